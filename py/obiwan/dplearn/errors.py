@@ -1,0 +1,33 @@
+"""Errors that a caller may want to catch; every message names file and remedy.
+
+Bad arguments raise `ValueError`.  The classes here are for what is wrong with the
+user's *data*; the command lines print them as one line and exit with status 1.
+"""
+
+
+class DplearnError(Exception):
+    """Base class: something about the user's input that a message can explain."""
+
+
+class LayoutError(DplearnError):
+    """A directory is not (or not usefully) one of the known trees."""
+
+
+class CatalogError(DplearnError):
+    """A tractor, truth or user table lacks what is needed."""
+
+
+class CoaddError(DplearnError):
+    """A coadd plane is missing, unreadable or disagrees with its siblings."""
+
+
+class SelectionError(DplearnError):
+    """No example survives, or the survivors cannot be split."""
+
+
+class TrainingSetError(DplearnError):
+    """A training set on disk is absent, incomplete, corrupt or of another format."""
+
+
+class ModelError(DplearnError):
+    """A saved model, checkpoint or training run cannot be used as asked."""
