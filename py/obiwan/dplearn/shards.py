@@ -1,0 +1,299 @@
+"""The training set on disk: plain npy shards, a source table and a manifest that vouches for them.
+
+``x<split>_<n>.npy`` holds little-endian float32 cutouts, shape (rows, 64, 64, 6) in C order, axes
+``[row, y, x, channel]``; ``y<split>_<n>.npy`` holds labels, unsigned bytes, real = 0, fake = 1.
+``numpy.load`` on either is all that a stranger needs.  The pixel convention is 0-based with centres
+at integers; images are nanomaggies, inverse variances 1/nanomaggies**2, exactly as in the coadds.
+
+A file is written under ``.work/`` and renamed into place, so it exists whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn.errors import TrainingSetError
+
+FORMAT = "obiwan.dplearn training set"
+FORMAT_VERSION = 1
+BANDS = ("g", "r", "z")
+CHANNELS = ("g", "r", "z", "ivar_g", "ivar_r", "ivar_z")
+LABELS = {"real": 0, "fake": 1}
+SPLITS = ("train", "val", "test")
+STAMP = 64  #: pixels on a side of a cutout
+PIXEL_SCALE = 0.262  #: arcsec per pixel of the coadds
+MANIFEST = "manifest.json"
+SOURCES = "sources.fits"
+WORK = ".work"  #: scratch directory inside a training set that is being made
+
+X_DTYPE = np.dtype("<f4")
+Y_DTYPE = np.dtype("|u1")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One pair of files and what the manifest says of them.
+
+    Attributes
+    ----------
+    split : str
+        ``train``, ``val`` or ``test``.
+    number : int
+        The N of the file names, from 1.
+    rows, real, fake : int
+        Examples, and how many of each class.
+    x_crc32, y_crc32 : int
+        CRC-32 (zlib) of the whole files.
+    """
+
+    split: str
+    number: int
+    rows: int
+    real: int
+    fake: int
+    x_crc32: int
+    y_crc32: int
+
+    @property
+    def x_name(self) -> str:
+        """File name of the cutouts."""
+        return f"x{self.split}_{self.number}.npy"
+
+    @property
+    def y_name(self) -> str:
+        """File name of the labels."""
+        return f"y{self.split}_{self.number}.npy"
+
+
+def _npy_header(array: NDArray[Any]) -> bytes:
+    """The npy header that `numpy.save` would write for this array."""
+    from io import BytesIO
+
+    stream = BytesIO()
+    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+    return stream.getvalue()
+
+
+def _write_npy(path: Path, scratch: Path, array: NDArray[Any]) -> int:
+    """Write an array as npy by way of a scratch file; returns the CRC-32 of the file."""
+    header, data = _npy_header(array), memoryview(array).cast("B")
+    beside = scratch / path.name
+    with beside.open("wb", buffering=0) as stream:
+        stream.write(header)
+        written = 0
+        while written < len(data):  # an unbuffered write may be partial
+            written += stream.write(data[written:])
+    beside.replace(path)
+    return zlib.crc32(data, zlib.crc32(header))
+
+
+def write_shard(
+    directory: Path, split: str, number: int, x: NDArray[np.float32], y: NDArray[np.uint8]
+) -> Shard:
+    """Write one shard, whole or not at all.
+
+    Parameters
+    ----------
+    directory : Path
+        The training set; its ``.work`` directory must exist.
+    split, number
+        Which shard.
+    x : ndarray
+        Cutouts, shape (rows, 64, 64, 6), little-endian float32, C-contiguous.
+    y : ndarray
+        Labels, shape (rows,), uint8.
+
+    Returns
+    -------
+    Shard
+        The entry for the manifest.
+
+    Raises
+    ------
+    ValueError
+        If the arrays are not as the format has them.
+    """
+    stamp_shape = (STAMP, STAMP, len(CHANNELS))
+    if x.shape[1:] != stamp_shape or x.dtype != X_DTYPE or not x.flags.c_contiguous:
+        msg = f"cutouts must be C-contiguous {X_DTYPE.str} (n, 64, 64, 6), got {x.dtype.str} {x.shape}"
+        raise ValueError(msg)
+    if y.shape != (len(x),) or y.dtype != Y_DTYPE or len(x) == 0:
+        msg = f"labels must be {Y_DTYPE.str} ({len(x)},) and not empty, got {y.dtype.str} {y.shape}"
+        raise ValueError(msg)
+    fakes = int(np.count_nonzero(y == LABELS["fake"]))
+    blank = Shard(split, number, len(x), len(x) - fakes, fakes, 0, 0)
+    x_crc32 = _write_npy(directory / blank.x_name, directory / WORK, x)
+    y_crc32 = _write_npy(directory / blank.y_name, directory / WORK, y)
+    return Shard(split, number, len(x), len(x) - fakes, fakes, x_crc32, y_crc32)
+
+
+def _load_npy(path: Path, expected_crc32: int) -> NDArray[Any]:
+    """Read an npy file whose checksum must be the expected one."""
+    remedy = "make the training set again (create_training --overwrite) or copy the file anew"
+    try:
+        with path.open("rb") as stream:
+            raw = bytearray(os.fstat(stream.fileno()).st_size)
+            stream.readinto(raw)
+    except FileNotFoundError:
+        msg = f"{path}: the manifest names this shard but it is not there; {remedy}"
+        raise TrainingSetError(msg) from None
+    if zlib.crc32(raw) != expected_crc32:
+        msg = f"{path}: checksum differs from the manifest's, the shard is corrupt; {remedy}"
+        raise TrainingSetError(msg)
+    from io import BytesIO
+
+    stream_header = BytesIO(raw[:1024])
+    version = np.lib.format.read_magic(stream_header)
+    if version != (1, 0):
+        msg = f"{path}: npy format version {version}, expected (1, 0); {remedy}"
+        raise TrainingSetError(msg)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream_header)
+    # A view on the bytes just read: no second copy of 50 MB, and never anything pickled.
+    return np.frombuffer(raw, dtype=dtype, offset=stream_header.tell()).reshape(shape)
+
+
+def read_shard(directory: Path, shard: Shard) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Read one shard and check it against its manifest entry.
+
+    Returns
+    -------
+    x : ndarray
+        Cutouts, shape (rows, 64, 64, 6), float32 (nanomaggies and 1/nanomaggies**2).
+    y : ndarray
+        Labels, shape (rows,), uint8: real = 0, fake = 1.
+
+    Raises
+    ------
+    TrainingSetError
+        If a file is missing, corrupt, or of another shape than the manifest says.
+    """
+    x = _load_npy(directory / shard.x_name, shard.x_crc32)
+    y = _load_npy(directory / shard.y_name, shard.y_crc32)
+    if x.shape != (shard.rows, STAMP, STAMP, len(CHANNELS)) or y.shape != (shard.rows,):
+        msg = f"{directory / shard.x_name}: shape {x.shape} is not what the manifest says ({shard.rows} rows)"
+        raise TrainingSetError(msg)
+    return x, y
+
+
+def write_json(path: Path, content: dict[str, Any], scratch: Path | None = None) -> None:
+    """Write JSON by way of a scratch file, so that the file is whole or absent."""
+    beside = (scratch or path.parent) / (path.name + ".part")
+    beside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """A finished training set: where it is, what its manifest says.
+
+    Attributes
+    ----------
+    directory : Path
+        Where the files are.
+    manifest : dict
+        The content of ``manifest.json``.
+    shards : tuple of Shard
+        Every shard, in the order train, val, test, then number.
+    """
+
+    directory: Path
+    manifest: dict[str, Any]
+    shards: tuple[Shard, ...]
+
+    def split(self, name: str) -> tuple[Shard, ...]:
+        """The shards of one split, by number."""
+        return tuple(shard for shard in self.shards if shard.split == name)
+
+    def count(self, name: str) -> tuple[int, int]:
+        """Numbers of real and of fake examples in a split."""
+        shards = self.split(name)
+        return sum(s.real for s in shards), sum(s.fake for s in shards)
+
+    def read(self, shard: Shard) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Read one shard with its checksum verified; see `read_shard`."""
+        return read_shard(self.directory, shard)
+
+    @property
+    def checksum(self) -> str:
+        """A name for the content: CRC-32 over all shard checksums, eight hex digits."""
+        words = " ".join(f"{s.x_name}:{s.x_crc32}:{s.y_crc32}" for s in self.shards)
+        return f"{zlib.crc32(words.encode()):08x}"
+
+
+def shard_entry(shard: Shard) -> dict[str, Any]:
+    """A shard as it stands in the manifest."""
+    return asdict(shard)
+
+
+def _check_format(path: Path, manifest: dict[str, Any]) -> None:
+    expected = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "channels": list(CHANNELS),
+        "labels": LABELS,
+        "stamp": STAMP,
+    }
+    for key, value in expected.items():
+        if manifest.get(key) != value:
+            msg = (
+                f"{path}: {key} is {manifest.get(key)!r}, expected {value!r}; "
+                "make the training set again with this version's create_training"
+            )
+            raise TrainingSetError(msg)
+
+
+def open_training_set(directory: Path) -> TrainingSet:
+    """Read and check the manifest of a training set; shards are checked when they are read.
+
+    Parameters
+    ----------
+    directory : Path
+        What ``create_training --outdir`` made.
+
+    Raises
+    ------
+    TrainingSetError
+        If there is no finished training set of this format, or a shard file is missing.
+    """
+    path = directory / MANIFEST
+    if not directory.is_dir():
+        msg = f"{directory}: no such directory; make a training set with python -m obiwan.dplearn.create_training"
+        raise TrainingSetError(msg)
+    if not path.is_file():
+        unfinished = (directory / WORK).is_dir()
+        state = "is not finished: start create_training again" if unfinished else "holds no training set"
+        msg = f"{directory}: {state} ({MANIFEST} is missing)"
+        raise TrainingSetError(msg)
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(manifest, dict):
+            msg = "not a JSON object"
+            raise TypeError(msg)
+        _check_format(path, manifest)
+        shards = tuple(Shard(**entry) for entry in manifest["shards"])
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{path}: not a readable manifest ({error}); make the training set again"
+        raise TrainingSetError(msg) from None
+    for shard in shards:
+        _check_entry(directory, shard)
+    return TrainingSet(directory, manifest, shards)
+
+
+def _check_entry(directory: Path, shard: Shard) -> None:
+    """A manifest entry must name files of the set itself, and they must be there."""
+    numbers = (shard.number, shard.rows, shard.real, shard.fake, shard.x_crc32, shard.y_crc32)
+    if shard.split not in SPLITS or not all(isinstance(n, int) for n in numbers) or shard.rows < 1:
+        msg = f"{directory / MANIFEST}: entry {shard} makes no sense; make the training set again"
+        raise TrainingSetError(msg)
+    for name in (shard.x_name, shard.y_name):
+        if not (directory / name).is_file():
+            msg = f"{directory / name}: the manifest names this shard but it is not there; make the set again"
+            raise TrainingSetError(msg)
