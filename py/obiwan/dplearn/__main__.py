@@ -1,0 +1,328 @@
+"""The preflight: what would run here, where it comes from, and what is missing.
+
+    python -m obiwan.dplearn --need train mock
+
+ends with status 0 when the jobs of the package can start in this environment and 1 when they
+cannot.  Whether this ``obiwan`` is the one that is imported depends on the order of the path alone.
+Where another tree hides it, ``-m`` fails in Python itself, for the others have no ``__main__``;
+this file, run by its own path, then says who is in the way::
+
+    python /path/to/py/obiwan/dplearn/__main__.py
+
+It therefore imports nothing of the package at its top, and nothing heavy unless asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+TREE = Path(__file__).resolve().parents[2]  # the directory that has to be on the path, first
+BACKENDS = ("tensorflow", "jax", "torch", "openvino")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A third-party package and what it is for.
+
+    Attributes
+    ----------
+    module : str
+        The name that is imported.
+    extra : str
+        The extra of ``obiwan-dplearn`` that installs it; ``core`` for what is always needed.
+    distributions : tuple of str
+        What it may be called on the package index; the module's own name when empty.
+    loads : str
+        The module whose import shows that it works; the package itself when empty.
+    """
+
+    module: str
+    extra: str
+    distributions: tuple[str, ...] = ()
+    loads: str = ""
+
+    def version(self) -> str:
+        """The installed version, from its metadata, without importing it."""
+        for name in self.distributions or (self.module,):
+            try:
+                return importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        return "version unknown"
+
+    def origin(self) -> Path | None:
+        """The file or directory that an import would take, or None when there is none."""
+        try:
+            spec = importlib.util.find_spec(self.module)
+        except (ImportError, ValueError):
+            return None
+        if spec is None:
+            return None
+        places = [spec.origin] if spec.has_location else list(spec.submodule_search_locations or [])
+        return Path(places[0]) if places and places[0] else None
+
+
+PACKAGES = (
+    Package("numpy", "core"),
+    Package("scipy", "core"),
+    Package("astropy", "core"),
+    Package("fitsio", "core"),
+    Package("tqdm", "core"),
+    *([] if sys.version_info >= (3, 11) else [Package("tomli", "core")]),
+    Package("keras", "train"),
+    Package("tensorboard", "train"),
+    Package("tensorflow", "train", ("tensorflow", "tensorflow-cpu", "tensorflow-intel")),
+    Package("galsim", "mock"),
+    Package("matplotlib", "figures"),
+    Package("horovod", "horovod", loads="horovod.tensorflow"),
+    Package("mpi4py", "mpi", loads="mpi4py.MPI"),
+    Package("sklearn", "test", ("scikit-learn",)),
+)
+EXTRAS = tuple(dict.fromkeys(package.extra for package in PACKAGES if package.extra != "core"))
+
+
+def with_backend(packages: Iterable[Package], backend: str) -> list[Package]:
+    """The packages, with TensorFlow's place in ``train`` given to the backend that Keras will use."""
+    return [
+        Package(backend, "train") if package.module == "tensorflow" != backend else package
+        for package in packages
+    ]
+
+
+def trees(path: Iterable[str]) -> list[Path]:
+    """The entries of an import path that hold an ``obiwan`` directory, in their order, each once.
+
+    Parameters
+    ----------
+    path : iterable of str
+        As `sys.path`; an empty entry is the current directory.
+
+    Returns
+    -------
+    list of Path
+        Resolved directories.
+    """
+    found = (Path(entry or os.curdir).resolve() for entry in path)
+    return list(dict.fromkeys(entry for entry in found if (entry / "obiwan").is_dir()))
+
+
+def winner(found: Sequence[Path]) -> Path | None:
+    """Of the entries that hold an ``obiwan``, the one that Python imports.
+
+    A regular package beats a directory without ``__init__.py``, also one that stands before it.
+    """
+    regular = [entry for entry in found if (entry / "obiwan" / "__init__.py").is_file()]
+    return next(iter([*regular, *found]), None)
+
+
+def path_problems(path: Sequence[str], *, starts_here: bool) -> list[str]:
+    """What is wrong with the order of an import path, a sentence each.
+
+    Parameters
+    ----------
+    path : sequence of str
+        As `sys.path`.
+    starts_here : bool
+        Whether the first entry is there only because Python puts the current directory first.
+    """
+    remedy = f"put {TREE} first on PYTHONPATH, before obiwan and legacypipe"
+    first = winner(trees(path))
+    if first is None:
+        return [f"no obiwan on the path: {remedy}, or pip install obiwan-dplearn"]
+    if first != TREE:
+        return [f"`obiwan` is imported from {first}, not from {TREE}: {remedy}"]
+    elsewhere = winner(trees(path[1:])) if starts_here else first
+    if elsewhere not in (None, TREE):
+        return [f"only this current directory makes ours the first; elsewhere {elsewhere} wins: {remedy}"]
+    return []
+
+
+def path_notes(path: Sequence[str], *, starts_here: bool) -> list[str]:
+    """What a user should know about a path whose order is right, a sentence each."""
+    notes = []
+    for entry in trees(path):
+        if entry == TREE:
+            continue
+        if (entry / "obiwan" / "dplearn").is_dir():
+            notes.append(f"{entry / 'obiwan' / 'dplearn'} is hidden by ours, which comes first")
+        else:
+            notes.append(f"the modules of {entry / 'obiwan'} import beside ours")
+    if starts_here and not trees(path[1:]):
+        notes.append(f"found through the current directory alone; put {TREE} on PYTHONPATH to work elsewhere")
+    here = Path.cwd().resolve()
+    if (here / "obiwan").is_dir() and here != TREE and here not in trees(path):
+        notes.append(f"{here} holds another obiwan: without PYTHONSAFEPATH=1, `python -m` would run that")
+    return notes
+
+
+def shadowed(packages: Iterable[Package]) -> list[str]:
+    """Names that the current directory takes away from the packages that are needed, a sentence each."""
+    here = Path.cwd().resolve()
+    taken = []
+    for package in packages:
+        origin = package.origin()
+        top = origin and (origin.parent if origin.name == "__init__.py" else origin)
+        if top and top.resolve().parent == here:
+            taken.append(f"{top} hides the package {package.module}: start from another directory")
+    return taken
+
+
+def import_problem() -> str | None:
+    """Why the package in this file's tree is not the one that an import gives, or None when it is."""
+    try:
+        package = importlib.import_module("obiwan.dplearn")
+    except ImportError as error:
+        return f"`import obiwan.dplearn` fails: {error}"
+    taken = Path(package.__file__ or "nowhere").resolve().parent
+    return None if taken == TREE / "obiwan" / "dplearn" else f"`obiwan.dplearn` is imported from {taken}"
+
+
+def load(package: Package) -> str:
+    """Import a package and say how it went.
+
+    Returns
+    -------
+    str
+        The seconds that it took, or the error, which begins with ``fails``.
+    """
+    start = time.perf_counter()
+    try:
+        if package.module == "mpi4py":
+            # Starting MPI outside a job can end the whole process; that the library loads is enough.
+            importlib.import_module("mpi4py").rc.initialize = False
+        importlib.import_module(package.loads or package.module)
+    except Exception as error:  # whatever a broken installation raises is the answer
+        return f"fails: {type(error).__name__}: {error}"
+    return f"loads in {time.perf_counter() - start:.1f} s"
+
+
+def remedy(extra: str) -> str:
+    """How to get the packages of an extra."""
+    if extra == "horovod":
+        return "pip alone cannot build it beside a recent TensorFlow, see doc/howto/install.rst"
+    return "pip install obiwan-dplearn" if extra == "core" else f"pip install 'obiwan-dplearn[{extra}]'"
+
+
+def package_report(
+    packages: Iterable[Package], needed: Sequence[str], *, loading: bool
+) -> tuple[list[str], list[str]]:
+    """A line for each package, and a problem for each that is needed and cannot be used.
+
+    Parameters
+    ----------
+    packages : iterable of Package
+        What to look for.
+    needed : sequence of str
+        The extras whose absence is a problem.
+    loading : bool
+        Import each package as well.
+
+    Returns
+    -------
+    lines, problems : list of str
+        The table, and a sentence for each problem.
+    """
+    lines, problems = [], []
+    for package in packages:
+        present = package.origin() is not None
+        words = package.version() if present else "absent"
+        outcome = load(package) if present and loading else ""
+        lines.append(f"  {package.module:<12} {package.extra:<8} {words:<12} {outcome}".rstrip())
+        if package.extra in needed and not present:
+            problems.append(f"{package.module} is missing: {remedy(package.extra)}")
+        elif package.extra in needed and outcome.startswith("fails"):
+            problems.append(f"{package.module} cannot be imported: {outcome}")
+    return lines, problems
+
+
+def keras_backend(environ: dict[str, str]) -> str:
+    """The backend that Keras will choose: the variable, its configuration file, or TensorFlow."""
+    home = Path(environ.get("KERAS_HOME") or Path.home() / ".keras")
+    try:
+        configured = json.loads((home / "keras.json").read_text(encoding="utf-8")).get("backend")
+    except (OSError, ValueError, AttributeError):
+        configured = None
+    return environ.get("KERAS_BACKEND") or configured or "tensorflow"
+
+
+def own_version() -> str:
+    """The version of the package that an import gives."""
+    try:
+        return str(importlib.import_module("obiwan.dplearn").__version__)
+    except (ImportError, AttributeError):
+        return "(not importable)"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the preflight's command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m obiwan.dplearn",
+        description="Say what would run here and where it comes from; fail when something needed is missing.",
+    )
+    parser.add_argument(
+        "--need",
+        nargs="+",
+        choices=EXTRAS,
+        default=[],
+        metavar="EXTRA",
+        help=f"also fail when the packages of these extras are missing: {', '.join(EXTRAS)}",
+    )
+    parser.add_argument("--load", action="store_true", help="import each package, which takes a while")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the report.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The words after the program's name; `sys.argv` by default.
+
+    Returns
+    -------
+    int
+        0 when jobs can start, 1 when something is in the way.
+    """
+    options = build_parser().parse_args(argv)
+    backend = keras_backend(dict(os.environ))
+    packages = with_backend(PACKAGES, backend)
+    needed = ["core", *options.need]
+    # Run as a file, this file's own directory stands first; in a job it will not.
+    path = [entry for entry in sys.path if Path(entry or os.curdir).resolve() != TREE / "obiwan" / "dplearn"]
+    safe = getattr(sys.flags, "safe_path", False) or not __package__
+    here = not safe and bool(path) and Path(path[0] or os.curdir).resolve() == Path.cwd().resolve()
+
+    problems = path_problems(path, starts_here=here)
+    if not problems and (reason := import_problem()):
+        problems.append(reason)
+    if backend not in BACKENDS:
+        problems.append(f"KERAS_BACKEND={backend} is none of {', '.join(BACKENDS)}")
+    problems += shadowed(package for package in packages if package.extra in needed)
+    lines, missing = package_report(packages, needed, loading=options.load)
+    problems += missing
+
+    report = [
+        f"obiwan.dplearn {own_version()} in {TREE}",
+        f"python {sys.version.split()[0]} in {sys.executable}; Keras backend {backend}",
+        *lines,
+        *(f"note: {text}" for text in path_notes(path, starts_here=here)),
+        *(f"PROBLEM: {text}" for text in problems),
+        f"preflight: {'ok' if not problems else f'failed, {len(problems)} problem(s)'}",
+    ]
+    sys.stdout.write("\n".join(report) + "\n")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
