@@ -1,0 +1,125 @@
+"""A small survey and its injection runs, made with GalSim, in the true on-disk formats.
+
+``python -m obiwan.dplearn.mock --outdir DIR`` writes
+
+* ``release/``: a data release without injections (`tractor/`, `coadd/`; DR9 columns);
+* ``injected/``: legacysim's layout, one ``file0_rsN_skip0`` per run (``--layout legacysim`` or ``both``);
+* ``injected_obiwan/``: the same runs in the layout of the 2018 obiwan (``--layout obiwan`` or ``both``);
+* ``truth/``: the noiseless parameters of the real objects, and the observing conditions of each brick;
+* ``bricks.txt`` and ``mock.json``.
+
+Without a ``--plant`` option both classes come from the same process and no observer can tell them apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from obiwan.dplearn import cli
+from obiwan.dplearn.errors import DplearnError
+from obiwan.dplearn.mock_sky import Light, Plant, render
+from obiwan.dplearn.mock_survey import LAYOUTS, MockConfig, make_survey
+
+__all__ = ["Light", "MockConfig", "Plant", "main", "make_survey", "parser", "render"]
+
+log = logging.getLogger(__name__)
+
+OWN_ENTRIES = ("release", "injected", "injected_obiwan", "truth", "bricks.txt", "mock.json")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    default = MockConfig()
+    out = argparse.ArgumentParser(prog="python -m obiwan.dplearn.mock", description="Make a mock survey with GalSim.")
+    cli.add_config_option(out)
+    out.add_argument("--outdir", type=Path, required=True, help="where to write; must be empty or absent")
+    out.add_argument("--overwrite", action="store_true", help="replace a mock survey that is there")
+    out.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes [%(default)s]")
+    options: tuple[tuple[str, Callable[[str], Any], str], ...] = (
+        ("bricks", int, "number of bricks"),
+        ("brick-size", int, "pixels on a side of a coadd"),
+        ("border", int, "pixels outside the primary box, on each side"),
+        ("runs", int, "injection runs over each brick"),
+        ("injections", int, "per brick and run; 0: 0.8 per area of a 64-px stamp"),
+        ("density", float, "real objects per area of a 64-px stamp"),
+        ("dec", float, "declination of the first row of bricks"),
+        ("seed", int, "of everything random"),
+    )
+    for name, kind, text in options:
+        out.add_argument(f"--{name}", type=kind, default=getattr(default, name.replace("-", "_")),
+                         help=f"{text} [%(default)s]")
+    out.add_argument("--layout", choices=LAYOUTS, default=default.layout, help="of the injection trees [%(default)s]")
+    plants = out.add_argument_group("differences planted in the light of the injected objects")
+    for name, unit, text in (
+        ("offset", "PX", "moved by PX pixels along +x; catalogued positions stay"),
+        ("psf", "F", "PSF wider by the factor F"),
+        ("size", "F", "half-light radius times F"),
+        ("flux", "F", "flux times F"),
+        ("colour", "MMAG", "g-z bluer by MMAG millimagnitudes"),
+        ("sersic", "DN", "Sersic index plus DN"),
+        ("no-shot-noise", "F", "fraction F of the shot noise is missing"),
+        ("ivar-dip", "F", "invvar lower by the fraction F at the centre"),
+    ):
+        plants.add_argument(f"--plant-{name}", type=float, metavar=unit, help=f"{text} [%(default)s]",
+                         default=getattr(default.plant, name.replace("-", "_")))
+    return out
+
+
+def config_from(options: argparse.Namespace) -> MockConfig:
+    """Return the configuration that parsed options ask for; `ValueError` if it makes no sense."""
+    plant = Plant(**{f.name: getattr(options, f"plant_{f.name}") for f in fields(Plant)})
+    names = [f.name for f in fields(MockConfig) if f.name != "plant"]
+    return MockConfig(**{name: getattr(options, name) for name in names}, plant=plant)
+
+
+def prepare_outdir(outdir: Path, overwrite: bool) -> None:
+    """Make ``outdir``; where it is not empty, refuse, or with ``overwrite`` clear what a mock left there.
+
+    Raises
+    ------
+    DplearnError
+        If the directory holds something and ``overwrite`` is not given, or holds what no mock wrote.
+    """
+    if outdir.exists() and not outdir.is_dir():
+        raise DplearnError(f"{outdir} is not a directory: give --outdir another name")
+    found = sorted(p.name for p in outdir.iterdir()) if outdir.exists() else []
+    if found and not overwrite:
+        raise DplearnError(f"{outdir} is not empty: give another --outdir, or --overwrite to replace a mock there")
+    strangers = [name for name in found if name not in OWN_ENTRIES]
+    if strangers:
+        raise DplearnError(f"{outdir} holds {strangers[0]}, which no mock survey wrote: give another --outdir")
+    for name in found:
+        path = outdir / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    outdir.mkdir(parents=True, exist_ok=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make a mock survey as the command line asks; return the exit status."""
+    options = cli.parse(parser(), argv)
+
+    def body() -> int:
+        try:
+            config = config_from(options)
+            if options.jobs < 1:
+                raise ValueError(f"jobs is {options.jobs}: must be at least 1")
+        except ValueError as error:
+            raise DplearnError(str(error)) from error
+        prepare_outdir(options.outdir, options.overwrite)
+        rows, fakes = make_survey(config, options.outdir, min(options.jobs, config.bricks), progress=True)
+        cli.say(f"{config.bricks} bricks, {rows} sources in the release, {fakes} injections in {config.runs} runs")
+        cli.say(f"written: {options.outdir}")
+        return 0
+
+    return cli.run(body, "mock")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

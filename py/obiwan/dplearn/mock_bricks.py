@@ -1,0 +1,208 @@
+"""Bricks of the mock survey: where they are, how they were observed, their random streams.
+
+Pure: nothing here reads or writes a file, or draws a galaxy.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+BANDS = ("g", "r", "z")
+PIXEL_SCALE = 0.262
+"""Arcseconds per coadd pixel, as in the Legacy Surveys."""
+EXTINCTION = (3.214, 2.165, 1.211)
+"""A_band / E(B-V) in g, r, z: the DR9 coefficients for DECam."""
+LABEL_STEP = 0.25
+"""Real bricks are a quarter of a degree; the names of the mock's bricks step as theirs do."""
+
+BADPIX, SATUR = 1, 2
+"""Bits of allmask and anymask that the mock sets."""
+
+
+@dataclass(frozen=True)
+class Brick:
+    """One brick: a primary box on the sky, and a square coadd that is wider by a border.
+
+    Parameters
+    ----------
+    row, col : int
+        Place in the grid; columns run along RA from RA = 0, rows along Dec.
+    size : int
+        Pixels on a side of the coadd.
+    border : int
+        Pixels on each side of the coadd outside the primary box.
+    dec0 : float
+        Declination of the centre of row 0, in degrees.
+    """
+
+    row: int
+    col: int
+    size: int
+    border: int
+    dec0: float = 0.0
+
+    @property
+    def side(self) -> float:
+        """Degrees on a side of the primary box."""
+        return (self.size - 2 * self.border) * PIXEL_SCALE / 3600.0
+
+    @property
+    def dec(self) -> float:
+        """Declination of the centre, in degrees."""
+        return self.dec0 + self.row * self.side
+
+    @property
+    def ra(self) -> float:
+        """Right ascension of the centre, in degrees."""
+        return (self.col + 0.5) * self.side / math.cos(math.radians(self.dec))
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """RAMIN, RAMAX, DECMIN, DECMAX in degrees."""
+        half_ra = 0.5 * self.side / math.cos(math.radians(self.dec))
+        return self.ra - half_ra, self.ra + half_ra, self.dec - self.side / 2, self.dec + self.side / 2
+
+    @property
+    def name(self) -> str:
+        """RRRr[pm]DDd of the quarter-degree brick that has this place in the grid.
+
+        Smaller bricks would share names if the names followed their own positions.
+        """
+        ra10 = int((self.col + 0.5) * LABEL_STEP * 10)
+        dec = self.dec0 + self.row * LABEL_STEP
+        return f"{ra10:04d}{'m' if dec < 0 else 'p'}{int(abs(dec) * 10 + 1e-6):03d}"
+
+    @property
+    def brickid(self) -> int:
+        """A number that is unique within the grid."""
+        return 100000 + 1000 * self.row + self.col
+
+    def wcs(self) -> WCS:
+        """TAN projection at 0.262 arcsec per pixel, North up, East left, centred on the brick."""
+        out = WCS(naxis=2)
+        out.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+        out.wcs.crval = [self.ra, self.dec]
+        out.wcs.crpix = [self.size / 2 + 0.5, self.size / 2 + 0.5]
+        out.wcs.cd = np.diag([-PIXEL_SCALE / 3600.0, PIXEL_SCALE / 3600.0])
+        return out
+
+    def to_sky(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[Any, Any]:
+        """RA in [0, 360) and Dec, in degrees, of 0-based pixel positions."""
+        ra, dec = self.wcs().all_pix2world(x, y, 0)
+        return np.mod(ra, 360.0), dec
+
+    def to_pixels(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> tuple[Any, Any]:
+        """0-based pixel positions of RA and Dec, in degrees."""
+        x, y = self.wcs().all_world2pix(ra, dec, 0)
+        return x, y
+
+    def is_primary(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether positions lie in the primary box (half open, as in legacypipe)."""
+        ramin, ramax, decmin, decmax = self.box
+        # RA 359.999 is outside a brick that begins at RA 0.
+        near = self.ra + np.mod(ra - self.ra + 180.0, 360.0) - 180.0
+        inside: NDArray[np.bool_] = (near >= ramin) & (near < ramax) & (dec >= decmin) & (dec < decmax)
+        return inside
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How one brick was observed; every tuple is in the order g, r, z.
+
+    Parameters
+    ----------
+    fwhm : tuple of float
+        Width of the PSF (pixel included), in arcseconds.
+    sigma : tuple of float
+        Sky noise per coadd pixel where ``nobs`` exposures overlap, in nanomaggies.
+    gain : tuple of float
+        Photo-electrons per nanomaggy in one exposure.
+    nobs : tuple of int
+        Number of exposures over most of the brick.
+    ebv : float
+        Galactic reddening E(B-V), in magnitudes.
+    """
+
+    fwhm: tuple[float, float, float]
+    sigma: tuple[float, float, float]
+    gain: tuple[float, float, float]
+    nobs: tuple[int, int, int]
+    ebv: float
+
+    def transmission(self) -> NDArray[np.float64]:
+        """Fraction of the light that the Milky Way lets through in g, r, z."""
+        return np.asarray(10.0 ** (-0.4 * self.ebv * np.array(EXTINCTION)), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """Where and how deeply one band of a brick was observed; planes are ``(size, size)``.
+
+    Parameters
+    ----------
+    nobs : ndarray of uint8
+        Number of exposures; 0 where there is no data.
+    mask : ndarray of int16
+        Bits of what every exposure of a pixel suffers from; 0 is good.
+    variance : ndarray of float32
+        Variance of the sky noise, in nanomaggies squared (finite where nobs is 0, but without meaning).
+    """
+
+    nobs: NDArray[np.uint8]
+    mask: NDArray[np.int16]
+    variance: NDArray[np.float32]
+
+
+def brick_grid(number: int, size: int, border: int, dec0: float = 0.0) -> list[Brick]:
+    """Return a nearly square grid of ``number`` bricks, row by row."""
+    ncol = math.ceil(math.sqrt(number))
+    return [Brick(k // ncol, k % ncol, size, border, dec0) for k in range(number)]
+
+
+def stream(seed: int, *keys: str | int) -> np.random.Generator:
+    """Return the random generator that belongs to ``(seed, *keys)`` whoever asks, in whatever order."""
+    words = [key if isinstance(key, int) else zlib.crc32(key.encode()) for key in keys]
+    return np.random.default_rng(np.random.SeedSequence([seed, *words]))
+
+
+def draw_conditions(rng: np.random.Generator) -> Conditions:
+    """Draw seeing, depth and reddening of a brick around what DR9 has in the median."""
+    fwhm = np.array([1.30, 1.20, 1.10]) * np.exp(rng.normal(0.0, 0.07, 3))
+    sigma = np.array([0.0032, 0.0052, 0.0135]) * np.exp(rng.normal(0.0, 0.10, 3))
+    nobs = rng.integers(2, 5, 3)
+    ebv = float(np.clip(np.exp(rng.normal(np.log(0.04), 0.5)), 0.005, 0.2))
+    g, r, z = (float(v) for v in fwhm)
+    sg, sr, sz = (float(v) for v in sigma)
+    return Conditions((g, r, z), (sg, sr, sz), (4000.0, 4500.0, 3000.0),
+                      (int(nobs[0]), int(nobs[1]), int(nobs[2])), ebv)
+
+
+def draw_exposure(rng: np.random.Generator, size: int, sigma: float, nobs: int) -> Exposure:
+    """Draw the coverage of one band: an edge of a CCD, at times a strip without data, bad pixels.
+
+    The weight varies by 1 % from pixel to pixel, as flat fields make it do; without that the
+    invvar compresses losslessly, which no real invvar does.
+    """
+    count = np.full((size, size), nobs, dtype=np.uint8)
+    edge = int(rng.integers(size // 4, 3 * size // 4))
+    if rng.random() < 0.5:
+        count[:, edge:] += 1
+    else:
+        count[:edge, :] -= 1
+    if rng.random() < 0.1:
+        width = int(rng.integers(size // 16, size // 6))
+        count[:, :width] = 0
+    mask = np.zeros((size, size), dtype=np.int16)
+    spots = rng.integers(0, size - 2, (max(1, size * size // 20000), 2))
+    for y, x in spots:
+        mask[y : y + 2, x : x + 2] |= BADPIX
+    flat = np.exp(rng.normal(0.0, 0.01, (size, size)).astype(np.float32))
+    depth = np.maximum(count, 1).astype(np.float32) / np.float32(nobs)
+    return Exposure(count, mask, (np.float32(sigma**2) * flat / depth).astype(np.float32))

@@ -1,0 +1,232 @@
+"""What a tractor would measure of the mock's objects: one set of formulas for both classes.
+
+Nothing is fitted to pixels.  Errors are those of a matched filter on background-limited Gaussians
+whose width is that of the PSF and the galaxy in quadrature (photon noise added to the flux errors), and
+each object carries its own standard normal deviates, so that a real object measures the same in every
+run over the same pixels.  The measurement follows the light that was drawn, except that positions
+scatter about the *catalogued* position: `Plant.offset` is an error of injection that no catalogue knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from obiwan.dplearn.mock_bricks import BANDS, PIXEL_SCALE, SATUR, Brick, Conditions, Exposure
+from obiwan.dplearn.mock_sky import SATURATION_FLUX
+
+DETECTION_SNR = 6.0
+BLEND_RADIUS = 1.2
+"""Arcseconds within which two detections become one row."""
+RELEASE = 9010
+NPRIMARY, SATUR_G, ALLMASK_G, MEDIUM = 1, 4, 32, 0x800
+"""maskbits: not primary, saturated in g (r, z: the next bits), masked in g (same), near a bright star."""
+MEDIUM_RADIUS = 60.0
+GAUSSIAN = 2.0 * np.sqrt(2.0 * np.log(2.0))
+HALF_LIGHT = np.sqrt(2.0 * np.log(2.0))
+"""FWHM and half-light radius of a Gaussian, in units of its sigma."""
+
+_PER_BAND = (
+    ("flux", "f4"), ("flux_ivar", "f4"), ("mw_transmission", "f4"), ("nobs", "i2"), ("rchisq", "f4"),
+    ("fracflux", "f4"), ("fracmasked", "f4"), ("fracin", "f4"), ("anymask", "i2"), ("allmask", "i2"),
+    ("psfsize", "f4"), ("psfdepth", "f4"), ("galdepth", "f4"),
+)
+TRACTOR = np.dtype(
+    [("release", "i2"), ("brickid", "i4"), ("brickname", "S8"), ("objid", "i4"), ("brick_primary", "?"),
+     ("maskbits", "i2"), ("fitbits", "i2"), ("type", "S3"), ("ra", "f8"), ("dec", "f8"),
+     ("ra_ivar", "f4"), ("dec_ivar", "f4"), ("bx", "f4"), ("by", "f4"), ("dchisq", "f4", (5,)), ("ebv", "f4"),
+     ("ref_cat", "S2"), ("ref_id", "i8"),
+     *[(f"{name}_{band}", kind) for name, kind in _PER_BAND for band in BANDS],
+     ("sersic", "f4"), ("sersic_ivar", "f4"), ("shape_r", "f4"), ("shape_r_ivar", "f4"), ("shape_e1", "f4"),
+     ("shape_e1_ivar", "f4"), ("shape_e2", "f4"), ("shape_e2_ivar", "f4")]
+)
+"""The columns of a DR9 tractor catalogue that the mock can fill (no Gaia, WISE or aperture columns)."""
+
+
+class Seen:
+    """How well each object of a list is seen in a brick: the intermediate numbers of `measure`.
+
+    Parameters
+    ----------
+    objects : ndarray of OBJECT, shape (n,)
+        Objects whose x, y are inside the coadd.
+    conditions : Conditions
+        Seeing, depth and gain of the brick.
+    nobs : ndarray of int, shape (n, 3) or (3,)
+        Exposures at each object in g, r, z.
+    """
+
+    def __init__(self, objects: NDArray[np.void], conditions: Conditions, nobs: NDArray[np.int64]) -> None:
+        self.nobs = np.broadcast_to(nobs, (len(objects), 3))
+        self.psf_sigma = np.array(conditions.fwhm) / GAUSSIAN
+        widened = self.psf_sigma * objects["light_psf"][:, None]
+        size2 = (objects["light_r"][:, None] / HALF_LIGHT) ** 2
+        total2 = widened**2 + size2
+        # A PSF wider than the catalogue's model passes for size, a narrower one for none.
+        self.size = np.sqrt(np.maximum(total2 - self.psf_sigma**2, 0.0))
+        self.sky = np.array(conditions.sigma) ** 2 * np.array(conditions.nobs) / np.maximum(self.nobs, 1)
+        area = 4.0 * np.pi * total2 / PIXEL_SCALE**2
+        gain = np.array(conditions.gain) * np.maximum(self.nobs, 1)
+        self.variance = area * self.sky + objects["light_flux"] / gain
+        self.covered = self.nobs > 0
+        self.flux = np.where(
+            self.covered, objects["light_flux"] + np.sqrt(self.variance) * objects["dev"][:, :3], 0.0
+        )
+        weight = np.where(self.covered, objects["light_flux"] ** 2 / self.variance, 0.0)
+        self.snr = np.sqrt(weight.sum(axis=1))
+        weight /= np.maximum(weight.sum(axis=1), 1e-30)[:, None]
+        self.total = (weight * np.sqrt(total2)).sum(axis=1)
+        self.psf = (weight * self.psf_sigma).sum(axis=1)
+        self.galaxy = (weight * self.size).sum(axis=1)
+        self.measured_snr = np.sqrt(
+            (np.where(self.covered, np.maximum(self.flux, 0.0) ** 2 / self.variance, 0.0)).sum(axis=1)
+        )
+
+
+def true_snr(objects: NDArray[np.void], conditions: Conditions) -> NDArray[np.float64]:
+    """Signal to noise of the noiseless light at the usual depth of the brick, g, r and z together."""
+    return np.asarray(Seen(objects, conditions, np.array(conditions.nobs)).snr)
+
+
+def measure(
+    objects: NDArray[np.void], brick: Brick, conditions: Conditions, exposures: Sequence[Exposure]
+) -> NDArray[np.void]:
+    """Return the tractor-like catalogue of whatever is detected.
+
+    Parameters
+    ----------
+    objects : ndarray of OBJECT
+        Everything whose light is in the coadd, in its pixel frame; those outside its edges are ignored.
+    brick, conditions, exposures
+        The brick, how it was observed, and its coverage in g, r, z.
+
+    Returns
+    -------
+    ndarray of TRACTOR
+        Rows with a measured S/N above `DETECTION_SNR`; of detections within `BLEND_RADIUS` of a brighter
+        one, only their flux is left, in its row.
+    """
+    edge = brick.size - 0.5
+    inside = (np.abs(objects["x"] - edge / 2 + 0.25) < edge / 2 + 0.25) & (
+        np.abs(objects["y"] - edge / 2 + 0.25) < edge / 2 + 0.25
+    )
+    objects = objects[inside]
+    yi, xi = (np.floor(objects[k] + 0.5).astype(int) for k in ("y", "x"))
+    seen = Seen(objects, conditions, np.stack([e.nobs[yi, xi] for e in exposures], axis=1).astype(np.int64))
+    mask = np.stack([e.mask[yi, xi] for e in exposures], axis=1)
+    out = np.zeros(len(objects), dtype=TRACTOR)
+    _positions(out, objects, seen, brick)
+    _fluxes(out, seen, conditions)
+    _shapes(out, objects, seen)
+    _masks(out, objects, np.where(seen.covered, mask, 0))
+    out["release"], out["brickid"], out["brickname"] = RELEASE, brick.brickid, brick.name.encode()
+    out["ebv"] = conditions.ebv
+    detected = seen.measured_snr > DETECTION_SNR
+    out = _blend(out[detected], seen.measured_snr[detected], brick)
+    # Rows run from high to low x, as in the real files; order must say nothing of the class.
+    out = out[np.argsort(-out["bx"], kind="stable")]
+    out["objid"] = np.arange(len(out))
+    return out
+
+
+def _positions(out: NDArray[np.void], objects: NDArray[np.void], seen: Seen, brick: Brick) -> None:
+    """Centroid error of a matched filter: sqrt(2) * width / (S/N)."""
+    error = np.sqrt(2.0) * seen.total / np.maximum(seen.snr, 1e-3)
+    x = objects["x"] + error / PIXEL_SCALE * objects["dev"][:, 3]
+    y = objects["y"] + error / PIXEL_SCALE * objects["dev"][:, 4]
+    out["bx"], out["by"] = x, y
+    out["ra"], out["dec"] = brick.to_sky(x, y)
+    out["ra_ivar"] = out["dec_ivar"] = (3600.0 / error) ** 2
+    out["brick_primary"] = brick.is_primary(out["ra"], out["dec"])
+
+
+def _fluxes(out: NDArray[np.void], seen: Seen, conditions: Conditions) -> None:
+    """Fluxes, their errors, and the depths that go with them."""
+    transmission = conditions.transmission()
+    for k, band in enumerate(BANDS):
+        on = seen.covered[:, k]
+        sigma2 = seen.psf_sigma[k] ** 2
+        per_area = 4.0 * np.pi * seen.sky[:, k] / PIXEL_SCALE**2
+        out[f"flux_{band}"] = seen.flux[:, k]
+        out[f"flux_ivar_{band}"] = np.where(on, 1.0 / seen.variance[:, k], 0.0)
+        out[f"mw_transmission_{band}"] = transmission[k]
+        out[f"nobs_{band}"] = seen.nobs[:, k]
+        out[f"rchisq_{band}"] = np.where(on, 1.0, 0.0)
+        out[f"fracin_{band}"] = np.where(on, 1.0, 0.0)
+        out[f"psfsize_{band}"] = np.where(on, conditions.fwhm[k], 0.0)
+        out[f"psfdepth_{band}"] = np.where(on, 1.0 / (per_area * sigma2), 0.0)
+        # legacypipe's galdepth is for a round exponential of 0.45 arcsec.
+        out[f"galdepth_{band}"] = np.where(on, 1.0 / (per_area * (sigma2 + (0.45 / HALF_LIGHT) ** 2)), 0.0)
+
+
+def _shapes(out: NDArray[np.void], objects: NDArray[np.void], seen: Seen) -> None:
+    """Measure radius, ellipticity and index, and give each row the simplest type that explains it.
+
+    Two Gaussians of widths a and b overlap by 2ab / (a^2 + b^2), which says by how much chi^2 falls when
+    a galaxy replaces a point source; a simpler type is kept unless that fall exceeds 9.
+    """
+    dev, snr = objects["dev"], np.maximum(seen.snr, 1e-3)
+    overlap = 2.0 * seen.psf * seen.total / (seen.psf**2 + seen.total**2)
+    resolution = np.maximum((seen.galaxy / seen.total) ** 2, 0.05)
+    r_error = 1.5 * seen.total / snr / np.sqrt(resolution)
+    e_error = 2.0 / snr / resolution
+    n_error = 8.0 * np.maximum(objects["light_sersic"], 1.0) / snr / resolution
+    ellipticity = np.hypot(objects["e1"], objects["e2"])
+    extended = snr * np.sqrt(1.0 - overlap**2) + dev[:, 9] > 3.0
+    elongated = ellipticity / e_error + dev[:, 10] > 3.0
+    index = objects["light_sersic"] + n_error * dev[:, 8]
+    kind = np.where(elongated, b"EXP", b"REX")
+    kind = np.where((index > 2.5) & (n_error < 1.0), b"DEV", kind)
+    between = (np.abs(index - 1.0) > np.maximum(0.5, 3 * n_error)) & (np.abs(index - 4.0) > 3 * n_error)
+    kind = np.where(between & (n_error < 0.3), b"SER", kind)
+    kind = np.where(extended & (objects["light_sersic"] > 0), kind, b"PSF")
+    out["type"] = kind
+    galaxy, shaped = kind != b"PSF", np.isin(kind, [b"EXP", b"DEV", b"SER"])
+    out["shape_r"] = np.where(galaxy, np.maximum(seen.galaxy * HALF_LIGHT + r_error * dev[:, 5], 0.01), 0.0)
+    out["shape_r_ivar"] = np.where(galaxy, r_error**-2.0, 0.0)
+    for k, name in enumerate(("e1", "e2")):
+        out[f"shape_{name}"] = np.where(shaped, np.clip(objects[name] + e_error * dev[:, 6 + k], -0.7, 0.7), 0.0)
+        out[f"shape_{name}_ivar"] = np.where(shaped, e_error**-2.0, 0.0)
+    fixed = np.select([kind == b"PSF", kind == b"DEV", kind == b"SER"], [0.0, 4.0, index], 1.0)
+    out["sersic"] = np.clip(fixed, 0.0, 6.0)
+    out["sersic_ivar"] = np.where(kind == b"SER", n_error**-2.0, 0.0)
+    gain = np.stack([overlap**2, np.ones_like(snr), 0.9 * np.ones_like(snr), np.ones_like(snr), np.ones_like(snr)])
+    out["dchisq"] = (seen.measured_snr**2 * gain).T
+
+
+def _masks(out: NDArray[np.void], objects: NDArray[np.void], masks: NDArray[np.int16]) -> None:
+    """Mask bits of the central pixel, and the neighbourhood of saturated stars."""
+    bits = np.where(out["brick_primary"], 0, NPRIMARY).astype(np.int64)
+    for k, band in enumerate(BANDS):
+        mask = masks[:, k]
+        out[f"allmask_{band}"] = out[f"anymask_{band}"] = mask
+        bits |= np.where(mask & SATUR, SATUR_G << k, 0) | np.where(mask != 0, ALLMASK_G << k, 0)
+    for star in objects[objects["flux"][:, 1] > SATURATION_FLUX]:
+        near = np.hypot(objects["x"] - star["x"], objects["y"] - star["y"]) < MEDIUM_RADIUS
+        bits |= np.where(near, MEDIUM, 0)
+    out["maskbits"] = bits
+
+
+def _blend(table: NDArray[np.void], snr: NDArray[Any], brick: Brick) -> NDArray[np.void]:
+    """Merge each detection into the brightest one within the blend radius."""
+    order = np.argsort(-snr, kind="stable")
+    table = table[order]
+    kept = np.ones(len(table), dtype=np.bool_)
+    tree = cKDTree(np.column_stack([table["bx"], table["by"]])) if len(table) else None
+    pairs = sorted(tree.query_pairs(BLEND_RADIUS / PIXEL_SCALE)) if tree is not None else []
+    for first, second in pairs:
+        if not (kept[first] and kept[second]):
+            continue
+        kept[second] = False
+        share = float(table["flux_r"][second] / max(table["flux_r"][first] + table["flux_r"][second], 1e-9))
+        for axis in ("bx", "by"):
+            table[axis][first] += np.clip(share, 0, 0.5) * (table[axis][second] - table[axis][first])
+        for band in BANDS:
+            table[f"flux_{band}"][first] += table[f"flux_{band}"][second]
+    merged = table[kept]
+    merged["ra"], merged["dec"] = brick.to_sky(merged["bx"].astype(float), merged["by"].astype(float))
+    return merged

@@ -1,0 +1,315 @@
+"""The sky of the mock survey: one population, one position process, one way to draw light.
+
+Both classes come out of the functions here.  What makes the null survey null:
+
+* Injections and real objects are drawn by `draw_population` and rendered by `add_light`.
+* Every position is uniform over the primary box, so the sub-pixel phase is uniform too.  Real objects
+  keep `HARD_CORE` from one another as a Gibbs process (birth and death).  Injections ignore the real
+  objects, as real injections do; those that land within the match radius of a real object are
+  dropped later as coincident, and what is left sees exactly the neighbourhood that a member of a
+  hard-core Gibbs process sees (Georgii, Nguyen and Zessin).
+* The noise of a pixel is Gaussian with variance (sky + light / gain) for the light of either class, and
+  invvar is the inverse of that variance for both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import galsim
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from obiwan.dplearn.mock_bricks import PIXEL_SCALE, SATUR, Exposure
+
+MOFFAT_BETA = 3.5
+STAMP = 64
+BRIGHT_STAMP = 192
+SATURATION_FLUX = 500.0
+"""Nanomaggies in r above which the core of a star is saturated."""
+SATURATION_FILL = 10.0
+"""What legacypipe writes into saturated pixels of the image."""
+SATURATION_RADIUS = 7.0
+HARD_CORE = 1.5
+"""Arcseconds: the default match radius of create_training."""
+STAR_FRACTION = 0.05
+DEVIATES = 12
+
+OBJECT = np.dtype(
+    [("id", "i8"), ("ra", "f8"), ("dec", "f8"), ("x", "f8"), ("y", "f8"), ("flux", "f8", (3,)),
+     ("sersic", "f8"), ("shape_r", "f8"), ("e1", "f8"), ("e2", "f8"),
+     ("light_flux", "f8", (3,)), ("light_sersic", "f8"), ("light_r", "f8"), ("light_dx", "f8"),
+     ("light_psf", "f8"), ("dev", "f8", (DEVIATES,))]
+)
+"""One object: what the catalogues say (first two lines), what is drawn (light_*), its measurement noise.
+
+Fluxes are observed nanomaggies in g, r, z; shape_r and light_r are half-light radii in arcseconds;
+sersic 0 is a point source; e1, e2 follow the tractor; dev holds standard normal deviates.
+"""
+
+
+@dataclass(frozen=True)
+class Plant:
+    """Differences planted in the light of the injected objects; the defaults plant nothing.
+
+    Parameters
+    ----------
+    offset : float
+        Pixels by which the light is moved along +x; the catalogued positions stay.
+    psf : float
+        Factor on the width of the PSF.
+    size : float
+        Factor on the half-light radius.
+    flux : float
+        Factor on the flux in every band.
+    colour : float
+        Millimagnitudes by which g - z becomes bluer, half in g and half in z.
+    sersic : float
+        Added to the Sersic index of the galaxies.
+    no_shot_noise : float
+        Fraction of the shot noise's amplitude that is missing.
+    ivar_dip : float
+        Fractional dip of invvar at the centre, with the profile of a Gaussian PSF.
+
+    Raises
+    ------
+    ValueError
+        If an amplitude is outside its range.
+    """
+
+    offset: float = 0.0
+    psf: float = 1.0
+    size: float = 1.0
+    flux: float = 1.0
+    colour: float = 0.0
+    sersic: float = 0.0
+    no_shot_noise: float = 0.0
+    ivar_dip: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        checks = (
+            ("offset", -16.0, 16.0), ("psf", 0.5, 2.0), ("size", 0.1, 5.0), ("flux", 0.0, 10.0),
+            ("colour", -2000.0, 2000.0), ("sersic", -0.5, 2.0), ("no_shot_noise", 0.0, 1.0),
+            ("ivar_dip", 0.0, 1.0),
+        )
+        for name, low, high in checks:
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"plant {name} is {getattr(self, name)}: must be within [{low}, {high}]")
+
+
+def draw_population(rng: np.random.Generator, number: int, transmission: NDArray[np.float64]) -> NDArray[np.void]:
+    """Draw ``number`` objects without positions: galaxies around the ELG box, and a few stars.
+
+    Of the galaxies 88 % are blue and mostly exponential, 12 % red and de Vaucouleurs, which the ELG
+    cuts reject.  Stars are brighter than the bright limit of those cuts.  ``transmission``, of shape
+    (3,), dims the light.
+    """
+    out = np.zeros(number, dtype=OBJECT)
+    star = rng.random(number) < STAR_FRACTION
+    red = rng.random(number) < 0.12
+    r_mag = np.where(star, rng.uniform(18.5, 20.2, number), 20.7 + 3.3 * rng.beta(2.6, 2.0, number))
+    g_r = np.where(red | star, rng.normal(1.4, 0.12, number), rng.normal(0.55, 0.18, number))
+    r_z = np.where(red | star, rng.normal(1.1, 0.15, number), rng.normal(0.75, 0.25, number))
+    mags = np.stack([r_mag + g_r, r_mag, r_mag - r_z], axis=1)
+    out["flux"] = 10.0 ** (-0.4 * (mags - 22.5)) * transmission
+    radius = np.exp(rng.normal(np.log(0.50), 0.35, number) - 0.10 * (r_mag - 22.5))
+    round_ = rng.uniform(0.25, 1.0, number)
+    angle = rng.uniform(0.0, np.pi, number)
+    ellipticity = np.where(star, 0.0, (1.0 - round_) / (1.0 + round_))
+    out["sersic"] = np.where(star, 0.0, np.where(red, 4.0, 1.0))
+    out["shape_r"] = np.where(star, 0.0, np.clip(radius, 0.15, 1.7))
+    out["e1"], out["e2"] = ellipticity * np.cos(2 * angle), ellipticity * np.sin(2 * angle)
+    out["dev"] = rng.normal(size=(number, DEVIATES))
+    out["light_flux"], out["light_psf"] = out["flux"], 1.0
+    out["light_sersic"], out["light_r"] = out["sersic"], out["shape_r"]
+    return out
+
+
+def plant_differences(objects: NDArray[np.void], plant: Plant) -> NDArray[np.void]:
+    """Return a copy of ``objects`` whose light differs as ``plant`` says; the catalogued values stay."""
+    out = objects.copy()
+    step = 10.0 ** (0.4 * 0.5e-3 * plant.colour)
+    out["light_flux"] = out["flux"] * plant.flux * np.array([step, 1.0, 1.0 / step])
+    galaxy = out["sersic"] > 0
+    out["light_sersic"] = np.where(galaxy, np.clip(out["sersic"] + plant.sersic, 0.5, 6.0), 0.0)
+    out["light_r"] = out["shape_r"] * plant.size
+    out["light_dx"] = plant.offset
+    out["light_psf"] = plant.psf
+    return out
+
+
+def hard_core_positions(
+    rng: np.random.Generator, expected: float, low: float, high: float, radius: float, sweeps: int = 20
+) -> NDArray[np.float64]:
+    """Draw a Gibbs hard-core process in a square: no two points nearer than ``radius``.
+
+    Births and deaths with the acceptance of Geyer and Moller, started from nothing.
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of randomness.
+    expected : float
+        Number of points that a Poisson process of this activity would have.
+    low, high : float
+        Edges of the square, in pixels, the same in x and y.
+    radius : float
+        Smallest distance, in pixels.
+    sweeps : int
+        Steps per expected point.
+
+    Returns
+    -------
+    ndarray
+        Positions, of shape (n, 2).
+    """
+    steps = int(sweeps * expected)
+    trial = rng.uniform(low, high, (steps, 2))
+    birth, accept, pick = rng.random(steps) < 0.5, rng.random(steps), rng.random(steps)
+    points = np.empty((steps + 1, 2))
+    n = 0
+    for k in range(steps):
+        if birth[k]:
+            if accept[k] < expected / (n + 1) and (
+                n == 0 or ((points[:n] - trial[k]) ** 2).sum(axis=1).min() > radius**2
+            ):
+                points[n] = trial[k]
+                n += 1
+        elif n and accept[k] < n / expected:
+            n -= 1
+            points[int(pick[k] * (n + 1))] = points[n]
+    return points[:n].copy()
+
+
+def collisions(x: NDArray[np.float64], y: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
+    """Flag, greedily in row order, the points nearer than ``radius`` to an earlier unflagged one."""
+    flagged = np.zeros(len(x), dtype=np.bool_)
+    pairs = sorted(cKDTree(np.column_stack([x, y])).query_pairs(radius), key=lambda p: (p[1], p[0]))
+    for first, second in pairs:
+        if not flagged[first]:
+            flagged[second] = True
+    return flagged
+
+
+@lru_cache(maxsize=16)
+def _psf(fwhm: float) -> galsim.GSObject:
+    return galsim.Moffat(beta=MOFFAT_BETA, fwhm=fwhm)
+
+
+@dataclass(frozen=True)
+class Light:
+    """What is drawn in one band: flux (nanomaggies), half-light radius (arcsec), Sersic index, e1, e2.
+
+    ``sersic`` 0 is a point source.  e = (1 - b/a) / (1 + b/a); the position angle, half of
+    atan2(e2, e1), is measured from North through East as in the tractor catalogues.
+    """
+
+    flux: float
+    shape_r: float = 0.0
+    sersic: float = 0.0
+    e1: float = 0.0
+    e2: float = 0.0
+
+
+def render(light: Light, fwhm: float, size: int, centre: tuple[float, float]) -> NDArray[np.float32]:
+    """Return the noiseless stamp of one object.
+
+    Parameters
+    ----------
+    light : Light
+        What to draw.
+    fwhm : float
+        Width of the Moffat PSF, in arcseconds; it includes the pixel, so no pixel is convolved again.
+    size : int
+        Pixels on a side.
+    centre : tuple of float
+        0-based position (x, y) of the object in the stamp.
+
+    Returns
+    -------
+    ndarray of float32
+        Nanomaggies per pixel, shape (size, size), indexed [y, x].
+    """
+    shape = _psf(round(fwhm, 9))
+    if light.sersic > 0 and light.shape_r > 0:
+        galaxy = (
+            galsim.Exponential(half_light_radius=light.shape_r)
+            if light.sersic == 1.0
+            else galsim.Sersic(light.sersic, half_light_radius=light.shape_r)
+        )
+        # North is +y and East is -x: an angle from North through East is one from +x less 90 degrees.
+        shape = galsim.Convolve(galaxy.shear(g1=-light.e1, g2=-light.e2), shape)
+    image = galsim.ImageF(size, size, xmin=0, ymin=0, scale=PIXEL_SCALE)
+    shape.withFlux(light.flux).drawImage(image=image, method="no_pixel", center=galsim.PositionD(*centre))
+    return np.asarray(image.array, dtype=np.float32)
+
+
+def add_light(plane: NDArray[np.float32], objects: NDArray[np.void], band: int, fwhm: float) -> None:
+    """Add the light of ``objects`` in one band to ``plane``, in place; what falls outside is lost."""
+    height, width = plane.shape
+    for row in objects:
+        x, y = float(row["x"] + row["light_dx"]), float(row["y"])
+        size = BRIGHT_STAMP if row["light_flux"][1] > SATURATION_FLUX else STAMP
+        x0, y0 = int(np.floor(x + 0.5)) - size // 2, int(np.floor(y + 0.5)) - size // 2
+        xlo, xhi, ylo, yhi = max(x0, 0), min(x0 + size, width), max(y0, 0), min(y0 + size, height)
+        flux = float(row["light_flux"][band])
+        if xlo >= xhi or ylo >= yhi or flux <= 0:
+            continue
+        light = Light(flux, float(row["light_r"]), float(row["light_sersic"]), float(row["e1"]), float(row["e2"]))
+        stamp = render(light, fwhm * float(row["light_psf"]), size, (x - x0, y - y0))
+        # The transform rings at 1e-5 of the peak; light is not negative.
+        np.maximum(stamp, 0.0, out=stamp)
+        plane[ylo:yhi, xlo:xhi] += stamp[ylo - y0 : yhi - y0, xlo - x0 : xhi - x0]
+
+
+def saturate(exposure: Exposure, objects: NDArray[np.void]) -> None:
+    """Set, in place, the saturation bit in the cores of stars that are too bright."""
+    size = exposure.mask.shape[0]
+    for row in objects[objects["flux"][:, 1] > SATURATION_FLUX]:
+        yy, xx = np.ogrid[:size, :size]
+        exposure.mask[(xx - row["x"]) ** 2 + (yy - row["y"]) ** 2 < SATURATION_RADIUS**2] |= SATUR
+
+
+def shot_variance(light: NDArray[np.float32], exposure: Exposure, gain: float) -> NDArray[np.float32]:
+    """Variance of the photons of ``light`` (nanomaggies per pixel), in nanomaggies squared."""
+    photons = np.float32(gain) * np.maximum(exposure.nobs, 1).astype(np.float32)
+    return np.asarray(light / photons, dtype=np.float32)
+
+
+def noisy_image(
+    rng: np.random.Generator, light: NDArray[np.float32], exposure: Exposure, gain: float
+) -> NDArray[np.float32]:
+    """Return light with the noise of the sky and of its own photons; blank or filled where unobserved."""
+    sigma = np.sqrt(exposure.variance + shot_variance(light, exposure, gain))
+    image = light + sigma * rng.standard_normal(light.shape, dtype=np.float32)
+    return blank(image, exposure)
+
+
+def blank(image: NDArray[np.float32], exposure: Exposure) -> NDArray[np.float32]:
+    """Put 0 where nothing was observed and the fill where everything is saturated, in place."""
+    image[(exposure.mask & SATUR) > 0] = SATURATION_FILL
+    image[exposure.nobs == 0] = 0.0
+    return image
+
+
+def inverse_variance(light: NDArray[np.float32], exposure: Exposure, gain: float) -> NDArray[np.float32]:
+    """Return 1 / (sky + source variance), 0 where unobserved or masked."""
+    out = 1.0 / (exposure.variance + shot_variance(light, exposure, gain))
+    out[(exposure.nobs == 0) | (exposure.mask != 0)] = 0.0
+    return np.asarray(out, dtype=np.float32)
+
+
+def dip(invvar: NDArray[np.float32], objects: NDArray[np.void], depth: float, fwhm: float) -> None:
+    """Multiply ``invvar``, in place, by 1 - depth * Gaussian PSF around each object's position."""
+    sigma = fwhm / PIXEL_SCALE / 2.3548
+    reach = int(np.ceil(5 * sigma))
+    size = invvar.shape[0]
+    for row in objects:
+        xc, yc = round(float(row["x"])), round(float(row["y"]))
+        ys, xs = slice(max(yc - reach, 0), yc + reach + 1), slice(max(xc - reach, 0), xc + reach + 1)
+        yy, xx = np.ogrid[ys.start : min(ys.stop, size), xs.start : min(xs.stop, size)]
+        radius2 = (xx - row["x"]) ** 2 + (yy - row["y"]) ** 2
+        invvar[ys, xs] *= (1.0 - depth * np.exp(-0.5 * radius2 / sigma**2)).astype(np.float32)

@@ -1,0 +1,340 @@
+"""The mock survey as a whole: its configuration, and the making of each brick.
+
+A brick is one task and owns its files.  Every random number comes from a stream that belongs to the seed,
+the brick and a purpose, so the result does not depend on how many processes share the work.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from obiwan.dplearn import __version__, mock_catalog, mock_files, mock_sky
+from obiwan.dplearn.mock_bricks import (
+    BANDS,
+    PIXEL_SCALE,
+    Brick,
+    Conditions,
+    Exposure,
+    brick_grid,
+    draw_conditions,
+    draw_exposure,
+    stream,
+)
+from obiwan.dplearn.mock_sky import OBJECT, Plant
+
+COLLISION_RADIUS = 5.0
+"""Arcseconds between injections of one run, as in obiwan and legacysim."""
+LAYOUTS = ("legacysim", "obiwan", "both")
+
+
+@dataclass(frozen=True)
+class MockConfig:
+    """Everything that decides the bytes of a mock survey.
+
+    Parameters
+    ----------
+    bricks : int
+        Number of bricks, laid out in a nearly square grid from RA 0.
+    brick_size, border : int
+        Pixels on a side of a coadd, and of the part on each side that is outside the primary box.
+    runs : int
+        Injection runs over each brick.
+    injections : int
+        Rows asked for per brick and run; 0 for 0.8 in the area of a 64x64 stamp.
+    density : float
+        Real objects in the area of a 64x64 stamp.
+    dec : float
+        Declination of the first row of bricks, in degrees.
+    seed : int
+        Of everything random.
+    layout : str
+        Which injection trees to write: one of `LAYOUTS`.
+    plant : Plant
+        Differences between the classes.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of range or the injections do not fit.
+    """
+
+    bricks: int = 20
+    brick_size: int = 640
+    border: int = 40
+    runs: int = 6
+    injections: int = 0
+    density: float = 2.4
+    dec: float = 0.0
+    seed: int = 1
+    layout: str = "legacysim"
+    plant: Plant = field(default_factory=Plant)
+
+    def __post_init__(self) -> None:
+        """Check what would otherwise fail late or silently make nonsense."""
+        checks = (
+            (1 <= self.bricks <= 1000, f"bricks is {self.bricks}: must be 1 to 1000"),
+            (128 <= self.brick_size <= 8192, f"brick size is {self.brick_size} px: must be 128 to 8192"),
+            (0 <= self.border, f"border is {self.border} px: must not be negative"),
+            (self.brick_size - 2 * self.border >= 64, f"border of {self.border} px leaves no primary area"),
+            (0 <= self.runs <= 1000, f"runs is {self.runs}: must be 0 to 1000"),
+            (0 <= self.injections, f"injections is {self.injections}: must not be negative"),
+            (0 <= self.density <= 10, f"density is {self.density}: must be 0 to 10 per stamp"),
+            (-80 <= self.dec <= 80, f"dec is {self.dec}: must be -80 to 80 degrees"),
+            (self.seed >= 0, f"seed is {self.seed}: must not be negative"),
+            (self.layout in LAYOUTS, f"layout is {self.layout}: must be one of {', '.join(LAYOUTS)}"),
+        )
+        for good, message in checks:
+            if not good:
+                raise ValueError(message)
+        radius = COLLISION_RADIUS / PIXEL_SCALE
+        most = int(0.5 * self.primary_area / radius**2)
+        if self.per_run > most:
+            raise ValueError(
+                f"{self.per_run} injections per run at least {COLLISION_RADIUS:g} arcsec apart do not fit in "
+                f"bricks of {self.brick_size} px: at most {most}; use larger bricks or more runs"
+            )
+
+    @property
+    def primary_area(self) -> float:
+        """Square pixels of a brick's primary box."""
+        return float((self.brick_size - 2 * self.border) ** 2)
+
+    @property
+    def per_run(self) -> int:
+        """Rows asked for per brick and run."""
+        return self.injections or max(1, round(0.8 * self.primary_area / 64**2))
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """First and last pixel coordinate of the primary box."""
+        return self.border - 0.5, self.brick_size - self.border - 0.5
+
+
+@dataclass(frozen=True)
+class Task:
+    """One brick to make: what real objects reach into it from its neighbours is known beforehand."""
+
+    config: MockConfig
+    outdir: Path
+    brick: Brick
+    conditions: Conditions
+    real: NDArray[np.void]
+    neighbours: NDArray[np.void]
+
+
+def real_objects(config: MockConfig, brick: Brick) -> NDArray[np.void]:
+    """Draw the real objects whose home is this brick, with their positions.
+
+    The detectable ones keep a hard core; a fifth of the bricks also has one saturated star.
+    """
+    rng = stream(config.seed, brick.name, "real")
+    conditions = draw_conditions(stream(config.seed, brick.name, "conditions"))
+    expected = config.density * config.primary_area / 64**2
+    low, high = config.span
+    pool = mock_sky.draw_population(rng, int(2 * expected) + 50, conditions.transmission())
+    bright = mock_catalog.true_snr(pool, conditions) > mock_catalog.DETECTION_SNR
+    share = float(bright.mean()) if len(bright) else 0.0
+    points = mock_sky.hard_core_positions(rng, expected * share, low, high, mock_sky.HARD_CORE / PIXEL_SCALE)
+    loose = rng.uniform(low, high, (int(rng.poisson(expected * (1 - share))), 2))
+    out = np.concatenate([pool[bright][: len(points)], pool[~bright][: len(loose)]])
+    xy = np.concatenate([points[: int(bright.sum())], loose[: int((~bright).sum())]])
+    out["x"], out["y"] = xy[:, 0], xy[:, 1]
+    if rng.random() < 0.2 and len(out):
+        out["flux"][0] = out["light_flux"][0] = np.array([700.0, 1500.0, 2500.0]) * conditions.transmission()
+        for name in ("sersic", "shape_r", "e1", "e2", "light_sersic", "light_r"):
+            out[name][0] = 0.0
+    return _settle(out, brick, 0)
+
+
+def _settle(objects: NDArray[np.void], brick: Brick, first_id: int) -> NDArray[np.void]:
+    """Fill in RA, Dec and ids, and drop what the curvature of the box puts outside it."""
+    objects["ra"], objects["dec"] = brick.to_sky(objects["x"], objects["y"])
+    objects = objects[brick.is_primary(objects["ra"], objects["dec"])]
+    objects["id"] = first_id + np.arange(len(objects))
+    return objects
+
+
+def _exposures(config: MockConfig, brick: Brick, conditions: Conditions) -> list[Exposure]:
+    return [
+        draw_exposure(stream(config.seed, brick.name, "exposure", band), brick.size, conditions.sigma[k],
+                      conditions.nobs[k])
+        for k, band in enumerate(BANDS)
+    ]
+
+
+def injections(config: MockConfig, task: Task, run: int) -> tuple[NDArray[np.void], NDArray[np.bool_]]:
+    """Draw the rows asked for in one run of one brick, and which of them collide.
+
+    Returns
+    -------
+    tuple
+        Objects with what is planted in their light, and the flags of those that are not injected.
+    """
+    rng = stream(config.seed, task.brick.name, "injected", run)
+    rows = mock_sky.draw_population(rng, config.per_run, task.conditions.transmission())
+    low, high = config.span
+    rows["x"], rows["y"] = rng.uniform(low, high, (2, len(rows)))
+    rows = _settle(rows, task.brick, config.per_run * run)
+    collided = mock_sky.collisions(rows["x"], rows["y"], COLLISION_RADIUS / PIXEL_SCALE)
+    return mock_sky.plant_differences(rows, config.plant), collided
+
+
+def make_brick(task: Task) -> tuple[str, int, int]:
+    """Draw and write one brick: the release and every run.
+
+    Returns
+    -------
+    tuple
+        Name, rows of the release catalogue, and injections over all runs.
+    """
+    config, brick = task.config, task.brick
+    exposures = _exposures(config, brick, task.conditions)
+    real = np.concatenate([task.real, task.neighbours])
+    for exposure in exposures:
+        mock_sky.saturate(exposure, real)
+    runs = [injections(config, task, run) for run in range(config.runs)]
+    for k in range(len(BANDS)):
+        _write_band(task, k, exposures[k], real, [rows[~collided] for rows, collided in runs])
+    release = mock_catalog.measure(real, brick, task.conditions, exposures)
+    root = task.outdir / "release"
+    mock_files.write_tractor(root / "tractor" / brick.name[:3] / f"tractor-{brick.name}.fits", release, brick)
+    _write_ccds(root / "coadd" / brick.name[:3] / brick.name, task)
+    truth = mock_files.truth_columns(task.real, brick, task.conditions)
+    mock_files.write_table(task.outdir / "truth" / brick.name[:3] / f"real-{brick.name}.fits", truth,
+                           [*mock_files.brick_cards(brick, "dr9", False), *mock_files.condition_cards(task.conditions)])
+    for run, (rows, collided) in enumerate(runs):
+        catalogue = mock_catalog.measure(np.concatenate([real, rows[~collided]]), brick, task.conditions, exposures)
+        _write_run(task, run, rows, collided, catalogue, exposures)
+    return brick.name, len(release), sum(int((~collided).sum()) for _, collided in runs)
+
+
+def _write_band(task: Task, k: int, exposure: Exposure, real: NDArray[np.void],
+                injected: list[NDArray[np.void]]) -> None:
+    """Draw and write one band: the release, then each run on the very same pixels and noise."""
+    config, brick, conditions = task.config, task.brick, task.conditions
+    fwhm, gain, band = conditions.fwhm[k], conditions.gain[k], BANDS[k]
+    light = np.zeros((brick.size, brick.size), dtype=np.float32)
+    mock_sky.add_light(light, real, k, fwhm)
+    image = mock_sky.noisy_image(stream(config.seed, brick.name, "noise", band), light, exposure, gain)
+    folder = task.outdir / "release" / "coadd" / brick.name[:3] / brick.name
+    mock_files.write_planes(folder, brick, band, image, mock_sky.inverse_variance(light, exposure, gain))
+    for run, rows in enumerate(injected):
+        added = np.zeros_like(light)
+        mock_sky.add_light(added, rows, k, fwhm)
+        rng = stream(config.seed, brick.name, "shot", band, run)
+        noise = np.sqrt(mock_sky.shot_variance(added, exposure, gain))
+        noise *= rng.standard_normal(added.shape, dtype=np.float32) * np.float32(1 - config.plant.no_shot_noise)
+        invvar = mock_sky.inverse_variance(light + added, exposure, gain)
+        if config.plant.ivar_dip:
+            mock_sky.dip(invvar, rows, config.plant.ivar_dip, fwhm)
+        total = mock_sky.blank(image + added + noise, exposure)
+        for root, era in _roots(task, run):
+            mock_files.write_planes(_coadd(root, brick, era), brick, band, total, invvar, era, simulated=True)
+
+
+def _roots(task: Task, run: int) -> list[tuple[Path, str]]:
+    """Directories in which a run is written, each with its era; `_coadd` knows the rest."""
+    start = task.config.per_run * run
+    out = []
+    if task.config.layout in ("legacysim", "both"):
+        out.append((task.outdir / "injected" / f"file0_rs{start}_skip0", "dr9"))
+    if task.config.layout in ("obiwan", "both"):
+        out.append((task.outdir / "injected_obiwan" / f"rs{start}", "dr5"))
+    return out
+
+
+def _coadd(root: Path, brick: Brick, era: str) -> Path:
+    if era == "dr9":
+        return root / "coadd" / brick.name[:3] / brick.name
+    return root.parent / "coadd" / brick.name[:3] / brick.name / root.name
+
+
+def _write_ccds(folder: Path, task: Task) -> None:
+    mock_files.write_ccds(folder / f"legacysurvey-{task.brick.name}-ccds.fits", task.brick, task.conditions)
+
+
+def _write_run(task: Task, run: int, rows: NDArray[np.void], collided: NDArray[np.bool_],
+               catalogue: NDArray[np.void], exposures: list[Exposure]) -> None:
+    """Write the catalogues of one run in each layout asked for."""
+    brick, name = task.brick, task.brick.name
+    truth = mock_files.truth_columns(rows, brick, task.conditions)
+    yi, xi = (np.floor(rows[c] + 0.5).astype(int) for c in ("y", "x"))
+    on_ccd = np.any([e.nobs[yi, xi] > 0 for e in exposures], axis=0)
+    for root, era in _roots(task, run):
+        _write_ccds(_coadd(root, brick, era), task)
+        if era == "dr9":
+            tractor = root / "tractor" / name[:3]
+            sim = root / "sim" / name[:3] / f"injected-{name}.fits"
+            mock_files.write_injected(sim, truth, collided, brick, task.conditions, task.config.seed)
+        else:
+            tractor = root.parent / "tractor" / name[:3] / name / root.name
+            mock_files.write_simcat(root.parent / "obiwan" / name[:3] / name / root.name, truth, collided, on_ccd, brick)
+        mock_files.write_tractor(tractor / f"tractor-{name}.fits", catalogue, brick, era, simulated=True)
+
+
+def _intruders(brick: Brick, others: Iterable[NDArray[np.void]]) -> NDArray[np.void]:
+    """Return the neighbours' objects whose light reaches this brick's coadd, in its pixel frame."""
+    found = [np.zeros(0, dtype=OBJECT)]
+    for rows in others:
+        moved = rows.copy()
+        moved["x"], moved["y"] = brick.to_pixels(rows["ra"], rows["dec"])
+        reach = np.where(rows["flux"][:, 1] > mock_sky.SATURATION_FLUX, mock_sky.BRIGHT_STAMP, mock_sky.STAMP) / 2
+        near = (np.abs(moved["x"] - brick.size / 2) < brick.size / 2 + reach) & (
+            np.abs(moved["y"] - brick.size / 2) < brick.size / 2 + reach
+        )
+        found.append(moved[near])
+    return np.concatenate(found)
+
+
+def make_survey(config: MockConfig, outdir: Path, jobs: int = 1, progress: bool = False) -> tuple[int, int]:
+    """Write a whole survey under ``outdir``, which must exist; the bytes do not depend on ``jobs``.
+
+    Returns
+    -------
+    tuple of int
+        Rows of the release catalogues, and injections.
+    """
+    bricks = brick_grid(config.bricks, config.brick_size, config.border, config.dec)
+    totals = [0, 0]
+    with _mapping(jobs) as mapper:
+        reals = list(mapper(_draw_real, [(config, brick) for brick in bricks]))
+        tasks = []
+        for brick, own in zip(bricks, reals, strict=True):
+            others = [r for b, r in zip(bricks, reals, strict=True)
+                      if b != brick and abs(b.row - brick.row) <= 1 and abs(b.col - brick.col) <= 1]
+            conditions = draw_conditions(stream(config.seed, brick.name, "conditions"))
+            tasks.append(Task(config, outdir, brick, conditions, own, _intruders(brick, others)))
+        done = mapper(make_brick, tasks)
+        for _, rows, fakes in tqdm(done, total=len(tasks), unit="brick", disable=not progress, desc="mock survey"):
+            totals[0] += rows
+            totals[1] += fakes
+    (outdir / "bricks.txt").write_text("".join(f"{brick.name}\n" for brick in bricks))
+    record = {"program": "obiwan.dplearn.mock", "version": __version__, "config": asdict(config)}
+    (outdir / "mock.json").write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    return totals[0], totals[1]
+
+
+def _draw_real(argument: tuple[MockConfig, Brick]) -> NDArray[np.void]:
+    return real_objects(*argument)
+
+
+@contextmanager
+def _mapping(jobs: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """An ordered map over a pool of processes, or in this process when one job is enough."""
+    if jobs == 1:
+        yield map
+        return
+    # Fresh processes: forking one that has threads is not safe.
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool.map
