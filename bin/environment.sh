@@ -97,7 +97,7 @@ install() { # install EXTRAS
     touch "$unfinished"
     if ! PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_REQUIRE_VIRTUALENV=0 \
         "$python" -m pip install --quiet --no-input --constraint "$root/etc/constraints.txt" \
-        --editable "$root[$1]"; then
+        --editable "${root}[$1]"; then
         rm -f "$unfinished" # pip itself ended and tidied up; only what was killed is not to be trusted
         die "pip could not install what is needed (see above); it needs a package index, or its cache"
     fi
