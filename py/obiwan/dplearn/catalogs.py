@@ -1,7 +1,7 @@
-"""Tractor, truth and user tables of every flavour, read into one `Sources` record.
+"""Tractor and truth tables of every flavour, read into one `Sources` record.
 
-The only module that knows column names.  Fluxes are *observed* nanomaggies (Galactic extinction
-not removed), positions are ICRS degrees, sizes arcsec, as in the catalogues.
+With `tables` the only module that knows column names.  Fluxes are *observed* nanomaggies (Galactic
+extinction not removed), positions are ICRS degrees, sizes arcsec, as in the catalogues.
 
 Sources of the names: the Legacy Survey catalogue descriptions (DR3 to DR10), obiwan ``kenobi.py``
 and legacysim ``catalog.py``.  Column names are compared without case: documentation of DR3 and the
@@ -10,119 +10,23 @@ sweeps use capitals, pipeline files do not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import fitsio
 import numpy as np
-from astropy.table import Table
 from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import CatalogError
 from obiwan.dplearn.shards import BANDS
+from obiwan.dplearn.sources import Sources, blank_sources
 
 Array = NDArray[Any]
 
 SIMP_RADIUS = 0.45  #: arcsec; the fixed half-light radius of tractor's SIMP model
 _DR3_BAND_INDEX = [1, 2, 4]  # g, r, z among ugrizY
 _SERSIC_OF_TYPE = {"PSF": 0.0, "SIMP": 1.0, "REX": 1.0, "EXP": 1.0, "DEV": 4.0}
-
-
-@dataclass(frozen=True)
-class Sources:
-    """A catalogue: one row per source, whatever it was read from.
-
-    What a table does not have is NaN (``nobs`` -1, ``type`` empty).
-
-    Attributes
-    ----------
-    id : ndarray of int64, shape (n,)
-    ra, dec : ndarray, shape (n,)
-        Degrees.
-    type : ndarray of str, shape (n,)
-        Tractor type in capitals, without blanks; of truth rows the type of the same profile.
-    flux, flux_ivar : ndarray, shape (n, 3)
-        Observed nanomaggies and 1/nanomaggies**2 in g, r, z.
-    mw_transmission : ndarray, shape (n, 3)
-        Galactic transmission, 0 to 1.
-    nobs : ndarray of int, shape (n, 3)
-    psfsize : ndarray, shape (n, 3)
-        PSF FWHM in arcsec.
-    psfdepth : ndarray, shape (n, 3)
-        1/nanomaggies**2.
-    shape_r : ndarray, shape (n,)
-        Half-light radius in arcsec; 0 for point sources.
-    e1, e2, sersic, ebv : ndarray, shape (n,)
-    maskbits : ndarray of int32, shape (n,)
-        0 where the catalogue has none.
-    primary : ndarray of bool, shape (n,)
-        ``brick_primary``; True where the table has no such column.
-    injected : ndarray of bool, shape (n,)
-        For truth rows: really put into the images.  True elsewhere.
-    """
-
-    id: Array
-    ra: Array
-    dec: Array
-    type: Array
-    flux: Array
-    flux_ivar: Array
-    mw_transmission: Array
-    nobs: Array
-    psfsize: Array
-    psfdepth: Array
-    shape_r: Array
-    e1: Array
-    e2: Array
-    sersic: Array
-    ebv: Array
-    maskbits: Array
-    primary: Array
-    injected: Array
-
-    def __len__(self) -> int:
-        return len(self.id)
-
-    def take(self, index: Array) -> Sources:
-        """Rows by index or mask."""
-        return Sources(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
-
-    @property
-    def mag(self) -> Array:
-        """AB magnitudes corrected for Galactic extinction, shape (n, 3).
-
-        ``22.5 - 2.5 log10(flux / mw_transmission)``; NaN where the flux is not positive.
-        """
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ratio = self.flux / self.mw_transmission
-            return np.where(ratio > 0, 22.5 - 2.5 * np.log10(np.where(ratio > 0, ratio, 1.0)), np.nan)
-
-
-def blank_sources(n: int) -> Sources:
-    """Return `n` rows of which nothing is known."""
-    one, three = np.full(n, np.nan), np.full((n, 3), np.nan)
-    return Sources(
-        id=np.arange(n, dtype=np.int64),
-        ra=one.copy(),
-        dec=one.copy(),
-        type=np.full(n, "", dtype="U4"),
-        flux=three.copy(),
-        flux_ivar=three.copy(),
-        mw_transmission=three.copy(),
-        nobs=np.full((n, 3), -1, dtype=np.int32),
-        psfsize=three.copy(),
-        psfdepth=three.copy(),
-        shape_r=one.copy(),
-        e1=one.copy(),
-        e2=one.copy(),
-        sersic=one.copy(),
-        ebv=one.copy(),
-        maskbits=np.zeros(n, dtype=np.int32),
-        primary=np.ones(n, dtype=bool),
-        injected=np.ones(n, dtype=bool),
-    )
 
 
 class _Columns:
@@ -192,11 +96,14 @@ class _Columns:
 
 
 _STEMS = ("flux", "flux_ivar", "mw_transmission", "nobs", "psfsize", "psfdepth")
-_PLAIN = (
-    "objid id ids ra dec type brick_primary ebv maskbits fitbits sersic n shape_r shape_e1 shape_e2 "
-    "shapeexp_r shapeexp_e1 shapeexp_e2 shapedev_r shapedev_e1 shapedev_e2 fracdev "
-    "rhalf e1 e2 collided gflux rflux zflux camera brickname"
-).split()
+_PLAIN = frozenset(
+    {
+        "objid", "id", "ids", "ra", "dec", "type", "brick_primary", "ebv", "maskbits", "fitbits",
+        "sersic", "n", "shape_r", "shape_e1", "shape_e2", "shapeexp_r", "shapeexp_e1",
+        "shapeexp_e2", "shapedev_r", "shapedev_e1", "shapedev_e2", "fracdev", "rhalf", "e1", "e2",
+        "collided", "gflux", "rflux", "zflux", "camera", "brickname",
+    }
+)  # fmt: skip
 
 
 def _wanted(name: str) -> bool:
@@ -216,7 +123,8 @@ def _text(values: Array) -> Array:
     return np.char.upper(np.char.strip(values.astype("U8"))).astype("U4")
 
 
-def _unique_ids(ids: Array, path: Path, what: str) -> Array:
+def unique_ids(ids: Array, path: Path, what: str) -> Array:
+    """Return ids as int64; raise `CatalogError` if one occurs twice."""
     ids = ids.astype(np.int64)
     unique, count = np.unique(ids, return_counts=True)
     if len(unique) != len(ids):
@@ -295,7 +203,7 @@ def read_tractor(path: Path) -> Catalog:
     ids = columns.get("objid", "id")
     sources = replace(
         blank,
-        id=_unique_ids(blank.id if ids is None else ids, path, "tractor catalogue"),
+        id=unique_ids(blank.id if ids is None else ids, path, "tractor catalogue"),
         ra=columns.need("ra").astype(np.float64),
         dec=columns.need("dec").astype(np.float64),
         type=types,
@@ -345,7 +253,7 @@ def read_truth(path: Path, ids_added: Path | None = None) -> Catalog:
         If the file is unreadable, empty of tables, lacks a column, or repeats an id.
     """
     columns = _Columns(path, "truth table")
-    ids = _unique_ids(columns.need("id"), path, "truth table")
+    ids = unique_ids(columns.need("id"), path, "truth table")
     n = len(ids)
     blank = blank_sources(n)
     flux = columns.bands("flux")

@@ -25,7 +25,7 @@ def say(text: str = "") -> None:
     sys.stdout.flush()
 
 
-def add_config_option(parser: argparse.ArgumentParser) -> None:
+def add_config_option(parser: argparse._ActionsContainer) -> None:
     """Add ``--config FILE.toml`` to a parser that is read with `parse`."""
     parser.add_argument(
         "--config",
@@ -125,8 +125,8 @@ def run(program: Callable[[], int], name: str, *, verbose: bool = False) -> int:
             text = f"{error.strerror or error}:{where} (check the path, its permissions and the space left)"
         else:
             text = str(error)
-        log.error("%s: error: %s", name, " ".join(text.split()))  # noqa: TRY400 - one line is the point
+        log.error("%s: error: %s", name, " ".join(text.split()))
         return 1
     except KeyboardInterrupt:
-        log.error("%s: interrupted; start it again to go on where it stopped", name)  # noqa: TRY400
+        log.error("%s: interrupted; start it again to go on where it stopped", name)
         return 130

@@ -102,12 +102,13 @@ class Frame:
 
 def _plane_paths(run: BrickRun) -> list[Path]:
     """Paths of the six planes; tells a band that never was from one that was lost."""
-    paths, missing = [], None
+    paths = []
+    missing: tuple[str, CoaddError] | None = None
     for kind, band in PLANES:
         try:
             paths.append(run.plane(kind, band))
-        except CoaddError as error:
-            missing = missing or (band, error)
+        except CoaddError as absent:
+            missing = missing or (band, absent)
     if missing is None:
         return paths
     band, error = missing
@@ -146,7 +147,8 @@ def read_frame(run: BrickRun) -> Frame:
         with _naming(run, path), fitsio.FITS(str(path)) as file:
             hdu = _first_image(file)
             _check_whole(file, path)
-            shapes.append(tuple(int(n) for n in hdu.get_dims()))
+            ny, nx = hdu.get_dims()
+            shapes.append((int(ny), int(nx)))
             if header is None:
                 header = hdu.read_header()
     for path, shape in zip(paths, shapes, strict=True):
@@ -162,7 +164,8 @@ def read_frame(run: BrickRun) -> Frame:
 
 def _wcs(header: Any) -> WCS:
     """The celestial WCS, from the few cards that matter (the rest is hundreds of lines of history)."""
-    card_names = [f"{stem}{axis}" for axis in (1, 2) for stem in ("CTYPE", "CRVAL", "CRPIX", "CUNIT", "CDELT")]
+    stems = ("CTYPE", "CRVAL", "CRPIX", "CUNIT", "CDELT")
+    card_names = [f"{stem}{axis}" for axis in (1, 2) for stem in stems]
     card_names += [f"{stem}{i}_{j}" for stem in ("CD", "PC") for i in (1, 2) for j in (1, 2)] + ["EQUINOX"]
     cards = fits.Header([(name, header[name]) for name in card_names if header.get(name) is not None])
     if "CTYPE1" not in cards or "CRVAL1" not in cards:
@@ -235,22 +238,16 @@ def read_pixels(run: BrickRun, band: str, x: Array, y: Array, shape: tuple[int, 
     return values
 
 
-def windows_pay(n: int, run: BrickRun, shape: tuple[int, int]) -> bool:
+def windows_pay(n: int, run: BrickRun) -> bool:
     """Whether `n` stamps are few enough to read by windows rather than by whole planes."""
-    return _few(n, 4.0, shape, run.plane("image", BANDS[0]))
+    path = run.plane("image", BANDS[0])
+    with _naming(run, path), fitsio.FITS(str(path)) as file:
+        return _few(n, 4.0, _first_image(file).get_dims(), path)
 
 
-def read_planes(run: BrickRun, shape: tuple[int, int]) -> list[Array]:
+def read_planes(run: BrickRun) -> list[Array]:
     """Decode the six planes in channel order; see `read_plane`."""
-    planes = [read_plane(run, kind, band) for kind, band in PLANES]
-    for (kind, band), plane in zip(PLANES, planes, strict=True):
-        if plane.shape != shape:
-            msg = (
-                f"{run.label}: {run.plane(kind, band)} has shape {plane.shape}, {shape} when the plan was made; "
-                "the inputs have changed, start again with --overwrite"
-            )
-            raise CoaddError(msg)
-    return planes
+    return [read_plane(run, kind, band) for kind, band in PLANES]
 
 
 def read_windows(run: BrickRun, x: Array, y: Array, out: NDArray[np.float32], rows: Array) -> None:
@@ -281,4 +278,3 @@ def read_windows(run: BrickRun, x: Array, y: Array, out: NDArray[np.float32], ro
                 if from_y.stop - from_y.start < STAMP or from_x.stop - from_x.start < STAMP:
                     target[...] = 0
                 target[to_y, to_x] = hdu[from_y, from_x]
-

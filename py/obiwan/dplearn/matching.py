@@ -29,7 +29,9 @@ def _tree(ra: Array, dec: Array) -> cKDTree:
 
 def _unit_vectors(ra: Array, dec: Array) -> Array:
     lon, lat = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1).reshape(-1, 3)
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1).reshape(
+        -1, 3
+    )
 
 
 def _chord(arcsec: float) -> float:
@@ -153,7 +155,7 @@ def same_source_groups(ra: Array, dec: Array, run: Array, radius: float) -> Arra
     _, first = np.unique(component, return_index=True)
     renumber = np.empty(len(first), dtype=np.int64)
     renumber[component[np.sort(first)]] = np.arange(len(first))
-    return renumber[component]
+    return np.asarray(renumber[component])
 
 
 def one_row_per_source(group: Array, run: Array, rng: np.random.Generator) -> Array:

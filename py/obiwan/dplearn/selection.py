@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.catalogs import Sources
 from obiwan.dplearn.errors import SelectionError
+from obiwan.dplearn.sources import Sources
 
 Array = NDArray[Any]
 Cuts = dict[str, Array]
@@ -31,8 +31,8 @@ _RADIUS = (0.262 / 2, 2.0)  # arcsec
 
 def _flux_quality(sources: Sources) -> Cuts:
     return {
-        "flux > 0 in g, r, z": (sources.flux > 0).all(axis=1),
-        "flux_ivar > 0 in g, r, z": ~(sources.flux_ivar <= 0).any(axis=1),
+        "flux > 0 in g, r, z": np.all(sources.flux > 0, axis=1),
+        "flux_ivar > 0 in g, r, z": np.all(~(sources.flux_ivar <= 0), axis=1),
     }
 
 

@@ -84,7 +84,7 @@ def _npy_header(array: NDArray[Any]) -> bytes:
 
 def _write_npy(path: Path, scratch: Path, array: NDArray[Any]) -> int:
     """Write an array as npy by way of a scratch file; returns the CRC-32 of the file."""
-    header, data = _npy_header(array), memoryview(array).cast("B")
+    header, data = _npy_header(array), array.data.cast("B")
     beside = scratch / path.name
     with beside.open("wb", buffering=0) as stream:
         stream.write(header)
@@ -265,7 +265,7 @@ def open_training_set(directory: Path) -> TrainingSet:
     """
     path = directory / MANIFEST
     if not directory.is_dir():
-        msg = f"{directory}: no such directory; make a training set with python -m obiwan.dplearn.create_training"
+        msg = f"{directory}: no such directory; make one with python -m obiwan.dplearn.create_training"
         raise TrainingSetError(msg)
     if not path.is_file():
         unfinished = (directory / WORK).is_dir()

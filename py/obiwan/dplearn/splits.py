@@ -35,7 +35,7 @@ def _hash(*words: str) -> int:
 
 
 def hash_order(names: Sequence[str], seed: int) -> list[int]:
-    """Return positions of the names in the order of a seeded hash: a shuffle that a list's length cannot change."""
+    """Return positions of the names in the order of a seeded hash of each name."""
     return sorted(range(len(names)), key=lambda i: (_hash(str(seed), names[i]), names[i]))
 
 
@@ -92,17 +92,15 @@ def overlapping(ra: Array, dec: Array, split: Array) -> Array:
     lon, lat = np.radians(ra), np.radians(dec)
     vectors = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
     reach = np.radians(width * np.sqrt(2)) * 1.01
-    for later in (TEST, VAL):
-        keepers = (split == later) & ~marked
-        others = (split < later) if later == VAL else (split != TEST)
-        others = (split == TRAIN) if later == VAL else others
-        if not keepers.any() or not others.any():
+    for earlier, later in (((TRAIN, VAL), TEST), ((TRAIN,), VAL)):
+        keepers = np.flatnonzero((split == later) & ~marked)
+        rows = np.flatnonzero(np.isin(split, earlier))
+        if not len(keepers) or not len(rows):
             continue
-        tree = cKDTree(vectors[keepers])
-        rows, keeper_rows = np.flatnonzero(others), np.flatnonzero(keepers)
-        for row, near in zip(rows, tree.query_ball_point(vectors[rows], reach), strict=True):
+        near_each = cKDTree(vectors[keepers]).query_ball_point(vectors[rows], reach)
+        for row, near in zip(rows, near_each, strict=True):
             if near:
-                j = keeper_rows[near]
+                j = keepers[near]
                 d_ra = (ra[j] - ra[row] + 180) % 360 - 180
                 apart = np.maximum(np.abs(d_ra) * np.cos(lat[row]), np.abs(dec[j] - dec[row]))
                 marked[row] |= bool((apart < width).any())

@@ -1,0 +1,201 @@
+"""What can be an example: candidates of both classes in one field, on one road.
+
+Fakes are recovered injections, reals are sources that are no injection; from there on every rule is
+the same function for both: primary area, cuts, foreign injections in the stamp, edge, coverage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn.coadds import read_pixels
+from obiwan.dplearn.config import INJECTION_REACH, TrainingConfig
+from obiwan.dplearn.cutouts import centre_inside, stamp_inside
+from obiwan.dplearn.errors import LayoutError
+from obiwan.dplearn.examples import (
+    FLAG_NEIGHBOUR,
+    FLAG_PADDED,
+    FLAG_UNMATCHED,
+    blank_examples,
+    fill_measurements,
+)
+from obiwan.dplearn.fields import Field
+from obiwan.dplearn.layouts import RELEASE_RUN
+from obiwan.dplearn.matching import mutual_nearest, nearest_distance, stamp_holds_other
+from obiwan.dplearn.selection import CutFlow, apply_cuts, count, find_selection
+from obiwan.dplearn.shards import BANDS, LABELS
+from obiwan.dplearn.sources import Sources
+from obiwan.dplearn.tables import UserTable
+
+Array = NDArray[Any]
+
+CANDIDATES = "catalogue rows"
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Rows of one class in one field, before the common rules.
+
+    Attributes
+    ----------
+    label : str
+        ``real`` or ``fake``.
+    field : Field
+        Where they are to be cut from.
+    sources : Sources
+        Their quantities; `ra`, `dec` are the centres to use.
+    own : ndarray of int
+        Index of each one's own injection in the field, -1 for none.
+    keep : ndarray of bool
+        What the rules of the class alone have left.
+    truth_ra, truth_dec, match_dist : ndarray
+        Degrees and arcsec; NaN where there is no truth or match.
+    mag_source : str
+        ``measured``, ``truth`` or ``table``.
+    """
+
+    label: str
+    field: Field
+    sources: Sources
+    own: Array
+    keep: Array
+    truth_ra: Array
+    truth_dec: Array
+    match_dist: Array
+    mag_source: str = "measured"
+
+
+def _coincident(
+    truth: Sources, here: Field, fields_: Sequence[Field], releases: Sequence[Sources], radius: float
+) -> Array:
+    """Whether a real source lies at an injected position.
+
+    A release knows; without one, a source that another run of the brick fitted where it has no
+    injection near.
+    """
+    mark = np.zeros(len(truth), dtype=bool)
+    others: list[tuple[Array, Array]] = [(rows.ra, rows.dec) for rows in releases]
+    if not releases:
+        for other in fields_:
+            if other is not here and other.catalog is not None:
+                rows = other.catalog.sources
+                far = other.injection_distance(rows.ra, rows.dec) > max(radius, INJECTION_REACH)
+                others.append((rows.ra[far], rows.dec[far]))
+    for ra, dec in others:
+        mark |= nearest_distance(truth.ra, truth.dec, ra, dec) <= radius
+    return mark
+
+
+def fake_candidates(
+    here: Field, fields_: Sequence[Field], releases: Sequence[Sources], config: TrainingConfig, flow: CutFlow
+) -> Candidates:
+    """Injections of one field: injected, recovered, and not on top of a real source."""
+    count(flow, CANDIDATES, len(here.truth))
+    truth = here.injections
+    count(flow, "injected on a CCD", len(truth))
+    own, unmatched = np.arange(len(truth)), np.full(len(truth), np.nan)
+    if here.catalog is None:
+        if config.centers != "truth":
+            msg = (
+                f"{here.run.root.path}: early-coadds tree without tractor catalogues: fakes can only be "
+                "centred on their truth; use --centers truth (reals stay centred on fitted positions, "
+                "whose scatter the network may learn)"
+            )
+            raise LayoutError(msg)
+        sources, distance, mag_source = truth, unmatched, "truth"
+    else:
+        index, distance = mutual_nearest(
+            truth.ra, truth.dec, here.catalog.sources.ra, here.catalog.sources.dec, config.match_radius
+        )
+        own = own[index >= 0]
+        truth, distance = truth.take(own), distance[own]
+        sources, mag_source = here.catalog.sources.take(index[own]), "measured"
+        count(flow, f'recovered: mutual match in {config.match_radius:g}"', len(own))
+        sources = replace(sources, id=truth.id)
+        if config.centers == "truth":
+            sources = replace(sources, ra=truth.ra, dec=truth.dec)
+    keep = ~_coincident(truth, here, fields_, releases, config.match_radius)
+    count(flow, "not on a real source", keep)
+    return Candidates("fake", here, sources, own, keep, truth.ra, truth.dec, distance, mag_source)
+
+
+def real_candidates(here: Field, sources: Sources, config: TrainingConfig, flow: CutFlow) -> Candidates:
+    """Sources to be cut from one field as reals: those that are far from every injection."""
+    count(flow, CANDIDATES, len(sources))
+    reach = max(config.match_radius, INJECTION_REACH)
+    keep = here.injection_distance(sources.ra, sources.dec) > reach
+    count(flow, f'no injection within {reach:g}"', keep)
+    none = np.full(len(sources), np.nan)
+    return Candidates("real", here, sources, np.full(len(sources), -1), keep, none, none, none)
+
+
+def table_candidates(
+    label: str,
+    here: Field,
+    table: UserTable,
+    releases: Sequence[Sources],
+    config: TrainingConfig,
+    flow: CutFlow,
+) -> Candidates:
+    """A user's rows in one field: no truth match, every other rule of their class."""
+    sources = table.sources
+    if label == "real":
+        return replace(real_candidates(here, sources, config, flow), mag_source="table")
+    count(flow, CANDIDATES, len(sources))
+    own, distance = mutual_nearest(
+        sources.ra, sources.dec, here.injections.ra, here.injections.dec, config.match_radius
+    )
+    keep = np.ones(len(sources), dtype=bool)
+    if here.run.run != RELEASE_RUN:  # in a release, a listed object is itself a release source
+        keep &= ~_coincident(sources, here, [], releases, config.match_radius)
+    count(flow, "not on a real source", keep)
+    return Candidates("fake", here, sources, own, keep, sources.ra, sources.dec, distance, "table")
+
+
+def screen(candidates: Candidates, config: TrainingConfig, flow: CutFlow) -> Array:
+    """Apply to candidates the rules that both classes share, and make example rows of the survivors.
+
+    Returns
+    -------
+    ndarray of EXAMPLE_DTYPE
+    """
+    here, sources, keep = candidates.field, candidates.sources, candidates.keep
+    primary = here.frame.primary(sources.ra, sources.dec)
+    keep = keep & (sources.primary if primary is None else primary)
+    count(flow, "in the brick's primary area", keep)
+    keep = apply_cuts(sources, find_selection(config.select), keep, flow)
+    x, y = here.frame.pixels(sources.ra, sources.dec)
+    neighbour = stamp_holds_other(x, y, candidates.own, here.injected_x, here.injected_y)
+    if not config.allow_injected_neighbours:
+        keep = keep & ~neighbour
+        count(flow, "no other injection in the stamp", keep)
+    inside = stamp_inside(x, y, here.frame.shape)
+    keep = keep & (inside if config.edge == "drop" else centre_inside(x, y, here.frame.shape))
+    count(flow, "stamp inside the coadd" if config.edge == "drop" else "centre inside the coadd", keep)
+    index = np.flatnonzero(keep)
+    for band in BANDS:
+        index = index[read_pixels(here.run, band, x[index], y[index], here.frame.shape) > 0]
+    count(flow, "invvar > 0 at the centre in g, r, z", len(index))
+    flags: Array = FLAG_PADDED * ~inside + FLAG_NEIGHBOUR * neighbour
+    if candidates.mag_source == "truth":
+        flags = flags + FLAG_UNMATCHED
+    return _rows(candidates, index, x, y, flags)
+
+
+def _rows(candidates: Candidates, index: Array, x: Array, y: Array, flags: Array) -> Array:
+    rows = blank_examples(len(index))
+    run, sources = candidates.field.run, candidates.sources.take(index)
+    fill_measurements(rows, sources)
+    rows["label"] = LABELS[candidates.label]
+    rows["root"], rows["brick"], rows["run"] = run.root.index, run.brick.encode(), run.run.encode()
+    rows["id"], rows["ra"], rows["dec"] = sources.id, sources.ra, sources.dec
+    rows["x"], rows["y"], rows["flags"] = x[index], y[index], flags[index]
+    rows["truth_ra"], rows["truth_dec"] = candidates.truth_ra[index], candidates.truth_dec[index]
+    rows["match_dist"] = candidates.match_dist[index]
+    rows["mag_source"] = candidates.mag_source.encode()
+    return rows

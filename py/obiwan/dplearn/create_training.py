@@ -1,0 +1,304 @@
+"""Injection outputs and tractor catalogues in, training cutouts out.
+
+``python -m obiwan.dplearn.create_training --fake DIR... [--real DIR...] --outdir DIR``
+
+First a plan: catalogues are read, matched, cut, balanced and split, and every example gets its shard
+and row.  Then extraction: independent tasks, each owning whole shards.  Started again after any
+interruption it ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from obiwan.dplearn import cli
+from obiwan.dplearn.assembly import assemble, total_flows
+from obiwan.dplearn.config import TrainingConfig
+from obiwan.dplearn.errors import DplearnError
+from obiwan.dplearn.extraction import GroupTask, Key, Receipt, extract_group, row_keys
+from obiwan.dplearn.inputs import Inputs, resolve_inputs
+from obiwan.dplearn.layouts import LAYOUT_NAMES
+from obiwan.dplearn.planning import BrickPlan, plan_brick
+from obiwan.dplearn.selection import SELECTIONS, flow_table
+from obiwan.dplearn.shards import SPLITS
+from obiwan.dplearn.workspace import begin, check_outdir, describe, finish, finished_receipt
+
+Array = NDArray[Any]
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+NAME = "create_training"
+log = logging.getLogger(__name__)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line; its long flags are also the keys of ``--config`` files."""
+    defaults = TrainingConfig()
+    parser = argparse.ArgumentParser(
+        prog=f"python -m obiwan.dplearn.{NAME}", description=__doc__.split("\n")[0]
+    )
+    paths = parser.add_argument_group("input and output")
+    paths.add_argument("--fake", nargs="+", type=Path, default=[], metavar="DIR", help="injection outputs")
+    paths.add_argument(
+        "--real",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="data releases: the catalogue of reals",
+    )
+    paths.add_argument("--outdir", type=Path, metavar="DIR", help="where the training set goes")
+    paths.add_argument("--bricks", nargs="+", default=[], metavar="FILE|NAME", help="use these bricks only")
+    paths.add_argument("--layout", choices=LAYOUT_NAMES, help="layout of --fake, where detection fails")
+    paths.add_argument("--real-table", type=Path, metavar="FILE", help="your own positions of reals")
+    paths.add_argument("--fake-table", type=Path, metavar="FILE", help="your own positions of fakes")
+    paths.add_argument("--overwrite", action="store_true", help="replace a training set in --outdir")
+    cli.add_config_option(paths)
+    rules = parser.add_argument_group("what becomes an example")
+    rules.add_argument(
+        "--select",
+        default=defaults.select,
+        metavar="NAME|module:function",
+        help=f"cuts for both classes: {', '.join(SELECTIONS)}, or your own (default {defaults.select})",
+    )
+    helps = {
+        "reals_from": "coadds that reals are cut from; release warns, its coadds differ from injected ones",
+        "centers": "centre fakes on the matched tractor position or on their truth",
+        "match_radius": "mutual-nearest match of truth and tractor, arcsec",
+        "balance": "equal numbers of both classes within each brick, overall, or as they come",
+        "split": "split by brick, or (for trees of one brick) by object",
+        "test_fraction": "fraction of bricks for the test split",
+        "val_fraction": "fraction of the other bricks for the validation split",
+        "edge": "drop stamps that reach beyond the coadd, or pad them with 0",
+        "shard_size": "examples per file",
+        "seed": "seed of every random choice",
+    }
+    for item in fields(TrainingConfig):
+        if item.name in helps:
+            rules.add_argument(
+                "--" + item.name.replace("_", "-"),
+                default=item.default,
+                type=type(item.default),
+                choices=item.metadata.get("choices"),
+                help=f"{helps[item.name]} (default {item.default})",
+            )
+    rules.add_argument(
+        "--allow-injected-neighbours",
+        action="store_true",
+        help="allow other injections in the stamps of both classes",
+    )
+    running = parser.add_argument_group("running")
+    running.add_argument("--jobs", type=int, default=1, metavar="N", help="worker processes (default 1)")
+    running.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
+    return parser
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of `create_training` did.
+
+    Attributes
+    ----------
+    manifest : dict or None
+        None where the training set was there already.
+    rows : int
+        Number of examples.
+    """
+
+    manifest: dict[str, Any] | None
+    rows: int
+
+
+@contextmanager
+def _executor(jobs: int) -> Iterator[Executor | None]:
+    """Worker processes, or None to work in this one."""
+    if jobs == 1:
+        yield None
+        return
+    # Spawned, not forked: a progress bar's thread must not be copied into the workers.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _each(
+    function: Callable[[Task], Result], tasks: Sequence[Task], executor: Executor | None
+) -> Iterator[tuple[int, Result]]:
+    """Results with the position of their task, as they come."""
+    if executor is None:
+        for i, task in enumerate(tasks):
+            yield i, function(task)
+        return
+    futures = {executor.submit(function, task): i for i, task in enumerate(tasks)}
+    try:
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool:
+        msg = "a worker process died (killed, or out of memory); start again, perhaps with fewer --jobs"
+        raise DplearnError(msg) from None
+
+
+def _plan(inputs: Inputs, config: TrainingConfig, executor: Executor | None) -> list[BrickPlan]:
+    plans: list[BrickPlan | None] = [None] * len(inputs.bricks)
+    work = _each(partial(plan_brick, config=config), inputs.bricks, executor)
+    for i, plan in tqdm(work, total=len(plans), desc="plan", unit="brick", dynamic_ncols=True):
+        plans[i] = plan
+    done = [plan for plan in plans if plan is not None]
+    for note in [note for plan in done for note in plan.notes]:
+        log.warning("left out: %s", note)
+    return done
+
+
+def _need_a_usable_run(plans: Sequence[BrickPlan]) -> None:
+    """Where every run was left out, the reason is the answer."""
+    notes = [note for plan in plans for note in plan.notes]
+    if notes and not any(any(plan.flows.values()) for plan in plans):
+        raise DplearnError(notes[0])
+
+
+def _tasks(rows: Array, group: Array, inputs: Inputs, directory: Path) -> list[GroupTask]:
+    runs: dict[Key, Any] = {
+        (run.root.index, run.brick, run.run): run
+        for brick in inputs.bricks
+        for run in (*brick.runs, *brick.releases)
+    }
+    tasks = []
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(group[order]) != 0])
+    for number, members in enumerate(np.split(order, starts[1:])):
+        part = rows[np.sort(members)]
+        tasks.append(GroupTask(number, directory, part, {key: runs[key] for key in set(row_keys(part))}))
+    return tasks
+
+
+def _extract(tasks: Sequence[GroupTask], executor: Executor | None) -> list[Receipt]:
+    receipts: dict[int, Receipt] = {}
+    total = sum(len(task.rows) for task in tasks)
+    with tqdm(total=total, desc="extract", unit="cutout", unit_scale=True, dynamic_ncols=True) as bar:
+        for task in tasks:
+            receipt = finished_receipt(task)
+            if receipt is not None:
+                receipts[task.number] = receipt
+                bar.update(receipt.examples)
+        rest = [task for task in tasks if task.number not in receipts]
+        for i, receipt in _each(extract_group, rest, executor):
+            receipts[rest[i].number] = receipt
+            bar.update(receipt.examples)
+    return [receipts[number] for number in sorted(receipts)]
+
+
+def create_training(
+    inputs: Inputs, config: TrainingConfig, outdir: Path, *, jobs: int = 1, overwrite: bool = False
+) -> Outcome:
+    """Make a training set.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        Trees and bricks; see `inputs.resolve_inputs`.
+    config : TrainingConfig
+    outdir : Path
+        Where the files go; an interrupted run of the same request is finished.
+    jobs : int
+        Worker processes; the result does not depend on it.
+    overwrite : bool
+        Replace what an earlier run left there.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    DplearnError
+        If the inputs cannot be used, no example survives, or `outdir` holds something else.
+    """
+    request = describe({**asdict(config), **inputs.description}, inputs.roots)
+    if check_outdir(outdir, request, overwrite=overwrite):
+        return Outcome(None, 0)
+    with _executor(jobs) as executor:
+        plans = _plan(inputs, config, executor)
+        _need_a_usable_run(plans)
+        flows = total_flows(plans)
+        try:
+            rows, group = assemble(plans, config, flows)
+        finally:
+            cli.say(flow_table(flows["real"], flows["fake"]))
+        begin(outdir, request, rows, overwrite=overwrite)
+        receipts = _extract(_tasks(rows, group, inputs, outdir), executor)
+        manifest = finish(outdir, request, rows, flows, receipts)
+    return Outcome(manifest, len(rows))
+
+
+def _report(outcome: Outcome, outdir: Path) -> None:
+    if outcome.manifest is None:
+        cli.say(f"{outdir} already holds this training set; nothing to do")
+        return
+    cli.say()
+    for name in SPLITS:
+        counts = outcome.manifest["counts"][name]
+        cli.say(
+            f"{name:<6} {counts['real']:>9,} real  {counts['fake']:>9,} fake  {counts['bricks']:>7,} bricks"
+        )
+    cleaned = outcome.manifest["cleaned_pixels"]
+    if any(cleaned.values()):
+        cli.say(
+            f"set to 0: {cleaned['not_finite']:,} pixels that are not finite, "
+            f"{cleaned['negative_invvar']:,} negative invvar"
+        )
+    cli.say(f"training set: {outdir}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = build_parser()
+    options = cli.parse(parser, argv)
+    try:
+        config = TrainingConfig(**{item.name: getattr(options, item.name) for item in fields(TrainingConfig)})
+    except ValueError as error:
+        parser.error(str(error))
+    if options.outdir is None:
+        parser.error("--outdir is needed")
+    if options.jobs < 1:
+        parser.error(f"--jobs must be at least 1, got {options.jobs}")
+
+    def program() -> int:
+        inputs = resolve_inputs(
+            fake=options.fake,
+            real=options.real,
+            bricks=options.bricks,
+            layout=options.layout,
+            real_table=options.real_table,
+            fake_table=options.fake_table,
+            config=config,
+        )
+        for warning in inputs.warnings:
+            log.warning("warning: %s", warning)
+        outcome = create_training(
+            inputs, config, options.outdir, jobs=options.jobs, overwrite=options.overwrite
+        )
+        _report(outcome, options.outdir)
+        return 0
+
+    return cli.run(program, NAME, verbose=options.verbose)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,184 @@
+"""One brick from its files to its eligible examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn.candidates import fake_candidates, real_candidates, screen, table_candidates
+from obiwan.dplearn.catalogs import read_tractor
+from obiwan.dplearn.coadds import BandNotObservedError
+from obiwan.dplearn.config import TrainingConfig
+from obiwan.dplearn.errors import CatalogError
+from obiwan.dplearn.examples import blank_examples
+from obiwan.dplearn.fields import Field, open_field
+from obiwan.dplearn.layouts import BrickRun
+from obiwan.dplearn.matching import one_row_per_source, same_source_groups
+from obiwan.dplearn.selection import CutFlow, count
+from obiwan.dplearn.shards import LABELS
+from obiwan.dplearn.sources import Sources
+from obiwan.dplearn.splits import stream
+from obiwan.dplearn.tables import UserTable
+
+Array = NDArray[Any]
+
+SAME_SOURCE = 1.0  #: arcsec; rows of several runs closer than this are one real source
+UNIQUE = "one row per source"
+
+
+@dataclass(frozen=True)
+class BrickInputs:
+    """Everything known of one brick before a file of it is opened.
+
+    Attributes
+    ----------
+    brick : str
+    runs : tuple of BrickRun
+        Injection runs, of all roots.
+    releases : tuple of BrickRun
+        Data releases, given with ``--real``.
+    reals_are_release_rows : bool
+        Whether the catalogue of reals is the release's (``--real`` was given).
+    real_table, fake_table : UserTable or None
+        A user's own positions in this brick.
+    """
+
+    brick: str
+    runs: tuple[BrickRun, ...]
+    releases: tuple[BrickRun, ...]
+    reals_are_release_rows: bool
+    real_table: UserTable | None = None
+    fake_table: UserTable | None = None
+
+
+@dataclass(frozen=True)
+class BrickPlan:
+    """The eligible examples of one brick.
+
+    Attributes
+    ----------
+    brick : str
+    rows : ndarray of EXAMPLE_DTYPE
+        Without split, shard and row.
+    flows : dict
+        Cut flow per class name.
+    notes : tuple of str
+        What was left out and why.
+    """
+
+    brick: str
+    rows: Array
+    flows: dict[str, CutFlow]
+    notes: tuple[str, ...]
+
+
+def _open_fields(runs: Sequence[BrickRun], notes: list[str]) -> list[Field]:
+    opened = []
+    for run in runs:
+        try:
+            opened.append(open_field(run))
+        except BandNotObservedError as error:
+            notes.append(str(error))
+    return opened
+
+
+def _unique(parts: list[tuple[Array, int]], config: TrainingConfig, brick: str, flow: CutFlow) -> Array:
+    """One row per real source, its run drawn among those in which it is eligible."""
+    rows = np.concatenate([part for part, _ in parts]) if parts else blank_examples(0)
+    cell = (
+        np.concatenate([np.full(len(part), number) for part, number in parts]) if parts else np.empty(0, int)
+    )
+    group = same_source_groups(rows["ra"], rows["dec"], cell, SAME_SOURCE)
+    chosen = one_row_per_source(group, cell, stream(config.seed, "run", brick))
+    count(flow, UNIQUE, len(chosen))
+    return rows[chosen]
+
+
+def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
+    """Find every eligible example of one brick.
+
+    Parameters
+    ----------
+    inputs : BrickInputs
+    config : TrainingConfig
+
+    Returns
+    -------
+    BrickPlan
+
+    Raises
+    ------
+    DplearnError
+        If a file of the brick is missing, unreadable or refused.
+    """
+    notes: list[str] = []
+    flows: dict[str, CutFlow] = {name: {} for name in LABELS}
+    runs = _open_fields(inputs.runs, notes)
+    needs_coadds = config.reals_from == "release" or inputs.real_table or inputs.fake_table
+    releases = _open_fields(inputs.releases, notes) if needs_coadds else []
+    release_rows = [read_tractor(run.tractor).sources for run in inputs.releases if run.tractor is not None]
+
+    fakes: list[Array] = []
+    if inputs.fake_table is None:
+        for here in runs:
+            candidates = fake_candidates(here, runs, release_rows, config, flows["fake"])
+            fakes.append(screen(candidates, config, flows["fake"]))
+    else:
+        places = [*runs, *releases]
+        fakes = _table_rows("fake", inputs.fake_table, places, release_rows, config, flows["fake"])
+
+    if inputs.real_table is not None:
+        places = [*runs, *releases]
+        parts = _table_rows("real", inputs.real_table, places, release_rows, config, flows["real"])
+        reals = list(zip(parts, range(len(parts)), strict=True))
+    else:
+        reals = []
+        for here, sources in _real_sources(inputs, runs, releases, release_rows, config):
+            rows = screen(real_candidates(here, sources, config, flows["real"]), config, flows["real"])
+            reals.append((rows, len(reals)))
+    rows = np.concatenate([_unique(reals, config, inputs.brick, flows["real"]), *fakes])
+    return BrickPlan(inputs.brick, rows, flows, tuple(notes))
+
+
+def _real_sources(
+    inputs: BrickInputs,
+    runs: Sequence[Field],
+    releases: Sequence[Field],
+    release_rows: Sequence[Sources],
+    config: TrainingConfig,
+) -> list[tuple[Field, Sources]]:
+    """Which catalogue is cut from which coadds for the class of reals."""
+    if not inputs.reals_are_release_rows:
+        return [(here, here.catalog.sources) for here in runs if here.catalog is not None]
+    if config.reals_from == "release":
+        return [(here, here.catalog.sources) for here in releases if here.catalog is not None]
+    return [(here, sources) for here in runs for sources in release_rows]
+
+
+def _table_rows(
+    label: str,
+    table: UserTable,
+    fields_: Sequence[Field],
+    releases: Sequence[Sources],
+    config: TrainingConfig,
+    flow: CutFlow,
+) -> list[Array]:
+    parts = []
+    for run in np.unique(table.run):
+        places = [here for here in fields_ if here.run.run == run]
+        if len(places) != 1:
+            what = "several trees have" if places else "no tree given with --fake or --real has"
+            msg = (
+                f"{table.path}: brick {table.brick[0]} ({run}): {what} such a run; "
+                "correct the table's run column, or the directories"
+            )
+            raise CatalogError(msg)
+        mask = table.run == run
+        rows = UserTable(table.path, table.brick[mask], table.run[mask], table.sources.take(mask))
+        candidates = table_candidates(label, places[0], rows, releases, config, flow)
+        parts.append(screen(candidates, config, flow))
+    return parts

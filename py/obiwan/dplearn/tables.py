@@ -1,0 +1,120 @@
+"""A user's own list of positions, for either class: any object type against real examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from obiwan.dplearn.catalogs import unique_ids
+from obiwan.dplearn.errors import CatalogError
+from obiwan.dplearn.layouts import RELEASE_RUN
+from obiwan.dplearn.shards import BANDS
+from obiwan.dplearn.sources import Sources, blank_sources
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class UserTable:
+    """Positions in coadds, as the user listed them.
+
+    Attributes
+    ----------
+    path : Path
+    brick, run : ndarray of str, shape (n,)
+        Which coadd; the run is ``release`` where the table names none.
+    sources : Sources
+        Flux and magnitude are as given, taken to be corrected for extinction.
+    """
+
+    path: Path
+    brick: Array
+    run: Array
+    sources: Sources
+
+    def __len__(self) -> int:
+        return len(self.brick)
+
+    def of_brick(self, brick: str) -> UserTable:
+        """The rows of one brick."""
+        mask = self.brick == brick
+        return UserTable(self.path, self.brick[mask], self.run[mask], self.sources.take(mask))
+
+
+def read_table(path: Path) -> UserTable:
+    """Read a table of positions.
+
+    Parameters
+    ----------
+    path : Path
+        FITS, ECSV or CSV with columns ``brick`` (or ``brickname``), ``ra``, ``dec`` in degrees,
+        and optionally ``id``, ``run`` and ``mag_g``, ``mag_r``, ``mag_z`` (AB, corrected for
+        Galactic extinction); names in any case.
+
+    Raises
+    ------
+    CatalogError
+        If the file cannot be read, is empty, lacks a column, has positions that are not finite,
+        or repeats an id within a brick and run.
+    """
+    try:
+        formats = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv"}
+        table = Table.read(path, format=formats.get(path.suffix.lower()))
+        columns = {name.lower(): np.ma.filled(table[name]) for name in table.colnames}
+    except FileNotFoundError:
+        msg = f"{path}: no such table"
+        raise CatalogError(msg) from None
+    except Exception as error:  # astropy's readers raise nearly everything
+        msg = f"{path}: cannot read this table as FITS, ECSV or CSV ({' '.join(str(error).split())[:200]})"
+        raise CatalogError(msg) from None
+    if not len(table):
+        msg = f"{path}: empty catalogue: the table has no rows"
+        raise CatalogError(msg)
+    return _user_table(path, columns)
+
+
+def _strings(values: Array) -> Array:
+    values = np.asarray(values)
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8", "replace")
+    return np.char.strip(values.astype(str))
+
+
+def _numbers(path: Path, name: str, values: Array) -> Array:
+    try:
+        return np.asarray(values).astype(np.float64)
+    except (TypeError, ValueError):
+        msg = f"{path}: column {name} is not numbers"
+        raise CatalogError(msg) from None
+
+
+def _user_table(path: Path, columns: dict[str, Array]) -> UserTable:
+    brick_name = "brick" if "brick" in columns else "brickname"
+    for name in (brick_name, "ra", "dec"):
+        if name not in columns:
+            msg = f"{path}: the table has no column {name}; it needs brick, ra and dec"
+            raise CatalogError(msg)
+    n = len(columns["ra"])
+    brick = _strings(columns[brick_name])
+    run = _strings(columns["run"]) if "run" in columns else np.full(n, RELEASE_RUN)
+    run = np.where((run == "") | (run == "N/A"), RELEASE_RUN, run)
+    ra, dec = (_numbers(path, name, columns[name]) for name in ("ra", "dec"))
+    if not (np.isfinite(ra).all() and np.isfinite(dec).all() and (np.abs(dec) <= 90).all()):
+        msg = f"{path}: ra or dec is not finite, or dec beyond 90 degrees; correct or remove those rows"
+        raise CatalogError(msg)
+    blank = blank_sources(n)
+    ids = _numbers(path, "id", columns["id"]).astype(np.int64) if "id" in columns else blank.id
+    for where in np.unique(np.stack([brick, run], axis=1), axis=0):
+        unique_ids(ids[(brick == where[0]) & (run == where[1])], path, f"rows of {where[0]} ({where[1]})")
+    given = [
+        _numbers(path, f"mag_{b}", columns[f"mag_{b}"]) if f"mag_{b}" in columns else None for b in BANDS
+    ]
+    flux = np.stack([np.full(n, np.nan) if m is None else 10 ** (-0.4 * (m - 22.5)) for m in given], axis=1)
+    transmission = np.ones_like(flux)
+    sources = replace(blank, id=ids, ra=ra % 360, dec=dec, flux=flux, mw_transmission=transmission)
+    return UserTable(path, brick, run, sources)

@@ -1,0 +1,216 @@
+"""The output directory while a training set is being made: refuse, resume, finish, clean up.
+
+``.work/plan.json`` says what is being made; a receipt per group says what is written; the manifest,
+written last, says that all is.  Whatever moment a run is stopped at, the next one finds one of these
+states and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from obiwan import dplearn
+from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.examples import write_sources
+from obiwan.dplearn.extraction import GroupTask, Receipt
+from obiwan.dplearn.layouts import Root
+from obiwan.dplearn.selection import CutFlow
+from obiwan.dplearn.shards import (
+    CHANNELS,
+    FORMAT,
+    FORMAT_VERSION,
+    LABELS,
+    MANIFEST,
+    PIXEL_SCALE,
+    SOURCES,
+    SPLITS,
+    STAMP,
+    WORK,
+    Shard,
+    shard_entry,
+    write_json,
+)
+
+_OURS = re.compile(
+    rf"[xy](?:{'|'.join(SPLITS)})_\d+\.npy|{re.escape(MANIFEST)}(?:\.part)?|{re.escape(SOURCES)}"
+)
+_REMEDY = "choose another --outdir, or give --overwrite"
+
+
+def describe(config: dict[str, Any], roots: Sequence[Root]) -> dict[str, Any]:
+    """Return what is asked for, as it is stored and compared: options and roots, no paths."""
+    return {
+        "config": config,
+        "roots": [
+            {
+                "index": root.index,
+                "name": root.name,
+                "layout": root.layout.name,
+                "injected": root.layout.injected,
+            }
+            for root in roots
+        ],
+    }
+
+
+def check_outdir(directory: Path, request: dict[str, Any], *, overwrite: bool) -> bool:
+    """Look at an output directory before any work.
+
+    Returns
+    -------
+    bool
+        Whether it already holds the finished training set that is asked for.
+
+    Raises
+    ------
+    TrainingSetError
+        If it holds something else, or cannot be written.
+    """
+    existing = next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        msg = f"{directory}: cannot write there (not a writable directory); {_REMEDY.split(',')[0]}"
+        raise TrainingSetError(msg)
+    if overwrite or not directory.exists():
+        return False
+    for path, finished in ((directory / MANIFEST, True), (directory / WORK / "plan.json", False)):
+        if path.is_file():
+            found = _read_json(path)
+            if {key: found.get(key) for key in request} != request:
+                state = "holds" if finished else "holds an unfinished run of"
+                msg = f"{directory}: {state} a training set of another configuration; {_REMEDY}"
+                raise TrainingSetError(msg)
+            return finished
+    strangers = [path.name for path in directory.iterdir() if path.name != WORK]
+    if strangers:
+        msg = f"{directory}: not empty ({strangers[0]}...) and no training set; {_REMEDY}"
+        raise TrainingSetError(msg)
+    return False
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        msg = f"{path}: not readable ({error}); {_REMEDY}"
+        raise TrainingSetError(msg) from None
+    if not isinstance(content, dict):
+        msg = f"{path}: not a JSON object; {_REMEDY}"
+        raise TrainingSetError(msg)
+    return content
+
+
+def begin(directory: Path, request: dict[str, Any], rows: NDArray[Any], *, overwrite: bool) -> None:
+    """Make the scratch directory and its plan, or check that an earlier one is the same.
+
+    Raises
+    ------
+    TrainingSetError
+        If the inputs have changed since the interrupted run made its plan.
+    """
+    if overwrite:
+        clear(directory)
+    work = directory / WORK
+    work.mkdir(parents=True, exist_ok=True)
+    plan = {**request, "rows_crc32": zlib.crc32(rows.tobytes())}
+    path = work / "plan.json"
+    if not path.is_file():
+        write_json(path, plan)
+    elif _read_json(path) != plan:
+        msg = (
+            f"{directory}: the inputs have changed since the interrupted run; give --overwrite to start anew"
+        )
+        raise TrainingSetError(msg)
+
+
+def clear(directory: Path) -> None:
+    """Remove what earlier runs of this program wrote, and nothing else."""
+    if directory.is_dir():
+        shutil.rmtree(directory / WORK, ignore_errors=True)
+        for path in directory.iterdir():
+            if _OURS.fullmatch(path.name):
+                path.unlink()
+
+
+def finished_receipt(task: GroupTask) -> Receipt | None:
+    """The receipt of a group that an earlier run finished, if its shards are still whole."""
+    if not task.receipt.is_file():
+        return None
+    try:
+        content = json.loads(task.receipt.read_text(encoding="utf-8"))
+        shards = tuple(Shard(**entry) for entry in content["shards"])
+        receipt = Receipt(shards, int(content["not_finite"]), int(content["negative_invvar"]))
+        for shard in shards:
+            for name, expected in ((shard.x_name, shard.x_crc32), (shard.y_name, shard.y_crc32)):
+                if _file_crc32(task.directory / name) != expected:
+                    return None
+    except (ValueError, KeyError, TypeError, OSError):
+        return None
+    return receipt
+
+
+def _file_crc32(path: Path) -> int:
+    value = 0
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            value = zlib.crc32(block, value)
+    return value
+
+
+def finish(
+    directory: Path,
+    request: dict[str, Any],
+    rows: NDArray[Any],
+    flows: dict[str, CutFlow],
+    receipts: Sequence[Receipt],
+) -> dict[str, Any]:
+    """Write the source table and, last, the manifest; then remove the scratch directory.
+
+    Returns
+    -------
+    dict
+        The manifest.
+    """
+    write_sources(directory, directory / WORK, rows)
+    shards = sorted(
+        (shard for receipt in receipts for shard in receipt.shards),
+        key=lambda shard: (SPLITS.index(shard.split), shard.number),
+    )
+    manifest = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "package_version": dplearn.__version__,
+        **request,
+        "channels": list(CHANNELS),
+        "labels": LABELS,
+        "stamp": STAMP,
+        "pixel_scale": PIXEL_SCALE,
+        "units": {"image": "nanomaggies", "ivar": "1/nanomaggies^2"},
+        "seed": request["config"]["seed"],
+        "counts": {
+            name: {
+                "real": sum(shard.real for shard in shards if shard.split == name),
+                "fake": sum(shard.fake for shard in shards if shard.split == name),
+                "bricks": len(set(rows["brick"][rows["split"] == name.encode()].tolist())),
+            }
+            for name in SPLITS
+        },
+        "cut_flow": {name: [[cut, number] for cut, number in flow.items()] for name, flow in flows.items()},
+        "cleaned_pixels": {
+            "not_finite": sum(receipt.not_finite for receipt in receipts),
+            "negative_invvar": sum(receipt.negative_invvar for receipt in receipts),
+        },
+        "sources_crc32": _file_crc32(directory / SOURCES),
+        "shards": [shard_entry(shard) for shard in shards],
+    }
+    write_json(directory / MANIFEST, manifest, directory / WORK)
+    shutil.rmtree(directory / WORK, ignore_errors=True)
+    return manifest
