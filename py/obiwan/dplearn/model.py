@@ -1,0 +1,207 @@
+"""The networks: the LeNet-5 of the docs, its 2018 twin and a deeper relative.
+
+All take raw cutouts, shape (n, 64, 64, 6) in nanomaggies and 1/nanomaggies**2, and give the
+probabilities of (real, fake), shape (n, 2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from obiwan.dplearn.scaling import CutoutScaling
+from obiwan.dplearn.shards import CHANNELS, STAMP
+
+CLASSES = 2  #: outputs: real, fake
+GROUPS = 8  #: of the deep network's group normalisation
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What a network is made of.
+
+    Attributes
+    ----------
+    arch : str
+        ``lenet5`` (the table of the docs), ``lenet5-2x2`` (the 2018 code: 2x2 pools) or ``deep``
+        (a residual network with group normalisation).
+    maps : tuple of int
+        Feature maps of each convolution (of each stage, for ``deep``).
+    kernel_size, pool_size : int
+        Sides (pixels) of the convolutions and of the pools.
+    strides : int
+        Of the pools (of the stages, for ``deep``).
+    dense : int
+        Units of the fully connected layer.
+    """
+
+    arch: str
+    maps: tuple[int, ...]
+    kernel_size: int
+    pool_size: int
+    strides: int
+    dense: int
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built."""
+        if self.arch not in ARCHITECTURES:
+            msg = f"arch must be one of {', '.join(ARCHITECTURES)}, got {self.arch!r}"
+            raise ValueError(msg)
+        if not self.maps or min(self.maps) < 1:
+            msg = f"maps must be one or more positive numbers, got {self.maps}"
+            raise ValueError(msg)
+        for name in ("kernel_size", "pool_size", "strides", "dense"):
+            if getattr(self, name) < 1:
+                msg = f"{name} must be at least 1, got {getattr(self, name)}"
+                raise ValueError(msg)
+        if self.arch == "deep" and any(m % GROUPS for m in self.maps):
+            msg = f"the maps of the deep network must be multiples of {GROUPS}, got {self.maps}"
+            raise ValueError(msg)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {**asdict(self), "maps": list(self.maps)}
+
+
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "lenet5": {"maps": (18, 36, 54), "kernel_size": 7, "pool_size": 7, "strides": 2, "dense": 64},
+    "lenet5-2x2": {"maps": (18, 36, 54), "kernel_size": 7, "pool_size": 2, "strides": 2, "dense": 64},
+    "deep": {"maps": (24, 48, 96, 96), "kernel_size": 3, "pool_size": 3, "strides": 2, "dense": 64},
+}
+
+
+def network_config(arch: str = "lenet5", **changes: Any) -> NetworkConfig:
+    """The configuration of a named network; changes that are None leave its own value.
+
+    Examples
+    --------
+    >>> network_config("lenet5-2x2", dense=128).dense
+    128
+    """
+    if arch not in ARCHITECTURES:
+        msg = f"arch must be one of {', '.join(ARCHITECTURES)}, got {arch!r}"
+        raise ValueError(msg)
+    unknown = set(changes) - {field.name for field in fields(NetworkConfig)}
+    if unknown:
+        msg = f"a network has no {', '.join(sorted(unknown))}"
+        raise ValueError(msg)
+    given = {name: value for name, value in changes.items() if value is not None}
+    return NetworkConfig(**{"arch": arch, **ARCHITECTURES[arch], **given})
+
+
+@keras.saving.register_keras_serializable(package="obiwan.dplearn")
+class MeanPooling(layers.Layer):  # type: ignore[misc]
+    """Average pooling with 'same' padding that never counts, on every Keras backend.
+
+    Keras' own layer with ``padding="same"`` leaves the padding's treatment to the backend (torch
+    replicates the edge).  Here zeros are padded, an unpadded pool is taken, and its average is
+    corrected to the number of pixels that are inside the image.
+
+    Parameters
+    ----------
+    pool_size, strides : int
+        Side of the window and step (pixels).
+    """
+
+    def __init__(self, pool_size: int, strides: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pool_size = pool_size
+        self.strides = strides
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Work out the padding and the correction for this input size."""
+        pads, inverse = zip(*(self._axis(size) for size in input_shape[1:3]), strict=True)
+        self._pads = ((0, 0), *pads, (0, 0))
+        self._correction = np.outer(inverse[0], inverse[1])[None, :, :, None].astype(np.float32)
+
+    def _axis(self, size: int | None) -> tuple[tuple[int, int], Any]:
+        """Padding before and after one axis, and window length over pixels inside, per output pixel."""
+        if size is None:
+            msg = "MeanPooling needs the image size to be known"
+            raise ValueError(msg)
+        out = -(-size // self.strides)
+        total = max((out - 1) * self.strides + self.pool_size - size, 0)
+        first = np.arange(out) * self.strides - total // 2
+        inside = np.minimum(first + self.pool_size, size) - np.maximum(first, 0)
+        return (total // 2, total - total // 2), self.pool_size / inside
+
+    def call(self, images: Any) -> Any:
+        """Pooled images, shape (n, ceil(y / strides), ceil(x / strides), maps)."""
+        padded = ops.pad(images, self._pads)
+        pooled = ops.average_pool(padded, self.pool_size, self.strides, "valid", data_format="channels_last")
+        return pooled * ops.convert_to_tensor(self._correction, pooled.dtype)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Shape of the pooled images."""
+        sides = (None if size is None else -(-size // self.strides) for size in input_shape[1:3])
+        return (input_shape[0], *sides, input_shape[3])
+
+    def get_config(self) -> dict[str, Any]:
+        """What `keras.saving` needs to make the layer again."""
+        return {**super().get_config(), "pool_size": self.pool_size, "strides": self.strides}
+
+
+def _convolution(maps: int, size: int, **kwargs: Any) -> Any:
+    """A 'same' convolution on channels-last images, whatever keras.json says."""
+    return layers.Conv2D(
+        maps, size, padding="same", data_format="channels_last", kernel_initializer="he_normal", **kwargs
+    )
+
+
+def _lenet5(config: NetworkConfig, images: Any) -> Any:
+    """Convolution and pooling by turns; the ReLU after a pool of positive numbers changes nothing."""
+    for index, maps in enumerate(config.maps, 1):
+        images = _convolution(maps, config.kernel_size, activation="relu", name=f"convolution_{index}")(images)
+        images = MeanPooling(config.pool_size, config.strides, name=f"pooling_{index}")(images)
+    return layers.Flatten(data_format="channels_last", name="flatten")(images)
+
+
+def _residual(images: Any, maps: int, size: int, name: str) -> Any:
+    """A pre-activation residual block: normalise, ReLU, convolve, twice."""
+    branch = images
+    for step in (1, 2):
+        branch = layers.GroupNormalization(GROUPS, name=f"{name}_norm_{step}")(branch)
+        branch = layers.ReLU(name=f"{name}_relu_{step}")(branch)
+        branch = _convolution(maps, size, name=f"{name}_convolution_{step}")(branch)
+    return layers.Add(name=f"{name}_add")([images, branch])
+
+
+def _deep(config: NetworkConfig, images: Any) -> Any:
+    """A residual network: a wide first convolution, then stages of pooling, 1x1 convolution, residual block.
+
+    Statistics of a batch appear nowhere: group normalisation sees one image at a time, so that training and
+    scoring, one rank and many, compute the same function.
+    """
+    images = _convolution(config.maps[0], 5, name="stem")(images)
+    for index, maps in enumerate(config.maps, 1):
+        images = MeanPooling(config.pool_size, config.strides, name=f"pooling_{index}")(images)
+        if index > 1:
+            images = _convolution(maps, 1, name=f"widen_{index}")(images)
+        images = _residual(images, maps, config.kernel_size, f"stage_{index}")
+    images = layers.ReLU(name="last_relu")(layers.GroupNormalization(GROUPS, name="last_norm")(images))
+    return layers.Flatten(data_format="channels_last", name="flatten")(images)
+
+
+def build_network(config: NetworkConfig) -> Any:
+    """Build a network, its weights random (`keras.utils.set_random_seed`), its scaling not yet fitted.
+
+    Parameters
+    ----------
+    config : NetworkConfig
+        What to build.
+
+    Returns
+    -------
+    keras.Model
+        From raw cutouts, shape (n, 64, 64, 6), to probabilities (real, fake), shape (n, 2).
+    """
+    cutouts = keras.Input((STAMP, STAMP, len(CHANNELS)), name="cutouts")
+    images = CutoutScaling(name="scaling")(cutouts)
+    features = _deep(config, images) if config.arch == "deep" else _lenet5(config, images)
+    hidden = layers.Dense(config.dense, activation="relu", kernel_initializer="he_normal", name="dense")(features)
+    output = layers.Dense(CLASSES, activation="softmax", name="probabilities")(hidden)
+    return keras.Model(cutouts, output, name=config.arch.replace("-", "_"))

@@ -1,0 +1,279 @@
+"""Cutouts of a known population with one planted difference, as a training set on disk.
+
+The galaxies are exponential discs, as sums of Gaussians (Hogg & Lang 2013, PASP 125, 719, table 1),
+seen through a two-Gaussian PSF that already contains the pixel, on Gaussian sky noise, in three bands.
+Everything is analytic, so that `ideal` can say what the best possible observer would reach.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn import shards
+
+STAMP, PIXEL = shards.STAMP, shards.PIXEL_SCALE
+EXP_AMPLITUDE = np.array([2.34853813e-03, 3.07995260e-02, 2.23364214e-01, 1.17949102, 4.33873750, 5.99820770])
+EXP_VARIANCE = np.array([1.20078965e-03, 8.84526493e-03, 3.91463084e-02, 1.39976817e-01, 4.60962500e-01, 1.50159566])
+DEV_AMPLITUDE = np.array(
+    [4.26347652e-02, 2.40127183e-01, 6.85907632e-01, 1.51937350, 2.83627243, 4.46467501, 5.72440830, 5.60989349]
+)
+DEV_VARIANCE = np.array(
+    [2.23759216e-04, 1.00220099e-03, 4.18731126e-03, 1.69432589e-02, 6.84850479e-02, 2.87207080e-01, 1.33320254, 8.40215071]
+)
+PSF_SHAPE = ((0.8, 1.0), (0.2, 2.0))  # (fraction of the light, sigma in units of the core's)
+
+
+@dataclass(frozen=True)
+class Population:
+    """What both classes share.
+
+    Attributes
+    ----------
+    median_snr, snr_scatter : float
+        Matched-filter S/N over the three bands: log-normal, scatter in natural-log units.
+    median_size, size_scatter : float
+        Half-light radius (arcsec): log-normal.
+    colour_scatter : float
+        Scatter (mag) of g-r and of r-z about 0.6 and 0.5.
+    ellipticity : float
+        Rayleigh scale of |e|, e = (a^2 - b^2) / (a^2 + b^2), cut at 0.7.
+    fwhm : tuple of float
+        PSF FWHM of the core (arcsec) in g, r, z; each brick scatters by 5 %.
+    sky : tuple of float
+        Noise per pixel (nanomaggies) in g, r, z; each brick scatters by 10 %.
+    """
+
+    median_snr: float = 40.0
+    snr_scatter: float = 0.5
+    median_size: float = 0.6
+    size_scatter: float = 0.3
+    colour_scatter: float = 0.15
+    ellipticity: float = 0.2
+    fwhm: tuple[float, float, float] = (1.3, 1.2, 1.1)
+    sky: tuple[float, float, float] = (0.004, 0.006, 0.013)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Parameters of n galaxies; arrays of length n, or (n, 3) where a value is per band.
+
+    Attributes
+    ----------
+    flux : ndarray
+        (n, 3), nanomaggies.
+    x, y : ndarray
+        Position of the light relative to the central pixel's centre (pixels).
+    size : ndarray
+        Half-light radius (arcsec).
+    e1, e2 : ndarray
+        Ellipticity.
+    dev : ndarray
+        Fraction of the light in a de Vaucouleurs profile of the same size.
+    sigma : ndarray
+        (n, 3), sigma of the PSF's core (pixels).
+    sky : ndarray
+        (n, 3), noise per pixel (nanomaggies).
+    """
+
+    flux: NDArray[np.float64]
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    size: NDArray[np.float64]
+    e1: NDArray[np.float64]
+    e2: NDArray[np.float64]
+    dev: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    sky: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        """Number of galaxies."""
+        return len(self.x)
+
+    def take(self, rows: slice) -> Sample:
+        """Some of the galaxies."""
+        return Sample(**{name: value[rows] for name, value in vars(self).items()})
+
+
+DIFFERENCES = ("none", "offset", "size", "psf", "flux", "colour", "profile", "shot", "dip")
+
+
+@dataclass(frozen=True)
+class Planted:
+    """How the fakes differ: a kind of `DIFFERENCES` and its amplitude.
+
+    ``offset``: pixels along x; ``size``, ``psf`` (FWHM), ``flux``: factors; ``colour``: mag added to g; ``profile``: fraction of
+    de Vaucouleurs light; ``shot``: the reals' extra variance per flux (nanomaggies; missing in fakes, and known to
+    neither ivar plane); ``dip``: fraction by which a fake's ivar dips at its peak.
+    """
+
+    kind: str = "none"
+    amplitude: float = 0.0
+
+
+def draw_population(n: int, population: Population, rng: np.random.Generator) -> Sample:
+    """Parameters of n galaxies of a population."""
+    fwhm = np.array(population.fwhm) * rng.lognormal(0, 0.05, (n, 1))
+    sky = np.array(population.sky) * rng.lognormal(0, 0.1, (n, 3))
+    modulus = np.minimum(rng.rayleigh(population.ellipticity, n), 0.7)
+    angle = rng.uniform(0, 2 * np.pi, n)
+    colour = rng.normal((0.6, 0.5), population.colour_scatter, (n, 2))
+    flux = 10 ** (0.4 * np.stack([-colour[:, 0], np.zeros(n), colour[:, 1]], 1))
+    phase = rng.uniform(-0.5, 0.5, (2, n))
+    sample = Sample(
+        flux=flux,
+        x=phase[0],
+        y=phase[1],
+        size=population.median_size * rng.lognormal(0, population.size_scatter, n),
+        e1=modulus * np.cos(angle),
+        e2=modulus * np.sin(angle),
+        dev=np.zeros(n),
+        sigma=fwhm / PIXEL / 2.3548,
+        sky=sky,
+    )
+    wanted = population.median_snr * rng.lognormal(0, population.snr_scatter, n)
+    return replace(sample, flux=flux * (wanted / signal_to_noise(sample))[:, None])
+
+
+def signal_to_noise(sample: Sample) -> NDArray[np.float64]:
+    """Matched-filter S/N over the bands, from the noiseless images."""
+    snr = np.empty(len(sample))
+    for start in range(0, len(sample), 512):
+        rows = slice(start, start + 512)
+        image = noiseless(sample.take(rows)) / sample.sky[rows][:, None, None, :]
+        snr[rows] = np.sqrt(np.einsum("nyxc,nyxc->n", image, image))
+    return snr
+
+
+def plant(sample: Sample, planted: Planted) -> Sample:
+    """The fakes' parameters: the population's with the difference in them."""
+    amplitude = planted.amplitude
+    if planted.kind == "offset":
+        return replace(sample, x=sample.x + amplitude)
+    if planted.kind == "size":
+        return replace(sample, size=sample.size * amplitude)
+    if planted.kind == "psf":
+        return replace(sample, sigma=sample.sigma * amplitude)
+    if planted.kind == "flux":
+        return replace(sample, flux=sample.flux * amplitude)
+    if planted.kind == "colour":
+        return replace(sample, flux=sample.flux * np.array([10 ** (-0.4 * amplitude), 1, 1]))
+    if planted.kind == "profile":
+        return replace(sample, dev=np.full(len(sample), amplitude))
+    return sample
+
+
+def _gaussian(sample: Sample, variance: NDArray[np.float64], band: int, width: float) -> NDArray[np.float32]:
+    """Unit-flux elliptical Gaussians of given variance (pixel^2, of the unlensed profile) seen through the PSF."""
+    beyond = (width * sample.sigma[:, band]) ** 2
+    vxx = variance * (1 + sample.e1) + beyond
+    vyy = variance * (1 - sample.e1) + beyond
+    vxy = variance * sample.e2
+    det = vxx * vyy - vxy**2
+    grid = np.arange(STAMP) - STAMP // 2
+    dx = (grid - sample.x[:, None]).astype(np.float32)[:, None, :]
+    dy = (grid - sample.y[:, None]).astype(np.float32)[:, :, None]
+    a, b, c = (np.float32(-0.5) * (v / det).astype(np.float32)[:, None, None] for v in (vyy, -2 * vxy, vxx))
+    exponent = a * dx**2 + (b * dx) * dy + c * dy**2
+    return np.exp(exponent) * (1 / (2 * np.pi * np.sqrt(det))).astype(np.float32)[:, None, None]
+
+
+def noiseless(sample: Sample) -> NDArray[np.float32]:
+    """Images without noise, shape (n, 64, 64, 3), nanomaggies."""
+    out = np.zeros((len(sample), STAMP, STAMP, 3), np.float32)
+    scale = (sample.size / PIXEL) ** 2
+    profiles = ((1 - sample.dev, EXP_AMPLITUDE, EXP_VARIANCE), (sample.dev, DEV_AMPLITUDE, DEV_VARIANCE))
+    for share, amplitudes, variances in profiles:
+        if not share.any():
+            continue
+        for amplitude, variance in zip(amplitudes / amplitudes.sum(), variances, strict=True):
+            for fraction, width in PSF_SHAPE:
+                for band in range(3):
+                    weight = (share * amplitude * fraction * sample.flux[:, band]).astype(np.float32)
+                    out[..., band] += weight[:, None, None] * _gaussian(sample, variance * scale, band, width)
+    return out
+
+
+def observe(
+    sample: Sample, rng: np.random.Generator, *, shot: float = 0.0, dip: float = 0.0
+) -> NDArray[np.float32]:
+    """Cutouts as a training set holds them, shape (n, 64, 64, 6).
+
+    Parameters
+    ----------
+    sample : Sample
+        The galaxies.
+    rng : numpy.random.Generator
+        For the noise.
+    shot : float
+        Extra variance per flux (nanomaggies), not told to the ivar planes.
+    dip : float
+        Fraction by which ivar falls at the peak of the image.
+    """
+    image = noiseless(sample)
+    sky = sample.sky.astype(np.float32)[:, None, None, :]
+    noise = rng.standard_normal(image.shape, np.float32) * np.sqrt(sky**2 + np.float32(shot) * image)
+    peak = image.max((1, 2), keepdims=True)
+    ivar = np.broadcast_to(1 / sky**2, image.shape) * (1 - np.float32(dip) * image / peak)
+    return np.concatenate([image + noise, ivar], axis=-1)
+
+
+def draw(
+    n: int, planted: Planted, rng: np.random.Generator, population: Population | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], Sample]:
+    """Draw n examples, the two classes in random order: cutouts, labels, parameters."""
+    sample = draw_population(n, population or Population(), rng)
+    y = rng.permutation(np.arange(n) % 2).astype(np.uint8)
+    fake = y.astype(bool)
+    changed = plant(sample, planted)
+    merged = Sample(
+        **{
+            name: np.where(fake.reshape(-1, *[1] * (value.ndim - 1)), getattr(changed, name), value)
+            for name, value in vars(sample).items()
+        }
+    )
+    x = np.empty((n, STAMP, STAMP, 6), np.float32)
+    for label in (0, 1):
+        shot = planted.amplitude if planted.kind == "shot" and label == 0 else 0.0
+        dip = planted.amplitude if planted.kind == "dip" and label == 1 else 0.0
+        rows = np.flatnonzero(y == label)
+        part = Sample(**{name: value[rows] for name, value in vars(merged).items()})
+        x[rows] = observe(part, rng, shot=shot, dip=dip)
+    return x, y, merged
+
+
+def write_set(
+    directory: Path, planted: Planted, counts: dict[str, int], seed: int, *, rows: int = 512
+) -> dict[str, Sample]:
+    """Write a training set with a planted difference; returns the parameters by split.
+
+    The first n training examples are the same whatever number is asked for: each shard has its own stream.
+    """
+    (directory / shards.WORK).mkdir(parents=True, exist_ok=True)
+    entries, samples = [], {}
+    for index, split in enumerate(shards.SPLITS):
+        parts = []
+        for number, start in enumerate(range(0, counts[split], rows), 1):
+            rng = np.random.default_rng([seed, index, number])
+            x, y, sample = draw(rows, planted, rng)
+            keep = min(rows, counts[split] - start)
+            entries.append(shards.write_shard(directory, split, number, x[:keep], y[:keep]))
+            parts.append(sample.take(slice(0, keep)))
+        samples[split] = Sample(
+            **{name: np.concatenate([getattr(p, name) for p in parts]) for name in vars(parts[0])}
+        )
+    manifest = {
+        "format": shards.FORMAT,
+        "format_version": shards.FORMAT_VERSION,
+        "channels": list(shards.CHANNELS),
+        "labels": shards.LABELS,
+        "stamp": STAMP,
+        "planted": vars(planted),
+        "shards": [shards.shard_entry(entry) for entry in entries],
+    }
+    shards.write_json(directory / shards.MANIFEST, manifest, directory / shards.WORK)
+    (directory / shards.WORK).rmdir()
+    return samples
