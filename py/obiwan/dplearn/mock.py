@@ -14,7 +14,7 @@ Without a ``--plant`` option both classes come from the same process and no obse
 from __future__ import annotations
 
 import argparse
-import logging
+import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -24,20 +24,21 @@ from typing import Any
 
 from obiwan.dplearn import cli
 from obiwan.dplearn.errors import DplearnError
-from obiwan.dplearn.mock_sky import Light, Plant, render
-from obiwan.dplearn.mock_survey import LAYOUTS, MockConfig, make_survey
+from obiwan.dplearn.mock_config import LAYOUTS, MockConfig, Plant
+from obiwan.dplearn.mock_sky import Light, render
+from obiwan.dplearn.mock_survey import PROGRAM, RECORD, make_survey
 
 __all__ = ["Light", "MockConfig", "Plant", "main", "make_survey", "parser", "render"]
 
-log = logging.getLogger(__name__)
-
-OWN_ENTRIES = ("release", "injected", "injected_obiwan", "truth", "bricks.txt", "mock.json")
+OWN_ENTRIES = ("release", "injected", "injected_obiwan", "truth", "bricks.txt", RECORD)
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     default = MockConfig()
-    out = argparse.ArgumentParser(prog="python -m obiwan.dplearn.mock", description="Make a mock survey with GalSim.")
+    out = argparse.ArgumentParser(
+        prog="python -m obiwan.dplearn.mock", description="Make a mock survey with GalSim."
+    )
     cli.add_config_option(out)
     out.add_argument("--outdir", type=Path, required=True, help="where to write; must be empty or absent")
     out.add_argument("--overwrite", action="store_true", help="replace a mock survey that is there")
@@ -49,13 +50,20 @@ def parser() -> argparse.ArgumentParser:
         ("runs", int, "injection runs over each brick"),
         ("injections", int, "per brick and run; 0: 0.8 per area of a 64-px stamp"),
         ("density", float, "real objects per area of a 64-px stamp"),
+        ("west", int, "columns of bricks west of RA 0"),
         ("dec", float, "declination of the first row of bricks"),
         ("seed", int, "of everything random"),
     )
     for name, kind, text in options:
-        out.add_argument(f"--{name}", type=kind, default=getattr(default, name.replace("-", "_")),
-                         help=f"{text} [%(default)s]")
-    out.add_argument("--layout", choices=LAYOUTS, default=default.layout, help="of the injection trees [%(default)s]")
+        out.add_argument(
+            f"--{name}",
+            type=kind,
+            default=getattr(default, name.replace("-", "_")),
+            help=f"{text} [%(default)s]",
+        )
+    out.add_argument(
+        "--layout", choices=LAYOUTS, default=default.layout, help="of the injection trees [%(default)s]"
+    )
     plants = out.add_argument_group("differences planted in the light of the injected objects")
     for name, unit, text in (
         ("offset", "PX", "moved by PX pixels along +x; catalogued positions stay"),
@@ -67,8 +75,13 @@ def parser() -> argparse.ArgumentParser:
         ("no-shot-noise", "F", "fraction F of the shot noise is missing"),
         ("ivar-dip", "F", "invvar lower by the fraction F at the centre"),
     ):
-        plants.add_argument(f"--plant-{name}", type=float, metavar=unit, help=f"{text} [%(default)s]",
-                         default=getattr(default.plant, name.replace("-", "_")))
+        plants.add_argument(
+            f"--plant-{name}",
+            type=float,
+            metavar=unit,
+            help=f"{text} [%(default)s]",
+            default=getattr(default.plant, name.replace("-", "_")),
+        )
     return out
 
 
@@ -88,17 +101,30 @@ def prepare_outdir(outdir: Path, overwrite: bool) -> None:
         If the directory holds something and ``overwrite`` is not given, or holds what no mock wrote.
     """
     if outdir.exists() and not outdir.is_dir():
-        raise DplearnError(f"{outdir} is not a directory: give --outdir another name")
+        msg = f"{outdir} is not a directory: give --outdir another name"
+        raise DplearnError(msg)
     found = sorted(p.name for p in outdir.iterdir()) if outdir.exists() else []
     if found and not overwrite:
-        raise DplearnError(f"{outdir} is not empty: give another --outdir, or --overwrite to replace a mock there")
-    strangers = [name for name in found if name not in OWN_ENTRIES]
-    if strangers:
-        raise DplearnError(f"{outdir} holds {strangers[0]}, which no mock survey wrote: give another --outdir")
+        msg = f"{outdir} is not empty: give another --outdir, or --overwrite to replace a mock survey there"
+        raise DplearnError(msg)
+    if found and not _is_mock(outdir, found):
+        msg = (
+            f"{outdir} holds what no mock survey wrote, which --overwrite leaves alone: give another --outdir"
+        )
+        raise DplearnError(msg)
     for name in found:
         path = outdir / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     outdir.mkdir(parents=True, exist_ok=True)
+
+
+def _is_mock(outdir: Path, found: Sequence[str]) -> bool:
+    """Whether a directory was made by this program, from its record, and holds nothing else."""
+    try:
+        record = json.loads((outdir / RECORD).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.get("program") == PROGRAM and set(found) <= set(OWN_ENTRIES)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,12 +135,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             config = config_from(options)
             if options.jobs < 1:
-                raise ValueError(f"jobs is {options.jobs}: must be at least 1")
+                msg = f"jobs is {options.jobs}: must be at least 1"
+                raise ValueError(msg)
         except ValueError as error:
             raise DplearnError(str(error)) from error
         prepare_outdir(options.outdir, options.overwrite)
         rows, fakes = make_survey(config, options.outdir, min(options.jobs, config.bricks), progress=True)
-        cli.say(f"{config.bricks} bricks, {rows} sources in the release, {fakes} injections in {config.runs} runs")
+        cli.say(
+            f"{config.bricks} bricks, {rows} sources in the release, {fakes} injections in {config.runs} runs"
+        )
         cli.say(f"written: {options.outdir}")
         return 0
 

@@ -33,7 +33,7 @@ class Brick:
     Parameters
     ----------
     row, col : int
-        Place in the grid; columns run along RA from RA = 0, rows along Dec.
+        Place in the grid; columns run along RA, column 0 begins at RA = 0, rows run along Dec.
     size : int
         Pixels on a side of the coadd.
     border : int
@@ -61,13 +61,15 @@ class Brick:
     @property
     def ra(self) -> float:
         """Right ascension of the centre, in degrees."""
-        return (self.col + 0.5) * self.side / math.cos(math.radians(self.dec))
+        return 0.5 * (self.box[0] + self.box[1])
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """RAMIN, RAMAX, DECMIN, DECMAX in degrees."""
-        half_ra = 0.5 * self.side / math.cos(math.radians(self.dec))
-        return self.ra - half_ra, self.ra + half_ra, self.dec - self.side / 2, self.dec + self.side / 2
+        """RAMIN, RAMAX, DECMIN, DECMAX in degrees; no brick straddles RA 0, as in the real survey."""
+        width = self.side / math.cos(math.radians(self.dec))
+        turn = 360.0 if self.col < 0 else 0.0
+        ramin, ramax = turn + self.col * width, turn + (self.col + 1) * width
+        return ramin, ramax, self.dec - self.side / 2, self.dec + self.side / 2
 
     @property
     def name(self) -> str:
@@ -75,14 +77,14 @@ class Brick:
 
         Smaller bricks would share names if the names followed their own positions.
         """
-        ra10 = int((self.col + 0.5) * LABEL_STEP * 10)
+        ra10 = int(((self.col + 0.5) * LABEL_STEP % 360.0) * 10)
         dec = self.dec0 + self.row * LABEL_STEP
         return f"{ra10:04d}{'m' if dec < 0 else 'p'}{int(abs(dec) * 10 + 1e-6):03d}"
 
     @property
     def brickid(self) -> int:
         """A number that is unique within the grid."""
-        return 100000 + 1000 * self.row + self.col
+        return 100000 + 1000 * self.row + self.col + 500
 
     def wcs(self) -> WCS:
         """TAN projection at 0.262 arcsec per pixel, North up, East left, centred on the brick."""
@@ -160,10 +162,10 @@ class Exposure:
     variance: NDArray[np.float32]
 
 
-def brick_grid(number: int, size: int, border: int, dec0: float = 0.0) -> list[Brick]:
-    """Return a nearly square grid of ``number`` bricks, row by row."""
+def brick_grid(number: int, size: int, border: int, dec0: float = 0.0, west: int = 0) -> list[Brick]:
+    """Return a nearly square grid of ``number`` bricks, row by row; ``west`` columns precede RA 0."""
     ncol = math.ceil(math.sqrt(number))
-    return [Brick(k // ncol, k % ncol, size, border, dec0) for k in range(number)]
+    return [Brick(k // ncol, k % ncol - west, size, border, dec0) for k in range(number)]
 
 
 def stream(seed: int, *keys: str | int) -> np.random.Generator:
@@ -180,8 +182,9 @@ def draw_conditions(rng: np.random.Generator) -> Conditions:
     ebv = float(np.clip(np.exp(rng.normal(np.log(0.04), 0.5)), 0.005, 0.2))
     g, r, z = (float(v) for v in fwhm)
     sg, sr, sz = (float(v) for v in sigma)
-    return Conditions((g, r, z), (sg, sr, sz), (4000.0, 4500.0, 3000.0),
-                      (int(nobs[0]), int(nobs[1]), int(nobs[2])), ebv)
+    return Conditions(
+        (g, r, z), (sg, sr, sz), (4000.0, 4500.0, 3000.0), (int(nobs[0]), int(nobs[1]), int(nobs[2])), ebv
+    )
 
 
 def draw_exposure(rng: np.random.Generator, size: int, sigma: float, nobs: int) -> Exposure:

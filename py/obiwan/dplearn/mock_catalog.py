@@ -31,18 +31,50 @@ HALF_LIGHT = np.sqrt(2.0 * np.log(2.0))
 """FWHM and half-light radius of a Gaussian, in units of its sigma."""
 
 _PER_BAND = (
-    ("flux", "f4"), ("flux_ivar", "f4"), ("mw_transmission", "f4"), ("nobs", "i2"), ("rchisq", "f4"),
-    ("fracflux", "f4"), ("fracmasked", "f4"), ("fracin", "f4"), ("anymask", "i2"), ("allmask", "i2"),
-    ("psfsize", "f4"), ("psfdepth", "f4"), ("galdepth", "f4"),
+    ("flux", "f4"),
+    ("flux_ivar", "f4"),
+    ("mw_transmission", "f4"),
+    ("nobs", "i2"),
+    ("rchisq", "f4"),
+    ("fracflux", "f4"),
+    ("fracmasked", "f4"),
+    ("fracin", "f4"),
+    ("anymask", "i2"),
+    ("allmask", "i2"),
+    ("psfsize", "f4"),
+    ("psfdepth", "f4"),
+    ("galdepth", "f4"),
 )
 TRACTOR = np.dtype(
-    [("release", "i2"), ("brickid", "i4"), ("brickname", "S8"), ("objid", "i4"), ("brick_primary", "?"),
-     ("maskbits", "i2"), ("fitbits", "i2"), ("type", "S3"), ("ra", "f8"), ("dec", "f8"),
-     ("ra_ivar", "f4"), ("dec_ivar", "f4"), ("bx", "f4"), ("by", "f4"), ("dchisq", "f4", (5,)), ("ebv", "f4"),
-     ("ref_cat", "S2"), ("ref_id", "i8"),
-     *[(f"{name}_{band}", kind) for name, kind in _PER_BAND for band in BANDS],
-     ("sersic", "f4"), ("sersic_ivar", "f4"), ("shape_r", "f4"), ("shape_r_ivar", "f4"), ("shape_e1", "f4"),
-     ("shape_e1_ivar", "f4"), ("shape_e2", "f4"), ("shape_e2_ivar", "f4")]
+    [
+        ("release", "i2"),
+        ("brickid", "i4"),
+        ("brickname", "S8"),
+        ("objid", "i4"),
+        ("brick_primary", "?"),
+        ("maskbits", "i2"),
+        ("fitbits", "i2"),
+        ("type", "S3"),
+        ("ra", "f8"),
+        ("dec", "f8"),
+        ("ra_ivar", "f4"),
+        ("dec_ivar", "f4"),
+        ("bx", "f4"),
+        ("by", "f4"),
+        ("dchisq", "f4", (5,)),
+        ("ebv", "f4"),
+        ("ref_cat", "S2"),
+        ("ref_id", "i8"),
+        *[(f"{name}_{band}", kind) for name, kind in _PER_BAND for band in BANDS],
+        ("sersic", "f4"),
+        ("sersic_ivar", "f4"),
+        ("shape_r", "f4"),
+        ("shape_r_ivar", "f4"),
+        ("shape_e1", "f4"),
+        ("shape_e1_ivar", "f4"),
+        ("shape_e2", "f4"),
+        ("shape_e2_ivar", "f4"),
+    ]
 )
 """The columns of a DR9 tractor catalogue that the mock can fill (no Gaia, WISE or aperture columns)."""
 
@@ -174,7 +206,7 @@ def _shapes(out: NDArray[np.void], objects: NDArray[np.void], seen: Seen) -> Non
     resolution = np.maximum((seen.galaxy / seen.total) ** 2, 0.05)
     r_error = 1.5 * seen.total / snr / np.sqrt(resolution)
     e_error = 2.0 / snr / resolution
-    n_error = 8.0 * np.maximum(objects["light_sersic"], 1.0) / snr / resolution
+    n_error = 4.0 * np.maximum(objects["light_sersic"], 1.0) / snr / resolution
     ellipticity = np.hypot(objects["e1"], objects["e2"])
     extended = snr * np.sqrt(1.0 - overlap**2) + dev[:, 9] > 3.0
     elongated = ellipticity / e_error + dev[:, 10] > 3.0
@@ -189,12 +221,16 @@ def _shapes(out: NDArray[np.void], objects: NDArray[np.void], seen: Seen) -> Non
     out["shape_r"] = np.where(galaxy, np.maximum(seen.galaxy * HALF_LIGHT + r_error * dev[:, 5], 0.01), 0.0)
     out["shape_r_ivar"] = np.where(galaxy, r_error**-2.0, 0.0)
     for k, name in enumerate(("e1", "e2")):
-        out[f"shape_{name}"] = np.where(shaped, np.clip(objects[name] + e_error * dev[:, 6 + k], -0.7, 0.7), 0.0)
+        out[f"shape_{name}"] = np.where(
+            shaped, np.clip(objects[name] + e_error * dev[:, 6 + k], -0.7, 0.7), 0.0
+        )
         out[f"shape_{name}_ivar"] = np.where(shaped, e_error**-2.0, 0.0)
     fixed = np.select([kind == b"PSF", kind == b"DEV", kind == b"SER"], [0.0, 4.0, index], 1.0)
     out["sersic"] = np.clip(fixed, 0.0, 6.0)
     out["sersic_ivar"] = np.where(kind == b"SER", n_error**-2.0, 0.0)
-    gain = np.stack([overlap**2, np.ones_like(snr), 0.9 * np.ones_like(snr), np.ones_like(snr), np.ones_like(snr)])
+    gain = np.stack(
+        [overlap**2, np.ones_like(snr), 0.9 * np.ones_like(snr), np.ones_like(snr), np.ones_like(snr)]
+    )
     out["dchisq"] = (seen.measured_snr**2 * gain).T
 
 

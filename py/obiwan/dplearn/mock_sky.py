@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from obiwan.dplearn.mock_bricks import PIXEL_SCALE, SATUR, Exposure
+from obiwan.dplearn.mock_config import Plant
 
 MOFFAT_BETA = 3.5
 STAMP = 64
@@ -34,14 +35,28 @@ SATURATION_FILL = 10.0
 SATURATION_RADIUS = 7.0
 HARD_CORE = 1.5
 """Arcseconds: the default match radius of create_training."""
-STAR_FRACTION = 0.05
+STAR_FRACTION, FAINT_FRACTION = 0.05, 0.08
 DEVIATES = 12
 
 OBJECT = np.dtype(
-    [("id", "i8"), ("ra", "f8"), ("dec", "f8"), ("x", "f8"), ("y", "f8"), ("flux", "f8", (3,)),
-     ("sersic", "f8"), ("shape_r", "f8"), ("e1", "f8"), ("e2", "f8"),
-     ("light_flux", "f8", (3,)), ("light_sersic", "f8"), ("light_r", "f8"), ("light_dx", "f8"),
-     ("light_psf", "f8"), ("dev", "f8", (DEVIATES,))]
+    [
+        ("id", "i8"),
+        ("ra", "f8"),
+        ("dec", "f8"),
+        ("x", "f8"),
+        ("y", "f8"),
+        ("flux", "f8", (3,)),
+        ("sersic", "f8"),
+        ("shape_r", "f8"),
+        ("e1", "f8"),
+        ("e2", "f8"),
+        ("light_flux", "f8", (3,)),
+        ("light_sersic", "f8"),
+        ("light_r", "f8"),
+        ("light_dx", "f8"),
+        ("light_psf", "f8"),
+        ("dev", "f8", (DEVIATES,)),
+    ]
 )
 """One object: what the catalogues say (first two lines), what is drawn (light_*), its measurement noise.
 
@@ -50,67 +65,21 @@ sersic 0 is a point source; e1, e2 follow the tractor; dev holds standard normal
 """
 
 
-@dataclass(frozen=True)
-class Plant:
-    """Differences planted in the light of the injected objects; the defaults plant nothing.
-
-    Parameters
-    ----------
-    offset : float
-        Pixels by which the light is moved along +x; the catalogued positions stay.
-    psf : float
-        Factor on the width of the PSF.
-    size : float
-        Factor on the half-light radius.
-    flux : float
-        Factor on the flux in every band.
-    colour : float
-        Millimagnitudes by which g - z becomes bluer, half in g and half in z.
-    sersic : float
-        Added to the Sersic index of the galaxies.
-    no_shot_noise : float
-        Fraction of the shot noise's amplitude that is missing.
-    ivar_dip : float
-        Fractional dip of invvar at the centre, with the profile of a Gaussian PSF.
-
-    Raises
-    ------
-    ValueError
-        If an amplitude is outside its range.
-    """
-
-    offset: float = 0.0
-    psf: float = 1.0
-    size: float = 1.0
-    flux: float = 1.0
-    colour: float = 0.0
-    sersic: float = 0.0
-    no_shot_noise: float = 0.0
-    ivar_dip: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        checks = (
-            ("offset", -16.0, 16.0), ("psf", 0.5, 2.0), ("size", 0.1, 5.0), ("flux", 0.0, 10.0),
-            ("colour", -2000.0, 2000.0), ("sersic", -0.5, 2.0), ("no_shot_noise", 0.0, 1.0),
-            ("ivar_dip", 0.0, 1.0),
-        )
-        for name, low, high in checks:
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"plant {name} is {getattr(self, name)}: must be within [{low}, {high}]")
-
-
-def draw_population(rng: np.random.Generator, number: int, transmission: NDArray[np.float64]) -> NDArray[np.void]:
+def draw_population(
+    rng: np.random.Generator, number: int, transmission: NDArray[np.float64]
+) -> NDArray[np.void]:
     """Draw ``number`` objects without positions: galaxies around the ELG box, and a few stars.
 
     Of the galaxies 88 % are blue and mostly exponential, 12 % red and de Vaucouleurs, which the ELG
-    cuts reject.  Stars are brighter than the bright limit of those cuts.  ``transmission``, of shape
-    (3,), dims the light.
+    cuts reject; some are near or below the detection limit.  Stars are brighter than the bright limit of
+    those cuts.  ``transmission``, of shape (3,), dims the light.
     """
     out = np.zeros(number, dtype=OBJECT)
     star = rng.random(number) < STAR_FRACTION
     red = rng.random(number) < 0.12
-    r_mag = np.where(star, rng.uniform(18.5, 20.2, number), 20.7 + 3.3 * rng.beta(2.6, 2.0, number))
+    faint = rng.random(number) < FAINT_FRACTION
+    r_mag = np.where(faint, rng.uniform(23.5, 24.8, number), 20.7 + 3.3 * rng.beta(2.2, 2.6, number))
+    r_mag = np.where(star, rng.uniform(18.5, 20.2, number), r_mag)
     g_r = np.where(red | star, rng.normal(1.4, 0.12, number), rng.normal(0.55, 0.18, number))
     r_z = np.where(red | star, rng.normal(1.1, 0.15, number), rng.normal(0.75, 0.25, number))
     mags = np.stack([r_mag + g_r, r_mag, r_mag - r_z], axis=1)
@@ -258,7 +227,9 @@ def add_light(plane: NDArray[np.float32], objects: NDArray[np.void], band: int, 
         flux = float(row["light_flux"][band])
         if xlo >= xhi or ylo >= yhi or flux <= 0:
             continue
-        light = Light(flux, float(row["light_r"]), float(row["light_sersic"]), float(row["e1"]), float(row["e2"]))
+        light = Light(
+            flux, float(row["light_r"]), float(row["light_sersic"]), float(row["e1"]), float(row["e2"])
+        )
         stamp = render(light, fwhm * float(row["light_psf"]), size, (x - x0, y - y0))
         # The transform rings at 1e-5 of the peak; light is not negative.
         np.maximum(stamp, 0.0, out=stamp)

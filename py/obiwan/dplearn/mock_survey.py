@@ -11,7 +11,7 @@ import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from obiwan.dplearn import __version__, mock_catalog, mock_files, mock_sky
+from obiwan.dplearn import __version__, mock_catalog, mock_files, mock_sky, mock_truth
 from obiwan.dplearn.mock_bricks import (
     BANDS,
     PIXEL_SCALE,
@@ -31,94 +31,11 @@ from obiwan.dplearn.mock_bricks import (
     draw_exposure,
     stream,
 )
-from obiwan.dplearn.mock_sky import OBJECT, Plant
+from obiwan.dplearn.mock_config import COLLISION_RADIUS, MockConfig
+from obiwan.dplearn.mock_sky import OBJECT
 
-COLLISION_RADIUS = 5.0
-"""Arcseconds between injections of one run, as in obiwan and legacysim."""
-LAYOUTS = ("legacysim", "obiwan", "both")
-
-
-@dataclass(frozen=True)
-class MockConfig:
-    """Everything that decides the bytes of a mock survey.
-
-    Parameters
-    ----------
-    bricks : int
-        Number of bricks, laid out in a nearly square grid from RA 0.
-    brick_size, border : int
-        Pixels on a side of a coadd, and of the part on each side that is outside the primary box.
-    runs : int
-        Injection runs over each brick.
-    injections : int
-        Rows asked for per brick and run; 0 for 0.8 in the area of a 64x64 stamp.
-    density : float
-        Real objects in the area of a 64x64 stamp.
-    dec : float
-        Declination of the first row of bricks, in degrees.
-    seed : int
-        Of everything random.
-    layout : str
-        Which injection trees to write: one of `LAYOUTS`.
-    plant : Plant
-        Differences between the classes.
-
-    Raises
-    ------
-    ValueError
-        If a value is out of range or the injections do not fit.
-    """
-
-    bricks: int = 20
-    brick_size: int = 640
-    border: int = 40
-    runs: int = 6
-    injections: int = 0
-    density: float = 2.4
-    dec: float = 0.0
-    seed: int = 1
-    layout: str = "legacysim"
-    plant: Plant = field(default_factory=Plant)
-
-    def __post_init__(self) -> None:
-        """Check what would otherwise fail late or silently make nonsense."""
-        checks = (
-            (1 <= self.bricks <= 1000, f"bricks is {self.bricks}: must be 1 to 1000"),
-            (128 <= self.brick_size <= 8192, f"brick size is {self.brick_size} px: must be 128 to 8192"),
-            (0 <= self.border, f"border is {self.border} px: must not be negative"),
-            (self.brick_size - 2 * self.border >= 64, f"border of {self.border} px leaves no primary area"),
-            (0 <= self.runs <= 1000, f"runs is {self.runs}: must be 0 to 1000"),
-            (0 <= self.injections, f"injections is {self.injections}: must not be negative"),
-            (0 <= self.density <= 10, f"density is {self.density}: must be 0 to 10 per stamp"),
-            (-80 <= self.dec <= 80, f"dec is {self.dec}: must be -80 to 80 degrees"),
-            (self.seed >= 0, f"seed is {self.seed}: must not be negative"),
-            (self.layout in LAYOUTS, f"layout is {self.layout}: must be one of {', '.join(LAYOUTS)}"),
-        )
-        for good, message in checks:
-            if not good:
-                raise ValueError(message)
-        radius = COLLISION_RADIUS / PIXEL_SCALE
-        most = int(0.5 * self.primary_area / radius**2)
-        if self.per_run > most:
-            raise ValueError(
-                f"{self.per_run} injections per run at least {COLLISION_RADIUS:g} arcsec apart do not fit in "
-                f"bricks of {self.brick_size} px: at most {most}; use larger bricks or more runs"
-            )
-
-    @property
-    def primary_area(self) -> float:
-        """Square pixels of a brick's primary box."""
-        return float((self.brick_size - 2 * self.border) ** 2)
-
-    @property
-    def per_run(self) -> int:
-        """Rows asked for per brick and run."""
-        return self.injections or max(1, round(0.8 * self.primary_area / 64**2))
-
-    @property
-    def span(self) -> tuple[float, float]:
-        """First and last pixel coordinate of the primary box."""
-        return self.border - 0.5, self.brick_size - self.border - 0.5
+PROGRAM = "obiwan.dplearn.mock"
+RECORD = "mock.json"
 
 
 @dataclass(frozen=True)
@@ -167,8 +84,12 @@ def _settle(objects: NDArray[np.void], brick: Brick, first_id: int) -> NDArray[n
 
 def _exposures(config: MockConfig, brick: Brick, conditions: Conditions) -> list[Exposure]:
     return [
-        draw_exposure(stream(config.seed, brick.name, "exposure", band), brick.size, conditions.sigma[k],
-                      conditions.nobs[k])
+        draw_exposure(
+            stream(config.seed, brick.name, "exposure", band),
+            brick.size,
+            conditions.sigma[k],
+            conditions.nobs[k],
+        )
         for k, band in enumerate(BANDS)
     ]
 
@@ -210,17 +131,23 @@ def make_brick(task: Task) -> tuple[str, int, int]:
     root = task.outdir / "release"
     mock_files.write_tractor(root / "tractor" / brick.name[:3] / f"tractor-{brick.name}.fits", release, brick)
     _write_ccds(root / "coadd" / brick.name[:3] / brick.name, task)
-    truth = mock_files.truth_columns(task.real, brick, task.conditions)
-    mock_files.write_table(task.outdir / "truth" / brick.name[:3] / f"real-{brick.name}.fits", truth,
-                           [*mock_files.brick_cards(brick, "dr9", False), *mock_files.condition_cards(task.conditions)])
+    truth = mock_truth.truth_columns(task.real, brick, task.conditions)
+    mock_files.write_table(
+        task.outdir / "truth" / brick.name[:3] / f"real-{brick.name}.fits",
+        truth,
+        [*mock_files.brick_cards(brick, "dr9", False), *mock_truth.condition_cards(task.conditions)],
+    )
     for run, (rows, collided) in enumerate(runs):
-        catalogue = mock_catalog.measure(np.concatenate([real, rows[~collided]]), brick, task.conditions, exposures)
+        catalogue = mock_catalog.measure(
+            np.concatenate([real, rows[~collided]]), brick, task.conditions, exposures
+        )
         _write_run(task, run, rows, collided, catalogue, exposures)
     return brick.name, len(release), sum(int((~collided).sum()) for _, collided in runs)
 
 
-def _write_band(task: Task, k: int, exposure: Exposure, real: NDArray[np.void],
-                injected: list[NDArray[np.void]]) -> None:
+def _write_band(
+    task: Task, k: int, exposure: Exposure, real: NDArray[np.void], injected: list[NDArray[np.void]]
+) -> None:
     """Draw and write one band: the release, then each run on the very same pixels and noise."""
     config, brick, conditions = task.config, task.brick, task.conditions
     fwhm, gain, band = conditions.fwhm[k], conditions.gain[k], BANDS[k]
@@ -234,7 +161,9 @@ def _write_band(task: Task, k: int, exposure: Exposure, real: NDArray[np.void],
         mock_sky.add_light(added, rows, k, fwhm)
         rng = stream(config.seed, brick.name, "shot", band, run)
         noise = np.sqrt(mock_sky.shot_variance(added, exposure, gain))
-        noise *= rng.standard_normal(added.shape, dtype=np.float32) * np.float32(1 - config.plant.no_shot_noise)
+        noise *= rng.standard_normal(added.shape, dtype=np.float32) * np.float32(
+            1 - config.plant.no_shot_noise
+        )
         invvar = mock_sky.inverse_variance(light + added, exposure, gain)
         if config.plant.ivar_dip:
             mock_sky.dip(invvar, rows, config.plant.ivar_dip, fwhm)
@@ -264,11 +193,17 @@ def _write_ccds(folder: Path, task: Task) -> None:
     mock_files.write_ccds(folder / f"legacysurvey-{task.brick.name}-ccds.fits", task.brick, task.conditions)
 
 
-def _write_run(task: Task, run: int, rows: NDArray[np.void], collided: NDArray[np.bool_],
-               catalogue: NDArray[np.void], exposures: list[Exposure]) -> None:
+def _write_run(
+    task: Task,
+    run: int,
+    rows: NDArray[np.void],
+    collided: NDArray[np.bool_],
+    catalogue: NDArray[np.void],
+    exposures: list[Exposure],
+) -> None:
     """Write the catalogues of one run in each layout asked for."""
     brick, name = task.brick, task.brick.name
-    truth = mock_files.truth_columns(rows, brick, task.conditions)
+    truth = mock_truth.truth_columns(rows, brick, task.conditions)
     yi, xi = (np.floor(rows[c] + 0.5).astype(int) for c in ("y", "x"))
     on_ccd = np.any([e.nobs[yi, xi] > 0 for e in exposures], axis=0)
     for root, era in _roots(task, run):
@@ -276,10 +211,12 @@ def _write_run(task: Task, run: int, rows: NDArray[np.void], collided: NDArray[n
         if era == "dr9":
             tractor = root / "tractor" / name[:3]
             sim = root / "sim" / name[:3] / f"injected-{name}.fits"
-            mock_files.write_injected(sim, truth, collided, brick, task.conditions, task.config.seed)
+            mock_truth.write_injected(sim, truth, collided, brick, task.conditions, task.config.seed)
         else:
             tractor = root.parent / "tractor" / name[:3] / name / root.name
-            mock_files.write_simcat(root.parent / "obiwan" / name[:3] / name / root.name, truth, collided, on_ccd, brick)
+            mock_truth.write_simcat(
+                root.parent / "obiwan" / name[:3] / name / root.name, truth, collided, on_ccd, brick
+            )
         mock_files.write_tractor(tractor / f"tractor-{name}.fits", catalogue, brick, era, simulated=True)
 
 
@@ -289,7 +226,9 @@ def _intruders(brick: Brick, others: Iterable[NDArray[np.void]]) -> NDArray[np.v
     for rows in others:
         moved = rows.copy()
         moved["x"], moved["y"] = brick.to_pixels(rows["ra"], rows["dec"])
-        reach = np.where(rows["flux"][:, 1] > mock_sky.SATURATION_FLUX, mock_sky.BRIGHT_STAMP, mock_sky.STAMP) / 2
+        reach = (
+            np.where(rows["flux"][:, 1] > mock_sky.SATURATION_FLUX, mock_sky.BRIGHT_STAMP, mock_sky.STAMP) / 2
+        )
         near = (np.abs(moved["x"] - brick.size / 2) < brick.size / 2 + reach) & (
             np.abs(moved["y"] - brick.size / 2) < brick.size / 2 + reach
         )
@@ -305,24 +244,35 @@ def make_survey(config: MockConfig, outdir: Path, jobs: int = 1, progress: bool 
     tuple of int
         Rows of the release catalogues, and injections.
     """
-    bricks = brick_grid(config.bricks, config.brick_size, config.border, config.dec)
+    bricks = brick_grid(config.bricks, config.brick_size, config.border, config.dec, config.west)
+    _write_record(config, outdir, complete=False)
     totals = [0, 0]
     with _mapping(jobs) as mapper:
         reals = list(mapper(_draw_real, [(config, brick) for brick in bricks]))
         tasks = []
         for brick, own in zip(bricks, reals, strict=True):
-            others = [r for b, r in zip(bricks, reals, strict=True)
-                      if b != brick and abs(b.row - brick.row) <= 1 and abs(b.col - brick.col) <= 1]
+            others = [
+                r
+                for b, r in zip(bricks, reals, strict=True)
+                if b != brick and abs(b.row - brick.row) <= 1 and abs(b.col - brick.col) <= 1
+            ]
             conditions = draw_conditions(stream(config.seed, brick.name, "conditions"))
             tasks.append(Task(config, outdir, brick, conditions, own, _intruders(brick, others)))
         done = mapper(make_brick, tasks)
-        for _, rows, fakes in tqdm(done, total=len(tasks), unit="brick", disable=not progress, desc="mock survey"):
+        for _, rows, fakes in tqdm(
+            done, total=len(tasks), unit="brick", disable=not progress, desc="mock survey"
+        ):
             totals[0] += rows
             totals[1] += fakes
     (outdir / "bricks.txt").write_text("".join(f"{brick.name}\n" for brick in bricks))
-    record = {"program": "obiwan.dplearn.mock", "version": __version__, "config": asdict(config)}
-    (outdir / "mock.json").write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    _write_record(config, outdir, complete=True)
     return totals[0], totals[1]
+
+
+def _write_record(config: MockConfig, outdir: Path, *, complete: bool) -> None:
+    """Write mock.json: first as the mark of a mock survey in the making, at the end as its record."""
+    record = {"program": PROGRAM, "version": __version__, "complete": complete, "config": asdict(config)}
+    (outdir / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
 def _draw_real(argument: tuple[MockConfig, Brick]) -> NDArray[np.void]:
