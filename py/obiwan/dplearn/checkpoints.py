@@ -1,0 +1,137 @@
+"""What a training run needs to go on where it stopped, whole on disk or not there at all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+KEPT = 2  #: checkpoints on disk: the newest, and the one to fall back to
+PATTERN = "step_*.npz"
+
+
+@dataclass
+class Progress:
+    """Where a run stands.
+
+    Attributes
+    ----------
+    epoch, step : int
+        Epochs finished, and steps taken in the current one.
+    loss_sum, correct : float
+        Of the current epoch's steps: sum of the losses, and of the shares of right answers.
+    best_epoch : int
+        Epoch (from 1) with the least validation loss so far; 0 before the first.
+    best_loss : float
+        That loss; None before the first.
+    history : list of dict
+        A row per finished epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    correct: float = 0.0
+    best_epoch: int = 0
+    best_loss: float | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run's progress and its numbers.
+
+    Attributes
+    ----------
+    progress : Progress
+        Where it stands.
+    weights, optimizer, best : list of ndarray
+        The model's weights, the optimizer's variables (its step count among them, which is what the learning-rate
+        schedule depends on), and the best weights so far (empty before the first epoch's end).
+    """
+
+    progress: Progress
+    weights: list[NDArray[Any]]
+    optimizer: list[NDArray[Any]]
+    best: list[NDArray[Any]]
+
+
+def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file beside its place and rename it, so that what stands there is whole."""
+    beside = path.with_name(path.name + ".part")
+    with beside.open("wb") as stream:
+        write(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    beside.replace(path)
+
+
+def save_checkpoint(directory: Path, checkpoint: Checkpoint, number: int) -> None:
+    """Write a checkpoint and remove all but the newest `KEPT`.
+
+    Parameters
+    ----------
+    directory : Path
+        Where checkpoints are; made if need be.
+    checkpoint : Checkpoint
+        What to keep.
+    number : int
+        Steps taken since the run began; the newest checkpoint has the largest.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    state = np.frombuffer(json.dumps(asdict(checkpoint.progress)).encode(), np.uint8)
+    arrays: dict[str, Any] = {"state": state}
+    for kind in ("weights", "optimizer", "best"):
+        arrays |= {f"{kind}_{i:04d}": array for i, array in enumerate(getattr(checkpoint, kind))}
+    replace_file(directory / f"step_{number:010d}.npz", lambda stream: np.savez(stream, **arrays))
+    for old in sorted(directory.glob(PATTERN))[:-KEPT]:
+        old.unlink()
+
+
+def _read(path: Path) -> Checkpoint:
+    """Read a checkpoint; any damage is an error of one of the kinds that `load_checkpoint` expects."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}  # the zip's own checksums are verified here
+    progress = Progress(**json.loads(arrays.pop("state").tobytes()))
+    kinds: dict[str, list[NDArray[Any]]] = {"weights": [], "optimizer": [], "best": []}
+    for name in sorted(arrays):
+        kinds[name.rsplit("_", 1)[0]].append(arrays[name])
+    return Checkpoint(progress, **kinds)
+
+
+def load_checkpoint(directory: Path) -> Checkpoint | None:
+    """The newest checkpoint that can be read; None where there is none.
+
+    A damaged one is passed over with a warning: what it held is trained again.
+    """
+    for path in sorted(directory.glob(PATTERN), reverse=True):
+        try:
+            return _read(path)
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            log.warning("%s: damaged (%s); going back to the one before it", path, error)
+            path.unlink(missing_ok=True)
+    return None
+
+
+def values(variables: Sequence[Any]) -> list[NDArray[Any]]:
+    """The values of Keras variables as arrays of their own."""
+    from keras import ops
+
+    return [np.array(ops.convert_to_numpy(variable.value)) for variable in variables]
+
+
+def assign(variables: Sequence[Any], arrays: Sequence[NDArray[Any]]) -> None:
+    """Give Keras variables their values."""
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)

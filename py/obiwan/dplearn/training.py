@@ -1,0 +1,295 @@
+"""Fit a network to a training set: epochs, validation, checkpoints, logs.
+
+A run is a function of its `RunConfig` and its training set.  Interrupted anywhere and started again, it goes on
+from its last checkpoint, in the middle of an epoch too, and ends with the weights of a run that was not.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from obiwan.dplearn.batches import Batches, FeedConfig, in_order, sample
+from obiwan.dplearn.checkpoints import Checkpoint, Progress, assign, load_checkpoint, save_checkpoint, values
+from obiwan.dplearn.distributed import World
+from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.initialise import prepare
+from obiwan.dplearn.logs import Logs
+from obiwan.dplearn.model import NetworkConfig, build_network
+from obiwan.dplearn.shards import TrainingSet
+from obiwan.dplearn.twosample import auc
+
+log = logging.getLogger(__name__)
+
+Step = Callable[[NDArray[np.float32], NDArray[np.uint8]], tuple[float, float]]
+
+CHECKPOINTS = "checkpoints"
+SAMPLE = 512  #: training cutouts that the input scaling is fitted on
+LEARNT = 0.002  #: a loss this far (nats) below ln 2 shows that something was learnt
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that determines a run's result, apart from its training set.
+
+    Attributes
+    ----------
+    network : NetworkConfig
+        What is trained.
+    feed : FeedConfig
+        How it is fed; the seed there is also that of the first weights.
+    epochs : int
+        Passes over the training split.
+    learning_rate : float
+        Adam's, at its highest: it rises linearly from 0 over the first `warmup` of the steps, then falls to 0 as a
+        half cosine.
+    warmup : float
+        Share of the steps.
+    """
+
+    network: NetworkConfig
+    feed: FeedConfig
+    epochs: int = 8
+    learning_rate: float = 5e-4
+    warmup: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing."""
+        if self.epochs < 1:
+            msg = f"epochs must be at least 1, got {self.epochs}"
+            raise ValueError(msg)
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            msg = f"learning_rate must be positive, got {self.learning_rate}"
+            raise ValueError(msg)
+        if not 0 <= self.warmup < 1:
+            msg = f"warmup must be in [0, 1), got {self.warmup}"
+            raise ValueError(msg)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {**asdict(self), "network": self.network.to_dict()}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A finished fit.
+
+    Attributes
+    ----------
+    model : keras.Model
+        With the weights that were best on the validation split.
+    progress : Progress
+        History, and which epoch was best.
+    """
+
+    model: Any
+    progress: Progress
+
+    @property
+    def learnt(self) -> bool:
+        """Whether the loss ever left ln 2, in training or in validation."""
+        losses = [row[key] for row in self.progress.history for key in ("loss", "val_loss")]
+        return min(losses) < math.log(2) - LEARNT
+
+
+def make_optimizer(config: RunConfig, steps: int) -> Any:
+    """Adam with warm-up and cosine decay over the whole run of `steps` steps."""
+    warm = max(1, round(config.warmup * steps))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, steps - warm), warmup_target=config.learning_rate, warmup_steps=warm
+    )
+    return keras.optimizers.Adam(schedule)
+
+
+def make_step(model: Any, optimizer: Any, world: World) -> Step:
+    """A train step: batch in; loss and share of right answers out.
+
+    On TensorFlow the gradients pass through `World.average_gradients` between tape and optimizer; the other backends
+    train in one process, by Keras' own step.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return _tensorflow_step(model, optimizer, world)
+    if world.size > 1:
+        msg = f"training on {world.size} ranks needs KERAS_BACKEND=tensorflow, not {keras.backend.backend()}"
+        raise ModelError(msg)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["sparse_categorical_accuracy"])
+
+    def step(x: NDArray[np.float32], y: NDArray[np.uint8]) -> tuple[float, float]:
+        loss, accuracy = model.train_on_batch(x, y.astype(np.int32))
+        return float(loss), float(accuracy)
+
+    return step
+
+
+def _tensorflow_step(model: Any, optimizer: Any, world: World) -> Step:
+    """The step as one compiled function."""
+    import tensorflow as tf
+
+    @tf.function(reduce_retracing=True)
+    def compiled(x: Any, y: Any) -> Any:
+        with tf.GradientTape() as tape:
+            probabilities = model(x, training=True)
+            loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(y, probabilities))
+        variables = model.trainable_variables
+        gradients = tape.gradient(loss, [variable.value for variable in variables])
+        optimizer.apply(world.average_gradients(gradients), variables)
+        right = tf.equal(tf.argmax(probabilities, -1, output_type=tf.int32), y)
+        return tf.stack([loss, tf.reduce_mean(tf.cast(right, loss.dtype))])
+
+    def step(x: NDArray[np.float32], y: NDArray[np.uint8]) -> tuple[float, float]:
+        loss, accuracy = compiled(tf.constant(x), tf.constant(y.astype(np.int32))).numpy()
+        return float(loss), float(accuracy)
+
+    return step
+
+
+def probabilities(model: Any, batches: Iterable[tuple[Any, Any]]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Labels, shape (n,), and probabilities of (real, fake), shape (n, 2), of batches of raw cutouts."""
+    labels, outputs = [], []
+    for x, y in batches:
+        outputs.append(np.asarray(model.predict_on_batch(x), np.float32))
+        labels.append(y)
+    return np.concatenate(labels), np.concatenate(outputs)
+
+
+def validate(model: Any, training_set: TrainingSet, split: str = "val") -> dict[str, float]:
+    """Loss (nats), accuracy and AUC of a model on a split."""
+    labels, outputs = probabilities(model, in_order(training_set, split))
+    given = np.maximum(outputs[np.arange(len(labels)), labels].astype(np.float64), 1e-7)
+    return {
+        "val_loss": float(-np.log(given).mean()),
+        "val_accuracy": float((outputs.argmax(1) == labels).mean()),
+        "val_auc": auc(labels, outputs[:, 1]) if np.isfinite(outputs).all() else math.nan,
+    }
+
+
+class Trainer:
+    """One run, from its first weights or its last checkpoint to its end.
+
+    Parameters
+    ----------
+    config : RunConfig
+        What is trained and how.
+    training_set : TrainingSet
+        On what.
+    outdir : Path
+        Where checkpoints are kept.
+    world : World
+        Which rank of how many this is.
+    checkpoint_steps : int
+        Steps between checkpoints; there is one after each epoch besides.
+    logs : Logs, optional
+        Who is told of the progress.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        training_set: TrainingSet,
+        outdir: Path,
+        *,
+        world: World | None = None,
+        checkpoint_steps: int = 500,
+        logs: Logs | None = None,
+    ) -> None:
+        if checkpoint_steps < 1:
+            msg = f"checkpoint_steps must be at least 1, got {checkpoint_steps}"
+            raise ValueError(msg)
+        self.config, self.training_set, self.outdir = config, training_set, outdir
+        self.world = world or World()
+        self.checkpoint_steps = checkpoint_steps
+        self.logs = logs or Logs()
+        self.batches = Batches(training_set, "train", config.feed, self.world)
+        keras.utils.set_random_seed(config.feed.seed)
+        self.model = build_network(config.network)
+        self.optimizer = make_optimizer(config, self.batches.steps * config.epochs)
+        self.optimizer.build(self.model.trainable_variables)
+        self.progress = Progress()
+        self.best: list[NDArray[Any]] = []
+
+    def begin(self) -> None:
+        """Take up the last checkpoint, or fit the scaling and the first weights."""
+        found = load_checkpoint(self.outdir / CHECKPOINTS)
+        if found is None:
+            cutouts = sample(self.training_set, "train", SAMPLE, self.config.feed.seed)
+            prepare(self.model, cutouts)
+        else:
+            self.progress, self.best = found.progress, found.best
+            assign(self.model.weights, found.weights)
+            assign(self.optimizer.variables, found.optimizer)
+            done, step = self.progress.epoch, self.progress.step
+            log.info("going on after %d finished epochs and %d steps", done, step)
+        self.world.broadcast([*self.model.weights, *self.optimizer.variables])
+
+    def fit(self) -> Fitted:
+        """Train to the end; returns the model with its best weights."""
+        self.begin()
+        step = make_step(self.model, self.optimizer, self.world)
+        while self.progress.epoch < self.config.epochs:
+            self._epoch(step)
+        assign(self.model.weights, self.best)
+        return Fitted(self.model, self.progress)
+
+    def _epoch(self, step: Step) -> None:
+        """The rest of the current epoch, its validation and its checkpoint."""
+        progress = self.progress
+        self.logs.begin_epoch(progress.epoch, self.config.epochs, self.batches.steps, self.config.feed.batch_size)
+        for x, y in self.batches.epoch(progress.epoch, progress.step):
+            loss, accuracy = step(x, y)
+            if not math.isfinite(loss):
+                self._stop(loss)
+            progress.step += 1
+            progress.loss_sum += loss
+            progress.correct += accuracy
+            self.logs.step(progress.step, progress.loss_sum / progress.step, progress.correct / progress.step)
+            if progress.step % self.checkpoint_steps == 0 and progress.step < self.batches.steps:
+                self._save()
+        self._finish_epoch()
+
+    def _finish_epoch(self) -> None:
+        """Validate, remember the best, log, checkpoint."""
+        progress, steps = self.progress, self.batches.steps
+        row = {
+            "epoch": progress.epoch + 1,
+            "loss": self.world.average(progress.loss_sum / steps),
+            "accuracy": self.world.average(progress.correct / steps),
+            **validate(self.model, self.training_set),
+            "learning_rate": float(ops.convert_to_numpy(self.optimizer.learning_rate)),
+        }
+        if not math.isfinite(row["val_loss"]):
+            self._stop(row["val_loss"])
+        if progress.best_loss is None or row["val_loss"] < progress.best_loss:
+            progress.best_loss, progress.best_epoch = row["val_loss"], progress.epoch + 1
+            self.best = values(self.model.weights)
+        history = [*progress.history, row]
+        self.progress = replace(
+            progress, epoch=progress.epoch + 1, step=0, loss_sum=0.0, correct=0.0, history=history
+        )
+        self._save()
+        self.logs.end_epoch(history)
+
+    def _save(self) -> None:
+        """Write a checkpoint, on the first rank."""
+        if not self.world.leads:
+            return
+        number = self.progress.epoch * self.batches.steps + self.progress.step
+        state = Checkpoint(self.progress, values(self.model.weights), values(self.optimizer.variables), self.best)
+        save_checkpoint(self.outdir / CHECKPOINTS, state, number)
+
+    def _stop(self, loss: float) -> None:
+        """End a run whose loss is no longer a number."""
+        where = f"epoch {self.progress.epoch + 1}, step {self.progress.step + 1}"
+        msg = (
+            f"{self.outdir}: the loss is {loss} at {where}: training has diverged; "
+            "start again with a lower --learning-rate and --overwrite"
+        )
+        raise ModelError(msg)
