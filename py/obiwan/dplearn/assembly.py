@@ -31,14 +31,18 @@ def _tally(flows: dict[str, CutFlow], name: str, label: Array) -> None:
         count(flows[class_name], name, label == value)
 
 
-def _need_both_classes(rows: Array, what: str) -> None:
-    for name, value in LABELS.items():
-        if not (rows["label"] == value).any():
-            msg = (
-                f"no {name} example survives{what}; the cut flow above shows where they were lost: "
-                "loosen --select, give more bricks or runs, or change --balance"
-            )
-            raise SelectionError(msg)
+def _need_both_classes(rows: Array, flows: dict[str, CutFlow], where: str = "") -> None:
+    """Raise `SelectionError` that names the classes lost, and the cut that took the last of each."""
+    lost = [name for name, value in LABELS.items() if not (rows["label"] == value).any()]
+    if not lost:
+        return
+    reasons = []
+    for name in lost:
+        emptied = next((cut for cut, number in flows[name].items() if number == 0), None)
+        at = f" (none is left after '{emptied}')" if emptied else ""
+        reasons.append(f"no {name} example survives{where}{at}")
+    msg = f"{'; '.join(reasons)}; loosen the cuts, give more bricks or runs, or change --balance or --edge"
+    raise SelectionError(msg)
 
 
 def _codes(values: Array) -> tuple[Array, Array]:
@@ -65,7 +69,7 @@ def _split_by_brick(rows: Array, config: TrainingConfig, flows: dict[str, CutFlo
     if config.balance == "brick":
         rows = rows[_both_classes(rows)]
         _tally(flows, "brick holds both classes", rows["label"])
-        _need_both_classes(rows, " in a brick that holds the other class too")
+        _need_both_classes(rows, flows)
     names, brick = _codes(rows["brick"])
     split = split_names(names.tolist(), config.seed, config.test_fraction, config.val_fraction)[brick]
     apart = ~overlapping(rows["ra"], rows["dec"], split)
@@ -86,7 +90,7 @@ def _split_by_object(rows: Array, config: TrainingConfig, flows: dict[str, CutFl
             names, unit = np.array(["all"]), np.zeros(len(rows), dtype=int)
         rows = rows[_balance(rows, unit, names.tolist(), config)]
         _tally(flows, f"balanced ({config.balance})", rows["label"])
-    _need_both_classes(rows, "")
+    _need_both_classes(rows, flows)
     split = np.zeros(len(rows), dtype=np.int8)
     for name, value in LABELS.items():  # each class for itself, so that every split has both
         mine = np.flatnonzero(rows["label"] == value)
@@ -134,11 +138,11 @@ def assemble(
         If a class does not survive, or the survivors cannot be split.
     """
     rows = np.concatenate([plan.rows for plan in plans]) if plans else blank_examples(0)
-    _need_both_classes(rows, " the cuts")
+    _need_both_classes(rows, flows)
     by = _split_by_brick if config.split == "brick" else _split_by_object
     rows, split = by(rows, config, flows)
     for value, name in enumerate(SPLITS):
-        _need_both_classes(rows[split == value], f" in the {name} split")
+        _need_both_classes(rows[split == value], flows, f" in the {name} split")
     placement = place(np.char.decode(rows["brick"], "ascii"), split, config.seed, config.shard_size)
     rows["split"] = np.array(SPLITS, dtype="S5")[split]
     rows["shard"], rows["row"] = placement.shard, placement.row

@@ -169,7 +169,7 @@ def _plan(inputs: Inputs, config: TrainingConfig, executor: Executor | None) -> 
 def _need_a_usable_run(plans: Sequence[BrickPlan]) -> None:
     """Where every run was left out, the reason is the answer."""
     notes = [note for plan in plans for note in plan.notes]
-    if notes and not any(any(plan.flows.values()) for plan in plans):
+    if notes and not any(any(flow.values()) for plan in plans for flow in plan.flows.values()):
         raise DplearnError(notes[0])
 
 

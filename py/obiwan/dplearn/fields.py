@@ -115,8 +115,8 @@ def _refuse_displaced(run: BrickRun, catalog: Catalog | None) -> None:
     northern = sorted(cameras & NORTHERN)
     if northern:
         msg = (
-            f"{run.root.path}: {run.label} has images of {', '.join(northern)}: the original obiwan displaces "
-            "injections on BASS and MzLS detectors by different amounts in g, r and z (up to 1.5 arcsec); "
+            f"{run.root.path}: {run.label} has images of {', '.join(northern)}: the original obiwan displaces"
+            " injections on BASS and MzLS detectors by different amounts in g, r and z (up to 1.5 arcsec); "
             "use legacysim runs, or give DECam bricks with --bricks"
         )
         raise LayoutError(msg)

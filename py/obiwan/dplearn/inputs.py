@@ -99,7 +99,7 @@ def _refuse_without_coadds(root: Root, runs: Sequence[BrickRun]) -> None:
     """Refuse trees that never had images: obiwan_code's production runs wrote none."""
     if not any(run.coadd.is_dir() and any(run.coadd.glob("*-image-*.fits*")) for run in runs[:20]):
         msg = (
-            f"{root.path}: a tree of layout {root.layout.name} without coadd images (obiwan_code's production "
+            f"{root.path}: a {root.layout.name} tree without coadd images (obiwan_code's production "
             "runs switched them off): there is nothing to cut from; rerun its bricks with coadds written"
         )
         raise LayoutError(msg)
