@@ -77,15 +77,19 @@ create_venv() {
     rm -f "$unfinished"
 }
 
+usable() {
+    supported "$python" && "$python" -m pip --version >/dev/null 2>&1
+}
+
 # A usable environment in $venv: kept where it is sound, made anew where these scripts left a broken one.
 ensure_venv() {
-    if [ -e "$owned" ] && { [ -e "$unfinished" ] || ! supported "$python"; }; then
-        say "The environment in $venv is unfinished or its Python is gone: making it again"
+    if [ -e "$owned" ] && { [ -e "$unfinished" ] || ! usable; }; then
+        say "The environment in $venv is unfinished or no longer works: making it again"
         rm -rf "$venv"
     fi
     if [ ! -e "$venv" ] || [ -z "$(ls -A "$venv")" ]; then
         create_venv
-    elif ! supported "$python" || ! "$python" -m pip --version >/dev/null 2>&1; then
+    elif ! usable; then
         die "$venv exists, was not made by this program, and holds no Python 3.10 to 3.13 with pip;" \
             "remove it, or set OBIWAN_DPLEARN_VENV to another place"
     fi
