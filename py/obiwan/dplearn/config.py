@@ -44,8 +44,8 @@ class TrainingConfig:
             if choices and value not in choices:
                 msg = f"{item.name} must be one of {', '.join(choices)}, got {value!r}"
                 raise ValueError(msg)
-        if not 0 < self.match_radius <= INJECTION_REACH:
-            msg = f"match_radius must be above 0, at most {INJECTION_REACH} arcsec, got {self.match_radius}"
+        if not 0 < self.match_radius < 60:
+            msg = f"match_radius must lie between 0 and 60 arcsec, got {self.match_radius}"
             raise ValueError(msg)
         if not (0 < self.test_fraction < 1 and 0 < self.val_fraction < 1):
             got = f"{self.test_fraction}, {self.val_fraction}"
