@@ -13,21 +13,15 @@ trees, shared by Obi-Metallica and obiwan_dr9m); legacysim ``survey.py``; obiwan
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from obiwan.dplearn.errors import CoaddError, LayoutError
+from obiwan.dplearn.templates import expand, listing
 
 RELEASE_RUN = "release"  #: the run name of everything that is in a data release
 IMAGE_SUFFIXES = (".fits.fz", ".fits", ".fits.gz")
-_FIELDS = {
-    "bri": r"[^/]{3}",
-    "brick": r"[^/]+?",
-    "obj": r"[^/]+?",
-    "run": r"[^/]+",
-}
 
 
 @dataclass(frozen=True)
@@ -203,75 +197,8 @@ def layout_named(name: str) -> Layout:
     raise ValueError(msg)
 
 
-def _part_regex(part: str, run_names: str, fixed: dict[str, str]) -> re.Pattern[str]:
-    """Turn one component of a template into a pattern whose groups are the template's fields."""
-
-    def group(match: re.Match[str]) -> str:
-        field = match.group(1)
-        if field in fixed:
-            return re.escape(fixed[field])
-        return f"(?P<{field}>{run_names if field == 'run' else _FIELDS[field]})"
-
-    pieces = re.split(r"(\{\w+\})", part)
-    pattern = "".join(
-        re.sub(r"\{(\w+)\}", group, piece) if piece.startswith("{") else re.escape(piece) for piece in pieces
-    )
-    return re.compile(pattern)
-
-
-def _listing(directory: Path) -> list[str]:
-    try:
-        return sorted(entry.name for entry in os.scandir(directory))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _expand(
-    root: Path, template: str, run_names: str, bricks: Collection[str] | None
-) -> Iterator[dict[str, str]]:
-    """Walk a template; yields the fields of every file that is there, in sorted order.
-
-    With ``bricks``, only those bricks' directories are listed: on a parallel file system the
-    metadata calls are what costs.
-    """
-    parts = template.split("/")
-    prefixes = None if bricks is None else {brick[:3] for brick in bricks}
-
-    def descend(directory: Path, depth: int, fixed: dict[str, str]) -> Iterator[dict[str, str]]:
-        pattern = _part_regex(parts[depth], run_names, fixed)
-        last = depth == len(parts) - 1
-        names: Sequence[str]
-        if not pattern.groups:  # nothing to find out: go straight there
-            names = [parts[depth].format(**fixed)]
-            names = [name for name in names if (directory / name).exists()]
-        elif parts[depth] == "{bri}" and prefixes is not None:
-            names = [name for name in sorted(prefixes) if (directory / name).is_dir()]
-        elif parts[depth] == "{brick}" and bricks is not None:
-            names = [
-                b for b in sorted(bricks) if b[:3] == fixed.get("bri", b[:3]) and (directory / b).is_dir()
-            ]
-        else:
-            names = _listing(directory)
-        for name in names:
-            match = pattern.fullmatch(name)
-            if match is None:
-                continue
-            found = {**fixed, **match.groupdict()}
-            if "brick" in found and (
-                found["brick"][:3] != found.get("bri", found["brick"][:3])
-                or (bricks is not None and found["brick"] not in bricks)
-            ):
-                continue
-            if last:
-                yield found
-            else:
-                yield from descend(directory / name, depth + 1, found)
-
-    yield from descend(root, 0, {})
-
-
 def _has(root: Path, template: str, run_names: str = RELEASE_RUN) -> bool:
-    return next(_expand(root, template, run_names, None), None) is not None
+    return next(expand(root, template, run_names, None), None) is not None
 
 
 def _is_layout(path: Path, layout: Layout) -> bool:
@@ -322,7 +249,7 @@ def identify(path: Path, layout: str | None = None) -> list[tuple[Path, Layout]]
     here = matches(path)
     if here is not None:
         return [(path, here)]
-    below = [(path / name, matches(path / name)) for name in _listing(path) if (path / name).is_dir()]
+    below = [(path / name, matches(path / name)) for name in listing(path) if (path / name).is_dir()]
     inside = [(child, found) for child, found in below if found is not None]
     expected = ("north", "south") if all(not found.injected for _, found in inside) else None
     trees = [
@@ -353,10 +280,10 @@ def find_runs(root: Root, bricks: Collection[str] | None = None) -> list[BrickRu
     """
     layout, path = root.layout, root.path
     if layout.truth is not None:
-        found = list(_expand(path, layout.truth, layout.run_names, bricks))
+        found = list(expand(path, layout.truth, layout.run_names, bricks))
     else:
         found = [
-            {**fields, "run": RELEASE_RUN} for fields in _expand(path, layout.tractor, RELEASE_RUN, bricks)
+            {**fields, "run": RELEASE_RUN} for fields in expand(path, layout.tractor, RELEASE_RUN, bricks)
         ]
     # Whether runs were fitted at all is a property of the tree; a single missing catalogue is a loss.
     fitted = layout.truth is None or any(
