@@ -1,0 +1,82 @@
+"""Pictures: data and Axes in, nothing else.  No pyplot state, no files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.visualization import make_lupton_rgb
+from numpy.typing import NDArray
+
+from obiwan.dplearn.shards import BANDS, CHANNELS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Array = NDArray[Any]
+
+#: Weights of g, r, z that give an ordinary galaxy a neutral colour, and the softening of the stretch.
+RGB_WEIGHTS = (6.0, 3.4, 2.2)
+COLUMNS = ("colour", *(name.replace("_", " ") for name in CHANNELS))
+
+
+def colour_image(stamp: Array) -> NDArray[np.uint8]:
+    """The colours one sees: z, r, g as red, green, blue on an asinh stretch (Lupton et al. 2004).
+
+    Parameters
+    ----------
+    stamp : ndarray, shape (64, 64, 6)
+        Nanomaggies and 1/nanomaggies**2; pixels without data are black.
+
+    Returns
+    -------
+    ndarray of uint8, shape (64, 64, 3)
+    """
+    blue, green, red = (
+        np.where(stamp[..., i + len(BANDS)] > 0, stamp[..., i] * weight, 0.0)
+        for i, weight in enumerate(RGB_WEIGHTS)
+    )
+    return np.asarray(make_lupton_rgb(red, green, blue, minimum=-0.02, stretch=0.12, Q=8))
+
+
+def _show_plane(axes: Axes, plane: Array, is_image: bool) -> None:
+    """One channel in grey: images from -2 sigma up on a square-root scale, ivar from 0 to its largest."""
+    if is_image:
+        middle = float(np.median(plane))
+        sigma = 1.4826 * float(np.median(np.abs(plane - middle))) or 1.0
+        shown = np.sqrt(np.clip((plane - middle) / sigma + 2, 0, None))
+        axes.imshow(shown, cmap="gray", vmin=0, vmax=6, origin="lower", interpolation="nearest")
+    else:
+        top = float(plane.max()) or 1.0
+        axes.imshow(plane, cmap="gray", vmin=0, vmax=top, origin="lower", interpolation="nearest")
+
+
+def draw_mosaic(figure: Figure, stamps: Array, labels: Array, magnitudes: Array) -> None:
+    """Draw one row per example: colour, then the six channels; class on the left, g on the right.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        Empty.
+    stamps : ndarray, shape (n, 64, 64, 6)
+    labels : ndarray, shape (n,)
+        0 real (R), 1 fake (F).
+    magnitudes : ndarray, shape (n,)
+        g, AB, corrected for extinction.
+    """
+    grid = figure.subplots(len(stamps), len(COLUMNS), squeeze=False)
+    figure.subplots_adjust(left=0.04, right=0.93, top=0.965, bottom=0.005, wspace=0.03, hspace=0.03)
+    for row, (axes_row, stamp) in enumerate(zip(grid, stamps, strict=True)):
+        axes_row[0].imshow(colour_image(stamp), origin="lower", interpolation="nearest")
+        for channel, axes in enumerate(axes_row[1:]):
+            _show_plane(axes, stamp[..., channel], is_image=channel < len(BANDS))
+        for column, axes in enumerate(axes_row):
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if row == 0:
+                axes.set_title(COLUMNS[column], fontsize=9, pad=3)
+        axes_row[0].set_ylabel("F" if labels[row] else "R", rotation=0, fontsize=11, labelpad=9, va="center")
+        axes_row[-1].text(
+            1.06, 0.5, f"{magnitudes[row]:.1f}", transform=axes_row[-1].transAxes, fontsize=10, va="center"
+        )

@@ -1,0 +1,146 @@
+"""The training examples as one sees them: real and fake, row by row, at equal brightness.
+
+``python -m obiwan.dplearn.mosaic --data DIR --outdir DIR``
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn import cli
+from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.examples import read_sources
+from obiwan.dplearn.shards import LABELS, TrainingSet, open_training_set
+
+Array = NDArray[Any]
+NAME = "mosaic"
+#: Percentiles in brightness of the seed page's five figures: 99 is the brightest.
+PERCENTILES = (99, 75, 50, 25, 1)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m obiwan.dplearn.{NAME}", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="training set")
+    parser.add_argument("--outdir", type=Path, required=True, metavar="DIR", help="where the figures go")
+    parser.add_argument("--rows", type=int, default=8, metavar="N", help="rows of a figure (default 8)")
+    parser.add_argument(
+        "--split", default="train", choices=("train", "val"), help="which examples (default train)"
+    )
+    cli.add_config_option(parser)
+    parser.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
+    return parser
+
+
+def pair_by_magnitude(magnitude: Array, label: Array, percentile: float, pairs: int) -> Array:
+    """Choose examples near a percentile in brightness, a real one and the fake most like it in turn.
+
+    Parameters
+    ----------
+    magnitude : ndarray, shape (n,)
+        g magnitudes; NaN is never chosen.
+    label : ndarray, shape (n,)
+    percentile : float
+        In brightness: 99 is the brightest.
+    pairs : int
+
+    Returns
+    -------
+    ndarray of int
+        Row numbers: real, fake, real, fake...; fewer than asked where a class has fewer.
+    """
+    usable = np.isfinite(magnitude)
+    reals, fakes = (np.flatnonzero(usable & (label == LABELS[name])) for name in ("real", "fake"))
+    pairs = min(pairs, len(reals), len(fakes))
+    reals = reals[np.argsort(magnitude[reals], kind="stable")]
+    first = round((1 - percentile / 100) * len(reals) - pairs / 2)
+    reals = reals[max(0, min(first, len(reals) - pairs)) :][:pairs]
+    chosen: list[int] = []
+    free = set(fakes.tolist())
+    for real in reals:
+        fake = min(free, key=lambda i: (abs(magnitude[i] - magnitude[real]), i))
+        free.discard(fake)
+        chosen += [int(real), fake]
+    return np.array(chosen, dtype=int)
+
+
+def _stamps(training_set: TrainingSet, split: str, rows: Array, chosen: Array) -> Array:
+    """Read the chosen examples, one shard at a time."""
+    stamps: dict[int, Array] = {}
+    for shard in training_set.split(split):
+        mine = [i for i in chosen if rows["shard"][i] == shard.number]
+        if mine:
+            x, _ = training_set.read(shard)
+            stamps |= {i: x[rows["row"][i]].copy() for i in mine}
+    return np.stack([stamps[i] for i in chosen])
+
+
+def draw_mosaics(data: Path, outdir: Path, *, rows: int = 8, split: str = "train") -> list[Path]:
+    """Draw the figures of a training set, one per percentile in brightness.
+
+    Parameters
+    ----------
+    data, outdir : Path
+    rows : int
+        Rows of a figure, half of them real.
+    split : str
+        Which examples; the test split is not for looking at.
+
+    Returns
+    -------
+    list of Path
+        The PNG files.
+
+    Raises
+    ------
+    TrainingSetError
+        If the training set is unusable, or has no two examples of known magnitude.
+    """
+    from matplotlib.figure import Figure
+
+    from obiwan.dplearn.figures import draw_mosaic
+
+    training_set = open_training_set(data)
+    sources = read_sources(data)
+    sources = sources[sources["split"] == split.encode()]
+    outdir.mkdir(parents=True, exist_ok=True)
+    written = []
+    for percentile in PERCENTILES:
+        chosen = pair_by_magnitude(sources["mag_g"].astype(float), sources["label"], percentile, rows // 2)
+        if not len(chosen):
+            msg = f"{data}: no real and fake example with a g magnitude in the {split} split"
+            raise TrainingSetError(msg)
+        figure = Figure(figsize=(8.0, 1.09 * len(chosen) + 0.25), dpi=110)
+        stamps = _stamps(training_set, split, sources, chosen)
+        draw_mosaic(figure, stamps, sources["label"][chosen], sources["mag_g"][chosen])
+        path = outdir / f"fake_real_mosaic_p{percentile:02d}.png"
+        figure.savefig(path, metadata={"Software": None})
+        written.append(path)
+    return written
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = build_parser()
+    options = cli.parse(parser, argv)
+    if options.rows < 2:
+        parser.error(f"--rows must be at least 2, got {options.rows}")
+
+    def program() -> int:
+        for path in draw_mosaics(options.data, options.outdir, rows=options.rows, split=options.split):
+            cli.say(str(path))
+        return 0
+
+    return cli.run(program, NAME, verbose=options.verbose)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
