@@ -226,6 +226,12 @@ def resolve_inputs(
     }
     description = {"bricks": None if wanted is None else sorted(wanted), **tables}
     warnings = _warnings(config, roots, [run for of_brick in runs.values() for run in of_brick])
+    alone = sum(len(of_brick) == 1 and brick not in releases for brick, of_brick in runs.items())
+    if alone and fakes is None:
+        warnings.append(
+            f"{alone} brick(s) with one run and no data release: fakes that fell on a real source cannot be "
+            "told there; give more runs, or the release with --real"
+        )
     return Inputs(tuple(roots), brick_inputs, tuple(warnings), description)
 
 
