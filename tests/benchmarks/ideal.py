@@ -1,10 +1,11 @@
 """The best AUC that any observer can reach on the populations of `planted`.
 
-Where it can be written, this is the likelihood ratio of the noisy image.  For a shift of a continuous parameter the
-image enters through its parameter estimates: they scatter about the truth with the inverse Fisher matrix C of the noisy
-pixels (all other parameters, the PSF's width among them, unknown), the truth scatters in the population with covariance
-P, so that the log likelihood ratio of a shift delta of the population's mean is normal with mean +-d'^2/2 and variance
-d'^2 = delta^T (C + P)^-1 delta for each object.
+Where it can be written, this is the likelihood ratio of the noisy image.  For a shift of a continuous
+parameter the image enters through its parameter estimates: they scatter about the truth with the
+inverse Fisher matrix C of the noisy pixels (all other parameters, the PSF's width among them, unknown),
+the truth scatters in the population with covariance P, so that the log likelihood ratio of a shift delta
+of the population's mean is normal with mean +-d'^2/2 and variance d'^2 = delta^T (C + P)^-1 delta for
+each object.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def fisher(sample: Sample, step: float = 0.01) -> NDArray[np.float64]:
         sky = part.sky.astype(np.float32)[:, None, None, :]
         slopes = np.stack(
             [
-                (noiseless(_moved(part, name, step)) - noiseless(_moved(part, name, -step))) / (2 * step * sky)
+                (noiseless(_moved(part, name, step)) - noiseless(_moved(part, name, -step)))
+                / (2 * step * sky)
                 for name in PARAMETERS
             ],
             axis=1,

@@ -17,12 +17,32 @@ from obiwan.dplearn import shards
 
 STAMP, PIXEL = shards.STAMP, shards.PIXEL_SCALE
 EXP_AMPLITUDE = np.array([2.34853813e-03, 3.07995260e-02, 2.23364214e-01, 1.17949102, 4.33873750, 5.99820770])
-EXP_VARIANCE = np.array([1.20078965e-03, 8.84526493e-03, 3.91463084e-02, 1.39976817e-01, 4.60962500e-01, 1.50159566])
+EXP_VARIANCE = np.array(
+    [1.20078965e-03, 8.84526493e-03, 3.91463084e-02, 1.39976817e-01, 4.60962500e-01, 1.50159566]
+)
 DEV_AMPLITUDE = np.array(
-    [4.26347652e-02, 2.40127183e-01, 6.85907632e-01, 1.51937350, 2.83627243, 4.46467501, 5.72440830, 5.60989349]
+    [
+        4.26347652e-02,
+        2.40127183e-01,
+        6.85907632e-01,
+        1.51937350,
+        2.83627243,
+        4.46467501,
+        5.72440830,
+        5.60989349,
+    ]
 )
 DEV_VARIANCE = np.array(
-    [2.23759216e-04, 1.00220099e-03, 4.18731126e-03, 1.69432589e-02, 6.84850479e-02, 2.87207080e-01, 1.33320254, 8.40215071]
+    [
+        2.23759216e-04,
+        1.00220099e-03,
+        4.18731126e-03,
+        1.69432589e-02,
+        6.84850479e-02,
+        2.87207080e-01,
+        1.33320254,
+        8.40215071,
+    ]
 )
 PSF_SHAPE = ((0.8, 1.0), (0.2, 2.0))  # (fraction of the light, sigma in units of the core's)
 
@@ -105,9 +125,10 @@ DIFFERENCES = ("none", "offset", "size", "psf", "flux", "colour", "profile", "sh
 class Planted:
     """How the fakes differ: a kind of `DIFFERENCES` and its amplitude.
 
-    ``offset``: pixels along x; ``size``, ``psf`` (FWHM), ``flux``: factors; ``colour``: mag added to g; ``profile``: fraction of
-    de Vaucouleurs light; ``shot``: the reals' extra variance per flux (nanomaggies; missing in fakes, and known to
-    neither ivar plane); ``dip``: fraction by which a fake's ivar dips at its peak.
+    ``offset``: pixels along x; ``size``, ``psf`` (FWHM), ``flux``: factors; ``colour``: mag added to g;
+    ``profile``: fraction of de Vaucouleurs light; ``shot``: the reals' extra variance per flux
+    (nanomaggies; missing in fakes, and known to neither ivar plane); ``dip``: fraction by which a fake's
+    ivar dips at its peak.
     """
 
     kind: str = "none"
@@ -167,7 +188,7 @@ def plant(sample: Sample, planted: Planted) -> Sample:
 
 
 def _gaussian(sample: Sample, variance: NDArray[np.float64], band: int, width: float) -> NDArray[np.float32]:
-    """Unit-flux elliptical Gaussians of given variance (pixel^2, of the unlensed profile) seen through the PSF."""
+    """Unit-flux elliptical Gaussians of given variance (pixel^2, if round), seen through the PSF."""
     beyond = (width * sample.sigma[:, band]) ** 2
     vxx = variance * (1 + sample.e1) + beyond
     vyy = variance * (1 - sample.e1) + beyond

@@ -3,14 +3,15 @@
 The order of an epoch is a function of (seed, epoch) alone: the shards in random order, the rows of each in
 random order, make one sequence; every rank owns an equal stretch of it, ``steps * batch_size`` examples
 long, and mixes a window of a few shards at a time.  What does not fill a step on every rank is left
-out, and is another remainder in every epoch.  A position in the sequence is all there is to remember, so that a
-run goes on in the middle of an epoch without reading what it has seen.
+out, and is another remainder in every epoch.  A position in the sequence is all there is to remember,
+so that a run goes on in the middle of an epoch without reading what it has seen.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -96,8 +97,8 @@ class Batches:
         self.steps = self.examples // (self.world.size * config.batch_size)  #: in each epoch, on every rank
         if self.steps == 0:
             msg = (
-                f"{training_set.directory}: {self.examples} {split} examples do not fill one batch of "
-                f"{config.batch_size} on {self.world.size} rank(s); use a smaller --batch-size or more examples"
+                f"{training_set.directory}: {self.examples} {split} examples do not fill one batch "
+                f"of {config.batch_size} on {self.world.size} rank(s); use a smaller --batch-size"
             )
             raise TrainingSetError(msg)
 
@@ -149,9 +150,9 @@ class Batches:
         todo = []
         for number, begin in enumerate(range(0, len(pieces), width)):
             window = pieces[begin : begin + width]
-            pairs = [(i, int(row)) for i, piece in enumerate(window) for row in piece.rows]
-            if skip >= len(pairs):
-                skip -= len(pairs)
+            count = sum(len(piece.rows) for piece in window)
+            if skip >= count:
+                skip -= count
                 continue
             todo.append((number, window, skip))
             skip = 0
@@ -168,7 +169,8 @@ class Batches:
         """The batch, each stamp in one of its eight positions if that is asked for."""
         if not self.config.augment:
             return x
-        for stamp, turn in zip(x, self._stream(_TURNS, epoch, step, self.world.rank).integers(8, size=len(x)), strict=True):
+        turns = self._stream(_TURNS, epoch, step, self.world.rank).integers(8, size=len(x))
+        for stamp, turn in zip(x, turns, strict=True):
             stamp[...] = np.rot90(stamp[::-1] if turn >= 4 else stamp, turn % 4).copy()
         return x
 
@@ -185,14 +187,13 @@ def _empty(size: int) -> Batch:
 def ahead(load: Callable[[Item], Loaded], items: Iterable[Item]) -> Iterator[Loaded]:
     """Map `load` over items, the next one being loaded in a thread while the last is used."""
     with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
-        pending = None
+        pending: deque[Future[Loaded]] = deque()
         for item in items:
-            ready, pending = pending, reader.submit(load, item)
-            if ready is not None:
-                yield ready.result()
-                del ready  # a window is memory: let it go before the next is waited for
-        if pending is not None:
-            yield pending.result()
+            pending.append(reader.submit(load, item))
+            if len(pending) > 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def in_order(training_set: TrainingSet, split: str, size: int = 128) -> Iterator[Batch]:

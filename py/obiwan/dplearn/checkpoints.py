@@ -57,8 +57,8 @@ class Checkpoint:
     progress : Progress
         Where it stands.
     weights, optimizer, best : list of ndarray
-        The model's weights, the optimizer's variables (its step count among them, which is what the learning-rate
-        schedule depends on), and the best weights so far (empty before the first epoch's end).
+        The model's weights, the optimizer's variables (its step count among them, which is what the
+        learning-rate schedule depends on), and the best weights so far (empty in the first epoch).
     """
 
     progress: Progress

@@ -1,7 +1,7 @@
 """Who trains: one process, or one rank of many.
 
-The serial world is the default and does nothing; what a distributed one must do stands here as methods, so that
-`obiwan.dplearn.batches` and `obiwan.dplearn.training` need not know which they have.
+The serial world is the default and does nothing; what a distributed one must do stands here as methods,
+so that `obiwan.dplearn.batches` and `obiwan.dplearn.training` need not know which they have.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Weights that start where learning can begin, from a look at training cutouts.
 
-Seven-pixel average pools take most of an image's variance away, three times over; a network that is drawn without
-regard to this starts with outputs that hardly depend on its input.  As in Salimans & Kingma (2016,
-arXiv:1602.07868, section 3) and Mishkin & Matas (2016, arXiv:1511.06422), each convolution and dense layer is rescaled
-in turn, so that over the sample every map's values before the ReLU have mean 0 and variance 1.
+Seven-pixel average pools take most of an image's variance away, three times over; a network that is
+drawn without regard to this starts with outputs that hardly depend on its input.  As in Salimans &
+Kingma (2016, arXiv:1602.07868, section 3) and Mishkin & Matas (2016, arXiv:1511.06422), each convolution
+and dense layer is rescaled in turn, so that over the sample every map's values before the ReLU have mean
+0 and variance 1.
 """
 
 from __future__ import annotations

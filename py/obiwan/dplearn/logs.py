@@ -65,7 +65,8 @@ class RunLogs(Logs):
 
     def begin_epoch(self, epoch: int, epochs: int, steps: int, batch_size: int) -> None:
         """Open the bar."""
-        self.batch_size, self.started, self.before = batch_size, time.monotonic(), None
+        self.batch_size, self.started = batch_size, time.monotonic()
+        self.before: int | None = None
         if self.quiet:
             return
         import keras

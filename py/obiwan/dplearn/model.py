@@ -94,7 +94,7 @@ def network_config(arch: str = "lenet5", **changes: Any) -> NetworkConfig:
 
 
 @keras.saving.register_keras_serializable(package="obiwan.dplearn")
-class MeanPooling(layers.Layer):  # type: ignore[misc]
+class MeanPooling(layers.Layer):
     """Average pooling with 'same' padding that never counts, on every Keras backend.
 
     Keras' own layer with ``padding="same"`` leaves the padding's treatment to the backend (torch
@@ -155,7 +155,8 @@ def _convolution(maps: int, size: int, **kwargs: Any) -> Any:
 def _lenet5(config: NetworkConfig, images: Any) -> Any:
     """Convolution and pooling by turns; the ReLU after a pool of positive numbers changes nothing."""
     for index, maps in enumerate(config.maps, 1):
-        images = _convolution(maps, config.kernel_size, activation="relu", name=f"convolution_{index}")(images)
+        convolution = _convolution(maps, config.kernel_size, activation="relu", name=f"convolution_{index}")
+        images = convolution(images)
         images = MeanPooling(config.pool_size, config.strides, name=f"pooling_{index}")(images)
     return layers.Flatten(data_format="channels_last", name="flatten")(images)
 
@@ -202,6 +203,7 @@ def build_network(config: NetworkConfig) -> Any:
     cutouts = keras.Input((STAMP, STAMP, len(CHANNELS)), name="cutouts")
     images = CutoutScaling(name="scaling")(cutouts)
     features = _deep(config, images) if config.arch == "deep" else _lenet5(config, images)
-    hidden = layers.Dense(config.dense, activation="relu", kernel_initializer="he_normal", name="dense")(features)
+    dense = layers.Dense(config.dense, activation="relu", kernel_initializer="he_normal", name="dense")
+    hidden = dense(features)
     output = layers.Dense(CLASSES, activation="softmax", name="probabilities")(hidden)
     return keras.Model(cutouts, output, name=config.arch.replace("-", "_"))

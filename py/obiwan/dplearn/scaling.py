@@ -21,15 +21,15 @@ NOISE_UNIT = 2.0
 """What divides ln(ivar / the training set's).
 
 Not its scatter: an ivar plane is much the same all over a stamp, so the pools leave it while the galaxy
-fades.  With planes of unit variance the documented network stayed at ln 2 for two epochs of 8,192 examples at any
-learning rate; with this unit it was at an AUC of 0.79 after one (doc/explanation/learning.rst).
+fades.  With planes of unit variance (and Adam at 1e-3) the documented network stayed at ln 2; with this
+unit it had an AUC of 0.79 after one epoch of 8,192 examples.
 """
 
 _LEAST_IVAR = 1e-12  # where a logarithm is taken of a pixel without data, before it is masked
 
 
 @keras.saving.register_keras_serializable(package="obiwan.dplearn")
-class CutoutScaling(keras.layers.Layer):  # type: ignore[misc]
+class CutoutScaling(keras.layers.Layer):
     """Scale raw cutouts, shape (n, y, x, 6) in nanomaggies and 1/nanomaggies**2.
 
     A pixel without data (ivar = 0) is 0 in both planes of its band: no signal, and the usual noise.
@@ -87,7 +87,7 @@ def fit_scaling(layer: CutoutScaling, cutouts: NDArray[np.float32]) -> None:
         ivar = cutouts[..., len(BANDS) + band]
         valid = ivar > 0
         if not valid.any():
-            msg = f"no pixel of band {name} has data in the {len(cutouts)} cutouts that the scaling is fitted on"
+            msg = f"no pixel of band {name} has data in the {len(cutouts)} sampled training cutouts"
             raise ValueError(msg)
         ivar = ivar[valid].astype(np.float64)
         signal = np.arcsinh(cutouts[..., band][valid] * np.sqrt(ivar))

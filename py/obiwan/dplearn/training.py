@@ -1,7 +1,8 @@
 """Fit a network to a training set: epochs, validation, checkpoints, logs.
 
-A run is a function of its `RunConfig` and its training set.  Interrupted anywhere and started again, it goes on
-from its last checkpoint, in the middle of an epoch too, and ends with the weights of a run that was not.
+A run is a function of its `RunConfig` and its training set.  Interrupted anywhere and started again, it
+goes on from its last checkpoint, in the middle of an epoch too, and
+ends with the weights of a run that was not.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 Step = Callable[[NDArray[np.float32], NDArray[np.uint8]], tuple[float, float]]
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, BEST, LAST = "checkpoints", "best.keras", "last.keras"
 SAMPLE = 512  #: training cutouts that the input scaling is fitted on
 LEARNT = 0.002  #: a loss this far (nats) below ln 2 shows that something was learnt
 
@@ -50,8 +51,8 @@ class RunConfig:
     epochs : int
         Passes over the training split.
     learning_rate : float
-        Adam's, at its highest: it rises linearly from 0 over the first `warmup` of the steps, then falls to 0 as a
-        half cosine.
+        Adam's, at its highest: it rises linearly from 0 over the first `warmup` of the steps, then falls to
+        0 as a half cosine.
     warmup : float
         Share of the steps.
     """
@@ -113,8 +114,8 @@ def make_optimizer(config: RunConfig, steps: int) -> Any:
 def make_step(model: Any, optimizer: Any, world: World) -> Step:
     """A train step: batch in; loss and share of right answers out.
 
-    On TensorFlow the gradients pass through `World.average_gradients` between tape and optimizer; the other backends
-    train in one process, by Keras' own step.
+    On TensorFlow the gradients pass through `World.average_gradients` between tape and optimizer; the
+    other backends train in one process, by Keras' own step.
     """
     if keras.backend.backend() == "tensorflow":
         return _tensorflow_step(model, optimizer, world)
@@ -152,7 +153,9 @@ def _tensorflow_step(model: Any, optimizer: Any, world: World) -> Step:
     return step
 
 
-def probabilities(model: Any, batches: Iterable[tuple[Any, Any]]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def probabilities(
+    model: Any, batches: Iterable[tuple[Any, Any]]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Labels, shape (n,), and probabilities of (real, fake), shape (n, 2), of batches of raw cutouts."""
     labels, outputs = [], []
     for x, y in batches:
@@ -170,6 +173,13 @@ def validate(model: Any, training_set: TrainingSet, split: str = "val") -> dict[
         "val_accuracy": float((outputs.argmax(1) == labels).mean()),
         "val_auc": auc(labels, outputs[:, 1]) if np.isfinite(outputs).all() else math.nan,
     }
+
+
+def save_model(model: Any, path: Path) -> None:
+    """Write a ``.keras`` file that scores raw cutouts by itself, whole or not at all."""
+    beside = path.with_name(f".{path.name}")  # Keras insists on the suffix
+    model.save(beside, include_optimizer=False)
+    beside.replace(path)
 
 
 class Trainer:
@@ -237,12 +247,16 @@ class Trainer:
         while self.progress.epoch < self.config.epochs:
             self._epoch(step)
         assign(self.model.weights, self.best)
+        if self.world.leads:
+            save_model(self.model, self.outdir / BEST)
         return Fitted(self.model, self.progress)
 
     def _epoch(self, step: Step) -> None:
         """The rest of the current epoch, its validation and its checkpoint."""
         progress = self.progress
-        self.logs.begin_epoch(progress.epoch, self.config.epochs, self.batches.steps, self.config.feed.batch_size)
+        self.logs.begin_epoch(
+            progress.epoch, self.config.epochs, self.batches.steps, self.config.feed.batch_size
+        )
         for x, y in self.batches.epoch(progress.epoch, progress.step):
             loss, accuracy = step(x, y)
             if not math.isfinite(loss):
@@ -270,6 +284,10 @@ class Trainer:
         if progress.best_loss is None or row["val_loss"] < progress.best_loss:
             progress.best_loss, progress.best_epoch = row["val_loss"], progress.epoch + 1
             self.best = values(self.model.weights)
+            if self.world.leads:
+                save_model(self.model, self.outdir / BEST)
+        if self.world.leads:
+            save_model(self.model, self.outdir / LAST)
         history = [*progress.history, row]
         self.progress = replace(
             progress, epoch=progress.epoch + 1, step=0, loss_sum=0.0, correct=0.0, history=history
@@ -282,7 +300,9 @@ class Trainer:
         if not self.world.leads:
             return
         number = self.progress.epoch * self.batches.steps + self.progress.step
-        state = Checkpoint(self.progress, values(self.model.weights), values(self.optimizer.variables), self.best)
+        state = Checkpoint(
+            self.progress, values(self.model.weights), values(self.optimizer.variables), self.best
+        )
         save_checkpoint(self.outdir / CHECKPOINTS, state, number)
 
     def _stop(self, loss: float) -> None:

@@ -178,8 +178,9 @@ def answer(labels: NDArray[Any], scores: NDArray[Any], bricks: NDArray[Any] | No
         Names; the interval rests on them where each class is found in at least `LEAST_CLUSTERS`.
     """
     fake, scores = _checked(labels, scores)
-    if bricks is not None and min(len(np.unique(bricks[fake])), len(np.unique(bricks[~fake]))) < LEAST_CLUSTERS:
-        bricks = None
+    if bricks is not None:
+        holding = min(len(np.unique(bricks[fake])), len(np.unique(bricks[~fake])))
+        bricks = bricks if holding >= LEAST_CLUSTERS else None
     n_fake, n = int(fake.sum()), len(fake)
     return Answer(
         real=n - n_fake,

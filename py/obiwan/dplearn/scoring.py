@@ -1,0 +1,197 @@
+"""Score a split with a trained model, keep the scores, and count who has looked at the test split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fitsio
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn import __version__
+from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.shards import SOURCES, TrainingSet
+
+log = logging.getLogger(__name__)
+
+LOOKS = "test_looks.jsonl"
+
+
+def model_checksum(model: Any) -> str:
+    """A name for what a model computes: SHA-256 over its layers and weights, sixteen hex digits.
+
+    Unlike a checksum of the ``.keras`` file it does not change with the time at which the file was written.
+    """
+    from keras import ops
+
+    layers = [(layer["class_name"], layer["config"].get("name")) for layer in model.get_config()["layers"]]
+    digest = hashlib.sha256(json.dumps(layers).encode())
+    for weight in model.weights:
+        array = np.ascontiguousarray(ops.convert_to_numpy(weight.value))
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a split in shard order.
+
+    Attributes
+    ----------
+    split : str
+        Which.
+    shard, row : ndarray
+        Where each example stands: number of its shard, row in it from 0.
+    label : ndarray
+        Real = 0, fake = 1.
+    score : ndarray
+        Probability of being fake, float32.
+    model, data : str
+        Checksums of the model (`model_checksum`) and of the training set.
+    """
+
+    split: str
+    shard: NDArray[np.int32]
+    row: NDArray[np.int32]
+    label: NDArray[np.uint8]
+    score: NDArray[np.float32]
+    model: str
+    data: str
+
+
+def score_split(model: Any, training_set: TrainingSet, split: str, batch: int = 128) -> Scores:
+    """Score every example of a split with a model that takes raw cutouts.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From `obiwan.dplearn.model.build_network` or a ``.keras`` file.
+    training_set : TrainingSet
+        Where the split is.
+    split : str
+        ``train``, ``val`` or ``test``.
+    batch : int
+        Cutouts at a time.
+    """
+    from obiwan.dplearn.batches import in_order
+    from obiwan.dplearn.training import probabilities
+
+    labels, outputs = probabilities(model, in_order(training_set, split, batch))
+    shards = training_set.split(split)
+    return Scores(
+        split=split,
+        shard=np.repeat([s.number for s in shards], [s.rows for s in shards]).astype(np.int32),
+        row=np.concatenate([np.arange(s.rows, dtype=np.int32) for s in shards]),
+        label=labels,
+        score=outputs[:, 1],
+        model=model_checksum(model),
+        data=training_set.checksum,
+    )
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """Write scores as a FITS table (columns shard, row, label, score), whole or not at all."""
+    names = ("shard", "row", "label", "score")
+    beside = path.with_name("." + path.name)
+    beside.unlink(missing_ok=True)
+    with fitsio.FITS(str(beside), "rw", clobber=True) as file:
+        header = {"SPLIT": scores.split, "MODEL": scores.model, "TRAINSET": scores.data}
+        file.write(
+            [getattr(scores, name) for name in names], names=list(names), header=header, extname="SCORES"
+        )
+    beside.replace(path)
+
+
+def read_scores(path: Path, model: str, data: str) -> Scores | None:
+    """Scores from a file, if they are there and of this model and training set.
+
+    Parameters
+    ----------
+    path : Path
+        What `write_scores` wrote.
+    model, data : str
+        The checksums that the scores must carry.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read.
+    """
+    if not path.is_file():
+        return None
+    try:
+        table, header = fitsio.read(str(path), ext="SCORES", header=True)
+        columns = {name: np.ascontiguousarray(table[name]) for name in ("shard", "row", "label", "score")}
+    except (OSError, ValueError, KeyError) as error:
+        msg = f"{path}: not a readable table of scores ({error}); remove it and start again"
+        raise ModelError(msg) from None
+    if (str(header["MODEL"]).strip(), str(header["TRAINSET"]).strip()) != (model, data):
+        return None
+    native = {name: array.astype(array.dtype.newbyteorder("=")) for name, array in columns.items()}
+    return Scores(split=str(header["SPLIT"]).strip(), model=model, data=data, **native)
+
+
+def bricks_of(training_set: TrainingSet, scores: Scores) -> NDArray[np.str_] | None:
+    """The brick of each scored example from ``sources.fits``; None where there is no such table."""
+    path = training_set.directory / SOURCES
+    if not path.is_file():
+        return None
+    try:
+        table = fitsio.read(str(path), ext=1, columns=["split", "shard", "row", "label", "brick"])
+    except (OSError, ValueError) as error:
+        msg = f"{path}: not a readable table of sources ({error}); make the training set again"
+        raise ModelError(msg) from None
+    here = np.char.strip(table["split"].astype(str)) == scores.split
+    table = table[here]
+    table = table[np.lexsort((table["row"], table["shard"]))]
+    order = np.lexsort((scores.row, scores.shard))
+    same = len(table) == len(order) and all(
+        np.array_equal(table[name], getattr(scores, name)[order]) for name in ("shard", "row", "label")
+    )
+    if not same:
+        msg = f"{path}: its {scores.split} rows are not those of the shards; make the training set again"
+        raise ModelError(msg)
+    bricks = np.empty(len(order), table["brick"].astype(str).dtype)
+    bricks[order] = np.char.strip(table["brick"].astype(str))
+    return bricks
+
+
+def count_look(training_set: TrainingSet, scores: Scores) -> int | None:
+    """Record that a model has seen the test split; a model that has seen it before is not counted again.
+
+    Returns
+    -------
+    int or None
+        How many different models have looked at this test split, this one included; None where the data
+        directory cannot be written, which is warned about.
+    """
+    path = training_set.directory / LOOKS
+    looks = []
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+            entry = json.loads(line)
+            if entry["data"] == scores.data:
+                looks.append(entry["model"])
+        if scores.model not in looks:
+            entry = {
+                "model": scores.model,
+                "data": scores.data,
+                "n": len(scores.label),
+                "version": __version__,
+            }
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(entry) + "\n")
+            looks.append(scores.model)
+    except OSError as error:
+        log.warning("%s: this look at the test split is not counted (%s)", path, error.strerror)
+        return None
+    except (ValueError, KeyError, TypeError):
+        msg = f"{path}: not a readable list of looks; put it right or remove it"
+        raise ModelError(msg) from None
+    return len(set(looks))
