@@ -1,0 +1,79 @@
+"""A user's own positions: FITS, ECSV and CSV."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from obiwan.dplearn.errors import CatalogError
+from obiwan.dplearn.tables import read_table
+
+GOOD = {"brick": ["1211p060", "1211p060", "0001m002"], "ra": [121.1, 121.2, -0.1], "dec": [6.0, 6.1, -0.2]}
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".ecsv", ".csv"])
+def test_formats(suffix, tmp_path):
+    path = tmp_path / f"mine{suffix}"
+    Table({**GOOD, "id": [5, 6, 5], "mag_G": [20.0, 21.0, 22.5]}).write(path)
+    table = read_table(path)
+    assert table.brick.tolist() == GOOD["brick"]
+    assert table.run.tolist() == ["release"] * 3
+    assert table.sources.id.tolist() == [5, 6, 5]
+    np.testing.assert_allclose(table.sources.ra, [121.1, 121.2, 359.9])
+    np.testing.assert_allclose(table.sources.mag[:, 0], [20, 21, 22.5])
+    assert np.isnan(table.sources.mag[:, 1:]).all()
+    assert len(table.of_brick("1211p060")) == 2
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".ecsv", ".csv"])
+def test_run_and_other_spellings(suffix, tmp_path):
+    path = tmp_path / f"mine{suffix}"
+    columns = {"BRICKNAME": GOOD["brick"], "RA": GOOD["ra"], "DEC": GOOD["dec"], "Run": ["rs0", "", "rs1"]}
+    Table(columns).write(path)
+    table = read_table(path)
+    assert table.run.tolist() == ["rs0", "release", "rs1"]
+    assert table.sources.id.tolist() == [0, 1, 2]
+
+
+def test_one_id_may_stand_in_two_bricks_but_not_twice_in_one(tmp_path):
+    path = tmp_path / "mine.csv"
+    Table({**GOOD, "id": [1, 2, 1]}).write(path)
+    assert len(read_table(path)) == 3
+    Table({**GOOD, "id": [2, 2, 1]}).write(path, overwrite=True)
+    with pytest.raises(CatalogError, match=r"mine.csv: duplicate ids in the rows of 1211p060 .*\(2\)"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("column", ["brick", "ra", "dec"])
+def test_missing_column(column, tmp_path):
+    path = tmp_path / "mine.csv"
+    Table({name: value for name, value in GOOD.items() if name != column}).write(path)
+    with pytest.raises(CatalogError, match=rf"mine.csv: the table has no column {column}"):
+        read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"ra": [1.0, np.nan, 2]}, "not finite"),
+        ({"dec": [0.0, 91.0, 0]}, "beyond 90"),
+        ({"ra": ["here", "there", "x"]}, "column ra is not numbers"),
+    ],
+)
+def test_bad_positions(bad, message, tmp_path):
+    path = tmp_path / "mine.csv"
+    Table({**GOOD, **bad}).write(path)
+    with pytest.raises(CatalogError, match=rf"mine.csv: .*{message}"):
+        read_table(path)
+
+
+def test_no_table(tmp_path):
+    with pytest.raises(CatalogError, match=r"mine.csv: no such table"):
+        read_table(tmp_path / "mine.csv")
+    (tmp_path / "mine.fits").write_text("no FITS")
+    with pytest.raises(CatalogError, match=r"mine.fits: cannot read this table"):
+        read_table(tmp_path / "mine.fits")
+    (tmp_path / "empty.csv").write_text("brick,ra,dec\n")
+    with pytest.raises(CatalogError, match=r"empty.csv: empty catalogue"):
+        read_table(tmp_path / "empty.csv")
