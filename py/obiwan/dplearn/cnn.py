@@ -126,6 +126,14 @@ def run_config(options: argparse.Namespace) -> RunConfig:
     return RunConfig(network, feed, epochs=options.epochs, learning_rate=options.learning_rate)
 
 
+def fitting_batch(asked: int, training_set: TrainingSet) -> int:
+    """The batch size asked for, or all training examples where they are fewer: a tiny set must run too."""
+    examples = sum(training_set.count("train"))
+    if examples < asked:
+        log.warning("warning: only %d training examples: one batch of them, instead of %d", examples, asked)
+    return min(asked, examples)
+
+
 def check_splits(training_set: TrainingSet) -> None:
     """Both classes must be in every split, or there is nothing to train on, choose by, or report.
 
@@ -260,6 +268,7 @@ def train(options: argparse.Namespace) -> int:
     """The program's body, after the options are read and the threads set; returns the exit status."""
     training_set = open_training_set(options.data)
     check_splits(training_set)
+    options.batch_size = fitting_batch(options.batch_size, training_set)
     from obiwan.dplearn.logs import RunLogs  # Keras only now: what is wrong with the data is said at once
     from obiwan.dplearn.training import Trainer
 
