@@ -1,0 +1,234 @@
+"""Reading planes: any suffix, any HDU, both decoders, and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import replace
+
+import fitsio
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from obiwan.dplearn.coadds import (
+    PLANES,
+    BandNotObservedError,
+    read_frame,
+    read_pixels,
+    read_plane,
+    read_planes,
+    read_windows,
+    windows_pay,
+)
+from obiwan.dplearn.cutouts import cut_stamps
+from obiwan.dplearn.errors import CoaddError
+from obiwan.dplearn.layouts import RELEASE, BrickRun, Root
+from synthetic import (
+    BANDS,
+    KINDS,
+    Brick,
+    Place,
+    objects,
+    planes,
+    write_coadd,
+    write_plane,
+)
+
+BRICK = Brick("1211p060", 121.1, 6.0, 230)  # not a multiple of the tile
+SUFFIXES = (".fits", ".fits.fz", ".fits.gz")
+ROWS = objects(BRICK, [60.3, 120.0, 200.5], [60.0, 150.5, 30.0])
+
+
+def open_run(place: Place) -> BrickRun:
+    return BrickRun(
+        Root(0, place.root, RELEASE), place.brick, "release", place.coadd, place.tractor, None, None
+    )
+
+
+@pytest.fixture
+def place(tmp_path) -> Place:
+    return Place("release", tmp_path, BRICK.name)
+
+
+def make(place: Place, suffix: str = ".fits.fz", flavour: str = "dr9", data=None) -> BrickRun:
+    write_coadd(place.coadd, BRICK, planes(BRICK, ROWS) if data is None else data, flavour, suffix)
+    return open_run(place)
+
+
+def independent(place: Place, suffix: str) -> list[np.ndarray]:
+    """The six planes by astropy, HDU chosen by suffix."""
+    hdu = 1 if suffix.endswith(".fz") else 0
+    return [fits.getdata(place.plane(kind, band, suffix), hdu) for kind in KINDS for band in BANDS]
+
+
+def test_channels_are_images_then_invvars():
+    assert (
+        *[("image", "g"), ("image", "r"), ("image", "z")],
+        *[("invvar", "g"), ("invvar", "r"), ("invvar", "z")],
+    ) == PLANES
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("flavour", ["dr5", "dr8", "dr9", "dr10"])
+def test_planes_and_frame_of_any_file(suffix, flavour, place):
+    run = make(place, suffix, flavour)  # DR8 to DR10 have other bands beside, of another size
+    for got, expected in zip(read_planes(run), independent(place, suffix), strict=True):
+        assert got.dtype == np.float32
+        np.testing.assert_array_equal(got, expected)
+    frame = read_frame(run)
+    assert frame.shape == (230, 230)
+    ra, dec = BRICK.sky([0.0, 100.25, 229.0], [0.0, 50.75, 229.0])
+    x, y = frame.pixels(ra, dec)
+    np.testing.assert_allclose(x, [0, 100.25, 229], atol=1e-6)  # 0-based
+    np.testing.assert_allclose(y, [0, 50.75, 229], atol=1e-6)
+    assert frame.pixels(ra[:0], dec[:0])[0].shape == (0,)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_uncompressed_data_in_hdu_1_and_in_a_file_named_fz(suffix, place):
+    """DR9's blobmodel files are fz by name only: the first 2-D HDU counts, whatever the suffix says."""
+    place.coadd.mkdir(parents=True)
+    data = planes(BRICK, ROWS)
+    for (kind, band), plane in data.items():
+        header = fits.Header(BRICK.cards().items())
+        fits.HDUList(
+            [fits.PrimaryHDU(), fits.ImageHDU(np.zeros((3, 4, 5), "f4")), fits.ImageHDU(plane, header)]
+        ).writeto(place.plane(kind, band, suffix))
+    run = open_run(place)
+    assert read_frame(run).shape == (230, 230)
+    np.testing.assert_array_equal(read_plane(run, "invvar", "r"), data["invvar", "r"])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("flavour", ["dr5", "dr9"])
+def test_windows_and_whole_planes_are_bitwise_equal(suffix, flavour, place, rng):
+    data = planes(BRICK, ROWS)
+    data["image", "g"][40:120, 60:] = 0  # uncovered: the dither keeps exact zeros
+    data["image", "r"][150, 100] = 10.0  # saturation fill
+    data["invvar", "z"][:100, :100] = 0
+    run = make(place, suffix, flavour, data)
+    x, y = rng.uniform(-5, 235, (2, 30))  # also beyond the edges
+    order = rng.permutation(30)
+    dense, sparse = (np.full((30, 64, 64, 6), 7, np.float32) for _ in range(2))
+    cut_stamps(read_planes(run), x, y, dense, order)
+    read_windows(run, x, y, sparse, order)
+    assert dense.tobytes() == sparse.tobytes()
+    whole = np.stack(independent(place, suffix), axis=-1)
+    padded = np.pad(whole, ((64, 64), (64, 64), (0, 0)))
+    for i, row in enumerate(order):
+        cx, cy = int(np.floor(x[i] + 0.5)), int(np.floor(y[i] + 0.5))
+        np.testing.assert_array_equal(dense[row], padded[cy + 32 : cy + 96, cx + 32 : cx + 96])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("n", [0, 1, 400])
+def test_pixels_at_the_centres(suffix, n, place, rng):
+    run = make(place, suffix)
+    x, y = rng.uniform(-0.5, 229.49, (2, n))
+    expected = independent(place, suffix)[4][np.floor(y + 0.5).astype(int), np.floor(x + 0.5).astype(int)]
+    np.testing.assert_array_equal(read_pixels(run, "r", x, y, (230, 230)), expected)
+
+
+def test_windows_pay_for_few_stamps_only(place):
+    run = make(place)
+    assert windows_pay(1, run)
+    assert not windows_pay(300, run)
+
+
+def test_windows_never_pay_in_a_gzipped_file(place):
+    assert not windows_pay(1, make(place, ".fits.gz"))
+
+
+@pytest.mark.parametrize("ra", [0.0, 0.003, 359.997, 121.1])
+def test_primary_area_also_across_ra_zero(ra, place):
+    brick = replace(BRICK, ra=ra)
+    write_coadd(place.coadd, brick, planes(brick, ROWS))
+    frame = read_frame(open_run(place))
+    # The synthetic primary area ends 8 px inside the coadd, on either side of the middle at 114.5.
+    x = np.array([7.4, 7.7, 221.3, 221.6, 100, 100])
+    y = np.array([100, 100, 100, 100, 7.3, 221.7])
+    assert frame.primary(*brick.sky(x, y)).tolist() == [False, True, True, False, False, False]
+
+
+def test_header_without_primary_area(place):
+    cards = {k: v for k, v in BRICK.cards().items() if not k.startswith(("RAM", "DECM"))}
+    place.coadd.mkdir(parents=True)
+    for (kind, band), plane in planes(BRICK, ROWS).items():
+        write_plane(place.plane(kind, band), plane, cards)
+    assert read_frame(open_run(place)).primary(np.array([1.0]), np.array([1.0])) is None
+
+
+def test_missing_band(place):
+    run = make(place)
+    place.plane("invvar", "g").unlink()
+    message = r"brick 1211p060 \(release\): band g missing: no legacysurvey-1211p060-invvar-g.*--bricks"
+    with pytest.raises(CoaddError, match=message) as caught:
+        read_frame(run)
+    assert not isinstance(caught.value, BandNotObservedError)
+
+
+def test_a_band_that_never_was_is_told_from_one_that_was_lost(place):
+    cards = {**BRICK.cards(), "BRICK_G": False}
+    place.coadd.mkdir(parents=True)
+    for (kind, band), plane in planes(BRICK, ROWS).items():
+        if band != "g":
+            write_plane(place.plane(kind, band), plane, cards)
+    with pytest.raises(BandNotObservedError, match=r"band g missing"):
+        read_frame(open_run(place))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_truncated_plane(suffix, place):
+    run = make(place, suffix)
+    path = place.plane("image", "z", suffix)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    message = r"brick 1211p060 \(release\): cannot read .*image-z.*--bricks"
+    with pytest.raises(CoaddError, match=message):
+        read_frame(run)
+        read_plane(run, "image", "z")  # a gzipped file tells only when it is read
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>404</html>", b"SIMPLE  =                    T" + b" " * 3000]
+)
+def test_not_a_fits_file(content, place):
+    run = make(place)
+    place.plane("invvar", "r").write_bytes(content)
+    with pytest.raises(CoaddError, match=r"brick 1211p060 \(release\): cannot read .*invvar-r.*--bricks"):
+        read_frame(run)
+
+
+def test_gzip_that_is_none(place):
+    run = make(place, ".fits.gz")
+    place.plane("image", "g", ".fits.gz").write_bytes(gzip.compress(b"nothing"))
+    with pytest.raises(CoaddError, match=r"cannot read .*image-g.fits.gz"):
+        read_frame(run)
+
+
+def test_a_file_without_an_image(place):
+    run = make(place)
+    path = place.plane("image", "g")
+    path.unlink()
+    fitsio.write(str(path), np.zeros(3, dtype=[("a", "f4")]))
+    with pytest.raises(CoaddError, match=r"image-g.fits.fz \(no two-dimensional image in it\)"):
+        read_frame(run)
+
+
+def test_shapes_that_disagree(place):
+    run = make(place)
+    other = Brick(BRICK.name, BRICK.ra, BRICK.dec, 200)
+    write_plane(place.plane("invvar", "z"), np.ones((200, 200), "f4"), other.cards())
+    message = (
+        r"brick 1211p060 \(release\): coadd shapes disagree: .*invvar-z.* \(200, 200\)"
+        r".*\(230, 230\).*--bricks"
+    )
+    with pytest.raises(CoaddError, match=message):
+        read_frame(run)
+
+
+def test_header_without_wcs(place):
+    place.coadd.mkdir(parents=True)
+    for (kind, band), plane in planes(BRICK, ROWS).items():
+        write_plane(place.plane(kind, band), plane, {"BUNIT": "nanomaggy"})
+    with pytest.raises(CoaddError, match=r"brick 1211p060 .*has no celestial WCS"):
+        read_frame(open_run(place))
