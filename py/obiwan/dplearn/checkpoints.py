@@ -101,7 +101,7 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint, number: int) -> Non
 
 def _read(path: Path) -> Checkpoint:
     """Read a checkpoint; any damage is an error of one of the kinds that `load_checkpoint` expects."""
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}  # the zip's own checksums are verified here
     progress = Progress(**json.loads(arrays.pop("state").tobytes()))
     kinds: dict[str, list[NDArray[Any]]] = {"weights": [], "optimizer": [], "best": []}

@@ -35,6 +35,15 @@ OURS = (RUN, RESULT, BEST, LAST, SCORES, "history.csv", "checkpoints", "tensorbo
 log = logging.getLogger(__name__)
 
 
+def positive(word: str) -> int:
+    """A command-line number that must be at least 1."""
+    number = int(word)
+    if number < 1:
+        msg = f"must be at least 1, got {number}"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line; its long flags are also the keys of ``--config`` files."""
     parser = argparse.ArgumentParser(
@@ -52,14 +61,20 @@ def build_parser() -> argparse.ArgumentParser:
         default="lenet5",
         help="the documented LeNet-5, the 2018 code's with 2x2 pools, or a residual network (default lenet5)",
     )
-    network.add_argument("--maps", nargs="+", type=int, metavar="N", help="feature maps of each convolution")
-    network.add_argument("--kernel-size", type=int, metavar="N", help="side of the convolutions, pixels")
-    network.add_argument("--pool-size", type=int, metavar="N", help="side of the average pools, pixels")
-    network.add_argument("--strides", type=int, metavar="N", help="step of the pools, pixels")
-    network.add_argument("--dense", type=int, metavar="N", help="units of the fully connected layer")
+    network.add_argument(
+        "--maps", nargs="+", type=positive, metavar="N", help="feature maps of each convolution"
+    )
+    network.add_argument("--kernel-size", type=positive, metavar="N", help="side of the convolutions, pixels")
+    network.add_argument("--pool-size", type=positive, metavar="N", help="side of the average pools, pixels")
+    network.add_argument("--strides", type=positive, metavar="N", help="step of the pools, pixels")
+    network.add_argument("--dense", type=positive, metavar="N", help="units of the fully connected layer")
     fit = parser.add_argument_group("training")
-    fit.add_argument("--epochs", type=int, default=8, metavar="N", help="passes over the data (default 8)")
-    fit.add_argument("--batch-size", type=int, default=16, metavar="N", help="examples a step (default 16)")
+    fit.add_argument(
+        "--epochs", type=positive, default=8, metavar="N", help="passes over the data (default 8)"
+    )
+    fit.add_argument(
+        "--batch-size", type=positive, default=16, metavar="N", help="examples a step (default 16)"
+    )
     fit.add_argument(
         "--learning-rate",
         type=float,
@@ -78,30 +93,21 @@ def build_parser() -> argparse.ArgumentParser:
     running = parser.add_argument_group("running")
     running.add_argument(
         "--checkpoint-steps",
-        type=int,
+        type=positive,
         default=500,
         metavar="N",
         help="steps between checkpoints (default 500)",
     )
-    running.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all)")
+    running.add_argument("--threads", type=positive, metavar="N", help="processor threads (default: all)")
     running.add_argument("--quiet", action="store_true", help="no progress bar")
     running.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
     return parser
 
 
 def thread_settings(threads: int | None) -> dict[str, str]:
-    """The environment that TensorFlow must find when it is imported.
-
-    Raises
-    ------
-    ValueError
-        If there are less than one.
-    """
+    """The environment that TensorFlow must find when it is imported."""
     settings = {"TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")}
     if threads is not None:
-        if threads < 1:
-            msg = f"threads must be at least 1, got {threads}"
-            raise ValueError(msg)
         names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
         settings |= dict.fromkeys(names, str(threads))
         settings["TF_NUM_INTEROP_THREADS"] = str(min(threads, 2))
@@ -315,10 +321,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("data", "outdir"):
         if getattr(options, name) is None:
             parser.error(f"--{name} is required")
-    try:
-        os.environ.update(thread_settings(options.threads))  # before TensorFlow is imported
-    except ValueError as error:
-        parser.error(str(error))
+    os.environ.update(thread_settings(options.threads))  # before TensorFlow is imported
     return cli.run(lambda: train(options), NAME, verbose=options.verbose)
 
 

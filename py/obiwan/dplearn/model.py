@@ -6,13 +6,16 @@ probabilities of (real, fake), shape (n, 2).
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
 
+from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.scaling import CutoutScaling
 from obiwan.dplearn.shards import CHANNELS, STAMP
 
@@ -207,3 +210,25 @@ def build_network(config: NetworkConfig) -> Any:
     hidden = dense(features)
     output = layers.Dense(CLASSES, activation="softmax", name="probabilities")(hidden)
     return keras.Model(cutouts, output, name=config.arch.replace("-", "_"))
+
+
+def load_network(path: Path) -> Any:
+    """Load a saved ``.keras`` file; importing this module is what makes Keras know the layers in it.
+
+    Raises
+    ------
+    ModelError
+        If it is absent or not a model of this package.
+    """
+    if not path.is_file():
+        msg = f"{path}: no such file; train a model with python -m obiwan.dplearn.cnn"
+        raise ModelError(msg)
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        msg = f"{path}: not a readable model ({str(error).splitlines()[0]}); train it again"
+        raise ModelError(msg) from None
+    if model.input_shape[1:] != (STAMP, STAMP, len(CHANNELS)) or model.output_shape[1:] != (CLASSES,):
+        msg = f"{path}: takes {model.input_shape} and gives {model.output_shape}, not cutouts and two classes"
+        raise ModelError(msg)
+    return model

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ Step = Callable[[NDArray[np.float32], NDArray[np.uint8]], tuple[float, float]]
 
 CHECKPOINTS, BEST, LAST = "checkpoints", "best.keras", "last.keras"
 SAMPLE = 512  #: training cutouts that the input scaling is fitted on
-LEARNT = 0.002  #: a loss this far (nats) below ln 2 shows that something was learnt
+LEARNT = 0.002  #: a loss this far (nats) below that of a constant answer shows that something was learnt
+NOISE = 0.1  #: or this over the square root of the number of examples, if that is more
 
 
 @dataclass(frozen=True)
@@ -90,16 +91,33 @@ class Fitted:
         With the weights that were best on the validation split.
     progress : Progress
         History, and which epoch was best.
+    learnt : bool
+        Whether the loss ever left ln 2 (`has_learnt`).
     """
 
     model: Any
     progress: Progress
+    learnt: bool
 
-    @property
-    def learnt(self) -> bool:
-        """Whether the loss ever left ln 2, in training or in validation."""
-        losses = [row[key] for row in self.progress.history for key in ("loss", "val_loss")]
-        return min(losses) < math.log(2) - LEARNT
+
+def has_learnt(history: Sequence[Mapping[str, float]], counts: Mapping[str, tuple[int, int]]) -> bool:
+    """Whether the loss of any epoch, in training or in validation, was below that of a constant answer.
+
+    Parameters
+    ----------
+    history : sequence of mapping
+        Rows with ``loss`` and ``val_loss`` (nats).
+    counts : mapping
+        Real and fake examples of the splits ``train`` and ``val``; a constant answer has the entropy of their
+        shares, ln 2 where they are equal.
+    """
+    for key, split in (("loss", "train"), ("val_loss", "val")):
+        real, fake = counts[split]
+        n = real + fake
+        constant = -sum(share * math.log(share) for share in (real / n, fake / n) if share > 0)
+        if min(row[key] for row in history) < constant - max(LEARNT, NOISE / math.sqrt(n)):
+            return True
+    return False
 
 
 def make_optimizer(config: RunConfig, steps: int) -> Any:
@@ -177,6 +195,7 @@ def validate(model: Any, training_set: TrainingSet, split: str = "val") -> dict[
 
 def save_model(model: Any, path: Path) -> None:
     """Write a ``.keras`` file that scores raw cutouts by itself, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}")  # Keras insists on the suffix
     model.save(beside, include_optimizer=False)
     beside.replace(path)
@@ -249,7 +268,8 @@ class Trainer:
         assign(self.model.weights, self.best)
         if self.world.leads:
             save_model(self.model, self.outdir / BEST)
-        return Fitted(self.model, self.progress)
+        counts = {split: self.training_set.count(split) for split in ("train", "val")}
+        return Fitted(self.model, self.progress, has_learnt(self.progress.history, counts))
 
     def _epoch(self, step: Step) -> None:
         """The rest of the current epoch, its validation and its checkpoint."""

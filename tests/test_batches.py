@@ -1,0 +1,173 @@
+"""Order, ranks and resumption of the batches; every example carries its number in a pixel."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+
+from obiwan.dplearn import shards
+from obiwan.dplearn.batches import Batches, FeedConfig, ahead, in_order, sample
+from obiwan.dplearn.distributed import World
+from obiwan.dplearn.errors import TrainingSetError
+
+
+def make_set(directory, rows_by_split):
+    """A training set whose cutouts are 0 but for their number (from 0 in each split) in pixel (0, 0, 0)."""
+    (directory / shards.WORK).mkdir(parents=True)
+    entries = []
+    for split, rows in rows_by_split.items():
+        start = 0
+        for number, count in enumerate(rows, 1):
+            x = np.zeros((count, 64, 64, 6), "<f4")
+            x[:, 0, 0, 0] = np.arange(start, start + count)
+            y = (np.arange(start, start + count) % 2).astype("u1")
+            entries.append(shards.shard_entry(shards.write_shard(directory, split, number, x, y)))
+            start += count
+    manifest = {
+        "format": shards.FORMAT,
+        "format_version": shards.FORMAT_VERSION,
+        "channels": list(shards.CHANNELS),
+        "labels": shards.LABELS,
+        "stamp": shards.STAMP,
+        "shards": entries,
+    }
+    (directory / shards.MANIFEST).write_text(json.dumps(manifest))
+    return shards.open_training_set(directory)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return make_set(
+        tmp_path_factory.mktemp("set") / "set", {"train": [9, 9, 9, 9, 5], "val": [4, 3], "test": [4]}
+    )
+
+
+def numbers(batches, epoch, start=0):
+    """The example numbers of an epoch, shape (steps, batch)."""
+    return np.array([x[:, 0, 0, 0] for x, _ in batches.epoch(epoch, start)], int)
+
+
+def test_each_example_at_most_once_and_labels_go_along(small):
+    batches = Batches(small, "train", FeedConfig(batch_size=4, seed=1, window=2))
+    assert batches.steps == 10
+    seen = []
+    for x, y in batches.epoch(0):
+        assert x.shape == (4, 64, 64, 6)
+        assert np.array_equal(x[:, 0, 0, 0] % 2, y)
+        seen += x[:, 0, 0, 0].tolist()
+    assert len(set(seen)) == len(seen) == 40
+
+
+def test_order_is_of_seed_and_epoch(small):
+    config = FeedConfig(batch_size=4, seed=1, window=2)
+    first = numbers(Batches(small, "train", config), 0)
+    assert np.array_equal(first, numbers(Batches(small, "train", config), 0))
+    assert not np.array_equal(first, numbers(Batches(small, "train", config), 1))
+    other = FeedConfig(batch_size=4, seed=2, window=2)
+    assert not np.array_equal(first, numbers(Batches(small, "train", other), 0))
+
+
+def test_windows_mix_shards_and_every_window_is_used(small):
+    one = numbers(Batches(small, "train", FeedConfig(batch_size=9, seed=1, window=1)), 0)
+    many = numbers(Batches(small, "train", FeedConfig(batch_size=9, seed=1, window=5)), 0)
+    assert np.mean([len(set(row // 9)) for row in one]) < 2.1
+    assert min(len(set(row // 9)) for row in many) >= 3
+
+
+@pytest.mark.parametrize("size", range(1, 8))
+def test_ranks_take_equal_steps_of_different_examples(small, size):
+    config = FeedConfig(batch_size=3, seed=4, window=2)
+    for epoch in range(2):
+        parts = [numbers(Batches(small, "train", config, World(rank, size)), epoch) for rank in range(size)]
+        assert {len(part) for part in parts} == {41 // (3 * size)}
+        seen = np.concatenate(parts).ravel()
+        assert len(set(seen)) == len(seen)
+
+
+def test_remainder_rotates(small):
+    batches = Batches(small, "train", FeedConfig(batch_size=20, seed=0))
+    left_out = {(set(range(41)) - set(numbers(batches, epoch).ravel())).pop() for epoch in range(6)}
+    assert len(left_out) > 2
+
+
+@pytest.mark.parametrize("start", [0, 1, 4, 5, 9, 10])
+@pytest.mark.parametrize("augment", [False, True])
+def test_resumes_in_mid_epoch(small, start, augment):
+    batches = Batches(small, "train", FeedConfig(batch_size=4, seed=1, window=2, augment=augment))
+    whole = [x for x, _ in batches.epoch(3)]
+    rest = [x for x, _ in batches.epoch(3, start)]
+    assert len(rest) == 10 - start
+    assert all(np.array_equal(a, b) for a, b in zip(whole[start:], rest, strict=True))
+
+
+def test_resuming_does_not_read_what_was_seen(small, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        shards.TrainingSet, "read", lambda self, s: read.append(s) or shards.read_shard(self.directory, s)
+    )
+    batches = Batches(small, "train", FeedConfig(batch_size=4, seed=1, window=1))
+    list(batches.epoch(0, 9))
+    assert len(read) <= 2
+
+
+def test_augmentation_turns_and_flips(small):
+    batches = Batches(small, "train", FeedConfig(batch_size=40, seed=1, augment=True))
+    ((x, _),) = batches.epoch(0)
+    (plain,) = (x for x, _ in Batches(small, "train", FeedConfig(batch_size=40, seed=1)).epoch(0))
+    corners = x[:, [0, 0, 63, 63], [0, 63, 0, 63], 0]
+    assert np.array_equal(corners.sum(1), plain[:, 0, 0, 0])
+    assert len(set(corners.argmax(1)[corners.any(1)])) == 4
+    stamp = np.arange(64 * 64 * 6, dtype="f4").reshape(64, 64, 6)
+    turned = batches._turned(np.stack([stamp] * 200), 0, 0)
+    assert len({t.tobytes() for t in turned}) == 8
+    assert all(np.array_equal(np.sort(t[..., 5].ravel()), np.sort(stamp[..., 5].ravel())) for t in turned[:8])
+
+
+def test_in_order_and_sample(small):
+    labels = np.concatenate([y for _, y in in_order(small, "val", 2)])
+    rows = np.concatenate([x[:, 0, 0, 0] for x, _ in in_order(small, "val", 2)])
+    assert np.array_equal(rows, np.arange(7))
+    assert np.array_equal(labels, rows % 2)
+    drawn = sample(small, "train", 12, seed=0)[:, 0, 0, 0]
+    assert len(set(drawn)) == 12
+    assert np.array_equal(drawn, sample(small, "train", 12, seed=0)[:, 0, 0, 0])
+    assert len(sample(small, "train", 1000, seed=0)) <= 41
+
+
+def test_reads_one_ahead_and_no_more():
+    started = []
+    gate = threading.Event()
+
+    def load(i):
+        started.append(i)
+        gate.set()
+        return i
+
+    stream = ahead(load, range(10))
+    assert next(stream) == 0
+    gate.wait(5)
+    assert max(started) <= 1
+    assert list(stream) == list(range(1, 10))
+
+
+def test_a_corrupt_shard_ends_the_epoch(tmp_path):
+    made = make_set(tmp_path / "set", {"train": [4, 4]})
+    path = made.directory / "xtrain_2.npy"
+    raw = bytearray(path.read_bytes())
+    raw[5000] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(TrainingSetError, match=r"xtrain_2\.npy: checksum differs"):
+        list(Batches(made, "train", FeedConfig(batch_size=2)).epoch(0))
+
+
+def test_refusals(small):
+    with pytest.raises(TrainingSetError, match="smaller --batch-size"):
+        Batches(small, "train", FeedConfig(batch_size=42))
+    with pytest.raises(TrainingSetError, match=r"on 7 rank\(s\)"):
+        Batches(small, "train", FeedConfig(batch_size=6), World(0, 7))
+    for bad in ({"batch_size": 0}, {"seed": -1}, {"window": 0}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            FeedConfig(**bad)
+    with pytest.raises(ValueError, match="rank"):
+        World(2, 2)

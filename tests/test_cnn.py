@@ -1,0 +1,317 @@
+"""The command line of training: what it writes, says and refuses."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fitsio
+import numpy as np
+import pytest
+
+from benchmarks.planted import Planted, write_set
+from obiwan.dplearn import cnn, shards
+from obiwan.dplearn.scoring import Scores, bricks_of, count_look, read_scores, write_scores
+from test_training import ENV
+
+NETWORK = ["--maps", "3", "4", "--kernel-size", "3", "--dense", "6", "--quiet"]
+COUNTS = {"train": 64, "val": 32, "test": 48}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data") / "set"
+    write_set(directory, Planted("size", 2.5), COUNTS, seed=5, rows=32)
+    return directory
+
+
+@pytest.fixture
+def data(made, tmp_path):
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(made, tmp_path / "set"))
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch):
+    for name in (
+        "OMP_NUM_THREADS",
+        "TF_NUM_INTRAOP_THREADS",
+        "TF_NUM_INTEROP_THREADS",
+        "TF_CPP_MIN_LOG_LEVEL",
+    ):
+        monkeypatch.setenv(name, os.environ.get(name, "2"))
+
+
+def run(data, outdir, *words):
+    return cnn.main(["--data", str(data), "--outdir", str(outdir), *NETWORK, "--epochs", "1", *words])
+
+
+def test_a_run_and_the_same_again(data, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(data, out) == 0
+    said = capsys.readouterr().out
+    assert "48 test examples" in said
+    assert "guessing the most numerous class: 0." in said
+    assert "AUC" in said
+    assert "95 % interval" in said
+    names = {path.name for path in out.iterdir()}
+    assert names == set(cnn.OURS)
+    assert any((out / "tensorboard").iterdir())
+    assert (out / "history.csv").read_text().startswith("epoch,loss,accuracy,val_loss,val_accuracy,val_auc")
+    looks = (data / "test_looks.jsonl").read_text().splitlines()
+    assert len(looks) == 1
+    result = json.loads((out / "result.json").read_text())
+    assert json.loads(looks[0])["model"] == result["model"]
+    before = (out / "best.keras").stat().st_mtime_ns
+
+    assert run(data, out) == 0
+    again = capsys.readouterr().out
+    assert "this run is finished" in again
+    assert again.endswith(said)
+    assert (out / "best.keras").stat().st_mtime_ns == before
+
+    # The result lost, the scores are used again and the look is not a new one.
+    scores = (out / "scores_test.fits").stat().st_mtime_ns
+    (out / "result.json").unlink()
+    assert run(data, out) == 0
+    assert capsys.readouterr().out == said
+    assert (out / "scores_test.fits").stat().st_mtime_ns == scores
+    assert len((data / "test_looks.jsonl").read_text().splitlines()) == 1
+
+    # Another seed is another run: refused, then allowed, and then a second look.
+    assert run(data, out, "--seed", "9") == 1
+    assert "holds another run (feed.seed was 1, is 9)" in capsys.readouterr().err
+    (out / "mine.txt").write_text("kept")
+    assert run(data, out, "--seed", "9", "--overwrite") == 0
+    assert "looked at by 2 different models" in capsys.readouterr().out
+    assert (out / "mine.txt").exists()
+    assert len((data / "test_looks.jsonl").read_text().splitlines()) == 2
+
+
+def test_scores_are_those_of_the_saved_model(data, tmp_path):
+    from obiwan.dplearn.model import load_network
+
+    assert run(data, tmp_path / "out") == 0
+    table = fitsio.read(str(tmp_path / "out" / "scores_test.fits"))
+    model = load_network(tmp_path / "out" / "best.keras")
+    for number in (1, 2):
+        here = table[table["shard"] == number]
+        assert np.array_equal(here["row"], np.arange(len(here)))
+        x, y = np.load(data / f"xtest_{number}.npy"), np.load(data / f"ytest_{number}.npy")
+        assert np.array_equal(here["label"], y)
+        assert here["score"] == pytest.approx(model.predict_on_batch(x)[:, 1], abs=1e-5)
+
+
+def test_a_network_that_did_not_learn_says_so(data, tmp_path, capsys):
+    assert run(data, tmp_path / "out", "--learning-rate", "1e-12") == 0
+    said = capsys.readouterr().out
+    assert "did not learn" in said
+    assert "says nothing about the fakes" in said
+    assert "cannot tell" not in said
+
+
+def _edit_manifest(data, change):
+    path = data / shards.MANIFEST
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def _flip(path):
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+def _without(split):
+    return lambda m: m.update(shards=[s for s in m["shards"] if s["split"] != split])
+
+
+SPOIL = {
+    "no such directory": lambda d: shutil.rmtree(d),
+    "holds no training set": lambda d: (d / shards.MANIFEST).unlink(),
+    "is not finished": lambda d: ((d / shards.MANIFEST).unlink(), (d / shards.WORK).mkdir()),
+    "not a readable manifest": lambda d: (d / shards.MANIFEST).write_text('{"format": '),
+    "channels is": lambda d: _edit_manifest(d, lambda m: m.update(channels=["g", "r"])),
+    "stamp is 32": lambda d: _edit_manifest(d, lambda m: m.update(stamp=32)),
+    "the val split has no examples": lambda d: _edit_manifest(d, _without("val")),
+    "the test split has no examples": lambda d: _edit_manifest(d, _without("test")),
+    "xtrain_2.npy: checksum differs": lambda d: _flip(d / "xtrain_2.npy"),
+    "xval_1.npy: checksum differs": lambda d: _flip(d / "xval_1.npy"),
+    "ytest_1.npy: checksum differs": lambda d: _flip(d / "ytest_1.npy"),
+    "xtrain_1.npy": lambda d: (d / "xtrain_1.npy").unlink(),
+}
+
+
+@pytest.mark.parametrize("message", SPOIL)
+def test_spoilt_data_is_one_clear_line(data, tmp_path, capsys, message):
+    SPOIL[message](data)
+    assert run(data, tmp_path / "out") == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert str(data) in lines[0]
+    assert "Traceback" not in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seed", "-1"], "seed must be at least 0"),
+        (["--learning-rate", "-1"], "learning_rate must be positive"),
+        (["--arch", "deep"], "multiples of 8"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_clear_line(made, tmp_path, capsys, words, message):
+    assert run(made, tmp_path / "out", *words) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_fewer_examples_than_a_batch_are_one_batch(made, tmp_path, capsys):
+    assert run(made, tmp_path / "out", "--batch-size", "65") == 0
+    assert "only 64 training examples" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["feed"]["batch_size"] == 64
+
+
+def test_outdir_that_is_a_file_or_of_something_else(made, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run(made, tmp_path / "file" / "out") == 1
+    assert f"{tmp_path / 'file'}" in capsys.readouterr().err
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "best.keras").write_text("precious")
+    assert run(made, tmp_path / "other", "--overwrite") == 1
+    assert "something else" in capsys.readouterr().err
+    assert (tmp_path / "other" / "best.keras").read_text() == "precious"
+
+
+def test_options_from_a_file_and_usage_errors(made, tmp_path, capsys):
+    config = tmp_path / "cnn.toml"
+    config.write_text(f'data = "{made}"\nlearning-rate = -1\nmaps = [3, 4]\naugment = true\n')
+    assert cnn.main(["--config", str(config), "--outdir", str(tmp_path / "out")]) == 1
+    assert "learning_rate must be positive" in capsys.readouterr().err
+    both = ["--data", "x", "--outdir", "y"]
+    wrong = [["--threads", "0"], ["--epochs", "0"], ["--checkpoint-steps", "0"], ["--maps", "3", "-1"]]
+    for words in (["--outdir", "x"], ["--data", "x"], *([*both, *more] for more in wrong)):
+        with pytest.raises(SystemExit) as caught:
+            cnn.main(words)
+        assert caught.value.code == 2
+
+
+def test_help_loads_no_keras():
+    from obiwan.dplearn.model import ARCHITECTURES
+
+    code = "import sys; from obiwan.dplearn import cnn\ntry: cnn.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'keras', 'tensorflow', 'horovod'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "direction" in done.stdout  # why --augment is off
+    assert tuple(ARCHITECTURES) == cnn.ARCH_NAMES
+
+
+def test_killed_and_started_again(made, tmp_path):
+    """Kill -9 in the middle of an epoch; the weights are those of a run that was left alone."""
+
+    def command(outdir):
+        words = [
+            "--data",
+            str(made),
+            "--outdir",
+            str(outdir),
+            *NETWORK,
+            "--threads",
+            "1",
+            "--batch-size",
+            "2",
+        ]
+        return [
+            sys.executable,
+            "-m",
+            "obiwan.dplearn.cnn",
+            *words,
+            "--epochs",
+            "4",
+            "--checkpoint-steps",
+            "3",
+        ]
+
+    victim = subprocess.Popen(command(tmp_path / "killed"), env=ENV, stderr=subprocess.DEVNULL)
+    for _ in range(6000):
+        numbers = [int(p.stem[5:]) for p in (tmp_path / "killed").glob("checkpoints/step_*.npz")]
+        if numbers and max(numbers) % 32:
+            break
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGKILL)
+    assert victim.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "result.json").exists()
+    said = []
+    for name in ("killed", "whole"):
+        done = subprocess.run(command(tmp_path / name), env=ENV, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        said.append((done.stdout.split("Model:")[0], "going on after" in done.stderr))
+    assert said[0][0] == said[1][0]
+    assert [resumed for _, resumed in said] == [True, False]
+    models = [
+        json.loads((tmp_path / name / "result.json").read_text())["model"] for name in ("killed", "whole")
+    ]
+    assert models[0] == models[1]
+
+
+def _scores(training_set, model="m"):
+    rows = np.concatenate([np.arange(s.rows) for s in training_set.split("test")]).astype("i4")
+    shard = np.repeat(
+        [s.number for s in training_set.split("test")], [s.rows for s in training_set.split("test")]
+    )
+    labels = np.concatenate([training_set.read(s)[1] for s in training_set.split("test")])
+    score = np.linspace(0, 1, len(rows), dtype="f4")
+    return Scores("test", shard.astype("i4"), rows, labels, score, model, training_set.checksum)
+
+
+def test_scores_round_trip_and_belong_to_a_model(made, tmp_path):
+    scores = _scores(shards.open_training_set(made))
+    path = tmp_path / "scores.fits"
+    assert read_scores(path, "m", scores.data) is None
+    write_scores(path, scores)
+    found = read_scores(path, "m", scores.data)
+    for name in ("shard", "row", "label", "score"):
+        assert np.array_equal(getattr(found, name), getattr(scores, name))
+        assert getattr(found, name).dtype == getattr(scores, name).dtype
+    assert read_scores(path, "other", scores.data) is None
+    assert read_scores(path, "m", "00000000") is None
+
+
+def test_bricks_come_from_the_source_table(data):
+    training_set = shards.open_training_set(data)
+    scores = _scores(training_set)
+    assert bricks_of(training_set, scores) is None
+    n = len(scores.row)
+    table = np.zeros(
+        n + 3, [("split", "U5"), ("shard", "i4"), ("row", "i4"), ("label", "u1"), ("brick", "U8")]
+    )
+    table["split"] = ["test"] * n + ["train"] * 3
+    for name in ("shard", "row", "label"):
+        table[name][:n] = getattr(scores, name)
+    table["brick"] = [f"{i % 6:04d}p000" for i in range(n + 3)]
+    shuffled = np.random.default_rng(0).permutation(table)
+    fitsio.write(str(data / shards.SOURCES), shuffled, clobber=True)
+    assert np.array_equal(bricks_of(training_set, scores), table["brick"][:n])
+    shuffled["label"] = 1 - shuffled["label"]
+    fitsio.write(str(data / shards.SOURCES), shuffled, clobber=True)
+    with pytest.raises(Exception, match="not those of the shards"):
+        bricks_of(training_set, scores)
+
+
+def test_looks_by_different_models_are_counted(data):
+    training_set = shards.open_training_set(data)
+    (data / "test_looks.jsonl").unlink(missing_ok=True)
+    assert [count_look(training_set, _scores(training_set, m)) for m in ("a", "a", "b", "a")] == [1, 1, 2, 2]
+    assert len((data / "test_looks.jsonl").read_text().splitlines()) == 2
+    (data / "test_looks.jsonl").write_text("nonsense\n")
+    with pytest.raises(Exception, match="not a readable list of looks"):
+        count_look(training_set, _scores(training_set))

@@ -1,0 +1,198 @@
+"""Training by training: resumption to the same weights, checkpoints, schedule, verdict."""
+
+import json
+import logging
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import obiwan.dplearn
+from benchmarks.planted import Planted, write_set
+from obiwan.dplearn.batches import FeedConfig
+from obiwan.dplearn.checkpoints import Checkpoint, Progress, load_checkpoint, save_checkpoint
+from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.model import network_config
+from obiwan.dplearn.shards import open_training_set
+from obiwan.dplearn.training import RunConfig, Trainer, has_learnt, make_optimizer
+
+ENV = {
+    **os.environ,
+    "PYTHONPATH": str(Path(obiwan.dplearn.__file__).parents[2]),
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "OMP_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+}
+TINY = network_config("lenet5", maps=(3, 4), kernel_size=3, dense=6)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data") / "set"
+    write_set(directory, Planted("size", 2.5), {"train": 96, "val": 32, "test": 32}, seed=5, rows=32)
+    return open_training_set(directory)
+
+
+# Runs in a Python of its own, on one thread: an uninterrupted run, then runs that die after so many steps
+# and are started again until they end.  A death is an exception out of the loop.
+RESUME = """
+import hashlib, json, sys
+from pathlib import Path
+from obiwan.dplearn.batches import FeedConfig
+from obiwan.dplearn.logs import Logs
+from obiwan.dplearn.model import network_config
+from obiwan.dplearn.shards import open_training_set
+from obiwan.dplearn.training import RunConfig, Trainer
+
+class Death(BaseException):
+    pass
+
+class Mortal(Logs):
+    def __init__(self, life):
+        self.life = life
+    def step(self, *_):
+        self.life -= 1
+        if self.life == 0:
+            raise Death
+    def end_epoch(self, history):
+        self.life -= 1
+        if self.life == 0:
+            raise Death
+
+def run(outdir, life, damage=False):
+    network = network_config("lenet5", maps=(3, 4), kernel_size=3, dense=6)
+    feed = FeedConfig(batch_size=8, seed=2, augment=True, window=2)
+    config = RunConfig(network, feed, epochs=3, learning_rate=2e-3)
+    data = open_training_set(Path(sys.argv[1]))
+    starts = 0
+    while True:
+        starts += 1
+        trainer = Trainer(config, data, outdir, checkpoint_steps=5, logs=Mortal(life))
+        try:
+            fitted = trainer.fit()
+            break
+        except Death:
+            newest = sorted((outdir / "checkpoints").glob("*.npz"))
+            if damage and starts == 1:
+                newest[-1].write_bytes(newest[-1].read_bytes()[:3000])
+    digest = hashlib.sha256()
+    for variable in [*fitted.model.weights, *trainer.optimizer.variables]:
+        digest.update(variable.numpy().tobytes())
+    return {"digest": digest.hexdigest(), "history": fitted.progress.history, "starts": starts,
+            "best": fitted.progress.best_epoch, "learnt": fitted.learnt}
+
+out = Path(sys.argv[2])
+results = {"whole": run(out / "whole", 10**9), "again": run(out / "whole", 10**9)}
+for life in (9, 13):
+    results[str(life)] = run(out / str(life), life)
+results["damaged"] = run(out / "damaged", 19, damage=True)
+print(json.dumps(results))
+"""
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_ends(data, tmp_path):
+    command = [sys.executable, "-c", RESUME, str(data.directory), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENV, check=False)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout.strip().splitlines()[-1])
+    whole = results.pop("whole")
+    assert whole["learnt"]
+    assert len({row["val_loss"] for row in whole["history"]}) == 3
+    for name, found in results.items():
+        assert {**found, "starts": 1} == whole, name
+    assert results["9"]["starts"] > 3
+    assert results["damaged"]["starts"] >= 2
+
+
+def test_weights_change_with_the_seed(data, tmp_path):
+    """What makes the equality above worth something."""
+    trainers = [
+        Trainer(RunConfig(TINY, FeedConfig(seed=seed)), data, tmp_path / str(seed)) for seed in (1, 1, 2)
+    ]
+    kernels = [np.asarray(t.model.weights[2]) for t in trainers]
+    assert np.array_equal(kernels[0], kernels[1])
+    assert not np.array_equal(kernels[0], kernels[2])
+
+
+def _checkpoint(step):
+    arrays = [np.arange(1000.0) + step]
+    return Checkpoint(Progress(step=step, history=[{"loss": 0.1 + 0.2}]), arrays, [np.int64(step)], [])
+
+
+def test_checkpoints_round_trip_and_two_are_kept(tmp_path):
+    assert load_checkpoint(tmp_path) is None
+    for step in (3, 6, 9):
+        save_checkpoint(tmp_path, _checkpoint(step), step)
+    assert len(list(tmp_path.iterdir())) == 2
+    found = load_checkpoint(tmp_path)
+    assert found.progress == _checkpoint(9).progress
+    assert np.array_equal(found.weights[0], _checkpoint(9).weights[0])
+    assert found.optimizer[0] == 9
+    assert found.best == []
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "text"])
+def test_a_damaged_checkpoint_falls_back(tmp_path, damage, caplog):
+    for step in (3, 6):
+        save_checkpoint(tmp_path, _checkpoint(step), step)
+    newest = sorted(tmp_path.iterdir())[-1]
+    raw = bytearray(newest.read_bytes())
+    raw[4000] ^= 1
+    bad = {"truncated": raw[:5000], "empty": b"", "flipped": raw, "text": b"not a zip file"}[damage]
+    newest.write_bytes(bad)
+    with caplog.at_level(logging.WARNING):
+        assert load_checkpoint(tmp_path).progress.step == 3
+    assert newest.name in caplog.text
+
+
+def test_learning_rate_warms_up_and_falls():
+    config = RunConfig(TINY, FeedConfig(), learning_rate=1e-2, warmup=0.1)
+    schedule = make_optimizer(config, 100)._learning_rate
+    rates = np.array([float(schedule(step)) for step in range(101)])
+    assert rates[0] == 0
+    assert rates.argmax() == 10
+    assert rates.max() == pytest.approx(1e-2, rel=1e-5)
+    assert rates[100] == pytest.approx(0, abs=1e-8)
+    assert (np.diff(rates[10:]) <= 0).all()
+
+
+def test_divergence_is_said(data, tmp_path):
+    config = RunConfig(TINY, FeedConfig(batch_size=8), learning_rate=1e30, epochs=2)
+    with pytest.raises(ModelError, match=r"the loss is (nan|inf) at epoch .* lower --learning-rate"):
+        Trainer(config, data, tmp_path / "run").fit()
+
+
+def test_learnt_or_not():
+    counts = {"train": (20_000, 20_000), "val": (2_000, 2_000)}
+    stuck = [{"loss": 0.6932, "val_loss": math.log(2)}, {"loss": 0.6931, "val_loss": 0.6930}]
+    assert not has_learnt(stuck, counts)
+    assert has_learnt([*stuck, {"loss": 0.60, "val_loss": 0.8}], counts)  # by heart, but it did
+    assert has_learnt([*stuck, {"loss": 0.69, "val_loss": 0.68}], counts)
+    unbalanced = {"train": (30_000, 10_000), "val": (3_000, 1_000)}
+    constant = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert not has_learnt([{"loss": constant, "val_loss": constant}], unbalanced)
+    assert not has_learnt([{"loss": 0.69, "val_loss": 0.68}], {"train": (40, 40), "val": (16, 16)})
+
+
+@pytest.mark.parametrize(
+    "bad", [{"epochs": 0}, {"learning_rate": 0.0}, {"learning_rate": math.nan}, {"warmup": 1.0}]
+)
+def test_refusals(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        RunConfig(TINY, FeedConfig(), **bad)
+
+
+def test_the_documented_pools_learn(tmp_path):
+    """Seven-pixel average pools, fewer maps, an easy difference: this must not stay at ln 2."""
+    directory = tmp_path / "set"
+    write_set(directory, Planted("offset", 2.0), {"train": 640, "val": 128, "test": 2}, seed=6, rows=128)
+    network = network_config("lenet5", maps=(6, 8, 8), dense=16)
+    config = RunConfig(network, FeedConfig(batch_size=16, seed=1), epochs=4, learning_rate=2e-3)
+    fitted = Trainer(config, open_training_set(directory), tmp_path / "run").fit()
+    assert fitted.learnt
+    assert max(row["val_auc"] for row in fitted.progress.history) > 0.9
