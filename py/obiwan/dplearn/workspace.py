@@ -88,6 +88,8 @@ def check_outdir(directory: Path, request: dict[str, Any], *, overwrite: bool) -
                 state = "holds" if finished else "holds an unfinished run of"
                 msg = f"{directory}: {state} a training set of another configuration; {_REMEDY}"
                 raise TrainingSetError(msg)
+            if finished:  # the run may have been killed before it could clear up
+                shutil.rmtree(directory / WORK, ignore_errors=True)
             return finished
     strangers = [path.name for path in directory.iterdir() if path.name != WORK]
     if strangers:
