@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -429,12 +429,13 @@ class Survey:
     kind: str
     scenes: tuple[Scene, ...]
     runs: tuple[str, ...]
+    obj: str = "elg"
 
     def places(self) -> Iterator[tuple[Scene, int, Place]]:
         """Every scene and run with its files."""
         for content in self.scenes:
             for i, run in enumerate(self.runs):
-                yield content, i, Place(self.kind, self.fake, content.brick.name, run)
+                yield content, i, Place(self.kind, self.fake, content.brick.name, run, self.obj)
 
 
 def survey(
@@ -446,6 +447,7 @@ def survey(
     bricks: Sequence[Brick] | None = None,
     runs: int = 2,
     release: bool = True,
+    obj: str = "elg",
 ) -> Survey:
     """Write injection runs of several bricks, and (unless told otherwise) the release of them."""
     names = (
@@ -454,7 +456,7 @@ def survey(
         else ["rs0", "skip_rs0", "more_rs3", "more_skip_rs3"][:runs]
     )
     scenes = tuple(scene(brick, runs) for brick in (bricks_apart(10) if bricks is None else bricks))
-    made = Survey(root / "injected", root / "release", kind, scenes, tuple(names))
+    made = Survey(root / "injected", root / "release", kind, scenes, tuple(names), obj)
     for content, i, place in made.places():
         write_run(
             place,
@@ -477,6 +479,51 @@ def survey(
     return made
 
 
-def north(brick: Brick) -> Brick:
-    """The same brick far in the north, where right ascension is stretched."""
-    return replace(brick, dec=67.5)
+# --- what must come out ------------------------------------------------------------------------------
+
+
+def _read_by_astropy(directory: Path, brick: str, kind: str, band: str) -> np.ndarray:
+    for suffix, hdu in ((".fits.fz", 1), (".fits", 0), (".fits.gz", 0)):
+        path = plane_path(directory, brick, kind, band, suffix)
+        if path.exists():
+            return np.array(fits.getdata(path, hdu), np.float32)
+    raise FileNotFoundError(plane_path(directory, brick, kind, band))
+
+
+class Reader:
+    """Stamps read independently of the package: whole planes by astropy, padded, sliced, cleaned."""
+
+    def __init__(self) -> None:
+        self._cubes: dict[tuple[Path, str], np.ndarray] = {}
+
+    def cube(self, directory: Path, brick: str) -> np.ndarray:
+        """The six planes, (ny, nx, 6), as they stand in the files."""
+        if (directory, brick) not in self._cubes:
+            read = [_read_by_astropy(directory, brick, kind, band) for kind in KINDS for band in BANDS]
+            self._cubes[directory, brick] = np.stack(read, axis=-1)
+        return self._cubes[directory, brick]
+
+    def stamp(self, directory: Path, brick: str, x: float, y: float) -> np.ndarray:
+        """The cutout of a source at this 0-based position."""
+        cube = self.cube(directory, brick)
+        out = np.zeros((64, 64, 6), np.float32)
+        left, bottom = int(np.floor(x + 0.5)) - 32, int(np.floor(y + 0.5)) - 32
+        for j in range(64):
+            row = bottom + j
+            if 0 <= row < cube.shape[0]:
+                first, last = max(left, 0), min(left + 64, cube.shape[1])
+                out[j, first - left : last - left] = cube[row, first:last]
+        for band in range(3):
+            bad = ~np.isfinite(out[..., band]) | ~np.isfinite(out[..., band + 3])
+            out[..., band][bad] = 0
+            out[..., band + 3][bad | (out[..., band + 3] < 0)] = 0
+        return out
+
+
+def content_of(directory: Path) -> dict[str, bytes]:
+    """Every file under a directory, to compare two of them byte by byte."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }

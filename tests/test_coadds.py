@@ -184,8 +184,8 @@ def test_truncated_plane(suffix, place):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     message = r"brick 1211p060 \(release\): cannot read .*image-z.*--bricks"
     with pytest.raises(CoaddError, match=message):
-        read_frame(run)
-        read_plane(run, "image", "z")  # a gzipped file tells only when it is read
+        # A gzipped file tells only when it is read.
+        read_plane(run, "image", "z") if suffix == ".fits.gz" else read_frame(run)
 
 
 @pytest.mark.parametrize(

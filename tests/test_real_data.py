@@ -1,0 +1,164 @@
+"""create_training on the real pipeline output beside the repository; skipped where that is absent."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from obiwan.dplearn.create_training import main
+from obiwan.dplearn.layouts import RELEASE, BrickRun, Root, find_runs, identify
+from synthetic import Place, Reader
+
+pytestmark = pytest.mark.data
+
+SPLITS = ("train", "val", "test")
+ONE_BRICK = ("--select", "none", "--split", "object", "--shard-size", "7")
+
+
+@pytest.fixture(autouse=True)
+def _quiet_logging():
+    logger = logging.getLogger()
+    before = logger.handlers[:], logger.level
+    yield
+    logger.handlers[:], logger.level = before[0], before[1]
+
+
+def sources_of(outdir: Path) -> np.ndarray:
+    with fits.open(outdir / "sources.fits", character_as_bytes=True) as hdus:
+        return np.array(hdus[1].data.view(np.ndarray))
+
+
+def check(outdir: Path, coadd_of: Callable[[int, str, str], Path]) -> np.ndarray:
+    """Compare every cutout with an independent reading of its coadd; returns the source table."""
+    reader, rows, seen = Reader(), sources_of(outdir), 0
+    for split in SPLITS:
+        for path in sorted(outdir.glob(f"x{split}_*.npy")):
+            number = int(path.stem.split("_")[1])
+            x, y = np.load(path), np.load(outdir / f"y{split}_{number}.npy")
+            mine = rows[(rows["split"] == split.encode()) & (rows["shard"] == number)]
+            assert mine["row"].tolist() == list(range(len(x)))
+            assert mine["label"].tolist() == y.tolist()
+            for row, stamp in zip(mine, x, strict=True):
+                brick, run = row["brick"].decode().strip(), row["run"].decode().strip()
+                directory = coadd_of(int(row["root"]), brick, run)
+                np.testing.assert_array_equal(stamp, reader.stamp(directory, brick, row["x"], row["y"]))
+            seen += len(x)
+    assert seen == len(rows) > 0
+    assert len({tuple(row[["root", "brick", "run", "id", "label"]]) for row in rows}) == len(rows)
+    return rows
+
+
+def fluxes_agree(rows: np.ndarray, outdir: Path) -> None:
+    """The light of an example is in the middle of its stamp: the centring is right on real data too."""
+    for split in SPLITS:
+        for path in sorted(outdir.glob(f"x{split}_*.npy")):
+            number = int(path.stem.split("_")[1])
+            mine = rows[(rows["split"] == split.encode()) & (rows["shard"] == number)]
+            for row, stamp in zip(mine, np.load(path), strict=True):
+                if row["flux_r"] > 5 and row["flags"] == 0:
+                    core = stamp[28:37, 28:37, 1]
+                    j, i = np.unravel_index(core.argmax(), core.shape)
+                    assert max(abs(int(j) - 4), abs(int(i) - 4)) <= 2
+
+
+def test_three_legacysim_regions_together(shared_data, tmp_path):
+    """One region has no recovered fake, one is northern: together they make a set."""
+    regions = sorted((shared_data / "injected_legacysim").iterdir())
+    given = ["--fake", *map(str, regions), "--outdir", str(tmp_path / "out"), *ONE_BRICK, "--edge", "pad"]
+    assert main(given) == 0
+    rows = check(
+        tmp_path / "out", lambda root, brick, run: Place("legacysim", regions[root], brick, run).coadd
+    )
+    fluxes_agree(rows, tmp_path / "out")
+    assert len(set(rows["brick"])) > 1
+    fakes = rows[rows["label"] == 1]
+    assert (fakes["match_dist"] <= 1.5).all()
+    assert (rows["label"] == 0).sum() == len(fakes)
+
+
+@pytest.mark.parametrize("reals_from", ["injected", "release"])
+@pytest.mark.parametrize("release", ["release_dr9", "release_dr10"])
+def test_original_obiwan_with_a_release(release, reals_from, shared_data, tmp_path, capsys):
+    fake, real = shared_data / "injected_obiwan/decals_grz", shared_data / release / "decals_grz"
+    given = ["--fake", str(fake), "--real", str(real), "--outdir", str(tmp_path / "out"), *ONE_BRICK]
+    assert main([*given, "--edge", "pad", "--reals-from", reals_from]) == 0
+
+    def coadd(root: int, brick: str, run: str) -> Path:
+        kind = "release" if run == "release" else "obiwan"
+        return Place(kind, (fake, real)[root], brick, run).coadd
+
+    rows = check(tmp_path / "out", coadd)
+    real_runs = set(rows["run"][rows["label"] == 0])
+    assert (real_runs == {b"release"}) == (reals_from == "release")
+    assert ("hazard D9" in capsys.readouterr().err) == (reals_from == "release")
+
+
+def test_the_original_tree_alone_is_refused(shared_data, tmp_path, capsys):
+    fake = shared_data / "injected_obiwan/decals_grz"
+    assert main(["--fake", str(fake), "--outdir", str(tmp_path / "out"), *ONE_BRICK]) == 1
+    assert "fitted only blobs that hold an injection" in capsys.readouterr().err
+
+
+def test_early_tree_on_truth_centres(shared_data, tmp_path, capsys):
+    fake, real = shared_data / "injected_obiwan/decals_grz_early", shared_data / "release_dr9/decals_grz"
+    given = ["--fake", str(fake), "--real", str(real), "--outdir", str(tmp_path / "out"), *ONE_BRICK]
+    assert main([*given, "--edge", "pad"]) == 1
+    assert "use --centers truth" in capsys.readouterr().err
+    assert main([*given, "--edge", "pad", "--centers", "truth"]) == 0
+    assert "early-coadds tree" in capsys.readouterr().err
+    rows = check(tmp_path / "out", lambda _root, brick, run: Place("obiwan", fake, brick, run).coadd)
+    assert set(rows["mag_source"][rows["label"] == 1]) == {b"truth"}
+
+
+def test_northern_cameras_of_the_original_are_refused(shared_data, tmp_path, capsys):
+    north = shared_data / "injected_obiwan/mzlsbass2"
+    if not north.is_dir():
+        pytest.skip("no injected_obiwan/mzlsbass2")
+    real = shared_data / "release_dr9/mzlsbass2"
+    given = ["--fake", str(north), "--real", str(real), "--outdir", str(tmp_path / "out"), *ONE_BRICK]
+    assert main(given) == 1
+    assert "the original obiwan displaces injections" in " ".join(capsys.readouterr().err.split())
+
+
+def test_no_fake_was_recovered(shared_data, tmp_path, capsys):
+    fake = shared_data / "injected_legacysim/testcase6"
+    assert main(["--fake", str(fake), "--outdir", str(tmp_path / "out"), *ONE_BRICK, "--edge", "pad"]) == 1
+    printed = capsys.readouterr()
+    assert "no fake example survives (none is left after 'recovered" in printed.err
+    assert "Traceback" not in printed.err
+    assert printed.out.startswith("after the cut")
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_band_only(shared_data, tmp_path, capsys):
+    fake = shared_data / "injected_obiwan/decals_z"
+    given = ["--fake", str(fake), "--outdir", str(tmp_path / "out"), *ONE_BRICK]
+    assert main([*given, "--real", str(shared_data / "release_dr9/decals_z")]) == 1
+    assert "band g missing" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("release", ["release_dr9", "release_dr10"])
+def test_pixels_of_the_catalogue(release, shared_data):
+    """Our positions agree with the pipeline's own bx, by: 0-based, whatever the zoom."""
+    from obiwan.dplearn.coadds import read_frame
+
+    compared = 0
+    for region in sorted((shared_data / release).iterdir()):
+        if region.name == "decals_z":
+            continue
+        for path, layout in identify(region):
+            assert layout is RELEASE
+            for run in find_runs(Root(0, path, layout)):
+                assert isinstance(run, BrickRun)
+                table = fits.getdata(run.tractor, 1)
+                x, y = read_frame(run).pixels(table["ra"], table["dec"])
+                np.testing.assert_allclose(x, table["bx"], atol=1e-3)
+                np.testing.assert_allclose(y, table["by"], atol=1e-3)
+                compared += len(table)
+    assert compared > 20
