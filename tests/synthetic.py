@@ -2,14 +2,14 @@
 
 A `Brick` is a piece of sky with a WCS; `objects` lists sources at given pixels of it; `planes` paints
 them as Gaussians on noise; a `Place` says where the files of one tree lie.  Paths, column names and
-headers are written out here anew, from data-model.md, and share nothing with the package.
+headers are written out here anew, from data-model.md; only `Case.plan` calls the package.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -477,6 +477,96 @@ def survey(
             suffix=suffix,
         )
     return made
+
+
+# --- one brick, made for one rule ---------------------------------------------------------------------
+
+BRICK = Brick("1211p060", 121.1, 6.0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One brick: what each run injected and fitted, and what its release lists."""
+
+    tmp: Path
+    brick: Brick = BRICK
+    kind: str = "legacysim"
+    injected: tuple[Objects, ...] = ()
+    fitted: tuple[Objects | None, ...] = ()
+    release: Objects | None = None
+    data: Planes = field(default_factory=dict)
+    added: tuple[int, ...] | None = None
+    command: str = "runbrick.py"
+    camera: str = "decam"
+    flavour: str = "dr9"
+
+    def write(self) -> Case:
+        """Put it on disk."""
+        names = {"legacysim": "file0_rs{}_skip0"}.get(self.kind, "rs{}")
+        for i, (injected, fitted) in enumerate(zip(self.injected, self.fitted, strict=True)):
+            write_run(
+                Place(self.kind, self.tmp / "fake", self.brick.name, names.format(i)),
+                self.brick,
+                fitted,
+                injected,
+                data=self.data or planes(self.brick, injected),
+                suffix=".fits",
+                added=self.added,
+                command=self.command,
+                camera=self.camera,
+                flavour=self.flavour,
+            )
+        if self.release is not None:
+            write_run(
+                Place("release", self.tmp / "real", self.brick.name),
+                self.brick,
+                self.release,
+                suffix=".fits",
+                flavour=self.flavour,
+            )
+        return self
+
+    def plan(self, tables: dict[str, Path] | None = None, **options: Any) -> Any:
+        """Let the package plan this brick, by default without cuts; its `BrickPlan`."""
+        from obiwan.dplearn.config import TrainingConfig
+        from obiwan.dplearn.inputs import resolve_inputs
+        from obiwan.dplearn.planning import plan_brick
+
+        config = TrainingConfig(**{"select": "none", **options})
+        fake = [self.tmp / "fake"] if (self.tmp / "fake").is_dir() else []
+        real = [self.tmp / "real"] if self.release is not None else []
+        inputs = resolve_inputs(fake=fake, real=real, config=config, **(tables or {}))
+        (brick,) = inputs.bricks
+        return plan_brick(brick, config)
+
+
+def _ids(plan: Any, label: int) -> list[int]:
+    return sorted(plan.rows["id"][plan.rows["label"] == label].tolist())
+
+
+def reals(plan: Any) -> list[int]:
+    """Ids of the real examples of a plan."""
+    return _ids(plan, 0)
+
+
+def fakes(plan: Any) -> list[int]:
+    """Ids of the fake examples of a plan."""
+    return _ids(plan, 1)
+
+
+def at(*xy: tuple[float, float], first: int = 0, **given: Any) -> Objects:
+    """Objects at these pixels of `BRICK`, their ids from `first`."""
+    x, y = np.array(xy, float).T
+    return {**objects(BRICK, x, y, **given), "id": np.arange(first, first + len(xy))}
+
+
+def both(one: Objects, two: Objects) -> Objects:
+    """One after the other, ids kept."""
+    return {**join(one, two), "id": np.r_[one["id"], two["id"]]}
+
+
+FAKE = at((60, 60), first=500)
+REAL = at((180, 180), first=10)
 
 
 # --- what must come out ------------------------------------------------------------------------------

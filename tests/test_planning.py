@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,103 +10,26 @@ import pytest
 from astropy.table import Table
 
 from obiwan.dplearn.config import TrainingConfig
-from obiwan.dplearn.errors import CatalogError, LayoutError
-from obiwan.dplearn.examples import FLAG_NEIGHBOUR, FLAG_PADDED, FLAG_UNMATCHED
-from obiwan.dplearn.fields import open_field
-from obiwan.dplearn.inputs import resolve_inputs
-from obiwan.dplearn.planning import BrickPlan, plan_brick
+from obiwan.dplearn.errors import CatalogError
+from obiwan.dplearn.examples import FLAG_NEIGHBOUR, FLAG_PADDED
 from synthetic import (
+    BRICK,
+    FAKE,
+    REAL,
     Brick,
+    Case,
     Objects,
-    Place,
-    bricks_apart,
-    join,
+    at,
+    both,
+    fakes,
     move,
     objects,
     pick,
     planes,
-    write_run,
+    reals,
 )
 
-BRICK = Brick("1211p060", 121.1, 6.0)
 PX = 0.262  # arcsec
-NONE = objects(BRICK, [], [])
-
-
-@dataclass(frozen=True)
-class Case:
-    """One brick: what each run injected and fitted, and what its release lists."""
-
-    tmp: Path
-    brick: Brick = BRICK
-    kind: str = "legacysim"
-    injected: tuple[Objects, ...] = ()
-    fitted: tuple[Objects | None, ...] = ()
-    release: Objects | None = None
-    data: dict = field(default_factory=dict)
-    added: tuple[int, ...] | None = None
-    command: str = "runbrick.py"
-    camera: str = "decam"
-    flavour: str = "dr9"
-
-    def write(self) -> Case:
-        names = {"legacysim": "file0_rs{}_skip0"}.get(self.kind, "rs{}")
-        for i, (injected, fitted) in enumerate(zip(self.injected, self.fitted, strict=True)):
-            write_run(
-                Place(self.kind, self.tmp / "fake", self.brick.name, names.format(i)),
-                self.brick,
-                fitted,
-                injected,
-                data=self.data or planes(self.brick, injected),
-                suffix=".fits",
-                added=self.added,
-                command=self.command,
-                camera=self.camera,
-                flavour=self.flavour,
-            )
-        if self.release is not None:
-            write_run(
-                Place("release", self.tmp / "real", self.brick.name),
-                self.brick,
-                self.release,
-                suffix=".fits",
-                flavour=self.flavour,
-            )
-        return self
-
-    def plan(self, tables: dict | None = None, **options) -> BrickPlan:
-        config = TrainingConfig(**{"select": "none", **options})
-        fake = [self.tmp / "fake"] if (self.tmp / "fake").is_dir() else []
-        real = [self.tmp / "real"] if self.release is not None else []
-        inputs = resolve_inputs(fake=fake, real=real, config=config, **(tables or {}))
-        (brick,) = inputs.bricks
-        return plan_brick(brick, config)
-
-
-def ids(plan: BrickPlan, label: int) -> list[int]:
-    return sorted(plan.rows["id"][plan.rows["label"] == label].tolist())
-
-
-def reals(plan: BrickPlan) -> list[int]:
-    return ids(plan, 0)
-
-
-def fakes(plan: BrickPlan) -> list[int]:
-    return ids(plan, 1)
-
-
-def at(*xy: tuple[float, float], first: int = 0, **given) -> Objects:
-    x, y = np.array(xy, float).T
-    return {**objects(BRICK, x, y, **given), "id": np.arange(first, first + len(xy))}
-
-
-def both(one: Objects, two: Objects) -> Objects:
-    """One after the other, ids kept."""
-    return {**join(one, two), "id": np.r_[one["id"], two["id"]]}
-
-
-FAKE = at((60, 60), first=500)
-REAL = at((180, 180), first=10)
 
 
 # --- matching -------------------------------------------------------------------------------------
@@ -355,126 +277,6 @@ def test_the_same_cuts_on_both_classes_on_measured_values(tmp_path):
     assert (fakes(case.plan(select="elg")), reals(case.plan(select="elg"))) == ([], [10])
 
 
-# --- whole trees that are refused or warned about --------------------------------------------------
-
-
-def crowd(n: int, rng: np.random.Generator, where: Objects | None = None) -> Objects:
-    if where is None:
-        return at(*rng.uniform(20, 236, (n, 2)))
-    i = rng.integers(0, len(where["id"]), n)
-    angle = rng.uniform(0, 2 * np.pi, n)
-    x, y = where["x"][i] + 25 * np.cos(angle), where["y"][i] + 25 * np.sin(angle)
-    return at(*np.stack([x, y], 1))
-
-
-@pytest.mark.parametrize("kind", ["obiwan", "obiwan2017"])
-def test_partial_fits_are_refused_without_a_release(kind, tmp_path):
-    case = Case(tmp_path, kind=kind, injected=(FAKE,), fitted=(both(REAL, FAKE),)).write()
-    with pytest.raises(LayoutError, match=r"fitted only blobs that hold an injection.*--real"):
-        case.plan()
-    case = Case(tmp_path / "b", kind=kind, injected=(FAKE,), fitted=(both(REAL, FAKE),), release=REAL)
-    assert fakes(case.write().plan()) == [500]
-
-
-def test_the_command_line_of_the_runs_is_believed(tmp_path):
-    def case(name: str, kind: str, command: str) -> Case:
-        made = Case(tmp_path / name, kind=kind, injected=(FAKE,), fitted=(both(REAL, FAKE),), command=command)
-        return made.write()
-
-    assert reals(case("a", "obiwan", "kenobi.py --all-blobs -b x").plan()) == [10]
-    with pytest.raises(LayoutError, match="fitted only blobs"):
-        case("b", "legacysim", "runbrick.py --sim-blobs").plan()
-
-
-def test_positions_tell_what_was_fitted(tmp_path, rng):
-    everywhere, near = crowd(60, rng), crowd(60, rng, FAKE)
-    near = {**near, "id": np.arange(60)}
-    all_blobs = Case(tmp_path / "a", kind="obiwan", injected=(FAKE,), fitted=(both(everywhere, FAKE),))
-    assert reals(all_blobs.write().plan())
-    sim_blobs = Case(tmp_path / "b", injected=(FAKE,), fitted=(both(near, FAKE),))
-    with pytest.raises(LayoutError, match="fitted only blobs"):
-        sim_blobs.write().plan()
-
-
-@pytest.mark.parametrize("camera", ["90prime", "mosaic", "Mosaic3"])
-def test_northern_cameras_are_refused_in_original_trees(camera, tmp_path):
-    case = Case(
-        tmp_path,
-        kind="obiwan",
-        injected=(FAKE,),
-        fitted=(both(REAL, FAKE),),
-        release=REAL,
-        camera=camera,
-        flavour="dr5",
-    ).write()
-    with pytest.raises(
-        LayoutError, match=rf"brick 1211p060 \(rs0\) has images of {camera.lower()}.*--bricks"
-    ):
-        case.plan()
-
-
-def test_northern_cameras_are_fine_elsewhere(tmp_path):
-    for kind, flavour in (("legacysim", "dr9"), ("obiwan", "dr9")):  # the second is obiwan_dr9m
-        case = Case(
-            tmp_path / kind,
-            kind=kind,
-            injected=(FAKE,),
-            fitted=(both(REAL, FAKE),),
-            release=REAL,
-            camera="90prime",
-            flavour=flavour,
-        ).write()
-        assert fakes(case.plan()) == [500]
-
-
-def test_trees_without_coadds_are_refused(tmp_path):
-    case = Case(tmp_path, kind="obiwan_code", injected=(FAKE,), fitted=(both(REAL, FAKE),), release=REAL)
-    case.write()
-    for plane in (tmp_path / "fake").rglob("*-image-*"):
-        plane.unlink()
-    with pytest.raises(LayoutError, match=r"obiwan_code tree without coadd images.*rerun"):
-        case.plan()
-
-
-def test_early_trees_need_truth_centres_and_a_release(tmp_path):
-    case = Case(tmp_path, kind="obiwan", injected=(FAKE,), fitted=(None,), release=REAL).write()
-    with pytest.raises(LayoutError, match=r"early-coadds tree .*use --centers truth"):
-        case.plan()
-    plan = case.plan(centers="truth", select="elg")
-    assert (fakes(plan), reals(plan)) == ([500], [10])
-    fake = plan.rows[plan.rows["label"] == 1][0]
-    assert fake["mag_source"] == b"truth"
-    assert fake["flags"] == FLAG_UNMATCHED
-    assert (fake["x"], fake["y"]) == pytest.approx((60, 60), abs=1e-6)
-    assert np.isnan(fake["match_dist"])
-    alone = Case(tmp_path / "alone", kind="obiwan", injected=(FAKE,), fitted=(None,)).write()
-    with pytest.raises(LayoutError, match=r"no reals of its own; give the data release with --real"):
-        alone.plan(centers="truth")
-
-
-def test_a_lost_catalogue_is_an_error(tmp_path):
-    case = Case(tmp_path, injected=(FAKE, FAKE), fitted=(both(REAL, FAKE), None), release=REAL).write()
-    with pytest.raises(
-        CatalogError, match=r"brick 1211p060 \(file0_rs1_skip0\): no tractor catalogue.*--bricks"
-    ):
-        case.plan()
-
-
-def test_an_empty_catalogue_leaves_nothing(tmp_path):
-    empty = {name: value[:0] for name, value in REAL.items()}
-    plan = Case(tmp_path, injected=(FAKE,), fitted=(empty,)).write().plan()
-    assert len(plan.rows) == 0
-    assert plan.flows["fake"]['recovered: mutual match in 1.5"'] == 0
-
-
-def test_legacysim_truth_gets_the_transmission_of_its_neighbourhood(tmp_path):
-    Case(tmp_path, kind="legacysim", injected=(FAKE,), fitted=(both(REAL, FAKE),)).write()
-    config = TrainingConfig(select="none")
-    (brick,) = resolve_inputs(fake=[tmp_path / "fake"], config=config).bricks
-    truth = open_field(brick.runs[0]).truth
-    np.testing.assert_allclose(truth.mw_transmission, [[0.90, 0.93, 0.96]], rtol=1e-6)
-
-
 # --- a user's own tables ---------------------------------------------------------------------------
 
 
@@ -533,77 +335,3 @@ def test_magnitudes_of_a_table_pass_through_the_cuts(tmp_path, monkeypatch):
     plan = case.plan({"fake_table": path}, reals_from="release", select="cuts_of_table:bright")
     assert fakes(plan) == [300]
     assert plan.rows["mag_g"][plan.rows["label"] == 1] == pytest.approx(22.0)
-
-
-# --- inputs of several trees ------------------------------------------------------------------------
-
-
-def test_warnings_of_a_risky_choice(tmp_path):
-    case = Case(tmp_path, kind="obiwan", injected=(FAKE,), fitted=(None,), release=REAL).write()
-    config = TrainingConfig(select="none", reals_from="release", centers="truth")
-    inputs = resolve_inputs(fake=[tmp_path / "fake"], real=[tmp_path / "real"], config=config)
-    text = "\n".join(inputs.warnings)
-    for word in ("D9", "--centers truth", "early-coadds tree", "1.3 to 1.6 px"):
-        assert word in text
-    assert case.plan(reals_from="release", centers="truth").rows["run"][0] == b"release"
-
-
-def test_several_roots_are_one_brick_together(tmp_path):
-    for name, run in (("a", "file0_rs0_skip0"), ("b", "file0_rs0_skip0")):
-        write_run(
-            Place("legacysim", tmp_path / name, BRICK.name, run),
-            BRICK,
-            both(REAL, FAKE),
-            FAKE,
-            suffix=".fits",
-        )
-    config = TrainingConfig(select="none")
-    inputs = resolve_inputs(fake=[tmp_path / "a", tmp_path / "b"], config=config)
-    (brick,) = inputs.bricks
-    plan = plan_brick(brick, config)
-    assert fakes(plan) == [500, 500]
-    assert sorted(plan.rows["root"][plan.rows["label"] == 1]) == [0, 1]
-    assert reals(plan) == [10]
-    with pytest.raises(LayoutError, match="given twice"):
-        resolve_inputs(fake=[tmp_path / "a", tmp_path / "a" / ".." / "a"], config=config)
-
-
-def test_bricks_of_a_list(tmp_path):
-    for brick in bricks_apart(3):
-        inject, real = objects(brick, [60], [60]), objects(brick, [180], [180])
-        place = Place("legacysim", tmp_path / "fake", brick.name)
-        write_run(place, brick, join(real, inject), inject, suffix=".fits")
-    config = TrainingConfig(select="none")
-    listed = tmp_path / "bricks.txt"
-    listed.write_text("# mine\n1000p051\n\n1050p051  # the third\n")
-
-    def names(*words: str) -> list[str]:
-        found = resolve_inputs(fake=[tmp_path / "fake"], bricks=words, config=config)
-        return [brick.brick for brick in found.bricks]
-
-    assert names(str(listed)) == ["1000p051", "1050p051"]
-    assert names("1025p051", str(listed)) == ["1000p051", "1025p051", "1050p051"]
-    with pytest.raises(LayoutError, match=r"--bricks: no run of 9999p000"):
-        names("1025p051", "9999p000")
-    with pytest.raises(LayoutError, match=r"--bricks .*absent.txt: no such file"):
-        names(str(tmp_path / "absent.txt"))
-    listed.write_text("# nothing\n")
-    with pytest.raises(LayoutError, match="the list is empty"):
-        names(str(listed))
-
-
-def test_trees_on_the_wrong_side(tmp_path):
-    Case(tmp_path, injected=(FAKE,), fitted=(both(REAL, FAKE),), release=REAL).write()
-    config = TrainingConfig(select="none")
-    with pytest.raises(LayoutError, match="give it with --real, not --fake"):
-        resolve_inputs(fake=[tmp_path / "real"], config=config)
-    with pytest.raises(LayoutError, match="is an injection tree; leave out --real"):
-        resolve_inputs(fake=[tmp_path / "fake"], real=[tmp_path / "fake"], config=config)
-    with pytest.raises(LayoutError, match="--fake DIR"):
-        resolve_inputs(fake=[], real=[tmp_path / "real"], config=config)
-
-
-def test_nothing_is_logged_while_planning(tmp_path, caplog):
-    with caplog.at_level(logging.WARNING):
-        Case(tmp_path, injected=(FAKE,), fitted=(both(REAL, FAKE),)).write().plan()
-    assert not caplog.records

@@ -115,16 +115,6 @@ def test_early_tree_on_truth_centres(shared_data, tmp_path, capsys):
     assert set(rows["mag_source"][rows["label"] == 1]) == {b"truth"}
 
 
-def test_northern_cameras_of_the_original_are_refused(shared_data, tmp_path, capsys):
-    north = shared_data / "injected_obiwan/mzlsbass2"
-    if not north.is_dir():
-        pytest.skip("no injected_obiwan/mzlsbass2")
-    real = shared_data / "release_dr9/mzlsbass2"
-    given = ["--fake", str(north), "--real", str(real), "--outdir", str(tmp_path / "out"), *ONE_BRICK]
-    assert main(given) == 1
-    assert "the original obiwan displaces injections" in " ".join(capsys.readouterr().err.split())
-
-
 def test_no_fake_was_recovered(shared_data, tmp_path, capsys):
     fake = shared_data / "injected_legacysim/testcase6"
     assert main(["--fake", str(fake), "--outdir", str(tmp_path / "out"), *ONE_BRICK, "--edge", "pad"]) == 1

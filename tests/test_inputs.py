@@ -1,0 +1,97 @@
+"""From what the user typed to trees, runs and bricks."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from obiwan.dplearn.config import TrainingConfig
+from obiwan.dplearn.errors import LayoutError
+from obiwan.dplearn.inputs import resolve_inputs
+from obiwan.dplearn.planning import plan_brick
+from synthetic import (
+    BRICK,
+    FAKE,
+    REAL,
+    Case,
+    Place,
+    both,
+    bricks_apart,
+    fakes,
+    join,
+    objects,
+    reals,
+    write_run,
+)
+
+
+def test_warnings_of_a_risky_choice(tmp_path):
+    case = Case(tmp_path, kind="obiwan", injected=(FAKE,), fitted=(None,), release=REAL).write()
+    config = TrainingConfig(select="none", reals_from="release", centers="truth")
+    inputs = resolve_inputs(fake=[tmp_path / "fake"], real=[tmp_path / "real"], config=config)
+    text = "\n".join(inputs.warnings)
+    for word in ("D9", "--centers truth", "early-coadds tree", "1.3 to 1.6 px"):
+        assert word in text
+    assert case.plan(reals_from="release", centers="truth").rows["run"][0] == b"release"
+
+
+def test_several_roots_are_one_brick_together(tmp_path):
+    for name, run in (("a", "file0_rs0_skip0"), ("b", "file0_rs0_skip0")):
+        write_run(
+            Place("legacysim", tmp_path / name, BRICK.name, run),
+            BRICK,
+            both(REAL, FAKE),
+            FAKE,
+            suffix=".fits",
+        )
+    config = TrainingConfig(select="none")
+    inputs = resolve_inputs(fake=[tmp_path / "a", tmp_path / "b"], config=config)
+    (brick,) = inputs.bricks
+    plan = plan_brick(brick, config)
+    assert fakes(plan) == [500, 500]
+    assert sorted(plan.rows["root"][plan.rows["label"] == 1]) == [0, 1]
+    assert reals(plan) == [10]
+    with pytest.raises(LayoutError, match="given twice"):
+        resolve_inputs(fake=[tmp_path / "a", tmp_path / "a" / ".." / "a"], config=config)
+
+
+def test_bricks_of_a_list(tmp_path):
+    for brick in bricks_apart(3):
+        inject, real = objects(brick, [60], [60]), objects(brick, [180], [180])
+        place = Place("legacysim", tmp_path / "fake", brick.name)
+        write_run(place, brick, join(real, inject), inject, suffix=".fits")
+    config = TrainingConfig(select="none")
+    listed = tmp_path / "bricks.txt"
+    listed.write_text("# mine\n1000p051\n\n1050p051  # the third\n")
+
+    def names(*words: str) -> list[str]:
+        found = resolve_inputs(fake=[tmp_path / "fake"], bricks=words, config=config)
+        return [brick.brick for brick in found.bricks]
+
+    assert names(str(listed)) == ["1000p051", "1050p051"]
+    assert names("1025p051", str(listed)) == ["1000p051", "1025p051", "1050p051"]
+    with pytest.raises(LayoutError, match=r"--bricks: no run of 9999p000"):
+        names("1025p051", "9999p000")
+    with pytest.raises(LayoutError, match=r"--bricks .*absent.txt: no such file"):
+        names(str(tmp_path / "absent.txt"))
+    listed.write_text("# nothing\n")
+    with pytest.raises(LayoutError, match="the list is empty"):
+        names(str(listed))
+
+
+def test_trees_on_the_wrong_side(tmp_path):
+    Case(tmp_path, injected=(FAKE,), fitted=(both(REAL, FAKE),), release=REAL).write()
+    config = TrainingConfig(select="none")
+    with pytest.raises(LayoutError, match="give it with --real, not --fake"):
+        resolve_inputs(fake=[tmp_path / "real"], config=config)
+    with pytest.raises(LayoutError, match="is an injection tree; leave out --real"):
+        resolve_inputs(fake=[tmp_path / "fake"], real=[tmp_path / "fake"], config=config)
+    with pytest.raises(LayoutError, match="--fake DIR"):
+        resolve_inputs(fake=[], real=[tmp_path / "real"], config=config)
+
+
+def test_nothing_is_logged_while_planning(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        Case(tmp_path, injected=(FAKE,), fitted=(both(REAL, FAKE),)).write().plan()
+    assert not caplog.records
