@@ -94,7 +94,10 @@ def _split_by_object(rows: Array, config: TrainingConfig, flows: dict[str, CutFl
     split = np.zeros(len(rows), dtype=np.int8)
     for name, value in LABELS.items():  # each class for itself, so that every split has both
         mine = np.flatnonzero(rows["label"] == value)
-        keys = [f"{r['root']}/{r['brick']}/{r['run']}/{r['id']}/{r['ra']!r}/{r['dec']!r}" for r in rows[mine]]
+        keys = [
+            f"{r['root']}/{r['brick']}/{r['run']}/{r['id']}/{float(r['ra']).hex()}/{float(r['dec']).hex()}"
+            for r in rows[mine]
+        ]
         try:
             split[mine] = split_names(keys, config.seed, config.test_fraction, config.val_fraction)
         except SelectionError:

@@ -24,7 +24,7 @@ from obiwan.dplearn.examples import (
     blank_examples,
     fill_measurements,
 )
-from obiwan.dplearn.fields import Field
+from obiwan.dplearn.fields import Field, with_measured_surroundings
 from obiwan.dplearn.layouts import RELEASE_RUN
 from obiwan.dplearn.matching import mutual_nearest, nearest_distance, stamp_holds_other
 from obiwan.dplearn.selection import CutFlow, apply_cuts, count, find_selection
@@ -107,6 +107,9 @@ def fake_candidates(
                 "whose scatter the network may learn)"
             )
             raise LayoutError(msg)
+        # What an early tree does not tell of the surroundings, the release does.
+        for rows in releases:
+            truth = with_measured_surroundings(truth, rows)
         sources, distance, mag_source = truth, unmatched, "truth"
     else:
         index, distance = mutual_nearest(

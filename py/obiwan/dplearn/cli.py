@@ -87,6 +87,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
         The options; a bad option or file ends the program with status 2, as argparse does.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    parser.allow_abbrev = False  # an abbreviated --config would be overlooked
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config")
     config = finder.parse_known_args(words)[0].config

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn.catalogs import Catalog, read_cameras, read_tractor, read_truth
-from obiwan.dplearn.coadds import Frame, read_frame
+from obiwan.dplearn.coadds import BandNotObservedError, Frame, read_frame
 from obiwan.dplearn.config import INJECTION_REACH
 from obiwan.dplearn.errors import CatalogError, LayoutError
 from obiwan.dplearn.layouts import BrickRun, Root
-from obiwan.dplearn.matching import BLOB_REACH, fitted_everywhere, nearest_distance
+from obiwan.dplearn.matching import BLOB_REACH, fitted_everywhere, nearest_distance, nearest_index
 from obiwan.dplearn.sources import Sources, blank_sources
 
 Array = NDArray[Any]
@@ -82,26 +82,26 @@ def open_field(run: BrickRun) -> Field:
         raise CatalogError(msg)
     catalog = None if run.tractor is None else read_tractor(run.tractor)
     _refuse_displaced(run, catalog)
-    truth = _with_transmission(truth, catalog)
+    if catalog is not None:
+        truth = with_measured_surroundings(truth, catalog.sources)
     injected = truth.take(truth.injected)
     x, y = frame.pixels(injected.ra, injected.dec)
     return Field(run, frame, truth, x, y, catalog)
 
 
-def _with_transmission(truth: Sources, catalog: Catalog | None) -> Sources:
-    """Give truth rows without Galactic transmission (legacysim) that of the nearest fitted source."""
-    if catalog is None or not len(catalog.sources) or not np.isnan(truth.mw_transmission).any():
+def with_measured_surroundings(truth: Sources, fitted: Sources) -> Sources:
+    """Fill what truth rows do not say from the nearest fitted source.
+
+    legacysim's truth has no Galactic transmission, and no truth has a PSF size; both vary slowly.
+    """
+    if not len(fitted) or not len(truth):
         return truth
-    fitted = catalog.sources
-    distance = np.hypot(
-        ((truth.ra[:, None] - fitted.ra[None, :] + 180) % 360 - 180) * np.cos(np.radians(truth.dec))[:, None],
-        truth.dec[:, None] - fitted.dec[None, :],
-    )
-    nearest = distance.argmin(axis=1)
-    transmission = np.where(
-        np.isnan(truth.mw_transmission), fitted.mw_transmission[nearest], truth.mw_transmission
-    )
-    return replace(truth, mw_transmission=transmission)
+    index = nearest_index(truth.ra, truth.dec, fitted.ra, fitted.dec)
+    filled = {
+        name: np.where(np.isnan(getattr(truth, name)), getattr(fitted, name)[index], getattr(truth, name))
+        for name in ("mw_transmission", "psfsize", "psfdepth", "ebv")
+    }
+    return replace(truth, **filled)
 
 
 def _refuse_displaced(run: BrickRun, catalog: Catalog | None) -> None:
@@ -137,7 +137,10 @@ def refuse_partial_fits(root: Root, runs: Sequence[BrickRun]) -> None:
     expected = 0.0
     verdict: bool | None = None
     for run in runs[:_EVIDENCE_RUNS]:
-        field = open_field(run)
+        try:
+            field = open_field(run)
+        except BandNotObservedError:
+            continue  # such a brick is left out later, and noted; it is no evidence
         if field.catalog is None:
             msg = (
                 f"{root.path}: early-coadds tree without tractor catalogues: it has no reals of its own; "

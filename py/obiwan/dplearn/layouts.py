@@ -61,7 +61,7 @@ class Layout:
         return self.truth is not None
 
 
-_RS_NAMES = r"(?:more_)?(?:skip_)?rs\d+[^/]*"
+_RS_NAMES = r"(?:more_)?(?:skip_)?rs\d+"
 
 RELEASE = Layout("release", "coadd/{bri}/{brick}", "tractor/{bri}/tractor-{brick}.fits")
 LAYOUTS: tuple[Layout, ...] = (

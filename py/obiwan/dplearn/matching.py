@@ -63,6 +63,11 @@ def nearest_distance(ra: Array, dec: Array, other_ra: Array, other_dec: Array) -
     return _angle(chord)
 
 
+def nearest_index(ra: Array, dec: Array, other_ra: Array, other_dec: Array) -> Array:
+    """Row of the nearest of the others for each position (degrees); the others must not be empty."""
+    return np.asarray(_tree(other_ra, other_dec).query(_unit_vectors(ra, dec))[1])
+
+
 def mutual_nearest(
     ra: Array, dec: Array, other_ra: Array, other_dec: Array, radius: float
 ) -> tuple[Array, Array]:
@@ -115,8 +120,9 @@ def stamp_holds_other(x: Array, y: Array, own: Array, injected_x: Array, injecte
     holds = np.zeros(len(x), dtype=bool)
     half = STAMP // 2
     column, row = np.floor(injected_x + 0.5), np.floor(injected_y + 0.5)
-    for first in range(0, len(x), 4096):  # bounds the memory of the n x m table
-        part = slice(first, first + 4096)
+    step = max(1, 2_000_000 // max(1, len(column)))  # bounds the memory of the n x m table
+    for first in range(0, len(x), step):
+        part = slice(first, first + step)
         dx = column[None, :] - np.floor(x[part, None] + 0.5)
         dy = row[None, :] - np.floor(y[part, None] + 0.5)
         inside = (dx >= -half) & (dx < half) & (dy >= -half) & (dy < half)
@@ -158,25 +164,32 @@ def same_source_groups(ra: Array, dec: Array, run: Array, radius: float) -> Arra
     return np.asarray(renumber[component])
 
 
-def one_row_per_source(group: Array, run: Array, rng: np.random.Generator) -> Array:
-    """Draw one row of each group: first its run, evenly among the runs it has, then the row.
+def one_row_per_source(
+    group: Array, run: Array, rng: np.random.Generator, weight: Array | None = None
+) -> Array:
+    """Draw one row of each group: first its run among the runs it has, then the row.
 
     Parameters
     ----------
     group, run : ndarray of int, shape (n,)
         Group and run of each eligible row.
     rng : numpy.random.Generator
+    weight : ndarray, optional
+        Weight of each run, by its number; equal by default.  A run of weight 0 is drawn only where
+        there is no other.
 
     Returns
     -------
     ndarray of int
         Chosen rows, ascending.
     """
-    # A random number per (group, run) settles the run, one per row settles the row within it.
-    _, cell = np.unique(np.stack([group, run], axis=1), axis=0, return_inverse=True)
-    cell = cell.reshape(-1)
-    draw = rng.random(cell.max() + 1 if len(cell) else 0)[cell]
-    order = np.lexsort((rng.random(len(group)), draw, group))
+    # The first of competing exponential clocks rings with a chance in proportion to its rate: a clock
+    # per (group, run) settles the run, a random number per row the row within it.
+    cells, cell = np.unique(np.stack([group, run], axis=1), axis=0, return_inverse=True)
+    rate = np.ones(len(cells)) if weight is None else np.asarray(weight, float)[cells[:, 1]]
+    with np.errstate(divide="ignore"):
+        clock = (rng.exponential(size=len(cells)) / rate)[cell.reshape(-1)]
+    order = np.lexsort((rng.random(len(group)), clock, group))
     _, first = np.unique(group[order], return_index=True)
     return np.sort(order[first])
 

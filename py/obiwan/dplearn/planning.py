@@ -86,14 +86,21 @@ def _open_fields(runs: Sequence[BrickRun], notes: list[str]) -> list[Field]:
     return opened
 
 
-def _unique(parts: list[tuple[Array, int]], config: TrainingConfig, brick: str, flow: CutFlow) -> Array:
-    """One row per real source, its run drawn among those in which it is eligible."""
+def _unique(
+    parts: list[tuple[Array, int]], fakes: Array, config: TrainingConfig, brick: str, flow: CutFlow
+) -> Array:
+    """One row per real source, its run drawn among those in which it is eligible.
+
+    Runs are drawn in proportion to the fakes that they give: drawn evenly, a run of few injections
+    would hold mostly reals, and the run (its depth, its writer) would carry the label.
+    """
     rows = np.concatenate([part for part, _ in parts]) if parts else blank_examples(0)
     cell = (
         np.concatenate([np.full(len(part), number) for part, number in parts]) if parts else np.empty(0, int)
     )
     group = same_source_groups(rows["ra"], rows["dec"], cell, SAME_SOURCE)
-    chosen = one_row_per_source(group, cell, stream(config.seed, "run", brick))
+    weight = np.array([_fakes_of_run(part, fakes) for part, _ in parts])
+    chosen = one_row_per_source(group, cell, stream(config.seed, "run", brick), weight)
     count(flow, UNIQUE, len(chosen))
     return rows[chosen]
 
@@ -140,8 +147,16 @@ def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
         for here, sources in _real_sources(inputs, runs, releases, release_rows, config):
             rows = screen(real_candidates(here, sources, config, flows["real"]), config, flows["real"])
             reals.append((rows, len(reals)))
-    rows = np.concatenate([_unique(reals, config, inputs.brick, flows["real"]), *fakes])
-    return BrickPlan(inputs.brick, rows, flows, tuple(notes))
+    fake_rows = np.concatenate([blank_examples(0), *fakes])
+    real_rows = _unique(reals, fake_rows, config, inputs.brick, flows["real"])
+    return BrickPlan(inputs.brick, np.concatenate([real_rows, fake_rows]), flows, tuple(notes))
+
+
+def _fakes_of_run(part: Array, fakes: Array) -> int:
+    """How many fakes come from the run that a part of the reals comes from."""
+    if not len(part):
+        return 0
+    return int(np.count_nonzero((fakes["root"] == part["root"][0]) & (fakes["run"] == part["run"][0])))
 
 
 def _real_sources(

@@ -88,7 +88,8 @@ def overlapping(ra: Array, dec: Array, split: Array) -> Array:
     ndarray of bool, shape (n,)
     """
     marked = np.zeros(len(ra), dtype=bool)
-    width = STAMP * PIXEL_SCALE / 3600  # degrees
+    # Two bricks' pixel grids are shifted and turned against each other: one pixel more on each side.
+    width = (STAMP + 2) * PIXEL_SCALE / 3600  # degrees
     lon, lat = np.radians(ra), np.radians(dec)
     vectors = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
     reach = np.radians(width * np.sqrt(2)) * 1.01

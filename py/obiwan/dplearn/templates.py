@@ -53,7 +53,8 @@ def _names(
     elif bricks is not None and unknown == {"bri"}:
         known = sorted({part.format(bri=brick[:3], **fixed) for brick in bricks})
     elif bricks is not None and unknown == {"brick"}:
-        known = [part.format(brick=brick, **fixed) for brick in sorted(bricks)]
+        mine = [brick for brick in sorted(bricks) if brick[:3] == fixed.get("bri", brick[:3])]
+        known = [part.format(brick=brick, **fixed) for brick in mine]
     else:
         return listing(directory)
     return [name for name in known if (directory / name).exists()]
