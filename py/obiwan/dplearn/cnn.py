@@ -178,7 +178,7 @@ def claim_outdir(outdir: Path, identity: dict[str, Any], *, overwrite: bool) -> 
     """
     path = outdir / RUN
     if overwrite and path.is_file():
-        for name in OURS:
+        for name in (*OURS[1:], RUN):  # the claim last, so that an interruption can be made good
             target = outdir / name
             shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
     if path.is_file():
