@@ -1,0 +1,163 @@
+"""Balance, split and guard on made-up plans."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from obiwan.dplearn.assembly import assemble, total_flows
+from obiwan.dplearn.config import TrainingConfig
+from obiwan.dplearn.errors import SelectionError
+from obiwan.dplearn.examples import FLAG_OVERLAP, blank_examples
+from obiwan.dplearn.planning import BrickPlan
+
+
+def plan(i: int, real: int, fake: int, spacing: float = 0.01) -> BrickPlan:
+    """A brick with so many examples, no two of which share sky unless the spacing says so."""
+    rows = blank_examples(real + fake)
+    rows["brick"], rows["run"] = f"{i:04d}p060", "rs0"
+    rows["label"] = np.r_[np.zeros(real, int), np.ones(fake, int)]
+    rows["id"] = np.arange(real + fake)
+    rows["ra"], rows["dec"] = 10.0 + i, spacing * np.arange(real + fake)
+    return BrickPlan(f"{i:04d}p060", rows, {"real": {"rows": real}, "fake": {"rows": fake}}, ())
+
+
+def run(plans, **options):
+    flows = total_flows(plans)
+    rows, group = assemble(plans, TrainingConfig(select="none", **options), flows)
+    return rows, group, flows
+
+
+def per_brick(rows):
+    return {
+        name.decode(): tuple(int(((rows["brick"] == name) & (rows["label"] == c)).sum()) for c in (0, 1))
+        for name in np.unique(rows["brick"])
+    }
+
+
+UNEVEN = [plan(i, real=3 + i, fake=12 - i) for i in range(10)]
+
+
+def test_balance_by_brick():
+    rows, _, flows = run(UNEVEN)
+    assert per_brick(rows) == {f"{i:04d}p060": (min(3 + i, 12 - i),) * 2 for i in range(10)}
+    assert flows["real"]["balanced (brick)"] == flows["fake"]["balanced (brick)"] == len(rows) / 2
+
+
+def test_balance_global_is_within_each_split():
+    rows, _, _ = run(UNEVEN, balance="global")
+    uneven = 0
+    for split in (b"train", b"val", b"test"):
+        label = rows["label"][rows["split"] == split]
+        assert 0 < np.count_nonzero(label == 0) == np.count_nonzero(label == 1)
+    for real, fake in per_brick(rows).values():
+        uneven += real != fake
+    assert uneven > 0
+
+
+def test_balance_none_keeps_all():
+    rows, _, flows = run(UNEVEN, balance="none")
+    assert per_brick(rows) == {f"{i:04d}p060": (3 + i, 12 - i) for i in range(10)}
+    assert not any("balanced" in name for name in flows["real"])
+
+
+def test_bricks_of_one_class_are_dropped_and_counted():
+    plans = [*UNEVEN[:5], plan(20, 7, 0), plan(21, 0, 4)]
+    rows, _, flows = run(plans)
+    assert {"0020p060", "0021p060"}.isdisjoint(per_brick(rows))
+    assert flows["real"]["rows"] - flows["real"]["brick holds both classes"] == 7
+    assert flows["fake"]["rows"] - flows["fake"]["brick holds both classes"] == 4
+    rows, _, _ = run(plans, balance="global")
+    assert any(name in per_brick(rows) for name in ("0020p060", "0021p060"))
+
+
+def test_the_fractions_count_bricks_that_are_left():
+    plans = [*UNEVEN, *(plan(20 + i, 3, 0) for i in range(10))]  # ten of them fall out first
+    rows, _, _ = run(plans, test_fraction=0.25, val_fraction=0.2)
+    bricks = {s: len(set(rows["brick"][rows["split"] == s])) for s in (b"train", b"val", b"test")}
+    assert bricks == {b"test": 3, b"val": 2, b"train": 5}
+
+
+def test_shared_sky_is_dropped_before_balancing():
+    # Brick 1 lies upon brick 0, pixel by pixel; the others are far.
+    upon = plan(1, 6, 6)
+    upon.rows["ra"] = 10.0
+    plans = [plan(0, 6, 6), upon, *(plan(i, 6, 6) for i in range(2, 9))]
+    lost = 0
+    for seed in range(12):
+        rows, _, flows = run(plans, seed=seed, val_fraction=0.3)
+        split_of = {row["brick"]: row["split"] for row in rows}
+        got = per_brick(rows)
+        assert all(real == fake for real, fake in got.values())
+        if len(got) == 8:
+            lost += 1
+            assert flows["real"]["no sky shared with another split"] == 48
+        else:
+            assert split_of[b"0000p060"] == split_of[b"0001p060"]
+    assert lost > 0
+
+
+def test_the_result_does_not_depend_on_the_order_of_rows_within_other_bricks():
+    alone, _, _ = run(UNEVEN)
+    more, _, _ = run([*UNEVEN, plan(50, 9, 9)])
+    kept = {(r["brick"], r["id"]) for r in alone}
+    again = {(r["brick"], r["id"]) for r in more if r["brick"] != b"0050p060"}
+    assert kept == again  # each brick's balance has a stream of its own
+
+
+def test_split_by_object_gives_each_class_its_share(caplog):
+    with caplog.at_level(logging.WARNING):
+        rows, _, _ = run([plan(0, 20, 15)], split="object")
+    for label in (0, 1):
+        split = rows["split"][rows["label"] == label]
+        assert [int((split == s).sum()) for s in (b"test", b"val", b"train")] == [3, 2, 10]
+    assert not caplog.records
+    assert (rows["flags"] == 0).all()
+
+
+def test_split_by_object_counts_shared_sky(caplog):
+    with caplog.at_level(logging.WARNING):
+        rows, _, _ = run([plan(0, 10, 10, spacing=0.001)], split="object")
+    (record,) = caplog.records
+    marked = int(np.count_nonzero(rows["flags"] & FLAG_OVERLAP))
+    assert 0 < marked < 20
+    assert f"{marked} of 20 examples share sky" in record.getMessage()
+
+
+@pytest.mark.parametrize("balance", ["brick", "global", "none"])
+def test_no_example_of_a_class(balance):
+    plans = [plan(i, 5, 0) for i in range(5)]
+    with pytest.raises(SelectionError, match=r"no fake example survives \(none is left after 'rows'\)"):
+        run(plans, balance=balance)
+
+
+def test_one_class_per_brick_cannot_be_balanced_by_brick():
+    plans = [plan(i, 5 * (i % 2), 5 * (1 - i % 2)) for i in range(10)]
+    with pytest.raises(SelectionError, match="'brick holds both classes'"):
+        run(plans)
+
+
+def test_every_split_needs_both_classes():
+    plans = [plan(i, 5, 5 if i == 0 else 0) for i in range(6)]
+    with pytest.raises(SelectionError, match=r"no fake example survives in the (train|val|test) split"):
+        run(plans, balance="none")
+
+
+def test_too_few():
+    with pytest.raises(SelectionError, match="2 are too few to split"):
+        run([plan(0, 5, 5), plan(1, 5, 5)])
+    with pytest.raises(SelectionError, match="2 real examples are too few"):
+        run([plan(0, 2, 2)], split="object")
+    with pytest.raises(SelectionError, match="no real example survives"):
+        run([])
+
+
+def test_rows_come_sorted_and_grouped():
+    rows, group, _ = run(UNEVEN, shard_size=4)
+    key = [((b"train", b"val", b"test").index(r["split"]), r["shard"], r["row"]) for r in rows]
+    assert key == sorted(key)
+    assert group.tolist() == sorted(group.tolist())
+    assert rows["shard"].min() == 1
+    assert (np.unique(rows["shard"][rows["split"] == b"train"]) > 0).all()
