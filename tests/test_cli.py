@@ -1,0 +1,126 @@
+"""What the command lines share: TOML configs, one-line errors, exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+import pytest
+
+from obiwan.dplearn import cli
+from obiwan.dplearn.create_training import build_parser
+from obiwan.dplearn.errors import DplearnError
+
+
+@pytest.fixture(autouse=True)
+def _quiet_logging():
+    logger = logging.getLogger()
+    before = logger.handlers[:], logger.level
+    yield
+    logger.handlers[:], logger.level = before[0], before[1]
+
+
+def write(tmp_path, text: str) -> str:
+    path = tmp_path / "options.toml"
+    path.write_text(text)
+    return str(path)
+
+
+TOML = """
+# a training set
+fake = ["a", "b"]
+outdir = "out"
+seed = 7
+test-fraction = 0.25
+match_radius = 1.0
+allow-injected-neighbours = true
+overwrite = false
+"""
+
+
+def test_config_file_and_flags_that_win(tmp_path):
+    path = write(tmp_path, TOML)
+    options = cli.parse(build_parser(), ["--config", path])
+    assert [str(word) for word in options.fake] == ["a", "b"]
+    assert (options.seed, options.test_fraction, options.match_radius) == (7, 0.25, 1.0)
+    assert (options.allow_injected_neighbours, options.overwrite) == (True, False)
+    assert options.val_fraction == 0.1  # the program's default
+    options = cli.parse(build_parser(), ["--seed", "9", f"--config={path}", "--fake", "c", "--overwrite"])
+    assert (options.seed, [str(word) for word in options.fake]) == (9, ["c"])
+    assert options.overwrite
+    assert options.test_fraction == 0.25
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sead = 7", "unknown option 'sead'"),
+        ("seed = 'seven'", "invalid int value"),
+        ("balance = 'all'", "invalid choice"),
+        ("seed = ", "not valid TOML"),
+        ("[seed]\nvalue = 1", "is a table"),
+    ],
+)
+def test_bad_config(text, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.parse(build_parser(), ["--config", write(tmp_path, text)])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_absent_config(tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.parse(build_parser(), ["--config", str(tmp_path / "absent.toml")])
+    assert caught.value.code == 2
+    assert "absent.toml: No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (DplearnError("brick 1 is\n broken"), 1, "prog: error: brick 1 is broken"),
+        (OSError(28, "No space left on device", "/x/y"), 1, "No space left on device: /x/y"),
+        (KeyboardInterrupt(), 130, "start it again"),
+    ],
+)
+def test_errors_are_one_line(error, status, words, capsys):
+    def program() -> int:
+        raise error
+
+    assert cli.run(program, "prog") == status
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+
+
+def test_verbose_shows_the_traceback(capsys):
+    def program() -> int:
+        msg = "broken"
+        raise DplearnError(msg)
+
+    assert cli.run(program, "prog", verbose=True) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.rstrip().endswith("prog: error: broken")
+
+
+def test_faults_of_the_program_are_not_hidden():
+    def program() -> int:
+        return {}["a fault"]
+
+    with pytest.raises(KeyError):
+        cli.run(program, "prog")
+
+
+def test_success(capsys):
+    assert cli.run(lambda: 0, "prog") == 0
+    cli.say("done")
+    assert capsys.readouterr().out == "done\n"
+
+
+def test_every_long_flag_is_a_key():
+    parser = argparse.ArgumentParser()
+    cli.add_config_option(parser)
+    parser.add_argument("--some-thing", type=int)
+    assert cli.parse(parser, ["--some-thing", "3"]).some_thing == 3

@@ -1,0 +1,93 @@
+"""The source table on disk."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.examples import (
+    EXAMPLE_DTYPE,
+    blank_examples,
+    fill_measurements,
+    read_sources,
+    write_sources,
+)
+from obiwan.dplearn.sources import Sources, blank_sources
+
+
+def some(rng, n: int = 5) -> np.ndarray:
+    rows = blank_examples(n)
+    rows["split"], rows["brick"], rows["run"] = "train", "1211p060", "file0_rs0_skip0"
+    rows["row"], rows["id"], rows["type"] = np.arange(n), 2**40 + np.arange(n), "EXP"
+    for name in ("ra", "dec", "x", "y", "flux_g"):
+        rows[name] = rng.normal(size=n)
+    return rows
+
+
+def test_what_is_written_is_read_back(tmp_path, rng):
+    rows = some(rng)
+    write_sources(tmp_path, tmp_path, rows)
+    got = read_sources(tmp_path)
+    assert got.dtype == EXAMPLE_DTYPE
+    for name in EXAMPLE_DTYPE.names:
+        np.testing.assert_array_equal(got[name], rows[name])
+
+
+def test_a_stranger_reads_it(tmp_path, rng):
+    rows = some(rng)
+    write_sources(tmp_path, tmp_path, rows)
+    with fits.open(tmp_path / "sources.fits") as hdus:
+        assert hdus[1].name == "SOURCES"
+        assert hdus[1].columns.names == list(EXAMPLE_DTYPE.names)
+        assert hdus[1].columns["ra"].unit == "deg"
+        assert hdus[1].columns["flux_g"].unit == "nanomaggy"
+        np.testing.assert_array_equal(hdus[1].data["id"], rows["id"])  # 64 bits
+        assert "DATE" not in hdus[0].header
+        assert "DATE" not in hdus[1].header
+
+
+def test_equal_rows_give_equal_bytes(tmp_path, rng):
+    rows = some(rng)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_sources(tmp_path / name, tmp_path / name, rows)
+    assert (tmp_path / "a/sources.fits").read_bytes() == (tmp_path / "b/sources.fits").read_bytes()
+
+
+def test_what_a_catalogue_lacks_is_nan():
+    rows = blank_examples(2)
+    fill_measurements(rows, blank_sources(2))
+    assert np.isnan(rows["mag_g"]).all()
+    assert np.isnan(rows["psfsize_z"]).all()
+    assert np.isnan(rows["match_dist"]).all()
+    assert rows["flags"].tolist() == [0, 0]
+
+
+def test_every_band_lands_in_its_column():
+    blank = vars(blank_sources(1))
+    values = {"flux": 10.0, "flux_ivar": 20.0, "mw_transmission": 0.5, "psfsize": 1.0, "psfdepth": 40.0}
+    for stem, value in values.items():
+        blank[stem] = value + np.array([[0.0, 0.1, 0.2]])
+    rows = blank_examples(1)
+    fill_measurements(rows, Sources(**blank))
+    for stem, value in values.items():
+        got = [float(rows[f"{stem}_{band}"][0]) for band in "grz"]
+        assert got == pytest.approx([value, value + 0.1, value + 0.2], rel=1e-6)
+    assert rows["mag_r"][0] == pytest.approx(22.5 - 2.5 * np.log10(10.1 / 0.6), rel=1e-6)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"SIMPLE"])
+def test_unreadable_table(content, tmp_path):
+    if content is not None:
+        (tmp_path / "sources.fits").write_bytes(content)
+    with pytest.raises(TrainingSetError, match=r"sources.fits: cannot read it .*make the training set again"):
+        read_sources(tmp_path)
+
+
+def test_a_table_without_a_column(tmp_path, rng):
+    rows = some(rng)
+    fits.BinTableHDU(rows[["ra", "dec"]]).writeto(tmp_path / "sources.fits")
+    with pytest.raises(TrainingSetError, match=r"sources.fits: cannot read it"):
+        read_sources(tmp_path)

@@ -1,0 +1,94 @@
+"""The output directory: what is refused, what is taken up again, what is removed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.examples import blank_examples
+from obiwan.dplearn.extraction import GroupTask
+from obiwan.dplearn.layouts import LAYOUTS, RELEASE, Root
+from obiwan.dplearn.shards import WORK, write_shard
+from obiwan.dplearn.workspace import begin, check_outdir, clear, describe, finished_receipt
+
+REQUEST = {"config": {"seed": 1}, "roots": []}
+
+
+def test_a_request_names_roots_without_their_paths(tmp_path):
+    roots = [Root(0, tmp_path / "x" / "runs", LAYOUTS[0]), Root(1, tmp_path / "dr9" / "south", RELEASE)]
+    text = json.dumps(describe({"seed": 3}, roots))
+    assert str(tmp_path) not in text
+    assert [root["name"] for root in json.loads(text)["roots"]] == ["runs", "dr9/south"]
+
+
+def test_states_of_an_outdir(tmp_path):
+    outdir = tmp_path / "a" / "b"
+    assert check_outdir(outdir, REQUEST, overwrite=False) is False  # it and its parent are not there yet
+    begin(outdir, REQUEST, blank_examples(2), overwrite=False)
+    assert check_outdir(outdir, REQUEST, overwrite=False) is False  # interrupted
+    with pytest.raises(TrainingSetError, match="holds an unfinished run of a training set of another"):
+        check_outdir(outdir, {**REQUEST, "config": {"seed": 2}}, overwrite=False)
+    (outdir / "manifest.json").write_text(json.dumps({**REQUEST, "more": 1}))
+    assert check_outdir(outdir, REQUEST, overwrite=False) is True
+    assert not (outdir / WORK).exists()  # left by a run that was killed at its very end
+    assert check_outdir(outdir, {"config": 0, "roots": []}, overwrite=True) is False
+
+
+def test_other_rows_are_other_inputs(tmp_path):
+    rows = blank_examples(2)
+    begin(tmp_path / "out", REQUEST, rows, overwrite=False)
+    begin(tmp_path / "out", REQUEST, rows.copy(), overwrite=False)
+    rows["x"] = 3
+    with pytest.raises(TrainingSetError, match="the inputs have changed"):
+        begin(tmp_path / "out", REQUEST, rows, overwrite=False)
+    begin(tmp_path / "out", REQUEST, rows, overwrite=True)
+
+
+def test_only_our_own_files_are_removed(tmp_path):
+    ours = ["xtrain_1.npy", "ytest_23.npy", "manifest.json", "sources.fits"]
+    theirs = ["notes.txt", "xtrain.npy", "xmine_1.npy", "model.keras", "sources.fits.bak"]
+    for name in ours + theirs:
+        (tmp_path / name).touch()
+    (tmp_path / WORK).mkdir()
+    clear(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(theirs)
+    clear(tmp_path / "absent")
+
+
+def written(tmp_path) -> GroupTask:
+    (tmp_path / WORK).mkdir()
+    rows = blank_examples(3)
+    rows["split"], rows["shard"], rows["row"] = "train", 1, np.arange(3)
+    shard = write_shard(tmp_path, "train", 1, np.ones((3, 64, 64, 6), "<f4"), np.zeros(3, "u1"))
+    task = GroupTask(0, tmp_path, rows, {})
+    content = {"shards": [vars(shard)], "not_finite": 4, "negative_invvar": 5}
+    task.receipt.write_text(json.dumps(content))
+    return task
+
+
+def test_a_receipt_is_believed_while_its_shards_are_whole(tmp_path):
+    task = written(tmp_path)
+    receipt = finished_receipt(task)
+    assert (receipt.examples, receipt.not_finite, receipt.negative_invvar) == (3, 4, 5)
+    assert finished_receipt(replace(task, number=1)) is None
+
+
+@pytest.mark.parametrize("name", ["xtrain_1.npy", "ytrain_1.npy"])
+def test_a_receipt_of_damaged_shards_is_not(name, tmp_path):
+    task = written(tmp_path)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[:-1] + b"\x07")
+    assert finished_receipt(task) is None
+    (tmp_path / name).unlink()
+    assert finished_receipt(task) is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"shards": [{}], "not_finite": 0}'])
+def test_a_broken_receipt_is_no_receipt(content, tmp_path):
+    task = written(tmp_path)
+    task.receipt.write_text(content)
+    assert finished_receipt(task) is None
