@@ -1,7 +1,9 @@
 """Speed and memory of create_training on full-size bricks, in units of a lean floor.
 
 Every way to make the cutouts runs in turn, round after round, in one process with the coadds in the page
-cache; what is printed are medians and their ratios, for a shared machine has no seconds worth quoting.
+cache.  Printed are medians over the rounds, by the clock and in processor time (user and system, all
+threads), in units of the floor of the same round: on a shared machine only ratios mean something, and
+those of processor time suffer least from what else is running.
 
     python tests/benchmarks/extraction.py [--scratch DIR] [--bricks 4] [--sources 2000] [--rounds 5]
 """
@@ -37,7 +39,7 @@ from obiwan.dplearn.shards import BANDS
 
 PLANES = [(kind, band) for kind in ("image", "invvar") for band in BANDS]
 SHARD = 512
-Times = dict[str, list[float]]
+Times = dict[str, list[tuple[float, float]]]  # clock and processor seconds, round by round
 
 
 # --- peers: each makes all cutouts of some tasks, as 512-row npy files --------------------------------
@@ -58,7 +60,7 @@ def _decode(path: Path) -> np.ndarray:
         return np.asarray(hdus[1].data, dtype=np.float32)
 
 
-def _corner(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _corner(rows: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(np.floor(rows[axis] + 0.5).astype(int) - 32 for axis in ("x", "y"))
 
 
@@ -98,7 +100,7 @@ def cutout2d(tasks: list[GroupTask], out: Path, buffer: np.ndarray) -> None:
                 number += 1
 
 
-def hdf5_2018(tasks: list[GroupTask], out: Path, buffer: np.ndarray) -> None:
+def hdf5_2018(tasks: list[GroupTask], out: Path, _buffer: np.ndarray) -> None:
     """The 2018 way: fitsio, an HDF5 group per source with two datasets, all repacked into npy."""
     number = 0
     for task in tasks:
@@ -127,7 +129,7 @@ def hdf5_2018(tasks: list[GroupTask], out: Path, buffer: np.ndarray) -> None:
             path.unlink()
 
 
-def ours(tasks: list[GroupTask], out: Path, buffer: np.ndarray) -> None:
+def ours(tasks: list[GroupTask], out: Path, _buffer: np.ndarray) -> None:
     """`extract_group`, as one worker runs it."""
     (out / ".work").mkdir()
     for task in tasks:
@@ -137,7 +139,7 @@ def ours(tasks: list[GroupTask], out: Path, buffer: np.ndarray) -> None:
 def command(tree: Path) -> Callable[..., None]:
     """The whole of create_training in this process, planning included."""
 
-    def whole(tasks: list[GroupTask], out: Path, buffer: np.ndarray) -> None:
+    def whole(_tasks: list[GroupTask], out: Path, _buffer: np.ndarray) -> None:
         words = ["--fake", str(tree), "--outdir", str(out / "set"), "--select", "none"]
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as errors:
             status = create_training.main([*words, "--allow-injected-neighbours"])
@@ -150,21 +152,24 @@ def command(tree: Path) -> Callable[..., None]:
 # --- measuring ----------------------------------------------------------------------------------------
 
 
-def plan(tree: Path, shard_size: int = SHARD) -> list[GroupTask]:
+def plan(tree: Path) -> list[GroupTask]:
     """The tasks that create_training would extract."""
-    config = TrainingConfig(select="none", allow_injected_neighbours=True, shard_size=shard_size)
+    config = TrainingConfig(select="none", allow_injected_neighbours=True, shard_size=SHARD)
     inputs = create_training.resolve_inputs(fake=[tree], config=config)
-    plans = create_training._plan(inputs, config, None)
+    with contextlib.redirect_stderr(io.StringIO()):  # the progress bar
+        plans = create_training._plan(inputs, config, None)
     rows, group = create_training.assemble(plans, config, create_training.total_flows(plans))
     return create_training._tasks(rows, group, inputs, Path())
 
 
-def timed(way: Callable[..., None], tasks: list[GroupTask], scratch: Path, buffer: np.ndarray) -> float:
-    """Seconds that one way takes; what it wrote is removed."""
+def timed(
+    way: Callable[..., None], tasks: list[GroupTask], scratch: Path, buffer: np.ndarray
+) -> tuple[float, float]:
+    """Clock and processor seconds that one way takes; what it wrote is removed."""
     with tempfile.TemporaryDirectory(dir=scratch) as name:
-        start = time.perf_counter()
+        clock, processor = time.perf_counter(), time.process_time()
         way(tasks, Path(name), buffer)
-        return time.perf_counter() - start
+        return time.perf_counter() - clock, time.process_time() - processor
 
 
 def interleave(
@@ -185,13 +190,17 @@ def interleave(
 
 
 def table(title: str, times: Times, unit: str) -> None:
-    """Print medians in units of one of the ways: ratio by round, so that slow spells fall out."""
+    """Print every way in units of one of them, round by round, so that slow spells fall out."""
     print(f"\n{title}")
-    print(f"   {'':<44} {'ratio':>7} {'lowest':>7} {'highest':>7} {'median s':>9}")
-    for name, seconds in times.items():
-        ratios = [a / b for a, b in zip(seconds, times[unit], strict=True)]
-        middle, low, high = statistics.median(ratios), min(ratios), max(ratios)
-        print(f"   {name:<44} {middle:7.2f} {low:7.2f} {high:7.2f} {statistics.median(seconds):9.2f}")
+    print(f"   {'':<40} {'clock':>7} {'(range)':>13} {'processor':>10} {'(range)':>13} {'processor s':>12}")
+    for name, rounds in times.items():
+        cells = []
+        for kind in (0, 1):
+            ratios = [a[kind] / b[kind] for a, b in zip(rounds, times[unit], strict=True)]
+            span = f"({min(ratios):.2f}-{max(ratios):.2f})"
+            cells.append(f"{statistics.median(ratios):{7 + 3 * kind}.2f} {span:>13}")
+        seconds = statistics.median(processor for _, processor in rounds)
+        print(f"   {name:<40} {' '.join(cells)} {seconds:12.2f}", flush=True)
 
 
 def compare_dense(tree: Path, tasks: list[GroupTask], scratch: Path, rounds: int) -> None:

@@ -7,7 +7,7 @@ whole fpacked plane faster, fitsio reads the tiles under a few windows faster.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -245,9 +245,27 @@ def windows_pay(n: int, run: BrickRun) -> bool:
         return _few(n, 4.0, _first_image(file).get_dims(), path)
 
 
-def read_planes(run: BrickRun) -> list[Array]:
-    """Decode the six planes in channel order; see `read_plane`."""
-    return [read_plane(run, kind, band) for kind, band in PLANES]
+def read_planes(run: BrickRun, store: Callable[[tuple[int, int]], Array] | None = None) -> Array:
+    """Decode the six planes in channel order; see `read_plane`.
+
+    Parameters
+    ----------
+    run : BrickRun
+    store : callable, optional
+        Gives an array of shape (6, ny, nx) for the shape (ny, nx): memory that was used before takes
+        half the time of fresh memory.
+
+    Returns
+    -------
+    ndarray of float32, shape (6, ny, nx)
+    """
+    planes: Array | None = None
+    for channel, (kind, band) in enumerate(PLANES):
+        plane = read_plane(run, kind, band)
+        if planes is None:
+            planes = store(plane.shape) if store else np.empty((len(PLANES), *plane.shape), np.float32)
+        planes[channel] = plane
+    return np.asarray(planes)
 
 
 def read_windows(run: BrickRun, x: Array, y: Array, out: NDArray[np.float32], rows: Array) -> None:

@@ -67,13 +67,13 @@ def overlap(centre: int, size: int) -> tuple[slice, slice]:
 
 
 def cut_stamps(
-    planes: Sequence[Array], x: Array, y: Array, out: NDArray[np.float32], rows: Array
+    planes: Sequence[Array] | Array, x: Array, y: Array, out: NDArray[np.float32], rows: Array
 ) -> NDArray[np.bool_]:
     """Copy stamps out of co-registered planes.
 
     Parameters
     ----------
-    planes : sequence of ndarray, shape (ny, nx)
+    planes : sequence of ndarray, shape (ny, nx), or ndarray, shape (channels, ny, nx)
         In channel order.
     x, y : ndarray, shape (n,)
         0-based positions of the sources.
@@ -89,17 +89,15 @@ def cut_stamps(
     """
     ny, nx = planes[0].shape
     whole = stamp_inside(x, y, (ny, nx))
-    for cx, cy, row, inside in zip(centre_pixel(x), centre_pixel(y), rows, whole, strict=True):
-        target = out[row]
-        if inside:
-            window = (slice(cy - HALF, cy + HALF), slice(cx - HALF, cx + HALF))
-            for channel, plane in enumerate(planes):
-                target[:, :, channel] = plane[window]
-            continue
-        (from_y, to_y), (from_x, to_x) = overlap(int(cy), ny), overlap(int(cx), nx)
-        target[...] = 0
+    cx, cy = centre_pixel(x), centre_pixel(y)
+    stamp = np.empty((len(planes), STAMP, STAMP), dtype=np.float32)
+    for i in np.lexsort((cx, cy // STAMP)):  # neighbours on the sky share what the processor has at hand
+        (from_y, to_y), (from_x, to_x) = overlap(int(cy[i]), ny), overlap(int(cx[i]), nx)
+        if not whole[i]:
+            stamp[...] = 0
         for channel, plane in enumerate(planes):
-            target[to_y, to_x, channel] = plane[from_y, from_x]
+            stamp[channel, to_y, to_x] = plane[from_y, from_x]
+        out[rows[i]] = stamp.transpose(1, 2, 0)  # at once: channel by channel takes twice as long
     return whole
 
 

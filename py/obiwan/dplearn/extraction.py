@@ -69,6 +69,12 @@ def _row_buffer(rows: int) -> NDArray[np.float32]:
     return np.empty((rows, STAMP, STAMP, len(CHANNELS)), dtype="<f4")
 
 
+@lru_cache(maxsize=1)
+def _plane_buffer(shape: tuple[int, int]) -> NDArray[np.float32]:
+    """The six planes of one coadd, used again by every coadd of this shape."""
+    return np.empty((len(CHANNELS), *shape), dtype=np.float32)
+
+
 def row_keys(rows: Array) -> list[Key]:
     """Return root, brick and run of each example row."""
     return [
@@ -77,11 +83,10 @@ def row_keys(rows: Array) -> list[Key]:
     ]
 
 
-def _needs_cleaning(planes: list[Array]) -> bool:
+def _needs_cleaning(pixels: Array, invvar: Array) -> bool:
     """Whether any pixel is not finite or any invvar negative; a sum carries NaN and infinity along."""
     with np.errstate(invalid="ignore", over="ignore"):
-        finite = all(np.isfinite(plane.sum(dtype=np.float64)) for plane in planes)
-    return not finite or any(plane.size and plane.min() < 0 for plane in planes[len(BANDS) :])
+        return not np.isfinite(pixels.sum()) or bool(invvar.size and invvar.min() < 0)
 
 
 class _CoaddCutter:
@@ -91,19 +96,21 @@ class _CoaddCutter:
         self._runs = runs
         self._by_windows = {key: windows_pay(n, runs[key]) for key, n in totals.items()}
         self._key: Key | None = None
-        self._planes: list[Array] = []
+        self._planes: Array = np.empty((0, 0, 0), np.float32)
         self._dirty = False
         self.not_finite = self.negative = 0
 
     def cut(self, key: Key, x: Array, y: Array, out: NDArray[np.float32], at: Array) -> None:
         if self._by_windows[key]:
             read_windows(self._runs[key], x, y, out, at)
-            dirty = _needs_cleaning([out[at][..., c] for c in range(len(CHANNELS))])
+            stamps = out[at]
+            dirty = _needs_cleaning(stamps, stamps[..., len(BANDS) :])
         else:
             if key != self._key:
-                self._planes = []  # free the last coadd's before decoding the next
-                self._planes, self._key = read_planes(self._runs[key]), key
-                self._dirty = _needs_cleaning(self._planes)
+                self._key = None  # the memory of the last coadd's planes is used again
+                self._planes = read_planes(self._runs[key], _plane_buffer)
+                self._key = key
+                self._dirty = _needs_cleaning(self._planes, self._planes[len(BANDS) :])
             cut_stamps(self._planes, x, y, out, at)
             dirty = self._dirty
         for i in at if dirty else ():
