@@ -82,7 +82,7 @@ def sky(dx: float, dy: float, ra: float = 0.0, dec: float = 0.0) -> tuple[np.nda
 
 @pytest.mark.parametrize(
     ("dx", "dy", "shares"),
-    [(63, 0, True), (65, 0, False), (0, 63, True), (0, 65, False), (63, 63, True), (63, 65, False)],
+    [(63, 0, True), (67, 0, False), (0, 63, True), (0, 67, False), (63, 63, True), (63, 67, False)],
 )
 @pytest.mark.parametrize(("ra", "dec"), [(0.0, 0.0), (359.999, 30.0), (180.0, 60.0)])
 def test_stamps_of_different_splits_that_overlap(dx, dy, shares, ra, dec):

@@ -101,7 +101,10 @@ def _split_by_object(rows: Array, config: TrainingConfig, flows: dict[str, CutFl
         try:
             split[mine] = split_names(keys, config.seed, config.test_fraction, config.val_fraction)
         except SelectionError:
-            msg = f"{len(mine)} {name} examples are too few to split into train, val and test"
+            msg = (
+                f"{len(mine)} {name} examples are too few to split into train, val and test; "
+                "--edge pad, --allow-injected-neighbours or --balance none would keep more"
+            )
             raise SelectionError(msg) from None
     shared = overlapping(rows["ra"], rows["dec"], split)
     rows["flags"][shared] |= FLAG_OVERLAP

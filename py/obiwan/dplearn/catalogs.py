@@ -74,6 +74,16 @@ class _Columns:
             raise CatalogError(msg)
         return values
 
+    def need_position(self, name: str) -> Array:
+        """Return ``ra`` or ``dec`` in degrees, every one of them a number."""
+        values = self.need(name)
+        if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+            msg = (
+                f"{self.path}: {name} in the {self.what} is not a finite number in every row; {self._remedy}"
+            )
+            raise CatalogError(msg)
+        return values.astype(np.float64)
+
     def bands(self, stem: str) -> Array | None:
         """Return a per-band quantity as (n, 3), in any of the three spellings there have been."""
         wide = self.get(f"decam_{stem}")
@@ -124,7 +134,10 @@ def _text(values: Array) -> Array:
 
 
 def unique_ids(ids: Array, path: Path, what: str) -> Array:
-    """Return ids as int64; raise `CatalogError` if one occurs twice."""
+    """Return ids as int64; raise `CatalogError` if they are no integers or one occurs twice."""
+    if len(ids) and not (ids.dtype.kind in "iu" or (ids.dtype.kind == "f" and np.all(ids == np.floor(ids)))):
+        msg = f"{path}: the ids in the {what} are not integers"
+        raise CatalogError(msg)
     ids = ids.astype(np.int64)
     unique, count = np.unique(ids, return_counts=True)
     if len(unique) != len(ids):
@@ -204,8 +217,8 @@ def read_tractor(path: Path) -> Catalog:
     sources = replace(
         blank,
         id=unique_ids(blank.id if ids is None else ids, path, "tractor catalogue"),
-        ra=columns.need("ra").astype(np.float64),
-        dec=columns.need("dec").astype(np.float64),
+        ra=columns.need_position("ra"),
+        dec=columns.need_position("dec"),
         type=types,
         flux=columns.need_bands("flux").astype(np.float64),
         flux_ivar=columns.need_bands("flux_ivar").astype(np.float64),
@@ -271,8 +284,8 @@ def read_truth(path: Path, ids_added: Path | None = None) -> Catalog:
     sources = replace(
         blank,
         id=ids,
-        ra=columns.need("ra").astype(np.float64),
-        dec=columns.need("dec").astype(np.float64),
+        ra=columns.need_position("ra"),
+        dec=columns.need_position("dec"),
         type=_truth_types(radius, sersic),
         flux=flux.astype(np.float64),
         mw_transmission=_floats(columns.bands("mw_transmission"), blank.mw_transmission),

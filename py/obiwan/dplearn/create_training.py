@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,7 +38,7 @@ from obiwan.dplearn.layouts import LAYOUT_NAMES
 from obiwan.dplearn.planning import BrickPlan, plan_brick
 from obiwan.dplearn.selection import SELECTIONS, flow_table
 from obiwan.dplearn.shards import SPLITS
-from obiwan.dplearn.workspace import begin, check_outdir, describe, finish, finished_receipt
+from obiwan.dplearn.workspace import begin, check_outdir, confirm_finished, describe, finish, finished_receipt
 
 Array = NDArray[Any]
 Task = TypeVar("Task")
@@ -123,6 +126,19 @@ class Outcome:
     rows: int
 
 
+def _end_with_parent() -> None:
+    """In a worker: end when the parent does, even by kill -9, so that nobody writes on in the dark."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
 @contextmanager
 def _executor(jobs: int) -> Iterator[Executor | None]:
     """Worker processes, or None to work in this one."""
@@ -130,7 +146,8 @@ def _executor(jobs: int) -> Iterator[Executor | None]:
         yield None
         return
     # Spawned, not forked: a progress bar's thread must not be copied into the workers.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
         try:
             yield pool
         except BaseException:
@@ -231,8 +248,7 @@ def create_training(
         If the inputs cannot be used, no example survives, or `outdir` holds something else.
     """
     request = describe({**asdict(config), **inputs.description}, inputs.roots)
-    if check_outdir(outdir, request, overwrite=overwrite):
-        return Outcome(None, 0)
+    finished = check_outdir(outdir, request, overwrite=overwrite)
     with _executor(jobs) as executor:
         plans = _plan(inputs, config, executor)
         _need_a_usable_run(plans)
@@ -241,6 +257,9 @@ def create_training(
             rows, group = assemble(plans, config, flows)
         finally:
             cli.say(flow_table(flows["real"], flows["fake"]))
+        if finished:
+            confirm_finished(outdir, rows)
+            return Outcome(None, len(rows))
         begin(outdir, request, rows, overwrite=overwrite)
         receipts = _extract(_tasks(rows, group, inputs, outdir), executor)
         manifest = finish(outdir, request, rows, flows, receipts)

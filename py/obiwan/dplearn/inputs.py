@@ -72,7 +72,11 @@ def read_brick_list(words: Sequence[str]) -> set[str] | None:
     for word in words:
         path = Path(word)
         if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
+            try:
+                lines = path.read_text(encoding="utf-8").splitlines()
+            except UnicodeDecodeError:
+                msg = f"--bricks {word}: not a text file of one brick name per line"
+                raise LayoutError(msg) from None
             names |= {line.split("#")[0].strip() for line in lines} - {""}
         elif "/" in word or "." in word:
             msg = f"--bricks {word}: no such file"

@@ -286,8 +286,10 @@ def find_runs(root: Root, bricks: Collection[str] | None = None) -> list[BrickRu
             {**fields, "run": RELEASE_RUN} for fields in expand(path, layout.tractor, RELEASE_RUN, bricks)
         ]
     # Whether runs were fitted at all is a property of the tree; a single missing catalogue is a loss.
-    fitted = layout.truth is None or any(
-        (path / layout.tractor.format(**fields)).is_file() for fields in found
+    fitted = (
+        layout.truth is None
+        or _has(path, layout.tractor, layout.run_names)
+        or any((path / layout.tractor.format(**fields)).is_file() for fields in found)
     )
     runs: dict[tuple[str, str], BrickRun] = {}
     for fields in found:

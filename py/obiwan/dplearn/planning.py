@@ -17,7 +17,7 @@ from obiwan.dplearn.errors import CatalogError
 from obiwan.dplearn.examples import blank_examples
 from obiwan.dplearn.fields import Field, open_field
 from obiwan.dplearn.layouts import BrickRun
-from obiwan.dplearn.matching import one_row_per_source, same_source_groups
+from obiwan.dplearn.matching import nearest_distance, one_row_per_source, same_source_groups
 from obiwan.dplearn.selection import CutFlow, count
 from obiwan.dplearn.shards import LABELS
 from obiwan.dplearn.sources import Sources
@@ -148,8 +148,18 @@ def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
             rows = screen(real_candidates(here, sources, config, flows["real"]), config, flows["real"])
             reals.append((rows, len(reals)))
     fake_rows = np.concatenate([blank_examples(0), *fakes])
+    if inputs.fake_table is not None:
+        reals = [(_not_listed(part, inputs.fake_table, config, flows["real"]), n) for part, n in reals]
     real_rows = _unique(reals, fake_rows, config, inputs.brick, flows["real"])
     return BrickPlan(inputs.brick, np.concatenate([real_rows, fake_rows]), flows, tuple(notes))
+
+
+def _not_listed(part: Array, table: UserTable, config: TrainingConfig, flow: CutFlow) -> Array:
+    """Reals that the user's table of fakes does not claim: no pixel may carry both labels."""
+    distance = nearest_distance(part["ra"], part["dec"], table.sources.ra, table.sources.dec)
+    part = part[distance > config.match_radius]
+    count(flow, "not in the table of fakes", len(part))
+    return part
 
 
 def _fakes_of_run(part: Array, fakes: Array) -> int:

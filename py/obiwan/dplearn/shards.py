@@ -85,7 +85,7 @@ def _npy_header(array: NDArray[Any]) -> bytes:
 def _write_npy(path: Path, scratch: Path, array: NDArray[Any]) -> int:
     """Write an array as npy by way of a scratch file; returns the CRC-32 of the file."""
     header, data = _npy_header(array), array.data.cast("B")
-    beside = scratch / path.name
+    beside = scratch / f"{path.name}.{os.getpid()}"  # no two processes write to one file
     with beside.open("wb", buffering=0) as stream:
         stream.write(header)
         written = 0
@@ -233,6 +233,12 @@ def shard_entry(shard: Shard) -> dict[str, Any]:
     return asdict(shard)
 
 
+def manifest_checksum(manifest: dict[str, Any]) -> int:
+    """CRC-32 of a manifest's content, without the entry that holds it."""
+    content = {key: value for key, value in manifest.items() if key != "manifest_crc32"}
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
 def _check_format(path: Path, manifest: dict[str, Any]) -> None:
     expected = {
         "format": FORMAT,
@@ -278,6 +284,9 @@ def open_training_set(directory: Path) -> TrainingSet:
             msg = "not a JSON object"
             raise TypeError(msg)
         _check_format(path, manifest)
+        if manifest.get("manifest_crc32", manifest_checksum(manifest)) != manifest_checksum(manifest):
+            msg = "its checksum does not fit its content"
+            raise ValueError(msg)
         shards = tuple(Shard(**entry) for entry in manifest["shards"])
     except (ValueError, KeyError, TypeError) as error:
         msg = f"{path}: not a readable manifest ({error}); make the training set again"
@@ -287,10 +296,14 @@ def open_training_set(directory: Path) -> TrainingSet:
     return TrainingSet(directory, manifest, shards)
 
 
+def _adds_up(shard: Shard) -> bool:
+    return shard.rows >= 1 and min(shard.real, shard.fake) >= 0 and shard.real + shard.fake == shard.rows
+
+
 def _check_entry(directory: Path, shard: Shard) -> None:
     """A manifest entry must name files of the set itself, and they must be there."""
     numbers = (shard.number, shard.rows, shard.real, shard.fake, shard.x_crc32, shard.y_crc32)
-    if shard.split not in SPLITS or not all(isinstance(n, int) for n in numbers) or shard.rows < 1:
+    if shard.split not in SPLITS or not all(isinstance(n, int) for n in numbers) or not _adds_up(shard):
         msg = f"{directory / MANIFEST}: entry {shard} makes no sense; make the training set again"
         raise TrainingSetError(msg)
     for name in (shard.x_name, shard.y_name):

@@ -65,7 +65,7 @@ def read_table(path: Path) -> UserTable:
     try:
         formats = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv"}
         table = Table.read(path, format=formats.get(path.suffix.lower()))
-        columns = {name.lower(): np.ma.filled(table[name]) for name in table.colnames}
+        columns = {name.lower(): table[name] for name in table.colnames}
     except FileNotFoundError:
         msg = f"{path}: no such table"
         raise CatalogError(msg) from None
@@ -79,18 +79,27 @@ def read_table(path: Path) -> UserTable:
 
 
 def _strings(values: Array) -> Array:
-    values = np.asarray(values)
+    values = np.asarray(np.ma.filled(np.ma.asarray(values).astype(str), ""))
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8", "replace")
     return np.char.strip(values.astype(str))
 
 
 def _numbers(path: Path, name: str, values: Array) -> Array:
+    """A column as floats; cells without a value are NaN."""
     try:
-        return np.asarray(values).astype(np.float64)
+        return np.ma.filled(np.ma.asarray(values).astype(np.float64), np.nan)
     except (TypeError, ValueError):
         msg = f"{path}: column {name} is not numbers"
         raise CatalogError(msg) from None
+
+
+def _integers(path: Path, name: str, values: Array) -> Array:
+    """A column as int64, exactly: ids may exceed what a float can hold."""
+    if np.ma.is_masked(values) or np.asarray(values).dtype.kind not in "iu":
+        msg = f"{path}: column {name} must hold an integer in every row"
+        raise CatalogError(msg)
+    return np.asarray(values).astype(np.int64)
 
 
 def _user_table(path: Path, columns: dict[str, Array]) -> UserTable:
@@ -108,7 +117,7 @@ def _user_table(path: Path, columns: dict[str, Array]) -> UserTable:
         msg = f"{path}: ra or dec is not finite, or dec beyond 90 degrees; correct or remove those rows"
         raise CatalogError(msg)
     blank = blank_sources(n)
-    ids = _numbers(path, "id", columns["id"]).astype(np.int64) if "id" in columns else blank.id
+    ids = _integers(path, "id", columns["id"]) if "id" in columns else blank.id
     for where in np.unique(np.stack([brick, run], axis=1), axis=0):
         unique_ids(ids[(brick == where[0]) & (run == where[1])], path, f"rows of {where[0]} ({where[1]})")
     given = [

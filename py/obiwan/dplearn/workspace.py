@@ -36,6 +36,8 @@ from obiwan.dplearn.shards import (
     STAMP,
     WORK,
     Shard,
+    manifest_checksum,
+    open_training_set,
     shard_entry,
     write_json,
 )
@@ -68,7 +70,8 @@ def check_outdir(directory: Path, request: dict[str, Any], *, overwrite: bool) -
     Returns
     -------
     bool
-        Whether it already holds the finished training set that is asked for.
+        Whether it already holds a finished training set of this request (`confirm_finished` then
+        compares the plan and the files).
 
     Raises
     ------
@@ -110,6 +113,31 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _rows_crc32(rows: NDArray[Any]) -> int:
+    return zlib.crc32(rows.tobytes())
+
+
+def confirm_finished(directory: Path, rows: NDArray[Any]) -> None:
+    """Check that a finished training set is what today's inputs give, and that its files are there.
+
+    Raises
+    ------
+    TrainingSetError
+        If the inputs have changed, or a file is missing or of another size.
+    """
+    training_set = open_training_set(directory)
+    if training_set.manifest.get("rows_crc32") != _rows_crc32(rows):
+        msg = f"{directory}: holds a training set made from other inputs than these; {_REMEDY}"
+        raise TrainingSetError(msg)
+    for shard in training_set.shards:
+        if (directory / shard.x_name).stat().st_size < shard.rows * STAMP * STAMP * len(CHANNELS) * 4:
+            msg = f"{directory / shard.x_name}: truncated; give --overwrite to make the training set again"
+            raise TrainingSetError(msg)
+    if not (directory / SOURCES).is_file():
+        msg = f"{directory / SOURCES}: missing; give --overwrite to make the training set again"
+        raise TrainingSetError(msg)
+
+
 def begin(directory: Path, request: dict[str, Any], rows: NDArray[Any], *, overwrite: bool) -> None:
     """Make the scratch directory and its plan, or check that an earlier one is the same.
 
@@ -122,7 +150,7 @@ def begin(directory: Path, request: dict[str, Any], rows: NDArray[Any], *, overw
         clear(directory)
     work = directory / WORK
     work.mkdir(parents=True, exist_ok=True)
-    plan = {**request, "rows_crc32": zlib.crc32(rows.tobytes())}
+    plan = {**request, "rows_crc32": _rows_crc32(rows)}
     path = work / "plan.json"
     if not path.is_file():
         write_json(path, plan)
@@ -134,8 +162,9 @@ def begin(directory: Path, request: dict[str, Any], rows: NDArray[Any], *, overw
 
 
 def clear(directory: Path) -> None:
-    """Remove what earlier runs of this program wrote, and nothing else."""
+    """Remove what earlier runs of this program wrote, and nothing else; the manifest goes first."""
     if directory.is_dir():
+        (directory / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(directory / WORK, ignore_errors=True)
         for path in directory.iterdir():
             if _OURS.fullmatch(path.name):
@@ -191,6 +220,7 @@ def finish(
         "format_version": FORMAT_VERSION,
         "package_version": dplearn.__version__,
         **request,
+        "rows_crc32": _rows_crc32(rows),
         "channels": list(CHANNELS),
         "labels": LABELS,
         "stamp": STAMP,
@@ -213,6 +243,7 @@ def finish(
         "sources_crc32": _file_crc32(directory / SOURCES),
         "shards": [shard_entry(shard) for shard in shards],
     }
+    manifest["manifest_crc32"] = manifest_checksum(manifest)
     write_json(directory / MANIFEST, manifest, directory / WORK)
     shutil.rmtree(directory / WORK, ignore_errors=True)
     return manifest
