@@ -252,8 +252,8 @@ def read_planes(run: BrickRun, store: Callable[[tuple[int, int]], Array] | None 
     ----------
     run : BrickRun
     store : callable, optional
-        Gives an array of shape (6, ny, nx) for the shape (ny, nx): memory that was used before takes
-        half the time of fresh memory.
+        Gives an array of shape (6, ny, nx) for the shape (ny, nx), fresh by default; memory that was
+        used before saves touching new pages, which may cost as much as the decoding.
 
     Returns
     -------
