@@ -160,3 +160,19 @@ def test_one_row_is_seeded():
 )
 def test_evidence_of_what_a_run_fitted(far_rows, rows, far_area, verdict):
     assert fitted_everywhere(far_rows, rows, far_area) is verdict
+
+
+def test_a_run_is_drawn_in_proportion_to_its_weight():
+    group = np.repeat(np.arange(20_000), 3)
+    run = np.tile([0, 1, 2], 20_000)
+    chosen = one_row_per_source(group, run, np.random.default_rng(7), np.array([30, 10, 0]))
+    share = np.bincount(run[chosen], minlength=3) / 20_000
+    assert share[2] == 0
+    assert abs(share[0] - 0.75) < 0.015  # five standard deviations
+
+
+def test_a_run_without_weight_is_drawn_where_there_is_no_other():
+    chosen = one_row_per_source(
+        np.array([0, 1]), np.array([1, 1]), np.random.default_rng(7), np.array([5, 0])
+    )
+    assert chosen.tolist() == [0, 1]
