@@ -300,14 +300,12 @@ def test_a_table_of_fakes_in_the_release_against_its_reals(suffix, tmp_path):
 
 
 def test_a_table_of_fakes_in_injected_coadds_obeys_the_other_rules(tmp_path):
-    injected = at((60, 60), (60, 180), first=500)
-    on_real = {**move(BRICK, REAL, 1), "id": np.array([302])}
-    listed = both(at((60, 60), (80, 180), first=300), on_real)
+    injected = at((60, 60), (60, 180), (181, 180), first=500)
+    listed = at((60, 60), (80, 180), (181, 180), first=300)
     case = Case(tmp_path, injected=(injected,), fitted=(both(REAL, injected),), release=REAL).write()
     path = table(tmp_path / "mine.csv", listed, run=["file0_rs0_skip0"] * 3)
-    plan = case.plan({"fake_table": path})
-    # 300 is an injection itself; a foreign injection lies in the stamp of 301; 302 lies on a real source.
-    assert fakes(plan) == [300]
+    # 300 is an injection; a foreign one lies in the stamp of 301; 302 is an injection on a real source.
+    assert fakes(case.plan({"fake_table": path})) == [300]
     assert fakes(case.plan({"fake_table": path}, allow_injected_neighbours=True)) == [300, 301]
 
 
