@@ -18,9 +18,15 @@ from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 from scipy.stats import ks_2samp, kstest
 
-from obiwan.dplearn import mock, mock_bricks, mock_catalog, mock_files, mock_sky
-from obiwan.dplearn.mock import Light, MockConfig, Plant, make_survey, render
-from obiwan.dplearn.mock_bricks import BANDS, PIXEL_SCALE
+from obiwan.dplearn.mock import __main__ as mock
+from obiwan.dplearn.mock import bricks as mock_bricks
+from obiwan.dplearn.mock import catalog as mock_catalog
+from obiwan.dplearn.mock import files as mock_files
+from obiwan.dplearn.mock import sky as mock_sky
+from obiwan.dplearn.mock.bricks import BANDS, PIXEL_SCALE
+from obiwan.dplearn.mock.config import MockConfig, Plant
+from obiwan.dplearn.mock.sky import Light, render
+from obiwan.dplearn.mock.survey import make_survey
 
 SMALL = MockConfig(bricks=4, brick_size=420, runs=3, seed=7, west=1, layout="both")
 TINY = MockConfig(bricks=1, brick_size=256, runs=1, injections=12, density=1.0, seed=3)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from obiwan.dplearn import mock_files as files
-from obiwan.dplearn.mock_bricks import BANDS, Brick
-from obiwan.dplearn.mock_catalog import TRACTOR
+from obiwan.dplearn.mock import files
+from obiwan.dplearn.mock.bricks import BANDS, Brick
+from obiwan.dplearn.mock.catalog import TRACTOR
 
 RUN = "file0_rs0_skip0"
 SIZE, BORDER = 3600, 82

@@ -19,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from obiwan.dplearn import __version__, mock_catalog, mock_files, mock_sky, mock_truth
-from obiwan.dplearn.mock_bricks import (
+from obiwan.dplearn import __version__
+from obiwan.dplearn.mock import catalog, files, sky
+from obiwan.dplearn.mock import truth as truths
+from obiwan.dplearn.mock.bricks import (
     BANDS,
     PIXEL_SCALE,
     Brick,
@@ -31,8 +33,8 @@ from obiwan.dplearn.mock_bricks import (
     draw_exposure,
     stream,
 )
-from obiwan.dplearn.mock_config import COLLISION_RADIUS, MockConfig
-from obiwan.dplearn.mock_sky import OBJECT
+from obiwan.dplearn.mock.config import COLLISION_RADIUS, MockConfig
+from obiwan.dplearn.mock.sky import OBJECT
 
 PROGRAM = "obiwan.dplearn.mock"
 RECORD = "mock.json"
@@ -59,10 +61,10 @@ def real_objects(config: MockConfig, brick: Brick) -> NDArray[np.void]:
     conditions = draw_conditions(stream(config.seed, brick.name, "conditions"))
     expected = config.density * config.primary_area / 64**2
     low, high = config.span
-    pool = mock_sky.draw_population(rng, int(2 * expected) + 50, conditions.transmission())
-    bright = mock_catalog.true_snr(pool, conditions) > mock_catalog.DETECTION_SNR
+    pool = sky.draw_population(rng, int(2 * expected) + 50, conditions.transmission())
+    bright = catalog.true_snr(pool, conditions) > catalog.DETECTION_SNR
     share = float(bright.mean()) if len(bright) else 0.0
-    points = mock_sky.hard_core_positions(rng, expected * share, low, high, mock_sky.HARD_CORE / PIXEL_SCALE)
+    points = sky.hard_core_positions(rng, expected * share, low, high, sky.HARD_CORE / PIXEL_SCALE)
     loose = rng.uniform(low, high, (int(rng.poisson(expected * (1 - share))), 2))
     out = np.concatenate([pool[bright][: len(points)], pool[~bright][: len(loose)]])
     xy = np.concatenate([points[: int(bright.sum())], loose[: int((~bright).sum())]])
@@ -103,12 +105,12 @@ def injections(config: MockConfig, task: Task, run: int) -> tuple[NDArray[np.voi
         Objects with what is planted in their light, and the flags of those that are not injected.
     """
     rng = stream(config.seed, task.brick.name, "injected", run)
-    rows = mock_sky.draw_population(rng, config.per_run, task.conditions.transmission())
+    rows = sky.draw_population(rng, config.per_run, task.conditions.transmission())
     low, high = config.span
     rows["x"], rows["y"] = rng.uniform(low, high, (2, len(rows)))
     rows = _settle(rows, task.brick, config.per_run * run)
-    collided = mock_sky.collisions(rows["x"], rows["y"], COLLISION_RADIUS / PIXEL_SCALE)
-    return mock_sky.plant_differences(rows, config.plant), collided
+    collided = sky.collisions(rows["x"], rows["y"], COLLISION_RADIUS / PIXEL_SCALE)
+    return sky.plant_differences(rows, config.plant), collided
 
 
 def make_brick(task: Task) -> tuple[str, int, int]:
@@ -123,22 +125,22 @@ def make_brick(task: Task) -> tuple[str, int, int]:
     exposures = _exposures(config, brick, task.conditions)
     real = np.concatenate([task.real, task.neighbours])
     for exposure in exposures:
-        mock_sky.saturate(exposure, real)
+        sky.saturate(exposure, real)
     runs = [injections(config, task, run) for run in range(config.runs)]
     for k in range(len(BANDS)):
         _write_band(task, k, exposures[k], real, [rows[~collided] for rows, collided in runs])
-    release = mock_catalog.measure(real, brick, task.conditions, exposures)
+    release = catalog.measure(real, brick, task.conditions, exposures)
     root = task.outdir / "release"
-    mock_files.write_tractor(root / "tractor" / brick.name[:3] / f"tractor-{brick.name}.fits", release, brick)
+    files.write_tractor(root / "tractor" / brick.name[:3] / f"tractor-{brick.name}.fits", release, brick)
     _write_ccds(root / "coadd" / brick.name[:3] / brick.name, task)
-    truth = mock_truth.truth_columns(task.real, brick, task.conditions)
-    mock_files.write_table(
+    truth = truths.truth_columns(task.real, brick, task.conditions)
+    files.write_table(
         task.outdir / "truth" / brick.name[:3] / f"real-{brick.name}.fits",
         truth,
-        [*mock_files.brick_cards(brick, "dr9", False), *mock_truth.condition_cards(task.conditions)],
+        [*files.brick_cards(brick, "dr9", False), *truths.condition_cards(task.conditions)],
     )
     for run, (rows, collided) in enumerate(runs):
-        catalogue = mock_catalog.measure(
+        catalogue = catalog.measure(
             np.concatenate([real, rows[~collided]]), brick, task.conditions, exposures
         )
         _write_run(task, run, rows, collided, catalogue, exposures)
@@ -152,24 +154,24 @@ def _write_band(
     config, brick, conditions = task.config, task.brick, task.conditions
     fwhm, gain, band = conditions.fwhm[k], conditions.gain[k], BANDS[k]
     light = np.zeros((brick.size, brick.size), dtype=np.float32)
-    mock_sky.add_light(light, real, k, fwhm)
-    image = mock_sky.noisy_image(stream(config.seed, brick.name, "noise", band), light, exposure, gain)
+    sky.add_light(light, real, k, fwhm)
+    image = sky.noisy_image(stream(config.seed, brick.name, "noise", band), light, exposure, gain)
     folder = task.outdir / "release" / "coadd" / brick.name[:3] / brick.name
-    mock_files.write_planes(folder, brick, band, image, mock_sky.inverse_variance(light, exposure, gain))
+    files.write_planes(folder, brick, band, image, sky.inverse_variance(light, exposure, gain))
     for run, rows in enumerate(injected):
         added = np.zeros_like(light)
-        mock_sky.add_light(added, rows, k, fwhm)
+        sky.add_light(added, rows, k, fwhm)
         rng = stream(config.seed, brick.name, "shot", band, run)
-        noise = np.sqrt(mock_sky.shot_variance(added, exposure, gain))
+        noise = np.sqrt(sky.shot_variance(added, exposure, gain))
         noise *= rng.standard_normal(added.shape, dtype=np.float32) * np.float32(
             1 - config.plant.no_shot_noise
         )
-        invvar = mock_sky.inverse_variance(light + added, exposure, gain)
+        invvar = sky.inverse_variance(light + added, exposure, gain)
         if config.plant.ivar_dip:
-            mock_sky.dip(invvar, rows, config.plant.ivar_dip, fwhm)
-        total = mock_sky.blank(image + added + noise, exposure)
+            sky.dip(invvar, rows, config.plant.ivar_dip, fwhm)
+        total = sky.blank(image + added + noise, exposure)
         for root, era in _roots(task, run):
-            mock_files.write_planes(_coadd(root, brick, era), brick, band, total, invvar, era, simulated=True)
+            files.write_planes(_coadd(root, brick, era), brick, band, total, invvar, era, simulated=True)
 
 
 def _roots(task: Task, run: int) -> list[tuple[Path, str]]:
@@ -190,7 +192,7 @@ def _coadd(root: Path, brick: Brick, era: str) -> Path:
 
 
 def _write_ccds(folder: Path, task: Task) -> None:
-    mock_files.write_ccds(folder / f"legacysurvey-{task.brick.name}-ccds.fits", task.brick, task.conditions)
+    files.write_ccds(folder / f"legacysurvey-{task.brick.name}-ccds.fits", task.brick, task.conditions)
 
 
 def _write_run(
@@ -203,7 +205,7 @@ def _write_run(
 ) -> None:
     """Write the catalogues of one run in each layout asked for."""
     brick, name = task.brick, task.brick.name
-    truth = mock_truth.truth_columns(rows, brick, task.conditions)
+    truth = truths.truth_columns(rows, brick, task.conditions)
     yi, xi = (np.floor(rows[c] + 0.5).astype(int) for c in ("y", "x"))
     on_ccd = np.any([e.nobs[yi, xi] > 0 for e in exposures], axis=0)
     for root, era in _roots(task, run):
@@ -211,13 +213,13 @@ def _write_run(
         if era == "dr9":
             tractor = root / "tractor" / name[:3]
             sim = root / "sim" / name[:3] / f"injected-{name}.fits"
-            mock_truth.write_injected(sim, truth, collided, brick, task.conditions, task.config.seed)
+            truths.write_injected(sim, truth, collided, brick, task.conditions, task.config.seed)
         else:
             tractor = root.parent / "tractor" / name[:3] / name / root.name
-            mock_truth.write_simcat(
+            truths.write_simcat(
                 root.parent / "obiwan" / name[:3] / name / root.name, truth, collided, on_ccd, brick
             )
-        mock_files.write_tractor(tractor / f"tractor-{name}.fits", catalogue, brick, era, simulated=True)
+        files.write_tractor(tractor / f"tractor-{name}.fits", catalogue, brick, era, simulated=True)
 
 
 def _intruders(brick: Brick, others: Iterable[NDArray[np.void]]) -> NDArray[np.void]:
@@ -226,9 +228,7 @@ def _intruders(brick: Brick, others: Iterable[NDArray[np.void]]) -> NDArray[np.v
     for rows in others:
         moved = rows.copy()
         moved["x"], moved["y"] = brick.to_pixels(rows["ra"], rows["dec"])
-        reach = (
-            np.where(rows["flux"][:, 1] > mock_sky.SATURATION_FLUX, mock_sky.BRIGHT_STAMP, mock_sky.STAMP) / 2
-        )
+        reach = np.where(rows["flux"][:, 1] > sky.SATURATION_FLUX, sky.BRIGHT_STAMP, sky.STAMP) / 2
         near = (np.abs(moved["x"] - brick.size / 2) < brick.size / 2 + reach) & (
             np.abs(moved["y"] - brick.size / 2) < brick.size / 2 + reach
         )

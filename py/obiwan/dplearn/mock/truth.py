@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.mock_bricks import BANDS, EXTINCTION, Brick, Conditions
-from obiwan.dplearn.mock_files import Card, brick_cards, card, write_table
+from obiwan.dplearn.mock.bricks import BANDS, EXTINCTION, Brick, Conditions
+from obiwan.dplearn.mock.files import Card, brick_cards, card, write_table
 
 
 def truth_columns(objects: NDArray[np.void], brick: Brick, conditions: Conditions) -> NDArray[np.void]:

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from obiwan.dplearn.mock_bricks import PIXEL_SCALE, SATUR, Exposure
-from obiwan.dplearn.mock_config import Plant
+from obiwan.dplearn.mock.bricks import PIXEL_SCALE, SATUR, Exposure
+from obiwan.dplearn.mock.config import Plant
 
 MOFFAT_BETA = 3.5
 STAMP = 64

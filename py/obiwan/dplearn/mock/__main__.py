@@ -1,15 +1,4 @@
-"""A small survey and its injection runs, made with GalSim, in the true on-disk formats.
-
-``python -m obiwan.dplearn.mock --outdir DIR`` writes
-
-* ``release/``: a data release without injections (`tractor/`, `coadd/`; DR9 columns);
-* ``injected/``: legacysim's layout, one ``file0_rsN_skip0`` per run (``--layout legacysim`` or ``both``);
-* ``injected_obiwan/``: the same runs in the layout of the 2018 obiwan (``--layout obiwan`` or ``both``);
-* ``truth/``: the noiseless parameters of the real objects, and the observing conditions of each brick;
-* ``bricks.txt`` and ``mock.json``.
-
-Without a ``--plant`` option both classes come from the same process and no observer can tell them apart.
-"""
+"""``python -m obiwan.dplearn.mock``: the command line."""
 
 from __future__ import annotations
 
@@ -24,11 +13,8 @@ from typing import Any
 
 from obiwan.dplearn import cli
 from obiwan.dplearn.errors import DplearnError
-from obiwan.dplearn.mock_config import LAYOUTS, MockConfig, Plant
-from obiwan.dplearn.mock_sky import Light, render
-from obiwan.dplearn.mock_survey import PROGRAM, RECORD, make_survey
-
-__all__ = ["Light", "MockConfig", "Plant", "main", "make_survey", "parser", "render"]
+from obiwan.dplearn.mock.config import LAYOUTS, MockConfig, Plant
+from obiwan.dplearn.mock.survey import PROGRAM, RECORD, make_survey
 
 OWN_ENTRIES = ("release", "injected", "injected_obiwan", "truth", "bricks.txt", RECORD)
 

@@ -14,7 +14,7 @@ import fitsio
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.mock_bricks import BANDS, PIXEL_SCALE, Brick, Conditions
+from obiwan.dplearn.mock.bricks import BANDS, PIXEL_SCALE, Brick, Conditions
 
 TILE = (100, 100)
 IMAGE_STEP = -1e-4

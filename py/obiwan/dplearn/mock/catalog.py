@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from obiwan.dplearn.mock_bricks import BANDS, PIXEL_SCALE, SATUR, Brick, Conditions, Exposure
-from obiwan.dplearn.mock_sky import SATURATION_FLUX
+from obiwan.dplearn.mock.bricks import BANDS, PIXEL_SCALE, SATUR, Brick, Conditions, Exposure
+from obiwan.dplearn.mock.sky import SATURATION_FLUX
 
 DETECTION_SNR = 6.0
 BLEND_RADIUS = 1.2

@@ -1,0 +1,14 @@
+"""A small survey and its injection runs, made with GalSim, in the true on-disk formats.
+
+``python -m obiwan.dplearn.mock --outdir DIR`` writes
+
+* ``release/``: a data release without injections (`tractor/`, `coadd/`; DR9 columns);
+* ``injected/``: legacysim's layout, one ``file0_rsN_skip0`` per run (``--layout legacysim`` or ``both``);
+* ``injected_obiwan/``: the same runs in the layout of the 2018 obiwan (``--layout obiwan`` or ``both``);
+* ``truth/``: the noiseless parameters of the real objects, and the observing conditions of each brick;
+* ``bricks.txt`` and ``mock.json``.
+
+Without a ``--plant`` option both classes come from the same process and no observer can tell them apart.
+
+The road inside: `config` -> `bricks` -> `sky` -> `catalog`, `truth` -> `files`, all driven by `survey`.
+"""
