@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from obiwan.dplearn import shards
+from obiwan.dplearn import memory, shards
 from obiwan.dplearn.batches import Batches, FeedConfig, ahead, in_order, sample
 from obiwan.dplearn.distributed import World
 from obiwan.dplearn.errors import TrainingSetError
@@ -104,7 +104,9 @@ def test_resumes_in_mid_epoch(small, start, augment):
 def test_resuming_does_not_read_what_was_seen(small, monkeypatch):
     read = []
     monkeypatch.setattr(
-        shards.TrainingSet, "read", lambda self, s: read.append(s) or shards.read_shard(self.directory, s)
+        shards.TrainingSet,
+        "read",
+        lambda self, s, m: read.append(s) or shards.read_shard(self.directory, s, m),
     )
     batches = Batches(small, "train", FeedConfig(batch_size=4, seed=1, window=1))
     list(batches.epoch(0, 9))
@@ -133,6 +135,51 @@ def test_in_order_and_sample(small):
     assert len(set(drawn)) == 12
     assert np.array_equal(drawn, sample(small, "train", 12, seed=0)[:, 0, 0, 0])
     assert len(sample(small, "train", 1000, seed=0)) <= 41
+
+
+def buffers_made(monkeypatch):
+    """A list that grows by one for each fresh buffer of shard memory."""
+    made = []
+
+    class Counted(bytearray):
+        def __init__(self, size):
+            super().__init__(size)
+            made.append(size)
+
+    monkeypatch.setattr(memory, "bytearray", Counted, raising=False)
+    return made
+
+
+def test_epochs_share_two_windows_of_memory(small, monkeypatch):
+    made = buffers_made(monkeypatch)
+    batches = Batches(small, "train", FeedConfig(batch_size=4, seed=1, window=1))
+    first = [[(x.copy(), y.copy(), x, y) for x, y in batches.epoch(epoch)] for epoch in range(4)]
+    assert len(made) == 2  # 20 shards were read
+    # No later shard is seen in a batch that was yielded before it was read.
+    for x, y, x_now, y_now in (batch for epoch in first for batch in epoch):
+        assert np.array_equal(x, x_now)
+        assert np.array_equal(y, y_now)
+        assert np.array_equal(x[:, 0, 0, 0] % 2, y)
+
+
+def test_epochs_side_by_side_do_not_overwrite_each_other(small):
+    batches = Batches(small, "train", FeedConfig(batch_size=4, seed=1, window=2))
+    alone = [numbers(batches, epoch) for epoch in (0, 1)]
+    pairs = [
+        (a[0][:, 0, 0, 0], b[0][:, 0, 0, 0]) for a, b in zip(batches.epoch(0), batches.epoch(1), strict=True)
+    ]
+    together = np.array(pairs, int).swapaxes(0, 1)
+    assert np.array_equal(together, alone)
+
+
+def test_in_order_uses_memory_again_but_none_that_is_looked_at(tmp_path, monkeypatch):
+    made = buffers_made(monkeypatch)
+    many = make_set(tmp_path / "set", {"train": [3] * 12})
+    seen = [x[:, 0, 0, 0].copy() for x, _ in in_order(many, "train", 2)]
+    assert np.array_equal(np.concatenate(seen), np.arange(36))
+    assert len(made) <= 3  # the one being read, the one that waits, the one that was yielded
+    kept = [x for x, _ in in_order(many, "train", 2)]
+    assert np.array_equal(np.concatenate(kept)[:, 0, 0, 0], np.arange(36))
 
 
 def test_reads_one_ahead_and_no_more():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.memory import Memory
 from obiwan.dplearn.shards import (
     CHANNELS,
     FORMAT,
@@ -20,6 +21,7 @@ from obiwan.dplearn.shards import (
     open_training_set,
     read_shard,
     shard_entry,
+    shard_memory,
     write_json,
     write_shard,
 )
@@ -115,7 +117,9 @@ def test_pickled_arrays_are_never_loaded(tmp_path):
     np.save(tmp_path / "xtrain_1.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     np.save(tmp_path / "ytrain_1.npy", np.zeros(1, "u1"))
     crc = [zlib.crc32((tmp_path / f"{axis}train_1.npy").read_bytes()) for axis in "xy"]
-    with pytest.raises((TrainingSetError, ValueError)):
+    with pytest.raises(
+        TrainingSetError, match=r"xtrain_1.npy: object of shape .* not what the manifest says"
+    ):
         read_shard(tmp_path, Shard("train", 1, 1, 1, 0, *crc))
 
 
@@ -123,8 +127,67 @@ def test_a_shard_of_another_size_than_the_manifest_says(tmp_path, stamps):
     (tmp_path / WORK).mkdir()
     shard = write_shard(tmp_path, "train", 1, *stamps)
     other = Shard("train", 1, 5, 3, 2, shard.x_crc32, shard.y_crc32)
-    with pytest.raises(TrainingSetError, match=r"xtrain_1.npy: shape .* not what the manifest says"):
+    with pytest.raises(
+        TrainingSetError, match=r"xtrain_1.npy: float32 of shape .* not what the manifest says"
+    ):
         read_shard(tmp_path, other)
+
+
+@pytest.mark.parametrize("spoil", [lambda x: x.astype(">f4"), np.asfortranarray, lambda x: x.astype("f8")])
+def test_a_file_of_another_kind_with_the_right_checksum(spoil, tmp_path, stamps):
+    np.save(tmp_path / "xtrain_1.npy", spoil(stamps[0]))
+    np.save(tmp_path / "ytrain_1.npy", stamps[1])
+    crc = [zlib.crc32((tmp_path / f"{axis}train_1.npy").read_bytes()) for axis in "xy"]
+    with pytest.raises(TrainingSetError, match=r"xtrain_1.npy: .*not what the manifest says"):
+        read_shard(tmp_path, Shard("train", 1, 4, 2, 2, *crc))
+
+
+def test_memory_of_an_array_is_used_again_only_when_nobody_looks_at_it(tmp_path, stamps):
+    finished(tmp_path, stamps)
+    training = open_training_set(tmp_path)
+    shard = training.split("train")[0]
+    memory = shard_memory([shard], 1)
+    x, _ = training.read(shard, memory)
+    address, view = x.ctypes.data, x[2:3, :, :, 0].T  # a view of a view of a view
+    del x
+    other, _ = training.read(shard, memory)
+    assert other.ctypes.data != address
+    other[:] = 0
+    np.testing.assert_array_equal(view, stamps[0][2:3, :, :, 0].T)
+    del view
+    again, _ = training.read(shard, memory)
+    assert again.ctypes.data == address
+    np.testing.assert_array_equal(again, stamps[0])
+
+
+def test_what_memory_held_before_does_not_hide_damage(tmp_path, stamps):
+    finished(tmp_path, stamps)
+    training = open_training_set(tmp_path)
+    shard = training.split("train")[0]
+    memory = shard_memory([shard], 1)
+    path = tmp_path / shard.x_name
+    content = path.read_bytes()
+    for damaged in (content[:-4], content[:4000], content + b"\0" * 9000, b"", content[:-1] + b"\1"):
+        path.write_bytes(content)
+        training.read(shard, memory)  # the memory now holds the whole, undamaged file
+        path.write_bytes(damaged)
+        with pytest.raises(TrainingSetError, match=rf"{shard.x_name}: checksum differs"):
+            training.read(shard, memory)
+
+
+def test_memory_keeps_so_many_buffers_and_no_more():
+    memory = Memory(100, 2)
+    arrays = [memory.take(60) for _ in range(5)]
+    assert len({a.ctypes.data for a in arrays}) == 5
+    addresses = [a.ctypes.data for a in arrays]
+    while arrays:
+        del arrays[0]
+    assert len(memory._spare) == 2
+    assert {memory.take(100).ctypes.data for _ in range(5)} <= set(addresses)  # let go at once, lent again
+    large = memory.take(101)
+    assert large.shape == (101,)
+    del large
+    assert len(memory._spare) == 2
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn.distributed import World
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.shards import CHANNELS, STAMP, X_DTYPE, Y_DTYPE, Shard, TrainingSet
+from obiwan.dplearn.shards import CHANNELS, STAMP, X_DTYPE, Y_DTYPE, Shard, TrainingSet, shard_memory
 
 Batch = tuple[NDArray[np.float32], NDArray[np.uint8]]
 Item = TypeVar("Item")
@@ -40,7 +40,7 @@ class FeedConfig:
     seed : int
         Of the shuffles.
     window : int
-        Shards mixed at a time; memory holds twice as many (50 MB each).
+        Shards mixed at a time; memory holds twice as many (50 MB each), from epoch to epoch the same.
     augment : bool
         Flip and turn each stamp at random, by quarter turns.
     """
@@ -64,6 +64,15 @@ class Piece:
 
     shard: Shard
     rows: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Shards in memory; row `row[k]` of shard `index[k]` is the k-th example, in mixed order."""
+
+    shards: list[Batch]
+    index: NDArray[np.int64]
+    row: NDArray[np.int64]
 
 
 class Batches:
@@ -101,6 +110,7 @@ class Batches:
                 f"of {config.batch_size} on {self.world.size} rank(s); use a smaller --batch-size"
             )
             raise TrainingSetError(msg)
+        self._memory = shard_memory(training_set.split(split), 2 * config.window)
 
     def pieces(self, epoch: int) -> list[Piece]:
         """What this rank reads in an epoch: parts of shards, before the windows are mixed."""
@@ -136,32 +146,36 @@ class Batches:
         """
         size = self.config.batch_size
         x, y, filled, step = *_empty(size), 0, start
-        for loaded, order in self._windows(epoch, start * size):
-            for index, row in order:
-                x[filled], y[filled] = loaded[index][0][row], loaded[index][1][row]
+        for window in self._windows(epoch, start * size):
+            for index, row in zip(window.index.tolist(), window.row.tolist(), strict=True):
+                shard = window.shards[index]
+                x[filled], y[filled] = shard[0][row], shard[1][row]
                 filled += 1
                 if filled == size:
                     yield self._turned(x, epoch, step), y
                     x, y, filled, step = *_empty(size), 0, step + 1
+            del window, shard  # its memory is free for the window after the next
 
-    def _windows(self, epoch: int, skip: int) -> Iterator[tuple[list[Batch], list[tuple[int, int]]]]:
-        """Windows from example number `skip` on: loaded shards, and (index, row) in mixed order."""
+    def _windows(self, epoch: int, skip: int) -> Iterator[Window]:
+        """Windows from example number `skip` on."""
         pieces, width = self.pieces(epoch), self.config.window
         todo = []
         for number, begin in enumerate(range(0, len(pieces), width)):
-            window = pieces[begin : begin + width]
-            count = sum(len(piece.rows) for piece in window)
+            part = pieces[begin : begin + width]
+            count = sum(len(piece.rows) for piece in part)
             if skip >= count:
                 skip -= count
                 continue
-            todo.append((number, window, skip))
+            todo.append((number, part, skip))
             skip = 0
 
-        def load(item: tuple[int, list[Piece], int]) -> tuple[list[Batch], list[tuple[int, int]]]:
-            number, window, seen = item
-            pairs = [(i, int(row)) for i, piece in enumerate(window) for row in piece.rows]
-            mixed = self._stream(_WINDOW, epoch, number, self.world.rank).permutation(len(pairs))
-            return [self.training_set.read(p.shard) for p in window], [pairs[i] for i in mixed[seen:]]
+        def load(item: tuple[int, list[Piece], int]) -> Window:
+            number, part, seen = item
+            index = np.repeat(np.arange(len(part)), [len(piece.rows) for piece in part])
+            row = np.concatenate([piece.rows for piece in part])
+            mixed = self._stream(_WINDOW, epoch, number, self.world.rank).permutation(len(row))[seen:]
+            shards = [self.training_set.read(piece.shard, self._memory) for piece in part]
+            return Window(shards, index[mixed], row[mixed])
 
         return ahead(load, todo)
 
@@ -198,9 +212,14 @@ def ahead(load: Callable[[Item], Loaded], items: Iterable[Item]) -> Iterator[Loa
 
 def in_order(training_set: TrainingSet, split: str, size: int = 128) -> Iterator[Batch]:
     """All examples of a split in shard order, in batches of at most `size` that never span shards."""
-    for x, y in ahead(training_set.read, training_set.split(split)):
+    shards = training_set.split(split)
+    if not shards:
+        return
+    memory = shard_memory(shards, 2)
+    for x, y in ahead(lambda shard: training_set.read(shard, memory), shards):
         for start in range(0, len(y), size):
             yield x[start : start + size], y[start : start + size]
+        del x, y  # the memory is free for the shard after the next
 
 
 def sample(training_set: TrainingSet, split: str, count: int, seed: int) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.memory import Memory, read_whole
 
 FORMAT = "obiwan.dplearn training set"
 FORMAT_VERSION = 1
@@ -135,33 +137,54 @@ def write_shard(
     return Shard(split, number, len(x), len(x) - fakes, fakes, x_crc32, y_crc32)
 
 
-def _load_npy(path: Path, expected_crc32: int) -> NDArray[Any]:
-    """Read an npy file whose checksum must be the expected one."""
+def _load_npy(
+    path: Path,
+    expected_crc32: int,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    memory: Memory | None = None,
+) -> NDArray[Any]:
+    """Read an npy file whose checksum, type and shape must be the expected ones."""
     remedy = "make the training set again (create_training --overwrite) or copy the file anew"
     try:
-        with path.open("rb") as stream:
-            raw = bytearray(os.fstat(stream.fileno()).st_size)
-            stream.readinto(raw)
+        raw, crc32 = read_whole(path, memory)
     except FileNotFoundError:
         msg = f"{path}: the manifest names this shard but it is not there; {remedy}"
         raise TrainingSetError(msg) from None
-    if zlib.crc32(raw) != expected_crc32:
+    if crc32 != expected_crc32:
         msg = f"{path}: checksum differs from the manifest's, the shard is corrupt; {remedy}"
         raise TrainingSetError(msg)
     from io import BytesIO
 
-    stream_header = BytesIO(raw[:1024])
+    stream_header = BytesIO(raw[:1024].tobytes())
     version = np.lib.format.read_magic(stream_header)
     if version != (1, 0):
         msg = f"{path}: npy format version {version}, expected (1, 0); {remedy}"
         raise TrainingSetError(msg)
-    shape, _, dtype = np.lib.format.read_array_header_1_0(stream_header)
+    found = np.lib.format.read_array_header_1_0(stream_header)
+    if found != (shape, False, dtype):
+        msg = (
+            f"{path}: {found[2]} of shape {found[0]} is not what the manifest says "
+            f"({dtype}, {shape}); {remedy}"
+        )
+        raise TrainingSetError(msg)
     # A view on the bytes just read: no second copy of 50 MB, and never anything pickled.
-    return np.frombuffer(raw, dtype=dtype, offset=stream_header.tell()).reshape(shape)
+    return raw[stream_header.tell() :].view(dtype).reshape(shape)
 
 
-def read_shard(directory: Path, shard: Shard) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+def read_shard(
+    directory: Path, shard: Shard, memory: Memory | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Read one shard and check it against its manifest entry.
+
+    Parameters
+    ----------
+    directory : Path
+        The training set.
+    shard : Shard
+        Which one.
+    memory : Memory, optional
+        Lends the memory for the cutouts (`shard_memory`); fresh by default.
 
     Returns
     -------
@@ -175,12 +198,17 @@ def read_shard(directory: Path, shard: Shard) -> tuple[NDArray[np.float32], NDAr
     TrainingSetError
         If a file is missing, corrupt, or of another shape than the manifest says.
     """
-    x = _load_npy(directory / shard.x_name, shard.x_crc32)
-    y = _load_npy(directory / shard.y_name, shard.y_crc32)
-    if x.shape != (shard.rows, STAMP, STAMP, len(CHANNELS)) or y.shape != (shard.rows,):
-        msg = f"{directory / shard.x_name}: shape {x.shape} is not what the manifest says ({shard.rows} rows)"
-        raise TrainingSetError(msg)
+    shape = (shard.rows, STAMP, STAMP, len(CHANNELS))
+    x = _load_npy(directory / shard.x_name, shard.x_crc32, X_DTYPE, shape, memory)
+    y = _load_npy(directory / shard.y_name, shard.y_crc32, Y_DTYPE, (shard.rows,))
     return x, y
+
+
+def shard_memory(shards: Sequence[Shard], spare: int) -> Memory:
+    """Memory for reading these shards again and again, of which up to `spare` are at hand at a time."""
+    header = 128  # of an npy file of this format
+    rows = max(shard.rows for shard in shards)
+    return Memory(header + rows * STAMP * STAMP * len(CHANNELS) * X_DTYPE.itemsize, spare)
 
 
 def write_json(path: Path, content: dict[str, Any], scratch: Path | None = None) -> None:
@@ -217,9 +245,11 @@ class TrainingSet:
         shards = self.split(name)
         return sum(s.real for s in shards), sum(s.fake for s in shards)
 
-    def read(self, shard: Shard) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    def read(
+        self, shard: Shard, memory: Memory | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Read one shard with its checksum verified; see `read_shard`."""
-        return read_shard(self.directory, shard)
+        return read_shard(self.directory, shard, memory)
 
     @property
     def checksum(self) -> str:
