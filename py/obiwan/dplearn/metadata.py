@@ -1,0 +1,408 @@
+"""What can be told without a look at the pixels, and the network's AUC at equal magnitude, colour and size.
+
+A gradient-boosted classifier on the measured quantities is the baseline of the network's AUC: where it is
+above 0.5 the samples are not matched.  Then the network's AUC is also given on reals that are weighted, or
+matched one to one, so that their quantities are distributed like the fakes'.  Which quantities those are is
+for the caller to say: only such as are measured in the same way for both classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from scipy.special import expit, logit
+
+from obiwan.dplearn.twosample import LEAST_CLUSTERS, Estimate, auc, auc_interval
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+FOLDS = 5  #: parts of the cross-fit; fewer where there are fewer bricks
+IMPORTANCE_ROWS = 20_000  #: examples that importances are measured on, at most
+CLIP = 10.0  #: largest weight, and inverse of the smallest
+MATCH_ON = ("mag_r", "g_r", "r_z", "shape_r")  #: magnitude, colour and size
+CALIPER = 0.2  #: standard deviations (Austin 2011, Pharmaceutical Statistics 10, 150)
+
+Array = NDArray[Any]
+Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class MetadataResult:
+    """What a classifier reaches on measured quantities alone.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The covariates it was given.
+    scores : ndarray, shape (n,)
+        Probability of being fake, from a classifier that has not seen the example's brick.
+    auc : Estimate
+        Of these scores; its interval rests on bricks where each class is in at least five of them.
+    importance : dict
+        Covariate to the loss of AUC when its values are shuffled among held-out examples; the largest first.
+        Covariates that say the same share it: none of them need be large.
+    by : str
+        ``"bricks"`` or ``"examples"``: what the parts of the cross-fit were made of.  They are examples where
+        bricks are too few for each part to leave both classes to train on.
+    folds : int
+        Number of parts.
+    """
+
+    names: tuple[str, ...]
+    scores: NDArray[np.float64]
+    auc: Estimate
+    importance: dict[str, float]
+    by: str
+    folds: int
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Weights that give the reals the fakes' distribution of the covariates.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (n,)
+        Of fakes 1; of reals the density ratio fake / real, within ``1/CLIP..CLIP``, of mean 1.
+    effective_real : float
+        Effective number of reals, ``(sum w)**2 / sum w**2`` (Kish 1965).
+    real, fake : int
+        Examples.
+    clipped : int
+        Reals whose ratio was out of range.
+    before, after : dict
+        Covariate to difference of the classes' means in units of the pooled standard deviation, unweighted
+        and weighted; above 0.1 in absolute value a covariate is usually called unbalanced.
+    """
+
+    weights: NDArray[np.float64]
+    effective_real: float
+    real: int
+    fake: int
+    clipped: int
+    before: dict[str, float]
+    after: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Pairs of a real and a fake that are alike.
+
+    Attributes
+    ----------
+    real, fake : ndarray of int, shape (pairs,)
+        Rows of the two partners.
+    within : int
+        Pairs from one brick.
+    names : tuple of str
+        What they were matched on.
+    caliper : float
+        The largest difference in any of these, in standard deviations.
+    """
+
+    real: NDArray[np.int64]
+    fake: NDArray[np.int64]
+    within: int
+    names: tuple[str, ...]
+    caliper: float
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Rows of all partners, in order."""
+        return np.sort(np.concatenate([self.real, self.fake]))
+
+
+def _table(covariates: Mapping[str, Array]) -> NDArray[np.float64]:
+    """Covariates as columns; what is not finite is NaN."""
+    if not covariates:
+        msg = "no covariates were given"
+        raise ValueError(msg)
+    columns = np.stack([np.asarray(values, np.float64) for values in covariates.values()], axis=1)
+    columns[~np.isfinite(columns)] = np.nan
+    return columns
+
+
+def _checked(covariates: Mapping[str, Array], label: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The table and the labels, of equal length and with at least two examples of each class."""
+    table, fake = _table(covariates), np.asarray(label) == 1
+    if len(table) != len(fake):
+        msg = f"{len(table)} rows of covariates but {len(fake)} labels"
+        raise ValueError(msg)
+    if min(fake.sum(), (~fake).sum()) < 2:
+        msg = f"{(~fake).sum()} real and {fake.sum()} fake examples: two of each are needed"
+        raise ValueError(msg)
+    return table, fake
+
+
+def _folds(fake: NDArray[np.bool_], bricks: Array, seed: int) -> tuple[list[Fold], str]:
+    """Parts of a cross-fit: whole bricks, or examples where these leave a part without both classes."""
+    from sklearn.model_selection import GroupKFold, StratifiedKFold
+
+    count = min(FOLDS, len(np.unique(bricks)))
+    if count > 1:
+        parts = list(GroupKFold(count).split(fake, groups=bricks))
+        if all(fake[train].any() and not fake[train].all() for train, _ in parts):
+            return parts, "bricks"
+    count = int(min(FOLDS, fake.sum(), (~fake).sum()))
+    splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
+    return list(splitter.split(fake, fake)), "examples"
+
+
+def _classifier(seed: int) -> HistGradientBoostingClassifier:
+    """Gradient boosting that takes NaN for what it is."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    return HistGradientBoostingClassifier(
+        learning_rate=0.05,
+        max_iter=150,
+        max_leaf_nodes=15,
+        min_samples_leaf=20,
+        l2_regularization=1.0,
+        early_stopping=False,
+        random_state=seed,
+    )
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A classifier, the log-odds of a fake among what it was trained on, and the rows it has not seen."""
+
+    classifier: HistGradientBoostingClassifier
+    prior: float
+    rows: NDArray[np.int64]
+
+    def scores(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probabilities of being fake as if both classes were equally many."""
+        return np.asarray(expit(self.classifier.decision_function(table) - self.prior), np.float64)
+
+
+def _cross_fit(
+    table: NDArray[np.float64], fake: NDArray[np.bool_], folds: Sequence[Fold], seed: int
+) -> tuple[NDArray[np.float64], list[_Fit]]:
+    """Scores of every example from the classifier that has not seen it, and the classifiers."""
+    scores, fits = np.empty(len(fake)), []
+    for train, held_out in folds:
+        share = float(fake[train].mean())
+        fit = _Fit(_classifier(seed).fit(table[train], fake[train]), logit(share), held_out)
+        scores[held_out] = fit.scores(table[held_out])
+        fits.append(fit)
+    return scores, fits
+
+
+def _importance(
+    table: NDArray[np.float64],
+    fake: NDArray[np.bool_],
+    scores: NDArray[np.float64],
+    fits: Sequence[_Fit],
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Loss of AUC when each column is shuffled among the held-out examples of each part."""
+    share = min(1.0, IMPORTANCE_ROWS / len(table))
+    chosen = [(fit, fit.rows[rng.random(len(fit.rows)) < share]) for fit in fits]
+    chosen = [(fit, rows) for fit, rows in chosen if len(rows)]
+    used = np.concatenate([rows for _, rows in chosen])
+    if len(np.unique(fake[used])) < 2:
+        return np.zeros(table.shape[1])
+    whole, losses = auc(fake[used], scores[used]), []
+    for column in range(table.shape[1]):
+        parts = []
+        for fit, rows in chosen:
+            shuffled = table[rows].copy()
+            shuffled[:, column] = rng.permutation(shuffled[:, column])
+            parts.append(fit.scores(shuffled))
+        losses.append(whole - auc(fake[used], np.concatenate(parts)))
+    return np.array(losses)
+
+
+def _clusters(fake: NDArray[np.bool_], bricks: Array) -> Array | None:
+    """The bricks, if they are enough to rest an interval on."""
+    holding = min(len(np.unique(bricks[fake])), len(np.unique(bricks[~fake])))
+    return bricks if holding >= LEAST_CLUSTERS else None
+
+
+def metadata_classifier(
+    covariates: Mapping[str, Array], label: Array, bricks: Array, *, seed: int
+) -> MetadataResult:
+    """Tell the classes apart by measured quantities alone, cross-fitted by brick.
+
+    Parameters
+    ----------
+    covariates : mapping of str to ndarray, shape (n,)
+        Quantities measured in the same way for both classes; what is not finite counts as missing.
+    label : ndarray, shape (n,)
+        Real = 0, fake = 1.
+    bricks : ndarray, shape (n,)
+        Names; a brick's examples are always scored by a classifier trained on other bricks.
+    seed : int
+        Of the shuffles; equal seeds give equal results.
+
+    Raises
+    ------
+    ValueError
+        If there are no covariates, lengths differ, or a class has fewer than two examples.
+
+    Notes
+    -----
+    `sklearn.ensemble.HistGradientBoostingClassifier`, settings fixed beforehand.  A leaf holds at least 20
+    examples: with fewer than some 50 the scores are constant and the AUC is 0.5, for want of data.  The share
+    of fakes in the training bricks is divided out of the scores, so that the AUC does not feel how it varies.
+    """
+    table, fake = _checked(covariates, label)
+    bricks = np.asarray(bricks)
+    folds, by = _folds(fake, bricks, seed)
+    scores, fits = _cross_fit(table, fake, folds, seed)
+    losses = _importance(table, fake, scores, fits, np.random.default_rng([seed, 1]))
+    names = tuple(covariates)
+    order = sorted(range(len(names)), key=lambda i: (-losses[i], names[i]))
+    return MetadataResult(
+        names=names,
+        scores=scores,
+        auc=auc_interval(fake, scores, _clusters(fake, bricks)),
+        importance={names[i]: float(losses[i]) for i in order},
+        by=by,
+        folds=len(folds),
+    )
+
+
+def _differences(
+    covariates: Mapping[str, Array], fake: NDArray[np.bool_], weights: NDArray[np.float64]
+) -> dict[str, float]:
+    """Standardised mean difference, fakes less reals, of each covariate over its finite values."""
+    found = {}
+    for name, values in covariates.items():
+        values = np.asarray(values, np.float64)
+        moments = []
+        for members in (fake, ~fake):
+            good = members & np.isfinite(values)
+            total = weights[good].sum()
+            if not total > 0:
+                break
+            mean = (weights[good] @ values[good]) / total
+            moments.append((mean, np.var(values[good])))
+        if len(moments) < 2:
+            found[name] = float("nan")
+            continue
+        (a, va), (b, vb) = moments
+        scatter = np.sqrt((va + vb) / 2)
+        found[name] = float((a - b) / scatter) if scatter > 0 else 0.0
+    return found
+
+
+def balancing_weights(covariates: Mapping[str, Array], label: Array, bricks: Array, *, seed: int) -> Balance:
+    """Weigh the reals so that their covariates are distributed like the fakes'.
+
+    Parameters
+    ----------
+    covariates, label, bricks, seed
+        As for `metadata_classifier`; few covariates (magnitude, colour, size) give the better weights.
+
+    Returns
+    -------
+    Balance
+        Whose ``weights`` go into a weighted AUC.
+
+    Notes
+    -----
+    The density ratio is ``p / (1 - p)`` of a cross-fitted classifier in which both classes weigh the same
+    (Sugiyama, Suzuki & Kanamori 2012, Density Ratio Estimation in Machine Learning, chapter 4).  It is
+    clipped, and what is left of the differences is told in ``after``.
+    """
+    table, fake = _checked(covariates, label)
+    folds, _ = _folds(fake, np.asarray(bricks), seed)
+    scores = _cross_fit(table, fake, folds, seed)[0]
+    ratio = scores / np.maximum(1 - scores, 1e-12)
+    kept = np.clip(ratio, 1 / CLIP, CLIP)
+    reals = ~fake
+    weights = np.where(fake, 1.0, kept / kept[reals].mean())
+    real_weights = weights[reals]
+    return Balance(
+        weights=weights,
+        effective_real=float(real_weights.sum() ** 2 / (real_weights @ real_weights)),
+        real=int(reals.sum()),
+        fake=int(fake.sum()),
+        clipped=int(np.count_nonzero(kept[reals] != ratio[reals])),
+        before=_differences(covariates, fake, np.ones(len(fake))),
+        after=_differences(covariates, fake, weights),
+    )
+
+
+def _pair(points: Array, real: Array, fake: Array) -> Iterator[tuple[Array, Array]]:
+    """Pairs no further apart than 1 in any coordinate: each real takes the nearest fake that wants it."""
+    while len(real) and len(fake):
+        distance, index = cKDTree(points[real]).query(points[fake], p=np.inf, distance_upper_bound=1.0)
+        wanting = np.flatnonzero(np.isfinite(distance))
+        if not len(wanting):
+            return
+        order = wanting[np.lexsort((wanting, distance[wanting]))]
+        taken, first = np.unique(index[order], return_index=True)
+        given = order[first]
+        yield real[taken], fake[given]
+        real, fake = np.delete(real, taken), fake[np.setdiff1d(wanting, given)]
+
+
+def _by_brick(bricks: Array) -> list[NDArray[np.int64]]:
+    """Rows of each brick."""
+    codes = np.unique(bricks, return_inverse=True)[1].ravel()
+    return np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+
+
+def matched_pairs(
+    covariates: Mapping[str, Array],
+    label: Array,
+    bricks: Array,
+    *,
+    names: Sequence[str] = MATCH_ON,
+    caliper: float = CALIPER,
+    seed: int,
+) -> Matches:
+    """Match fakes and reals one to one, without replacement, at equal magnitude, colour and size.
+
+    Pairs are sought within each brick first, then, among those who found nobody, over all bricks.
+
+    Parameters
+    ----------
+    covariates, label, bricks
+        As for `metadata_classifier`.
+    names : sequence of str
+        What to match on; an example that lacks one of these has no partner.
+    caliper : float
+        Largest difference in each, in standard deviations of all examples.
+    seed : int
+        Decides between partners that are equally near.
+
+    Raises
+    ------
+    ValueError
+        If a name is not among the covariates or the caliper is not positive.
+    """
+    missing = [name for name in names if name not in covariates]
+    if missing or not names:
+        msg = f"to match on: {', '.join(names) or 'nothing'}; not among the covariates: {', '.join(missing)}"
+        raise ValueError(msg)
+    if not caliper > 0:
+        msg = f"caliper must be positive, got {caliper}"
+        raise ValueError(msg)
+    table, fake = _checked({name: covariates[name] for name in names}, label)
+    complete = np.asarray(np.isfinite(table).all(axis=1))
+    scatter = table[complete].std(axis=0) if complete.any() else np.ones(len(names))
+    points = table / np.where(scatter > 0, scatter, 1.0) / caliper
+    points = points + np.random.default_rng([seed, 2]).uniform(-1e-6, 1e-6, points.shape)
+    alone = complete.copy()
+    groups = [*_by_brick(np.asarray(bricks)), np.arange(len(fake))]
+    nobody = np.empty(0, np.int64)
+    pairs, within = [(nobody, nobody)], 0
+    for index, group in enumerate(groups):
+        rows = group[alone[group]]
+        for real, partner in _pair(points, rows[~fake[rows]], rows[fake[rows]]):
+            alone[real] = alone[partner] = False
+            pairs.append((real, partner))
+            within += len(real) if index < len(groups) - 1 else 0
+    real, partner = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    order = np.argsort(real)
+    return Matches(real[order], partner[order], within, tuple(names), caliper)
