@@ -1,6 +1,7 @@
-"""How well scores tell two samples apart: accuracy and AUC, with intervals.
+"""How well scores tell two samples apart: accuracy and AUC, with intervals, tests and what they resolve.
 
 Labels are 0 (real) and 1 (fake); a score is the higher the more an example looks fake.
+`doc/explanation/two-sample-test.rst` says what each number means.
 """
 
 from __future__ import annotations
@@ -10,28 +11,61 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
+from scipy.stats import binom, norm
 from scipy.stats import t as student
 
+from obiwan.dplearn.conditional import effective_number, stratified_auc, weighted_auc
+from obiwan.dplearn.ranking import (
+    Estimate,
+    Measured,
+    auc,
+    auc_interval,
+    auc_pvalue,
+    checked,
+    cluster_numbers,
+    design_effect,
+    measure_auc,
+)
+from obiwan.dplearn.resampling import auc_bootstrap, flip_test, permutation_test
+
+__all__ = [
+    "FEW_BRICKS",
+    "LEAST_CLUSTERS",
+    "AccuracyTest",
+    "Answer",
+    "Estimate",
+    "Measured",
+    "accuracy_test",
+    "answer",
+    "auc",
+    "auc_bootstrap",
+    "auc_interval",
+    "auc_pvalue",
+    "brick_caveat",
+    "design_effect",
+    "detectable_excess",
+    "effective_number",
+    "flip_test",
+    "holm",
+    "measure_auc",
+    "permutation_test",
+    "score_interval",
+    "stratified_auc",
+    "usable_bricks",
+    "weighted_auc",
+    "wilson",
+]
+
 LEAST_CLUSTERS = 5  #: bricks of which each class must be found in so many, for the interval to rest on bricks
+FEW_BRICKS = 10  #: fewer than so many, and `brick_caveat` says what the interval is worth
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A number and its interval.
-
-    Attributes
-    ----------
-    value, low, high : float
-        The estimate and the ends of the interval.
-    """
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} (95 % interval {self.low:.3f} to {self.high:.3f})"
+def score_interval(share: float, trials: float, level: float = 0.95) -> Estimate:
+    """Wilson's interval of a share of so many (effective) trials."""
+    z2 = float(norm.ppf(0.5 + level / 2)) ** 2
+    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = np.sqrt(z2 * (share * (1 - share) + z2 / (4 * trials)) / trials) / (1 + z2 / trials)
+    return Estimate(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
 
 
 def wilson(successes: int, trials: int, level: float = 0.95) -> Estimate:
@@ -45,95 +79,187 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> Estimate:
     if not 0 <= successes <= trials or trials == 0:
         msg = f"successes must be in 0..trials and trials positive, got {successes} of {trials}"
         raise ValueError(msg)
-    z2 = float(norm.ppf(0.5 + level / 2)) ** 2
-    share = successes / trials
-    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = np.sqrt(z2 * (share * (1 - share) + z2 / (4 * trials)) / trials) / (1 + z2 / trials)
-    return Estimate(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
+    return score_interval(successes / trials, trials, level)
 
 
-def _checked(labels: NDArray[Any], scores: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Labels as booleans (fake) and scores as float64, or a ValueError."""
-    labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
-    if labels.shape != scores.shape or labels.ndim != 1:
-        msg = f"labels and scores must be one-dimensional and as many, got {labels.shape} and {scores.shape}"
-        raise ValueError(msg)
-    if not np.isin(labels, (0, 1)).all() or len(np.unique(labels)) < 2:
-        msg = "labels must be 0 and 1, with at least one of each"
-        raise ValueError(msg)
-    if not np.isfinite(scores).all():
-        msg = f"{np.count_nonzero(~np.isfinite(scores))} of {len(scores)} scores are not finite"
-        raise ValueError(msg)
-    return labels == 1, scores
+def usable_bricks(labels: NDArray[Any], bricks: NDArray[Any] | None) -> NDArray[Any] | None:
+    """The bricks if each class is found in `LEAST_CLUSTERS` or more, so that an interval can rest on them."""
+    if bricks is None:
+        return None
+    return bricks if _holding(labels, bricks) >= LEAST_CLUSTERS else None
 
 
-def _placements(fake: NDArray[np.bool_], scores: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-    """AUC and each example's placement: the share of the other class that it is on the right side of."""
-    ranks = rankdata(scores)
-    placed = np.empty(len(scores))
-    n_fake, n_real = int(fake.sum()), int((~fake).sum())
-    placed[fake] = (ranks[fake] - rankdata(scores[fake])) / n_real
-    placed[~fake] = 1 - (ranks[~fake] - rankdata(scores[~fake])) / n_fake
-    return float(placed[fake].mean()), placed
+def _holding(labels: NDArray[Any], bricks: NDArray[Any]) -> int:
+    """In how many bricks the class is found that is found in fewer."""
+    fake, bricks = np.asarray(labels) == 1, np.asarray(bricks)
+    return min(len(np.unique(bricks[fake])), len(np.unique(bricks[~fake])))
 
 
-def auc(labels: NDArray[Any], scores: NDArray[Any]) -> float:
-    """Area under the ROC curve by mid-ranks: the probability that a fake scores above a real one, ties half.
+def brick_caveat(labels: NDArray[Any], bricks: NDArray[Any] | None) -> str:
+    """What an interval is worth that rests on few bricks; empty for `FEW_BRICKS` or more.
 
     Examples
     --------
-    >>> auc(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.4, 0.8]))
-    0.875
+    >>> brick_caveat(np.arange(12) % 2, np.arange(12) // 2)
+    'only 6 bricks: the width of the interval is itself uncertain by about 32 %, and it is 1.3 times ...'
     """
-    return _placements(*_checked(labels, scores))[0]
+    if bricks is None:
+        return (
+            "the bricks are not known: the interval takes all examples for independent, though they share sky"
+        )
+    count = _holding(labels, bricks)
+    if count >= FEW_BRICKS:
+        return ""
+    number = f"only {count} bricks" if count > 1 else "only one brick"
+    if count < LEAST_CLUSTERS:
+        return (
+            f"{number} with both classes: the interval takes all examples for independent and says nothing "
+            "about other parts of the sky"
+        )
+    wider = float(student.ppf(0.975, count - 1) / norm.ppf(0.975))
+    return (
+        f"{number}: the width of the interval is itself uncertain by about "
+        f"{100 / np.sqrt(2 * (count - 1)):.0f} %, "
+        f"and it is {wider:.1f} times as wide as many bricks with the same scatter would make it"
+    )
 
 
-def auc_interval(
-    labels: NDArray[Any], scores: NDArray[Any], clusters: NDArray[Any] | None = None, level: float = 0.95
-) -> Estimate:
-    """AUC with an interval that knows which examples share a brick.
+@dataclass(frozen=True)
+class AccuracyTest:
+    """Accuracy, and whether it is more than chance.
+
+    Attributes
+    ----------
+    accuracy : Estimate
+        Share of examples called what they are.
+    no_information : float
+        What calling everything by the name of the most numerous class gets.
+    z, p : float
+        TPR + TNR - 1 in units of its standard error, and the one-sided probability of that much by chance.
+    tpr, tnr : float
+        Share of the fakes called fake, and of the reals called real.
+    p_no_information : float
+        One-sided exact binomial probability of so many correct calls at the no-information rate, for
+        independent examples.
+    """
+
+    accuracy: Estimate
+    no_information: float
+    z: float
+    p: float
+    tpr: float
+    tnr: float
+    p_no_information: float
+
+
+def accuracy_test(
+    labels: NDArray[Any], predicted_fake: NDArray[Any], bricks: NDArray[Any] | None = None
+) -> AccuracyTest:
+    """Accuracy of calls against the no-information rate.
 
     Parameters
     ----------
-    labels, scores : ndarray
-        One of each per example.
-    clusters : ndarray, optional
-        The brick of each example; examples of one brick share sky, depth and PSF and are not independent.
-        Without it every example stands for itself.
-    level : float
-        Coverage.
+    labels : ndarray
+        Real = 0, fake = 1.
+    predicted_fake : ndarray of bool
+        Whether each example is called fake.
+    bricks : ndarray, optional
+        The brick of each example; used for the interval and z where each class is in at least
+        `LEAST_CLUSTERS`.
 
     Returns
     -------
-    Estimate
-        The interval is DeLong's (DeLong et al. 1988, Biometrics 44, 837), in Obuchowski's form for clustered
-        data (1997, Biometrics 53, 567) with Student's t for the number of clusters.
-
-    Raises
-    ------
-    ValueError
-        If there are not two classes, or too few clusters for a variance.
+    AccuracyTest
+        z is (TPR + TNR - 1)/sqrt(TPR (1 - TPR)/n1 + TNR (1 - TNR)/n0), for class counts that are fixed and
+        not drawn; the usual binomial test against 1/2 is too cautious for calls that favour a class.  With
+        bricks its denominator is that of the AUC of the calls, which is (TPR + TNR)/2.  The interval is
+        Wilson's, with bricks for as many examples as these are worth.
     """
-    fake, scores = _checked(labels, scores)
-    value, placed = _placements(fake, scores)
-    groups = np.arange(len(fake)) if clusters is None else np.unique(clusters, return_inverse=True)[1].ravel()
-    count = int(groups.max()) + 1
-    sums = {}
-    for name, members in (("fake", fake), ("real", ~fake)):
-        rest = np.bincount(groups[members], placed[members] - value, count)
-        holding = len(np.unique(groups[members]))
-        if holding < 2:
-            msg = f"{name} examples in {holding} cluster(s): no variance can be estimated"
-            raise ValueError(msg)
-        sums[name] = (rest / members.sum(), holding / (holding - 1))
-    (a, ca), (b, cb) = sums["fake"], sums["real"]
-    variance = ca * (a @ a) + cb * (b @ b)
-    if clusters is not None:
-        variance += 2 * count / (count - 1) * (a @ b)
-    # A perfect separation has no spread to estimate from: no less than one example's worth of doubt.
-    variance = max(float(variance), (1 / min(fake.sum(), (~fake).sum()) / 2) ** 2)
-    half = float(student.ppf(0.5 + level / 2, count - 1)) * np.sqrt(variance)
-    return Estimate(value, max(0.0, value - half), min(1.0, value + half))
+    called = np.asarray(predicted_fake)
+    if not np.isin(called, (0, 1)).all():
+        msg = "predicted_fake must be true or false for each example"
+        raise ValueError(msg)
+    fake, calls = checked(labels, called)
+    bricks = usable_bricks(fake, bricks)
+    n1, n0, n = int(fake.sum()), int((~fake).sum()), len(fake)
+    tpr, tnr = float(calls[fake].mean()), float(1 - calls[~fake].mean())
+    correct = (calls == 1) == fake
+    share, most = float(correct.mean()), max(n0, n1) / n
+    trials = n / _share_design_effect(correct, bricks)
+    error = np.sqrt(tpr * (1 - tpr) / n1 + tnr * (1 - tnr) / n0)
+    freedom = None
+    if bricks is not None:
+        measured = measure_auc(labels, calls, bricks)
+        error, freedom = 2 * measured.error, measured.freedom
+    if error == 0:  # all calls are right, all are wrong, or all are the same: the variance under chance
+        error = np.sqrt(calls.mean() * (1 - calls.mean()) * (1 / n0 + 1 / n1))
+    constant = calls.min() == calls.max()
+    z = 0.0 if constant else float((tpr + tnr - 1) / error)
+    chance = 1.0 if constant else float(norm.sf(z) if freedom is None else student.sf(z, freedom))
+    exact = float(binom.sf(correct.sum() - 1, n, most))
+    return AccuracyTest(score_interval(share, trials), most, z, chance, tpr, tnr, exact)
+
+
+def _share_design_effect(correct: NDArray[np.bool_], bricks: NDArray[Any] | None) -> float:
+    """Variance of a share over bricks in units of that of independent examples; no less than 1."""
+    share, n = correct.mean(), len(correct)
+    if bricks is None or share in (0, 1):
+        return 1.0
+    sums = np.bincount(cluster_numbers(bricks, n), correct - share)
+    return max(1.0, float((sums @ sums) * len(sums) / (len(sums) - 1) / (n * share * (1 - share))))
+
+
+def holm(p: NDArray[Any]) -> NDArray[np.float64]:
+    """p-values that allow for there being several (Holm 1979, Scand. J. Stat. 6, 65).
+
+    Parameters
+    ----------
+    p : ndarray
+        p-values; NaN for a test that was not run, which does not count.
+
+    Returns
+    -------
+    ndarray
+        Adjusted p-values in the same order: rejecting those below a level errs in any of them at most that
+        often.
+
+    Examples
+    --------
+    >>> holm(np.array([0.01, 0.04, 0.03, 0.005]))
+    array([0.03, 0.06, 0.06, 0.02])
+    """
+    p = np.asarray(p, np.float64)
+    run = ~np.isnan(p)
+    if p.ndim != 1 or ((p[run] < 0) | (p[run] > 1)).any():
+        msg = "p-values must be a list of numbers in 0..1"
+        raise ValueError(msg)
+    adjusted = np.full(p.shape, np.nan)
+    order = np.argsort(p)[: run.sum()]  # NaN comes last
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
+    return adjusted
+
+
+def detectable_excess(
+    real: int, fake: int, effect: float = 1.0, level: float = 0.05, power: float = 0.8
+) -> float:
+    """By how much the AUC must exceed 0.5 to be noticed with this power, one-sided.
+
+    Parameters
+    ----------
+    real, fake : int
+        Test examples of each class.
+    effect : float
+        The `design_effect` of examples that share bricks.
+    level, power : float
+        Of the test.
+
+    Examples
+    --------
+    >>> round(detectable_excess(20_000, 20_000), 4)
+    0.0072
+    """
+    sigma = np.sqrt(effect * (real + fake + 1) / (12 * real * fake))
+    return float((norm.ppf(1 - level) + norm.ppf(power)) * sigma)
 
 
 @dataclass(frozen=True)
@@ -177,10 +303,8 @@ def answer(labels: NDArray[Any], scores: NDArray[Any], bricks: NDArray[Any] | No
     bricks : ndarray, optional
         Names; the interval rests on them where each class is found in at least `LEAST_CLUSTERS`.
     """
-    fake, scores = _checked(labels, scores)
-    if bricks is not None:
-        holding = min(len(np.unique(bricks[fake])), len(np.unique(bricks[~fake])))
-        bricks = bricks if holding >= LEAST_CLUSTERS else None
+    fake, scores = checked(labels, scores)
+    bricks = usable_bricks(fake, bricks)
     n_fake, n = int(fake.sum()), len(fake)
     return Answer(
         real=n - n_fake,

@@ -1,0 +1,252 @@
+"""Whether the network's probabilities mean what they say, and what they prove about the two populations.
+
+Labels are 0 (real) and 1 (fake); probabilities are those of being fake.  Both classes weigh the same
+throughout, however many examples they have: a probability is that of a galaxy drawn with equal chance from
+either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn.ranking import (
+    Estimate,
+    Measured,
+    checked,
+    cluster_numbers,
+    clustered_variance,
+    measure_auc,
+)
+from obiwan.dplearn.twosample import effective_number, score_interval, usable_bricks
+
+LN2 = float(np.log(2))
+TINY = 1e-7  #: probabilities are kept so far from 0 and 1, as Keras keeps them: no loss is infinite
+CURVE = np.dtype(
+    [
+        ("low", "f8"),
+        ("high", "f8"),
+        ("n", "i8"),
+        ("predicted", "f8"),
+        ("observed", "f8"),
+        ("observed_low", "f8"),
+        ("observed_high", "f8"),
+    ]
+)
+
+
+def _probabilities(labels: NDArray[Any], prob: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    fake, prob = checked(labels, prob)
+    if ((prob < 0) | (prob > 1)).any():
+        msg = f"probabilities must be in 0..1, got {prob.min():g} to {prob.max():g}"
+        raise ValueError(msg)
+    return fake, prob
+
+
+def _class_weights(fake: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Weights of the examples that sum to one, one half for each class."""
+    return np.asarray(0.5 / np.where(fake, fake.sum(), (~fake).sum()))
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What held-out probabilities prove about how different the two populations of images are.
+
+    Values and ends of the intervals of the first three are lower bounds of a distance between the
+    populations: the populations differ by at least `low` with the confidence of the interval, and may
+    differ by far more than `high`, for a better network may find more.
+
+    Attributes
+    ----------
+    total_variation : Estimate
+        From the calls at a probability of 0.5: TPR + TNR - 1.  Between 0 and 1, the share of one population
+        that would have to be replaced to make it the other.
+    total_variation_auc : Estimate
+        The same distance from the AUC: 1 - sqrt(2 (1 - AUC)).
+    jensen_shannon : Estimate
+        Jensen-Shannon divergence in nats, ln 2 - BCE, between 0 and ln 2.
+    bce : Estimate
+        Binary cross-entropy in nats, the mean of the two classes' means; ln 2 for a network that knows
+        nothing.
+    """
+
+    total_variation: Estimate
+    total_variation_auc: Estimate
+    jensen_shannon: Estimate
+    bce: Estimate
+
+
+def bounds(
+    labels: NDArray[Any], prob: NDArray[Any], bricks: NDArray[Any] | None = None, level: float = 0.95
+) -> Bounds:
+    """Lower bounds on the distance between the populations from probabilities of examples not trained on.
+
+    Parameters
+    ----------
+    labels, prob : ndarray
+        One of each per example.
+    bricks : ndarray, optional
+        The brick of each example; intervals rest on them where `obiwan.dplearn.twosample.usable_bricks` has
+        them.
+    level : float
+        Coverage of the intervals.
+
+    Returns
+    -------
+    Bounds
+        For any function D of the image into 0..1, P_fake(D > 1/2) - P_real(D > 1/2) is at most the total
+        variation, and ln 2 plus half the mean of ln D over fakes plus half that of ln(1 - D) over reals at
+        most the Jensen-Shannon divergence (Goodfellow et al. 2014, arXiv:1406.2661, theorem 1), so that
+        neither needs calibrated probabilities; badly calibrated ones make the second bound weak.
+
+    Raises
+    ------
+    ValueError
+        If a probability is outside 0..1, or there is no variance to estimate.
+    """
+    fake, prob = _probabilities(labels, prob)
+    bricks = usable_bricks(fake, bricks)
+    groups = None if bricks is None else cluster_numbers(bricks, len(fake))
+    calls = measure_auc(fake, prob > 0.5, bricks).interval(level)
+    ranks = measure_auc(fake, prob, bricks).interval(level)
+    loss = -np.log(np.clip(np.where(fake, prob, 1 - prob), TINY, 1))
+    weights = _class_weights(fake)
+    entropy = float(weights @ loss)
+    means = np.where(fake, loss[fake].mean(), loss[~fake].mean())
+    error = float(np.sqrt(clustered_variance(fake, weights * (loss - means), groups)))
+    count = len(fake) if groups is None else int(groups.max()) + 1
+    bce = Measured(entropy, error, count - 1).interval(level, 0.0, np.inf)
+    return Bounds(
+        total_variation=_mapped(calls, lambda a: 2 * a - 1),
+        total_variation_auc=_mapped(ranks, lambda a: 1 - float(np.sqrt(2 * (1 - a)))),
+        jensen_shannon=_mapped(Estimate(bce.value, bce.high, bce.low), lambda b: LN2 - b),
+        bce=bce,
+    )
+
+
+def _mapped(estimate: Estimate, function: Any) -> Estimate:
+    """The estimate under an increasing function, no less than 0."""
+    value, low, high = (max(0.0, function(x)) for x in (estimate.value, estimate.low, estimate.high))
+    return Estimate(value, low, high)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often those are fakes of which the network is so and so sure.
+
+    Attributes
+    ----------
+    curve : structured ndarray
+        A row per bin: its ends (`low`, `high`), examples (`n`), mean probability (`predicted`), share of
+        fakes (`observed`) and its 95 % Wilson interval (`observed_low`, `observed_high`).
+    ece : float
+        Expected calibration error: mean of the distance between `predicted` and `observed` (Naeini et al.
+        2015).
+    ece_noise : float
+        The ECE that a perfectly calibrated network would show on so many examples.
+    brier : float
+        Mean squared distance of the probability from the label (Brier 1950); 0.25 for a network that knows
+        nothing.
+    """
+
+    curve: NDArray[np.void]
+    ece: float
+    ece_noise: float
+    brier: float
+
+
+def reliability(
+    labels: NDArray[Any], prob: NDArray[Any], bins: int = 10, equal_classes: bool = True
+) -> Reliability:
+    """Reliability curve in bins of equal numbers of examples, expected calibration error and Brier score.
+
+    Parameters
+    ----------
+    labels, prob : ndarray
+        One of each per example.
+    bins : int
+        How many; fewer where probabilities are tied.  Bins of equal numbers, because an untrained network's
+        probabilities are all close to 0.5.
+    equal_classes : bool
+        Whether the two classes weigh the same; otherwise every example does.
+
+    Raises
+    ------
+    ValueError
+        If a probability is outside 0..1 or there are no bins.
+    """
+    fake, prob = _probabilities(labels, prob)
+    if bins < 1:
+        msg = f"at least one bin is needed, got {bins}"
+        raise ValueError(msg)
+    weights = _class_weights(fake) if equal_classes else np.full(len(fake), 1 / len(fake))
+    edges = np.unique(np.quantile(prob, np.linspace(0, 1, bins + 1)))
+    number = np.searchsorted(edges[1:-1], prob, side="right")
+    curve = np.zeros(max(1, len(edges) - 1), CURVE)
+    shares, noise = np.zeros(len(curve)), np.zeros(len(curve))
+    for row, here in enumerate(number == i for i in range(len(curve))):
+        if not here.any():
+            continue
+        own = weights[here]
+        shares[row], trials = own.sum(), effective_number(own)
+        predicted, observed = np.average(prob[here], weights=own), np.average(fake[here], weights=own)
+        interval = score_interval(observed, trials)
+        ends = edges[row], edges[min(row + 1, len(edges) - 1)]
+        curve[row] = (*ends, here.sum(), predicted, observed, interval.low, interval.high)
+        noise[row] = np.sqrt(2 * predicted * (1 - predicted) / (np.pi * trials))
+    return Reliability(
+        curve=curve[curve["n"] > 0],
+        ece=float(shares @ np.abs(curve["predicted"] - curve["observed"])),
+        ece_noise=float(shares @ noise),
+        brier=float(weights @ (prob - fake) ** 2),
+    )
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """A rising staircase from the network's probabilities to calibrated ones; call it with probabilities.
+
+    Attributes
+    ----------
+    given, meant : tuple of float
+        Probabilities as the network gives them, rising, and what they turned out to mean; linear in between.
+    """
+
+    given: tuple[float, ...]
+    meant: tuple[float, ...]
+
+    def __call__(self, prob: NDArray[Any]) -> NDArray[np.float64]:
+        """Calibrated probabilities, float64, of the same shape."""
+        return np.asarray(np.interp(np.asarray(prob, np.float64), self.given, self.meant))
+
+
+def recalibrate(val_labels: NDArray[Any], val_prob: NDArray[Any]) -> Recalibration:
+    """Isotonic recalibration (Zadrozny & Elkan 2002), fitted on the validation split.
+
+    Parameters
+    ----------
+    val_labels, val_prob : ndarray
+        Of the validation split: fitted on the test split it would see the answer.
+
+    Returns
+    -------
+    Recalibration
+        Its probabilities stay 1/(n + 2) away from 0 and 1 for n validation examples, so that the
+        cross-entropy stays finite.  Scores that it maps to the same probability are tied afterwards: take
+        the AUC from the network's own.
+
+    Raises
+    ------
+    ValueError
+        If there is one class only, or a probability is not in 0..1.
+    """
+    from sklearn.isotonic import IsotonicRegression
+
+    fake, prob = _probabilities(val_labels, val_prob)
+    fit = IsotonicRegression(out_of_bounds="clip").fit(prob, fake, sample_weight=_class_weights(fake))
+    least = 1 / (len(fake) + 2)
+    meant = np.clip(fit.y_thresholds_, least, 1 - least)
+    return Recalibration(tuple(map(float, fit.X_thresholds_)), tuple(map(float, meant)))

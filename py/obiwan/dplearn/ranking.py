@@ -1,0 +1,244 @@
+"""The area under the ROC curve: what it is, how uncertain, and how much less certain for shared sky.
+
+Labels are 0 (real) and 1 (fake); a score is the higher the more an example looks fake.  Everything public
+here is also in `obiwan.dplearn.twosample`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu
+from scipy.stats import t as student
+
+Alternative = Literal["greater", "less", "two-sided"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its interval.
+
+    Attributes
+    ----------
+    value, low, high : float
+        The estimate and the ends of the interval.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} (95 % interval {self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number with its standard error.
+
+    Attributes
+    ----------
+    value, error : float
+        The estimate and its standard error.
+    freedom : int
+        Degrees of freedom of the standard error.
+    """
+
+    value: float
+    error: float
+    freedom: int
+
+    def interval(self, level: float = 0.95, least: float = 0.0, most: float = 1.0) -> Estimate:
+        """Student's interval of this coverage, cut at the ends of the possible range."""
+        half = float(student.ppf(0.5 + level / 2, self.freedom)) * self.error
+        return Estimate(self.value, max(least, self.value - half), min(most, self.value + half))
+
+    def p_value(self, null: float = 0.5, alternative: Alternative = "greater") -> float:
+        """Probability of a value as far from `null` as this one, were `null` the truth."""
+        distance = (self.value - null) / self.error
+        above = float(student.sf(distance, self.freedom))
+        return {"greater": above, "less": 1 - above, "two-sided": 2 * min(above, 1 - above)}[alternative]
+
+
+def checked(labels: NDArray[Any], scores: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Labels as booleans (fake) and scores as float64, or a ValueError that says what is wrong with them."""
+    labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
+    if labels.shape != scores.shape or labels.ndim != 1:
+        msg = f"labels and scores must be one-dimensional and as many, got {labels.shape} and {scores.shape}"
+        raise ValueError(msg)
+    if not np.isin(labels, (0, 1)).all() or len(np.unique(labels)) < 2:
+        msg = "labels must be 0 and 1, with at least one of each"
+        raise ValueError(msg)
+    if not np.isfinite(scores).all():
+        msg = f"{np.count_nonzero(~np.isfinite(scores))} of {len(scores)} scores are not finite"
+        raise ValueError(msg)
+    return labels == 1, scores
+
+
+def cluster_numbers(clusters: NDArray[Any], n: int) -> NDArray[np.intp]:
+    """The clusters of n examples as numbers from 0, or a ValueError if they are not as many."""
+    clusters = np.asarray(clusters)
+    if clusters.shape != (n,):
+        msg = f"one brick or stratum is needed for each of {n} examples, got shape {clusters.shape}"
+        raise ValueError(msg)
+    return np.unique(clusters, return_inverse=True)[1].ravel()
+
+
+def placements(
+    fake: NDArray[np.bool_], scores: NDArray[np.float64], weights: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Each example's placement: the (weighted) share of the other class that it is on the right side of."""
+    level = np.unique(scores, return_inverse=True)[1].ravel()
+    weights = np.ones(len(scores)) if weights is None else weights
+    placed = np.empty(len(scores))
+    for name, members in (("fake", fake), ("real", ~fake)):
+        others = np.bincount(level[~members], weights[~members], level.max() + 1)
+        below = (np.cumsum(others) - others / 2) / others.sum()
+        placed[members] = (below if name == "fake" else 1 - below)[level[members]]
+    return placed
+
+
+def clustered_variance(
+    fake: NDArray[np.bool_], influence: NDArray[np.float64], groups: NDArray[np.intp] | None
+) -> float:
+    """Variance of an estimate that is the truth plus the sum of one independent contribution per group.
+
+    Obuchowski's (1997, Biometrics 53, 567) sum over clusters of what fakes and reals of the cluster
+    contribute, with the covariance of the two; without groups DeLong's (1988, Biometrics 44, 837).
+
+    Parameters
+    ----------
+    fake : ndarray of bool, shape (n,)
+        The class.
+    influence : ndarray, shape (n,)
+        What each example adds to the estimate; sums to zero over each class.
+    groups : ndarray of int, optional
+        The cluster of each example, from 0; without it every example stands for itself.
+
+    Raises
+    ------
+    ValueError
+        If the examples of a class are all in one cluster.
+    """
+    own = np.arange(len(fake)) if groups is None else groups
+    count = int(own.max()) + 1
+    sums, factors = [], []
+    for name, members in (("fake", fake), ("real", ~fake)):
+        holding = len(np.unique(own[members]))
+        if holding < 2:
+            where = "there is one" if groups is None else "all in one cluster:"
+            msg = f"{name} examples: {where}, no variance can be estimated"
+            raise ValueError(msg)
+        sums.append(np.bincount(own[members], influence[members], count))
+        factors.append(holding / (holding - 1))
+    (a, b), (ca, cb) = sums, factors
+    variance = ca * (a @ a) + cb * (b @ b)
+    if groups is not None:
+        variance += 2 * count / (count - 1) * (a @ b)
+    return max(0.0, float(variance))
+
+
+def _auc_variance(
+    fake: NDArray[np.bool_], scores: NDArray[np.float64], groups: NDArray[np.intp] | None
+) -> tuple[float, float]:
+    placed = placements(fake, scores)
+    value = float(placed[fake].mean())
+    influence = (placed - value) / np.where(fake, fake.sum(), (~fake).sum())
+    return value, clustered_variance(fake, influence, groups)
+
+
+def auc(labels: NDArray[Any], scores: NDArray[Any]) -> float:
+    """Area under the ROC curve by mid-ranks: the probability that a fake scores above a real one, ties half.
+
+    Examples
+    --------
+    >>> auc(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.4, 0.8]))
+    0.875
+    """
+    fake, scores = checked(labels, scores)
+    return float(placements(fake, scores)[fake].mean())
+
+
+def measure_auc(labels: NDArray[Any], scores: NDArray[Any], clusters: NDArray[Any] | None = None) -> Measured:
+    """AUC with the standard error of `auc_interval`."""
+    fake, scores = checked(labels, scores)
+    groups = None if clusters is None else cluster_numbers(clusters, len(fake))
+    value, variance = _auc_variance(fake, scores, groups)
+    # A perfect separation has no spread to estimate from: no less than one example's worth of doubt.
+    least = 1 / (2 * int(min(fake.sum(), (~fake).sum())))
+    count = len(fake) if groups is None else int(groups.max()) + 1
+    return Measured(value, max(float(np.sqrt(variance)), least), count - 1)
+
+
+def auc_interval(
+    labels: NDArray[Any], scores: NDArray[Any], clusters: NDArray[Any] | None = None, level: float = 0.95
+) -> Estimate:
+    """AUC with an interval that knows which examples share a brick.
+
+    Parameters
+    ----------
+    labels, scores : ndarray
+        One of each per example.
+    clusters : ndarray, optional
+        The brick of each example; examples of one brick share sky, depth and PSF and are not independent.
+        Without it every example stands for itself.
+    level : float
+        Coverage.
+
+    Returns
+    -------
+    Estimate
+        The interval is DeLong's (DeLong et al. 1988, Biometrics 44, 837), in Obuchowski's form for clustered
+        data (1997, Biometrics 53, 567) with Student's t for the number of clusters.
+
+    Raises
+    ------
+    ValueError
+        If there are not two classes, or too few clusters for a variance.
+    """
+    return measure_auc(labels, scores, clusters).interval(level)
+
+
+def auc_pvalue(
+    labels: NDArray[Any],
+    scores: NDArray[Any],
+    clusters: NDArray[Any] | None = None,
+    alternative: Alternative = "greater",
+) -> float:
+    """p-value of the hypothesis that the AUC is 0.5.
+
+    Without clusters the rank-sum test of Mann & Whitney (1947) by SciPy, whose variance under the
+    hypothesis is (n + 1)/(12 n0 n1) less what ties take; with clusters Student's t on the standard error of
+    `auc_interval`. The hypothesis with clusters is wider: a class may look more fake in one brick and less
+    in another, as long as that averages out over the sky.
+
+    Parameters
+    ----------
+    labels, scores, clusters : ndarray
+        As in `auc_interval`.
+    alternative : str
+        ``greater`` (fakes score higher), ``less`` or ``two-sided``.
+    """
+    if clusters is not None:
+        return measure_auc(labels, scores, clusters).p_value(0.5, alternative)
+    fake, scores = checked(labels, scores)
+    if np.ptp(scores) == 0:
+        return 1.0
+    return float(
+        mannwhitneyu(scores[fake], scores[~fake], alternative=alternative, method="asymptotic").pvalue
+    )
+
+
+def design_effect(labels: NDArray[Any], scores: NDArray[Any], bricks: NDArray[Any]) -> float:
+    """How many examples in bricks are worth one independent example: the ratio of the AUC's two variances.
+
+    Above 1 where examples of a brick err together, below where fakes and reals of a brick move together and
+    the comparison gains.  1 where there is no spread (constant scores, perfect separation).
+    """
+    fake, scores = checked(labels, scores)
+    alone = _auc_variance(fake, scores, None)[1]
+    clustered = _auc_variance(fake, scores, cluster_numbers(bricks, len(fake)))[1]
+    return clustered / alone if alone > 0 else 1.0

@@ -1,0 +1,334 @@
+"""The answer in words: can the network tell fake galaxies from real ones?
+
+Four answers: distinguishable, equivalent within a margin declared before, inconclusive, and a network that
+learnt nothing, which is no answer about the galaxies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+from scipy.stats import t as student
+
+from obiwan.dplearn.twosample import (
+    LEAST_CLUSTERS,
+    Estimate,
+    Measured,
+    brick_caveat,
+    design_effect,
+    detectable_excess,
+    measure_auc,
+    usable_bricks,
+)
+
+Kind = Literal["distinguishable", "equivalent", "inconclusive", "not learnt"]
+
+
+@dataclass(frozen=True)
+class SensitivitySummary:
+    """What the positive control said: the same network trained on a planted difference.
+
+    Attributes
+    ----------
+    detected : bool
+        Whether a planted difference was found.
+    lines : tuple of str
+        What would have been detected, for instance ``offset: 0.2 px would have been detected``.
+    """
+
+    detected: bool
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer.
+
+    Attributes
+    ----------
+    kind : str
+        ``distinguishable``, ``equivalent``, ``inconclusive`` or ``not learnt``.
+    headline : str
+        One sentence.
+    explanation : tuple of str
+        What stands behind it, sentence by sentence.
+    needed : int or None
+        How many more test examples would decide, whatever the AUC turns out to be; None where more examples
+        are not what is missing.
+    tost_p : float
+        p-value of the two one-sided tests: small where the AUC lies within the margin.
+    margin : float
+        How far from 0.5 an AUC may be and still count as equivalent.
+    auc : Estimate
+        With its interval of coverage 1 - `level`.
+    level : float
+        Rate of wrong answers that was allowed.
+    """
+
+    kind: Kind
+    headline: str
+    explanation: tuple[str, ...]
+    needed: int | None
+    tost_p: float
+    margin: float
+    auc: Estimate
+    level: float
+
+
+def tost(measured: Measured, margin: float) -> float:
+    """p-value of two one-sided tests that the AUC is between 0.5 - margin and 0.5 + margin (Schuirmann 1987).
+
+    Below a level a exactly where the interval of coverage 1 - 2a lies inside the margin.
+    """
+    above = measured.p_value(0.5 - margin, "greater")
+    below = measured.p_value(0.5 + margin, "less")
+    return max(above, below)
+
+
+def further_examples(measured: Measured, n: int, margin: float, level: float) -> int:
+    """How many more test examples of the same kind decide between distinguishable and equivalent.
+
+    The answer is one or the other whatever the AUC turns out to be once the half-widths of the interval of
+    coverage 1 - level and of that of coverage 1 - 2 level together are no more than the margin; the error
+    falls as the root of the number of examples.
+
+    Parameters
+    ----------
+    measured : Measured
+        The AUC of the examples so far: its error carries the design effect of the bricks.
+    n : int
+        How many there are so far.
+    margin, level : float
+        Of the verdict.
+
+    Returns
+    -------
+    int
+        Rounded up to two digits.
+    """
+    widths = student.ppf([1 - level / 2, 1 - level], measured.freedom) * measured.error
+    more = max(1.0, n * ((widths.sum() / margin) ** 2 - 1))
+    digit = 10 ** max(0, int(np.floor(np.log10(more))) - 1)
+    return int(np.ceil(more / digit) * digit)
+
+
+def effect_words(value: float) -> str:
+    """An AUC as a cosmologist would want to hear it.
+
+    Examples
+    --------
+    >>> effect_words(0.76)
+    'of a fake and a real galaxy it picks the fake in 76 of 100 pairs (50 is guessing), as for two Gaussians
+    1.0 ...'
+    """
+    shift = np.sqrt(2) * norm.ppf(np.clip(value, 0.0001, 0.9999))
+    pairs = f"{100 * value:.0f}" if abs(value - 0.5) >= 0.03 else f"{100 * value:.1f}"
+    side = "more than " if value > 0.9999 else ""
+    words = (
+        f"of a fake and a real galaxy it picks the fake in {pairs} of 100 pairs (50 is guessing), as for two "
+        f"Gaussians {side}{abs(shift):.{1 if abs(shift) >= 0.095 else 2}f} standard deviations apart"
+    )
+    bound = 1 - np.sqrt(2 * (1 - value))
+    if bound >= 0.01:
+        words += f"; at least {100 * bound:.0f} % of the fakes would have to be others to match"
+    return words
+
+
+def decide(
+    labels: NDArray[Any],
+    scores: NDArray[Any],
+    bricks: NDArray[Any] | None,
+    *,
+    margin: float = 0.02,
+    level: float = 0.05,
+    learnt: bool,
+    sensitivity: SensitivitySummary | None,
+) -> Verdict:
+    """Give the verdict on the scores of a test split.
+
+    Parameters
+    ----------
+    labels, scores : ndarray
+        One of each per test example.
+    bricks : ndarray or None
+        The brick of each example.  The interval rests on bricks where each class is found in at least
+        `obiwan.dplearn.twosample.LEAST_CLUSTERS` of them.
+    margin : float
+        How far from 0.5 an AUC may be and still count as equivalent; to be declared before looking.
+    level : float
+        Two-sided rate of "distinguishable" among equal populations; also that of "equivalent" at an AUC at
+        the margin.
+    learnt : bool
+        Whether the network learnt its training examples.  A difference that shows on the test examples is
+        one all the same.
+    sensitivity : SensitivitySummary or None
+        The positive control; without it, or where it found nothing, the verdict is never ``equivalent``.
+
+    Raises
+    ------
+    ValueError
+        If there is one class only, a score is not finite, a class has one example, or margin or level make
+        no sense.
+    """
+    if not (0 < margin < 0.5 and 0 < level < 0.5):
+        msg = f"margin and level must be between 0 and 0.5, got {margin:g} and {level:g}"
+        raise ValueError(msg)
+    scores = np.asarray(scores)
+    usable = usable_bricks(labels, bricks)
+    measured = measure_auc(labels, scores, usable)
+    facts = _Facts(
+        measured=measured,
+        auc=measured.interval(1 - level),
+        margin=margin,
+        level=level,
+        inside=tost(measured, margin) < level,
+        on_bricks=usable is not None,
+        further=further_examples(measured, len(scores), margin, level),
+        positive=sensitivity,
+    )
+    background = _background(np.asarray(labels), scores, bricks, usable, level)
+    kind, headline, reasons, needed = _ruling(facts, learnt, constant=bool(np.ptp(scores) == 0))
+    return Verdict(
+        kind,
+        headline,
+        (*reasons, *background),
+        needed,
+        tost(measured, margin),
+        margin,
+        facts.auc,
+        level,
+    )
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What the ruling is made from."""
+
+    measured: Measured
+    auc: Estimate
+    margin: float
+    level: float
+    inside: bool
+    on_bricks: bool
+    further: int
+    positive: SensitivitySummary | None
+
+    @property
+    def interval(self) -> str:
+        coverage = f"{100 * (1 - self.level):g} %"
+        return (
+            f"AUC {self.auc.value:.4f}, {coverage} interval {self.auc.low:.4f} to {self.auc.high:.4f}; "
+            "0.5 is guessing."
+        )
+
+    @property
+    def within(self) -> str:
+        return f"{0.5 - self.margin:g} to {0.5 + self.margin:g}"
+
+
+_Ruling = tuple[Kind, str, tuple[str, ...], int | None]
+
+
+def _ruling(facts: _Facts, learnt: bool, constant: bool) -> _Ruling:
+    """Kind, headline, reasons, and how many further examples would decide."""
+    if constant:
+        headline = "The network gives every galaxy the same score: it learnt nothing, so this is no answer."
+        reasons = ("An AUC of 0.5 from such a network says nothing about the fakes.",)
+        return "not learnt", headline, reasons, None
+    differs = facts.auc.low > 0.5 or facts.auc.high < 0.5
+    backed = facts.inside and facts.on_bricks and facts.positive is not None and facts.positive.detected
+    if differs and not (backed and learnt):
+        return _distinguishable(facts, learnt)
+    if not learnt:
+        headline = "The network did not learn its training examples, so this is no answer about the galaxies."
+        remedy = "Train it longer, on more examples, or otherwise."
+        return "not learnt", headline, (facts.interval, remedy), None
+    if backed:
+        return _equivalent(facts, differs)
+    return _inconclusive(facts)
+
+
+def _distinguishable(facts: _Facts, learnt: bool) -> _Ruling:
+    reasons = [facts.interval, f"What it means: {effect_words(facts.auc.value)}."]
+    headline = "Distinguishable: the network tells fake galaxies from real ones"
+    if facts.auc.high < 0.5:
+        headline = "Distinguishable, but the wrong way round: the network calls real galaxies fake more often"
+        reasons.append(
+            "A score that is wrong more often than chance means that test and training examples differ; look "
+            "at how they were split."
+        )
+    if facts.inside:
+        headline += f", by less than the margin of {facts.margin:g} in AUC"
+        reasons.append(
+            f"The difference is real but lies within the margin ({facts.within}) that was called small "
+            "enough before; with a positive control that finds what is planted (--sensitivity) this would "
+            "be equivalent."
+        )
+    if not learnt:
+        reasons.append("The training did not go as it should, yet the test examples show a difference.")
+    return "distinguishable", headline + ".", tuple(reasons), None
+
+
+def _equivalent(facts: _Facts, differs: bool) -> _Ruling:
+    headline = f"Equivalent within the margin: for this network the AUC is {facts.within}."
+    reasons = [facts.interval, f"What it means: {effect_words(facts.auc.value)}."]
+    if differs:
+        reasons.append("The difference can be measured, but it is smaller than what was declared to matter.")
+    reasons.append("A positive control stands behind this: the same network finds what is planted.")
+    reasons += [line.rstrip(".") + "." for line in (facts.positive.lines if facts.positive else ())]
+    reasons.append("It says nothing of differences that this network cannot see.")
+    return "equivalent", headline, tuple(reasons), None
+
+
+def _inconclusive(facts: _Facts) -> _Ruling:
+    if not facts.inside:
+        headline = (
+            f"Inconclusive: neither a difference nor equivalence within {facts.margin:g} in AUC is shown; "
+            f"about {facts.further:,} more test examples would decide."
+        )
+        reasons = (facts.interval, f"To be called equivalent the AUC must be shown to lie in {facts.within}.")
+        return "inconclusive", headline, reasons, facts.further
+    if not facts.on_bricks:
+        headline = "Inconclusive: the interval lies within the margin but does not rest on enough bricks."
+        more = f"At least {LEAST_CLUSTERS} bricks with both classes are needed to call it equivalent."
+        return "inconclusive", headline, (facts.interval, more), None
+    headline = "Inconclusive: no difference is seen, but no positive control stands behind that."
+    if facts.positive is None:
+        why = (
+            f"The interval lies within the margin ({facts.within}), but a network that could not see any "
+            "difference would give the same; run --sensitivity to plant one."
+        )
+        return "inconclusive", headline, (facts.interval, why), None
+    why = "The same network did not find what was planted, so that its finding nothing here means nothing."
+    lines = tuple(line.rstrip(".") + "." for line in facts.positive.lines)
+    return "inconclusive", headline, (facts.interval, why, *lines), None
+
+
+def _background(
+    labels: NDArray[Any],
+    scores: NDArray[Any],
+    bricks: NDArray[Any] | None,
+    usable: NDArray[Any] | None,
+    level: float,
+) -> tuple[str, ...]:
+    """How many examples, what sharing bricks costs, what could be seen, what the interval is worth."""
+    n, fakes = len(labels), int(np.count_nonzero(labels))
+    lines = [f"Tested on {n - fakes:,} real and {fakes:,} fake galaxies."]
+    effect = 1.0
+    if usable is not None:
+        effect = max(1.0, design_effect(labels, scores, usable))
+        if effect > 1.1:
+            lines.append(
+                f"Galaxies of a brick share sky, depth and PSF: the {n:,} are worth {n / effect:,.0f} "
+                f"independent ones (design effect {effect:.1f})."
+            )
+    excess = detectable_excess(n - fakes, fakes, effect, level / 2)
+    lines.append(f"A true AUC of {min(1.0, 0.5 + excess):.3f} would be noticed four times out of five.")
+    caveat = brick_caveat(labels, bricks)
+    if caveat:
+        lines.append(caveat[0].upper() + caveat[1:] + ".")
+    return tuple(lines)
