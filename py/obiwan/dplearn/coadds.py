@@ -39,7 +39,9 @@ def _naming(run: BrickRun, path: Path) -> Iterator[None]:
     """Turn whatever a decoder raises into one line that names brick, file and remedy."""
     try:
         yield
-    except (OSError, ValueError, TypeError, KeyError, IndexError, EOFError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise classes of their own: zlib's, astropy's for tiles
         msg = (
             f"{run.label}: cannot read {path} ({' '.join(str(error).split())[:200]}); "
             "restore the file, or leave the brick out with --bricks"

@@ -12,26 +12,23 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass, fields
 from functools import partial
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
+from io import StringIO
 from pathlib import Path
-from threading import Thread
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from obiwan.dplearn import cli
 from obiwan.dplearn.assembly import assemble, total_flows
 from obiwan.dplearn.config import TrainingConfig
 from obiwan.dplearn.errors import DplearnError
+from obiwan.dplearn.executors import gather, in_one_line, launch, mpi_pool, process_pool, progress_bar, serve
 from obiwan.dplearn.extraction import GroupTask, Key, Receipt, extract_group, row_keys
 from obiwan.dplearn.inputs import Inputs, resolve_inputs
 from obiwan.dplearn.layouts import LAYOUT_NAMES
@@ -41,19 +38,17 @@ from obiwan.dplearn.shards import SPLITS
 from obiwan.dplearn.workspace import begin, check_outdir, confirm_finished, describe, finish, finished_receipt
 
 Array = NDArray[Any]
-Task = TypeVar("Task")
-Result = TypeVar("Result")
 
 NAME = "create_training"
+MODULE = f"obiwan.dplearn.{NAME}"
+MANY = 20  #: bricks that cannot be planned, after which there is no use in planning the others
 log = logging.getLogger(__name__)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; its long flags are also the keys of ``--config`` files."""
     defaults = TrainingConfig()
-    parser = argparse.ArgumentParser(
-        prog=f"python -m obiwan.dplearn.{NAME}", description=__doc__.split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__.split("\n")[0])
     paths = parser.add_argument_group("input and output")
     paths.add_argument("--fake", nargs="+", type=Path, default=[], metavar="DIR", help="injection outputs")
     paths.add_argument(
@@ -106,6 +101,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     running = parser.add_argument_group("running")
     running.add_argument("--jobs", type=int, default=1, metavar="N", help="worker processes (default 1)")
+    running.add_argument(
+        "--mpi",
+        action="store_true",
+        help="work on all ranks that mpirun or srun started: rank 0 hands out the work, and --jobs is void",
+    )
     running.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
     return parser
 
@@ -126,61 +126,16 @@ class Outcome:
     rows: int
 
 
-def _end_with_parent() -> None:
-    """In a worker: end when the parent does, even by kill -9, so that nobody writes on in the dark."""
-    parent = parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
-def _executor(jobs: int) -> Iterator[Executor | None]:
-    """Worker processes, or None to work in this one."""
-    if jobs == 1:
-        yield None
-        return
-    # Spawned, not forked: a progress bar's thread must not be copied into the workers.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _each(
-    function: Callable[[Task], Result], tasks: Sequence[Task], executor: Executor | None
-) -> Iterator[tuple[int, Result]]:
-    """Results with the position of their task, as they come."""
-    if executor is None:
-        for i, task in enumerate(tasks):
-            yield i, function(task)
-        return
-    futures = {executor.submit(function, task): i for i, task in enumerate(tasks)}
-    try:
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BrokenProcessPool:
-        msg = "a worker process died (killed, or out of memory); start again, perhaps with fewer --jobs"
-        raise DplearnError(msg) from None
-
-
 def _plan(inputs: Inputs, config: TrainingConfig, executor: Executor | None) -> list[BrickPlan]:
-    plans: list[BrickPlan | None] = [None] * len(inputs.bricks)
-    work = _each(partial(plan_brick, config=config), inputs.bricks, executor)
-    for i, plan in tqdm(work, total=len(plans), desc="plan", unit="brick", dynamic_ncols=True):
-        plans[i] = plan
-    done = [plan for plan in plans if plan is not None]
-    for note in [note for plan in done for note in plan.notes]:
+    """Plans of all bricks, in their order; where some cannot be planned, an error that names them."""
+    function = partial(plan_brick, config=config)
+    with progress_bar(len(inputs.bricks), "plan", "brick") as bar:
+        plans, errors = gather(function, inputs.bricks, executor, bar, most_errors=MANY)
+    if errors:
+        raise DplearnError(in_one_line(errors))
+    for note in [note for plan in plans for note in plan.notes]:
         log.warning("left out: %s", note)
-    return done
+    return plans
 
 
 def _need_a_usable_run(plans: Sequence[BrickPlan]) -> None:
@@ -205,24 +160,38 @@ def _tasks(rows: Array, group: Array, inputs: Inputs, directory: Path) -> list[G
     return tasks
 
 
+def take_group(task: GroupTask) -> Receipt:
+    """The receipt of a group: an earlier run's, where its shards are whole, or after cutting it."""
+    return finished_receipt(task) or extract_group(task)
+
+
 def _extract(tasks: Sequence[GroupTask], executor: Executor | None) -> list[Receipt]:
-    receipts: dict[int, Receipt] = {}
+    """Receipts of all groups, in their order.
+
+    Raises
+    ------
+    DplearnError
+        If some groups failed, naming their files; the others are done, and stay done.
+    """
     total = sum(len(task.rows) for task in tasks)
-    with tqdm(total=total, desc="extract", unit="cutout", unit_scale=True, dynamic_ncols=True) as bar:
-        for task in tasks:
-            receipt = finished_receipt(task)
-            if receipt is not None:
-                receipts[task.number] = receipt
-                bar.update(receipt.examples)
-        rest = [task for task in tasks if task.number not in receipts]
-        for i, receipt in _each(extract_group, rest, executor):
-            receipts[rest[i].number] = receipt
-            bar.update(receipt.examples)
-    return [receipts[number] for number in sorted(receipts)]
+    with progress_bar(total, "extract", "cutout", unit_scale=True) as bar:
+        receipts, errors = gather(take_group, tasks, executor, bar, size=lambda task: len(task.rows))
+    if errors:
+        msg = (
+            f"{len(errors)} of {len(tasks)} groups of bricks failed, the others are done and kept: "
+            f"{in_one_line(errors)}; put that right and start again to make what is missing"
+        )
+        raise DplearnError(msg)
+    return receipts
 
 
 def create_training(
-    inputs: Inputs, config: TrainingConfig, outdir: Path, *, jobs: int = 1, overwrite: bool = False
+    inputs: Inputs,
+    config: TrainingConfig,
+    outdir: Path,
+    *,
+    executor: Executor | None = None,
+    overwrite: bool = False,
 ) -> Outcome:
     """Make a training set.
 
@@ -233,8 +202,9 @@ def create_training(
     config : TrainingConfig
     outdir : Path
         Where the files go; an interrupted run of the same request is finished.
-    jobs : int
-        Worker processes; the result does not depend on it.
+    executor : Executor, optional
+        Workers that see the same files (`process_pool`, `mpi_pool`); the result does not
+        depend on them.
     overwrite : bool
         Replace what an earlier run left there.
 
@@ -245,24 +215,24 @@ def create_training(
     Raises
     ------
     DplearnError
-        If the inputs cannot be used, no example survives, or `outdir` holds something else.
+        If the inputs cannot be used, no example survives, or `outdir` holds something else.  Where coadds
+        turn out to be damaged only when they are cut, all other groups are finished first.
     """
     request = describe({**asdict(config), **inputs.description}, inputs.roots)
     finished = check_outdir(outdir, request, overwrite=overwrite)
-    with _executor(jobs) as executor:
-        plans = _plan(inputs, config, executor)
-        _need_a_usable_run(plans)
-        flows = total_flows(plans)
-        try:
-            rows, group = assemble(plans, config, flows)
-        finally:
-            cli.say(flow_table(flows["real"], flows["fake"]))
-        if finished:
-            confirm_finished(outdir, rows)
-            return Outcome(None, len(rows))
-        begin(outdir, request, rows, overwrite=overwrite)
-        receipts = _extract(_tasks(rows, group, inputs, outdir), executor)
-        manifest = finish(outdir, request, rows, flows, receipts)
+    plans = _plan(inputs, config, executor)
+    _need_a_usable_run(plans)
+    flows = total_flows(plans)
+    try:
+        rows, group = assemble(plans, config, flows)
+    finally:
+        cli.say(flow_table(flows["real"], flows["fake"]))
+    if finished:
+        confirm_finished(outdir, rows)
+        return Outcome(None, len(rows))
+    begin(outdir, request, rows, overwrite=overwrite)
+    receipts = _extract(_tasks(rows, group, inputs, outdir), executor)
+    manifest = finish(outdir, request, rows, flows, receipts)
     return Outcome(manifest, len(rows))
 
 
@@ -285,8 +255,8 @@ def _report(outcome: Outcome, outdir: Path) -> None:
     cli.say(f"training set: {outdir}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+def _options(argv: Sequence[str] | None) -> tuple[argparse.Namespace, TrainingConfig]:
+    """The command line, checked; what is wrong with it ends the program with status 2."""
     parser = build_parser()
     options = cli.parse(parser, argv)
     try:
@@ -297,8 +267,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--outdir is needed")
     if options.jobs < 1:
         parser.error(f"--jobs must be at least 1, got {options.jobs}")
+    ranks = launch(os.environ)
+    if ranks is not None and ranks.size > 1 and not options.mpi:
+        parser.error(f"{ranks.size} ranks were started, and each would do the whole work: give --mpi")
+    return options, config
 
-    def program() -> int:
+
+def _run(options: argparse.Namespace, config: TrainingConfig) -> int:
+    """The program's body, in the process that hands out the work."""
+    workers = mpi_pool(MODULE) if options.mpi else process_pool(options.jobs)
+    with workers as executor:
         inputs = resolve_inputs(
             fake=options.fake,
             real=options.real,
@@ -311,12 +289,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         for warning in inputs.warnings:
             log.warning("warning: %s", warning)
         outcome = create_training(
-            inputs, config, options.outdir, jobs=options.jobs, overwrite=options.overwrite
+            inputs, config, options.outdir, executor=executor, overwrite=options.overwrite
         )
-        _report(outcome, options.outdir)
-        return 0
+    _report(outcome, options.outdir)
+    return 0
 
-    return cli.run(program, NAME, verbose=options.verbose)
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    ranks = launch(os.environ)
+    if ranks is not None and ranks.rank > 0:
+        try:
+            with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+                _options(argv)
+        except SystemExit:  # rank 0 says why, and has the status
+            return 0
+        return serve(MODULE)
+    options, config = _options(argv)
+    return cli.run(lambda: _run(options, config), NAME, verbose=options.verbose)
 
 
 if __name__ == "__main__":

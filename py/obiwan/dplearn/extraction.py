@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn.coadds import read_planes, read_windows, windows_pay
 from obiwan.dplearn.cutouts import clean_stamps, cut_stamps
+from obiwan.dplearn.errors import CoaddError
 from obiwan.dplearn.layouts import BrickRun
 from obiwan.dplearn.shards import BANDS, CHANNELS, STAMP, WORK, Shard, write_json, write_shard
 from obiwan.dplearn.splits import GROUP_ROWS
@@ -94,13 +95,16 @@ class _CoaddCutter:
 
     def __init__(self, runs: dict[Key, BrickRun], totals: dict[Key, int]) -> None:
         self._runs = runs
-        self._by_windows = {key: windows_pay(n, runs[key]) for key, n in totals.items()}
+        self._totals = totals
+        self._by_windows: dict[Key, bool] = {}
         self._key: Key | None = None
         self._planes: Array = np.empty((0, 0, 0), np.float32)
         self._dirty = False
         self.not_finite = self.negative = 0
 
     def cut(self, key: Key, x: Array, y: Array, out: NDArray[np.float32], at: Array) -> None:
+        if key not in self._by_windows:
+            self._by_windows[key] = windows_pay(self._totals[key], self._runs[key])
         if self._by_windows[key]:
             read_windows(self._runs[key], x, y, out, at)
             stamps = out[at]
@@ -140,7 +144,7 @@ def extract_group(task: GroupTask) -> Receipt:
     Raises
     ------
     CoaddError
-        If a plane cannot be read.
+        If planes cannot be read, a line for each coadd; the group then has no receipt.
     OSError
         If a file cannot be written.
     """
@@ -157,18 +161,24 @@ def extract_group(task: GroupTask) -> Receipt:
     buffer = _row_buffer(_round_up(capacity))
     cutter = _CoaddCutter(task.runs, totals)
     split = rows["split"][0].decode("ascii")
-    written = []
+    written: list[Shard] = []
+    damaged: dict[Key, CoaddError] = {}
     for batch in _batches(rows, capacity):
         members = np.concatenate(batch)
         first = members[0]
         for key, code in number_of.items():
             chosen = members[codes[members] == code]
-            if len(chosen):
-                cutter.cut(key, rows["x"][chosen], rows["y"][chosen], buffer, chosen - first)
-        for shard in batch:
+            if len(chosen) and key not in damaged:
+                try:
+                    cutter.cut(key, rows["x"][chosen], rows["y"][chosen], buffer, chosen - first)
+                except CoaddError as error:  # go on, so that all that is damaged is known at once
+                    damaged[key] = error
+        for shard in batch if not damaged else ():
             x = buffer[shard[0] - first : shard[-1] + 1 - first]
             y = np.ascontiguousarray(rows["label"][shard])
             written.append(write_shard(task.directory, split, int(rows["shard"][shard[0]]), x, y))
+    if damaged:
+        raise CoaddError("\n".join(str(error) for error in damaged.values()))
     receipt = Receipt(tuple(written), cutter.not_finite, cutter.negative)
     _write_receipt(task, receipt)
     return receipt

@@ -1,0 +1,289 @@
+"""Who does the work: this process, a pool of processes on one machine, or MPI ranks on many.
+
+All are a `concurrent.futures.Executor` (or None, for this process), so that a program hands out
+independent tasks with `each` and need not know which it has.  Only workers of one kind exist at a
+time, and whatever ends the program ends them too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from threading import Thread
+from time import sleep
+from typing import Any, Generic, NoReturn, TypeVar
+
+from tqdm import tqdm
+
+from obiwan.dplearn.errors import DplearnError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 10  #: seconds; a launcher ends all ranks when one fails, and rank 0 must be able to say why
+
+_LAUNCHERS = (  # rank and number of ranks, as Open MPI, MPICH's relatives and srun tell them
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # SLURM_PROCID alone is there in a batch script as well
+)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A process that a launcher started: its rank, and how many there are."""
+
+    rank: int
+    size: int
+
+
+def launch(environ: Mapping[str, str]) -> Launch | None:
+    """What a launcher says of this process; None without one.
+
+    Examples
+    --------
+    >>> launch({"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4"})
+    Launch(rank=3, size=4)
+    """
+    for rank, size in _LAUNCHERS:
+        if environ.get(rank, "").isdecimal() and environ.get(size, "").isdecimal():
+            return Launch(int(environ[rank]), int(environ[size]))
+    return None
+
+
+@dataclass(frozen=True)
+class Done(Generic[Result]):
+    """A task's result.
+
+    Attributes
+    ----------
+    number : int
+        The task's position.
+    result : object
+        What the function returned; None where it failed.
+    error : DplearnError or None
+        What is wrong with the task's input, where it failed.
+    """
+
+    number: int
+    result: Result | None = None
+    error: DplearnError | None = None
+
+
+def each(
+    function: Callable[[Task], Result], tasks: Sequence[Task], executor: Executor | None
+) -> Iterator[Done[Result]]:
+    """Do every task; yields the outcomes as they come.
+
+    A task whose input is at fault (`DplearnError`) does not stop the others; anything else (a full
+    disk, a worker that died) does, and cancels what has not begun.
+
+    Parameters
+    ----------
+    function : callable
+        Of one task; it and the tasks must be picklable where there are workers.
+    tasks : sequence
+        In any order of execution.
+    executor : Executor or None
+        Workers, or None to work in this process.
+    """
+    if executor is None:
+        for number, task in enumerate(tasks):
+            try:
+                yield Done(number, function(task))
+            except DplearnError as error:
+                yield Done(number, error=error)
+        return
+    futures = {executor.submit(function, task): number for number, task in enumerate(tasks)}
+    try:
+        for future in as_completed(futures):
+            try:
+                yield Done(futures[future], future.result())
+            except DplearnError as error:
+                yield Done(futures[future], error=error)
+    except BrokenProcessPool:
+        msg = "a worker process died (killed, or out of memory); start again, perhaps with fewer --jobs"
+        raise DplearnError(msg) from None
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def progress_bar(total: int, description: str, unit: str, **options: Any) -> Any:
+    """A bar on a terminal; in a job's log a line every half minute, instead of ten a second."""
+    interval = 0.1 if sys.stderr.isatty() else 30.0
+    return tqdm(
+        total=total,
+        desc=description,
+        unit=unit,
+        mininterval=interval,
+        maxinterval=60,
+        dynamic_ncols=True,
+        **options,
+    )
+
+
+def gather(
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    executor: Executor | None,
+    bar: Any,
+    *,
+    size: Callable[[Task], int] = lambda _: 1,
+    most_errors: int | None = None,
+) -> tuple[list[Result], list[DplearnError]]:
+    """Do every task with `each`; errors are told as they come.
+
+    Parameters
+    ----------
+    function, tasks, executor
+        As for `each`.
+    bar : tqdm
+        Moves on by the size of each task that is done.
+    size : callable
+        Of a task, in the bar's unit.
+    most_errors : int, optional
+        Stop after so many.
+
+    Returns
+    -------
+    results, errors : list
+        Of the tasks that were done and of those that failed, in the order of the tasks.
+    """
+    results: dict[int, Any] = {}
+    errors: dict[int, DplearnError] = {}
+    for done in each(function, tasks, executor):
+        if done.error is None:
+            results[done.number] = done.result
+            bar.update(size(tasks[done.number]))
+            continue
+        errors[done.number] = done.error
+        with bar.external_write_mode(sys.stderr):
+            for line in str(done.error).splitlines():
+                log.warning("failed: %s", line)
+        if len(errors) == most_errors:
+            break
+    return [results[i] for i in sorted(results)], [errors[i] for i in sorted(errors)]
+
+
+def in_one_line(errors: Iterable[DplearnError], most: int = 5) -> str:
+    """Errors in one line; of more than one only what is wrong, for `gather` has told the remedies."""
+    lines = list(dict.fromkeys(line for error in errors for line in str(error).splitlines()))
+    if len(lines) == 1:
+        return lines[0]
+    more = [f"and {len(lines) - most} more, listed above"] if len(lines) > most else []
+    return "; ".join([*(line.partition("; ")[0] for line in lines[:most]), *more])
+
+
+def _end_with_parent() -> None:
+    """In a worker: end when the parent does, even by kill -9, so that nobody writes on in the dark."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def process_pool(jobs: int) -> Iterator[Executor | None]:
+    """Worker processes on this machine, or None for one job: the work is then done in this process."""
+    if jobs == 1:
+        yield None
+        return
+    # Spawned, not forked: a progress bar's thread must not be copied into the workers.
+    context = get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
+        yield pool
+
+
+def _mpi(program: str) -> Any:
+    """The modules ``mpi4py.MPI`` and ``mpi4py.futures``, with MPI started.
+
+    Raises
+    ------
+    DplearnError
+        If there was no launcher, no mpi4py, or no MPI library that it can load.
+    """
+    if launch(os.environ) is None:
+        msg = (
+            f"--mpi needs a launcher: mpirun -n 8 python -m {program} --mpi ... (or srun, with one rank that "
+            "hands out the work); on one machine --jobs does the same without MPI"
+        )
+        raise DplearnError(msg)
+    try:
+        from mpi4py import MPI, futures
+    except ImportError as error:
+        msg = f"--mpi needs mpi4py and an MPI library: pip install 'obiwan-dplearn[mpi]' ({error})"
+        raise DplearnError(msg) from None
+    except RuntimeError as error:  # from mpi4py's loader
+        msg = f"--mpi: mpi4py finds no MPI library that it can load ({error}); load your site's MPI module"
+        raise DplearnError(msg) from None
+    return MPI, futures
+
+
+def _end_on_signal(program: str, number: int, _frame: object) -> NoReturn:
+    """Say why the job ends: a launcher sends SIGTERM to all ranks when one of them has died."""
+    name = signal.Signals(number).name
+    msg = "%s: error: ended by %s: a rank died, or time is up; start again to go on where it stopped"
+    log.error(msg, program.rpartition(".")[2], name)
+    os._exit(128 + number)
+
+
+@contextmanager
+def mpi_pool(program: str) -> Iterator[Executor | None]:
+    """On rank 0, the other ranks as workers (None where there are no others).
+
+    Parameters
+    ----------
+    program : str
+        The module that runs, for the error's remedy.
+
+    Raises
+    ------
+    DplearnError
+        If MPI cannot be used here.
+    """
+    mpi, futures = _mpi(program)
+    before = signal.signal(signal.SIGTERM, partial(_end_on_signal, program))
+    try:
+        if mpi.COMM_WORLD.size == 1:
+            yield None
+            return
+        with futures.MPICommExecutor(mpi.COMM_WORLD, root=0) as pool:
+            yield pool
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def serve(program: str) -> int:
+    """On the other ranks: work until rank 0 has no more; silent, for rank 0 speaks.
+
+    Returns
+    -------
+    int
+        Exit status: 1 where MPI cannot be used.
+    """
+    try:
+        mpi, futures = _mpi(program)
+    except DplearnError:
+        sleep(_PATIENCE)
+        return 1
+    with futures.MPICommExecutor(mpi.COMM_WORLD, root=0):
+        pass
+    return 0
