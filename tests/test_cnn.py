@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks.planted import Planted, write_set
-from obiwan.dplearn import cnn, shards
+from obiwan.dplearn import claims, cnn, shards
 from obiwan.dplearn.scoring import Scores, bricks_of, count_look, read_scores, write_scores
 from test_training import ENV
 
@@ -59,7 +59,7 @@ def test_a_run_and_the_same_again(data, tmp_path, capsys):
     assert "AUC" in said
     assert "95 % interval" in said
     names = {path.name for path in out.iterdir()}
-    assert names == set(cnn.OURS)
+    assert names == set(claims.OURS)
     assert any((out / "tensorboard").iterdir())
     assert (out / "history.csv").read_text().startswith("epoch,loss,accuracy,val_loss,val_accuracy,val_auc")
     looks = (data / "test_looks.jsonl").read_text().splitlines()

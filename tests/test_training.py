@@ -18,7 +18,8 @@ from obiwan.dplearn.checkpoints import Checkpoint, Progress, load_checkpoint, sa
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.model import network_config
 from obiwan.dplearn.shards import open_training_set
-from obiwan.dplearn.training import RunConfig, Trainer, has_learnt, make_optimizer
+from obiwan.dplearn.steps import make_optimizer
+from obiwan.dplearn.training import RunConfig, Trainer, has_learnt
 
 ENV = {
     **os.environ,
@@ -151,8 +152,7 @@ def test_a_damaged_checkpoint_falls_back(tmp_path, damage, caplog):
 
 
 def test_learning_rate_warms_up_and_falls():
-    config = RunConfig(TINY, FeedConfig(), learning_rate=1e-2, warmup=0.1)
-    schedule = make_optimizer(config, 100)._learning_rate
+    schedule = make_optimizer(1e-2, 0.1, 100)._learning_rate
     rates = np.array([float(schedule(step)) for step in range(101)])
     assert rates[0] == 0
     assert rates.argmax() == 10

@@ -37,6 +37,8 @@ class Progress:
         That loss; None before the first.
     history : list of dict
         A row per finished epoch.
+    ranks : int
+        How many train; a step is one of all of them together.
     """
 
     epoch: int = 0
@@ -46,6 +48,7 @@ class Progress:
     best_epoch: int = 0
     best_loss: float | None = None
     history: list[dict[str, float]] = field(default_factory=list)
+    ranks: int = 1
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,11 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint, number: int) -> Non
     checkpoint : Checkpoint
         What to keep.
     number : int
-        Steps taken since the run began; the newest checkpoint has the largest.
+        Steps taken since the run began.  It is raised where an earlier checkpoint's is not less (other ranks
+        count other steps), for the newest has the largest.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    number = max([number, *(int(path.stem.removeprefix("step_")) + 1 for path in directory.glob(PATTERN))])
     state = np.frombuffer(json.dumps(asdict(checkpoint.progress)).encode(), np.uint8)
     arrays: dict[str, Any] = {"state": state}
     for kind in ("weights", "optimizer", "best"):

@@ -10,27 +10,30 @@ validation split.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import logging
 import os
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from obiwan.dplearn import cli
+from obiwan.dplearn import cli, profiles
+from obiwan.dplearn.claims import BEST, RESULT, SCORES, claim_outdir
+from obiwan.dplearn.distributed import Launch, World, joined, launched
 from obiwan.dplearn.errors import ModelError, TrainingSetError
+from obiwan.dplearn.logs import Logs, RunLogs, without_notes
 from obiwan.dplearn.shards import SPLITS, TrainingSet, open_training_set, write_json
 
 if TYPE_CHECKING:
+    from obiwan.dplearn.scoring import Scores
     from obiwan.dplearn.training import Fitted, RunConfig
 
 NAME = "cnn"
 ARCH_NAMES = ("lenet5", "lenet5-2x2", "deep")
-RUN, RESULT, SCORES = "run.json", "result.json", "scores_test.fits"
-BEST, LAST = "best.keras", "last.keras"
-OURS = (RUN, RESULT, BEST, LAST, SCORES, "history.csv", "checkpoints", "tensorboard")  # all that a run writes
+LR_SCALINGS = ("sqrt", "linear", "none")
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--epochs", type=positive, default=8, metavar="N", help="passes over the data (default 8)"
     )
     fit.add_argument(
-        "--batch-size", type=positive, default=16, metavar="N", help="examples a step (default 16)"
+        "--batch-size", type=positive, default=16, metavar="N", help="examples a step and rank (default 16)"
     )
     fit.add_argument(
         "--learning-rate",
@@ -81,6 +84,12 @@ def build_parser() -> argparse.ArgumentParser:
         default=5e-4,
         metavar="X",
         help="Adam's highest: after a warm-up over 5 %% of the steps, before a cosine decay (default 5e-4)",
+    )
+    fit.add_argument(
+        "--lr-scaling",
+        choices=LR_SCALINGS,
+        default="sqrt",
+        help="how the learning rate grows with the number of ranks (default sqrt, which suits Adam)",
     )
     fit.add_argument("--seed", type=int, default=1, metavar="N", help="of weights and shuffles (default 1)")
     fit.add_argument(
@@ -98,20 +107,29 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="steps between checkpoints (default 500)",
     )
-    running.add_argument("--threads", type=positive, metavar="N", help="processor threads (default: all)")
+    running.add_argument(
+        "--profile", choices=list(profiles.PROFILES), help="kind of node, for its threads (default: auto)"
+    )
+    running.add_argument(
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="processor threads of each rank (default: the profile's)",
+    )
     running.add_argument("--quiet", action="store_true", help="no progress bar")
     running.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
     return parser
 
 
-def thread_settings(threads: int | None) -> dict[str, str]:
-    """The environment that TensorFlow must find when it is imported."""
-    settings = {"TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")}
-    if threads is not None:
-        names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
-        settings |= dict.fromkeys(names, str(threads))
-        settings["TF_NUM_INTEROP_THREADS"] = str(min(threads, 2))
-    return settings
+def set_environment(options: argparse.Namespace) -> list[str]:
+    """Set what TensorFlow must find in the environment when it is imported; returns it in words."""
+    try:
+        words = profiles.describe(options.profile, options.threads, os.environ)
+        os.environ.update(profiles.settings(options.profile, options.threads, os.environ))
+    except ValueError as error:
+        raise ModelError(str(error)) from None
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    return words
 
 
 def run_config(options: argparse.Namespace) -> RunConfig:
@@ -129,15 +147,24 @@ def run_config(options: argparse.Namespace) -> RunConfig:
         dense=options.dense,
     )
     feed = FeedConfig(batch_size=options.batch_size, seed=options.seed, augment=options.augment)
-    return RunConfig(network, feed, epochs=options.epochs, learning_rate=options.learning_rate)
+    return RunConfig(
+        network,
+        feed,
+        epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        lr_scaling=options.lr_scaling,
+    )
 
 
-def fitting_batch(asked: int, training_set: TrainingSet) -> int:
-    """The batch size asked for, or all training examples where they are fewer: a tiny set must run too."""
+def fitting_batch(asked: int, training_set: TrainingSet, ranks: int = 1) -> int:
+    """The batch size asked for, or this rank's share of too few examples: a tiny set must run too."""
     examples = sum(training_set.count("train"))
-    if examples < asked:
-        log.warning("warning: only %d training examples: one batch of them, instead of %d", examples, asked)
-    return min(asked, examples)
+    fitting = max(1, min(asked, examples // ranks))
+    if fitting < asked:
+        log.warning(
+            "warning: only %d training examples: batches of %d, instead of %d", examples, fitting, asked
+        )
+    return fitting
 
 
 def check_splits(training_set: TrainingSet) -> None:
@@ -154,49 +181,6 @@ def check_splits(training_set: TrainingSet) -> None:
             what = "no examples" if real + fake == 0 else f"{real} real and {fake} fake examples"
             msg = f"{training_set.directory}: the {split} split has {what}; make a set with more bricks"
             raise TrainingSetError(msg)
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two nested configurations, as ``key: old, now new``."""
-    found = []
-    for key in sorted({*old, *new}):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(f"{prefix}{key} was {a}, is {b}")
-    return found
-
-
-def claim_outdir(outdir: Path, identity: dict[str, Any], *, overwrite: bool) -> None:
-    """Make an output directory this run's own, or find that it already is.
-
-    Raises
-    ------
-    ModelError
-        If another run is in it, or something else.
-    """
-    path = outdir / RUN
-    if overwrite and path.is_file():
-        for name in (*OURS[1:], RUN):  # the claim last, so that an interruption can be made good
-            target = outdir / name
-            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-    if path.is_file():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            differing = _differences(found, identity)
-        except (ValueError, AttributeError):
-            differing = [f"{RUN} is not readable"]
-        if differing:
-            msg = f"{outdir}: holds another run ({'; '.join(differing)}); use another --outdir or --overwrite"
-            raise ModelError(msg)
-        return
-    present = [name for name in OURS if (outdir / name).exists()]
-    if present:
-        msg = f"{outdir}: holds {present[0]} of something else; use another --outdir"
-        raise ModelError(msg)
-    outdir.mkdir(parents=True, exist_ok=True)
-    write_json(path, identity)
 
 
 @dataclass(frozen=True)
@@ -230,16 +214,27 @@ def _verdict(answer: Any, fitted: Fitted) -> tuple[str, ...]:
     )
 
 
-def summarise(fitted: Fitted, training_set: TrainingSet, outdir: Path) -> Result:
-    """Score the test split, once for a model, and put the result in words and numbers."""
+def score_test(fitted: Fitted, training_set: TrainingSet, outdir: Path, world: World) -> Scores:
+    """Score the test split once for a model, every rank its share; the first writes the scores down."""
+    from obiwan.dplearn import scoring
+
+    checksum = scoring.model_checksum(fitted.model)
+    with world.together():
+        kept = scoring.read_scores(outdir / SCORES, checksum, training_set.checksum) if world.leads else None
+    kept = world.share(kept)
+    if isinstance(kept, scoring.Scores):
+        return kept
+    scores = scoring.score_split(fitted.model, training_set, "test", world=world)
+    if world.leads:
+        scoring.write_scores(outdir / SCORES, scores)
+    return scores
+
+
+def summarise(fitted: Fitted, training_set: TrainingSet, scores: Scores) -> Result:
+    """Put the result on the test split in words and numbers."""
     from obiwan.dplearn import scoring
     from obiwan.dplearn.twosample import answer
 
-    checksum = scoring.model_checksum(fitted.model)
-    scores = scoring.read_scores(outdir / SCORES, checksum, training_set.checksum)
-    if scores is None:
-        scores = scoring.score_split(fitted.model, training_set, "test")
-        scoring.write_scores(outdir / SCORES, scores)
     looks = scoring.count_look(training_set, scores)
     bricks = scoring.bricks_of(training_set, scores)
     found = answer(scores.label, scores.score, bricks)
@@ -257,7 +252,7 @@ def summarise(fitted: Fitted, training_set: TrainingSet, outdir: Path) -> Result
         **asdict(found),
         "learnt": fitted.learnt,
         "looks": looks,
-        "model": checksum,
+        "model": scores.model,
         "data": scores.data,
     }
     return Result(tuple(lines), numbers)
@@ -270,37 +265,57 @@ def _tell(lines: Sequence[str], outdir: Path) -> None:
     cli.say(f"Model: {outdir / BEST}; test scores: {outdir / SCORES}; history: {outdir / 'history.csv'}")
 
 
-def train(options: argparse.Namespace) -> int:
-    """The program's body, after the options are read and the threads set; returns the exit status."""
-    training_set = open_training_set(options.data)
-    check_splits(training_set)
-    options.batch_size = fitting_batch(options.batch_size, training_set)
-    from obiwan.dplearn.logs import RunLogs  # Keras only now: what is wrong with the data is said at once
-    from obiwan.dplearn.training import Trainer
+def _tell_again(outdir: Path) -> None:
+    """Print the result of a run that is finished."""
+    cli.say(f"{outdir}: this run is finished; its result again:")
+    _tell(json.loads((outdir / RESULT).read_text(encoding="utf-8"))["lines"], outdir)
 
-    try:
-        config = run_config(options)
-    except ValueError as error:
-        raise ModelError(str(error)) from None
+
+def train(options: argparse.Namespace, world: World) -> int:
+    """Train, score the test split and say the result, as one of the ranks; returns the exit status."""
     outdir: Path = options.outdir
-    identity = {"data": training_set.checksum, **config.to_dict()}
-    claim_outdir(outdir, identity, overwrite=options.overwrite)
-    if (outdir / RESULT).is_file():
-        cli.say(f"{outdir}: this run is finished; its result again:")
-        _tell(json.loads((outdir / RESULT).read_text(encoding="utf-8"))["lines"], outdir)
+    with world.together():
+        training_set = open_training_set(options.data)
+        check_splits(training_set)
+        options.batch_size = fitting_batch(options.batch_size, training_set, world.size)
+        with without_notes():  # Keras only now: what is wrong with the data is said at once
+            from obiwan.dplearn.training import Trainer
+
+        try:
+            config = run_config(options)
+        except ValueError as error:
+            raise ModelError(str(error)) from None
+        finished = False
+        if world.leads:
+            identity = {"data": training_set.checksum, **config.to_dict()}
+            claim_outdir(outdir, identity, overwrite=options.overwrite)
+            finished = (outdir / RESULT).is_file()
+    if world.share(finished):
+        if world.leads:
+            _tell_again(outdir)
         return 0
-    trainer = Trainer(
-        config,
-        training_set,
-        outdir,
-        checkpoint_steps=options.checkpoint_steps,
-        logs=RunLogs(outdir, quiet=options.quiet),
-    )
+    with world.together():
+        logs = RunLogs(outdir, quiet=options.quiet) if world.leads else Logs()
+        steps = options.checkpoint_steps
+        trainer = Trainer(config, training_set, outdir, world=world, checkpoint_steps=steps, logs=logs)
     fitted = trainer.fit()
-    result = summarise(fitted, training_set, outdir)
-    write_json(outdir / RESULT, {"lines": list(result.lines), **result.numbers})
-    _tell(result.lines, outdir)
+    scores = score_test(fitted, training_set, outdir, world)
+    if world.leads:
+        result = summarise(fitted, training_set, scores)
+        write_json(outdir / RESULT, {"lines": list(result.lines), **result.numbers})
+        _tell(result.lines, outdir)
     return 0
+
+
+def program(options: argparse.Namespace, launch: Launch) -> int:
+    """The program's body, after the options are read; returns the exit status."""
+    if launch.rank > 0 and not options.verbose:
+        logging.getLogger().setLevel(logging.ERROR)  # the first rank speaks for all
+    words = set_environment(options)
+    with joined(launch) as world:
+        for line in words if world.size > 1 else words[1:]:
+            log.info(line)
+        return train(options, world)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -316,13 +331,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0; 1 for what is wrong with the data or the run, said in one line.
     """
-    parser = build_parser()
-    options = cli.parse(parser, argv)
-    for name in ("data", "outdir"):
-        if getattr(options, name) is None:
-            parser.error(f"--{name} is required")
-    os.environ.update(thread_settings(options.threads))  # before TensorFlow is imported
-    return cli.run(lambda: train(options), NAME, verbose=options.verbose)
+    parser, launch = build_parser(), launched(os.environ)
+    with contextlib.ExitStack() as stack:
+        if launch.rank > 0:  # of many complaints about the same command line one is enough
+            for redirect in (contextlib.redirect_stdout, contextlib.redirect_stderr):
+                stack.enter_context(redirect(io.StringIO()))
+        options = cli.parse(parser, argv)
+        for name in ("data", "outdir"):
+            if getattr(options, name) is None:
+                parser.error(f"--{name} is required")
+    return cli.run(lambda: program(options, launch), NAME, verbose=options.verbose)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,28 @@ log = logging.getLogger(__name__)
 
 HISTORY = "history.csv"
 TENSORBOARD = "tensorboard"
+_NOTES = (b"All log messages before absl::InitializeLog", b"oneDNN custom operations are on")
+
+
+@contextmanager
+def without_notes() -> Iterator[None]:
+    """Leave out the notes that TensorFlow writes while it is imported, whatever its log level.
+
+    There are four on each rank.  What else is written to standard error meanwhile is passed on.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            caught.seek(0)
+            for line in caught:
+                if not any(note in line for note in _NOTES):
+                    os.write(2, line)
 
 
 def history_table(history: Sequence[dict[str, float]]) -> str:

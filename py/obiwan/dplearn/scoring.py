@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn import __version__
+from obiwan.dplearn.distributed import World
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.shards import SOURCES, TrainingSet
 
@@ -65,7 +66,9 @@ class Scores:
     data: str
 
 
-def score_split(model: Any, training_set: TrainingSet, split: str, batch: int = 128) -> Scores:
+def score_split(
+    model: Any, training_set: TrainingSet, split: str, batch: int = 128, world: World | None = None
+) -> Scores:
     """Score every example of a split with a model that takes raw cutouts.
 
     Parameters
@@ -78,11 +81,12 @@ def score_split(model: Any, training_set: TrainingSet, split: str, batch: int = 
         ``train``, ``val`` or ``test``.
     batch : int
         Cutouts at a time.
+    world : World, optional
+        The ranks that share the work; each gets all scores.
     """
-    from obiwan.dplearn.batches import in_order
-    from obiwan.dplearn.training import probabilities
+    from obiwan.dplearn.training import shared_probabilities
 
-    labels, outputs = probabilities(model, in_order(training_set, split, batch))
+    labels, outputs = shared_probabilities(model, training_set, split, world or World(), batch)
     shards = training_set.split(split)
     return Scores(
         split=split,

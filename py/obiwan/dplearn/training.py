@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,10 @@ from obiwan.dplearn.initialise import prepare
 from obiwan.dplearn.logs import Logs
 from obiwan.dplearn.model import NetworkConfig, build_network
 from obiwan.dplearn.shards import TrainingSet
+from obiwan.dplearn.steps import LR_SCALINGS, Step, lr_factor, make_optimizer, make_step
 from obiwan.dplearn.twosample import auc
 
 log = logging.getLogger(__name__)
-
-Step = Callable[[NDArray[np.float32], NDArray[np.uint8]], tuple[float, float]]
 
 CHECKPOINTS, BEST, LAST = "checkpoints", "best.keras", "last.keras"
 SAMPLE = 512  #: training cutouts that the input scaling is fitted on
@@ -52,10 +51,12 @@ class RunConfig:
     epochs : int
         Passes over the training split.
     learning_rate : float
-        Adam's, at its highest: it rises linearly from 0 over the first `warmup` of the steps, then falls to
-        0 as a half cosine.
+        Adam's on one rank, at its highest: it rises linearly from 0 over the first `warmup` of the steps,
+        then falls to 0 as a half cosine.
     warmup : float
         Share of the steps.
+    lr_scaling : str
+        How the learning rate grows with the number of ranks (`obiwan.dplearn.steps.lr_factor`).
     """
 
     network: NetworkConfig
@@ -63,6 +64,7 @@ class RunConfig:
     epochs: int = 8
     learning_rate: float = 5e-4
     warmup: float = 0.05
+    lr_scaling: str = "sqrt"
 
     def __post_init__(self) -> None:
         """Refuse numbers that mean nothing."""
@@ -74,6 +76,9 @@ class RunConfig:
             raise ValueError(msg)
         if not 0 <= self.warmup < 1:
             msg = f"warmup must be in [0, 1), got {self.warmup}"
+            raise ValueError(msg)
+        if self.lr_scaling not in LR_SCALINGS:
+            msg = f"lr_scaling must be one of {', '.join(LR_SCALINGS)}, got {self.lr_scaling}"
             raise ValueError(msg)
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,57 +125,6 @@ def has_learnt(history: Sequence[Mapping[str, float]], counts: Mapping[str, tupl
     return False
 
 
-def make_optimizer(config: RunConfig, steps: int) -> Any:
-    """Adam with warm-up and cosine decay over the whole run of `steps` steps."""
-    warm = max(1, round(config.warmup * steps))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - warm), warmup_target=config.learning_rate, warmup_steps=warm
-    )
-    return keras.optimizers.Adam(schedule)
-
-
-def make_step(model: Any, optimizer: Any, world: World) -> Step:
-    """A train step: batch in; loss and share of right answers out.
-
-    On TensorFlow the gradients pass through `World.average_gradients` between tape and optimizer; the
-    other backends train in one process, by Keras' own step.
-    """
-    if keras.backend.backend() == "tensorflow":
-        return _tensorflow_step(model, optimizer, world)
-    if world.size > 1:
-        msg = f"training on {world.size} ranks needs KERAS_BACKEND=tensorflow, not {keras.backend.backend()}"
-        raise ModelError(msg)
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["sparse_categorical_accuracy"])
-
-    def step(x: NDArray[np.float32], y: NDArray[np.uint8]) -> tuple[float, float]:
-        loss, accuracy = model.train_on_batch(x, y.astype(np.int32))
-        return float(loss), float(accuracy)
-
-    return step
-
-
-def _tensorflow_step(model: Any, optimizer: Any, world: World) -> Step:
-    """The step as one compiled function."""
-    import tensorflow as tf
-
-    @tf.function(reduce_retracing=True)
-    def compiled(x: Any, y: Any) -> Any:
-        with tf.GradientTape() as tape:
-            probabilities = model(x, training=True)
-            loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(y, probabilities))
-        variables = model.trainable_variables
-        gradients = tape.gradient(loss, [variable.value for variable in variables])
-        optimizer.apply(world.average_gradients(gradients), variables)
-        right = tf.equal(tf.argmax(probabilities, -1, output_type=tf.int32), y)
-        return tf.stack([loss, tf.reduce_mean(tf.cast(right, loss.dtype))])
-
-    def step(x: NDArray[np.float32], y: NDArray[np.uint8]) -> tuple[float, float]:
-        loss, accuracy = compiled(tf.constant(x), tf.constant(y.astype(np.int32))).numpy()
-        return float(loss), float(accuracy)
-
-    return step
-
-
 def probabilities(
     model: Any, batches: Iterable[tuple[Any, Any]]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -182,9 +136,26 @@ def probabilities(
     return np.concatenate(labels), np.concatenate(outputs)
 
 
-def validate(model: Any, training_set: TrainingSet, split: str = "val") -> dict[str, float]:
+def shared_probabilities(
+    model: Any, training_set: TrainingSet, split: str, world: World, size: int = 128
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """As `probabilities`, of a whole split in shard order; each rank scores its share of the shards.
+
+    The batches are those of one process, so that the answer does not depend on the number of ranks.
+    """
+    mine = replace(training_set, shards=tuple(world.part(training_set.split(split))))
+    with world.together():
+        labels, outputs = np.zeros(0, np.uint8), np.zeros((0, 2), np.float32)
+        if mine.shards:
+            labels, outputs = probabilities(model, in_order(mine, split, size))
+    return world.gather(labels), world.gather(outputs)
+
+
+def validate(
+    model: Any, training_set: TrainingSet, split: str = "val", world: World | None = None
+) -> dict[str, float]:
     """Loss (nats), accuracy and AUC of a model on a split."""
-    labels, outputs = probabilities(model, in_order(training_set, split))
+    labels, outputs = shared_probabilities(model, training_set, split, world or World())
     given = np.maximum(outputs[np.arange(len(labels)), labels].astype(np.float64), 1e-7)
     return {
         "val_loss": float(-np.log(given).mean()),
@@ -240,24 +211,51 @@ class Trainer:
         self.batches = Batches(training_set, "train", config.feed, self.world)
         keras.utils.set_random_seed(config.feed.seed)
         self.model = build_network(config.network)
-        self.optimizer = make_optimizer(config, self.batches.steps * config.epochs)
+        self.steps = self.batches.steps * config.epochs
+        self.learning_rate = config.learning_rate * lr_factor(config.lr_scaling, self.world.size)
+        self.optimizer = make_optimizer(self.learning_rate, config.warmup, self.steps)
         self.optimizer.build(self.model.trainable_variables)
-        self.progress = Progress()
+        self.progress = Progress(ranks=self.world.size)
         self.best: list[NDArray[Any]] = []
 
     def begin(self) -> None:
         """Take up the last checkpoint, or fit the scaling and the first weights."""
+        if self.world.size > 1:
+            self._tell_scaling()
+        with self.world.together():
+            if self.world.leads:
+                self._begin()
+        self.progress, self.best = self.world.share((self.progress, self.best))
+        self.world.broadcast([*self.model.weights, *self.optimizer.variables])
+
+    def _begin(self) -> None:
+        """What the first rank does for all."""
         found = load_checkpoint(self.outdir / CHECKPOINTS)
         if found is None:
-            cutouts = sample(self.training_set, "train", SAMPLE, self.config.feed.seed)
-            prepare(self.model, cutouts)
-        else:
-            self.progress, self.best = found.progress, found.best
-            assign(self.model.weights, found.weights)
-            assign(self.optimizer.variables, found.optimizer)
-            done, step = self.progress.epoch, self.progress.step
-            log.info("going on after %d finished epochs and %d steps", done, step)
-        self.world.broadcast([*self.model.weights, *self.optimizer.variables])
+            prepare(self.model, sample(self.training_set, "train", SAMPLE, self.config.feed.seed))
+            return
+        self.progress, self.best = found.progress, found.best
+        assign(self.model.weights, found.weights)
+        assign(self.optimizer.variables, found.optimizer)
+        done, ranks = self.progress.epoch, self.world.size
+        log.info("going on after %d finished epochs and %d steps", done, self.progress.step)
+        if self.progress.ranks != ranks:
+            # A place in one order of examples is none in another.  The weights keep what they have learnt,
+            # and the learning rate goes to where its schedule, of other steps now, has this epoch begin.
+            again = f": epoch {done + 1} begins again" if self.progress.step else ""
+            log.info("%d ranks now, %d before%s", ranks, self.progress.ranks, again)
+            self.progress = replace(self.progress, step=0, loss_sum=0.0, correct=0.0, ranks=ranks)
+            self.optimizer.iterations.assign(done * self.batches.steps)
+
+    def _tell_scaling(self) -> None:
+        """Say what the number of ranks does to the batch and to the learning rate."""
+        ranks, batch, config = self.world.size, self.config.feed.batch_size, self.config
+        log.info(
+            "%d ranks: batches of %d on each, %d in all; learning rate %.3g, %s-scaled from %.3g, "
+            "after a warm-up over %d of %d steps",
+            *(ranks, batch, batch * ranks, self.learning_rate, config.lr_scaling, config.learning_rate),
+            *(round(config.warmup * self.steps), self.steps),
+        )
 
     def fit(self) -> Fitted:
         """Train to the end; returns the model with its best weights."""
@@ -274,9 +272,8 @@ class Trainer:
     def _epoch(self, step: Step) -> None:
         """The rest of the current epoch, its validation and its checkpoint."""
         progress = self.progress
-        self.logs.begin_epoch(
-            progress.epoch, self.config.epochs, self.batches.steps, self.config.feed.batch_size
-        )
+        batch = self.config.feed.batch_size * self.world.size
+        self.logs.begin_epoch(progress.epoch, self.config.epochs, self.batches.steps, batch)
         for x, y in self.batches.epoch(progress.epoch, progress.step):
             loss, accuracy = step(x, y)
             if not math.isfinite(loss):
@@ -294,9 +291,9 @@ class Trainer:
         progress, steps = self.progress, self.batches.steps
         row = {
             "epoch": progress.epoch + 1,
-            "loss": self.world.average(progress.loss_sum / steps),
-            "accuracy": self.world.average(progress.correct / steps),
-            **validate(self.model, self.training_set),
+            "loss": progress.loss_sum / steps,
+            "accuracy": progress.correct / steps,
+            **validate(self.model, self.training_set, world=self.world),
             "learning_rate": float(ops.convert_to_numpy(self.optimizer.learning_rate)),
         }
         if not math.isfinite(row["val_loss"]):
