@@ -1,10 +1,26 @@
 """The statistics, against truth they cannot argue with."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
+from scipy.stats import kstest, norm
 from sklearn.metrics import roc_auc_score
 
-from obiwan.dplearn.twosample import answer, auc, auc_interval, wilson
+from obiwan.dplearn.twosample import (
+    accuracy_test,
+    answer,
+    auc,
+    auc_interval,
+    auc_pvalue,
+    brick_caveat,
+    design_effect,
+    detectable_excess,
+    holm,
+    measure_auc,
+    usable_bricks,
+    wilson,
+)
 
 
 def _scores(rng, n=400, shift=0.5, clusters=None, between=0.0):
@@ -98,3 +114,192 @@ def test_refusals(labels, scores, match):
 def test_one_cluster_has_no_variance():
     with pytest.raises(ValueError, match="no variance"):
         auc_interval(np.arange(10) % 2, np.arange(10.0), np.zeros(10))
+
+
+def test_one_example_of_a_class_has_no_variance():
+    with pytest.raises(ValueError, match="real examples: there is one"):
+        auc_interval(np.array([0, 1, 1]), np.array([0.1, 0.2, 0.3]))
+
+
+def test_lengths_must_agree():
+    with pytest.raises(ValueError, match="for each of 10 examples"):
+        auc_interval(np.arange(10) % 2, np.arange(10.0), np.zeros(9))
+
+
+def test_ct_images_of_hanley_and_mcneil_1982():
+    """Their table I, five grades of 58 normal and 51 abnormal images; DeLong's error as in Stata's manual."""
+    normal, abnormal = (33, 6, 6, 11, 2), (3, 2, 2, 11, 33)
+    grades = np.repeat([1, 2, 3, 4, 5] * 2, normal + abnormal)
+    found = measure_auc(np.repeat([0, 1], [58, 51]), grades)
+    assert round(found.value, 4) == 0.8932
+    assert round(found.error, 4) == 0.0307
+
+
+def test_obuchowski_variance_by_its_definition():
+    labels, scores, groups = _scores(np.random.default_rng(6), n=90, clusters=9, between=0.7)
+    fake, real = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
+    wins = np.array([[(scores[i] > scores[j]) + 0.5 * (scores[i] == scores[j]) for j in real] for i in fake])
+    area, m, n = wins.mean(), len(fake), len(real)
+    a = np.array([sum(wins[k].mean() - area for k, i in enumerate(fake) if groups[i] == g) for g in range(9)])
+    b = np.array(
+        [sum(wins[:, k].mean() - area for k, j in enumerate(real) if groups[j] == g) for g in range(9)]
+    )
+    variance = 9 / 8 * ((a @ a) / m**2 + (b @ b) / n**2 + 2 * (a @ b) / (m * n))
+    assert measure_auc(labels, scores, groups).error == pytest.approx(np.sqrt(variance), rel=1e-9)
+
+
+def test_p_value_is_that_of_the_ranks():
+    labels, scores, _ = _scores(np.random.default_rng(7), n=200, shift=0.2)
+    m, n = labels.sum(), 200 - labels.sum()
+    excess = (auc(labels, scores) - 0.5) * m * n
+    sigma = np.sqrt(m * n * 201 / 12)
+    assert auc_pvalue(labels, scores) == pytest.approx(norm.sf((excess - 0.5) / sigma), rel=1e-9)
+    assert auc_pvalue(labels, scores, alternative="two-sided") == pytest.approx(
+        2 * norm.sf((abs(excess) - 0.5) / sigma), rel=1e-9
+    )
+    assert auc_pvalue(labels, np.ones(200)) == 1
+
+
+@pytest.mark.parametrize("between", [0.0, 0.7])
+def test_p_values_over_bricks_are_uniform(between):
+    rng = np.random.default_rng(8)
+    p = [auc_pvalue(*_scores(rng, n=200, shift=0.0, clusters=20, between=between)) for _ in range(2000)]
+    assert kstest(p, "uniform").statistic < 0.04  # 1.8 / sqrt(2000): one in 300
+    assert 0.035 <= np.mean(np.array(p) <= 0.05) <= 0.065
+    both = [
+        auc_pvalue(*_scores(rng, n=200, shift=0.0, clusters=20), alternative="two-sided") for _ in range(500)
+    ]
+    assert 0.45 < np.mean(both) < 0.55
+
+
+def test_power_is_as_computed():
+    rng = np.random.default_rng(9)
+    excess = detectable_excess(150, 150, power=0.8)
+    shift = np.sqrt(2) * norm.ppf(0.5 + excess)
+    labels = np.arange(300) % 2
+    found = [auc_pvalue(labels, shift * labels + rng.normal(size=300)) <= 0.05 for _ in range(1500)]
+    assert 0.77 < np.mean(found) < 0.83
+
+
+@pytest.mark.parametrize(
+    ("n", "excess"), [(410, 0.071), (40_000, 0.0072), (400_000, 0.0023), (12_000_000, 0.0004)]
+)
+def test_resolution_table(n, excess):
+    assert detectable_excess(n // 2, n // 2) == pytest.approx(excess, rel=0.06)
+    assert detectable_excess(n // 2, n // 2, effect=4) == pytest.approx(2 * detectable_excess(n // 2, n // 2))
+
+
+def test_design_effect_is_the_ratio_of_true_variances():
+    rng = np.random.default_rng(10)
+    drawn = [_scores(rng, n=300, shift=0.0, clusters=30, between=0.4) for _ in range(800)]
+    alone = [_scores(rng, n=300, shift=0.0) for _ in range(800)]
+    spread = (
+        2 * 0.4**2 + 2
+    )  # variance of a pair of other bricks: the AUC of independent examples does not know it
+    assert spread > 2
+    truth = np.var([auc(y, s) for y, s, _ in drawn]) / np.var([auc(y, s) for y, s, _ in alone])
+    assert np.mean([design_effect(*split) for split in drawn]) == pytest.approx(truth, rel=0.15)
+    assert design_effect(np.arange(8) % 2, np.zeros(8), np.arange(8) // 2) == 1
+
+
+def test_accuracy_by_hand():
+    labels = np.repeat([1, 0], [100, 300])
+    calls = np.concatenate([np.arange(100) < 60, np.arange(300) < 90])
+    found = accuracy_test(labels, calls)
+    assert (found.tpr, found.tnr, found.no_information) == (0.6, pytest.approx(0.7), 0.75)
+    assert found.accuracy == wilson(270, 400)
+    assert found.z == pytest.approx(0.3 / np.sqrt(0.6 * 0.4 / 100 + 0.7 * 0.3 / 300))
+    assert found.p == pytest.approx(norm.sf(found.z))
+    assert found.p_no_information > 0.99  # below the majority's rate, and yet the classes differ
+
+
+def test_accuracy_of_biased_calls_errs_at_its_rate():
+    rng = np.random.default_rng(11)
+    labels = np.arange(1000) % 2
+    found = [accuracy_test(labels, rng.random(1000) < 0.05) for _ in range(2000)]
+    assert 0.035 <= np.mean([f.p <= 0.05 for f in found]) <= 0.065
+    assert np.mean([f.p_no_information <= 0.05 for f in found]) < 0.005  # the usual test hardly ever errs
+    assert np.std([f.accuracy.value for f in found]) == pytest.approx(np.sqrt(0.05 * 0.95 / 1000), rel=0.05)
+
+
+def test_accuracy_over_bricks_errs_at_its_rate():
+    rng = np.random.default_rng(12)
+    found = {"bricks": [], "examples": []}
+    for _ in range(600):
+        labels, scores, groups = _scores(rng, shift=0.0, clusters=20, between=0.7)
+        found["bricks"].append(accuracy_test(labels, scores > 0, groups))
+        found["examples"].append(accuracy_test(labels, scores > 0))
+    assert 0.03 <= np.mean([f.p <= 0.05 for f in found["bricks"]]) <= 0.075
+    assert np.mean([f.p <= 0.05 for f in found["examples"]]) > 0.15
+    for name, share in (("bricks", 0.9), ("examples", 0.0)):
+        held = np.mean([f.accuracy.low <= 0.5 <= f.accuracy.high for f in found[name]])
+        assert held > share
+        assert name == "bricks" or held < 0.8
+
+
+@pytest.mark.parametrize("calls", [np.zeros(40), np.ones(40)])
+def test_accuracy_of_one_answer_is_no_evidence(calls):
+    found = accuracy_test(np.arange(40) % 2, calls)
+    assert (found.z, found.p, found.accuracy.value) == (0, 1, 0.5)
+
+
+def test_accuracy_of_perfect_calls():
+    labels = np.arange(40) % 2
+    right, wrong = accuracy_test(labels, labels), accuracy_test(labels, 1 - labels)
+    assert right.z == pytest.approx(np.sqrt(40))
+    assert right.p < 1e-9
+    assert wrong.z == -right.z
+    assert right.p_no_information == pytest.approx(0.5**40)
+    with pytest.raises(ValueError, match="true or false"):
+        accuracy_test(labels, labels + 0.5)
+
+
+def test_holm_is_closed_testing_with_bonferroni():
+    rng = np.random.default_rng(13)
+    for _ in range(20):
+        p = rng.random(5) ** 3
+        sets = [c for size in range(1, 6) for c in combinations(range(5), size)]
+        closed = [max(min(1, len(c) * p[list(c)].min()) for c in sets if i in c) for i in range(5)]
+        np.testing.assert_allclose(holm(p), closed)
+
+
+def test_holm_of_a_published_example():
+    """That of Wikipedia's article on the method: the first and the last of four are rejected at 5 %."""
+    p = np.array([0.01, 0.04, 0.03, 0.005])
+    assert list(holm(p) <= 0.05) == [True, False, False, True]
+
+
+def test_holm_leaves_out_what_was_not_run():
+    np.testing.assert_allclose(holm(np.array([0.02, np.nan, 0.01])), [0.02, np.nan, 0.02])
+    assert len(holm(np.array([]))) == 0
+    with pytest.raises(ValueError, match=r"0\.\.1"):
+        holm(np.array([0.2, 1.2]))
+
+
+def test_what_few_bricks_are_worth():
+    labels = np.arange(80) % 2
+    assert brick_caveat(labels, np.arange(80) // 4) == ""
+    six = brick_caveat(labels, np.arange(80) // 14)
+    assert six.startswith("only 6 bricks")
+    assert "32 %" in six
+    assert "only 2 bricks with both classes" in brick_caveat(labels, np.arange(80) // 40)
+    assert "only one brick" in brick_caveat(labels, np.zeros(80))
+    assert "not known" in brick_caveat(labels, None)
+    own = np.where(labels == 1, 0, np.arange(80))  # all fakes in one brick
+    assert "only one brick" in brick_caveat(labels, own)
+    assert usable_bricks(labels, own) is None
+    assert usable_bricks(labels, None) is None
+    assert usable_bricks(labels, np.arange(80) // 14) is not None
+
+
+def test_bricks_of_one_class_count():
+    """Every brick holds one class only, as where fakes were put into bricks of their own."""
+    rng = np.random.default_rng(14)
+    hits = 0
+    for _ in range(400):
+        groups = np.arange(400) % 40
+        labels = groups % 2
+        scores = rng.normal(size=400) + rng.normal(0, 0.7, 40)[groups]
+        found = auc_interval(labels, scores, groups)
+        hits += found.low <= 0.5 <= found.high
+    assert 365 <= hits <= 393
