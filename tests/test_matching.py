@@ -115,11 +115,28 @@ def test_own_injection_does_not_count_but_a_second_one_does():
     assert stamp_holds_other(*at, own, *injected)[0]
 
 
-def test_many_examples_are_all_looked_at():
-    n = 5000  # more than one part of the table
-    x = np.arange(n) * 100.0
-    holds = stamp_holds_other(x, np.zeros(n), np.full(n, -1), x[[0, -1]], np.zeros(2))
-    assert np.flatnonzero(holds).tolist() == [0, n - 1]
+@deterministic
+@given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.integers(0, 40), st.booleans())
+def test_stamps_against_all_pairs(seed, n, m, on_ties):
+    rng = np.random.default_rng(seed)
+    (x, y), (ix, iy) = rng.uniform(0, 150, (2, n)), rng.uniform(-20, 170, (2, m))
+    if on_ties:  # pixels and half-pixels, stamps whose borders meet the injections
+        x, y, ix, iy = (np.round(2 * values) / 2 for values in (x, y, ix, iy))
+        some = min(n, m)
+        ix[:some] = x[:some] + rng.choice([-32.5, -32, -31.5, 31, 31.5, 32], some)
+    for values in (x, ix):
+        values[rng.random(len(values)) < 0.05] = np.nan
+    own = rng.integers(-1, m, n) if m else np.full(n, -1)
+    expected = [
+        any(
+            j != own[i]
+            and -32 <= np.floor(ix[j] + 0.5) - np.floor(x[i] + 0.5) < 32
+            and -32 <= np.floor(iy[j] + 0.5) - np.floor(y[i] + 0.5) < 32
+            for j in range(m)
+        )
+        for i in range(n)
+    ]
+    assert stamp_holds_other(x, y, own, ix, iy).tolist() == expected
 
 
 def test_groups_link_runs_not_rows_of_one_run():

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
+from obiwan.dplearn import candidates
+from obiwan.dplearn.coadds import read_pixels
 from obiwan.dplearn.config import TrainingConfig
 from obiwan.dplearn.errors import CatalogError
 from obiwan.dplearn.examples import FLAG_NEIGHBOUR, FLAG_PADDED
@@ -333,3 +335,18 @@ def test_magnitudes_of_a_table_pass_through_the_cuts(tmp_path, monkeypatch):
     plan = case.plan({"fake_table": path}, reals_from="release", select="cuts_of_table:bright")
     assert fakes(plan) == [300]
     assert plan.rows["mag_g"][plan.rows["label"] == 1] == pytest.approx(22.0)
+
+
+def test_each_invvar_plane_of_a_run_is_read_once_for_both_classes(tmp_path, monkeypatch):
+    read = []
+
+    def counted(run, band, x, y, shape):
+        read.append((run.run, band))
+        return read_pixels(run, band, x, y, shape)
+
+    monkeypatch.setattr(candidates, "read_pixels", counted)
+    case = Case(tmp_path, injected=(FAKE, FAKE), fitted=(both(REAL, FAKE), both(REAL, FAKE))).write()
+    plan = case.plan(allow_injected_neighbours=True)
+    assert {row["label"] for row in plan.rows} == {0, 1}
+    runs = ("file0_rs0_skip0", "file0_rs1_skip0")
+    assert sorted(read) == [(run, band) for run in runs for band in "grz"]

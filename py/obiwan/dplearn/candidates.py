@@ -160,13 +160,60 @@ def table_candidates(
     return Candidates("fake", here, sources, own, keep, sources.ra, sources.dec, distance, "table")
 
 
-def screen(candidates: Candidates, config: TrainingConfig, flow: CutFlow) -> Array:
+@dataclass(frozen=True)
+class _Screened:
+    """Candidates after the rules that need no pixels.
+
+    Attributes
+    ----------
+    candidates : Candidates
+    index : ndarray of int
+        Rows that are left.
+    x, y : ndarray
+        0-based pixel positions of all rows.
+    flags : ndarray of int
+        Of all rows.
+    """
+
+    candidates: Candidates
+    index: Array
+    x: Array
+    y: Array
+    flags: Array
+
+
+def screen(
+    everything: Sequence[Candidates], config: TrainingConfig, flows: dict[str, CutFlow]
+) -> list[Array]:
     """Apply to candidates the rules that both classes share, and make example rows of the survivors.
+
+    Each inverse variance plane of a field is read once, for all candidates of the field together.
+
+    Parameters
+    ----------
+    everything : sequence of Candidates
+        Of one brick, of either class.
+    config : TrainingConfig
+    flows : dict
+        Cut flow per class name; counted on.
 
     Returns
     -------
-    ndarray of EXAMPLE_DTYPE
+    list of ndarray of EXAMPLE_DTYPE
+        The survivors of each of the candidates.
     """
+    screened = [_without_pixels(candidates, config, flows[candidates.label]) for candidates in everything]
+    rows = [blank_examples(0)] * len(screened)
+    for here in {id(one.candidates.field): one.candidates.field for one in screened}.values():
+        mine = [i for i, one in enumerate(screened) if one.candidates.field is here]
+        for i, index in zip(mine, _covered(here, [screened[i] for i in mine]), strict=True):
+            one = screened[i]
+            count(flows[one.candidates.label], "invvar > 0 at the centre in g, r, z", len(index))
+            rows[i] = _rows(one.candidates, index, one.x, one.y, one.flags)
+    return rows
+
+
+def _without_pixels(candidates: Candidates, config: TrainingConfig, flow: CutFlow) -> _Screened:
     here, sources, keep = candidates.field, candidates.sources, candidates.keep
     primary = here.frame.primary(sources.ra, sources.dec)
     keep = keep & (sources.primary if primary is None else primary)
@@ -180,14 +227,22 @@ def screen(candidates: Candidates, config: TrainingConfig, flow: CutFlow) -> Arr
     inside = stamp_inside(x, y, here.frame.shape)
     keep = keep & (inside if config.edge == "drop" else centre_inside(x, y, here.frame.shape))
     count(flow, "stamp inside the coadd" if config.edge == "drop" else "centre inside the coadd", keep)
-    index = np.flatnonzero(keep)
-    for band in BANDS:
-        index = index[read_pixels(here.run, band, x[index], y[index], here.frame.shape) > 0]
-    count(flow, "invvar > 0 at the centre in g, r, z", len(index))
     flags: Array = FLAG_PADDED * ~inside + FLAG_NEIGHBOUR * neighbour
     if candidates.mag_source == "truth":
         flags = flags + FLAG_UNMATCHED
-    return _rows(candidates, index, x, y, flags)
+    return _Screened(candidates, np.flatnonzero(keep), x, y, flags)
+
+
+def _covered(here: Field, screened: Sequence[_Screened]) -> list[Array]:
+    """Rows, of each of one field's candidates, whose centre pixel was observed in all three bands."""
+    part = np.repeat(np.arange(len(screened)), [len(one.index) for one in screened])
+    index = np.concatenate([one.index for one in screened])
+    x = np.concatenate([one.x[one.index] for one in screened])
+    y = np.concatenate([one.y[one.index] for one in screened])
+    for band in BANDS:
+        seen = read_pixels(here.run, band, x, y, here.frame.shape) > 0
+        part, index, x, y = part[seen], index[seen], x[seen], y[seen]
+    return [index[part == i] for i in range(len(screened))]
 
 
 def _rows(candidates: Candidates, index: Array, x: Array, y: Array, flags: Array) -> Array:

@@ -21,6 +21,7 @@ Array = NDArray[Any]
 _ARCSEC = np.pi / 180 / 3600
 #: Beyond this distance from every injection a source cannot owe its blob to one (arcsec).
 BLOB_REACH = 15.0
+_NOWHERE = 1e9  # a pixel coordinate that is in no stamp
 
 
 def _tree(ra: Array, dec: Array) -> cKDTree:
@@ -118,17 +119,23 @@ def stamp_holds_other(x: Array, y: Array, own: Array, injected_x: Array, injecte
     ndarray of bool, shape (n,)
     """
     holds = np.zeros(len(x), dtype=bool)
+    if len(x) == 0 or len(injected_x) == 0:
+        return holds
     half = STAMP // 2
-    column, row = np.floor(injected_x + 0.5), np.floor(injected_y + 0.5)
-    step = max(1, 2_000_000 // max(1, len(column)))  # bounds the memory of the n x m table
-    for first in range(0, len(x), step):
-        part = slice(first, first + step)
-        dx = column[None, :] - np.floor(x[part, None] + 0.5)
-        dy = row[None, :] - np.floor(y[part, None] + 0.5)
-        inside = (dx >= -half) & (dx < half) & (dy >= -half) & (dy < half)
-        inside &= np.arange(len(column))[None, :] != own[part, None]
-        holds[part] = inside.any(axis=1)
-    return holds
+    # The stamp covers [centre - half, centre + half): in half-integers no centre pixel lies on its border.
+    centres = _on_grid(x, y, -_NOWHERE) - 0.5
+    injected = _on_grid(injected_x, injected_y, _NOWHERE)
+    within = cKDTree(injected).query_ball_point(centres, half, p=np.inf, return_length=True)
+    has_own = own >= 0
+    offset = np.abs(injected[own[has_own]] - centres[has_own]).max(axis=1)
+    within[has_own] -= offset < half  # a fake's own injection is in its stamp, or strayed from it
+    return np.asarray(within > 0)
+
+
+def _on_grid(x: Array, y: Array, nowhere: float) -> Array:
+    """Centre pixels, shape (n, 2); `nowhere` where the sky position has none (the far side of the sky)."""
+    pixel = np.floor(np.stack([x, y], axis=1) + 0.5)
+    return np.where(np.isfinite(pixel), pixel, nowhere)
 
 
 def same_source_groups(ra: Array, dec: Array, run: Array, radius: float) -> Array:

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.candidates import fake_candidates, real_candidates, screen, table_candidates
+from obiwan.dplearn.candidates import (
+    Candidates,
+    fake_candidates,
+    real_candidates,
+    screen,
+    table_candidates,
+)
 from obiwan.dplearn.catalogs import read_tractor
 from obiwan.dplearn.coadds import BandNotObservedError
 from obiwan.dplearn.config import TrainingConfig
@@ -129,28 +135,25 @@ def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
     releases = _open_fields(inputs.releases, notes) if needs_coadds else []
     release_rows = [read_tractor(run.tractor).sources for run in inputs.releases if run.tractor is not None]
 
-    fakes: list[Array] = []
+    places = [*runs, *releases]
     if inputs.fake_table is None:
-        for here in runs:
-            candidates = fake_candidates(here, runs, release_rows, config, flows["fake"])
-            fakes.append(screen(candidates, config, flows["fake"]))
+        fakes = [fake_candidates(here, runs, release_rows, config, flows["fake"]) for here in runs]
     else:
-        places = [*runs, *releases]
-        fakes = _table_rows("fake", inputs.fake_table, places, release_rows, config, flows["fake"])
+        fakes = _table_candidates("fake", inputs.fake_table, places, release_rows, config, flows["fake"])
+    if inputs.real_table is None:
+        sources_of = _real_sources(inputs, runs, releases, release_rows, config)
+        reals = [real_candidates(here, rows, config, flows["real"]) for here, rows in sources_of]
+    else:
+        reals = _table_candidates("real", inputs.real_table, places, release_rows, config, flows["real"])
 
-    if inputs.real_table is not None:
-        places = [*runs, *releases]
-        parts = _table_rows("real", inputs.real_table, places, release_rows, config, flows["real"])
-        reals = list(zip(parts, range(len(parts)), strict=True))
-    else:
-        reals = []
-        for here, sources in _real_sources(inputs, runs, releases, release_rows, config):
-            rows = screen(real_candidates(here, sources, config, flows["real"]), config, flows["real"])
-            reals.append((rows, len(reals)))
-    fake_rows = np.concatenate([blank_examples(0), *fakes])
+    parts = screen([*fakes, *reals], config, flows)
+    real_parts = list(zip(parts[len(fakes) :], range(len(reals)), strict=True))
+    fake_rows = np.concatenate([blank_examples(0), *parts[: len(fakes)]])
     if inputs.fake_table is not None:
-        reals = [(_not_listed(part, inputs.fake_table, config, flows["real"]), n) for part, n in reals]
-    real_rows = _unique(reals, fake_rows, config, inputs.brick, flows["real"])
+        real_parts = [
+            (_not_listed(part, inputs.fake_table, config, flows["real"]), n) for part, n in real_parts
+        ]
+    real_rows = _unique(real_parts, fake_rows, config, inputs.brick, flows["real"])
     return BrickPlan(inputs.brick, np.concatenate([real_rows, fake_rows]), flows, tuple(notes))
 
 
@@ -184,14 +187,14 @@ def _real_sources(
     return [(here, sources) for here in runs for sources in release_rows]
 
 
-def _table_rows(
+def _table_candidates(
     label: str,
     table: UserTable,
     fields_: Sequence[Field],
     releases: Sequence[Sources],
     config: TrainingConfig,
     flow: CutFlow,
-) -> list[Array]:
+) -> list[Candidates]:
     parts = []
     for run in np.unique(table.run):
         places = [here for here in fields_ if here.run.run == run]
@@ -204,6 +207,5 @@ def _table_rows(
             raise CatalogError(msg)
         mask = table.run == run
         rows = UserTable(table.path, table.brick[mask], table.run[mask], table.sources.take(mask))
-        candidates = table_candidates(label, places[0], rows, releases, config, flow)
-        parts.append(screen(candidates, config, flow))
+        parts.append(table_candidates(label, places[0], rows, releases, config, flow))
     return parts
