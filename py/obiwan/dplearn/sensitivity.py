@@ -1,0 +1,344 @@
+"""The positive control: what would the network have found, had it been there?
+
+All examples get labels drawn at random within brick and class, so that nothing tells the halves apart; then a
+known difference is planted in one half (`obiwan.dplearn.planting`), and the same network is trained with the
+same settings on the result.  The smallest amplitude that it detects is what stands behind "equivalent".
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from obiwan.dplearn.checkpoints import replace_file
+from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.planting import KINDS, Difference, galaxies_known, galaxy_of, planted
+from obiwan.dplearn.retraining import (
+    Array,
+    Choice,
+    Cutouts,
+    EditedSet,
+    Key,
+    bricks_of_test,
+    choose,
+    directory_name,
+    retrain,
+    rows_by_shard,
+    with_choice,
+)
+from obiwan.dplearn.shards import BANDS, STAMP, TrainingSet
+from obiwan.dplearn.twosample import Estimate
+from obiwan.dplearn.verdict import SensitivitySummary
+
+if TYPE_CHECKING:
+    from obiwan.dplearn.training import RunConfig
+
+log = logging.getLogger(__name__)
+
+ADDED = "added"  #: directory of the renderings while they are needed
+
+
+@dataclass(frozen=True)
+class SensitivityResult:
+    """What the network made of one planted difference.
+
+    Attributes
+    ----------
+    kind : str
+        One of `planting.KINDS`.
+    amplitude : float
+        In the kind's unit.
+    auc : Estimate
+        Of the changed half against the other, on the test split.
+    detected : bool
+        Whether the lower end of the interval is above 0.5.
+    learnt : bool
+        Whether the loss ever left that of a constant answer.
+    train, test : int
+        Examples.
+    bricks : int
+        Bricks that the interval rests on; 0 where it rests on examples.
+    left_out : int
+        Examples of the whole set whose model is not known (`planting.galaxies_known`), in neither half.
+    """
+
+    kind: str
+    amplitude: float
+    auc: Estimate
+    detected: bool
+    learnt: bool
+    train: int
+    test: int
+    bricks: int
+    left_out: int
+
+    @property
+    def difference(self) -> Difference:
+        """What was planted."""
+        return Difference(self.kind, self.amplitude)
+
+
+def parse_amplitudes(words: Iterable[str]) -> tuple[Difference, ...]:
+    """Read what to plant from words such as ``offset=0.2`` or ``psf=1.02,1.05``.
+
+    Raises
+    ------
+    ValueError
+        Naming the word that cannot be understood.
+
+    Examples
+    --------
+    >>> [str(difference) for difference in parse_amplitudes(["offset=0.1,0.2", "psf=1.05"])]
+    ['offset=0.1', 'offset=0.2', 'psf=1.05']
+    """
+    found: dict[Difference, None] = {}
+    for word in words:
+        kind, equals, amplitudes = word.partition("=")
+        for text in amplitudes.split(","):
+            try:
+                amplitude = float(text)
+            except ValueError:
+                amplitude = float("nan")
+            if not equals or amplitude != amplitude:
+                msg = f"{word!r} is not KIND=AMPLITUDE, for instance offset=0.2 or psf=1.02,1.05"
+                raise ValueError(msg)
+            found[Difference(kind, amplitude)] = None
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who is in which half.
+
+    Attributes
+    ----------
+    rows : mapping
+        Of shards to their rows of ``sources.fits``.
+    choice : mapping
+        Of shards to the examples whose model is known, label 1 for the half that is changed.
+    left_out : int
+        Examples of which it is not.
+    """
+
+    rows: Mapping[Key, Array]
+    choice: Mapping[Key, Choice]
+    left_out: int
+
+    def changed(self, key: Key) -> Array:
+        """Rows of ``sources.fits`` that get the difference, in the order of the shard."""
+        choice = self.choice[key]
+        return np.asarray(self.rows[key][choice.rows[choice.label == 1]])
+
+
+def make_plan(training_set: TrainingSet, seed: int) -> Plan:
+    """Draw the halves; they are the same for every difference.
+
+    Raises
+    ------
+    TrainingSetError
+        If ``sources.fits`` is not there, or of no example the model is known.
+    """
+    rows = rows_by_shard(training_set)
+    choice = choose(rows, galaxies_known, seed)
+    left_out = sum(len(rows[key]) - len(part.rows) for key, part in choice.items())
+    if left_out == sum(len(part) for part in rows.values()):
+        msg = (
+            f"{training_set.directory}: no example has a fitted flux, shape and PSF width (psfsize), so "
+            "nothing can be planted; make the set from catalogues that have them"
+        )
+        raise TrainingSetError(msg)
+    return Plan(rows, choice, left_out)
+
+
+def _render_shard(path: Path, rows: Array, difference: Difference) -> int:
+    """Write the additions of a shard, whole or not at all; returns how many."""
+    out = np.empty((len(rows), STAMP, STAMP, len(BANDS)), np.float32)
+    for image, row in zip(out, rows, strict=True):
+        image[...] = planted(galaxy_of(row), difference)
+    replace_file(path, lambda stream: np.save(stream, out))
+    return len(rows)
+
+
+def _readable(path: Path, count: int) -> bool:
+    """Whether a file of additions is there, whole and of the right number."""
+    try:
+        return bool(np.load(path, mmap_mode="r").shape == (count, STAMP, STAMP, len(BANDS)))
+    except (OSError, ValueError, EOFError):
+        return False
+
+
+def _addition(directory: Path, key: Key) -> Path:
+    return directory / f"{key[0]}_{key[1]}.npy"
+
+
+def render_additions(
+    plan: Plan, difference: Difference, directory: Path, *, jobs: int = 1, quiet: bool = True
+) -> None:
+    """Render what is added to each shard into a directory; what is there is not rendered again.
+
+    Parameters
+    ----------
+    plan : Plan
+    difference : Difference
+    directory : Path
+        One file for each shard, ``<split>_<number>.npy``: float32, shape (changed rows, 64, 64, 3).
+    jobs : int
+        Processes.
+    quiet : bool
+        No progress bar.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    tasks = [(_addition(directory, key), plan.changed(key)) for key in plan.choice]
+    todo = [(path, rows) for path, rows in tasks if not _readable(path, len(rows))]
+    work = partial(_render_shard, difference=difference)
+    paths, parts = [path for path, _ in todo], [rows for _, rows in todo]
+    with tqdm(total=sum(map(len, parts)), desc=f"planting {difference}", disable=quiet) as bar:
+        if jobs == 1 or len(todo) < 2:
+            for count in map(work, paths, parts):
+                bar.update(count)
+            return
+        with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=get_context("spawn")) as pool:
+            for count in pool.map(work, paths, parts):
+                bar.update(count)
+
+
+def plant_in(x: Cutouts, changed: NDArray[np.bool_], added: NDArray[np.float32]) -> Cutouts:
+    """Add the differences to the cutouts of the changed half.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, 64, 64, 6)
+        Cutouts; changed in place.
+    changed : ndarray of bool, shape (n,)
+        Which.
+    added : ndarray, shape (m, 64, 64, 3)
+        What is added to these, in order.  Pixels without data (ivar 0) stay as they are.
+    """
+    for row, addition in zip(np.flatnonzero(changed), added, strict=True):
+        image, ivar = x[row, ..., : len(BANDS)], x[row, ..., len(BANDS) :]
+        image += np.where(ivar > 0, addition, 0)
+    return x
+
+
+def planted_set(
+    training_set: TrainingSet, plan: Plan, difference: Difference, directory: Path, seed: int
+) -> EditedSet:
+    """The training set with the difference in the half of label 1, from renderings in a directory."""
+
+    def change(key: Key, x: Cutouts) -> Cutouts:
+        return plant_in(x, plan.choice[key].label == 1, np.load(_addition(directory, key)))
+
+    return with_choice(training_set, f"{difference} {seed}", plan.choice, change)
+
+
+def run_sensitivity(
+    difference: Difference,
+    training_set: TrainingSet,
+    config: RunConfig,
+    outdir: Path,
+    *,
+    seed: int | None = None,
+    jobs: int = 1,
+    quiet: bool = True,
+) -> SensitivityResult:
+    """Plant a difference, train the same network with the same settings on it, and score the test split.
+
+    Parameters
+    ----------
+    difference : Difference
+        From `parse_amplitudes`.
+    training_set : TrainingSet
+        That of the run.
+    config : RunConfig
+        That of the run (`retraining.run_config_of`).
+    outdir : Path
+        Work goes on, or its result is found, in ``outdir/sensitivity/<kind>_<amplitude>``.
+    seed : int, optional
+        Of the halves; the run's by default.
+    jobs : int
+        Processes that render.
+    quiet : bool
+        No progress bars.
+
+    Raises
+    ------
+    TrainingSetError
+        If nothing can be planted, or too little is left to train on.
+    ModelError
+        As for `retraining.retrain`.
+    """
+    seed = config.feed.seed if seed is None else seed
+    plan = make_plan(training_set, seed)
+    place = outdir / "sensitivity" / directory_name([difference.kind, f"{difference.amplitude:g}"])
+    edited = planted_set(training_set, plan, difference, place / ADDED, seed)
+    found = retrain(
+        edited,
+        config,
+        place,
+        name=f"planted {difference}",
+        bricks=bricks_of_test(plan.rows, edited, plan.choice),
+        before=partial(render_additions, plan, difference, place / ADDED, jobs=jobs, quiet=quiet),
+        quiet=quiet,
+    )
+    shutil.rmtree(place / ADDED, ignore_errors=True)  # a quarter of the set's size, and the result is written
+    return SensitivityResult(
+        difference.kind,
+        difference.amplitude,
+        detected=found.auc.low > 0.5,
+        left_out=plan.left_out,
+        **vars(found),
+    )
+
+
+def smallest_detected(results: Sequence[SensitivityResult]) -> SensitivityResult | None:
+    """The weakest of one kind's differences that was detected with all stronger ones; None if none was."""
+    found = None
+    for result in sorted(results, key=lambda r: -r.difference.strength):
+        if not result.detected:
+            break
+        found = result
+    return found
+
+
+def _amplitude(kind: str, amplitude: float) -> str:
+    """An amplitude with its unit, as people write it."""
+    if KINDS[kind].unit == "factor":
+        return f"a factor of {amplitude:g}"
+    return f"{amplitude:g} {KINDS[kind].unit}"
+
+
+def summarise(results: Sequence[SensitivityResult]) -> SensitivitySummary:
+    """Say for each kind the smallest amplitude that would have been detected.
+
+    Returns
+    -------
+    SensitivitySummary
+        ``detected`` if of every kind that was planted the strongest amplitude was detected; not so where
+        nothing was planted.
+    """
+    lines, all_found = [], bool(results)
+    for kind in dict.fromkeys(result.kind for result in results):
+        tried = [result for result in results if result.kind == kind]
+        found = smallest_detected(tried)
+        if found is None:
+            strongest = max(tried, key=lambda r: r.difference.strength)
+            words = f"not even {_amplitude(kind, strongest.amplitude)} was detected (AUC {strongest.auc})"
+            all_found = False
+        else:
+            words = f"{_amplitude(kind, found.amplitude)} would have been detected (AUC {found.auc})"
+        lines.append(f"{kind}: {words}")
+    left_out = max((result.left_out for result in results), default=0)
+    if left_out:
+        lines.append(f"{left_out} examples without a fitted flux, shape and PSF width were in neither half")
+    return SensitivitySummary(all_found, tuple(lines))
