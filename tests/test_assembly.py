@@ -99,6 +99,16 @@ def test_shared_sky_is_dropped_before_balancing():
     assert lost > 0
 
 
+def test_a_split_emptied_by_shared_sky_is_named_with_the_remedy():
+    # All bricks lie upon each other: training and validation give way to the test split.
+    upon = [plan(i, 6, 6) for i in range(10)]
+    for one in upon:
+        one.rows["ra"] = 10.0
+    message = r"in the train split: all 42 share sky .*another --seed, --val-fraction or --test-fraction"
+    with pytest.raises(SelectionError, match=message):
+        run(upon)
+
+
 def test_the_result_does_not_depend_on_the_order_of_rows_within_other_bricks():
     alone, _, _ = run(UNEVEN)
     more, _, _ = run([*UNEVEN, plan(50, 9, 9)])

@@ -45,8 +45,7 @@ def test_each_release_reads_alike(flavour, tmp_path):
     np.testing.assert_allclose(got.ebv, 0.03, rtol=1e-6)
     assert catalog.command == "runbrick.py --all-blobs"
     assert catalog.dr9_columns == (flavour in {"dr9", "dr10"})
-    if flavour != "dr3":  # its depth column is called decam_depth
-        np.testing.assert_allclose(got.psfdepth, made["psfdepth"], rtol=1e-6)
+    np.testing.assert_allclose(got.psfdepth, made["psfdepth"], rtol=1e-6)  # decam_depth in DR3
 
 
 def test_dr3_in_capitals_takes_g_r_z_out_of_six(tmp_path):

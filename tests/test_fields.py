@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -128,7 +130,23 @@ def test_an_empty_catalogue_leaves_nothing(tmp_path):
     empty = {name: value[:0] for name, value in REAL.items()}
     plan = Case(tmp_path, injected=(FAKE,), fitted=(empty,)).write().plan()
     assert len(plan.rows) == 0
-    assert plan.flows["fake"]['recovered: mutual match in 1.5"'] == 0
+    (note,) = plan.notes
+    assert re.search(
+        r"brick 1211p060 \(file0_rs0_skip0\): empty catalogue: .*tractor-1211p060.*--bricks", note
+    )
+    with_release = Case(tmp_path / "b", injected=(FAKE,), fitted=(both(REAL, FAKE),), release=empty).write()
+    plan = with_release.plan()
+    (note,) = plan.notes
+    assert re.search(r"\(release\): empty catalogue: .*/real/.*tractor-1211p060", note)
+    assert reals(plan) == []
+
+
+def test_a_run_with_an_empty_catalogue_does_not_stop_the_others(tmp_path):
+    empty = {name: value[:0] for name, value in REAL.items()}
+    plan = Case(tmp_path, injected=(FAKE, FAKE), fitted=(empty, both(REAL, FAKE))).write().plan()
+    assert (fakes(plan), reals(plan)) == ([500], [10])
+    assert set(plan.rows["run"]) == {b"file0_rs1_skip0"}
+    assert len(plan.notes) == 1
 
 
 def test_legacysim_truth_gets_the_transmission_of_its_neighbourhood(tmp_path):

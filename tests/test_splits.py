@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from math import ceil
 
 import numpy as np
@@ -39,14 +40,22 @@ def test_streams_are_named():
 @deterministic
 @given(st.integers(3, 140), st.floats(0.05, 0.5), st.floats(0.05, 0.4), st.integers(0, 1000))
 def test_fractions_are_rounded_up(n, test, val, seed):
-    tests = ceil(test * n)
-    vals = ceil(val * (n - tests))
+    tests = ceil(Decimal(repr(test)) * n)
+    vals = ceil(Decimal(repr(val)) * (n - tests))
     if n - tests - vals < 1:
         with pytest.raises(SelectionError, match="too few to split"):
             split_names(NAMES[:n], seed, test, val)
         return
     split = split_names(NAMES[:n], seed, test, val)
     assert np.bincount(split, minlength=3).tolist() == [n - tests - vals, vals, tests]
+
+
+@pytest.mark.parametrize(
+    ("n", "test", "val", "expected"),
+    [(30, 0.1, 0.1, (24, 3, 3)), (100, 0.07, 0.1, (83, 10, 7)), (31, 0.1, 0.5, (13, 14, 4))],
+)
+def test_a_tenth_of_thirty_is_three(n, test, val, expected):
+    assert tuple(np.bincount(split_names(NAMES[:n], 1, test, val))) == expected
 
 
 def test_the_split_of_a_brick_follows_its_hash_not_its_position():

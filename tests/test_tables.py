@@ -26,6 +26,18 @@ def test_formats(suffix, tmp_path):
     assert len(table.of_brick("1211p060")) == 2
 
 
+def test_the_rows_of_each_brick(tmp_path, rng):
+    names = np.array([f"{i:04d}p{i:03d}" for i in rng.integers(0, 20, 300)])
+    path = tmp_path / "mine.csv"
+    Table({"brick": names, "ra": np.arange(300) / 10, "dec": np.zeros(300), "id": np.arange(300)}).write(path)
+    table = read_table(path)
+    for name in (*np.unique(names), "1234p567"):
+        mine = table.of_brick(str(name))
+        assert mine.sources.id.tolist() == np.flatnonzero(names == name).tolist()
+        assert set(mine.brick) <= {name}
+        assert len(mine.run) == len(mine.brick) == len(mine.sources)
+
+
 @pytest.mark.parametrize("suffix", [".fits", ".ecsv", ".csv"])
 def test_run_and_other_spellings(suffix, tmp_path):
     path = tmp_path / f"mine{suffix}"

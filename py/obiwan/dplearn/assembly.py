@@ -45,6 +45,21 @@ def _need_both_classes(rows: Array, flows: dict[str, CutFlow], where: str = "") 
     raise SelectionError(msg)
 
 
+def _need_each_split(label: Array, split: Array, apart: Array) -> None:
+    """Raise `SelectionError` where the guard against shared sky takes the last of a class from a split."""
+    for value, name in enumerate(SPLITS):
+        for class_name, code in LABELS.items():
+            mine = (split == value) & (label == code)
+            if mine.any() and not (mine & apart).any():
+                n = np.count_nonzero(mine)
+                msg = (
+                    f"no {class_name} example survives in the {name} split: all {n} share sky with the "
+                    "split of a neighbouring brick; give more bricks, bricks farther apart, or another "
+                    "--seed, --val-fraction or --test-fraction"
+                )
+                raise SelectionError(msg)
+
+
 def _codes(values: Array) -> tuple[Array, Array]:
     names, codes = np.unique(values, return_inverse=True)
     return np.char.decode(names, "ascii"), codes.reshape(-1)
@@ -73,8 +88,9 @@ def _split_by_brick(rows: Array, config: TrainingConfig, flows: dict[str, CutFlo
     names, brick = _codes(rows["brick"])
     split = split_names(names.tolist(), config.seed, config.test_fraction, config.val_fraction)[brick]
     apart = ~overlapping(rows["ra"], rows["dec"], split)
+    _tally(flows, "no sky shared with another split", rows["label"][apart])
+    _need_each_split(rows["label"], split, apart)
     rows, split, brick = rows[apart], split[apart], brick[apart]
-    _tally(flows, "no sky shared with another split", rows["label"])
     if config.balance != "none":
         by_brick = config.balance == "brick"
         keep = _balance(rows, brick if by_brick else split, names.tolist() if by_brick else SPLITS, config)

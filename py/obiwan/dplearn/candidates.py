@@ -70,31 +70,32 @@ class Candidates:
     mag_source: str = "measured"
 
 
-def _coincident(
-    truth: Sources, here: Field, fields_: Sequence[Field], releases: Sequence[Sources], radius: float
-) -> Array:
-    """Whether a real source lies at an injected position.
+def known_reals(fields_: Sequence[Field], releases: Sequence[Sources], radius: float) -> tuple[Array, Array]:
+    """Positions (RA, Dec, degrees) at which a brick is known to hold a real source.
 
-    A release knows; without one, a source that another run of the brick fitted where it has no
-    injection near.
+    A release knows; without one, every source that a run of the brick fitted where it has no
+    injection near.  What a run fitted far from its own injections lies on none of them, so that only
+    the other runs can tell of an injection that it fell on a real source.
     """
-    mark = np.zeros(len(truth), dtype=bool)
-    others: list[tuple[Array, Array]] = [(rows.ra, rows.dec) for rows in releases]
+    parts = [(rows.ra, rows.dec) for rows in releases]
     if not releases:
-        for other in fields_:
-            if other is not here and other.catalog is not None:
-                rows = other.catalog.sources
-                far = other.injection_distance(rows.ra, rows.dec) > max(radius, INJECTION_REACH)
-                others.append((rows.ra[far], rows.dec[far]))
-    for ra, dec in others:
-        mark |= nearest_distance(truth.ra, truth.dec, ra, dec) <= radius
-    return mark
+        for field in fields_:
+            if field.catalog is not None:
+                rows = field.catalog.sources
+                far = field.injection_distance(rows.ra, rows.dec) > max(radius, INJECTION_REACH)
+                parts.append((rows.ra[far], rows.dec[far]))
+    ra, dec = ([part[axis] for part in parts] for axis in (0, 1))
+    return np.concatenate([np.empty(0), *ra]), np.concatenate([np.empty(0), *dec])
 
 
 def fake_candidates(
-    here: Field, fields_: Sequence[Field], releases: Sequence[Sources], config: TrainingConfig, flow: CutFlow
+    here: Field,
+    known: tuple[Array, Array],
+    releases: Sequence[Sources],
+    config: TrainingConfig,
+    flow: CutFlow,
 ) -> Candidates:
-    """Injections of one field: injected, recovered, and not on top of a real source."""
+    """Injections of one field: injected, recovered, and not on top of a real source (`known_reals`)."""
     count(flow, CANDIDATES, len(here.truth))
     truth = here.injections
     count(flow, "injected on a CCD", len(truth))
@@ -122,7 +123,7 @@ def fake_candidates(
         sources = replace(sources, id=truth.id)
         if config.centers == "truth":
             sources = replace(sources, ra=truth.ra, dec=truth.dec)
-    keep = ~_coincident(truth, here, fields_, releases, config.match_radius)
+    keep = nearest_distance(truth.ra, truth.dec, *known) > config.match_radius
     count(flow, "not on a real source", keep)
     return Candidates("fake", here, sources, own, keep, truth.ra, truth.dec, distance, mag_source)
 
@@ -155,7 +156,8 @@ def table_candidates(
     )
     keep = np.ones(len(sources), dtype=bool)
     if here.run.run != RELEASE_RUN:  # in a release, a listed object is itself a release source
-        keep &= ~_coincident(sources, here, [], releases, config.match_radius)
+        known = known_reals([], releases, config.match_radius)
+        keep &= nearest_distance(sources.ra, sources.dec, *known) > config.match_radius
     count(flow, "not on a real source", keep)
     return Candidates("fake", here, sources, own, keep, sources.ra, sources.dec, distance, "table")
 

@@ -105,7 +105,7 @@ class _Columns:
         return values
 
 
-_STEMS = ("flux", "flux_ivar", "mw_transmission", "nobs", "psfsize", "psfdepth")
+_STEMS = ("flux", "flux_ivar", "mw_transmission", "nobs", "psfsize", "psfdepth", "depth")
 _PLAIN = frozenset(
     {
         "objid", "id", "ids", "ra", "dec", "type", "brick_primary", "ebv", "maskbits", "fitbits",
@@ -213,6 +213,9 @@ def read_tractor(path: Path) -> Catalog:
     n = len(types)
     blank = blank_sources(n)
     nobs, maskbits, primary = columns.bands("nobs"), columns.get("maskbits"), columns.get("brick_primary")
+    psfdepth = columns.bands("psfdepth")
+    if psfdepth is None:
+        psfdepth = columns.bands("depth")  # its name in DR3, beside galdepth
     ids = columns.get("objid", "id")
     sources = replace(
         blank,
@@ -225,7 +228,7 @@ def read_tractor(path: Path) -> Catalog:
         mw_transmission=columns.need_bands("mw_transmission").astype(np.float64),
         nobs=blank.nobs if nobs is None else nobs.astype(np.int32),
         psfsize=_floats(columns.bands("psfsize"), blank.psfsize),
-        psfdepth=_floats(columns.bands("psfdepth"), blank.psfdepth),
+        psfdepth=_floats(psfdepth, blank.psfdepth),
         ebv=_floats(columns.get("ebv"), blank.ebv),
         maskbits=blank.maskbits if maskbits is None else maskbits.astype(np.int32),
         primary=blank.primary if primary is None else primary.astype(bool),

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from obiwan.dplearn.candidates import (
     Candidates,
     fake_candidates,
+    known_reals,
     real_candidates,
     screen,
     table_candidates,
 )
-from obiwan.dplearn.catalogs import read_tractor
+from obiwan.dplearn.catalogs import Catalog, read_tractor
 from obiwan.dplearn.coadds import BandNotObservedError
 from obiwan.dplearn.config import TrainingConfig
 from obiwan.dplearn.errors import CatalogError
@@ -86,10 +87,28 @@ def _open_fields(runs: Sequence[BrickRun], notes: list[str]) -> list[Field]:
     opened = []
     for run in runs:
         try:
-            opened.append(open_field(run))
+            here = open_field(run)
         except BandNotObservedError as error:
             notes.append(str(error))
+            continue
+        if here.catalog is not None and not len(here.catalog.sources):
+            notes.append(_empty(run, here.catalog))
+            continue
+        opened.append(here)
     return opened
+
+
+def _empty(run: BrickRun, catalog: Catalog) -> str:
+    return (
+        f"{run.label}: empty catalogue: {catalog.path} has no sources; "
+        "restore the file, or leave the brick out with --bricks"
+    )
+
+
+def _release_rows(runs: Sequence[BrickRun], notes: list[str]) -> list[Sources]:
+    catalogs = [(run, read_tractor(run.tractor)) for run in runs if run.tractor is not None]
+    notes += [_empty(run, catalog) for run, catalog in catalogs if not len(catalog.sources)]
+    return [catalog.sources for _, catalog in catalogs if len(catalog.sources)]
 
 
 def _unique(
@@ -133,11 +152,12 @@ def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
     runs = _open_fields(inputs.runs, notes)
     needs_coadds = config.reals_from == "release" or inputs.real_table or inputs.fake_table
     releases = _open_fields(inputs.releases, notes) if needs_coadds else []
-    release_rows = [read_tractor(run.tractor).sources for run in inputs.releases if run.tractor is not None]
+    release_rows = _release_rows(inputs.releases, notes)
 
     places = [*runs, *releases]
     if inputs.fake_table is None:
-        fakes = [fake_candidates(here, runs, release_rows, config, flows["fake"]) for here in runs]
+        known = known_reals(runs, release_rows, config.match_radius)
+        fakes = [fake_candidates(here, known, release_rows, config, flows["fake"]) for here in runs]
     else:
         fakes = _table_candidates("fake", inputs.fake_table, places, release_rows, config, flows["fake"])
     if inputs.real_table is None:
@@ -154,7 +174,7 @@ def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
             (_not_listed(part, inputs.fake_table, config, flows["real"]), n) for part, n in real_parts
         ]
     real_rows = _unique(real_parts, fake_rows, config, inputs.brick, flows["real"])
-    return BrickPlan(inputs.brick, np.concatenate([real_rows, fake_rows]), flows, tuple(notes))
+    return BrickPlan(inputs.brick, np.concatenate([real_rows, fake_rows]), flows, tuple(dict.fromkeys(notes)))
 
 
 def _not_listed(part: Array, table: UserTable, config: TrainingConfig, flow: CutFlow) -> Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import ceil
 from typing import Any
 
@@ -39,6 +40,11 @@ def hash_order(names: Sequence[str], seed: int) -> list[int]:
     return sorted(range(len(names)), key=lambda i: (_hash(str(seed), names[i]), names[i]))
 
 
+def _part(fraction: float, n: int) -> int:
+    """Return the ceiling of a fraction of n, the fraction as written in decimals: 0.1 of 30 is 3, not 4."""
+    return ceil(Fraction(repr(float(fraction))) * n)
+
+
 def split_names(names: Sequence[str], seed: int, test_fraction: float, val_fraction: float) -> Array:
     """Assign names (bricks, or examples) to splits.
 
@@ -56,8 +62,8 @@ def split_names(names: Sequence[str], seed: int, test_fraction: float, val_fract
         If a split would be empty.
     """
     n = len(names)
-    tests = ceil(test_fraction * n)
-    vals = ceil(val_fraction * (n - tests))
+    tests = _part(test_fraction, n)
+    vals = _part(val_fraction, n - tests)
     if min(tests, vals, n - tests - vals) < 1:
         msg = (
             f"{n} are too few to split into train, val and test by brick; give more bricks, or use "

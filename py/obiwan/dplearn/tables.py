@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +42,21 @@ class UserTable:
     def __len__(self) -> int:
         return len(self.brick)
 
+    @cached_property
+    def _rows_of_brick(self) -> dict[str, Array]:
+        return dict(rows_by_value(self.brick))
+
     def of_brick(self, brick: str) -> UserTable:
-        """The rows of one brick."""
-        mask = self.brick == brick
-        return UserTable(self.path, self.brick[mask], self.run[mask], self.sources.take(mask))
+        """The rows of one brick; all bricks together take one look at the table."""
+        rows = self._rows_of_brick.get(brick, np.empty(0, dtype=np.intp))
+        return UserTable(self.path, self.brick[rows], self.run[rows], self.sources.take(rows))
+
+
+def rows_by_value(values: Array) -> Iterator[tuple[str, Array]]:
+    """Each distinct value with the rows that have it, in their order."""
+    order = np.argsort(values, kind="stable")
+    distinct, starts = np.unique(values[order], return_index=True)
+    yield from zip(distinct.tolist(), np.split(order, starts[1:]), strict=True)
 
 
 def read_table(path: Path) -> UserTable:
@@ -118,8 +131,9 @@ def _user_table(path: Path, columns: dict[str, Array]) -> UserTable:
         raise CatalogError(msg)
     blank = blank_sources(n)
     ids = _integers(path, "id", columns["id"]) if "id" in columns else blank.id
-    for where in np.unique(np.stack([brick, run], axis=1), axis=0):
-        unique_ids(ids[(brick == where[0]) & (run == where[1])], path, f"rows of {where[0]} ({where[1]})")
+    for name, of_brick in rows_by_value(brick):
+        for run_name, rows in rows_by_value(run[of_brick]):
+            unique_ids(ids[of_brick[rows]], path, f"rows of {name} ({run_name})")
     given = [
         _numbers(path, f"mag_{b}", columns[f"mag_{b}"]) if f"mag_{b}" in columns else None for b in BANDS
     ]
