@@ -545,7 +545,7 @@ def refusal(given: list[str], outdir: Path, capsys, status: int = 1) -> str:
     assert main(given) == status
     err = capsys.readouterr().err
     assert "Traceback" not in err
-    lines = [line for part in err.split("\n") for line in part.split("\r") if "error:" in line]
+    lines = [line for part in err.split("\n") for line in part.split("\r") if ": error:" in line]
     assert len(lines) == 1, err
     assert err.rstrip().endswith(lines[0])
     assert lines[0].startswith("create_training: error: ")
@@ -795,3 +795,57 @@ def test_user_selection_that_fails_is_told_in_one_line(made, tmp_path, capsys, m
     monkeypatch.syspath_prepend(str(tmp_path))
     line = refusal(words(made, tmp_path / "out", "--select", "bad_cuts:three"), tmp_path / "out", capsys)
     assert "bad_cuts:three" in line
+
+
+# --- coadds that only cutting finds damaged --------------------------------------------------------
+
+
+def spoil(path: Path) -> bytes:
+    """Overwrite the compressed pixels; headers and size stay as they were.  Returns the sound content."""
+    sound = path.read_bytes()
+    with fitsio.FITS(str(path)) as file:
+        offsets = file[1].get_offsets()
+    begin, end = offsets["data_start"], offsets["data_end"]
+    path.write_bytes(sound[:begin] + b"\xff" * (end - begin) + sound[end:])
+    return sound
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_damaged_group_does_not_stop_the_others(jobs, copy, tmp_path, capsys):
+    """A brick that only cutting finds damaged: the others are made, and stay as they are."""
+    outdir = tmp_path / "out"
+    assert main(words(copy, tmp_path / "whole", real=False)) == 0
+    capsys.readouterr()
+    places = [place for _, i, place in copy.places() if i == 0]
+    hurt = [place.plane("image", "r") for place in places[:2]]
+    sound = [spoil(path) for path in hurt]
+    given = words(copy, outdir, "--jobs", jobs, real=False)
+
+    line = refusal(given, outdir, capsys)
+    assert "2 of 3 groups of bricks failed, the others are done and kept" in line
+    for place, path in zip(places, hurt, strict=False):
+        assert f"brick {place.brick} (file0_rs0_skip0): cannot read {path}" in line
+    assert line.endswith("put that right and start again to make what is missing")
+    kept = {path: path.stat().st_mtime_ns for path in outdir.glob("x*.npy")}
+    assert kept
+
+    hurt[0].write_bytes(sound[0])
+    line = refusal(given, outdir, capsys)
+    assert "1 of 3 groups" in line
+    assert str(hurt[0]) not in line
+    assert f"cannot read {hurt[1]}" in line
+    assert "restore the file" in line  # the remedy, where there is one thing to do
+
+    hurt[1].write_bytes(sound[1])
+    assert main(given) == 0
+    assert content_of(outdir) == content_of(tmp_path / "whole")
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_all_bricks_that_cannot_be_planned_are_named(copy, made, tmp_path, capsys):
+    places = [place for _, i, place in copy.places() if i == 0][:2]
+    for place in places:
+        _truncate(place)
+    given = [*words(copy, tmp_path / "out", real=False), "--real", str(made.real)]
+    line = refusal(given, tmp_path / "out", capsys)
+    assert all(str(place.plane("invvar", "z")) in line for place in places), line

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 
+import fitsio
 import numpy as np
 import pytest
 
 from obiwan.dplearn import extraction
+from obiwan.dplearn.errors import CoaddError
 from obiwan.dplearn.examples import blank_examples
 from obiwan.dplearn.extraction import GroupTask, extract_group, row_keys
 from obiwan.dplearn.layouts import LAYOUTS, BrickRun, Root
@@ -173,3 +175,45 @@ def test_one_bad_pixel_is_noticed(kind, values, counts, tmp_path):
     reader = Reader()
     for row, stamp in zip(rows, x, strict=True):
         np.testing.assert_array_equal(stamp, reader.stamp(run.coadd, BRICK.name, row["x"], row["y"]))
+
+
+@pytest.mark.usefixtures("by_windows")
+def test_all_damaged_coadds_of_a_group_are_named(tmp_path):
+    runs = {}
+    for i in range(3):
+        run = f"file0_rs{i}_skip0"
+        runs[0, BRICK.name, run] = brick_run(tmp_path, run)
+    Case(tmp_path, injected=(at(STAR),) * 3, fitted=(at(STAR),) * 3).write()
+    rows = np.concatenate([example_rows([STAR], 0, run=f"file0_rs{i}_skip0") for i in range(3)])
+    rows["row"] = np.arange(3)
+    for i in (0, 2):
+        next(runs[0, BRICK.name, f"file0_rs{i}_skip0"].coadd.glob("*image-g*")).write_text("no image")
+    with pytest.raises(CoaddError) as caught:
+        extract(tmp_path, rows, runs)
+    lines = str(caught.value).splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        f"brick {BRICK.name} (file0_rs{i}_skip0)" for i in (0, 2)
+    ]
+    assert list((tmp_path / "out").rglob("*.npy")) == []
+    assert list((tmp_path / "out" / WORK).iterdir()) == []
+
+
+def test_a_garbled_header_accuses_no_other_file(tmp_path):
+    """CFITSIO keeps messages, and fitsio stumbles over bytes in them when it opens the next file."""
+    runs = {
+        (0, BRICK.name, f"file0_rs{i}_skip0"): brick_run(tmp_path, f"file0_rs{i}_skip0") for i in range(2)
+    }
+    data = planes(BRICK, at(STAR))
+    for run in runs.values():
+        write_coadd(run.coadd, BRICK, data, "dr9", ".fits.fz")
+    rows = np.concatenate([example_rows([STAR], 0, run=f"file0_rs{i}_skip0") for i in range(2)])
+    rows["row"] = np.arange(2)
+    path = next(runs[0, BRICK.name, "file0_rs0_skip0"].coadd.glob("*image-g*"))
+    content = path.read_bytes()
+    with fitsio.FITS(str(path)) as file:
+        begin = file[1].get_offsets()["data_start"] - 2880  # the end of the header, too
+    path.write_bytes(content[:begin] + b"\xff" * (len(content) - begin))
+    with pytest.raises(CoaddError) as caught:
+        extract(tmp_path, rows, runs)
+    (line,) = str(caught.value).splitlines()
+    assert str(path) in line

@@ -8,7 +8,7 @@ whole fpacked plane faster, fitsio reads the tiles under a few windows faster.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,19 @@ class BandNotObservedError(CoaddError):
     """A band is absent, and the headers say that no exposure of it touches the brick."""
 
 
+def _forget_messages() -> None:
+    """Empty CFITSIO's stack of messages, which may hold bytes that fitsio cannot decode.
+
+    What a garbled header leaves there would else be taken for an error in the next file.
+    """
+    for _ in range(100):
+        with suppress(UnicodeDecodeError):
+            try:
+                fitsio.FITS("/dev/null/none")  # whose error carries away a few messages
+            except OSError:
+                return
+
+
 @contextmanager
 def _naming(run: BrickRun, path: Path) -> Iterator[None]:
     """Turn whatever a decoder raises into one line that names brick, file and remedy."""
@@ -42,6 +55,8 @@ def _naming(run: BrickRun, path: Path) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:  # decoders raise classes of their own: zlib's, astropy's for tiles
+        if isinstance(error, UnicodeDecodeError):
+            _forget_messages()
         msg = (
             f"{run.label}: cannot read {path} ({' '.join(str(error).split())[:200]}); "
             "restore the file, or leave the brick out with --bricks"

@@ -1,0 +1,227 @@
+"""Workers: outcomes of tasks, what a failure stops, and that no worker outlives its parent."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+from tqdm import tqdm
+
+from obiwan.dplearn.errors import CoaddError, DplearnError
+from obiwan.dplearn.executors import Launch, each, gather, in_one_line, launch, process_pool, progress_bar
+
+
+def triple(number: int) -> int:
+    """A task; some numbers have something wrong with them."""
+    if number % 5 == 4:
+        msg = f"task {number}: damaged; repair it"
+        raise CoaddError(msg)
+    return 3 * number
+
+
+def full_disk(number: int) -> int:
+    if number == 2:
+        raise OSError(28, "No space left on device", "shard")
+    return number
+
+
+def die(number: int) -> int:
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+class Patient:
+    """An executor that never begins, so that only what was cancelled ends."""
+
+    def __init__(self):
+        self.futures = []
+
+    def submit(self, function, task):
+        future = Future()
+        if task < 3:
+            future.set_running_or_notify_cancel()
+            try:
+                future.set_result(function(task))
+            except OSError as error:
+                future.set_exception(error)
+        self.futures.append(future)
+        return future
+
+
+@pytest.fixture(scope="module", params=["here", "pool"])
+def executor(request):
+    with process_pool(1 if request.param == "here" else 2) as workers:
+        assert (workers is None) == (request.param == "here")
+        yield workers
+
+
+def test_a_failure_does_not_stop_the_others(executor):
+    done = {outcome.number: outcome for outcome in each(triple, list(range(12)), executor)}
+    assert sorted(done) == list(range(12))
+    for number, outcome in done.items():
+        if number in (4, 9):
+            assert outcome.result is None
+            assert isinstance(outcome.error, CoaddError)
+            assert str(outcome.error) == f"task {number}: damaged; repair it"
+        else:
+            assert (outcome.result, outcome.error) == (3 * number, None)
+
+
+def test_what_is_not_the_inputs_fault_ends_it(executor):
+    with pytest.raises(OSError, match="No space left") as caught:
+        list(each(full_disk, list(range(8)), executor))
+    assert caught.value.filename == "shard"
+
+
+def test_what_has_not_begun_is_cancelled():
+    patient = Patient()
+    with pytest.raises(OSError, match="No space left"):
+        list(each(full_disk, list(range(9)), patient))
+    assert [future.cancelled() for future in patient.futures] == [False] * 3 + [True] * 6
+    patient = Patient()
+    for _ in each(full_disk, [0, 1, 5, 6], patient):
+        break  # the caller has had enough
+    assert [future.cancelled() for future in patient.futures] == [False, False, True, True]
+
+
+def test_a_worker_that_dies_is_told():
+    with process_pool(2) as workers, pytest.raises(DplearnError, match="a worker process died"):
+        list(each(die, list(range(4)), workers))
+
+
+def test_gathered_in_the_order_of_the_tasks(executor, caplog):
+    bar = tqdm(total=120, file=io.StringIO())
+    with caplog.at_level(logging.WARNING):
+        results, errors = gather(triple, list(range(12)), executor, bar, size=lambda _: 10)
+    assert results == [3 * number for number in range(12) if number not in (4, 9)]
+    assert [str(error)[:6] for error in errors] == ["task 4", "task 9"]
+    assert bar.n == 100
+    assert sorted(record.message for record in caplog.records) == [
+        f"failed: task {number}: damaged; repair it" for number in (4, 9)
+    ]
+
+
+def test_enough_errors_are_enough():
+    results, errors = gather(triple, [4, 9, 1, 14, 19], None, tqdm(disable=True), most_errors=2)
+    assert (results, len(errors)) == ([], 2)
+
+
+def test_errors_in_one_line():
+    one = DplearnError("a.fits: torn; mend it")
+    two = DplearnError("b.fits: lost; find it\nc.fits: gone; look; it up")
+    assert in_one_line([one]) == "a.fits: torn; mend it"
+    assert in_one_line([one, one]) == "a.fits: torn; mend it"
+    assert in_one_line([one, two]) == "a.fits: torn; b.fits: lost; c.fits: gone"
+    assert in_one_line([one, two], most=2) == "a.fits: torn; b.fits: lost; and 1 more, listed above"
+
+
+def test_a_jobs_log_is_not_filled_by_the_bar(capsys):
+    with progress_bar(5000, "plan", "brick") as bar:
+        for _ in range(5000):
+            bar.update()
+    assert capsys.readouterr().err.count("\r") <= 2
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, None),
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "SLURM_PROCID": "0"}, Launch(1, 2)),
+        ({"PMI_RANK": "0", "PMI_SIZE": "64"}, Launch(0, 64)),
+        ({"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8"}, Launch(5, 8)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, None),  # a batch script, outside srun
+        ({"PMI_RANK": "", "PMI_SIZE": "2"}, None),
+    ],
+)
+def test_launchers(environ, expected):
+    assert launch(environ) == expected
+
+
+PARENT = """
+    import os, sys, time
+    from pathlib import Path
+    from obiwan.dplearn.executors import each, process_pool
+
+    def work(directory):
+        (Path(directory) / str(os.getpid())).touch()
+        time.sleep(600)
+
+    if __name__ == "__main__":
+        with process_pool(2) as workers:
+            list(each(work, [sys.argv[1]] * 2, workers))
+"""
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_workers_end_with_a_parent_that_was_killed(tmp_path, root):
+    script = tmp_path / "parent.py"
+    script.write_text(textwrap.dedent(PARENT))
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    environ = {**os.environ, "PYTHONPATH": str(root / "py")}
+    with subprocess.Popen([sys.executable, str(script), str(pids)], env=environ) as parent:
+        deadline = time.monotonic() + 60
+        while len(list(pids.iterdir())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        workers = [int(path.name) for path in pids.iterdir()]
+        assert len(workers) == 2
+        assert all(map(_alive, workers))
+        parent.kill()  # it cannot tell them
+    while any(map(_alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    left = [pid for pid in workers if _alive(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == []
+
+
+def test_mpi_without_a_launcher(run_python, tmp_path):
+    words = ("-m", "obiwan.dplearn.create_training", "--mpi", "--fake", tmp_path, "--outdir", tmp_path / "o")
+    done = run_python(*words)
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"create_training: error: --mpi needs a launcher: mpirun -n 8 python -m obiwan\.dplearn\."
+        r"create_training --mpi .*\n",
+        done.stderr,
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("raise ImportError('no such thing')", "pip install 'obiwan-dplearn[mpi]' (no such thing)"),
+        ("raise RuntimeError('cannot load MPI library')", "finds no MPI library"),
+    ],
+)
+def test_mpi_without_mpi4py_or_mpi(module, message, run_python, tmp_path, root):
+    (tmp_path / "mpi4py").mkdir()
+    (tmp_path / "mpi4py" / "__init__.py").write_text(module)
+    done = run_python(
+        *("-m", "obiwan.dplearn.create_training", "--mpi", "--fake", tmp_path, "--outdir", tmp_path / "o"),
+        path=(tmp_path, root / "py"),
+        env={"PMI_RANK": "0", "PMI_SIZE": "2"},
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("create_training: error: --mpi")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
