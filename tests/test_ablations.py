@@ -1,0 +1,312 @@
+"""Ablations: what each leaves of a cutout, edited views of a training set, retraining that goes on."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.planted import Planted, write_set
+from obiwan.dplearn import retraining
+from obiwan.dplearn.ablations import ABLATIONS, CORE, EDITS, run_ablation
+from obiwan.dplearn.batches import FeedConfig
+from obiwan.dplearn.errors import ModelError, TrainingSetError
+from obiwan.dplearn.examples import blank_examples, read_sources, write_sources
+from obiwan.dplearn.logs import RunLogs
+from obiwan.dplearn.model import network_config
+from obiwan.dplearn.retraining import (
+    bricks_of_test,
+    choose,
+    directory_name,
+    halves,
+    retrain,
+    rows_by_shard,
+    run_config_of,
+    with_choice,
+    with_edit,
+)
+from obiwan.dplearn.shards import BANDS, SPLITS, open_training_set
+from obiwan.dplearn.training import RunConfig
+
+TINY = network_config("lenet5", maps=(2, 2), kernel_size=3, dense=4)
+CONFIG = RunConfig(TINY, FeedConfig(batch_size=8, seed=3), epochs=1, learning_rate=2e-3)
+
+
+def make_rows(training_set, bricks=6):
+    """A source table for a set that has none: bricks of a split of its own, both classes in each."""
+    parts = []
+    for split in SPLITS:
+        for shard in training_set.split(split):
+            rows = blank_examples(shard.rows)
+            rows["split"], rows["shard"], rows["row"] = split.encode(), shard.number, np.arange(shard.rows)
+            rows["label"] = training_set.read(shard)[1]
+            rows["brick"] = np.char.mod(f"{split[:3]}%d", np.arange(shard.rows) // 2 % bricks).astype("S8")
+            rows["run"], rows["id"] = b"rs0", 1000 * shard.number + np.arange(shard.rows)
+            rows["ra"] = rows["dec"] = 0.0
+            parts.append(rows)
+    return np.concatenate(parts)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data") / "set"
+    write_set(directory, Planted("flux", 3.0), {"train": 48, "val": 24, "test": 40}, seed=5, rows=24)
+    training_set = open_training_set(directory)
+    write_sources(directory, directory, make_rows(training_set))
+    return training_set
+
+
+@pytest.fixture
+def cutouts(rng):
+    x = rng.normal(size=(5, 64, 64, 6)).astype(np.float32)
+    x[..., 3:] = rng.uniform(10, 20, (5, 64, 64, 3))
+    x[0, 10:20, :, 4] = 0  # a band with a hole
+    x[1, ..., 5] = 0  # a band without data
+    return x
+
+
+# --- what is left of a cutout
+
+
+def test_every_edit_leaves_its_input_and_shape_alone(cutouts):
+    before = cutouts.copy()
+    for name, edit in EDITS.items():
+        out = edit(cutouts)
+        assert np.array_equal(cutouts, before), name
+        assert (out.shape, out.dtype) == (before.shape, np.float32), name
+        assert np.isfinite(out).all(), name
+        assert not np.array_equal(out, before), name
+        assert np.array_equal(edit(cutouts[2:3])[0], out[2]), name  # a cutout by itself: no other matters
+
+
+def test_image_only(cutouts):
+    out = EDITS["image only"](cutouts)
+    assert np.array_equal(out[..., :3], cutouts[..., :3])
+    assert (out[..., 3:] > 0).tolist() == (cutouts[..., 3:] > 0).tolist()
+    hole = cutouts[0, ..., 4]
+    assert set(np.unique(out[0, ..., 4])) == {np.float32(0), np.median(hole[hole > 0])}
+    assert (out[0, 10:20, :, 4] == 0).all()
+    assert (out[1, ..., 5] == 0).all()
+    assert np.unique(out[2, ..., 3]).tolist() == [np.median(cutouts[2, ..., 3])]
+
+
+def test_ivar_only(cutouts):
+    out = EDITS["ivar only"](cutouts)
+    assert not out[..., :3].any()
+    assert np.array_equal(out[..., 3:], cutouts[..., 3:])
+
+
+def test_centre_and_outskirts_share_the_stamp(cutouts):
+    inner, outer = EDITS["outskirts masked"](cutouts), EDITS["centre masked"](cutouts)
+    assert np.array_equal(inner + outer, cutouts)
+    kept = (inner[3] != 0).all(axis=-1)
+    yy, xx = np.nonzero(kept)
+    assert kept[32, 32]
+    assert ((xx - 32) ** 2 + (yy - 32) ** 2).max() == CORE**2
+    assert kept.sum() == pytest.approx(np.pi * CORE**2, rel=0.02)
+
+
+@pytest.mark.parametrize("band", BANDS)
+def test_one_band(cutouts, band):
+    out = EDITS[f"band {band}"](cutouts)
+    for index, name in enumerate(BANDS):
+        if name == band:
+            assert np.array_equal(out[..., index::3], cutouts[..., index::3])
+        else:
+            assert (out[..., index] == 0).all()
+            assert (out[..., 3 + index] == 1).all()
+
+
+# --- views of a training set
+
+
+def test_an_edited_view(data):
+    view = with_edit(data, "ivar only", EDITS["ivar only"])
+    assert view.count("train") == data.count("train")
+    assert (
+        len({data.checksum, view.checksum, with_edit(data, "image only", EDITS["image only"]).checksum}) == 3
+    )
+    for shard, original in zip(view.shards, data.shards, strict=True):
+        x, y = view.read(shard)
+        raw, label = data.read(original)
+        assert np.array_equal(x, EDITS["ivar only"](raw))
+        assert np.array_equal(y, label)
+
+
+def test_a_damaged_shard_is_noticed_through_a_view(tmp_path):
+    write_set(tmp_path / "set", Planted(), {"train": 8, "val": 8, "test": 8}, seed=1, rows=8)
+    own = open_training_set(tmp_path / "set")
+    path = own.directory / own.shards[0].x_name
+    path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\1")
+    view = with_edit(own, "ivar only", EDITS["ivar only"])
+    with pytest.raises(TrainingSetError, match="checksum"):
+        view.read(view.shards[0])
+
+
+def test_rows_must_be_those_of_the_shards(data, tmp_path):
+    found = rows_by_shard(data)
+    for shard in data.shards:
+        rows = found[shard.split, shard.number]
+        assert np.array_equal(rows["label"], data.read(shard)[1])
+        assert (rows["split"] == shard.split.encode()).all()
+        assert (rows["shard"] == shard.number).all()
+        assert np.array_equal(rows["row"], np.arange(shard.rows))
+    rows = read_sources(data.directory)
+    for wrong in (rows[:-1], rows[1:]):
+        write_sources(tmp_path, tmp_path, wrong)
+        with pytest.raises(TrainingSetError, match=r"sources.fits: its rows are not those of x"):
+            rows_by_shard(replace(data, directory=tmp_path))
+    rows["label"] = 1 - rows["label"]
+    rows["label"][rows["split"] == b"val"] = 1
+    write_sources(tmp_path, tmp_path, rows)
+    with pytest.raises(TrainingSetError, match=r"sources.fits: its rows are not those of xval_1"):
+        rows_by_shard(replace(data, directory=tmp_path))
+
+
+def test_chosen_examples_under_labels_of_their_own(data):
+    rows = rows_by_shard(data)
+    reals = choose(rows, lambda part: part["label"] == 0, seed=1)
+    view = with_choice(data, "reals", reals)
+    assert sum(view.count("train")) == data.count("train")[0]
+    one, two = view.count("test")
+    assert one + two == data.count("test")[0]
+    for shard in view.shards:
+        original = next(s for s in data.shards if (s.split, s.number) == (shard.split, shard.number))
+        x, y = view.read(shard)
+        raw, label = data.read(original)
+        assert np.array_equal(x, raw[label == 0])
+        assert (shard.rows, shard.fake) == (len(y), y.sum())
+    bricks = bricks_of_test(rows, view, reals)
+    expected = np.concatenate([rows["test", n]["brick"][rows["test", n]["label"] == 0] for n in (1, 2)])
+    assert bricks.tolist() == [name.decode() for name in expected]
+    assert view.checksum != with_choice(data, "fakes", reals).checksum
+
+
+def test_halves_of_every_brick_and_class(data, rng):
+    rows = read_sources(data.directory)
+    label = halves(rows, seed=7)
+    assert set(label) == {0, 1}
+    for brick in np.unique(rows["brick"]):
+        for kind in (0, 1):
+            group = label[(rows["brick"] == brick) & (rows["label"] == kind)]
+            assert abs(int(2 * group.sum()) - len(group)) <= 1
+    order = rng.permutation(len(rows))
+    assert np.array_equal(halves(rows[order], seed=7), label[order])
+    moved = rows.copy()
+    moved["shard"], moved["row"] = 99, rng.permutation(len(rows))
+    assert np.array_equal(halves(moved, seed=7), label)
+    assert not np.array_equal(halves(rows, seed=8), label)
+    # Nor does it depend on who else is there.
+    part = rows["brick"] == rows["brick"][0]
+    assert np.array_equal(halves(rows[part], seed=7), label[part])
+    assert len(halves(rows[:0], seed=7)) == 0
+
+
+def test_the_odd_one_goes_either_way():
+    rows = blank_examples(400)
+    rows["brick"] = np.char.mod("%04d", np.arange(400)).astype("S8")
+    assert 150 < halves(rows, seed=1).sum() < 250
+
+
+# --- the settings of the run
+
+
+def test_settings_come_from_the_run_beside_the_model(tmp_path):
+    config = RunConfig(TINY, FeedConfig(seed=9, augment=True), epochs=3, warmup=0.2)
+    (tmp_path / "run.json").write_text(json.dumps({"data": "1234abcd", **config.to_dict()}))
+    assert run_config_of(tmp_path / "best.keras") == config
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "[]", "{}", '{"network": {"arch": "lenet5", "maps": [1]}, "feed": {}}']
+)
+def test_settings_that_are_not_there(tmp_path, text):
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ModelError, match=r"run\.json: not"):
+        run_config_of(tmp_path / "best.keras")
+
+
+# --- retraining
+
+
+class Death(BaseException):
+    """An interruption."""
+
+
+def test_an_interrupted_ablation_goes_on_and_a_finished_one_is_not_repeated(data, tmp_path, monkeypatch):
+    name, steps = "band r", []
+    directory = tmp_path / "ablations" / "band_r"
+
+    def count(*arguments):
+        steps.append(arguments)
+
+    def die(*_):
+        raise Death
+
+    two = replace(CONFIG, epochs=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(RunLogs, "end_epoch", die)
+        with pytest.raises(Death):
+            run_ablation(name, data, two, tmp_path)
+    assert not (directory / "result.json").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(RunLogs, "step", count)
+        found = run_ablation(name, data, two, tmp_path)
+    assert len(steps) == 6  # the second epoch of two
+    assert (found.name, found.train, found.test, found.bricks) == (name, 48, 40, 6)
+    assert 0 <= found.auc.low <= found.auc.value <= found.auc.high <= 1
+    monkeypatch.setattr("obiwan.dplearn.training.Trainer", None)
+    assert run_ablation(name, data, two, tmp_path) == found
+    with pytest.raises(ModelError, match=r"band_r: holds another run \(feed.seed was 3, is 4\)"):
+        run_ablation(name, data, replace(two, feed=FeedConfig(batch_size=8, seed=4)), tmp_path)
+    (directory / "result.json").write_text("{")
+    with pytest.raises(ModelError, match=r"result.json: not a readable result"):
+        run_ablation(name, data, two, tmp_path)
+
+
+def test_reals_against_reals(data, tmp_path):
+    found = run_ablation("A/A real", data, CONFIG, tmp_path)
+    assert found.train == data.count("train")[0]
+    assert found.test == data.count("test")[0]
+    assert (tmp_path / "ablations" / "A_A_real" / "result.json").is_file()
+
+
+def test_the_network_is_trained_on_the_edited_cutouts_and_scored_on_them(data, tmp_path):
+    """Where the edit leaves nothing that differs, every score is the same and the AUC is exactly 0.5."""
+    view = with_edit(data, "blank", lambda x: np.ones_like(x))
+    found = retrain(view, CONFIG, tmp_path / "blank", name="blank")
+    assert (found.auc.value, found.learnt, found.bricks) == (0.5, False, 0)
+
+
+def test_more_examples_in_a_batch_than_there_are(data, tmp_path):
+    many = replace(CONFIG, feed=FeedConfig(batch_size=512, seed=3))
+    view = with_edit(data, "blank", lambda x: np.ones_like(x))
+    assert retrain(view, many, tmp_path / "blank", name="blank").train == 48
+
+
+def test_a_split_without_one_of_the_labels(data, tmp_path):
+    rows = rows_by_shard(data)
+    few = choose(rows, lambda part: (part["split"] != b"val") | (part["row"] == 0), seed=1)
+    with pytest.raises(TrainingSetError, match="the val split has"):
+        retrain(with_choice(data, "few", few), CONFIG, tmp_path / "few", name="few")
+    assert not (tmp_path / "few").exists()
+
+
+def test_without_a_source_table(tmp_path):
+    write_set(tmp_path / "set", Planted(), {"train": 8, "val": 8, "test": 8}, seed=1, rows=8)
+    own = open_training_set(tmp_path / "set")
+    with pytest.raises(TrainingSetError, match=r"sources\.fits"):
+        run_ablation("A/A fake", own, CONFIG, tmp_path)
+    with pytest.raises(ValueError, match="no ablation is called 'ivar'; there are image only, ivar only"):
+        run_ablation("ivar", own, CONFIG, tmp_path)
+    assert not (tmp_path / "ablations").exists()
+
+
+def test_names_of_directories():
+    assert [directory_name([name]) for name in ABLATIONS] == [
+        *("image_only", "ivar_only", "centre_masked", "outskirts_masked"),
+        *("band_g", "band_r", "band_z", "A_A_real", "A_A_fake"),
+    ]
+    assert set(EDITS) < set(ABLATIONS)
+    assert retraining.directory_name(["offset", "-0.2"]) == "offset_-0.2"

@@ -1,0 +1,182 @@
+"""The metadata baseline, balancing weights and matched pairs, on populations whose answer is known."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+from scipy.stats import norm
+
+from obiwan.dplearn.metadata import (
+    CALIPER,
+    CLIP,
+    MATCH_ON,
+    balancing_weights,
+    matched_pairs,
+    metadata_classifier,
+)
+from obiwan.dplearn.twosample import auc, weighted_auc
+
+
+def population(rng, n, bricks=20, shift=0.0, name="mag_r"):
+    """Four Gaussian covariates; the fakes' `name` is shifted by so many standard deviations."""
+    label = rng.permutation(np.arange(n) % 2)
+    covariates = {key: rng.normal(size=n) for key in MATCH_ON}
+    covariates[name] = covariates[name] + shift * label
+    return covariates, label, np.char.mod("%04d", rng.integers(bricks, size=n))
+
+
+def test_a_known_difference_is_found_and_named(rng):
+    covariates, label, bricks = population(rng, 4000, shift=0.5)
+    found = metadata_classifier(covariates, label, bricks, seed=1)
+    best = norm.cdf(0.5 / np.sqrt(2))  # of two Gaussians half a standard deviation apart
+    assert best - 0.03 < found.auc.value < best + 0.01
+    assert found.auc.low > 0.5
+    assert next(iter(found.importance)) == "mag_r"
+    assert list(found.importance.values()) == sorted(found.importance.values(), reverse=True)
+    assert found.importance["mag_r"] > 5 * found.importance["g_r"]
+    assert found.importance["mag_r"] == pytest.approx(found.auc.value - 0.5, abs=0.03)
+    assert (found.by, found.folds, found.names) == ("bricks", 5, MATCH_ON)
+    assert found.auc.value == auc(label, found.scores)
+
+
+def test_alike_populations_are_not_told_apart(rng):
+    """Also where the share of fakes varies from brick to brick, which must not turn into an AUC below 0.5."""
+    covariates, _, bricks = population(rng, 4000, bricks=10)
+    label = (rng.random(4000) < np.linspace(0.2, 0.8, 10)[bricks.astype(int)]).astype(int)
+    found = metadata_classifier(covariates, label, bricks, seed=1)
+    assert found.auc.low < 0.5 < found.auc.high
+    assert max(found.importance.values()) < 0.02
+
+
+def test_what_only_names_the_brick_is_of_no_use(rng):
+    """A covariate that is a brick's own, and bricks nearly of one class: by examples it would be 1."""
+    bricks = rng.integers(40, size=4000)
+    label = (rng.random(4000) < np.where(rng.permutation(40)[bricks] < 20, 0.05, 0.95)).astype(int)
+    psf = rng.permutation(40)[bricks].astype(float)
+    found = metadata_classifier({"psfsize_r": psf}, label, bricks.astype(str), seed=1)
+    assert found.by == "bricks"
+    assert found.auc.value < 0.7
+    alone = metadata_classifier({"psfsize_r": psf}, label, np.full(4000, "0001p000"), seed=1)
+    assert alone.by == "examples"
+    assert alone.auc.value > 0.9
+
+
+def test_missing_values_are_information(rng):
+    covariates, label, bricks = population(rng, 2000)
+    covariates["ebv"] = np.where(label == 1, np.nan, 0.1)
+    covariates["sn"] = np.where(rng.random(2000) < 0.5, np.inf, 1.0)
+    found = metadata_classifier(covariates, label, bricks, seed=1)
+    assert found.auc.value == 1
+    assert next(iter(found.importance)) == "ebv"
+    assert np.isfinite(found.scores).all()
+
+
+def test_the_seed_is_all_that_is_random(rng):
+    covariates, label, _ = population(rng, 600)
+    bricks = np.full(600, "0001p000")
+    one, two, other = (metadata_classifier(covariates, label, bricks, seed=s) for s in (1, 1, 2))
+    assert np.array_equal(one.scores, two.scores)
+    assert one.importance == two.importance
+    assert not np.array_equal(one.scores, other.scores)
+
+
+@pytest.mark.parametrize("bricks", [["a"] * 30, ["a"] * 15 + ["b"] * 15])
+def test_few_bricks_and_examples(bricks):
+    """Two bricks of one class each: nothing can be learnt from one about the other."""
+    label = np.repeat([0, 1], 15)
+    found = metadata_classifier({"mag_r": np.arange(30.0)}, label, np.array(bricks), seed=1)
+    assert found.by == "examples"
+    assert found.scores.shape == (30,)
+    assert found.auc.value == 0.5  # leaves of 20 examples cannot be made of 24
+
+
+@pytest.mark.parametrize(
+    ("covariates", "label", "words"),
+    [
+        ({}, [0, 1, 0, 1], "no covariates"),
+        ({"mag_r": [1.0, 2.0]}, [0, 1, 0, 1], "2 rows of covariates but 4 labels"),
+        ({"mag_r": [1.0, 2.0, 3.0]}, [0, 0, 1], "2 real and 1 fake"),
+    ],
+)
+def test_refusals(covariates, label, words):
+    with pytest.raises(ValueError, match=words):
+        metadata_classifier(covariates, np.array(label), np.full(len(label), "a"), seed=1)
+
+
+def test_weights_make_the_populations_equal(rng):
+    covariates, label, bricks = population(rng, 8000, shift=0.6)
+    found = balancing_weights(covariates, label, bricks, seed=1)
+    reals = label == 0
+    assert found.before["mag_r"] == pytest.approx(0.6, abs=0.05)
+    assert abs(found.after["mag_r"]) < 0.05
+    assert abs(found.after["g_r"]) < 0.05
+    assert (found.weights[~reals] == 1).all()
+    assert found.weights[reals].mean() == pytest.approx(1)
+    assert found.weights[reals].max() / found.weights[reals].min() <= CLIP**2
+    assert (found.real, found.fake) == (4000, 4000)
+    # exp(shift z - shift**2 / 2) has the mean square exp(shift**2): what is left of the reals, to noise
+    assert found.effective_real == pytest.approx(4000 / np.exp(0.36), rel=0.1)
+    # A score that is nothing but the magnitude is worth nothing at equal magnitude.
+    score = covariates["mag_r"] + 0.5 * rng.normal(size=8000)
+    assert auc(label, score) > 0.6
+    assert weighted_auc(label, score, found.weights).value == pytest.approx(0.5, abs=0.02)
+
+
+def test_weights_of_populations_that_hardly_overlap_are_clipped(rng):
+    covariates, label, bricks = population(rng, 2000, shift=4.0)
+    found = balancing_weights(covariates, label, bricks, seed=1)
+    assert found.clipped > 800
+    assert found.effective_real < 200
+    assert found.after["mag_r"] > 0.5  # and it says so
+
+
+def test_pairs_are_alike_and_nobody_is_used_twice(rng):
+    covariates, label, bricks = population(rng, 1200, bricks=4, shift=0.7)
+    covariates["g_r"][::50] = np.nan
+    found = matched_pairs(covariates, label, bricks, caliper=0.5, seed=1)
+    assert (label[found.real] == 0).all()
+    assert (label[found.fake] == 1).all()
+    assert len(np.unique(found.rows)) == 2 * len(found.real)
+    table = np.stack([covariates[name] for name in MATCH_ON], axis=1)
+    table /= np.nanstd(table[np.isfinite(table).all(axis=1)], axis=0)
+    apart = np.abs(table[found.real] - table[found.fake]).max(axis=1)
+    assert apart.max() <= 0.5 + 1e-5
+    # No pair is left over: every two that were not taken are further apart.
+    left = np.setdiff1d(np.flatnonzero(np.isfinite(table).all(axis=1)), found.rows)
+    between = cdist(table[left[label[left] == 0]], table[left[label[left] == 1]], "chebyshev")
+    assert between.min() > 0.5 - 1e-5
+    assert found.within == (bricks[found.real] == bricks[found.fake]).sum()
+    assert found.within > 0.3 * len(found.real)
+    assert abs(covariates["mag_r"][found.fake].mean() - covariates["mag_r"][found.real].mean()) < 0.1
+    score = covariates["mag_r"]
+    assert auc(label[found.rows], score[found.rows]) < 0.55 < 0.65 < auc(label, score)
+
+
+def test_a_partner_in_the_same_brick_comes_first():
+    """The fake's nearest real is in another brick; the one in its own is within the caliper, and is taken."""
+    covariates = {"mag_r": np.array([20.0, 20.01, 20.05, 30.0])}
+    label, bricks = np.array([1, 0, 0, 1]), np.array(["a", "b", "a", "b"])
+    found = matched_pairs(covariates, label, bricks, names=["mag_r"], seed=1)
+    assert (found.real.tolist(), found.fake.tolist(), found.within) == ([2], [0], 1)
+    found = matched_pairs(covariates, label, np.full(4, "a"), names=["mag_r"], seed=1)
+    assert (found.real.tolist(), found.fake.tolist()) == ([1], [0])
+
+
+def test_equal_examples_all_find_a_partner():
+    label = np.arange(400) % 2
+    alike = {"mag_r": np.full(400, 22.0)}
+    found = matched_pairs(alike, label, np.full(400, "a"), names=["mag_r"], seed=1)
+    assert len(found.real) == 200
+    again = matched_pairs(alike, label, np.full(400, "a"), names=["mag_r"], seed=1)
+    assert np.array_equal(found.fake, again.fake)
+
+
+def test_nobody_to_match(rng):
+    covariates, label, bricks = population(rng, 40)
+    covariates["mag_r"] = np.full(40, np.nan)
+    found = matched_pairs(covariates, label, bricks, seed=1)
+    assert len(found.rows) == found.within == 0
+    assert found.caliper == CALIPER
+    with pytest.raises(ValueError, match="not among the covariates: shape_q"):
+        matched_pairs(covariates, label, bricks, names=["mag_r", "shape_q"], seed=1)
+    with pytest.raises(ValueError, match="caliper"):
+        matched_pairs(covariates, label, bricks, caliper=0.0, seed=1)
