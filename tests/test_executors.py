@@ -18,7 +18,7 @@ import pytest
 from tqdm import tqdm
 
 from obiwan.dplearn.errors import CoaddError, DplearnError
-from obiwan.dplearn.executors import Launch, each, gather, in_one_line, launch, process_pool, progress_bar
+from obiwan.dplearn.executors import each, gather, in_one_line, process_pool, progress_bar
 
 
 def triple(number: int) -> int:
@@ -133,21 +133,6 @@ def test_a_jobs_log_is_not_filled_by_the_bar(capsys):
     assert capsys.readouterr().err.count("\r") <= 2
 
 
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({}, None),
-        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "SLURM_PROCID": "0"}, Launch(1, 2)),
-        ({"PMI_RANK": "0", "PMI_SIZE": "64"}, Launch(0, 64)),
-        ({"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8"}, Launch(5, 8)),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, None),  # a batch script, outside srun
-        ({"PMI_RANK": "", "PMI_SIZE": "2"}, None),
-    ],
-)
-def test_launchers(environ, expected):
-    assert launch(environ) == expected
-
-
 PARENT = """
     import os, sys, time
     from pathlib import Path
@@ -211,6 +196,10 @@ def test_mpi_without_a_launcher(run_python, tmp_path):
     [
         ("raise ImportError('no such thing')", "pip install 'obiwan-dplearn[mpi]' (no such thing)"),
         ("raise RuntimeError('cannot load MPI library')", "finds no MPI library"),
+        (
+            "from types import SimpleNamespace as N; futures = None; MPI = N(COMM_WORLD=N(size=1))",
+            "mpiexec started 2 ranks and mpi4py sees 1",
+        ),
     ],
 )
 def test_mpi_without_mpi4py_or_mpi(module, message, run_python, tmp_path, root):

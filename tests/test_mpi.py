@@ -87,12 +87,6 @@ def test_same_bytes_as_one_process_and_one_voice(made, whole, ranks, tmp_path, c
     assert max(said.values(), default=1) == 1, done.stderr
 
 
-def test_one_rank_does_the_work_itself(made, whole, ranks, tmp_path):
-    done = ranks(1, "--mpi", *words(made, tmp_path / "out"))
-    assert done.returncode == 0, done.stderr
-    assert content_of(tmp_path / "out") == content_of(whole)
-
-
 @pytest.mark.slow
 def test_a_damaged_group_is_told_and_made_up_for(made, whole, ranks, tmp_path):
     mine = Survey(tmp_path / "injected", made.real, made.kind, made.scenes, made.runs)
@@ -118,10 +112,10 @@ def test_a_damaged_group_is_told_and_made_up_for(made, whole, ranks, tmp_path):
 
 KILLER = """
 import os, signal
-from obiwan.dplearn.executors import launch
+from obiwan.dplearn.distributed import launched
 
 def all_rows(sources):
-    if launch(os.environ).rank == 1:
+    if launched(os.environ).rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return sources.ra == sources.ra
 """

@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from obiwan.dplearn import cli
 from obiwan.dplearn.assembly import assemble, total_flows
 from obiwan.dplearn.config import TrainingConfig
+from obiwan.dplearn.distributed import launched
 from obiwan.dplearn.errors import DplearnError
-from obiwan.dplearn.executors import gather, in_one_line, launch, mpi_pool, process_pool, progress_bar, serve
+from obiwan.dplearn.executors import gather, in_one_line, mpi_pool, process_pool, progress_bar, serve
 from obiwan.dplearn.extraction import GroupTask, Key, Receipt, extract_group, row_keys
 from obiwan.dplearn.inputs import Inputs, resolve_inputs
 from obiwan.dplearn.layouts import LAYOUT_NAMES
@@ -267,16 +268,15 @@ def _options(argv: Sequence[str] | None) -> tuple[argparse.Namespace, TrainingCo
         parser.error("--outdir is needed")
     if options.jobs < 1:
         parser.error(f"--jobs must be at least 1, got {options.jobs}")
-    ranks = launch(os.environ)
-    if ranks is not None and ranks.size > 1 and not options.mpi:
-        parser.error(f"{ranks.size} ranks were started, and each would do the whole work: give --mpi")
+    ranks = launched(os.environ).size
+    if ranks > 1 and not options.mpi:
+        parser.error(f"{ranks} ranks were started, and each would do the whole work: give --mpi")
     return options, config
 
 
 def _run(options: argparse.Namespace, config: TrainingConfig) -> int:
     """The program's body, in the process that hands out the work."""
-    workers = mpi_pool(MODULE) if options.mpi else process_pool(options.jobs)
-    with workers as executor:
+    with mpi_pool(MODULE) if options.mpi else process_pool(options.jobs) as executor:
         inputs = resolve_inputs(
             fake=options.fake,
             real=options.real,
@@ -297,8 +297,7 @@ def _run(options: argparse.Namespace, config: TrainingConfig) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    ranks = launch(os.environ)
-    if ranks is not None and ranks.rank > 0:
+    if launched(os.environ).rank > 0:
         try:
             with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
                 _options(argv)

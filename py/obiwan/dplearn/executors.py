@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -25,6 +25,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from tqdm import tqdm
 
+from obiwan.dplearn.distributed import launched
 from obiwan.dplearn.errors import DplearnError
 
 Task = TypeVar("Task")
@@ -33,34 +34,6 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 _PATIENCE = 10  #: seconds; a launcher ends all ranks when one fails, and rank 0 must be able to say why
-
-_LAUNCHERS = (  # rank and number of ranks, as Open MPI, MPICH's relatives and srun tell them
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("PMI_RANK", "PMI_SIZE"),
-    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # SLURM_PROCID alone is there in a batch script as well
-)
-
-
-@dataclass(frozen=True)
-class Launch:
-    """A process that a launcher started: its rank, and how many there are."""
-
-    rank: int
-    size: int
-
-
-def launch(environ: Mapping[str, str]) -> Launch | None:
-    """What a launcher says of this process; None without one.
-
-    Examples
-    --------
-    >>> launch({"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4"})
-    Launch(rank=3, size=4)
-    """
-    for rank, size in _LAUNCHERS:
-        if environ.get(rank, "").isdecimal() and environ.get(size, "").isdecimal():
-            return Launch(int(environ[rank]), int(environ[size]))
-    return None
 
 
 @dataclass(frozen=True)
@@ -218,12 +191,14 @@ def _mpi(program: str) -> Any:
     Raises
     ------
     DplearnError
-        If there was no launcher, no mpi4py, or no MPI library that it can load.
+        If there was no launcher, no mpi4py, no MPI library that it can load, or another one than the
+        launcher's.
     """
-    if launch(os.environ) is None:
+    launch = launched(os.environ)
+    if launch.size == 1:  # asked before MPI is started, which outside a job may end the process
         msg = (
-            f"--mpi needs a launcher: mpirun -n 8 python -m {program} --mpi ... (or srun, with one rank that "
-            "hands out the work); on one machine --jobs does the same without MPI"
+            f"--mpi needs a launcher: mpirun -n 8 python -m {program} --mpi ... (or srun), of whose ranks "
+            "one hands out the work; on one machine --jobs does the same without MPI"
         )
         raise DplearnError(msg)
     try:
@@ -234,6 +209,13 @@ def _mpi(program: str) -> Any:
     except RuntimeError as error:  # from mpi4py's loader
         msg = f"--mpi: mpi4py finds no MPI library that it can load ({error}); load your site's MPI module"
         raise DplearnError(msg) from None
+    if MPI.COMM_WORLD.size != launch.size:
+        msg = (
+            f"--mpi: {launch.launcher} started {launch.size} ranks and mpi4py sees {MPI.COMM_WORLD.size}: it "
+            "uses another MPI than the launcher; use the mpirun of its MPI, or build mpi4py for this one "
+            "(MPICC=... pip install --no-binary mpi4py mpi4py)"
+        )
+        raise DplearnError(msg)
     return MPI, futures
 
 
@@ -246,8 +228,8 @@ def _end_on_signal(program: str, number: int, _frame: object) -> NoReturn:
 
 
 @contextmanager
-def mpi_pool(program: str) -> Iterator[Executor | None]:
-    """On rank 0, the other ranks as workers (None where there are no others).
+def mpi_pool(program: str) -> Iterator[Executor]:
+    """On rank 0, the other ranks as workers.
 
     Parameters
     ----------
@@ -262,9 +244,6 @@ def mpi_pool(program: str) -> Iterator[Executor | None]:
     mpi, futures = _mpi(program)
     before = signal.signal(signal.SIGTERM, partial(_end_on_signal, program))
     try:
-        if mpi.COMM_WORLD.size == 1:
-            yield None
-            return
         with futures.MPICommExecutor(mpi.COMM_WORLD, root=0) as pool:
             yield pool
     finally:
