@@ -668,15 +668,15 @@ def test_damaged_catalogue(hurt, copy, tmp_path, capsys):
     )
 
 
-def test_empty_catalogues_end_with_the_cut_flow(copy, tmp_path, capsys):
+def test_empty_catalogues_are_named(copy, tmp_path, capsys):
     for content, _, place in copy.places():
         columns = tractor_columns(content.reals, "dr9")
         write_table(place.tractor, {name: value[:0] for name, value in columns.items()})
     assert main(words(copy, tmp_path / "out", real=False)) == 1
     printed = capsys.readouterr()
-    assert "no real example survives (none is left after 'catalogue rows')" in printed.err
-    assert "no fake example survives (none is left after 'recovered: mutual match in 1.5\"')" in printed.err
-    assert printed.out.startswith("after the cut")
+    said = printed.err.splitlines()[-1]
+    assert "brick 1000p051 (file0_rs0_skip0): empty catalogue: " in said
+    assert said.endswith("p051.fits has no sources; restore the file, or leave the brick out with --bricks")
     assert not (tmp_path / "out").exists()
 
 
