@@ -1,0 +1,388 @@
+"""The positive control: what is planted, in whom, and what is made of it, on the mock survey."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from obiwan.dplearn import create_training, sensitivity
+from obiwan.dplearn.batches import FeedConfig
+from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.examples import read_sources, write_sources
+from obiwan.dplearn.measure import measure_stamps
+from obiwan.dplearn.mock import sky
+from obiwan.dplearn.mock.config import MockConfig
+from obiwan.dplearn.mock.survey import make_survey
+from obiwan.dplearn.model import network_config
+from obiwan.dplearn.planting import (
+    KINDS,
+    Difference,
+    Galaxy,
+    galaxies_known,
+    galaxy_of,
+    planted,
+    render,
+)
+from obiwan.dplearn.sensitivity import (
+    SensitivityResult,
+    make_plan,
+    parse_amplitudes,
+    plant_in,
+    planted_set,
+    render_additions,
+    run_sensitivity,
+    smallest_detected,
+    summarise,
+)
+from obiwan.dplearn.shards import BANDS, PIXEL_SCALE, open_training_set
+from obiwan.dplearn.training import RunConfig
+from obiwan.dplearn.twosample import Estimate
+
+DISC = Galaxy(
+    flux=(1.0, 2.0, 3.0), fwhm=(1.4, 1.2, 1.0), x=32.3, y=31.8, radius=0.5, sersic=1.0, e1=0.1, e2=-0.2
+)
+TINY = network_config("lenet5", maps=(2, 2), kernel_size=3, dense=4)
+CONFIG = RunConfig(TINY, FeedConfig(batch_size=8, seed=3), epochs=1, learning_rate=2e-3)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A training set from the mock survey, by the road of every training set."""
+    place = tmp_path_factory.mktemp("mock")
+    config = MockConfig(bricks=4, brick_size=300, runs=2, seed=11)
+    make_survey(config, place, 1)
+    words = ["--select", "none", "--balance", "none", "--shard-size", "24", "--jobs", "1"]
+    words += ["--fake", str(place / "injected"), "--outdir", str(place / "set")]
+    assert create_training.main(words) == 0
+    return open_training_set(place / "set")
+
+
+def moments(image):
+    """Flux, centroid x and y, and variances along x and y of an image."""
+    yy, xx = np.mgrid[: len(image), : len(image)]
+    flux = image.sum()
+    x, y = (image * xx).sum() / flux, (image * yy).sum() / flux
+    return flux, x, y, (image * (xx - x) ** 2).sum() / flux, (image * (yy - y) ** 2).sum() / flux
+
+
+# --- renderings
+
+
+def test_the_model_is_what_the_mock_draws():
+    """Another renderer of the same conventions: position, position angle, PSF that includes the pixel."""
+    for galaxy in (DISC, replace(DISC, sersic=4.0), replace(DISC, radius=0.0, sersic=0.0)):
+        image = render(galaxy)
+        for band in range(3):
+            light = sky.Light(galaxy.flux[band], galaxy.radius, galaxy.sersic, galaxy.e1, galaxy.e2)
+            other = sky.render(light, galaxy.fwhm[band], 64, (galaxy.x, galaxy.y))
+            assert np.abs(image[..., band] - other).max() < 2e-3 * other.max()
+
+
+def test_the_model_is_where_it_is_told_and_as_bright():
+    for band, image in enumerate(np.moveaxis(render(DISC), -1, 0)):
+        flux, x, y, *_ = moments(image)
+        assert flux == pytest.approx(DISC.flux[band], rel=1e-3)
+        assert (x, y) == pytest.approx((32.3, 31.8), abs=2e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_difference_is_changed_model_less_model(kind):
+    difference = Difference(kind, 1.2 if KINDS[kind].unit == "factor" else 0.2)
+    added = planted(DISC, difference)
+    assert (added.dtype, added.shape) == (np.float32, (64, 64, 3))
+    changed = difference.apply(DISC)
+    assert changed != DISC
+    assert np.abs(added - (render(changed) - render(DISC))).max() < 1e-6
+    star = replace(DISC, radius=0.0, sersic=0.0)
+    assert planted(star, difference).any() == (not KINDS[kind].extended)
+
+
+def test_what_each_kind_does():
+    def changed(kind, amplitude):
+        image = render(DISC) + planted(DISC, Difference(kind, amplitude))
+        return np.array([moments(image[..., band]) for band in range(3)])
+
+    before = np.array([moments(image) for image in np.moveaxis(render(DISC), -1, 0)])
+    shifted = changed("offset", 0.25) - before
+    assert shifted[:, 1] == pytest.approx(0.25, abs=2e-3)
+    assert shifted[:, 2] == pytest.approx(0, abs=2e-3)
+    assert changed("flux", 1.1)[:, 0] / before[:, 0] == pytest.approx(1.1)
+    assert changed("colour", 0.1)[:, 0] / before[:, 0] == pytest.approx([10**-0.04, 1, 1])
+    for kind, amplitude in (("psf", 1.2), ("size", 1.5)):
+        wider = changed(kind, amplitude)
+        assert (wider[:, 3:] > 1.1 * before[:, 3:]).all()
+        assert wider[:, :3] == pytest.approx(before[:, :3], rel=1e-3)
+    assert (changed("psf", 1.2)[:, 3] < 1.2**2 * before[:, 3]).all()  # the galaxy itself stays
+    stretched = changed("shear", 0.1)
+    assert (stretched[:, 3] > 1.03 * before[:, 3]).all()
+    assert (stretched[:, 4] < 0.97 * before[:, 4]).all()
+    assert (changed("sersic", 1.0)[:, 3] > before[:, 3]).all()
+
+
+def test_shears_compose():
+    """There and back is where it was; and of a round galaxy the tractor's e1 is minus the shear."""
+    back = Difference("shear", -0.1).apply(Difference("shear", 0.1).apply(DISC))
+    assert (back.e1, back.e2) == pytest.approx((DISC.e1, DISC.e2))
+    round_ = Difference("shear", 0.1).apply(replace(DISC, e1=0.0, e2=0.0))
+    assert (round_.e1, round_.e2) == pytest.approx((-0.1, 0))
+
+
+# --- amplitudes
+
+
+def test_words():
+    assert parse_amplitudes(["offset=0.2", "psf=1.05,1.1", "flux=.9", "offset=0.2"]) == (
+        Difference("offset", 0.2),
+        Difference("psf", 1.05),
+        Difference("psf", 1.1),
+        Difference("flux", 0.9),
+    )
+    assert parse_amplitudes([]) == ()
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("offset", "'offset' is not KIND=AMPLITUDE"),
+        ("offset=", "'offset=' is not KIND=AMPLITUDE"),
+        ("offset=much", "'offset=much' is not KIND=AMPLITUDE"),
+        ("offset=nan", "is not KIND=AMPLITUDE"),
+        ("=0.2", "no difference is called ''; there are offset, psf"),
+        ("dip=0.2", "no difference is called 'dip'"),
+        ("flux=1", "flux=1 changes nothing"),
+        ("offset=0", "offset=0 changes nothing"),
+        ("flux=-2", "flux=-2: the amplitude must be between 0.1 and 10"),
+        ("offset=20", "offset=20: the amplitude must be between -8 and 8"),
+    ],
+)
+def test_words_that_mean_nothing(word, said):
+    with pytest.raises(ValueError, match=said):
+        parse_amplitudes(["psf=1.1", word])
+
+
+# --- who is changed
+
+
+def test_rows_without_a_model_are_left_out_alike(data, tmp_path):
+    rows = read_sources(data.directory)
+    assert galaxies_known(rows).all()
+    star = np.flatnonzero(rows["type"] == b"PSF")[0]
+    galaxies = np.flatnonzero(rows["type"] != b"PSF")
+    bad = [
+        ("flux_g", np.nan),
+        ("psfsize_z", 0.0),
+        ("psfsize_r", np.nan),
+        ("x", np.nan),
+        ("shape_r", np.nan),
+        ("shape_r", 30.0),
+        ("sersic", np.nan),
+        ("e1", 0.99),
+    ]
+    for index, (name, value) in zip(galaxies, bad, strict=False):
+        rows[name][index] = value
+    for name in ("shape_r", "e1", "e2", "sersic"):
+        rows[name][star] = np.nan  # of a point source they say nothing
+    expected = np.ones(len(rows), bool)
+    expected[galaxies[: len(bad)]] = False
+    assert np.array_equal(galaxies_known(rows), expected)
+    other = rows.copy()
+    other["label"] = 1 - other["label"]
+    assert np.array_equal(galaxies_known(other), expected)
+
+    write_sources(tmp_path, tmp_path, rows)
+    plan = make_plan(replace(data, directory=tmp_path), seed=1)
+    assert plan.left_out == len(bad)
+    assert sum(len(choice.rows) for choice in plan.choice.values()) == len(rows) - len(bad)
+    rows["psfsize_g"] = np.nan
+    write_sources(tmp_path, tmp_path, rows)
+    with pytest.raises(TrainingSetError, match="no example has a fitted flux, shape and PSF width"):
+        make_plan(replace(data, directory=tmp_path), seed=1)
+
+
+def test_half_of_the_fakes_and_half_of_the_reals_of_each_brick(data):
+    plan = make_plan(data, seed=1)
+    rows = np.concatenate([plan.rows[key] for key in plan.choice])
+    label = np.concatenate([choice.label for choice in plan.choice.values()])
+    assert len(rows) == sum(sum(data.count(split)) for split in ("train", "val", "test"))
+    for brick in np.unique(rows["brick"]):
+        for kind in (0, 1):
+            group = label[(rows["brick"] == brick) & (rows["label"] == kind)]
+            assert abs(int(2 * group.sum()) - len(group)) <= 1
+
+
+# --- what is planted
+
+
+def view_of(data, directory, word):
+    plan, (difference,) = make_plan(data, 1), parse_amplitudes([word])
+    render_additions(plan, difference, directory)
+    return plan, planted_set(data, plan, difference, directory, 1)
+
+
+def before_and_after(data, view, plan):
+    """Cutouts of the whole set before and after, their rows, and who was changed."""
+    parts = [[], [], [], []]
+    for shard, original in zip(view.shards, data.shards, strict=True):
+        raw, (x, y) = data.read(original)[0], view.read(shard)
+        assert (y == plan.choice[shard.split, shard.number].label).all()
+        for part, values in zip(parts, (raw, x, plan.rows[shard.split, shard.number], y == 1), strict=True):
+            part.append(values)
+    return [np.concatenate(part) for part in parts]
+
+
+def test_an_offset_moves_what_is_measured(data, tmp_path):
+    plan, view = view_of(data, tmp_path, "offset=0.5")
+    raw, x, rows, changed = before_and_after(data, view, plan)
+    assert np.array_equal(raw[~changed], x[~changed])
+    assert np.array_equal(raw[..., 3:], x[..., 3:])  # ivar is never touched
+    assert not np.array_equal(raw[changed], x[changed])
+    old, new = measure_stamps(raw[changed], rows[changed]), measure_stamps(x[changed], rows[changed])
+    label = rows["label"][changed]
+    bright = old["snr_r"] > 30
+    for kind in (0, 1):  # reals and fakes are moved alike
+        mine = bright & (label == kind)
+        assert mine.sum() >= 5
+        for band in BANDS:
+            assert np.median((new[f"dx_{band}"] - old[f"dx_{band}"])[mine]) == pytest.approx(0.5, abs=0.05)
+            assert np.median((new[f"dy_{band}"] - old[f"dy_{band}"])[mine]) == pytest.approx(0, abs=0.03)
+
+
+def test_a_flux_factor_is_measured(data, tmp_path):
+    plan, view = view_of(data, tmp_path, "flux=1.2")
+    raw, x, rows, changed = before_and_after(data, view, plan)
+    old, new = measure_stamps(raw[changed], rows[changed]), measure_stamps(x[changed], rows[changed])
+    for kind in (0, 1):
+        mine = (old["snr_r"] > 30) & (rows["label"][changed] == kind)
+        for band in BANDS:
+            ratio = (new[f"core_{band}"] / old[f"core_{band}"])[mine]
+            assert np.median(ratio) == pytest.approx(1.2, abs=0.02)
+
+
+def test_nothing_is_done_to_the_noise(data, tmp_path):
+    """A changed cutout less its addition is the original to the last bit of rounding."""
+    plan, view = view_of(data, tmp_path, "psf=1.1")
+    shard = view.split("train")[0]
+    x, y = view.read(shard)
+    raw, _ = data.read(data.split("train")[0])
+    row = int(np.flatnonzero(y == 1)[0])
+    added = planted(galaxy_of(plan.rows["train", 1][row]), Difference("psf", 1.1))
+    valid = raw[row, ..., 3:] > 0
+    error = np.abs(x[row, ..., :3] - added - raw[row, ..., :3])[valid]
+    assert error.max() <= 4 * np.finfo(np.float32).eps * np.abs(raw[row, ..., :3]).max()
+
+
+def test_pixels_without_data_stay(rng):
+    x = rng.normal(size=(3, 64, 64, 6)).astype(np.float32)
+    x[..., 3:] = 1
+    x[1, :, :20, 4] = 0
+    before = x.copy()
+    added = np.ones((1, 64, 64, 3), np.float32)
+    out = plant_in(x, np.array([False, True, False]), added)
+    assert np.array_equal(out[[0, 2]], before[[0, 2]])
+    assert np.array_equal(out[1, :, :20, 1], before[1, :, :20, 1])
+    assert np.array_equal(out[1, :, 20:, 1], before[1, :, 20:, 1] + 1)
+    assert np.array_equal(out[1, ..., 0], before[1, ..., 0] + 1)
+
+
+def test_the_place_of_a_stamp_is_that_of_the_cut():
+    rows = np.zeros(
+        2,
+        [("x", "f8"), ("y", "f8"), ("type", "S4")]
+        + [(f"{stem}_{band}", "f4") for stem in ("flux", "psfsize") for band in BANDS],
+    )
+    rows["x"], rows["y"], rows["type"] = [99.5, 99.49], [10.25, 10.5], b"PSF"
+    one, two = (galaxy_of(row) for row in rows)
+    assert (one.x, one.y) == pytest.approx((31.5, 32.25))  # floor(99.5 + 0.5) = 100 is pixel 32
+    assert (two.x, two.y) == pytest.approx((32.49, 31.5))
+    assert PIXEL_SCALE == 0.262
+
+
+def test_additions_are_made_once_and_mended(data, tmp_path, monkeypatch):
+    plan, difference = make_plan(data, 1), Difference("flux", 1.5)
+    render_additions(plan, difference, tmp_path / "one")
+    contents = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
+    assert set(contents) == {f"{split}_{number}.npy" for split, number in plan.choice}
+    victim = tmp_path / "one" / "train_1.npy"
+    victim.write_bytes(victim.read_bytes()[:-100])
+    made = []
+    original = sensitivity._render_shard
+
+    def noted(path, *arguments, **named):
+        made.append(path.name)
+        return original(path, *arguments, **named)
+
+    monkeypatch.setattr(sensitivity, "_render_shard", noted)
+    render_additions(plan, difference, tmp_path / "one")
+    assert made == ["train_1.npy"]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()} == contents
+
+
+@pytest.mark.slow
+def test_processes_make_the_same_additions(data, tmp_path):
+    plan, difference = make_plan(data, 1), Difference("offset", 1.0)
+    for jobs in (1, 2):
+        render_additions(plan, difference, tmp_path / str(jobs), jobs=jobs)
+    one, two = ({p.name: p.read_bytes() for p in (tmp_path / str(jobs)).iterdir()} for jobs in (1, 2))
+    assert one == two
+
+
+# --- the whole
+
+
+class Death(BaseException):
+    """An interruption."""
+
+
+def test_the_control_goes_on_where_it_stopped(data, tmp_path, monkeypatch):
+    difference, original, made = Difference("flux", 2.0), sensitivity._render_shard, []
+
+    def mortal(path, *arguments, **named):
+        if len(made) == 2:
+            raise Death
+        made.append(path.name)
+        return original(path, *arguments, **named)
+
+    place = tmp_path / "sensitivity" / "flux_2"
+    with monkeypatch.context() as patch:
+        patch.setattr(sensitivity, "_render_shard", mortal)
+        with pytest.raises(Death):
+            run_sensitivity(difference, data, CONFIG, tmp_path)
+    assert {path.name for path in (place / "added").iterdir()} == set(made)
+    found = run_sensitivity(difference, data, CONFIG, tmp_path)
+    assert (found.kind, found.amplitude, found.left_out) == ("flux", 2.0, 0)
+    assert (found.train, found.test) == (sum(data.count("train")), sum(data.count("test")))
+    assert found.detected == (found.auc.low > 0.5)
+    assert not (place / "added").exists()
+    monkeypatch.setattr("obiwan.dplearn.training.Trainer", None)
+    monkeypatch.setattr(sensitivity, "planted", None)
+    assert run_sensitivity(difference, data, CONFIG, tmp_path) == found
+
+
+def result(kind, amplitude, low, left_out=0):
+    auc = Estimate(low + 0.05, low, low + 0.1)
+    return SensitivityResult(kind, amplitude, auc, low > 0.5, low > 0.5, 100, 50, 6, left_out)
+
+
+def test_the_smallest_amplitude_that_would_have_been_detected():
+    results = [result("psf", 1.02, 0.45), result("psf", 0.9, 0.7), result("psf", 1.05, 0.51)]
+    assert smallest_detected(results).amplitude == 1.05
+    results.append(result("psf", 1.08, 0.48))  # a stronger one that was missed: 1.05 was luck
+    assert smallest_detected(results).amplitude == 0.9
+    assert smallest_detected([result("psf", 0.8, 0.4), *results]) is None
+
+
+def test_the_summary_in_words():
+    found = summarise(
+        [result("offset", 0.1, 0.4), result("offset", -0.2, 0.55), result("psf", 1.05, 0.6, left_out=3)]
+    )
+    assert found.detected
+    assert found.lines == (
+        "offset: -0.2 px would have been detected (AUC 0.600 (95 % interval 0.550 to 0.650))",
+        "psf: a factor of 1.05 would have been detected (AUC 0.650 (95 % interval 0.600 to 0.700))",
+        "3 examples without a fitted flux, shape and PSF width were in neither half",
+    )
+    faint = [result("colour", 0.01, 0.4), result("colour", -0.02, 0.5)]
+    missed = summarise([result("offset", 0.2, 0.55), *faint])
+    assert not missed.detected
+    assert missed.lines[1].startswith("colour: not even -0.02 mag was detected (AUC 0.550")
+    assert not summarise([]).detected
