@@ -263,8 +263,11 @@ def _questions(rows: Array, measured: Array, fake: NDArray[np.bool_], bricks: Ar
         yield _Question("no centroid", "D10", band, np.isnan(column["dx"]).astype(float))
         for name, hazard, stem in _MEASURED:
             yield _Question(name, hazard, band, column[stem])
-        for name, hazard, stem, threshold in _SHIFTED:
-            yield _Question(name, hazard, band, column[stem], "", threshold, SHIFT)
+        for name, hazard, stem, unit, threshold in _SHIFTED:
+            values = column[stem]
+            if unit == "ln":  # a ratio: resampled noise is far below what ivar says, in both classes
+                values = np.log(np.where(values > 0, values, np.nan))
+            yield _Question(name, hazard, band, values, unit, threshold, SHIFT)
     yield _Question("ellipticity 1", "D17", "r", measured["e1_r"])
     yield _Question("ellipticity 2", "D17", "r", measured["e2_r"])
     with np.errstate(all="ignore"):
@@ -288,12 +291,12 @@ _MEASURED = (
     ("concentration", "D5", "conc"),
 )
 _SHIFTED = (
-    ("ivar dip", "D6", "dip", 0.005),
-    ("noise under the source", "D6", "noise_core", 0.02),
-    ("noise of the sky", "D9", "noise_sky", 0.01),
-    ("background", "D9", "sky", 0.02),
+    ("ivar dip", "D6", "dip", "fraction", 0.005),
+    ("noise under the source", "D6", "noise_core", "ln", 0.02),
+    ("noise of the sky", "D9", "noise_sky", "ln", 0.01),
+    ("background", "D9", "sky", "sigma", 0.02),
 )
-_STEMS = ("dx", "dy", *(stem for _, _, stem in _MEASURED), *(stem for _, _, stem, _ in _SHIFTED))
+_STEMS = ("dx", "dy", *(stem for _, _, stem in _MEASURED), *(stem for _, _, stem, _, _ in _SHIFTED))
 
 
 def _scatter(dx: Array, dy: Array, fake: NDArray[np.bool_]) -> Array:

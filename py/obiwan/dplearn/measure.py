@@ -211,7 +211,8 @@ def _light(
     image: Floats, ivar: Floats, whole: Array, ivar_sky: Floats, expected: Floats, to_neighbour: Floats
 ) -> Named:
     """Position and shape of the light, and ivar under it; planes of shape (n, 3, 25, 25)."""
-    variance = 1 / ivar
+    valid = ivar > 0  # what is blank is far from the centre, or nothing is said of this band
+    image, variance = np.where(valid, image, 0), np.where(valid, 1 / ivar, 0)
     centre = centroids.settle(image, expected, to_neighbour)
     weight = centroids.windows(centre, to_neighbour)
     snr = (weight * image).sum((2, 3)) / np.sqrt((weight**2 * variance).sum((2, 3)))
@@ -220,7 +221,7 @@ def _light(
     # What has no centre of its own is measured where it is expected.
     centre = np.where(found[..., None], centre, expected[:, None])
     weight = centroids.windows(centre, to_neighbour)
-    norm = weight.sum((2, 3))
+    norm = (weight * valid).sum((2, 3))
     seen = centroids.moments(image, weight, centre)
     narrow = (centroids.windows(centre, to_neighbour, NARROW) * image).sum((2, 3))
     yield "dx", np.where(found, moved[..., 0], np.nan)

@@ -1,0 +1,147 @@
+"""Which controls turn red for each difference that the mock can plant; some 20 minutes, resumable.
+
+    bin/benchmark culprits -- --workdir DIR [--only offset psf] [--table doc/_static/culprits.csv]
+
+Each difference gets a mock survey of its own and a training set from it, as ``bin/demo`` makes them; what is
+finished in DIR is kept.  Controls that turn red and are not among those stated here are an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from obiwan.dplearn import create_training
+from obiwan.dplearn.controls import Control, run_controls
+from obiwan.dplearn.examples import read_sources
+from obiwan.dplearn.measure import measure_split, split_rows
+from obiwan.dplearn.mock import __main__ as mock
+from obiwan.dplearn.shards import MANIFEST, SPLITS, open_training_set
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """A planted difference, and what it moves.
+
+    Attributes
+    ----------
+    amplitude : float or None
+        For the mock's ``--plant-`` option; None plants nothing.
+    must : frozenset of str
+        Controls (names without band) of which at least one band must be red.
+    may : frozenset of str
+        Controls that it moves as well, by less or only with more examples.
+    """
+
+    amplitude: float | None
+    must: frozenset[str] = frozenset()
+    may: frozenset[str] = frozenset()
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in text.split(";") if name.strip())
+
+
+BRIGHTER = "magnitude; pixel flux; signal to noise; ivar dip"
+EASIER = "no centroid; centroid scatter; half-light radius; ellipticity; fitted type; width; concentration"
+WIDER = "width; concentration; half-light radius"
+CULPRITS = {
+    "none": Culprit(None),
+    "offset": Culprit(0.2, _names("centroid x")),
+    "psf": Culprit(1.1, _names("width; concentration"), _names(f"{WIDER}; {BRIGHTER}; {EASIER}")),
+    "size": Culprit(1.2, _names(WIDER), _names(f"{BRIGHTER}; {EASIER}")),
+    "flux": Culprit(1.3, _names("magnitude; pixel flux; signal to noise"), _names(f"{BRIGHTER}; {EASIER}")),
+    "colour": Culprit(
+        200.0, _names("g - r; r - z; pixel colour g - r; pixel colour r - z"), _names(BRIGHTER)
+    ),
+    "sersic": Culprit(1.0, _names("concentration"), _names(f"{WIDER}; {BRIGHTER}; {EASIER}")),
+    "no-shot-noise": Culprit(1.0, _names("noise under the source")),
+    "ivar-dip": Culprit(0.1, _names("ivar dip; ivar-flux slope"), _names("noise under the source")),
+}
+
+
+def training_set(workdir: Path, kind: str, bricks: int, seed: int) -> Path:
+    """A training set with this difference, made if need be."""
+    outdir, survey = workdir / f"{kind}_training", workdir / f"{kind}_mock"
+    if (outdir / MANIFEST).is_file():
+        return outdir
+    amplitude = CULPRITS[kind].amplitude
+    plant = [] if amplitude is None else [f"--plant-{kind}", str(amplitude)]
+    if not (survey / "mock.json").is_file():
+        shutil.rmtree(survey, ignore_errors=True)
+        words = ["--outdir", str(survey), "--bricks", str(bricks), "--seed", str(seed), "--jobs", "1", *plant]
+        if mock.main(words):
+            raise SystemExit(f"{kind}: no mock survey")
+    if create_training.main(["--fake", str(survey / "injected"), "--outdir", str(outdir)]):
+        raise SystemExit(f"{kind}: no training set")
+    shutil.rmtree(survey)
+    return outdir
+
+
+def controls_of(directory: Path) -> tuple[Control, ...]:
+    """The battery on all splits together."""
+    whole, rows = open_training_set(directory), read_sources(directory)
+    measured = np.concatenate([measure_split(whole, split, rows) for split in SPLITS])
+    rows = np.concatenate([split_rows(rows, split) for split in SPLITS])
+    return run_controls(rows, measured, rows["label"], rows["brick"].astype(str))
+
+
+def by_light(controls: tuple[Control, ...], light: str) -> dict[str, str]:
+    """Names of the controls with this light, and the bands."""
+    found: dict[str, str] = {}
+    for control in controls:
+        if control.light == light:
+            found[control.name] = found.get(control.name, "") + control.band
+    return found
+
+
+def surprises(kind: str, controls: tuple[Control, ...]) -> list[str]:
+    """What is red and should not be, what is not red and should be."""
+    culprit, red = CULPRITS[kind], set(by_light(controls, "red"))
+    return [
+        *(f"{name} is red" for name in sorted(red - culprit.must - culprit.may)),
+        *(f"{name} is not red" for name in sorted(culprit.must - red)),
+    ]
+
+
+def main() -> int:
+    """Make and measure the cases."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--workdir", type=Path, default=Path("/tmp/culprits"))
+    parser.add_argument("--table", type=Path, help="CSV file (default: culprits.csv in the work directory)")
+    parser.add_argument("--bricks", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--only", nargs="+", default=list(CULPRITS), choices=list(CULPRITS))
+    options = parser.parse_args()
+    options.workdir.mkdir(parents=True, exist_ok=True)
+    wrong, lines = 0, []
+    for number, kind in enumerate(CULPRITS):
+        if kind not in options.only:
+            continue
+        controls = controls_of(training_set(options.workdir, kind, options.bricks, options.seed + number))
+        told = {light: by_light(controls, light) for light in ("red", "amber")}
+        lines.append(
+            {
+                "planted": kind,
+                "amplitude": CULPRITS[kind].amplitude,
+                **{k: "; ".join(f"{n} {b}".strip() for n, b in v.items()) for k, v in told.items()},
+            }
+        )
+        print(lines[-1], flush=True)
+        for surprise in surprises(kind, controls):
+            wrong += 1
+            print(f"SURPRISE {kind}: {surprise}", flush=True)
+    with (options.table or options.workdir / "culprits.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(lines[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,143 @@
+"""Cutouts of known galaxies with their rows of a source table, for the tests of what is measured on them.
+
+Everything is a sum of Gaussians that are round or stretched along an axis, so that thousands take a second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from obiwan.dplearn.examples import blank_examples
+from obiwan.dplearn.shards import BANDS, PIXEL_SCALE
+
+BRICKS = 20
+SHOT = 1e-4  #: variance per flux (nanomaggies) that both classes have
+FIELD = 640  #: pixels on a side of the coadds
+SKY = np.array([0.004, 0.006, 0.013])  #: noise per pixel in g, r, z (nanomaggies)
+SEEING = np.array([2.1, 1.9, 1.8])  #: sigma of the PSF in g, r, z (px)
+
+
+@dataclass(frozen=True)
+class Galaxies:
+    """Parameters of n galaxies: (n, 3) fluxes (nanomaggies) and PSF sigmas (px), else (n,).
+
+    `x`, `y` are positions in pixel 32 (px), `size` the sigma of the light (px), `e` how much it is stretched
+    along x, `tail` the share of the light in a component three times as wide.
+    """
+
+    brick: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    flux: np.ndarray
+    size: np.ndarray
+    e: np.ndarray
+    tail: np.ndarray
+    psf: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def galaxies(n: int, seed: int, bright: float = 1.0) -> Galaxies:
+    """Draw n galaxies of one population."""
+    rng = np.random.default_rng(seed)
+    brick = rng.integers(0, BRICKS, n)
+    colour = rng.normal((0.6, 0.7), 0.2, (n, 2))
+    r = bright * rng.lognormal(0.5, 0.5, n)
+    flux = r[:, None] * 10 ** (0.4 * np.stack([-colour[:, 0], np.zeros(n), colour[:, 1]], 1))
+    return Galaxies(
+        brick=brick,
+        x=rng.uniform(-0.5, 0.5, n),
+        y=rng.uniform(-0.5, 0.5, n),
+        flux=flux,
+        size=1.6 * rng.lognormal(0, 0.3, n),
+        e=rng.normal(0, 0.15, n),
+        tail=np.full(n, 0.1),
+        psf=SEEING * (0.95 + 0.1 * brick[:, None] / BRICKS),
+    )
+
+
+def light(sample: Galaxies) -> np.ndarray:
+    """Images without noise, (n, 64, 64, 3), nanomaggies."""
+    out = np.zeros((len(sample), 64, 64, 3), np.float32)
+    grid = np.arange(64) - 32
+    for share, wide in ((1 - sample.tail, 1.0), (sample.tail, 3.0)):
+        variance = (wide * sample.size) ** 2
+        for band in range(3):
+            lines = []
+            for at, stretch in ((sample.y, 1 - sample.e), (sample.x, 1 + sample.e)):
+                v = (variance * stretch + sample.psf[:, band] ** 2)[:, None]
+                lines.append(np.exp(-0.5 * (grid - at[:, None]) ** 2 / v) / np.sqrt(2 * np.pi * v))
+            lines[0] *= (share * sample.flux[:, band])[:, None]
+            out[..., band] += lines[0].astype(np.float32)[:, :, None] * lines[1].astype(np.float32)[:, None]
+    return out
+
+
+def beside(sample: Galaxies, seed: int, nearest: float = 7.0) -> Galaxies:
+    """A neighbour of each galaxy at a random place of its cutout, not nearer than so many pixels."""
+    rng = np.random.default_rng(seed)
+    angle, distance = rng.uniform(0, 2 * np.pi, len(sample)), rng.uniform(nearest, 30, len(sample))
+    other = rng.permutation(len(sample))
+    return replace(
+        sample,
+        x=distance * np.cos(angle),
+        y=distance * np.sin(angle),
+        flux=sample.flux[other],
+        size=sample.size[other],
+    )
+
+
+def cut(
+    sample: Galaxies, seed: int, *, shot: float = 1.0, dip: float = 0.0, nearest: float | None = 7.0
+) -> np.ndarray:
+    """Cutouts, (n, 64, 64, 6): galaxies, neighbours, noise of sky and photons, and ivar that knows of all.
+
+    Parameters
+    ----------
+    sample, seed
+        What to draw.
+    shot : float
+        Amplitude of the galaxies' own shot noise; ivar takes it to be 1.
+    dip : float
+        Fraction by which ivar dips at the centre, as wide as a PSF.
+    nearest : float or None
+        Distance from which on there are neighbours (px); None for none.
+    """
+    rng = np.random.default_rng([seed, 1])
+    own = light(sample)
+    around = np.zeros_like(own) if nearest is None else light(beside(sample, seed, nearest))
+    sky = (SKY**2).astype(np.float32)
+    noise = np.sqrt(sky + np.float32(SHOT) * (around + own * np.float32(shot) ** 2))
+    image = own + around + noise * rng.standard_normal(own.shape, np.float32)
+    grid = np.arange(64) - 32
+    psf = np.exp(-0.125 * (grid[:, None] ** 2 + grid[None, :] ** 2)).astype(np.float32)
+    ivar = (1 - np.float32(dip) * psf[:, :, None]) / (sky + np.float32(SHOT) * (own + around))
+    return np.concatenate([image, ivar], axis=-1)
+
+
+def rows_of(sample: Galaxies, label: int, seed: int) -> np.ndarray:
+    """Rows of a source table that say what a fit of these galaxies would, positions included."""
+    rng = np.random.default_rng([seed, 2])
+    n, number = len(sample), sample.brick
+    rows = blank_examples(n)
+    rows["split"], rows["shard"], rows["row"] = b"train", 1 + np.arange(n) % 4, np.arange(n)
+    rows["label"] = label
+    rows["brick"] = np.array([f"{1000 + i:04d}p050".encode() for i in range(BRICKS)])[number]
+    rows["run"] = np.array([b"rs0", b"rs1", b"rs2"])[rng.integers(0, 3, n)]
+    rows["id"], rows["mag_source"], rows["type"] = np.arange(n), b"measured", b"REX"
+    rows["x"] = rng.integers(40, FIELD - 40, n) + sample.x
+    rows["y"] = rng.integers(40, FIELD - 40, n) + sample.y
+    for k, band in enumerate(BANDS):
+        error = 4 * SKY[k] * sample.psf[:, k]
+        flux = np.maximum(sample.flux[:, k] + error * rng.normal(size=n), error)
+        rows[f"flux_{band}"], rows[f"flux_ivar_{band}"] = flux, error**-2
+        rows[f"mag_{band}"] = 22.5 - 2.5 * np.log10(flux)
+        rows[f"psfsize_{band}"] = sample.psf[:, k] * 2.3548 * PIXEL_SCALE
+        rows[f"psfdepth_{band}"] = error**-2
+        rows[f"mw_transmission_{band}"] = 0.9
+    rows["shape_r"] = sample.size * PIXEL_SCALE * rng.lognormal(0, 0.1, n)
+    rows["e1"], rows["e2"] = sample.e + 0.05 * rng.normal(size=n), 0.05 * rng.normal(size=n)
+    rows["ebv"], rows["sersic"] = 0.02 + 0.001 * number, 1
+    return rows
