@@ -19,6 +19,8 @@ def test_report_names_version_tree_and_packages(run_python, root):
     assert done.stdout.endswith("preflight: ok\n")
     for package in preflight.PACKAGES:
         assert f"\n  {package.module} " in done.stdout
+    assert "; Keras backend tensorflow\n" in done.stdout
+    assert "\nlaunchers: " in done.stdout
 
 
 def test_core_package_that_is_absent_fails(run_python):
@@ -43,6 +45,49 @@ def test_unknown_extra_is_refused(capsys):
 
 def test_horovod_is_not_promised_by_pip():
     assert "doc/howto/install.rst" in preflight.remedy("horovod")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\0libmpi.so.40\0..._ZN4gloo7barrier\0", "with gloo and mpi"),
+        (b"\0libmpi_gnu_123.so.12\0", "with mpi"),
+        (b"\0_ZN4gloo7barrier\0 horovod_mpi_built HOROVOD_GLOO", "with gloo"),
+        (b"\0libm.so.6\0horovod_gloo_built", "not built for TensorFlow"),
+    ],
+)
+def test_controllers_of_horovod(content, words, tmp_path):
+    assert preflight.controllers(tmp_path) == "not built for TensorFlow"
+    (tmp_path / "tensorflow").mkdir()
+    (tmp_path / "tensorflow" / "mpi_lib.cpython-311-x86_64-linux-gnu.so").write_bytes(content)
+    assert preflight.controllers(tmp_path) == words
+
+
+def test_controllers_are_in_the_table(tmp_path, monkeypatch):
+    (tmp_path / "horovod" / "tensorflow").mkdir(parents=True)
+    (tmp_path / "horovod" / "__init__.py").touch()
+    (tmp_path / "horovod" / "tensorflow" / "mpi_lib.so").write_bytes(b"_ZN4gloo")
+    monkeypatch.syspath_prepend(tmp_path)
+    (line,), _ = preflight.package_report([preflight.Package("horovod", "horovod")], [], loading=False)
+    assert line.endswith("with gloo")
+
+
+@pytest.mark.horovod
+def test_controllers_are_those_that_horovod_tells(run_python):
+    installed = preflight.Package("horovod", "horovod").origin()
+    if installed is None:
+        pytest.skip("Horovod is not installed (bin/install_horovod)")
+    done = run_python(
+        "-c", "import horovod.tensorflow as h; print(*['gloo'] * h.gloo_built(), *['mpi'] * h.mpi_built())"
+    )
+    assert preflight.controllers(installed.parent) == f"with {' and '.join(done.stdout.split())}"
+
+
+def test_launchers_on_the_path(tmp_path):
+    assert preflight.launchers(str(tmp_path)) == "none of mpirun, srun, horovodrun"
+    for name in ("srun", "mpirun"):
+        (tmp_path / name).touch(mode=0o755)
+    assert preflight.launchers(str(tmp_path)) == f"{tmp_path / 'mpirun'}, {tmp_path / 'srun'}"
 
 
 def test_load_tells_of_a_broken_package(tmp_path, monkeypatch):

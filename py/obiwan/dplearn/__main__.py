@@ -19,7 +19,10 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
+import mmap
 import os
+import re
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -28,6 +31,7 @@ from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[2]  # the directory that has to be on the path, first
 BACKENDS = ("tensorflow", "jax", "torch", "openvino")
+LAUNCHERS = ("mpirun", "srun", "horovodrun")  # of several ranks
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,8 @@ PACKAGES = (
     Package("matplotlib", "figures"),
     Package("horovod", "horovod", loads="horovod.tensorflow"),
     Package("mpi4py", "mpi", loads="mpi4py.MPI"),
-    Package("sklearn", "test", ("scikit-learn",)),
+    Package("jinja2", "evaluate"),
+    Package("sklearn", "evaluate", ("scikit-learn",)),
 )
 EXTRAS = tuple(dict.fromkeys(package.extra for package in PACKAGES if package.extra != "core"))
 
@@ -213,6 +218,29 @@ def remedy(extra: str) -> str:
     return "pip install obiwan-dplearn" if extra == "core" else f"pip install 'obiwan-dplearn[{extra}]'"
 
 
+def controllers(horovod: Path) -> str:
+    """How the ranks of an installed Horovod find each other: ``gloo`` (horovodrun), ``mpi`` (mpirun, srun).
+
+    Parameters
+    ----------
+    horovod : Path
+        Of the package.  Its library is looked at and not loaded, for that takes TensorFlow with it.
+    """
+    found = set()
+    for library in horovod.glob("tensorflow/mpi_lib*.so"):
+        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            # Gloo is linked in, so that its C++ names are there; MPI is a library that it asks for.
+            marks = {"gloo": rb"N4gloo", "mpi": rb"libmpi[\w.-]*\.so"}
+            found |= {name for name, mark in marks.items() if re.search(mark, content)}
+    return f"with {' and '.join(sorted(found))}" if found else "not built for TensorFlow"
+
+
+def launchers(path: str | None = None) -> str:
+    """The programs on the path that start ranks, with their places."""
+    places = [place for name in LAUNCHERS if (place := shutil.which(name, path=path))]
+    return ", ".join(places) or f"none of {', '.join(LAUNCHERS)}"
+
+
 def package_report(
     packages: Iterable[Package], needed: Sequence[str], *, loading: bool
 ) -> tuple[list[str], list[str]]:
@@ -234,10 +262,13 @@ def package_report(
     """
     lines, problems = [], []
     for package in packages:
-        present = package.origin() is not None
+        origin = package.origin()
+        present = origin is not None
         words = package.version() if present else "absent"
         outcome = load(package) if present and loading else ""
-        lines.append(f"  {package.module:<12} {package.extra:<8} {words:<12} {outcome}".rstrip())
+        kind = controllers(origin.parent) if origin and package.module == "horovod" else ""
+        detail = ", ".join(filter(None, [kind, outcome]))
+        lines.append(f"  {package.module:<12} {package.extra:<8} {words:<12} {detail}".rstrip())
         if package.extra in needed and not present:
             problems.append(f"{package.module} is missing: {remedy(package.extra)}")
         elif package.extra in needed and outcome.startswith("fails"):
@@ -316,6 +347,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"obiwan.dplearn {own_version()} in {TREE}",
         f"python {sys.version.split()[0]} in {sys.executable}; Keras backend {backend}",
         *lines,
+        f"launchers: {launchers()}",
         *(f"note: {text}" for text in path_notes(path, starts_here=here)),
         *(f"PROBLEM: {text}" for text in problems),
         f"preflight: {'ok' if not problems else f'failed, {len(problems)} problem(s)'}",
