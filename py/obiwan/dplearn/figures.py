@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,9 +75,33 @@ def draw_mosaic(figure: Figure, stamps: Array, labels: Array, magnitudes: Array)
         for column, axes in enumerate(axes_row):
             axes.set_xticks([])
             axes.set_yticks([])
+            axes.spines[:].set(visible=True, linewidth=0.6)
             if row == 0:
                 axes.set_title(COLUMNS[column], fontsize=9, pad=3)
         axes_row[0].set_ylabel("F" if labels[row] else "R", rotation=0, fontsize=11, labelpad=9, va="center")
         axes_row[-1].text(
             1.06, 0.5, f"{magnitudes[row]:.1f}", transform=axes_row[-1].transAxes, fontsize=10, va="center"
         )
+
+
+def draw_gallery(figure: Figure, stamps: Array, captions: Sequence[str], columns: int = 4) -> None:
+    """Draw colour images side by side, each with a line of words below.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        Empty.
+    stamps : ndarray, shape (n, 64, 64, 6)
+    captions : sequence of str
+        One for each.
+    columns : int
+        Images in a row.
+    """
+    rows = -(-len(stamps) // columns)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.995, bottom=0.1 / rows, wspace=0.05, hspace=0.2)
+    for axes in grid.ravel():
+        axes.set_axis_off()
+    for axes, stamp, caption in zip(grid.ravel(), stamps, captions, strict=False):
+        axes.imshow(colour_image(stamp), origin="lower", interpolation="nearest")
+        axes.text(0.5, -0.03, caption, transform=axes.transAxes, ha="center", va="top", fontsize=8)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from obiwan.dplearn import cli
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.examples import read_sources
-from obiwan.dplearn.shards import LABELS, TrainingSet, open_training_set
+from obiwan.dplearn.shards import CHANNELS, LABELS, STAMP, TrainingSet, open_training_set
 
 Array = NDArray[Any]
 NAME = "mosaic"
@@ -72,8 +72,25 @@ def pair_by_magnitude(magnitude: Array, label: Array, percentile: float, pairs: 
     return np.array(chosen, dtype=int)
 
 
-def _stamps(training_set: TrainingSet, split: str, rows: Array, chosen: Array) -> Array:
-    """Read the chosen examples, one shard at a time."""
+def read_stamps(training_set: TrainingSet, split: str, rows: Array, chosen: Array) -> Array:
+    """Read chosen examples of a split, one shard at a time.
+
+    Parameters
+    ----------
+    training_set : TrainingSet
+    split : str
+    rows : ndarray of EXAMPLE_DTYPE
+        Of the split.
+    chosen : ndarray of int
+        Row numbers.
+
+    Returns
+    -------
+    ndarray, shape (len(chosen), 64, 64, 6)
+        In the order asked for.
+    """
+    if not len(chosen):
+        return np.empty((0, STAMP, STAMP, len(CHANNELS)), np.float32)
     stamps: dict[int, Array] = {}
     for shard in training_set.split(split):
         mine = [i for i in chosen if rows["shard"][i] == shard.number]
@@ -81,6 +98,37 @@ def _stamps(training_set: TrainingSet, split: str, rows: Array, chosen: Array) -
             x, _ = training_set.read(shard)
             stamps |= {i: x[rows["row"][i]].copy() for i in mine}
     return np.stack([stamps[i] for i in chosen])
+
+
+#: The galleries: name, what is seen, class, and whether the highest scores come first.
+GALLERIES = (
+    ("fakest_fakes", "The most fake-looking fakes", "fake", True),
+    ("fakes_that_fooled", "The fakes that fooled the network", "fake", False),
+    ("rejected_reals", "The real galaxies that it rejected", "real", True),
+)
+
+
+def gallery_rows(label: Array, score: Array, of: str, highest: bool, count: int) -> Array:
+    """Choose the examples of a gallery: those of a class with the highest or the lowest scores.
+
+    Parameters
+    ----------
+    label, score : ndarray, shape (n,)
+        P(fake) for the score.
+    of : str
+        ``real`` or ``fake``.
+    highest : bool
+        The highest scores, the highest first; else the lowest, the lowest first.
+    count : int
+
+    Returns
+    -------
+    ndarray of int
+        Row numbers; fewer than asked where the class has fewer.
+    """
+    mine = np.flatnonzero(label == LABELS[of])
+    order = np.argsort(-score[mine] if highest else score[mine], kind="stable")
+    return np.asarray(mine[order[:count]])
 
 
 def draw_mosaics(data: Path, outdir: Path, *, rows: int = 8, split: str = "train") -> list[Path]:
@@ -119,7 +167,7 @@ def draw_mosaics(data: Path, outdir: Path, *, rows: int = 8, split: str = "train
             msg = f"{data}: no real and fake example with a g magnitude in the {split} split"
             raise TrainingSetError(msg)
         figure = Figure(figsize=(8.0, 1.09 * len(chosen) + 0.25), dpi=110)
-        stamps = _stamps(training_set, split, sources, chosen)
+        stamps = read_stamps(training_set, split, sources, chosen)
         draw_mosaic(figure, stamps, sources["label"][chosen], sources["mag_g"][chosen])
         path = outdir / f"fake_real_mosaic_p{percentile:02d}.png"
         figure.savefig(path, metadata={"Software": None})

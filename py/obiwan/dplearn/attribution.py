@@ -1,0 +1,363 @@
+"""What the network looks at: integrated gradients, averaged per class on centred objects.
+
+An attribution divides the network's answer among the pixels (Sundararajan, Taly & Yan 2017,
+arXiv:1703.01365): the gradient of the log odds of being fake, averaged on the way from an empty stamp to
+the observed one, times what was added to each pixel.  All this is done behind the network's scaling, where a
+pixel is asinh of its signal over noise; raw nanomaggies would need many more steps.  The empty stamp has
+no light in its images and the median in each inverse-variance plane; pixels without data stay without
+data.  The attributions of a stamp add up to the difference between its log odds and the empty stamp's, so
+a share of them is a share of the answer.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.shards import BANDS, PIXEL_SCALE, STAMP
+from obiwan.dplearn.twosample import Estimate
+
+Array = NDArray[Any]
+Gradient = Callable[[Array], Array]
+
+STEPS = 16  #: points on the way from the empty stamp
+BATCH = 128
+RADII = np.arange(1.0, STAMP // 2 + 1)  #: pixels, of the curve of growth
+CLASSES = ("real", "fake")
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Attributions averaged over examples.
+
+    Attributes
+    ----------
+    counts : tuple of int
+        Real and fake examples.
+    maps : ndarray, shape (2, 64, 64)
+        Mean attribution of each pixel (log odds, all planes together) for real and for fake examples:
+        positive where the pixel speaks for a fake.
+    planes : ndarray, shape (2, 6)
+        Share of each plane in the absolute attribution, by class.
+    growth : ndarray, shape (2, len(RADII))
+        Share of the absolute attribution within `RADII` pixels of the object, by class.
+    share : tuple of Estimate
+        Share of the absolute attribution within the object's half-light radius, by class.
+    area : float
+        Mean share of the stamp's area within that radius: the share of a network that looks everywhere alike.
+    radius : float
+        Median half-light radius, the PSF included (pixels).
+    separation : Estimate or None
+        Of the mean difference in log odds between fake and real examples, the share that comes from
+        within that radius; None where the classes are not apart.
+    separation_growth : ndarray, shape (len(RADII),), or None
+        The same share within `RADII` pixels; above 1 where what lies beyond speaks against it.
+    residual : float
+        Rms failure of the attributions of a stamp to add up, over the rms of what they should add up to:
+        what the finite number of steps costs.
+    """
+
+    counts: tuple[int, int]
+    maps: Array
+    planes: Array
+    growth: Array
+    share: tuple[Estimate, Estimate]
+    area: float
+    radius: float
+    separation: Estimate | None
+    separation_growth: Array | None
+    residual: float
+
+
+def split_network(model: Any) -> tuple[Any, Any]:
+    """A network in two: its scaling, and what it makes of scaled cutouts.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A network of this package.
+
+    Returns
+    -------
+    scale : keras.Model
+        From raw to scaled cutouts (`obiwan.dplearn.scaling.CutoutScaling`), shape (n, 64, 64, 6).
+    odds : keras.Model
+        From scaled cutouts to ln(P(fake) / P(real)), shape (n, 1), without the softmax that would saturate.
+
+    Raises
+    ------
+    ModelError
+        If the network does not begin with a scaling and end in a softmax.
+    """
+    import keras
+
+    from obiwan.dplearn.scaling import CutoutScaling
+
+    scaling = next((layer for layer in model.layers if isinstance(layer, CutoutScaling)), None)
+    last = model.layers[-1]
+    if scaling is None or getattr(last, "activation", None) is not keras.activations.softmax:
+        msg = (
+            f"{model.name}: attribution needs a network with this package's scaling and a softmax at its end"
+        )
+        raise ModelError(msg)
+    kernel, bias = last.get_weights()
+    difference = keras.layers.Dense(1, name="log_odds")
+    odds = keras.Model(scaling.output, difference(last.input))
+    difference.set_weights([kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]])
+    return keras.Model(model.input, scaling.output), odds
+
+
+def outputs(model: Any, inputs: Array) -> Array:
+    """What a model gives for an array, batch by batch."""
+    import keras
+
+    parts = [
+        keras.ops.convert_to_numpy(model(inputs[start : start + BATCH], training=False))
+        for start in range(0, len(inputs), BATCH)
+    ]
+    return np.concatenate(parts)
+
+
+def gradient_of(model: Any) -> Gradient:
+    """The gradient of the sum of a model's outputs with respect to its input, on any Keras backend.
+
+    Raises
+    ------
+    ModelError
+        If the backend has no gradients.
+    """
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        tf: Any = importlib.import_module("tensorflow")
+
+        @tf.function(reduce_retracing=True)
+        def compiled(x: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                total = tf.reduce_sum(model(x, training=False))
+            return tape.gradient(total, x)
+
+        return lambda x: np.asarray(compiled(tf.constant(x)))
+    if backend == "jax":
+        jax: Any = importlib.import_module("jax")
+        state = [
+            [v.value for v in group] for group in (model.trainable_variables, model.non_trainable_variables)
+        ]
+        gradient = jax.jit(jax.grad(lambda x: model.stateless_call(*state, x, training=False)[0].sum()))
+        return lambda x: np.asarray(gradient(x))
+    if backend == "torch":
+
+        def backward(x: Array) -> Array:
+            tensor: Any = keras.ops.convert_to_tensor(x).requires_grad_()
+            model(tensor, training=False).sum().backward()
+            return np.asarray(tensor.grad.cpu())
+
+        return backward
+    msg = f"the Keras backend {backend} has no gradients; attribution needs tensorflow, jax or torch"
+    raise ModelError(msg)
+
+
+def empty_stamps(scaled: Array) -> Array:
+    """Where attribution starts from: no light, and each noise plane at its median.
+
+    Parameters
+    ----------
+    scaled : ndarray, shape (n, 64, 64, 6)
+        Scaled cutouts: asinh of signal over noise in the first three planes, the logarithm of the inverse
+        variance in the others, both exactly 0 where there is no data.
+
+    Returns
+    -------
+    ndarray
+        The same shape and, where there is no data, the same.
+    """
+    noise = scaled[..., len(BANDS) :]
+    valid = noise != 0
+    flat = np.where(valid, noise, np.nan).reshape(len(scaled), -1, len(BANDS))
+    flat[:, 0] = np.where(valid.any((1, 2)), flat[:, 0], 0.0)  # a plane without data has no median
+    median = np.nanmedian(flat, axis=1)[:, None, None, :]
+    empty = np.zeros_like(scaled)
+    empty[..., len(BANDS) :] = np.where(valid, median, 0.0)
+    return empty
+
+
+def integrated_gradients(gradient: Gradient, scaled: Array, steps: int = STEPS) -> Array:
+    """Attribution of each pixel of each plane, by the midpoint rule.
+
+    Parameters
+    ----------
+    gradient : callable
+        Of the log odds with respect to scaled cutouts (`gradient_of`).
+    scaled : ndarray, shape (n, 64, 64, 6)
+    steps : int
+
+    Returns
+    -------
+    ndarray, shape (n, 64, 64, 6)
+        Log odds; pixels where the stamp and the empty stamp agree have none.
+    """
+    out = np.empty(scaled.shape, np.float32)
+    for start in range(0, len(scaled), BATCH):
+        part = scaled[start : start + BATCH]
+        empty = empty_stamps(part)
+        added = part - empty
+        total = np.zeros(part.shape, np.float64)
+        for step in range(steps):
+            total += gradient(empty + np.float32((step + 0.5) / steps) * added)
+        out[start : start + BATCH] = total / steps * added
+    return out
+
+
+def half_light_radius(rows: Array) -> Array:
+    """Half-light radius of each example as it appears (pixels), the r-band PSF included.
+
+    Parameters
+    ----------
+    rows : ndarray of EXAMPLE_DTYPE
+        ``shape_r`` (arcsec; a point source, or unknown, counts as 0) and ``psfsize_r`` (FWHM, arcsec).
+
+    Returns
+    -------
+    ndarray
+        Half the FWHM is the half-light radius of a Gaussian PSF; radii add in quadrature, exactly for
+        Gaussians and within some per cent for galaxies.  The median stands in where the PSF is unknown; NaN
+        where it is known nowhere.
+    """
+    psf = rows["psfsize_r"].astype(float)
+    psf = np.where(np.isfinite(psf) & (psf > 0), psf, np.nan)
+    if np.isfinite(psf).any():
+        psf = np.where(np.isfinite(psf), psf, np.nanmedian(psf))
+    shape = np.nan_to_num(rows["shape_r"].astype(float), nan=0.0)
+    return np.asarray(np.hypot(shape, psf / 2) / PIXEL_SCALE)
+
+
+def distances(rows: Array) -> Array:
+    """Distance of each pixel centre from the example's position (pixels), shape (n, 64, 64)."""
+    grid = np.arange(STAMP, dtype=float)
+    x, y = (
+        rows[name][:, None] - np.floor(rows[name] + 0.5)[:, None] + STAMP // 2 - grid for name in ("x", "y")
+    )
+    return np.asarray(np.hypot(y[:, :, None], x[:, None, :]))
+
+
+def _mean(values: Array) -> Estimate:
+    """A mean with its 95 % interval from the scatter of the values."""
+    mean = float(np.mean(values))
+    half = 1.96 * float(np.std(values, ddof=1)) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return Estimate(mean, mean - half, mean + half)
+
+
+def _rms(values: Array) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def _separation(
+    inside: Array, whole: Array, fake: Array, draws: int, rng: np.random.Generator
+) -> Estimate | None:
+    """Share of the classes' separation in log odds that is inside, or None where they are not apart.
+
+    Apart: the mean log odds differ by more than three standard errors.  The interval is a bootstrap over
+    examples.
+    """
+    apart = whole[fake].mean() - whole[~fake].mean()
+    error = np.sqrt(sum(whole[m].var(ddof=1) / m.sum() for m in (fake, ~fake)))
+    if apart < 3 * error:
+        return None
+    drawn = []
+    for _ in range(draws):
+        f, r = (rng.choice(np.flatnonzero(m), m.sum()) for m in (fake, ~fake))
+        drawn.append((inside[f].mean() - inside[r].mean()) / (whole[f].mean() - whole[r].mean()))
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Estimate(float((inside[fake].mean() - inside[~fake].mean()) / apart), float(low), float(high))
+
+
+def summarise(
+    attributions: Array, log_odds: Array, empty_odds: Array, rows: Array, *, seed: int
+) -> Attribution:
+    """Average attributions per class, on centred objects.
+
+    Parameters
+    ----------
+    attributions : ndarray, shape (n, 64, 64, 6)
+        From `integrated_gradients`.
+    log_odds, empty_odds : ndarray, shape (n,)
+        The network's answers for the stamps and for their empty stamps.
+    rows : ndarray of EXAMPLE_DTYPE, shape (n,)
+        What is known of the examples, both classes among them.
+    seed : int
+        Of the bootstrap.
+
+    Raises
+    ------
+    ValueError
+        If a class is missing.
+    """
+    fake = rows["label"] == 1
+    if not fake.any() or fake.all():
+        msg = "attribution needs examples of both classes"
+        raise ValueError(msg)
+    together = attributions.sum(-1, dtype=np.float64)
+    size = np.abs(together)
+    whole = np.maximum(size.sum((1, 2)), np.finfo(float).tiny)
+    away, radius = distances(rows), half_light_radius(rows)
+    inside = away < radius[:, None, None]
+    share = (size * inside).sum((1, 2)) / whole
+    growth = np.stack([(size * (away < r)).sum((1, 2)) / whole for r in RADII], 1)
+    by_plane = np.abs(attributions).sum((1, 2), dtype=np.float64)
+    by_plane /= np.maximum(by_plane.sum(1, keepdims=True), np.finfo(float).tiny)
+    added = log_odds - empty_odds
+    rng = np.random.default_rng([seed, 41])
+    separation = _separation((together * inside).sum((1, 2)), log_odds, fake, 1000, rng)
+    within = np.stack([(together * (away < r)).sum((1, 2)) for r in RADII], 1)
+    apart = log_odds[fake].mean() - log_odds[~fake].mean()
+    classes = (~fake, fake)
+    return Attribution(
+        counts=(int((~fake).sum()), int(fake.sum())),
+        maps=np.stack([together[m].mean(0) for m in classes]),
+        planes=np.stack([by_plane[m].mean(0) for m in classes]),
+        growth=np.stack([growth[m].mean(0) for m in classes]),
+        share=(_mean(share[~fake]), _mean(share[fake])),
+        area=float(inside.mean()),
+        radius=float(np.median(radius)),
+        separation=separation,
+        separation_growth=None
+        if separation is None
+        else (within[fake].mean(0) - within[~fake].mean(0)) / apart,
+        residual=_rms(together.sum((1, 2)) - added) / max(_rms(added), np.finfo(float).tiny),
+    )
+
+
+def attribute(model: Any, stamps: Array, rows: Array, *, steps: int = STEPS, seed: int = 0) -> Attribution:
+    """What a network looks at in some examples.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A network of this package.
+    stamps : ndarray, shape (n, 64, 64, 6)
+        Raw cutouts.
+    rows : ndarray of EXAMPLE_DTYPE, shape (n,)
+        Their rows in ``sources.fits``.
+    steps : int
+        Of the integration.
+    seed : int
+        Of the bootstrap.
+
+    Raises
+    ------
+    ModelError
+        If the network has another head, or the Keras backend no gradients.
+    """
+    scale, odds = split_network(model)
+    scaled = outputs(scale, stamps)
+    attributions = integrated_gradients(gradient_of(odds), scaled, steps)
+    answer, empty = (outputs(odds, inputs)[:, 0].astype(float) for inputs in (scaled, empty_stamps(scaled)))
+    return summarise(attributions, answer, empty, rows, seed=seed)

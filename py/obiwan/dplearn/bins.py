@@ -1,0 +1,249 @@
+"""Where the classes differ: AUC in bins of brightness, size, seeing and other measured quantities.
+
+Edges come from both classes together, so that no bin is drawn with regard to the label.  Every bin is one
+more look at the same test, so p-values are corrected (Holm 1979, Scand. J. Statist. 6, 65) over all bins
+of all quantities that are shown side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn.twosample import Estimate, auc_interval, auc_pvalue, holm, usable_bricks
+
+Array = NDArray[Any]
+
+LEAST = 20  #: examples of each class below which a bin has no AUC: its standard error would exceed 0.09
+PER_BIN = 120  #: examples that a quantile bin should hold; small tests have fewer bins
+MOST_BINS = 6
+#: Percentiles in brightness, brightest first, and the width of the window of examples around each.
+PERCENTILES = (99, 75, 50, 25, 1)
+WINDOW = 10.0
+
+
+@dataclass(frozen=True)
+class Bin:
+    """One bin of a quantity.
+
+    Attributes
+    ----------
+    name : str
+        What it is called; empty for an interval, which its ends describe.
+    low, high : float
+        Its ends, the upper one outside except in the last bin.
+    middle : float
+        Median of the quantity in it.
+    real, fake, bricks : int
+        Examples of each class, and bricks that they come from.
+    auc : Estimate or None
+        None where a class has fewer than `LEAST` examples.
+    p, p_holm : float
+        Of the AUC's difference from 0.5, two-sided, before and after correction; NaN without an AUC.
+    """
+
+    name: str
+    low: float
+    high: float
+    middle: float
+    real: int
+    fake: int
+    bricks: int
+    auc: Estimate | None
+    p: float
+    p_holm: float
+
+    @property
+    def differs(self) -> bool:
+        """Whether the AUC differs from 0.5 at 5 %, all bins considered."""
+        return self.auc is not None and self.p_holm < 0.05
+
+
+@dataclass(frozen=True)
+class Bins:
+    """All bins of one quantity.
+
+    Attributes
+    ----------
+    key, label, unit : str
+        Column, name in words and unit of the quantity.
+    bins : tuple of Bin
+        Empty where the quantity is not known or the same everywhere.
+    unknown : int
+        Examples for which it is not known.
+    """
+
+    key: str
+    label: str
+    unit: str
+    bins: tuple[Bin, ...]
+    unknown: int = 0
+
+
+def _one_bin(
+    values: Array, inside: Array, labels: Array, scores: Array, bricks: Array, ends: tuple[str, float, float]
+) -> Bin:
+    """A bin of the examples that are inside, before any correction for there being others."""
+    label, score, brick = labels[inside], scores[inside], bricks[inside]
+    fake = int(np.count_nonzero(label))
+    real = len(label) - fake
+    middle = float(np.median(values[inside])) if len(label) else float("nan")
+    found, p = None, float("nan")
+    if min(real, fake) >= LEAST:
+        clusters = usable_bricks(label, brick)
+        found = auc_interval(label, score, clusters)
+        p = auc_pvalue(label, score, clusters, "two-sided")
+    return Bin(*ends, middle, real, fake, len(np.unique(brick)), found, p, p)
+
+
+def quantile_edges(values: Array, number: int) -> Array:
+    """Edges of bins that hold equally many examples; fewer bins where values repeat.
+
+    Parameters
+    ----------
+    values : ndarray
+        Finite.
+    number : int
+        Of bins.
+    """
+    return np.unique(np.quantile(values, np.linspace(0, 1, number + 1)))
+
+
+def auc_by(
+    values: Array,
+    labels: Array,
+    scores: Array,
+    bricks: Array,
+    *,
+    edges: Sequence[float] | Array | None = None,
+    quantiles: int | None = None,
+) -> tuple[Bin, ...]:
+    """AUC in bins of a quantity.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        The quantity; examples where it is not finite are in no bin.
+    labels, scores, bricks : ndarray, shape (n,)
+        0 real and 1 fake; P(fake) or anything that rises with it; names.
+    edges : sequence of float, optional
+        Ends of the bins, rising.
+    quantiles : int, optional
+        Without edges: the number of bins with equally many examples; by default as many as leave
+        `PER_BIN` in each, from 2 to `MOST_BINS`.
+
+    Returns
+    -------
+    tuple of Bin
+        With p-values corrected for each other; empty where the quantity is nowhere known or the same
+        everywhere.
+
+    Raises
+    ------
+    ValueError
+        If edges do not rise.
+    """
+    values = np.asarray(values, float)
+    known = np.isfinite(values)
+    if edges is None:
+        if quantiles is None:
+            quantiles = int(np.clip(np.count_nonzero(known) // PER_BIN, 2, MOST_BINS))
+        edges = quantile_edges(values[known], quantiles) if known.any() else np.empty(0)
+    edges = np.asarray(edges, float)
+    if (np.diff(edges) <= 0).any():
+        msg = f"edges of bins must rise, got {edges.tolist()}"
+        raise ValueError(msg)
+    found = []
+    for low, high in pairwise(edges):
+        below = values <= high if high == edges[-1] else values < high
+        inside = known & (values >= low) & below
+        found.append(_one_bin(values, inside, labels, scores, bricks, ("", float(low), float(high))))
+    return corrected(found)
+
+
+def auc_by_name(names: Array, labels: Array, scores: Array, bricks: Array) -> tuple[Bin, ...]:
+    """AUC for each value of a quantity that is a word, such as the camera; empty words are in no bin."""
+    places, values = np.unique(names, return_inverse=True)
+    found = []
+    for number, name in enumerate(places):
+        if str(name):
+            ends = (str(name), float(number), float(number))
+            inside = values.ravel() == number
+            found.append(_one_bin(values.ravel().astype(float), inside, labels, scores, bricks, ends))
+    return corrected(found)
+
+
+def auc_at_percentiles(
+    magnitude: Array, labels: Array, scores: Array, bricks: Array, percentiles: Sequence[float] = PERCENTILES
+) -> tuple[Bin, ...]:
+    """AUC around percentiles in brightness: of the brightest, the median, the faintest examples.
+
+    Parameters
+    ----------
+    magnitude : ndarray, shape (n,)
+        Not finite: in no bin.
+    labels, scores, bricks : ndarray, shape (n,)
+    percentiles : sequence of float
+        In brightness, 99 the brightest.  Each stands for the tenth of all examples around it, which at
+        the ends is the brightest or the faintest tenth.
+    """
+    magnitude = np.asarray(magnitude, float)
+    known = np.flatnonzero(np.isfinite(magnitude))
+    order = known[np.argsort(magnitude[known], kind="stable")]
+    found = []
+    for percentile in percentiles:
+        middle = np.clip(100 - percentile, WINDOW / 2, 100 - WINDOW / 2)
+        first, last = (round((middle + side * WINDOW / 2) / 100 * len(order)) for side in (-1, 1))
+        inside = np.zeros(len(magnitude), bool)
+        inside[order[first:last]] = True
+        spread = magnitude[inside]
+        low, high = (float(f(spread)) if len(spread) else np.nan for f in (np.min, np.max))
+        found.append(_one_bin(magnitude, inside, labels, scores, bricks, (f"{percentile:g}", low, high)))
+    return corrected(found)
+
+
+def corrected(bins: Sequence[Bin]) -> tuple[Bin, ...]:
+    """The same bins with their p-values corrected for there being so many."""
+    with_auc = [b for b in bins if b.auc is not None]
+    adjusted = iter(holm(np.array([b.p for b in with_auc]))) if with_auc else iter(())
+    return tuple(b if b.auc is None else replace(b, p_holm=float(next(adjusted))) for b in bins)
+
+
+def corrected_together(tables: Sequence[Bins]) -> tuple[Bins, ...]:
+    """Tables of bins with the p-values of all of them corrected as one family."""
+    every = iter(corrected([b for table in tables for b in table.bins]))
+    return tuple(replace(table, bins=tuple(next(every) for _ in table.bins)) for table in tables)
+
+
+def bin_everything(
+    covariates: Mapping[str, Array],
+    words: Mapping[str, tuple[str, str]],
+    labels: Array,
+    scores: Array,
+    bricks: Array,
+) -> tuple[Bins, ...]:
+    """AUC in bins of each of several quantities, corrected together.
+
+    Parameters
+    ----------
+    covariates : mapping
+        Quantities by key, each of shape (n,): numbers, or words such as the camera's name.
+    words : mapping
+        Name in words and unit, by the same keys.
+    labels, scores, bricks : ndarray, shape (n,)
+    """
+    tables = []
+    for key, values in covariates.items():
+        if values.dtype.kind in "US":
+            bins = auc_by_name(values, labels, scores, bricks)
+            unknown = int(np.count_nonzero(np.char.str_len(values) == 0))
+        else:
+            bins = auc_by(values, labels, scores, bricks)
+            unknown = int(np.count_nonzero(~np.isfinite(values)))
+        tables.append(Bins(key, *words[key], bins=bins, unknown=unknown))
+    return corrected_together(tables)

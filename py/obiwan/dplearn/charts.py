@@ -1,0 +1,338 @@
+"""Charts of an evaluation: data and Axes in, nothing else.  No pyplot state, no files.
+
+Colours are those of Okabe & Ito, which people with any kind of colour vision can tell apart; the classes
+differ in line style or marker as well, so that a chart survives a grey printer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn.attribution import RADII, Attribution
+from obiwan.dplearn.bins import Bin, Bins
+from obiwan.dplearn.shards import PIXEL_SCALE, STAMP
+from obiwan.dplearn.twosample import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Array = NDArray[Any]
+
+REAL, FAKE, NETWORK, OTHER, GREY = "#0072B2", "#D55E00", "#000000", "#CC79A7", "#999999"
+#: Settings of matplotlib that every chart is drawn and written with (`matplotlib.rc_context`).
+STYLE: Any = {
+    "font.size": 9.0,
+    "axes.labelsize": 9.0,
+    "axes.titlesize": 9.0,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "lines.linewidth": 1.5,
+    "pdf.fonttype": 42,
+    "savefig.facecolor": "white",
+}
+COLUMN = 4.2  #: inches, the width of a chart: about a journal's column, and a phone's screen
+GUESS = 0.5
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of `draw_forest`.
+
+    Attributes
+    ----------
+    name : str
+        What was tested.
+    auc : Estimate
+        How well it told the classes apart.
+    main : bool
+        Whether it is the network's own answer.
+    """
+
+    name: str
+    auc: Estimate
+    main: bool = False
+
+
+def _arms(estimates: Sequence[Estimate]) -> Array:
+    """Lengths of error bars below and above, shape (2, n)."""
+    ends = [(max(0.0, e.value - e.low), max(0.0, e.high - e.value)) for e in estimates]
+    return np.array(ends, float).reshape(-1, 2).T
+
+
+def _auc_limits(estimates: Sequence[Estimate], margin: float) -> tuple[float, float]:
+    """Limits of an AUC axis: all intervals, guessing and the margin, with some room."""
+    low = min([GUESS - margin, *(e.low for e in estimates)])
+    high = max([GUESS + margin, *(e.high for e in estimates)])
+    room = 0.06 * (high - low)
+    return max(0.0, low - room), min(1.0 + room / 2, high + room)
+
+
+def draw_scores(axes: Axes, labels: Array, scores: Array) -> None:
+    """Histograms of the network's score for both classes, each as shares of its class."""
+    edges = np.linspace(0, 1, 26)
+    for value, name, colour, style in ((0, "real", REAL, "-"), (1, "fake", FAKE, "--")):
+        mine = scores[labels == value]
+        share = np.histogram(mine, edges)[0] / max(1, len(mine))
+        axes.stairs(
+            share, edges, color=colour, linestyle=style, label=f"{name} ({len(mine):,})", linewidth=1.6
+        )
+    axes.set(xlabel="score: P(fake)", ylabel="share of the class per bin", xlim=(0, 1))
+    axes.set_ylim(bottom=0)
+    axes.legend()
+
+
+def roc(labels: Array, scores: Array) -> tuple[Array, Array]:
+    """Shares of reals and of fakes above every threshold, from (0, 0) to (1, 1)."""
+    order = np.argsort(-scores, kind="stable")
+    ends = np.r_[np.flatnonzero(np.diff(scores[order])), len(scores) - 1]  # ties are one step
+    fakes = np.cumsum(labels[order] == 1)[ends]
+    reals = ends + 1 - fakes
+    return np.r_[0, reals] / max(1, reals[-1]), np.r_[0, fakes] / max(1, fakes[-1])
+
+
+def draw_roc(axes: Axes, curves: Sequence[tuple[str, Array, Array]]) -> None:
+    """ROC curves: (name, labels, scores) each, the network's first."""
+    colours = ((NETWORK, "-"), (OTHER, "--"), (REAL, ":"))
+    for (name, labels, scores), (colour, style) in zip(curves, colours, strict=False):
+        axes.plot(*roc(labels, scores), color=colour, linestyle=style, label=name)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, label="guessing")
+    axes.set(xlabel="reals called fake (share)", ylabel="fakes called fake (share)", xlim=(0, 1), ylim=(0, 1))
+    axes.set_aspect("equal")
+    axes.legend(loc="lower right")
+
+
+def _auc_axis(axes: Axes, margin: float, overall: Estimate) -> None:
+    """Guessing, the margin around it and the AUC of all examples, behind a chart of AUCs."""
+    axes.axhspan(GUESS - margin, GUESS + margin, color=GREY, alpha=0.25, linewidth=0)
+    axes.axhline(GUESS, color=GREY, linewidth=0.9)
+    axes.axhline(overall.value, color=NETWORK, linewidth=0.9, linestyle=":")
+    axes.set_ylabel("AUC")
+
+
+def _draw_points(axes: Axes, x: Array, bins: Sequence[Bin], widths: Array | None) -> None:
+    """AUCs with intervals: filled where they differ from 0.5 with all bins considered."""
+    estimates = [b.auc for b in bins if b.auc is not None]
+    axes.errorbar(
+        x,
+        [e.value for e in estimates],
+        yerr=_arms(estimates),
+        xerr=widths,
+        fmt="none",
+        ecolor=NETWORK,
+        elinewidth=1.0,
+    )
+    for differs, face in ((True, NETWORK), (False, "white")):
+        here = [i for i, b in enumerate(bins) if b.differs == differs]
+        axes.plot(
+            np.asarray(x)[here],
+            [estimates[i].value for i in here],
+            "o",
+            markersize=5,
+            markerfacecolor=face,
+            markeredgecolor=NETWORK,
+        )
+
+
+def draw_bins(
+    axes: Axes, table: Bins, overall: Estimate, margin: float, ideal: tuple[Array, Array] | None = None
+) -> None:
+    """AUC in bins of a quantity.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    table : Bins
+        Bins without an AUC are left out.
+    overall : Estimate
+        AUC of all examples, drawn dotted.
+    margin : float
+        Half-height of the band around 0.5.
+    ideal : tuple of ndarray, optional
+        Quantity and AUC of the ideal observer, drawn as a curve.
+    """
+    bins = [b for b in table.bins if b.auc is not None]
+    _auc_axis(axes, margin, overall)
+    estimates = [b.auc for b in bins if b.auc is not None]
+    if ideal is not None:
+        axes.plot(*ideal, color=OTHER, linestyle="--", label="ideal observer")
+        axes.legend(loc="best")
+    named = bool(bins) and bool(bins[0].name)
+    if named:
+        places = np.arange(len(bins), dtype=float)
+        _draw_points(axes, places, bins, None)
+        axes.set_xticks(places, [b.name for b in bins])
+        axes.set_xlim(-0.6, len(bins) - 0.4)
+    else:
+        middle = np.array([b.middle for b in bins])
+        ends = np.array([(b.middle - b.low, b.high - b.middle) for b in bins]).reshape(-1, 2).T
+        _draw_points(axes, middle, bins, ends)
+    unit = f" ({table.unit})" if table.unit else ""
+    axes.set_xlabel(f"{table.label}{unit}")
+    axes.set_ylim(*_auc_limits([*estimates, overall], margin))
+
+
+def draw_percentiles(axes: Axes, bins: Sequence[Bin], overall: Estimate, margin: float) -> None:
+    """AUC at percentiles in brightness, the brightest on the left, with the magnitudes of each window."""
+    _auc_axis(axes, margin, overall)
+    shown = [(i, b) for i, b in enumerate(bins) if b.auc is not None]
+    _draw_points(axes, np.array([float(i) for i, _ in shown]), [b for _, b in shown], None)
+    names = [f"{b.name}\n{b.low:.1f} to\n{b.high:.1f}" if np.isfinite(b.low) else b.name for b in bins]
+    axes.set_xticks(range(len(bins)), names)
+    axes.set_xlim(-0.6, len(bins) - 0.4)
+    axes.set_xlabel("percentile in brightness, and its g magnitudes (AB)")
+    axes.set_ylim(*_auc_limits([*(b.auc for _, b in shown if b.auc is not None), overall], margin))
+
+
+def draw_forest(axes: Axes, entries: Sequence[Entry], margin: float) -> None:
+    """AUCs of several tests one below the other, with intervals and the margin around guessing."""
+    axes.axvspan(GUESS - margin, GUESS + margin, color=GREY, alpha=0.25, linewidth=0)
+    axes.axvline(GUESS, color=GREY, linewidth=0.9)
+    for place, entry in enumerate(entries):
+        colour, marker = (NETWORK, "D") if entry.main else (REAL, "o")
+        axes.errorbar(
+            [entry.auc.value],
+            [place],
+            xerr=_arms([entry.auc]),
+            fmt=marker,
+            color=colour,
+            markersize=6 if entry.main else 5,
+            elinewidth=1.4,
+        )
+    axes.set_yticks(range(len(entries)), [entry.name for entry in entries])
+    axes.set_ylim(len(entries) - 0.5, -0.5)
+    axes.set_xlim(*_auc_limits([entry.auc for entry in entries], margin))
+    axes.set_xlabel("AUC (0.5 is guessing; grey: the margin)")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def draw_reliability(axes: Axes, curves: Sequence[tuple[str, Array]]) -> None:
+    """Reliability: observed share of fakes against the score; (name, `calibration.CURVE` records) each."""
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.9, label="as it should be")
+    for (name, curve), (colour, marker, style) in zip(
+        curves, ((NETWORK, "o", "-"), (REAL, "s", "--")), strict=False
+    ):
+        arms = np.stack(
+            [curve["observed"] - curve["observed_low"], curve["observed_high"] - curve["observed"]]
+        ).clip(0)
+        axes.errorbar(
+            curve["predicted"],
+            curve["observed"],
+            yerr=arms,
+            color=colour,
+            marker=marker,
+            linestyle=style,
+            markersize=4,
+            linewidth=1.0,
+            label=name,
+        )
+    axes.set(xlabel="score: P(fake)", ylabel="share of fakes among those scored so", xlim=(0, 1), ylim=(0, 1))
+    axes.set_aspect("equal")
+    axes.legend(loc="upper left")
+
+
+def draw_attribution_maps(figure: Figure, attribution: Attribution) -> None:
+    """Mean attribution maps of both classes on one colour scale, with the half-light circle."""
+    from matplotlib.patches import Circle
+
+    half = STAMP / 2 * PIXEL_SCALE
+    top = float(np.abs(attribution.maps).max()) or 1.0
+    panels = figure.subplots(1, 2, sharey=True)
+    images = []
+    for axes, image, name, count in zip(
+        panels, attribution.maps, ("real", "fake"), attribution.counts, strict=True
+    ):
+        shift = PIXEL_SCALE / 2  # pixel 32 is the centre, and its left edge half a pixel before it
+        box = (-half - shift, half - shift, -half - shift, half - shift)
+        images.append(
+            axes.imshow(
+                image, cmap="PuOr_r", vmin=-top, vmax=top, origin="lower", extent=box, interpolation="nearest"
+            )
+        )
+        axes.add_patch(Circle((0, 0), attribution.radius * PIXEL_SCALE, fill=False, linewidth=0.9))
+        axes.set_title(f"{name} ({count})")
+        axes.set_xlabel("x (arcsec)")
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(True)
+    panels[0].set_ylabel("y (arcsec)")
+    bar = figure.colorbar(images[0], ax=list(panels), orientation="horizontal", shrink=0.8, aspect=30)
+    bar.set_label("speaks for real  \N{LEFTWARDS ARROW}  log odds per pixel  \N{RIGHTWARDS ARROW}  for fake")
+
+
+def draw_growth(axes: Axes, attribution: Attribution) -> None:
+    """Share of the attribution within a radius, of the classes' separation, and of the area."""
+    arcsec = RADII * PIXEL_SCALE
+    for curve, name, colour, style in zip(
+        attribution.growth, ("real", "fake"), (REAL, FAKE), ("-", "--"), strict=True
+    ):
+        axes.plot(np.r_[0, arcsec], np.r_[0, curve], color=colour, linestyle=style, label=name)
+    axes.plot(
+        np.r_[0, arcsec],
+        np.pi * np.r_[0, RADII] ** 2 / STAMP**2,
+        color=GREY,
+        linewidth=0.9,
+        label="share of the area",
+    )
+    if attribution.separation_growth is not None:
+        axes.plot(
+            np.r_[0, arcsec],
+            np.r_[0, attribution.separation_growth],
+            color=NETWORK,
+            linestyle="-.",
+            label="share of the separation",
+        )
+    axes.axvline(attribution.radius * PIXEL_SCALE, color=GREY, linewidth=0.9, linestyle=":")
+    axes.set(xlabel="radius (arcsec)", ylabel="share within the radius", xlim=(0, arcsec[-1]))
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    axes.legend(loc="best")
+
+
+def draw_sensitivity(
+    axes: Axes, amplitudes: Sequence[float], found: Sequence[Estimate], words: str, network: Estimate
+) -> None:
+    """AUC of the retrained network against the amplitude of what was planted.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    amplitudes : sequence of float
+    found : sequence of Estimate
+    words : str
+        Kind and unit of the amplitude.
+    network : Estimate
+        AUC between fakes and reals, for comparison (dotted).
+    """
+    axes.axhline(GUESS, color=GREY, linewidth=0.9)
+    axes.axhspan(network.low, network.high, color=GREY, alpha=0.2, linewidth=0)
+    axes.axhline(network.value, color=NETWORK, linewidth=0.9, linestyle=":")
+    axes.errorbar(
+        amplitudes,
+        [estimate.value for estimate in found],
+        yerr=_arms(found),
+        fmt="o-",
+        color=REAL,
+        markersize=5,
+        elinewidth=1.2,
+        linewidth=0.9,
+    )
+    axes.set(xlabel=words, ylabel="AUC")
+    axes.set_ylim(*_auc_limits([*found, network], 0.0))
+
+
+def draw_seeds(
+    axes: Axes, names: Sequence[str], singles: Sequence[Estimate], together: Estimate, margin: float
+) -> None:
+    """AUC of each model and of their mean score."""
+    entries = [Entry("mean score", together, main=True), *map(Entry, names, singles)]
+    draw_forest(axes, entries, margin)

@@ -1,0 +1,190 @@
+"""Trained networks as a test uses them: loaded, checked, and their scores taken from disk where they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn.claims import RESULT, RUN, SCORES
+from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.evaluation import ModelInfo, Scored
+from obiwan.dplearn.measure import split_rows
+from obiwan.dplearn.shards import SOURCES, TrainingSet
+
+Array = NDArray[Any]
+log = logging.getLogger(__name__)
+
+LEARNT_SHARDS = 4  #: training shards that are scored to see whether a network without a record learnt
+
+
+@dataclass(frozen=True)
+class Member:
+    """A loaded network.
+
+    Attributes
+    ----------
+    path : Path
+    model : keras.Model
+    info : ModelInfo
+    """
+
+    path: Path
+    model: Any
+    info: ModelInfo
+
+
+def short_name(path: Path) -> str:
+    """The last two parts of a path: enough to tell runs apart, and nothing about the machine."""
+    return "/".join(path.absolute().parts[-2:])
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """A JSON file that a training run left beside its model; empty where there is none that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _has_learnt(path: Path, model: Any, checksum: str, training_set: TrainingSet) -> bool:
+    """Whether a network learnt: as its run recorded it, else from its loss on training and validation."""
+    record = _record(path.parent / RESULT)
+    if record.get("model") == checksum and isinstance(record.get("learnt"), bool):
+        return bool(record["learnt"])
+    from obiwan.dplearn.training import has_learnt, validate
+
+    log.info("%s: no record of its training; looking at its loss", path)
+    part = dataclasses.replace(training_set, shards=training_set.split("train")[:LEARNT_SHARDS])
+    history = {
+        "loss": validate(model, part, "train")["val_loss"],
+        "val_loss": validate(model, training_set, "val")["val_loss"],
+    }
+    return has_learnt([history], {"train": part.count("train"), "val": training_set.count("val")})
+
+
+def load_members(paths: Sequence[Path], training_set: TrainingSet) -> tuple[Member, ...]:
+    """Load networks and find out what is known of them.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        ``.keras`` files.
+    training_set : TrainingSet
+        On which they will be tested.
+
+    Raises
+    ------
+    ModelError
+        If a file is absent, no network for cutouts of this package, or computes what another one does.
+    """
+    from obiwan.dplearn.model import load_network
+    from obiwan.dplearn.scoring import model_checksum
+
+    members: list[Member] = []
+    for path in paths:
+        model = load_network(path)
+        checksum = model_checksum(model)
+        same = next((m for m in members if m.info.checksum == checksum), None)
+        if same is not None:
+            msg = f"{path}: the same network as {same.path}; name each --model once"
+            raise ModelError(msg)
+        info = ModelInfo(
+            name=short_name(path),
+            checksum=checksum,
+            arch=str(model.name).replace("_", "-"),
+            learnt=_has_learnt(path, model, checksum, training_set),
+            trained_on=str(_record(path.parent / RUN).get("data", "")),
+        )
+        members.append(Member(path, model, info))
+    return tuple(members)
+
+
+def _test_scores(member: Member, training_set: TrainingSet) -> Any:
+    """Scores of the test split: those that lie beside the model, or new ones, which are put there."""
+    from obiwan.dplearn import scoring
+
+    key = (member.info.checksum, training_set.checksum)
+    first = member.path.parent / SCORES
+    own = first.with_name(f"{first.stem}_{member.path.stem}{first.suffix}")
+    for path in (first, own):
+        kept = scoring.read_scores(path, *key)
+        if kept is not None and kept.split == "test":
+            log.info("%s: its scores are in %s", member.path, path)
+            return kept
+    log.info("%s: scoring the test split", member.path)
+    scores = scoring.score_split(member.model, training_set, "test")
+    path = own if first.exists() else first
+    try:
+        scoring.write_scores(path, scores)
+    except OSError as error:
+        log.warning("warning: %s: the scores are not kept (%s)", path, error)
+    return scores
+
+
+def _aligned(scores: Any, rows: Array, training_set: TrainingSet) -> Array:
+    """Scores in the order of the rows of the source table."""
+    order = np.lexsort((scores.row, scores.shard))
+    same = len(order) == len(rows) and all(
+        np.array_equal(rows[name], getattr(scores, name)[order]) for name in ("shard", "row", "label")
+    )
+    if not same:
+        path = training_set.directory / SOURCES
+        msg = f"{path}: its {scores.split} rows are not those of the shards; make the training set again"
+        raise ModelError(msg)
+    return np.asarray(scores.score[order], np.float64)
+
+
+def _check_finite(member: Member, scores: Array) -> None:
+    """Refuse a network that gives anything but numbers."""
+    bad = int(np.count_nonzero(~np.isfinite(scores)))
+    if bad:
+        msg = (
+            f"{member.path}: {bad} of {len(scores)} scores are not finite: the network is broken; train again"
+        )
+        raise ModelError(msg)
+
+
+def score_members(members: Sequence[Member], training_set: TrainingSet, table: Array) -> Scored:
+    """Score the test and the validation split with every network; counts the looks at the test split.
+
+    Parameters
+    ----------
+    members : sequence of Member
+    training_set : TrainingSet
+    table : ndarray of EXAMPLE_DTYPE
+        The whole source table.
+
+    Raises
+    ------
+    ModelError
+        If scores are not finite, or not those of the table's rows.
+    """
+    from obiwan.dplearn import scoring
+
+    rows, val_rows = (split_rows(table, split) for split in ("test", "val"))
+    singles, validation, looks = [], [], None
+    for member in members:
+        scores = _test_scores(member, training_set)
+        _check_finite(member, scores.score)
+        singles.append(_aligned(scores, rows, training_set))
+        looks = scoring.count_look(training_set, scores)
+        held = scoring.score_split(member.model, training_set, "val")
+        _check_finite(member, held.score)
+        validation.append(_aligned(held, val_rows, training_set))
+    return Scored(
+        rows=rows,
+        singles=np.stack(singles),
+        val_labels=np.asarray(val_rows["label"]),
+        val_scores=np.mean(validation, axis=0),
+        models=tuple(member.info for member in members),
+        looks=looks,
+    )

@@ -1,0 +1,396 @@
+"""The figures of a report: which there are, what stands under them, and their files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn import charts
+from obiwan.dplearn.attribution import Attribution
+from obiwan.dplearn.bins import Bins
+from obiwan.dplearn.evaluation import PERCENTILES, Evaluation
+from obiwan.dplearn.figures import draw_gallery, draw_mosaic
+from obiwan.dplearn.planting import KINDS
+from obiwan.dplearn.prose import extent
+from obiwan.dplearn.shards import PIXEL_SCALE
+from obiwan.dplearn.twosample import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = NDArray[Any]
+Draw = Callable[["Figure"], None]
+
+DPI = 160
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure and its words.
+
+    Attributes
+    ----------
+    name : str
+        Of its files.
+    section : str
+        Part of the report that it belongs to.
+    caption : str
+        What is seen, in sentences.
+    alt : str
+        The same for those who do not see it: what it shows and how it comes out.
+    width, height : float
+        Inches.
+    draw : callable
+        Draws it on an empty figure.
+    """
+
+    name: str
+    section: str
+    caption: str
+    alt: str
+    width: float
+    height: float
+    draw: Draw
+
+
+def write_picture(picture: Picture, directory: Path) -> bytes:
+    """Draw a picture and write it as PNG and PDF; returns the PNG.
+
+    The files hold no clock time and no name of the software, so that equal data give equal bytes.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(charts.STYLE):
+        figure = Figure(figsize=(picture.width, picture.height), dpi=DPI)
+        picture.draw(figure)
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", metadata={"Software": None})
+        (directory / f"{picture.name}.png").write_bytes(stream.getvalue())
+        none = {"CreationDate": None, "Creator": None, "Producer": None}
+        figure.savefig(directory / f"{picture.name}.pdf", metadata=none)
+    return stream.getvalue()
+
+
+def _chart(draw: Callable[..., None], *data: Any) -> Draw:
+    """A picture of one chart that fills it."""
+
+    def on(figure: Figure) -> None:
+        figure.set_layout_engine("constrained")
+        draw(figure.subplots(), *data)
+
+    return on
+
+
+def _words(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
+
+
+def forest_entries(evaluation: Evaluation) -> list[charts.Entry]:
+    """Every AUC of the report by name, the network's first."""
+    found = [charts.Entry("network", evaluation.answer.auc, main=True)]
+    if evaluation.baseline is not None:
+        found.append(charts.Entry("measured quantities alone", evaluation.baseline.test_auc))
+    equal = evaluation.conditional
+    named = (
+        ("network, within strata", equal.stratified),
+        ("network, reals weighted", equal.weighted),
+        ("network, matched pairs", equal.matched),
+    )
+    found += [charts.Entry(name, auc) for name, auc in named if auc is not None]
+    return found
+
+
+def _answer_pictures(evaluation: Evaluation) -> Iterator[Picture]:
+    scored, margin = evaluation.scored, float(evaluation.settings["margin"])
+    auc = evaluation.answer.auc
+    yield Picture(
+        "scores",
+        "answer",
+        "The network's score of every test example, real (blue, solid) and fake (orange, dashed), as "
+        "shares of their class. Were the classes alike to the network, the two outlines would agree but "
+        "for noise.",
+        f"Two outlines of the distribution of scores, real and fake; the AUC between them is {_words(auc)}.",
+        charts.COLUMN,
+        3.6,
+        _chart(charts.draw_scores, scored.labels, scored.scores),
+    )
+    curves = [("network", scored.labels, scored.scores)]
+    if evaluation.baseline is not None:
+        curves.append(("measured quantities alone", scored.labels, evaluation.baseline.scores))
+    yield Picture(
+        "roc",
+        "answer",
+        "At every threshold of the score: the share of fakes that are called fake against the share of "
+        "reals that are. The area under the curve is the AUC.",
+        f"ROC curve of the network with an area of {_words(auc)}, above a diagonal that stands for guessing.",
+        charts.COLUMN,
+        3.6,
+        _chart(charts.draw_roc, curves),
+    )
+    if len(scored.models) > 1:
+        names = [model.name for model in scored.models]
+        spread = ", ".join(f"{single.value:.3f}" for single in evaluation.answer.singles)
+        yield Picture(
+            "models",
+            "answer",
+            "AUC of each network by itself, and of their mean score, which was declared to be the test "
+            "before.",
+            f"AUC of {len(names)} networks: {spread}; of their mean score {_words(auc)}.",
+            charts.COLUMN,
+            1.2 + 0.3 * (len(names) + 1),
+            _chart(charts.draw_seeds, names, evaluation.answer.singles, auc, margin),
+        )
+
+
+def _baseline_pictures(evaluation: Evaluation) -> Iterator[Picture]:
+    entries = forest_entries(evaluation)
+    margin = float(evaluation.settings["margin"])
+    alt = "; ".join(f"{entry.name} {_words(entry.auc)}" for entry in entries)
+    yield Picture(
+        "comparison",
+        "baseline",
+        "AUC with 95 % intervals: the network (diamond), what measured quantities alone tell without a "
+        "look at the pixels, and the network's at equal magnitude, colour and size. The grey band is the "
+        "margin around guessing.",
+        f"AUCs with intervals: {alt}.",
+        charts.COLUMN,
+        1.0 + 0.32 * len(entries),
+        _chart(charts.draw_forest, entries, margin),
+    )
+
+
+def _bin_caption(table: Bins) -> str:
+    """What a chart of bins shows: where the AUC is least and where it is greatest."""
+    bins = [b for b in table.bins if b.auc is not None]
+    least, most = (pick(bins, key=lambda b: b.auc.value if b.auc else 0.0) for pick in (min, max))
+    text = f"AUC by {table.label}"
+    if len(bins) > 1 and least.auc and most.auc:
+        text += (
+            f": from {least.auc.value:.2f} ({extent(least)}) to {most.auc.value:.2f} ({extent(most)}"
+            f"{' ' + table.unit if table.unit else ''})"
+        )
+    return text + "."
+
+
+def _bin_words(table: Bins) -> str:
+    """How the AUC comes out over bins, in a sentence."""
+    parts = [
+        f"{b.name or f'{b.low:.3g} to {b.high:.3g}'}: {b.auc.value:.2f}"
+        for b in table.bins
+        if b.auc is not None
+    ]
+    return f"AUC by {table.label}: {', '.join(parts)}"
+
+
+def _bin_pictures(evaluation: Evaluation) -> Iterator[Picture]:
+    margin, auc = float(evaluation.settings["margin"]), evaluation.answer.auc
+    for table in evaluation.bins:
+        if not any(b.auc is not None for b in table.bins):
+            continue
+        if table.key == PERCENTILES:
+            yield Picture(
+                "auc_by_percentile",
+                "where",
+                "AUC around five percentiles in brightness, the brightest on the left, each for the tenth "
+                "of all examples around it; below, the g magnitudes of that tenth.",
+                _bin_words(table) + ".",
+                charts.COLUMN,
+                3.0,
+                _chart(charts.draw_percentiles, table.bins, auc, margin),
+            )
+        else:
+            some = any(b.auc is None for b in table.bins)
+            yield Picture(
+                f"auc_by_{table.key}",
+                "where",
+                _bin_caption(table) + (" Bins with too few examples are left out." if some else ""),
+                _bin_words(table) + ".",
+                charts.COLUMN,
+                2.7,
+                _chart(charts.draw_bins, table, auc, margin),
+            )
+
+
+def _attribution_pictures(attribution: Attribution) -> Iterator[Picture]:
+    shares = ", ".join(
+        f"{100 * share.value:.0f} % in {name} examples"
+        for name, share in zip(("real", "fake"), attribution.share, strict=True)
+    )
+    radius = f"{attribution.radius * PIXEL_SCALE:.2f} arcsec"
+    yield Picture(
+        "attribution_maps",
+        "looks",
+        "Mean attribution of each pixel, on centred objects, all planes together: orange speaks for a "
+        f"fake, purple for a real galaxy. The circle is the median half-light radius with the PSF, {radius}.",
+        f"Mean attribution maps of real and fake examples. Within the half-light radius lie {shares}.",
+        charts.COLUMN,
+        3.2,
+        lambda figure: _maps(figure, attribution),
+    )
+    yield Picture(
+        "attribution_growth",
+        "looks",
+        "Share of the absolute attribution within a radius of the object, and the share of the stamp's "
+        "area, which is what a network that looks everywhere alike would show. Where the classes are "
+        "apart, the black line is the share of their separation in log odds; the dotted line is the "
+        "half-light radius.",
+        f"Curves of growth. Within the half-light radius lie {shares}, on {100 * attribution.area:.1f} % of "
+        "the area.",
+        charts.COLUMN,
+        3.0,
+        _chart(charts.draw_growth, attribution),
+    )
+
+
+def _maps(figure: Figure, attribution: Attribution) -> None:
+    figure.set_layout_engine("constrained")
+    charts.draw_attribution_maps(figure, attribution)
+
+
+def _calibration_pictures(evaluation: Evaluation) -> Iterator[Picture]:
+    found = evaluation.calibration
+    curves = [("as scored", found.raw.curve), ("recalibrated", found.recalibrated.curve)]
+    yield Picture(
+        "reliability",
+        "calibration",
+        "Of the test examples that the network scores so, the share that are fakes, with 95 % intervals: "
+        "as it scores, and after a recalibration that was fitted on the validation split.",
+        f"Reliability curves; expected calibration error {found.raw.ece:.3f} as scored and "
+        f"{found.recalibrated.ece:.3f} recalibrated.",
+        charts.COLUMN,
+        4.2,
+        _chart(charts.draw_reliability, curves),
+    )
+
+
+def _retraining_pictures(evaluation: Evaluation) -> Iterator[Picture]:
+    network, margin = evaluation.answer.auc, float(evaluation.settings["margin"])
+    if evaluation.ablations:
+        entries = [charts.Entry("network", network, main=True)]
+        entries += [charts.Entry(result.name, result.auc) for result in evaluation.ablations]
+        alt = "; ".join(f"{entry.name} {_words(entry.auc)}" for entry in entries)
+        yield Picture(
+            "ablations",
+            "retraining",
+            "AUC of the same network trained again on parts of the cutouts, with 95 % intervals; the grey "
+            "band is the margin around guessing.",
+            f"AUCs with intervals: {alt}.",
+            charts.COLUMN,
+            1.0 + 0.32 * len(entries),
+            _chart(charts.draw_forest, entries, margin),
+        )
+    for kind in dict.fromkeys(result.kind for result in evaluation.sensitivity):
+        found = sorted((r for r in evaluation.sensitivity if r.kind == kind), key=lambda r: r.amplitude)
+        amplitudes, aucs = [r.amplitude for r in found], [r.auc for r in found]
+        points = ", ".join(f"{a:g}: {e.value:.3f}" for a, e in zip(amplitudes, aucs, strict=True))
+        yield Picture(
+            f"sensitivity_{kind}",
+            "retraining",
+            f"What the same network makes of a planted {kind}, with 95 % intervals. The dotted line and its "
+            "grey band are the network's AUC between fakes and reals.",
+            f"AUC by amplitude of a planted {kind}: {points}.",
+            charts.COLUMN,
+            2.7,
+            _chart(charts.draw_sensitivity, amplitudes, aucs, f"{kind} ({KINDS[kind].unit})", network),
+        )
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Examples to be shown side by side.
+
+    Attributes
+    ----------
+    name, title : str
+        Of the picture's files, and in words.
+    stamps : ndarray, shape (n, 64, 64, 6)
+    scores, magnitudes : ndarray, shape (n,)
+        P(fake) and g (AB).
+    """
+
+    name: str
+    title: str
+    stamps: Array
+    scores: Array
+    magnitudes: Array
+
+
+def gallery_picture(gallery: Gallery) -> Picture:
+    """A gallery in colour, the score and the magnitude below each stamp."""
+    captions = [
+        f"{score:.2f}   g {magnitude:.1f}" if np.isfinite(magnitude) else f"{score:.2f}"
+        for score, magnitude in zip(gallery.scores, gallery.magnitudes, strict=True)
+    ]
+    rows = -(-len(captions) // 4)
+    spread = f"{gallery.scores.min():.2f} to {gallery.scores.max():.2f}" if len(captions) else "none"
+    return Picture(
+        f"gallery_{gallery.name}",
+        "galleries",
+        f"{gallery.title}. Below each: its score P(fake), and its g magnitude. Stamps are 16.8 arcsec wide, "
+        "in the colours one sees.",
+        f"{len(captions)} colour stamps, {gallery.title.lower()}, with scores {spread}.",
+        charts.COLUMN,
+        max(1, rows) * 1.2,
+        lambda figure: draw_gallery(figure, gallery.stamps, captions),
+    )
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """Real and fake examples in turn at a percentile in brightness, as `obiwan.dplearn.mosaic` pairs them."""
+
+    percentile: float
+    stamps: Array
+    labels: Array
+    magnitudes: Array
+
+
+def ordinal(number: float) -> str:
+    """A number as an ordinal.
+
+    Examples
+    --------
+    >>> ordinal(1), ordinal(99), ordinal(11)
+    ('1st', '99th', '11th')
+    """
+    whole = int(number)
+    ending = "th" if whole % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(whole % 10, "th")
+    return f"{whole}{ending}"
+
+
+def mosaic_picture(mosaic: Mosaic) -> Picture:
+    """A mosaic as the seed page has it."""
+    return Picture(
+        f"fake_real_mosaic_p{mosaic.percentile:02.0f}",
+        "galleries",
+        "Real (R) and fake (F) in turn, paired by g magnitude (on the right), at the "
+        f"{ordinal(mosaic.percentile)} percentile in brightness: in colour, then the images in g, r, z and "
+        "their inverse variances.",
+        f"Rows of real and fake galaxies at equal brightness, g {mosaic.magnitudes.min():.1f} to "
+        f"{mosaic.magnitudes.max():.1f}.",
+        8.0,
+        1.09 * len(mosaic.stamps) + 0.25,
+        lambda figure: draw_mosaic(figure, mosaic.stamps, mosaic.labels, mosaic.magnitudes),
+    )
+
+
+def pictures_of(
+    evaluation: Evaluation, galleries: Sequence[Gallery], mosaics: Sequence[Mosaic]
+) -> Iterator[Picture]:
+    """All pictures of a report, in its order."""
+    yield from _answer_pictures(evaluation)
+    yield from _baseline_pictures(evaluation)
+    yield from _bin_pictures(evaluation)
+    if evaluation.attribution is not None:
+        yield from _attribution_pictures(evaluation.attribution)
+    yield from map(gallery_picture, (gallery for gallery in galleries if len(gallery.stamps)))
+    yield from map(mosaic_picture, mosaics)
+    yield from _calibration_pictures(evaluation)
+    yield from _retraining_pictures(evaluation)

@@ -1,0 +1,364 @@
+"""What a report says in words: sentences and table rows from the numbers of an evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from obiwan.dplearn.attribution import RADII, Attribution
+from obiwan.dplearn.bins import LEAST, Bin
+from obiwan.dplearn.controls import DISTRIBUTION, Control
+from obiwan.dplearn.covariates import LABELS
+from obiwan.dplearn.evaluation import PERCENTILES, Evaluation
+from obiwan.dplearn.shards import PIXEL_SCALE
+from obiwan.dplearn.twosample import Estimate
+
+DASH = "\N{EN DASH}"
+
+
+def number(value: float | None, digits: int | None = None) -> str:
+    """A number as one reads it: so many decimals, or three significant digits; a dash where there is none.
+
+    Examples
+    --------
+    >>> number(0.80898, 3), number(1234.5), number(float("nan")) == DASH
+    ('0.809', '1234', True)
+    """
+    if value is None or not math.isfinite(value):
+        return DASH
+    if digits is not None:
+        return f"{value:.{digits}f}"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def interval(estimate: Estimate, digits: int = 3) -> str:
+    """The ends of an interval."""
+    return f"{number(estimate.low, digits)} to {number(estimate.high, digits)}"
+
+
+def with_interval(estimate: Estimate, digits: int = 3) -> str:
+    """A number and its interval."""
+    return f"{number(estimate.value, digits)} ({interval(estimate, digits)})"
+
+
+def probability(p: float) -> str:
+    """A p-value, no smaller than what such numbers are good for.
+
+    Examples
+    --------
+    >>> probability(0.0312), probability(1e-9)
+    ('0.031', '< 1e-06')
+    """
+    if not math.isfinite(p):
+        return DASH
+    if p < 1e-6:
+        return "< 1e-06"
+    return f"{p:.2g}" if p < 0.9995 else "1"
+
+
+def thousands(count: float | str) -> str:
+    """A count with commas; a dash as it is."""
+    return count if isinstance(count, str) else f"{count:,.0f}"
+
+
+def sentence(text: str) -> str:
+    """A phrase as a sentence."""
+    return text[:1].upper() + text[1:].rstrip(".") + "." if text else ""
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share in per cent."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def effect(control: Control) -> str:
+    """The size of a control's difference, with its interval where it has one."""
+    if control.light == "not run" or not math.isfinite(control.effect):
+        return DASH
+    if math.isfinite(control.low):
+        unit = f" {control.unit}" if control.unit else ""
+        return f"{control.effect:+.3g}{unit} ({control.low:+.3g} to {control.high:+.3g})"
+    kind = "KS distance" if control.statistic == DISTRIBUTION else "association"
+    return f"{kind} {control.effect:.3f}"
+
+
+def extent(one: Bin) -> str:
+    """The ends of a bin, or its name."""
+    ends = f"{number(one.low)} to {number(one.high)}"
+    if one.name:
+        return f"{one.name} (g {one.low:.2f} to {one.high:.2f})" if one.low != one.high else one.name
+    return ends
+
+
+def tested(evaluation: Evaluation) -> str:
+    """What was tested, in two or three sentences."""
+    data, config = evaluation.data, evaluation.data["config"]
+    counts = data["counts"]["test"]
+    text = (
+        f"{counts['real']:,} real and {counts['fake']:,} fake examples of {counts['bricks']} bricks that no "
+        "network has seen in training."
+    )
+    if config:
+        text += (
+            f" Selection “{config.get('select')}”; reals cut from the {config.get('reals_from')} coadds; "
+            f"centred on {config.get('centers')} positions; classes balanced by {config.get('balance')}; "
+            f"split by {config.get('split')}."
+        )
+    looks = evaluation.scored.looks
+    if looks is not None and looks > 1:
+        text += f" {looks} different models have looked at this test split; the p-values do not allow for that."
+    return text
+
+
+def answer_rows(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
+    """The answer in numbers: quantity, value, interval, what chance gives."""
+    a, c = evaluation.answer, evaluation.calibration
+    basis = "bricks" if a.rests_on_bricks else "examples"
+    rows = [
+        ("AUC", number(a.auc.value, 4), interval(a.auc, 4), "0.5"),
+        (
+            f"AUC, interval by drawing {basis} anew",
+            number(a.bootstrap.value, 4),
+            interval(a.bootstrap, 4),
+            "0.5",
+        ),
+        ("p, labels exchanged within bricks", probability(a.permutation_p), DASH, "uniform in 0 to 1"),
+        ("p, labels of whole bricks swapped", probability(a.flip_p), DASH, "uniform in 0 to 1"),
+        (
+            "accuracy, fake if the score exceeds 0.5",
+            number(a.accuracy.accuracy.value, 4),
+            interval(a.accuracy.accuracy, 4),
+            number(a.accuracy.no_information, 4),
+        ),
+        (
+            "fakes called fake, reals called real",
+            f"{a.accuracy.tpr:.3f}, {a.accuracy.tnr:.3f}",
+            DASH,
+            "add up to 1",
+        ),
+        ("p of the accuracy", probability(a.accuracy.p), DASH, "uniform in 0 to 1"),
+        ("design effect of sharing bricks", number(a.design_effect), DASH, "1"),
+    ]
+    for name, bound in (
+        ("total variation, at least", c.bounds.total_variation),
+        ("total variation from the AUC, at least", c.bounds.total_variation_auc),
+        ("Jensen-Shannon divergence (nats), at least", c.bounds.jensen_shannon),
+    ):
+        rows.append((name, number(bound.value, 4), interval(bound, 4), "0"))
+    rows.append(
+        (
+            "cross-entropy, recalibrated (nats)",
+            number(c.bounds.bce.value, 4),
+            interval(c.bounds.bce, 4),
+            "0.6931",
+        )
+    )
+    rows.append(("p that the AUC is outside the margin", probability(evaluation.verdict.tost_p), DASH, DASH))
+    return rows
+
+
+def baseline_lines(evaluation: Evaluation) -> list[str]:
+    """The metadata baseline and the AUC at equal magnitude, colour and size."""
+    lines = []
+    found, network = evaluation.baseline, evaluation.answer.auc
+    if found is None:
+        lines.append(
+            "Nothing but the pixels is known of these examples: there is no baseline to compare with."
+        )
+    else:
+        by = "brick" if found.result.by == "bricks" else "example (bricks are too few)"
+        text = (
+            f"Gradient boosting on {len(found.result.names)} measured quantities alone, with no look at the "
+            f"pixels and cross-fitted by {by} over {found.examples:,} examples, has an AUC of "
+            f"{with_interval(found.test_auc)} on the test examples; the network has {with_interval(network)}."
+        )
+        if found.test_auc.low > 0.5:
+            text += (
+                " The classes are therefore not matched: part of what the network tells may be brightness, "
+                "size or depth; see its AUC at equal quantities."
+            )
+        else:
+            text += " By these quantities the classes are not seen to differ."
+        lines.append(text)
+    equal = evaluation.conditional
+    if equal.names:
+        words = ", ".join(LABELS[name][0] for name in equal.names)
+        parts = [
+            f"{with_interval(auc)} {how}"
+            for auc, how in (
+                (equal.stratified, f"within {equal.strata} strata"),
+                (equal.weighted, "with the reals weighted like the fakes"),
+                (equal.matched, f"for {equal.pairs:,} pairs matched one to one"),
+            )
+            if auc is not None
+        ]
+        lines.append(f"At equal {words} the network has an AUC of {', '.join(parts)}.")
+        if equal.balance is not None:
+            worst = max(equal.balance.after.items(), key=lambda item: abs(item[1]))
+            lines.append(
+                f"The weighted reals are worth {equal.balance.effective_real:,.0f} of "
+                f"{equal.balance.real:,}; the largest difference left is in {LABELS[worst[0]][0]}, "
+                f"{worst[1]:+.2f} standard deviations."
+            )
+    lines += [sentence(note) for note in equal.notes]
+    return lines
+
+
+def bin_notes(evaluation: Evaluation) -> list[str]:
+    """What the charts of bins leave out."""
+    notes = []
+    empty = [t.label for t in evaluation.bins if not any(b.auc is not None for b in t.bins)]
+    if empty:
+        notes.append(f"Not known, the same for all, or too few examples: {', '.join(empty)}.")
+    if "camera" not in {t.key for t in evaluation.bins}:
+        notes.append("Cameras are not told apart: the names of the input trees do not give them.")
+    small = sum(b.auc is None for t in evaluation.bins for b in t.bins)
+    if small:
+        notes.append(f"{small} bins have fewer than {LEAST} examples of a class and no AUC.")
+    missing = [f"{t.label} of {t.unknown:,}" for t in evaluation.bins if t.unknown and t.key != PERCENTILES]
+    if missing:
+        notes.append(f"Not known for some examples: {', '.join(missing)}.")
+    return notes
+
+
+def half_radius(found: Attribution) -> float:
+    """Radius (arcsec) from which half of the classes' separation comes; infinite where none does."""
+    if found.separation_growth is None:
+        return math.inf
+    beyond = np.flatnonzero(found.separation_growth >= 0.5)
+    return float(RADII[beyond[0]] * PIXEL_SCALE) if len(beyond) else math.inf
+
+
+def looks_lines(evaluation: Evaluation) -> list[str]:
+    """What the attribution says."""
+    found: Attribution | None = evaluation.attribution
+    if found is None:
+        return [f"Not run: {evaluation.attribution_note}."]
+    real, fake = found.share
+    name = evaluation.scored.models[0].name
+    lines = [
+        f"Attribution divides the log odds that the network ({name}) gives a stamp among its pixels "
+        f"(integrated gradients, from a stamp without light), here for {found.counts[0]} real and "
+        f"{found.counts[1]} fake test examples. It adds up to the log odds within {percent(found.residual)}.",
+        f"Within the half-light radius, PSF included (median {found.radius * PIXEL_SCALE:.2f} arcsec), lie "
+        f"{percent(real.value, 1)} ({percent(real.low, 1)} to {percent(real.high, 1)}) of the absolute "
+        f"attribution of real and {percent(fake.value, 1)} ({percent(fake.low, 1)} to "
+        f"{percent(fake.high, 1)}) of that of fake examples, on {percent(found.area, 1)} of the area: "
+        f"{(real.value + fake.value) / 2 / found.area:.0f} times what a network that looks everywhere alike "
+        "would have there.",
+    ]
+    if found.separation is None:
+        lines.append(
+            "The mean log odds of the classes are not apart, so that there is no separation to be divided."
+        )
+    else:
+        lines.append(
+            f"Of the separation of the classes in mean log odds, {percent(found.separation.value)} "
+            f"({percent(found.separation.low)} to {percent(found.separation.high)}) comes from within that "
+            f"radius, and half of it from within {half_radius(found):.1f} arcsec."
+        )
+    planes = found.planes.mean(0)
+    lines.append(
+        f"The images have {percent(planes[:3].sum())} of the absolute attribution, the inverse variances "
+        f"{percent(planes[3:].sum())}."
+    )
+    return lines
+
+
+def calibration_lines(evaluation: Evaluation) -> list[str]:
+    """How far scores mean what they say."""
+    found = evaluation.calibration
+    return [
+        f"Expected calibration error {found.raw.ece:.3f} as scored, {found.recalibrated.ece:.3f} after "
+        "isotonic recalibration on the validation split; perfect calibration would show "
+        f"{found.raw.ece_noise:.3f} on so many examples. Brier score {found.raw.brier:.4f} as scored, "
+        f"{found.recalibrated.brier:.4f} recalibrated; 0.25 is that of a network that knows nothing."
+    ]
+
+
+def retraining_lines(evaluation: Evaluation) -> list[str]:
+    """What the networks that were trained again are for."""
+    lines = []
+    if evaluation.ablations:
+        lines.append(
+            "Ablations: what is left when a part of every cutout is taken away. By the inverse variances "
+            "alone, or with the object masked, an AUC above 0.5 is leakage and not galaxies; real against "
+            "real must be 0.5."
+        )
+    if evaluation.sensitivity:
+        lines.append(
+            "Positive control: labels drawn at random within brick and class, and a known difference "
+            "planted in one half. What the same network finds there it would have found between fakes and "
+            "reals."
+        )
+    return lines
+
+
+def provenance(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Where everything comes from."""
+    data, settings = evaluation.data, evaluation.settings
+    rows = [
+        ("training set", f"checksum {data['checksum']}, made by obiwan.dplearn {data['package_version']}")
+    ]
+    rows += [("input tree", f"{root.get('name')} ({root.get('layout')})") for root in data["roots"]]
+    rows.append(
+        ("selection and seed", ", ".join(f"{k} {v}" for k, v in data["config"].items() if v is not None))
+    )
+    rows.append(("settings of this evaluation", ", ".join(f"{k} {v}" for k, v in settings.items())))
+    looks = evaluation.scored.looks
+    rows.append(("models that have seen this test split", "not counted" if looks is None else str(looks)))
+    rows.append(("software", ", ".join(f"{name} {version}" for name, version in evaluation.versions.items())))
+    return rows
+
+
+def cut_flow(data: dict[str, Any]) -> list[tuple[str, str | int, str | int]]:
+    """Rows of the cut flow of both classes, merged in order; a dash where a rule is of one class only."""
+    real, fake = (list(map(tuple, data["cut_flow"].get(name, ()))) for name in ("real", "fake"))
+    merged: list[tuple[str, str | int, str | int]] = []
+    while real or fake:
+        later_fakes = [name for name, _ in fake]
+        if real and real[0][0] not in later_fakes:
+            name, count = real.pop(0)
+            merged.append((name, count, DASH))
+        elif real and fake and fake[0][0] == real[0][0]:
+            name, count = real.pop(0)
+            merged.append((name, count, fake.pop(0)[1]))
+        else:
+            name, count = fake.pop(0)
+            merged.append((name, DASH, count))
+    return merged
+
+
+def summary(evaluation: Evaluation) -> list[str]:
+    """What the program prints: the verdict first, then what stands against it."""
+    a, verdict = evaluation.answer, evaluation.verdict
+    lines = [verdict.headline, *(f"  {line}" for line in verdict.explanation)]
+    lines.append(
+        f"Accuracy {with_interval(a.accuracy.accuracy)}; guessing the most numerous class: "
+        f"{a.accuracy.no_information:.3f}."
+    )
+    if len(a.singles) > 1:
+        spread = ", ".join(f"{single.value:.3f}" for single in a.singles)
+        lines.append(f"The score is the mean of {len(a.singles)} networks, whose own AUCs are {spread}.")
+    lines.append(control_summary(evaluation.controls))
+    if evaluation.baseline is not None:
+        lines.append(
+            f"Measured quantities alone have an AUC of {with_interval(evaluation.baseline.test_auc)}."
+        )
+    lines += [f"Caution: {line}" for line in evaluation.cautions]
+    return lines
+
+
+def control_summary(controls: Sequence[Control]) -> str:
+    """The controls in one line."""
+    lights = {
+        light: [c for c in controls if c.light == light] for light in ("red", "amber", "green", "not run")
+    }
+    counts = ", ".join(f"{len(found)} {light}" for light, found in lights.items())
+    text = f"Controls: {counts}."
+    if lights["red"]:
+        text += " Red: " + "; ".join(f"{c.title} {effect(c)}" for c in lights["red"]) + "."
+    return text
