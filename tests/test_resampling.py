@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, norm, rankdata
 
-from obiwan.dplearn.resampling import _weighted_aucs
+from obiwan.dplearn.resampling import _pairwise, _weighted
 from obiwan.dplearn.twosample import (
     auc,
     auc_bootstrap,
@@ -29,16 +29,19 @@ def _split(rng, bricks=20, each=20, shift=0.0, sky=0.0, odd=0.0, share=None):
     return labels, scores, groups
 
 
-def test_auc_of_drawn_bricks_is_that_of_repeated_examples():
+@pytest.mark.parametrize("method", [_pairwise, _weighted])
+def test_auc_of_drawn_bricks_is_that_of_repeated_examples(method):
     rng = np.random.default_rng(1)
-    labels, scores, _ = _split(rng, 5, 12)
-    scores = scores.round(1)  # ties
-    times = rng.integers(0, 4, (7, 60))
-    order = np.argsort(scores)
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
-    found = _weighted_aucs(labels[order] == 1, starts, times[:, order].astype(float))
-    repeated = [auc(np.repeat(labels, row), np.repeat(scores, row)) for row in times]
-    np.testing.assert_allclose(found, repeated, atol=1e-12)
+    labels, scores, groups = _split(rng, 9, 8)
+    labels[groups == 3], labels[groups == 5] = 0, 1
+    scores, mixed = scores.round(1), rng.permutation(72)  # ties, and bricks in no order
+    labels, scores, groups = labels[mixed], scores[mixed], groups[mixed]
+    times = rng.integers(0, 4, (7, 9))
+    times[6] = np.arange(9) == 3  # reals only
+    found = method(labels == 1, scores, groups)(times.astype(float))
+    each = times[:6, groups]
+    np.testing.assert_allclose(found[:6], [auc(np.repeat(labels, n), np.repeat(scores, n)) for n in each])
+    assert np.isnan(found[6])
 
 
 def test_bootstrap_is_as_wide_as_the_formula():
@@ -158,6 +161,9 @@ def test_many_draws_agree_whatever_the_blocks(monkeypatch):
     monkeypatch.setattr("obiwan.dplearn.resampling._AT_ONCE", 700)
     assert permutation_test(labels, scores, groups, draws=50, rng=np.random.default_rng(1)) == whole
     assert auc_bootstrap(labels, scores, groups, draws=50, rng=np.random.default_rng(1)) == interval
+    monkeypatch.setattr("obiwan.dplearn.resampling._MOST_PAIRED", 3)
+    other = auc_bootstrap(labels, scores, groups, draws=50, rng=np.random.default_rng(1))
+    assert (other.low, other.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
 
 
 def test_flips_approach_the_enumeration():

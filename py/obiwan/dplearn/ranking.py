@@ -59,8 +59,8 @@ class Measured:
     def p_value(self, null: float = 0.5, alternative: Alternative = "greater") -> float:
         """Probability of a value as far from `null` as this one, were `null` the truth."""
         distance = (self.value - null) / self.error
-        above = float(student.sf(distance, self.freedom))
-        return {"greater": above, "less": 1 - above, "two-sided": 2 * min(above, 1 - above)}[alternative]
+        above, below = (float(tail(distance, self.freedom)) for tail in (student.sf, student.cdf))
+        return {"greater": above, "less": below, "two-sided": 2 * min(above, below)}[alternative]
 
 
 def checked(labels: NDArray[Any], scores: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

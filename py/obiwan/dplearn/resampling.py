@@ -5,7 +5,7 @@ Everything public here is also in `obiwan.dplearn.twosample`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,6 +18,7 @@ from obiwan.dplearn.ranking import Estimate, auc, checked, cluster_numbers
 
 Statistic = Literal["auc", "accuracy", "stratified"]
 _AT_ONCE = 2_000_000  # numbers in one block of draws: small enough for the processor's cache to help
+_MOST_PAIRED = 1000  # bricks of which all pairs are compared once, instead of all examples in each draw
 
 
 def _blocks(draws: int, n: int) -> Iterator[int]:
@@ -27,16 +28,45 @@ def _blocks(draws: int, n: int) -> Iterator[int]:
         yield min(size, draws - start)
 
 
-def _weighted_aucs(
-    fake: NDArray[np.bool_], starts: NDArray[np.intp], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """AUCs of rows of weights, shape (draws,); examples in order of score, ties beginning at `starts`."""
-    fakes = np.add.reduceat(weights * fake, starts, axis=1)
-    reals = np.add.reduceat(weights * ~fake, starts, axis=1)
-    below = np.cumsum(reals, axis=1) - reals / 2
-    pairs = fakes.sum(1) * reals.sum(1)
-    with np.errstate(invalid="ignore"):  # a draw may have left a class without examples
-        return np.asarray(np.einsum("ij,ij->i", fakes, below) / pairs)
+def _pairwise(
+    fake: NDArray[np.bool_], scores: NDArray[np.float64], groups: NDArray[np.intp]
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """AUCs of bricks drawn so many times, shape (draws,): each pair of bricks is compared once."""
+    count = int(groups.max()) + 1
+    order = np.argsort(scores[fake])  # rising keys are found faster
+    keys, owners = scores[fake][order], groups[fake][order]
+    wins = np.zeros((count, count))
+    by_brick = np.lexsort((scores[~fake], groups[~fake]))
+    ends = np.cumsum(np.bincount(groups[~fake], minlength=count))[:-1]
+    for brick, reals in enumerate(np.split(scores[~fake][by_brick], ends)):
+        below = np.searchsorted(reals, keys, "left") + np.searchsorted(reals, keys, "right")
+        wins[:, brick] = np.bincount(owners, below / 2, count)
+    n1, n0 = (np.bincount(groups[members], minlength=count) for members in (fake, ~fake))
+
+    def aucs(times: NDArray[np.float64]) -> NDArray[np.float64]:
+        with np.errstate(invalid="ignore"):  # a draw may have left a class without examples
+            return np.asarray(np.einsum("ij,ij->i", times @ wins, times) / ((times @ n1) * (times @ n0)))
+
+    return aucs
+
+
+def _weighted(
+    fake: NDArray[np.bool_], scores: NDArray[np.float64], groups: NDArray[np.intp]
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """AUCs as of `_pairwise`, example by example: for as many bricks as examples."""
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
+    fake, groups = fake[order], groups[order]
+
+    def aucs(times: NDArray[np.float64]) -> NDArray[np.float64]:
+        weights = times[:, groups]
+        fakes = np.add.reduceat(weights * fake, starts, axis=1)
+        reals = np.add.reduceat(weights * ~fake, starts, axis=1)
+        below = np.cumsum(reals, axis=1) - reals / 2
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.einsum("ij,ij->i", fakes, below) / (fakes.sum(1) * reals.sum(1)))
+
+    return aucs
 
 
 def auc_bootstrap(
@@ -81,14 +111,13 @@ def auc_bootstrap(
     if count < 2:
         msg = "all examples are in one brick: there is nothing to draw from"
         raise ValueError(msg)
-    order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
+    aucs_of = _pairwise(fake, scores, groups) if count <= _MOST_PAIRED else _weighted(fake, scores, groups)
     drawn = []
-    for size in _blocks(draws, len(fake)):
+    for size in _blocks(draws, max(count, len(fake))):
         rows = np.arange(size)[:, None] * count
         picks = rng.integers(0, count, (size, count)) + rows
         times = np.bincount(picks.ravel(), minlength=size * count).reshape(size, count)
-        drawn.append(_weighted_aucs(fake[order], starts, times[:, groups[order]].astype(np.float64)))
+        drawn.append(aucs_of(times.astype(np.float64)))
     aucs = np.concatenate(drawn)
     aucs = aucs[np.isfinite(aucs)]
     if len(aucs) < draws / 2:
