@@ -1,0 +1,222 @@
+"""Two ranks of one thread against one process of two threads, in images/s, from disk to checkpoint.
+
+    bin/benchmark ranks -- [--rounds 8] [--seconds 4] [--batch-size 16] [--launchers horovodrun mpirun]
+                           [--set NAME=VALUE ...] [--mpirun-options "..."]
+
+All jobs are started first, and then run in turn, a few seconds at a time, while the others are stopped by a
+signal: what else the machine does slows all of them alike.  A job is a real run: it reads, checks and
+shuffles, keeps its books, validates and writes checkpoints.  The least required is 0.95 for each launcher.  A
+process alone that takes the batches of both ranks at once is measured for comparison.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from planted import Planted, write_set
+
+REQUIRED = 0.95
+WARM = 6  # steps before a job counts as started: TensorFlow compiles and allocates
+SETTLE = 0.3  # seconds at the beginning of a turn that do not count
+LAUNCH = {
+    "horovodrun": "horovodrun --gloo -np {n} -H localhost:{n}",
+    "mpirun": "mpirun --oversubscribe {options} -np {n}",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training job: its name, how it is launched, ranks, threads of each and batch of each."""
+
+    name: str
+    launcher: str
+    ranks: int
+    threads: int
+    batch: int
+
+    @property
+    def images(self) -> int:
+        """Of one step of all ranks."""
+        return self.ranks * self.batch
+
+
+def work(data: Path, place: Path, batch: int) -> None:
+    """What each rank does: train, noting the time of each step, until it is ended."""
+    from obiwan.dplearn import profiles
+    from obiwan.dplearn.distributed import joined, launched
+
+    os.environ.update(profiles.settings(None, None, os.environ))
+    launch = launched(os.environ)
+    (place / f"rank_{launch.rank}").write_text(str(os.getpid()))
+    with joined(launch) as world:
+        from obiwan.dplearn.batches import FeedConfig
+        from obiwan.dplearn.logs import Logs
+        from obiwan.dplearn.model import network_config
+        from obiwan.dplearn.shards import open_training_set
+        from obiwan.dplearn.training import RunConfig, Trainer
+
+        class Times(Logs):
+            """The clock at each step, since the machine was started, eight bytes a step."""
+
+            def __init__(self) -> None:
+                self.stream = (place / "times").open("ab", buffering=0)
+
+            def step(self, *_: float) -> None:
+                """A step is done."""
+                self.stream.write(np.float64(time.monotonic()).tobytes())
+
+        config = RunConfig(network_config("lenet5"), FeedConfig(batch_size=batch), epochs=100_000)
+        logs = Times() if world.leads else Logs()
+        Trainer(config, open_training_set(data), place / "run", world=world, logs=logs).fit()
+
+
+class Running:
+    """A job whose processes can be stopped and let go on."""
+
+    def __init__(self, job: Job, data: Path, place: Path, options: argparse.Namespace) -> None:
+        self.job, self.place = job, place
+        place.mkdir()
+        words = [sys.executable, __file__, "--work", str(data), str(place), str(job.batch)]
+        if job.launcher:
+            given = LAUNCH[job.launcher].format(n=job.ranks, options=options.mpirun_options)
+            words = [*shlex.split(given), *words]
+        environ = {
+            **os.environ,
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "OMP_NUM_THREADS": str(job.threads),
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            "OMPI_ALLOW_RUN_AS_ROOT": "1",
+            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+            **dict(word.split("=", 1) for word in options.set),
+        }
+        with (place / "log").open("w") as log:
+            self.process = subprocess.Popen(words, env=environ, stdout=log, stderr=log)
+
+    def times(self) -> np.ndarray:
+        """The clock at each step so far."""
+        path = self.place / "times"
+        raw = path.read_bytes() if path.exists() else b""
+        return np.frombuffer(raw[: len(raw) // 8 * 8])
+
+    def wait_until_it_trains(self, limit: float = 300.0) -> None:
+        """Until a few steps are done."""
+        end = time.monotonic() + limit
+        while len(self.times()) < WARM:
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise SystemExit(f"{self.job.name} does not train:\n" + (self.place / "log").read_text())
+            time.sleep(0.1)
+
+    def signal(self, number: signal.Signals) -> None:
+        """To every rank."""
+        for rank in range(self.job.ranks):
+            os.kill(int((self.place / f"rank_{rank}").read_text()), number)
+
+    def end(self) -> None:
+        """Kill the ranks, and with them the launcher."""
+        try:
+            self.signal(signal.SIGCONT)
+            self.signal(signal.SIGKILL)
+        except (OSError, FileNotFoundError):
+            pass
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+def rate(times: np.ndarray, begin: float, end: float, images: int) -> float:
+    """Images/s by the first and the last step of a turn."""
+    inside = times[(times > begin) & (times < end)]
+    return float("nan") if len(inside) < 2 else images * (len(inside) - 1) / float(inside[-1] - inside[0])
+
+
+def turns(jobs: Sequence[Running], rounds: int, seconds: float) -> Iterator[dict[str, float]]:
+    """Rounds in which every job has its turn: images/s by the job's name."""
+    for number in range(rounds):
+        found = {}
+        for running in jobs if number % 2 == 0 else list(reversed(jobs)):
+            running.signal(signal.SIGCONT)
+            time.sleep(SETTLE)
+            begin = time.monotonic()
+            time.sleep(seconds)
+            running.signal(signal.SIGSTOP)
+            found[running.job.name] = rate(running.times(), begin, time.monotonic(), running.job.images)
+        yield found
+
+
+def measure(options: argparse.Namespace, scratch: Path) -> list[dict[str, float]]:
+    """Start all jobs, give them their turns, end them."""
+    data = options.data or scratch / "set"
+    if options.data is None:
+        write_set(data, Planted(), {"train": options.examples, "val": 64, "test": 2}, seed=1)
+    batch, n = options.batch_size, options.ranks
+    jobs = [Job("one process", "", 1, n, batch), Job(f"one, batch {n * batch}", "", 1, n, n * batch)]
+    jobs += [Job(launcher, launcher, n, 1, batch) for launcher in options.launchers]
+    running: list[Running] = []
+    try:
+        for number, job in enumerate(jobs):
+            running.append(Running(job, data, scratch / str(number), options))
+            running[-1].wait_until_it_trains()
+            running[-1].signal(signal.SIGSTOP)
+        return list(turns(running, options.rounds, options.seconds))
+    finally:
+        for each in running:
+            each.end()
+
+
+def main() -> int:
+    """Measure and print the ratios."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--examples", type=int, default=4096)
+    parser.add_argument("--data", type=Path, help="a training set (default: one is made)")
+    parser.add_argument("--launchers", nargs="+", choices=list(LAUNCH), default=list(LAUNCH))
+    parser.add_argument("--mpirun-options", default="--bind-to none")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="for all jobs")
+    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    if options.work:
+        data, place, batch = options.work
+        work(Path(data), Path(place), int(batch))
+        return 0
+    if shutil.which("mpirun", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") is None:
+        options.launchers = [launcher for launcher in options.launchers if launcher != "mpirun"]
+    with tempfile.TemporaryDirectory() as scratch:
+        rounds = measure(options, Path(scratch))
+    reference = "one process"
+    worst = float("inf")
+    for name in rounds[0]:
+        rates = [found[name] for found in rounds]
+        ratios = [found[name] / found[reference] for found in rounds]
+        print(
+            f"{name:16} {median(rates):7.1f} img/s (rounds {min(rates):.1f} to {max(rates):.1f})   "
+            f"of one process {median(ratios):.3f} (rounds {min(ratios):.3f} to {max(ratios):.3f})"
+        )
+        if name in LAUNCH:
+            worst = min(worst, median(ratios))
+    verdict = "enough" if worst >= REQUIRED else "TOO LITTLE"
+    print(f"least ratio      {worst:7.3f}   {verdict}, at least {REQUIRED} is required")
+    return 0 if worst >= REQUIRED else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,159 @@
+"""What training on many ranks should cost, on paper: step, messages, reading, and the time of an epoch.
+
+    bin/benchmark scaling_model -- [--rate 150] [--batch-size 16] [--latency 2e-6] [--bandwidth 10e9]
+
+Prints the table of doc/explanation/scaling.rst.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass
+
+GRADIENTS = 353_786 * 4  #: bytes of the documented network's gradients
+EXAMPLE = 64 * 64 * 6 * 4  #: bytes of a cutout
+RANKS = (1, 2, 4, 8, 16, 64, 256, 1024, 4096)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Assumptions.
+
+    Attributes
+    ----------
+    rate : float
+        Images/s of one rank that trains alone.
+    batch : int
+        Examples per step and rank.
+    latency : float
+        Seconds for the smallest message between two ranks.
+    bandwidth : float
+        Bytes/s between two ranks while all of them talk.
+    reduce : float
+        Bytes/s at which one thread adds two arrays.
+    cycle : float
+        Seconds between two looks of Horovod for tensors that are ready.
+    jitter : float
+        Scatter of the step's time, as a share of it; independent between ranks.
+    reading : float
+        Bytes/s that the file system gives all ranks together.
+    """
+
+    rate: float = 150.0
+    batch: int = 16
+    latency: float = 2e-6
+    bandwidth: float = 1e9
+    reduce: float = 4e9
+    cycle: float = 1e-3
+    jitter: float = 0.03
+    reading: float = 100e9
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one step, part by part."""
+
+    compute: float
+    wait: float
+    negotiate: float
+    allreduce: float
+    read: float
+
+    @property
+    def step(self) -> float:
+        """Reading is done beside the rest, in a thread of its own, and shows where it takes longer."""
+        return max(self.compute + self.wait + self.negotiate + self.allreduce, self.read)
+
+
+def ring(ranks: int, size: float, machine: Machine) -> float:
+    """Seconds around a ring, in 2 (N - 1) messages of 1/N of the data (Patarasuk & Yuan 2009)."""
+    rounds = 2 * (ranks - 1)
+    share = size / ranks
+    return rounds * (machine.latency + share / machine.bandwidth) + (ranks - 1) * share / machine.reduce
+
+
+def halving(ranks: int, size: float, machine: Machine) -> float:
+    """Seconds by recursive halving and doubling: as many bytes in 2 log2 N messages (Thakur et al. 2005)."""
+    rounds = 2 * math.ceil(math.log2(ranks))
+    bytes_sent = 2 * size * (ranks - 1) / ranks
+    return rounds * machine.latency + bytes_sent / machine.bandwidth + bytes_sent / 2 / machine.reduce
+
+
+def tree(ranks: int, size: float, machine: Machine) -> float:
+    """Seconds of a reduction to one rank and a broadcast from it, along a binomial tree."""
+    levels = math.ceil(math.log2(ranks))
+    return levels * (2 * machine.latency + 2 * size / machine.bandwidth + size / machine.reduce)
+
+
+ALLREDUCE = {"ring": ring, "halving": halving, "tree": tree}
+
+
+def slowest(ranks: int, jitter: float) -> float:
+    """How far the slowest of N normal steps lies above the mean, as a share of it (Blom 1958)."""
+    if ranks == 1:
+        return 0.0
+    from statistics import NormalDist
+
+    return jitter * NormalDist().inv_cdf((ranks - 0.375) / (ranks + 0.25))
+
+
+def cost(ranks: int, machine: Machine, algorithm: str = "ring", size: float = GRADIENTS) -> Cost:
+    """One step of `ranks` ranks."""
+    compute = machine.batch / machine.rate
+    read = ranks * machine.batch * EXAMPLE / machine.reading
+    if ranks == 1:
+        return Cost(compute, 0.0, 0.0, 0.0, read)
+    # Half a cycle until Horovod looks, then a word to all ranks and one back that all tensors are ready.
+    negotiate = machine.cycle / 2 + 2 * math.ceil(math.log2(ranks)) * machine.latency
+    wait = compute * slowest(ranks, machine.jitter)
+    return Cost(compute, wait, negotiate, ALLREDUCE[algorithm](ranks, size, machine), read)
+
+
+def efficiency(ranks: int, machine: Machine, algorithm: str = "ring") -> float:
+    """Images/s of N ranks over N times those of one."""
+    return cost(1, machine).compute / cost(ranks, machine, algorithm).step
+
+
+def epoch(examples: float, ranks: int, machine: Machine, algorithm: str = "ring") -> float:
+    """Seconds of a pass over the examples."""
+    return examples / (ranks * machine.batch) * cost(ranks, machine, algorithm).step
+
+
+def table(machine: Machine) -> list[str]:
+    """Lines: a row for each number of ranks."""
+    head = "ranks  compute    wait  negotiate    ring  halving    tree    read  efficiency    2 M     60 M"
+    unit = (
+        "            ms      ms         ms      ms       ms      ms      ms       best      s/epoch s/epoch"
+    )
+    lines = [head, unit]
+    for ranks in RANKS:
+        costs = {name: cost(ranks, machine, name) for name in ALLREDUCE}
+        best = min(costs, key=lambda name: costs[name].step)
+        one = costs[best]
+        words = [
+            f"{ranks:5}",
+            f"{1e3 * one.compute:8.2f}",
+            f"{1e3 * one.wait:7.2f}",
+            f"{1e3 * one.negotiate:10.3f}",
+        ]
+        words += [f"{1e3 * costs[name].allreduce:7.2f}" for name in ALLREDUCE]
+        words += [f"{1e3 * one.read:8.3f}", f"{efficiency(ranks, machine, best):10.3f}"]
+        words += [f"{epoch(examples, ranks, machine, best):9.1f}" for examples in (2e6, 60e6)]
+        lines.append(" ".join(words))
+    return lines
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    for name, value in vars(Machine()).items():
+        parser.add_argument("--" + name, type=type(value), default=value)
+    machine = Machine(**vars(parser.parse_args()))
+    print("  ".join(f"{name} {value:g}" for name, value in vars(machine).items()))
+    print("\n".join(table(machine)))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

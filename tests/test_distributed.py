@@ -1,0 +1,376 @@
+"""Ranks: real ones by both launchers, and what can be known of them without any."""
+
+import importlib.util
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.planted import Planted, write_set
+from obiwan.dplearn import cnn, distributed
+from obiwan.dplearn.batches import Batches, FeedConfig
+from obiwan.dplearn.checkpoints import load_checkpoint
+from obiwan.dplearn.distributed import Launch, World, joined, launched
+from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.model import network_config
+from obiwan.dplearn.shards import open_training_set
+from obiwan.dplearn.steps import lr_factor
+from obiwan.dplearn.training import RunConfig, Trainer
+from test_batches import make_set
+from test_training import ENV
+
+TESTS = Path(__file__).parent
+BIN = Path(sys.executable).parent
+LAUNCHERS = {
+    "horovodrun": ["--gloo", "-np", "2", "-H", "localhost:2"],
+    "mpirun": ["--oversubscribe", "--bind-to", "none", "-np", "2"],
+}
+NETWORK = ["--maps", "3", "4", "--kernel-size", "3", "--dense", "6", "--quiet"]
+TINY = network_config("lenet5", maps=(3, 4), kernel_size=3, dense=6)
+TIMEOUT = 300  # seconds, on a machine that is busy with ten other things
+
+needs_horovod = pytest.mark.skipif(
+    importlib.util.find_spec("horovod") is None, reason="no Horovod: bin/install_horovod builds it"
+)
+
+
+def command(launcher):
+    """The launcher of the environment, or else of the machine, with its options for two ranks here."""
+    program = shutil.which(launcher, path=os.pathsep.join([str(BIN), os.environ.get("PATH", "")]))
+    if program is None:
+        pytest.skip(f"no {launcher} here")
+    return [program, *LAUNCHERS[launcher], sys.executable]
+
+
+def environment():
+    launched_by = [name for _, *names in distributed.LAUNCHERS for name in names]
+    kept = {name: value for name, value in ENV.items() if name not in launched_by}
+    return {
+        **kept,
+        "PYTHONPATH": os.pathsep.join([ENV["PYTHONPATH"], str(TESTS)]),
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    }
+
+
+def start(launcher, *words, cwd):
+    return subprocess.Popen(
+        [*command(launcher), *map(str, words)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        cwd=cwd,
+    )
+
+
+def finish(job):
+    """Exit status and what was said; a job that hangs fails the test."""
+    try:
+        out, err = job.communicate(timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        job.terminate()
+        out, err = job.communicate(timeout=30)
+        pytest.fail(f"the job hangs:\n{out}\n{err}")
+    return job.returncode, out, err
+
+
+def lines_of(text):
+    """Lines without the launcher's ``[0]<stderr>:``."""
+    return [re.sub(r"^\[\d+\]<std\w+>:", "", line) for line in text.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data") / "set"
+    write_set(directory, Planted("size", 2.5), {"train": 176, "val": 80, "test": 48}, seed=5, rows=32)
+    return directory
+
+
+@pytest.mark.horovod
+@pytest.mark.slow
+@needs_horovod
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_ranks_are_one_process_with_twice_the_batch(launcher, data, tmp_path):
+    status, out, err = finish(start(launcher, TESTS / "rank_program.py", data, tmp_path, cwd=tmp_path))
+    assert status == 0, out + err
+    (line,) = [line for line in lines_of(out) if line.startswith("FOUND ")]
+    found = json.loads(line.removeprefix("FOUND "))
+    assert found["size"] == 2
+
+    said = found["messages"]
+    assert said["gathered"] == [[1, 1]]
+    assert said["shared"] == ["exit 1", 0]
+    assert said["refusals"] == [len("exit 1"), len("the last rank's")]
+
+    against = found["against"]
+    assert against["differed"]  # or the broadcast would have had nothing to do
+    assert against["begun"]
+    assert against["ended"]
+    assert against["moved"] > 1e-3
+    assert against["apart"] < 1e-3 * against["moved"]
+    metrics = np.array(against["metrics"])
+    assert metrics[:, 0] == pytest.approx(metrics[:, 1], rel=1e-4)
+
+    # Died on all ranks and started again, they end with the weights of a run that never did.
+    runs = found["interrupted"]
+    whole, mortal = runs["whole"], runs["mortal"]
+    assert whole["steps"] == 176 // 16
+    assert whole["equal"]
+    assert mortal["equal"]
+    assert (whole["starts"], mortal["starts"] > 2) == (1, True)
+    assert mortal["digest"] == whole["digest"]
+    assert mortal["history"] == whole["history"]
+    assert runs["others"] == ["mortal", "whole"]  # the other rank wrote nothing
+
+
+CNN = ["-m", "obiwan.dplearn.cnn", *NETWORK, "--batch-size", "4", "--checkpoint-steps", "3", "--threads", "1"]
+
+
+def kill_rank(job, rank, outdir):
+    """Kill a rank of a running job once there is a checkpoint."""
+    psutil = pytest.importorskip("psutil")
+    deadline = time.monotonic() + TIMEOUT
+    while not list((outdir / "checkpoints").glob("*.npz")):
+        assert job.poll() is None, "the job ended before it wrote a checkpoint"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    for process in psutil.Process(job.pid).children(recursive=True):
+        environ = process.environ()
+        of_rank = environ.get("HOROVOD_RANK", environ.get("OMPI_COMM_WORLD_RANK")) == str(rank)
+        if of_rank and process.cmdline()[:3] == [sys.executable, *CNN[:2]]:  # not the shell around it
+            process.kill()
+            return
+    pytest.fail("the rank was not found")
+
+
+@pytest.mark.horovod
+@pytest.mark.slow
+@needs_horovod
+@pytest.mark.parametrize(("first", "second"), [("horovodrun", "mpirun")])
+def test_a_killed_rank_ends_the_job_which_then_goes_on(first, second, data, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    words = [*CNN, "--data", data, "--outdir", out, "--epochs", "8"]
+    job = start(first, *words, cwd=tmp_path)
+    kill_rank(job, 1, out)
+    status, _, err = finish(job)
+    assert status != 0
+    errors = [line for line in lines_of(err) if line.startswith("cnn: error")]
+    assert len(errors) == 1, err
+    assert "another rank ended" in errors[0]
+    assert "start the job again" in errors[0]
+    found = load_checkpoint(out / "checkpoints")
+    assert found.progress.ranks == 2
+    assert not (out / "result.json").exists()
+    left = shutil.copytree(out, tmp_path / "left")
+
+    # The same number of ranks goes on where it was, under another launcher.
+    status, said, err = finish(start(second, *words, cwd=tmp_path))
+    assert status == 0, err
+    lines = lines_of(err)
+    assert any(line.startswith("2 ranks: batches of 4 on each, 8 in all; learning rate") for line in lines)
+    place = f"going on after {found.progress.epoch} finished epochs and {found.progress.step} steps"
+    assert lines.count(place) == 1
+    assert not any("begins again" in line for line in lines)
+    assert [line.split(" examples")[0] for line in lines_of(said)].count("Held-out result: 48 test") == 1
+    assert json.loads((out / "result.json").read_text())["learnt"] in (True, False)
+    assert len((data / "test_looks.jsonl").read_text().splitlines()) == 1
+    history = (out / "history.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in history[1:]] == [str(epoch) for epoch in range(1, 9)]
+
+    # One process begins the current epoch again, from the same weights.
+    for name in [name for _, *names in distributed.LAUNCHERS for name in names]:
+        monkeypatch.delenv(name, raising=False)
+    alone = [str(word) for word in [*CNN[2:], "--data", data, "--outdir", left, "--epochs", "8"]]
+    assert cnn.main(alone) == 0
+    again = capsys.readouterr()
+    assert "1 ranks now, 2 before" in again.err
+    assert ("begins again" in again.err) == (found.progress.step > 0)
+    assert load_checkpoint(left / "checkpoints").progress.ranks == 1
+
+
+@pytest.mark.horovod
+@pytest.mark.slow
+@needs_horovod
+def test_bad_data_is_one_line_from_all_ranks(data, tmp_path):
+    spoilt = shutil.copytree(data, tmp_path / "set")
+    raw = bytearray((spoilt / "xval_1.npy").read_bytes())
+    raw[-1] ^= 1
+    (spoilt / "xval_1.npy").write_bytes(raw)
+    words = [*CNN, "--data", spoilt, "--outdir", tmp_path / "out", "--epochs", "1"]
+    status, _, err = finish(start("mpirun", *words, cwd=tmp_path))
+    assert status != 0
+    errors = [line for line in err.splitlines() if "error" in line]
+    assert len(errors) == 1, err
+    assert errors[0].startswith("cnn: error:")
+    assert "xval_1.npy: checksum differs" in errors[0]
+    assert "Traceback" not in err
+    assert not (tmp_path / "out" / "result.json").exists()
+
+
+@pytest.mark.horovod
+@needs_horovod
+def test_horovod_that_sees_other_ranks_than_the_launcher(data, tmp_path):
+    """As when it was built without the MPI of the launcher: each rank would train alone."""
+    done = subprocess.run(
+        [sys.executable, *CNN, "--data", data, "--outdir", tmp_path / "out", "--epochs", "1"],
+        env={**environment(), "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
+    )
+    assert done.returncode == 1
+    assert "srun started rank 0 of 2, but Horovod sees rank 0 of 1" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+# Without ranks
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, Launch()),
+        ({"HOROVOD_RANK": "1", "HOROVOD_SIZE": "4"}, Launch("horovodrun", 1, 4)),
+        ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}, Launch("mpirun", 0, 2)),
+        ({"PMI_RANK": "7", "PMI_SIZE": "8"}, Launch("mpiexec", 7, 8)),
+        ({"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "64"}, Launch("srun", 3, 64)),
+        # In a batch script, outside any step; and one task.
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "64"}, Launch()),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, Launch()),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, Launch()),
+    ],
+)
+def test_launchers_are_recognised(environ, expected):
+    assert launched(environ) == expected
+
+
+def test_one_process_needs_no_horovod(monkeypatch):
+    monkeypatch.setitem(sys.modules, "horovod", None)
+    with joined(Launch()) as world:
+        assert type(world) is World
+        with world.together():
+            array = world.gather(np.arange(3))
+        assert world.share(array) is array
+        assert world.average(["gradient"]) == ["gradient"]
+
+
+@pytest.mark.parametrize(("rank", "error"), [(0, ModelError), (1, SystemExit)])
+def test_ranks_without_horovod_are_refused_by_the_first(monkeypatch, rank, error):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(error) as caught, joined(Launch("mpirun", rank, 2)):
+        pytest.fail("joined")
+    if rank == 0:
+        assert "mpirun started 2 ranks" in str(caught.value)
+        assert "bin/install_horovod" in str(caught.value)
+    else:
+        assert caught.value.code == 1
+
+
+@pytest.mark.horovod
+@needs_horovod
+def test_ranks_need_tensorflow(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with pytest.raises(ModelError, match="KERAS_BACKEND=tensorflow, not jax"), joined(Launch("srun", 0, 2)):
+        pytest.fail("joined")
+
+
+def test_many_ranks_complain_of_a_command_line_once(monkeypatch, capsys):
+    for rank in ("0", "1", "2"):
+        monkeypatch.setenv("HOROVOD_RANK", rank)
+        monkeypatch.setenv("HOROVOD_SIZE", "3")
+        with pytest.raises(SystemExit) as caught:
+            cnn.main(["--outdir", "out"])
+        assert caught.value.code == 2
+    assert capsys.readouterr().err.count("--data is required") == 1
+
+
+@pytest.mark.parametrize("size", range(1, 8))
+@pytest.mark.parametrize("rows", [[61], [20, 21, 20], [9, 9, 9, 9, 9, 9, 7], [1] * 61])
+def test_every_rank_takes_the_same_steps_of_its_own(tmp_path, size, rows):
+    training_set = make_set(tmp_path / "set", {"train": rows, "val": [2], "test": [2]})
+    config = FeedConfig(batch_size=3, seed=1, window=2)
+    used = []
+    for epoch in range(2):
+        taken = []
+        for rank in range(size):
+            batches = Batches(training_set, "train", config, World(rank, size))
+            assert batches.steps == 61 // (3 * size)
+            seen = [x[:, 0, 0, 0] for x, _ in batches.epoch(epoch)]
+            assert len(seen) == batches.steps
+            taken += np.concatenate(seen).astype(int).tolist()
+        assert len(set(taken)) == len(taken) == 3 * size * (61 // (3 * size))
+        used.append(taken)
+    assert used[0] != used[1]
+    assert set(used[0]) != set(used[1])  # the remainder is another one
+
+
+@pytest.mark.parametrize("size", range(1, 8))
+@pytest.mark.parametrize("length", [0, 1, 5, 7, 100])
+def test_parts_are_the_whole(size, length):
+    parts = [World(rank, size).part(range(length)) for rank in range(size)]
+    assert [item for part in parts for item in part] == list(range(length))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_learning_rate_grows_with_the_ranks_and_is_said(data, tmp_path, caplog):
+    assert [lr_factor(rule, 4) for rule in ("none", "sqrt", "linear")] == [1, 2, 4]
+    config = RunConfig(TINY, FeedConfig(batch_size=4), epochs=3, learning_rate=1e-3)
+    with caplog.at_level(logging.INFO):
+        trainer = Trainer(config, open_training_set(data), tmp_path / "out", world=World(0, 4))
+        trainer.begin()
+    assert (
+        "4 ranks: batches of 4 on each, 16 in all; learning rate 0.002, sqrt-scaled from 0.001" in caplog.text
+    )
+    assert "a warm-up over 2 of 33 steps" in caplog.text
+    rates = [float(trainer.optimizer._learning_rate(step)) for step in range(34)]
+    assert max(rates) == pytest.approx(2e-3)
+    assert int(np.argmax(rates)) == 2
+    with pytest.raises(ValueError, match="lr_scaling"):
+        RunConfig(TINY, FeedConfig(), lr_scaling="cubic")
+
+
+def test_another_number_of_ranks_begins_the_epoch_again(data, tmp_path, caplog):
+    """A world of two that exchanges nothing dies in its second epoch, and one process takes over."""
+    from rank_program import Death, Mortal
+
+    training_set = open_training_set(data)
+    config = RunConfig(TINY, FeedConfig(batch_size=8, seed=2), epochs=2)
+
+    def trainer(world, life):
+        return Trainer(
+            config, training_set, tmp_path / "out", world=world, checkpoint_steps=2, logs=Mortal(life)
+        )
+
+    with pytest.raises(Death):
+        trainer(World(0, 2), 11 + 7).fit()
+    left = load_checkpoint(tmp_path / "out" / "checkpoints")
+    assert (left.progress.epoch, left.progress.step, left.progress.ranks) == (1, 6, 2)
+
+    now = trainer(World(), 10**9)
+    with caplog.at_level(logging.INFO):
+        now.begin()
+    assert "1 ranks now, 2 before: epoch 2 begins again" in caplog.text
+    assert (now.progress.epoch, now.progress.step, now.progress.loss_sum) == (1, 0, 0.0)
+    assert len(now.progress.history) == 1
+    assert int(now.optimizer.iterations) == 22
+    for weight, array in zip(now.model.weights, left.weights, strict=True):
+        assert np.array_equal(np.asarray(weight), array)
+
+    # It is the newest checkpoint that the next start takes up, although its steps are counted otherwise.
+    with pytest.raises(Death):
+        trainer(World(0, 4), 3).fit()
+    newest = load_checkpoint(tmp_path / "out" / "checkpoints").progress
+    assert (newest.epoch, newest.step, newest.ranks) == (1, 2, 4)
+    fitted = trainer(World(), 10**9).fit()
+    assert [row["epoch"] for row in fitted.progress.history] == [1, 2]
