@@ -52,10 +52,11 @@ class Attribution:
     area : float
         Mean share of the stamp's area within that radius: the share of a network that looks everywhere alike.
     radius : float
-        Median half-light radius, the PSF included (pixels).
+        Median half-light radius, the PSF included (pixels); NaN, as `share` and `area` then are, where no PSF
+        is known.
     separation : Estimate or None
         Of the mean difference in log odds between fake and real examples, the share that comes from
-        within that radius; None where the classes are not apart.
+        within that radius; None where the classes are not apart, or the radius is not known.
     separation_growth : ndarray, shape (len(RADII),), or None
         The same share within `RADII` pixels; above 1 where what lies beyond speaks against it.
     residual : float
@@ -309,7 +310,8 @@ def summarise(
     whole = np.maximum(size.sum((1, 2)), np.finfo(float).tiny)
     away, radius = distances(rows), half_light_radius(rows)
     inside = away < radius[:, None, None]
-    share = (size * inside).sum((1, 2)) / whole
+    known = bool(np.isfinite(radius).all())
+    share = (size * inside).sum((1, 2)) / whole if known else np.full(len(rows), np.nan)
     growth = np.stack([(size * (away < r)).sum((1, 2)) / whole for r in RADII], 1)
     by_plane = np.abs(attributions).sum((1, 2), dtype=np.float64)
     by_plane /= np.maximum(by_plane.sum(1, keepdims=True), np.finfo(float).tiny)
@@ -325,9 +327,9 @@ def summarise(
         planes=np.stack([by_plane[m].mean(0) for m in classes]),
         growth=np.stack([growth[m].mean(0) for m in classes]),
         share=(_mean(share[~fake]), _mean(share[fake])),
-        area=float(inside.mean()),
+        area=float(inside.mean()) if known else float("nan"),
         radius=float(np.median(radius)),
-        separation=separation,
+        separation=separation if known else None,
         separation_growth=None
         if separation is None
         else (within[fake].mean(0) - within[~fake].mean(0)) / apart,

@@ -102,7 +102,7 @@ def _one_bin(
 
 
 def quantile_edges(values: Array, number: int) -> Array:
-    """Edges of bins that hold equally many examples; fewer bins where values repeat.
+    """Edges of bins that hold equally many examples, themselves values; fewer bins where values repeat.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def quantile_edges(values: Array, number: int) -> Array:
     number : int
         Of bins.
     """
-    return np.unique(np.quantile(values, np.linspace(0, 1, number + 1)))
+    return np.unique(np.quantile(values, np.linspace(0, 1, number + 1), method="inverted_cdf"))
 
 
 def auc_by(

@@ -179,7 +179,8 @@ def draw_bins(
         _draw_points(axes, middle, bins, ends)
     unit = f" ({table.unit})" if table.unit else ""
     axes.set_xlabel(f"{table.label}{unit}")
-    axes.set_ylim(*_auc_limits([*estimates, overall], margin))
+    best = [] if ideal is None else [Estimate(v, v, v) for v in map(float, ideal[1])]
+    axes.set_ylim(*_auc_limits([*estimates, overall, *best], margin))
 
 
 def draw_percentiles(axes: Axes, bins: Sequence[Bin], overall: Estimate, margin: float) -> None:
@@ -260,7 +261,8 @@ def draw_attribution_maps(figure: Figure, attribution: Attribution) -> None:
                 image, cmap="PuOr_r", vmin=-top, vmax=top, origin="lower", extent=box, interpolation="nearest"
             )
         )
-        axes.add_patch(Circle((0, 0), attribution.radius * PIXEL_SCALE, fill=False, linewidth=0.9))
+        if np.isfinite(attribution.radius):
+            axes.add_patch(Circle((0, 0), attribution.radius * PIXEL_SCALE, fill=False, linewidth=0.9))
         axes.set_title(f"{name} ({count})")
         axes.set_xlabel("x (arcsec)")
         for side in ("top", "right"):
@@ -292,7 +294,8 @@ def draw_growth(axes: Axes, attribution: Attribution) -> None:
             linestyle="-.",
             label="share of the separation",
         )
-    axes.axvline(attribution.radius * PIXEL_SCALE, color=GREY, linewidth=0.9, linestyle=":")
+    if np.isfinite(attribution.radius):
+        axes.axvline(attribution.radius * PIXEL_SCALE, color=GREY, linewidth=0.9, linestyle=":")
     axes.set(xlabel="radius (arcsec)", ylabel="share within the radius", xlim=(0, arcsec[-1]))
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     axes.legend(loc="best")

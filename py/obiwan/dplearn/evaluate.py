@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn import __version__, cli
-from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.errors import ModelError, TrainingSetError
 from obiwan.dplearn.shards import TrainingSet, open_training_set
 
 Array = NDArray[Any]
@@ -30,7 +30,8 @@ NAME = "evaluate"
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
 ATTRIBUTION_EXAMPLES = 200  #: of the test split, half of each class
 GALLERY = 8  #: stamps of a gallery
-MOSAIC_ROWS = 8
+MOSAIC_ROWS = 6
+LEAST_TEST = 2  #: test examples of each class without which there is no variance
 SOFTWARE = (
     *(
         "numpy",
@@ -86,6 +87,12 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="KIND=AMOUNT",
         help="train again on planted differences, such as offset=0.1,0.2 psf=1.05: the positive control",
+    )
+    parser.add_argument(
+        "--mock",
+        type=Path,
+        metavar="DIR",
+        help="the mock survey that the data come from: shows what an ideal observer would reach",
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of draws and splits (default 1)")
     parser.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
@@ -263,38 +270,50 @@ def not_run(options: argparse.Namespace, controls: Sequence[Any]) -> tuple[str, 
     return tuple(left)
 
 
-def evaluate(options: argparse.Namespace) -> int:
-    """The program's body; returns the exit status."""
-    from obiwan.dplearn.cnn import check_splits
-    from obiwan.dplearn.examples import read_sources
+def check_set(training_set: TrainingSet) -> None:
+    """Every split must hold both classes, and the test split two of each, or there is no interval.
 
-    training_set = open_training_set(options.data)
+    Raises
+    ------
+    TrainingSetError
+    """
+    from obiwan.dplearn.cnn import check_splits
+
     check_splits(training_set)
-    table = read_sources(options.data)
-    from obiwan.dplearn import ensemble, evaluation, prose, report  # Keras only now
+    real, fake = training_set.count("test")
+    if min(real, fake) < LEAST_TEST:
+        msg = (
+            f"{training_set.directory}: {real} real and {fake} fake test examples; {LEAST_TEST} of each are "
+            "needed for an interval: make a set with more bricks"
+        )
+        raise TrainingSetError(msg)
+
+
+def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array, members: Any) -> Any:
+    """All numbers of the report, as an `obiwan.dplearn.evaluation.Evaluation`."""
+    from obiwan.dplearn import ensemble, evaluation
+    from obiwan.dplearn.attribution import half_light_radius
     from obiwan.dplearn.controls import run_controls
     from obiwan.dplearn.covariates import covariates
+    from obiwan.dplearn.ideal import offset_curve, planted_offset
     from obiwan.dplearn.sensitivity import summarise
 
-    members = ensemble.load_members(options.model, training_set)
-    identity = {"data": training_set.checksum, "models": [member.info.checksum for member in members]}
-    report.claim(options.outdir, identity, overwrite=options.overwrite)
+    offset = None if options.mock is None else planted_offset(options.mock)
     scored = ensemble.score_members(members, training_set, table)
     rows, measured, in_test = control_set(training_set, table)
     columns = covariates(rows, measured)
     own = {name: values[in_test] for name, values in columns.items()}
-    data = data_summary(training_set, table)
     controls = run_controls(rows, measured, rows["label"], np.char.strip(rows["brick"].astype(str)))
+    data = data_summary(training_set, table)
     ablations, sensitivity = retrained(options, training_set, members)
+    positive = summarise(sensitivity) if sensitivity else None
     looked, why_not = attribution(training_set, members[0], scored, options.seed)
-    found = evaluation.Evaluation(
+    return evaluation.Evaluation(
         settings={"margin": options.margin, "level": evaluation.LEVEL, "seed": options.seed},
         data=data,
         scored=scored,
         columns=own,
-        verdict=evaluation.verdict_of(
-            scored, options.margin, summarise(sensitivity) if sensitivity else None
-        ),
+        verdict=evaluation.verdict_of(scored, options.margin, positive),
         answer=evaluation.answer(scored, options.seed),
         calibration=evaluation.calibrate(scored),
         conditional=evaluation.conditional(scored, own, options.seed),
@@ -304,15 +323,31 @@ def evaluate(options: argparse.Namespace) -> int:
         bins=evaluation.where(scored, own, evaluation.cameras(scored.rows, data["roots"])),
         attribution=looked,
         attribution_note=why_not,
+        ideal=offset_curve(offset, own["sn"], half_light_radius(scored.rows)) if offset else None,
         ablations=ablations,
         sensitivity=sensitivity,
         not_run=not_run(options, controls),
         cautions=cautions(scored, data),
         versions=software(),
     )
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """The program's body; returns the exit status."""
+    from obiwan.dplearn.examples import read_sources
+
+    training_set = open_training_set(options.data)
+    check_set(training_set)
+    table = read_sources(options.data)
+    from obiwan.dplearn import ensemble, prose, report  # Keras only now: what is wrong is said at once
     from obiwan.dplearn.pictures import pictures_of
 
-    page = report.write_report(options.outdir, found, pictures_of(found, *galleries(training_set, scored)))
+    members = ensemble.load_members(options.model, training_set)
+    identity = {"data": training_set.checksum, "models": [member.info.checksum for member in members]}
+    report.claim(options.outdir, identity, overwrite=options.overwrite)
+    found = analyse(options, training_set, table, members)
+    shown = pictures_of(found, *galleries(training_set, found.scored))
+    page = report.write_report(options.outdir, found, shown)
     for line in prose.summary(found):
         cli.say(line)
     cli.say(f"Report: {page}")

@@ -223,6 +223,8 @@ class Evaluation:
         The last of them at percentiles in brightness.
     attribution : Attribution or None
         With the reason in `attribution_note` where there is none.
+    ideal : tuple of ndarray or None
+        Signal to noise and AUC of the ideal observer, for a mock whose planted offset is known.
     ablations, sensitivity : tuple
         Results of retraining; empty where none was asked for.
     not_run : tuple of str
@@ -246,6 +248,7 @@ class Evaluation:
     bins: tuple[Bins, ...]
     attribution: Attribution | None
     attribution_note: str = ""
+    ideal: tuple[Array, Array] | None = None
     ablations: tuple[Any, ...] = ()
     sensitivity: tuple[Any, ...] = ()
     not_run: tuple[str, ...] = ()

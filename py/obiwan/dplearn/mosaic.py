@@ -31,6 +31,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="training set")
     parser.add_argument("--outdir", type=Path, required=True, metavar="DIR", help="where the figures go")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="FILE",
+        help="trained network (.keras): adds galleries of what it takes for fakes, and of what fooled it",
+    )
     parser.add_argument("--rows", type=int, default=8, metavar="N", help="rows of a figure (default 8)")
     parser.add_argument(
         "--split", default="train", choices=("train", "val"), help="which examples (default train)"
@@ -175,6 +181,52 @@ def draw_mosaics(data: Path, outdir: Path, *, rows: int = 8, split: str = "train
     return written
 
 
+def draw_galleries(
+    data: Path, model: Path, outdir: Path, *, split: str = "val", count: int = 8
+) -> list[Path]:
+    """Draw what a network takes for fakes, and what fooled it.
+
+    Parameters
+    ----------
+    data, outdir : Path
+    model : Path
+        A trained network, a ``.keras`` file.
+    split : str
+        Whose examples; those of the test split are for `obiwan.dplearn.evaluate` alone.
+    count : int
+        Examples of a gallery.
+
+    Returns
+    -------
+    list of Path
+        The PNG files.
+
+    Raises
+    ------
+    TrainingSetError, ModelError
+        If the training set or the network is unusable.
+    """
+    from obiwan.dplearn.model import load_network
+    from obiwan.dplearn.pictures import Gallery, gallery_picture, png_of
+    from obiwan.dplearn.scoring import score_split
+
+    training_set = open_training_set(data)
+    rows = read_sources(data)
+    rows = rows[rows["split"] == split.encode()]
+    score = score_split(load_network(model), training_set, split).score
+    outdir.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, title, of, highest in GALLERIES:
+        chosen = gallery_rows(rows["label"], score, of, highest, count)
+        if len(chosen):
+            stamps = read_stamps(training_set, split, rows, chosen)
+            gallery = Gallery(name, title, stamps, score[chosen], rows["mag_g"][chosen].astype(float))
+            path = outdir / f"gallery_{name}.png"
+            path.write_bytes(png_of(gallery_picture(gallery)))
+            written.append(path)
+    return written
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = build_parser()
@@ -185,6 +237,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def program() -> int:
         for path in draw_mosaics(options.data, options.outdir, rows=options.rows, split=options.split):
             cli.say(str(path))
+        if options.model is not None:
+            for path in draw_galleries(options.data, options.model, options.outdir, split=options.split):
+                cli.say(str(path))
         return 0
 
     return cli.run(program, NAME, verbose=options.verbose)

@@ -28,6 +28,9 @@ Array = NDArray[Any]
 Draw = Callable[["Figure"], None]
 
 DPI = 160
+IDEAL_WORDS = (
+    "The dashed curve is an ideal observer, who measures the planted offset as well as the noise allows."
+)
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,10 @@ class Picture:
     draw: Draw
 
 
-def write_picture(picture: Picture, directory: Path) -> bytes:
-    """Draw a picture and write it as PNG and PDF; returns the PNG.
+def png_of(picture: Picture, pdf: Path | None = None) -> bytes:
+    """Draw a picture as PNG, and as a PDF file too if its path is given.
 
-    The files hold no clock time and no name of the software, so that equal data give equal bytes.
+    Neither holds a clock time or the name of the software, so that equal data give equal bytes.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -72,10 +75,16 @@ def write_picture(picture: Picture, directory: Path) -> bytes:
         picture.draw(figure)
         stream = io.BytesIO()
         figure.savefig(stream, format="png", metadata={"Software": None})
-        (directory / f"{picture.name}.png").write_bytes(stream.getvalue())
-        none = {"CreationDate": None, "Creator": None, "Producer": None}
-        figure.savefig(directory / f"{picture.name}.pdf", metadata=none)
+        if pdf is not None:
+            figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return stream.getvalue()
+
+
+def write_picture(picture: Picture, directory: Path) -> bytes:
+    """Write a picture as PNG and PDF into a directory; returns the PNG."""
+    png = png_of(picture, directory / f"{picture.name}.pdf")
+    (directory / f"{picture.name}.png").write_bytes(png)
+    return png
 
 
 def _chart(draw: Callable[..., None], *data: Any) -> Draw:
@@ -207,29 +216,38 @@ def _bin_pictures(evaluation: Evaluation) -> Iterator[Picture]:
             )
         else:
             some = any(b.auc is None for b in table.bins)
+            ideal = evaluation.ideal if table.key == "sn" else None
             yield Picture(
                 f"auc_by_{table.key}",
                 "where",
-                _bin_caption(table) + (" Bins with too few examples are left out." if some else ""),
+                _bin_caption(table)
+                + (" Bins with too few examples are left out." if some else "")
+                + (f" {IDEAL_WORDS}" if ideal is not None else ""),
                 _bin_words(table) + ".",
                 charts.COLUMN,
                 2.7,
-                _chart(charts.draw_bins, table, auc, margin),
+                _chart(charts.draw_bins, table, auc, margin, ideal),
             )
 
 
 def _attribution_pictures(attribution: Attribution) -> Iterator[Picture]:
-    shares = ", ".join(
-        f"{100 * share.value:.0f} % in {name} examples"
-        for name, share in zip(("real", "fake"), attribution.share, strict=True)
-    )
-    radius = f"{attribution.radius * PIXEL_SCALE:.2f} arcsec"
+    circle, shares = "", "The half-light radius is not known."
+    if np.isfinite(attribution.radius):
+        circle = (
+            " The circle is the median half-light radius with the PSF, "
+            f"{attribution.radius * PIXEL_SCALE:.2f} arcsec."
+        )
+        real, fake = (f"{100 * share.value:.0f} %" for share in attribution.share)
+        shares = (
+            f"Within the half-light radius, on {100 * attribution.area:.1f} % of the area, lie {real} in "
+            f"real and {fake} in fake examples."
+        )
     yield Picture(
         "attribution_maps",
         "looks",
         "Mean attribution of each pixel, on centred objects, all planes together: orange speaks for a "
-        f"fake, purple for a real galaxy. The circle is the median half-light radius with the PSF, {radius}.",
-        f"Mean attribution maps of real and fake examples. Within the half-light radius lie {shares}.",
+        f"fake, purple for a real galaxy.{circle}",
+        f"Mean attribution maps of real and fake examples. {shares}",
         charts.COLUMN,
         3.2,
         lambda figure: _maps(figure, attribution),
@@ -241,8 +259,7 @@ def _attribution_pictures(attribution: Attribution) -> Iterator[Picture]:
         "area, which is what a network that looks everywhere alike would show. Where the classes are "
         "apart, the black line is the share of their separation in log odds; the dotted line is the "
         "half-light radius.",
-        f"Curves of growth. Within the half-light radius lie {shares}, on {100 * attribution.area:.1f} % of "
-        "the area.",
+        f"Curves of growth of the attribution. {shares}",
         charts.COLUMN,
         3.0,
         _chart(charts.draw_growth, attribution),

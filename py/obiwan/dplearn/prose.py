@@ -109,7 +109,9 @@ def tested(evaluation: Evaluation) -> str:
         )
     looks = evaluation.scored.looks
     if looks is not None and looks > 1:
-        text += f" {looks} different models have looked at this test split; the p-values do not allow for that."
+        text += (
+            f" {looks} different models have looked at this test split; the p-values do not allow for that."
+        )
     return text
 
 
@@ -237,29 +239,39 @@ def looks_lines(evaluation: Evaluation) -> list[str]:
     found: Attribution | None = evaluation.attribution
     if found is None:
         return [f"Not run: {evaluation.attribution_note}."]
-    real, fake = found.share
     name = evaluation.scored.models[0].name
     lines = [
         f"Attribution divides the log odds that the network ({name}) gives a stamp among its pixels "
         f"(integrated gradients, from a stamp without light), here for {found.counts[0]} real and "
         f"{found.counts[1]} fake test examples. It adds up to the log odds within {percent(found.residual)}.",
-        f"Within the half-light radius, PSF included (median {found.radius * PIXEL_SCALE:.2f} arcsec), lie "
-        f"{percent(real.value, 1)} ({percent(real.low, 1)} to {percent(real.high, 1)}) of the absolute "
-        f"attribution of real and {percent(fake.value, 1)} ({percent(fake.low, 1)} to "
-        f"{percent(fake.high, 1)}) of that of fake examples, on {percent(found.area, 1)} of the area: "
-        f"{(real.value + fake.value) / 2 / found.area:.0f} times what a network that looks everywhere alike "
-        "would have there.",
     ]
-    if found.separation is None:
+    if math.isfinite(found.radius):
+        real, fake = found.share
+        lines.append(
+            f"Within the half-light radius, PSF included (median {found.radius * PIXEL_SCALE:.2f} arcsec), "
+            f"lie {percent(real.value, 1)} ({percent(real.low, 1)} to {percent(real.high, 1)}) of the "
+            f"absolute attribution of real and {percent(fake.value, 1)} ({percent(fake.low, 1)} to "
+            f"{percent(fake.high, 1)}) of that of fake examples, on {percent(found.area, 1)} of the area: "
+            f"{(real.value + fake.value) / 2 / found.area:.0f} times what a network that looks everywhere "
+            "alike would have there."
+        )
+    else:
+        lines.append("The width of the PSF is not known, so that there is no radius to compare with.")
+    if found.separation_growth is None:
         lines.append(
             "The mean log odds of the classes are not apart, so that there is no separation to be divided."
         )
     else:
-        lines.append(
-            f"Of the separation of the classes in mean log odds, {percent(found.separation.value)} "
-            f"({percent(found.separation.low)} to {percent(found.separation.high)}) comes from within that "
-            f"radius, and half of it from within {half_radius(found):.1f} arcsec."
+        text = (
+            "Of the separation of the classes in mean log odds, half comes from within "
+            f"{half_radius(found):.1f} arcsec"
         )
+        if found.separation is not None:
+            text += (
+                f", and {percent(found.separation.value)} ({percent(found.separation.low)} to "
+                f"{percent(found.separation.high)}) from within the half-light radius"
+            )
+        lines.append(text + ".")
     planes = found.planes.mean(0)
     lines.append(
         f"The images have {percent(planes[:3].sum())} of the absolute attribution, the inverse variances "

@@ -1,0 +1,147 @@
+"""A training set with rows for every example, scores without a network, and an evaluation made of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.planted import Planted, Sample, write_set
+from obiwan.dplearn import evaluation
+from obiwan.dplearn.controls import run_controls
+from obiwan.dplearn.covariates import covariates
+from obiwan.dplearn.evaluate import data_summary, software
+from obiwan.dplearn.examples import blank_examples, read_sources, write_sources
+from obiwan.dplearn.measure import measure_split, split_rows
+from obiwan.dplearn.shards import (
+    MANIFEST,
+    PIXEL_SCALE,
+    SPLITS,
+    TrainingSet,
+    manifest_checksum,
+    open_training_set,
+)
+
+BRICKS = {"train": 4, "val": 2, "test": 12}
+FLOW = {
+    "real": [
+        ["catalogue rows", 900],
+        ['no injection within 5"', 700],
+        ["elg colour box", 400],
+        ["balanced", 320],
+    ],
+    "fake": [["catalogue rows", 800], ["injected on a CCD", 750], ["elg colour box", 380], ["balanced", 320]],
+}
+
+
+def rows_of(split: str, training_set: TrainingSet, sample: Sample, bricks: int) -> np.ndarray:
+    """Rows of the source table that say of each example what it was drawn with."""
+    shards = training_set.split(split)
+    n = sum(shard.rows for shard in shards)
+    rows = blank_examples(n)
+    rows["split"] = split.encode()
+    rows["shard"] = np.repeat([shard.number for shard in shards], [shard.rows for shard in shards])
+    rows["row"] = np.concatenate([np.arange(shard.rows) for shard in shards])
+    rows["label"] = np.concatenate([training_set.read(shard)[1] for shard in shards])
+    first = {"train": 0, "val": 100, "test": 200}[split]
+    rows["brick"] = [f"{first + i % bricks:04d}p000".encode() for i in range(n)]
+    rows["run"], rows["id"], rows["type"] = b"rs0", np.arange(n), b"EXP"
+    rng = np.random.default_rng(first)
+    rows["x"], rows["y"] = rng.integers(60, 3540, (2, n)) + np.stack([sample.x, sample.y]).round(3) * 0
+    rows["x"] += sample.x
+    rows["y"] += sample.y
+    rows["ra"], rows["dec"] = rng.uniform(0, 1, (2, n))
+    for i, band in enumerate("grz"):
+        rows[f"flux_{band}"] = sample.flux[:, i]
+        rows[f"flux_ivar_{band}"] = 1 / (20 * sample.sky[:, i] ** 2)
+        rows[f"mag_{band}"] = 22.5 - 2.5 * np.log10(sample.flux[:, i])
+        rows[f"mw_transmission_{band}"] = 0.95
+        rows[f"psfsize_{band}"] = sample.sigma[:, i] * 2.3548 * PIXEL_SCALE
+        rows[f"psfdepth_{band}"] = 1 / (20 * sample.sky[:, i] ** 2)
+    rows["mag_source"], rows["sersic"] = b"measured", 1.0
+    rows["shape_r"], rows["e1"], rows["e2"] = sample.size, sample.e1, sample.e2
+    rows["ebv"] = rng.uniform(0.01, 0.05, n)
+    return rows
+
+
+def make_set(
+    directory: Path,
+    planted: Planted,
+    counts: dict[str, int],
+    *,
+    seed: int = 3,
+    bricks: dict[str, int] | None = None,
+) -> TrainingSet:
+    """Write a training set with shards, source table and a manifest like create_training's."""
+    samples = write_set(directory, planted, counts, seed, rows=64)
+    path = directory / MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest |= {
+        "package_version": "0",
+        "config": {
+            "select": "elg",
+            "reals_from": "injected",
+            "centers": "tractor",
+            "balance": "brick",
+            "split": "brick",
+        },
+        "roots": [{"index": 0, "name": "south", "layout": "legacysim", "injected": True}],
+        "cut_flow": FLOW,
+    }
+    manifest["manifest_crc32"] = manifest_checksum(manifest)
+    path.write_text(json.dumps(manifest))
+    training_set = open_training_set(directory)
+    parts = [rows_of(split, training_set, samples[split], (bricks or BRICKS)[split]) for split in SPLITS]
+    write_sources(directory, directory, np.concatenate(parts))
+    return training_set
+
+
+def scored_by_hand(
+    training_set: TrainingSet, strength: float, *, models: int = 1, seed: int = 0, learnt: bool = True
+) -> evaluation.Scored:
+    """Scores as a network might give them: fakes higher by `strength` standard deviations."""
+    table = read_sources(training_set.directory)
+    rng = np.random.default_rng(seed)
+
+    def draw(labels: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-(rng.standard_normal(len(labels)) + strength * (labels - 0.5))))
+
+    rows, val = split_rows(table, "test"), split_rows(table, "val")
+    return evaluation.Scored(
+        rows=rows,
+        singles=np.stack([draw(rows["label"].astype(float)) for _ in range(models)]),
+        val_labels=val["label"],
+        val_scores=draw(val["label"].astype(float)),
+        models=tuple(
+            evaluation.ModelInfo(f"run{i}/best.keras", f"{i:016x}", "lenet5", learnt) for i in range(models)
+        ),
+        looks=models,
+    )
+
+
+def make_evaluation(training_set: TrainingSet, scored: evaluation.Scored, **changes) -> evaluation.Evaluation:
+    """An evaluation of scores, with all that needs no network."""
+    table = read_sources(training_set.directory)
+    rows, measured = scored.rows, measure_split(training_set, "test", table)
+    columns = covariates(rows, measured)
+    data = data_summary(training_set, table)
+    everything = {
+        "settings": {"margin": 0.02, "level": 0.05, "seed": 1},
+        "data": data,
+        "scored": scored,
+        "columns": columns,
+        "verdict": evaluation.verdict_of(scored, 0.02, None),
+        "answer": evaluation.answer(scored, 1),
+        "calibration": evaluation.calibrate(scored),
+        "conditional": evaluation.conditional(scored, columns, 1),
+        "baseline": evaluation.baseline(columns, rows, np.ones(len(rows), bool), 1),
+        "controls": run_controls(rows, measured, rows["label"], scored.bricks),
+        "control_examples": len(rows),
+        "bins": evaluation.where(scored, columns, evaluation.cameras(rows, data["roots"])),
+        "attribution": None,
+        "attribution_note": "no network",
+        "not_run": ("The positive control.",),
+        "versions": software(),
+    }
+    return evaluation.Evaluation(**{**everything, **changes})

@@ -1,0 +1,160 @@
+"""AUC in bins: edges that know no label, small bins without an AUC, one correction for all."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from obiwan.dplearn import bins
+from obiwan.dplearn.bins import (
+    Bins,
+    auc_at_percentiles,
+    auc_by,
+    auc_by_name,
+    bin_everything,
+    corrected_together,
+)
+from obiwan.dplearn.twosample import auc, auc_interval, holm
+
+
+@pytest.fixture
+def examples(rng):
+    """Scores whose classes are apart where the quantity is small, and alike where it is large."""
+    n = 4000
+    labels = np.arange(n) % 2
+    values = rng.uniform(20, 24, n)
+    scores = rng.standard_normal(n) + 2.0 * labels * (values < 22)
+    bricks = np.array([f"b{i:02d}" for i in rng.integers(0, 16, n)])
+    return values, labels, scores, bricks
+
+
+def test_the_difference_is_found_where_it_is(examples):
+    values, labels, scores, bricks = examples
+    found = auc_by(values, labels, scores, bricks, edges=[20, 21, 22, 23, 24])
+    expected = norm.cdf(2 / np.sqrt(2))
+    assert [b.differs for b in found] == [True, True, False, False]
+    for b in found[:2]:
+        assert b.auc.value == pytest.approx(expected, abs=0.03)
+    for b in found[2:]:
+        assert b.auc.low < 0.5 < b.auc.high
+
+
+def test_a_bin_is_what_its_examples_say(examples):
+    values, labels, scores, bricks = examples
+    one = auc_by(values, labels, scores, bricks, edges=[20, 21, 24])[0]
+    inside = values < 21
+    assert (one.real, one.fake) == tuple(np.bincount(labels[inside]))
+    assert one.bricks == 16
+    assert one.middle == np.median(values[inside])
+    assert one.auc == auc_interval(labels[inside], scores[inside], bricks[inside])
+
+
+def test_every_known_example_is_in_one_bin(examples):
+    values, labels, scores, bricks = examples
+    values = values.copy()
+    values[:100] = np.nan
+    found = auc_by(values, labels, scores, bricks, quantiles=5)
+    assert sum(b.real + b.fake for b in found) == len(values) - 100
+    counts = [b.real + b.fake for b in found]
+    assert max(counts) - min(counts) <= 2
+    assert found[-1].high == np.nanmax(values)  # the largest value is inside
+
+
+def test_edges_do_not_know_the_label(examples):
+    values, labels, scores, bricks = examples
+    ends = [[(b.low, b.high) for b in auc_by(values, y, scores, bricks)] for y in (labels, 1 - labels)]
+    assert ends[0] == ends[1]
+    assert len(ends[0]) == bins.MOST_BINS
+
+
+def test_small_bins_have_no_auc_and_take_no_part_in_the_correction(examples):
+    values, labels, scores, bricks = examples
+    rare = (values < 21) & (labels == 1)
+    keep = ~rare | (np.cumsum(rare) < bins.LEAST)
+    values, labels, scores, bricks = (a[keep] for a in (values, labels, scores, bricks))
+    found = auc_by(values, labels, scores, bricks, edges=[20, 21, 22, 24])
+    assert found[0].auc is None
+    assert not found[0].differs
+    assert np.isnan(found[0].p_holm)
+    assert [b.p_holm for b in found[1:]] == pytest.approx(holm(np.array([b.p for b in found[1:]])))
+
+
+def test_repeated_values_make_fewer_bins():
+    values = np.repeat([1.0, 2.0, 3.0], 100)
+    labels = np.tile([0, 1], 150)
+    found = auc_by(values, labels, np.arange(300.0), np.array(["b"] * 300), quantiles=6)
+    assert [b.real + b.fake for b in found] == [100, 200]
+
+
+@pytest.mark.parametrize("values", [np.full(300, 7.0), np.full(300, np.nan)])
+def test_a_quantity_that_says_nothing_has_no_bins(values):
+    labels = np.tile([0, 1], 150)
+    assert auc_by(values, labels, np.arange(300.0), np.array(["b"] * 300)) == ()
+
+
+def test_edges_must_rise():
+    labels = np.tile([0, 1], 5)
+    with pytest.raises(ValueError, match="rise"):
+        auc_by(np.arange(10.0), labels, np.arange(10.0), np.array(["b"] * 10), edges=[1, 1, 2])
+
+
+def test_words_are_bins_too(rng):
+    labels = np.tile([0, 1], 200)
+    names = np.array(["DECam", "", "90Prime", "DECam"] * 100)
+    scores = rng.standard_normal(400) + 3 * labels * (names == "DECam")
+    found = auc_by_name(names, labels, scores, np.array(["b"] * 400))
+    assert [b.name for b in found] == ["90Prime", "DECam"]
+    assert [b.differs for b in found] == [False, True]
+    assert found[1].real + found[1].fake == 200
+
+
+def test_percentiles_in_brightness(rng):
+    magnitude = rng.permutation(np.linspace(20, 24, 1001))
+    labels = rng.integers(0, 2, 1001)
+    found = auc_at_percentiles(magnitude, labels, -magnitude * labels, np.array(["b"] * 1001))
+    assert [b.name for b in found] == ["99", "75", "50", "25", "1"]
+    assert found[0].low == 20
+    assert found[-1].high == 24
+    assert [b.middle for b in found] == pytest.approx([20.2, 21, 22, 23, 23.8], abs=0.01)
+    assert {b.real + b.fake for b in found} <= {100, 101}
+
+
+def test_percentiles_without_magnitudes():
+    nothing = np.full(100, np.nan)
+    found = auc_at_percentiles(nothing, np.tile([0, 1], 50), np.arange(100.0), np.array(["b"] * 100))
+    assert all(b.auc is None for b in found)
+
+
+def test_all_tables_are_one_family(examples, rng):
+    values, labels, scores, bricks = examples
+    columns = {"a": values, "b": rng.uniform(0, 1, len(values)), "word": np.where(values < 22, "x", "y")}
+    words = {"a": ("first", "mag"), "b": ("second", ""), "word": ("third", "")}
+    tables = bin_everything(columns, words, labels, scores, bricks)
+    assert [(t.key, t.label, t.unit) for t in tables] == [
+        ("a", "first", "mag"),
+        ("b", "second", ""),
+        ("word", "third", ""),
+    ]
+    every = [b for t in tables for b in t.bins]
+    assert [b.p_holm for b in every] == pytest.approx(holm(np.array([b.p for b in every])))
+    again = corrected_together([*tables, Bins("c", "fourth", "", tables[0].bins)])
+    assert again[0].bins[0].p_holm > 0
+    assert again[1].bins[0].p_holm >= tables[1].bins[0].p_holm
+
+
+def test_bins_of_nothing_stay_within_their_rate(rng):
+    """Null scores in bricks: any bin of ten called different at most as often as 5 % (and a bit)."""
+    wrong = 0
+    for _ in range(200):
+        values, labels = rng.uniform(0, 1, 600), np.tile([0, 1], 300)
+        bricks = rng.integers(0, 12, 600).astype(str)
+        wrong += any(b.differs for b in auc_by(values, labels, rng.standard_normal(600), bricks, quantiles=5))
+    assert wrong <= 22  # binomial(200, 0.05): 10 expected, more than 22 once in ten thousand
+
+
+def test_intervals_rest_on_bricks_where_there_are_enough(rng):
+    labels, scores = np.tile([0, 1], 100), rng.standard_normal(200)
+    for bricks, clusters in ((np.arange(200) // 2 % 10, True), (np.arange(200) // 2 % 3, False)):
+        names = bricks.astype(str)
+        (found,) = auc_by(np.arange(200.0), labels, scores, names, quantiles=1)
+        assert found.auc == auc_interval(labels, scores, names if clusters else None)
+        assert found.auc.value == auc(labels, scores)
