@@ -14,19 +14,10 @@ from obiwan.dplearn.errors import ModelError, TrainingSetError
 from obiwan.dplearn.examples import blank_examples, read_sources, write_sources
 from obiwan.dplearn.logs import RunLogs
 from obiwan.dplearn.model import network_config
-from obiwan.dplearn.retraining import (
-    bricks_of_test,
-    choose,
-    directory_name,
-    halves,
-    retrain,
-    rows_by_shard,
-    run_config_of,
-    with_choice,
-    with_edit,
-)
+from obiwan.dplearn.retraining import directory_name, retrain, run_config_of
 from obiwan.dplearn.shards import BANDS, SPLITS, open_training_set
 from obiwan.dplearn.training import RunConfig
+from obiwan.dplearn.views import bricks_of_test, choose, halves, rows_by_shard, with_choice, with_edit
 
 TINY = network_config("lenet5", maps=(2, 2), kernel_size=3, dense=4)
 CONFIG = RunConfig(TINY, FeedConfig(batch_size=8, seed=3), epochs=1, learning_rate=2e-3)
@@ -256,13 +247,17 @@ def test_an_interrupted_ablation_goes_on_and_a_finished_one_is_not_repeated(data
     assert len(steps) == 6  # the second epoch of two
     assert (found.name, found.train, found.test, found.bricks) == (name, 48, 40, 6)
     assert 0 <= found.auc.low <= found.auc.value <= found.auc.high <= 1
-    monkeypatch.setattr("obiwan.dplearn.training.Trainer", None)
-    assert run_ablation(name, data, two, tmp_path) == found
+    with monkeypatch.context() as patch:
+        patch.setattr("obiwan.dplearn.training.Trainer", None)
+        assert run_ablation(name, data, two, tmp_path) == found
     with pytest.raises(ModelError, match=r"band_r: holds another run \(feed.seed was 3, is 4\)"):
         run_ablation(name, data, replace(two, feed=FeedConfig(batch_size=8, seed=4)), tmp_path)
+    found = run_ablation(name, data, replace(two, epochs=1), tmp_path, overwrite=True)
+    assert json.loads((directory / "run.json").read_text())["epochs"] == 1
+    assert run_ablation(name, data, replace(two, epochs=1), tmp_path, overwrite=True) == found
     (directory / "result.json").write_text("{")
     with pytest.raises(ModelError, match=r"result.json: not a readable result"):
-        run_ablation(name, data, two, tmp_path)
+        run_ablation(name, data, replace(two, epochs=1), tmp_path)
 
 
 def test_reals_against_reals(data, tmp_path):

@@ -15,20 +15,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.retraining import (
+from obiwan.dplearn.retraining import directory_name, retrain
+from obiwan.dplearn.shards import BANDS, LABELS, SOURCES, STAMP, TrainingSet
+from obiwan.dplearn.twosample import Estimate
+from obiwan.dplearn.views import (
     Array,
     Cutouts,
     Edit,
     bricks_of_test,
     choose,
-    directory_name,
-    retrain,
     rows_by_shard,
     with_choice,
     with_edit,
 )
-from obiwan.dplearn.shards import BANDS, LABELS, SOURCES, STAMP, TrainingSet
-from obiwan.dplearn.twosample import Estimate
 
 if TYPE_CHECKING:
     from obiwan.dplearn.training import RunConfig
@@ -138,7 +137,13 @@ def _of_class(label: int) -> Callable[[Array], NDArray[np.bool_]]:
 
 
 def run_ablation(
-    name: str, training_set: TrainingSet, config: RunConfig, outdir: Path, *, quiet: bool = True
+    name: str,
+    training_set: TrainingSet,
+    config: RunConfig,
+    outdir: Path,
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
 ) -> AblationResult:
     """Train the same network with the same settings on what an ablation leaves, and score the test split.
 
@@ -152,6 +157,8 @@ def run_ablation(
         That of the run (`retraining.run_config_of`); its seed also splits the classes of an A/A test.
     outdir : Path
         The training goes on, or its result is found, in ``outdir/ablations/<name>``.
+    overwrite : bool
+        Replace there what is of another run or training set; else that is an error.
     quiet : bool
         No progress bar.
 
@@ -175,5 +182,5 @@ def run_ablation(
         edited = with_edit(training_set, name, EDITS[name])
     bricks = bricks_of_test(rows, edited, choice) if rows else None
     place = outdir / "ablations" / directory_name([name])
-    found = retrain(edited, config, place, name=name, bricks=bricks, quiet=quiet)
+    found = retrain(edited, config, place, name=name, bricks=bricks, overwrite=overwrite, quiet=quiet)
     return AblationResult(name, **vars(found))

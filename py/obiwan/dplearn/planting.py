@@ -196,6 +196,34 @@ class Difference:
         return galaxy if kind.extended and not galaxy.extended else kind.apply(galaxy, self.amplitude)
 
 
+def parse_amplitudes(words: Iterable[str]) -> tuple[Difference, ...]:
+    """Read what to plant from words such as ``offset=0.2`` or ``psf=1.02,1.05``.
+
+    Raises
+    ------
+    ValueError
+        Naming the word that cannot be understood.
+
+    Examples
+    --------
+    >>> [str(difference) for difference in parse_amplitudes(["offset=0.1,0.2", "psf=1.05"])]
+    ['offset=0.1', 'offset=0.2', 'psf=1.05']
+    """
+    found: dict[Difference, None] = {}
+    for word in words:
+        kind, equals, amplitudes = word.partition("=")
+        for text in amplitudes.split(","):
+            try:
+                amplitude = float(text)
+            except ValueError:
+                amplitude = float("nan")
+            if not equals or amplitude != amplitude:
+                msg = f"{word!r} is not KIND=AMPLITUDE, for instance offset=0.2 or psf=1.02,1.05"
+                raise ValueError(msg)
+            found[Difference(kind, amplitude)] = None
+    return tuple(found)
+
+
 def galaxies_known(rows: NDArray[Any]) -> NDArray[np.bool_]:
     """Tell which rows of a source table have all that a rendering needs, by the same rule for both classes.
 

@@ -7,9 +7,10 @@ same settings on the result.  The smallest amplitude that it detects is what sta
 
 from __future__ import annotations
 
-import logging
+import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,12 @@ from tqdm import tqdm
 from obiwan.dplearn.checkpoints import replace_file
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.planting import KINDS, Difference, galaxies_known, galaxy_of, planted
-from obiwan.dplearn.retraining import (
+from obiwan.dplearn.planting import parse_amplitudes as parse_amplitudes
+from obiwan.dplearn.retraining import directory_name, retrain
+from obiwan.dplearn.shards import BANDS, STAMP, TrainingSet
+from obiwan.dplearn.twosample import Estimate
+from obiwan.dplearn.verdict import SensitivitySummary
+from obiwan.dplearn.views import (
     Array,
     Choice,
     Cutouts,
@@ -32,21 +38,15 @@ from obiwan.dplearn.retraining import (
     Key,
     bricks_of_test,
     choose,
-    directory_name,
-    retrain,
     rows_by_shard,
     with_choice,
 )
-from obiwan.dplearn.shards import BANDS, STAMP, TrainingSet
-from obiwan.dplearn.twosample import Estimate
-from obiwan.dplearn.verdict import SensitivitySummary
 
 if TYPE_CHECKING:
     from obiwan.dplearn.training import RunConfig
 
-log = logging.getLogger(__name__)
-
 ADDED = "added"  #: directory of the renderings while they are needed
+MANY = 5000  #: renderings that are worth starting processes for
 
 
 @dataclass(frozen=True)
@@ -89,34 +89,6 @@ class SensitivityResult:
         return Difference(self.kind, self.amplitude)
 
 
-def parse_amplitudes(words: Iterable[str]) -> tuple[Difference, ...]:
-    """Read what to plant from words such as ``offset=0.2`` or ``psf=1.02,1.05``.
-
-    Raises
-    ------
-    ValueError
-        Naming the word that cannot be understood.
-
-    Examples
-    --------
-    >>> [str(difference) for difference in parse_amplitudes(["offset=0.1,0.2", "psf=1.05"])]
-    ['offset=0.1', 'offset=0.2', 'psf=1.05']
-    """
-    found: dict[Difference, None] = {}
-    for word in words:
-        kind, equals, amplitudes = word.partition("=")
-        for text in amplitudes.split(","):
-            try:
-                amplitude = float(text)
-            except ValueError:
-                amplitude = float("nan")
-            if not equals or amplitude != amplitude:
-                msg = f"{word!r} is not KIND=AMPLITUDE, for instance offset=0.2 or psf=1.02,1.05"
-                raise ValueError(msg)
-            found[Difference(kind, amplitude)] = None
-    return tuple(found)
-
-
 @dataclass(frozen=True)
 class Plan:
     """Who is in which half.
@@ -139,6 +111,14 @@ class Plan:
         """Rows of ``sources.fits`` that get the difference, in the order of the shard."""
         choice = self.choice[key]
         return np.asarray(self.rows[key][choice.rows[choice.label == 1]])
+
+    @property
+    def checksum(self) -> str:
+        """A name for who is changed, and for the models of these: eight hex digits."""
+        crc32 = 0
+        for key in self.choice:
+            crc32 = zlib.crc32(self.changed(key).tobytes(), crc32)
+        return f"{crc32:08x}"
 
 
 def make_plan(training_set: TrainingSet, seed: int) -> Plan:
@@ -182,8 +162,13 @@ def _addition(directory: Path, key: Key) -> Path:
     return directory / f"{key[0]}_{key[1]}.npy"
 
 
+def _processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def render_additions(
-    plan: Plan, difference: Difference, directory: Path, *, jobs: int = 1, quiet: bool = True
+    plan: Plan, difference: Difference, directory: Path, *, jobs: int | None = None, quiet: bool = False
 ) -> None:
     """Render what is added to each shard into a directory; what is there is not rendered again.
 
@@ -193,8 +178,8 @@ def render_additions(
     difference : Difference
     directory : Path
         One file for each shard, ``<split>_<number>.npy``: float32, shape (changed rows, 64, 64, 3).
-    jobs : int
-        Processes.
+    jobs : int, optional
+        Processes; by default as many as there are processors, but one if there are few examples.
     quiet : bool
         No progress bar.
     """
@@ -203,7 +188,10 @@ def render_additions(
     todo = [(path, rows) for path, rows in tasks if not _readable(path, len(rows))]
     work = partial(_render_shard, difference=difference)
     paths, parts = [path for path, _ in todo], [rows for _, rows in todo]
-    with tqdm(total=sum(map(len, parts)), desc=f"planting {difference}", disable=quiet) as bar:
+    total = sum(map(len, parts))
+    if jobs is None:
+        jobs = _processors() if total > MANY else 1
+    with tqdm(total=total, desc=f"planting {difference}", disable=quiet) as bar:
         if jobs == 1 or len(todo) < 2:
             for count in map(work, paths, parts):
                 bar.update(count)
@@ -231,15 +219,13 @@ def plant_in(x: Cutouts, changed: NDArray[np.bool_], added: NDArray[np.float32])
     return x
 
 
-def planted_set(
-    training_set: TrainingSet, plan: Plan, difference: Difference, directory: Path, seed: int
-) -> EditedSet:
+def planted_set(training_set: TrainingSet, plan: Plan, difference: Difference, directory: Path) -> EditedSet:
     """The training set with the difference in the half of label 1, from renderings in a directory."""
 
     def change(key: Key, x: Cutouts) -> Cutouts:
         return plant_in(x, plan.choice[key].label == 1, np.load(_addition(directory, key)))
 
-    return with_choice(training_set, f"{difference} {seed}", plan.choice, change)
+    return with_choice(training_set, f"{difference} {plan.checksum}", plan.choice, change)
 
 
 def run_sensitivity(
@@ -249,8 +235,9 @@ def run_sensitivity(
     outdir: Path,
     *,
     seed: int | None = None,
-    jobs: int = 1,
-    quiet: bool = True,
+    jobs: int | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
 ) -> SensitivityResult:
     """Plant a difference, train the same network with the same settings on it, and score the test split.
 
@@ -266,8 +253,10 @@ def run_sensitivity(
         Work goes on, or its result is found, in ``outdir/sensitivity/<kind>_<amplitude>``.
     seed : int, optional
         Of the halves; the run's by default.
-    jobs : int
-        Processes that render.
+    jobs : int, optional
+        Processes that render; by default as many as there are processors, but one if there are few examples.
+    overwrite : bool
+        Replace there what is of another run or training set; else that is an error.
     quiet : bool
         No progress bars.
 
@@ -281,17 +270,20 @@ def run_sensitivity(
     seed = config.feed.seed if seed is None else seed
     plan = make_plan(training_set, seed)
     place = outdir / "sensitivity" / directory_name([difference.kind, f"{difference.amplitude:g}"])
-    edited = planted_set(training_set, plan, difference, place / ADDED, seed)
+    added = place / f"{ADDED}_{plan.checksum}"  # what was left of other halves is of no use
+    edited = planted_set(training_set, plan, difference, added)
     found = retrain(
         edited,
         config,
         place,
         name=f"planted {difference}",
         bricks=bricks_of_test(plan.rows, edited, plan.choice),
-        before=partial(render_additions, plan, difference, place / ADDED, jobs=jobs, quiet=quiet),
+        before=partial(render_additions, plan, difference, added, jobs=jobs, quiet=quiet),
+        overwrite=overwrite,
         quiet=quiet,
     )
-    shutil.rmtree(place / ADDED, ignore_errors=True)  # a quarter of the set's size, and the result is written
+    for useless in place.glob(f"{ADDED}_*"):  # a quarter of the set's size, and the result is written
+        shutil.rmtree(useless, ignore_errors=True)
     return SensitivityResult(
         difference.kind,
         difference.amplitude,
