@@ -1,0 +1,330 @@
+"""The batch scripts, run by stand-ins for sbatch, srun and scontrol that start real local ranks."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from obiwan.dplearn.create_training import main
+from synthetic import Survey, bricks_apart, content_of, survey
+
+SCRIPTS = ("slurm_cnn.sh", "slurm_create_training.sh")
+
+# Reads the #SBATCH lines as sbatch does, lets its own options win, and runs a *copy* of the script.
+SBATCH = """
+import os, re, shutil, subprocess, sys
+from pathlib import Path
+
+words = sys.argv[1:]
+own = [words.pop(0) for _ in range(next(i for i, word in enumerate(words) if not word.startswith("-")))]
+script = Path(words.pop(0))
+lines = script.read_text().split("set -euo pipefail")[0].splitlines()
+own = [line.split()[1] for line in lines if line.startswith("#SBATCH")] + own
+options = dict(word.removeprefix("--").partition("=")[::2] for word in own)
+nodes, each = int(options["nodes"]), int(options["ntasks-per-node"])
+place = Path(os.environ["STUBS"])
+spooled = place / "spool" / "job7" / "slurm_script"
+spooled.parent.mkdir(parents=True, exist_ok=True)
+shutil.copy(script, spooled)
+environ = {
+    **os.environ,
+    "SLURM_JOB_ID": "7",
+    "SLURM_JOB_NAME": options["job-name"],
+    "SLURM_SUBMIT_DIR": os.getcwd(),
+    "SLURM_JOB_NUM_NODES": str(nodes),
+    "SLURM_NTASKS": str(nodes * each),
+    "SLURM_NTASKS_PER_NODE": str(each),
+    "SLURM_CPUS_PER_TASK": options["cpus-per-task"],
+    "SLURM_PROCID": "0",
+    "SLURM_RESTART_COUNT": os.environ.get("RESTARTS", "0"),
+}
+os.execve(shutil.which("bash"), ["bash", str(spooled), *words], environ)
+"""
+
+# Real ranks: by mpirun, under which MPI programs find each other as under srun.
+SRUN = """
+import json, os, sys
+from pathlib import Path
+
+words = sys.argv[1:]
+own = [words.pop(0) for _ in range(next(i for i, word in enumerate(words) if not word.startswith("-")))]
+names = ("SLURM_CPUS_PER_TASK", "SRUN_CPUS_PER_TASK", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONSAFEPATH")
+said = {"options": own, "command": words, "environ": {name: os.environ.get(name) for name in names}}
+(Path(os.environ["STUBS"]) / "srun.json").write_text(json.dumps(said))
+number = os.environ["SLURM_NTASKS"]
+launcher = json.loads(os.environ["LAUNCHER"])
+if number != "1":
+    words = [*launcher, "-n", number, *words]
+os.execvp(words[0], words)
+"""
+
+SCONTROL = """
+import os, sys
+from pathlib import Path
+
+(Path(os.environ["STUBS"]) / "queued").write_text(" ".join(sys.argv[1:]))
+"""
+
+# For the time limit: a step that ends on SIGTERM alone.
+PATIENT = """
+import os, signal, sys, time
+from pathlib import Path
+
+def end(*_):
+    (Path(os.environ["STUBS"]) / "ended").touch()
+    sys.exit(143)
+
+signal.signal(signal.SIGTERM, end)
+(Path(os.environ["STUBS"]) / "started").touch()
+time.sleep(60)
+"""
+
+
+@pytest.fixture(scope="module")
+def launcher() -> list[str]:
+    """What starts ranks here: mpirun, the environment's own or the machine's."""
+    beside = Path(sys.executable).parent
+    found = shutil.which("mpirun", path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}")
+    if found is None:
+        pytest.skip("no mpirun on this machine")
+    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+    return [found, "--oversubscribe", "--bind-to", "none"] if "Open" in version else [found]
+
+
+@pytest.fixture
+def stubs(tmp_path) -> Path:
+    """A directory with the stand-ins, first on the path of `submit`."""
+    place = tmp_path / "stubs"
+    place.mkdir()
+    for name, program in (("sbatch", SBATCH), ("srun", SRUN), ("scontrol", SCONTROL)):
+        (place / name).write_text(f"#!{sys.executable}\n{program}")
+        (place / name).chmod(0o755)
+    (place / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (place / "python").chmod(0o755)
+    return place
+
+
+@pytest.fixture
+def environ(stubs, tmp_path) -> dict[str, str]:
+    """Of a user who submits a job."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SLURM", "OMPI", "PMI", "HOROVOD", "PYTHON", "KERAS"))
+        and not name.endswith("_THREADS")
+    }
+    return {
+        **kept,
+        "PATH": f"{stubs}{os.pathsep}{kept['PATH']}",
+        "STUBS": str(stubs),
+        "SCRATCH": str(tmp_path),
+        "LAUNCHER": "[]",
+        "OBIWAN_DPLEARN_VENV": str(tmp_path / "no-environment"),
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+
+
+@pytest.fixture
+def submit(environ, root):
+    """Submit a script of bin/ from the checkout, with options of sbatch and words for the program."""
+
+    def run(script: str, *options: str, words: tuple[str, ...] = (), cwd: Path = root, **more: str):
+        return subprocess.run(
+            ["sbatch", *options, str(root / "bin" / script), *words],
+            cwd=cwd,
+            env={**environ, **more},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    return run
+
+
+def headers(script: Path) -> dict[str, str]:
+    lines = script.read_text().splitlines()
+    return dict(
+        line.removeprefix("#SBATCH --").partition("=")[::2] for line in lines if line.startswith("#SBATCH")
+    )
+
+
+@pytest.mark.parametrize("name", [*SCRIPTS, "slurm_job.sh"])
+def test_bash_reads_it(name, root):
+    done = subprocess.run(
+        ["bash", "-n", str(root / "bin" / name)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_shellcheck_finds_nothing(root):
+    program = shutil.which(
+        "shellcheck", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
+    if program is None:
+        pytest.skip("no shellcheck (the extra `test` has it)")
+    scripts = sorted(str(path) for path in (root / "bin").iterdir() if path.is_file())
+    done = subprocess.run(
+        [program, "-x", "-P", "SCRIPTDIR", *scripts], capture_output=True, text=True, check=False, cwd=root
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_headers_stand_where_slurm_reads_them(name, root):
+    script = root / "bin" / name
+    text = script.read_text()
+    assert text.startswith("#!/usr/bin/env bash\n")
+    assert os.access(script, os.X_OK)
+    assert text.index("set -euo pipefail") > text.rindex("#SBATCH")  # SLURM stops at the first command
+    found = headers(script)
+    assert found["constraint"] == "cpu"
+    assert "requeue" in found
+    assert re.fullmatch(r"B:USR1@\d+", found["signal"])
+    # All of a Perlmutter CPU node: 256 hardware threads.
+    assert int(found["ntasks-per-node"]) * int(found["cpus-per-task"]) == 256
+    knl = re.search(r"constraint=knl,quad,cache --ntasks-per-node=(\d+) --cpus-per-task=(\d+)", text)
+    assert int(knl[1]) * int(knl[2]) <= 4 * 68
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Survey:
+    """Three bricks of one run."""
+    return survey(tmp_path_factory.mktemp("survey"), bricks=bricks_apart(3), runs=1)
+
+
+@pytest.fixture(scope="module")
+def training(made, tmp_path_factory) -> Path:
+    """Their training set, made by one process."""
+    outdir = tmp_path_factory.mktemp("training") / "training"
+    words = ["--fake", str(made.fake), "--real", str(made.real), "--outdir", str(outdir)]
+    assert main([*words, "--shard-size", "5"]) == 0
+    return outdir
+
+
+def test_create_training_on_three_ranks(made, training, submit, launcher, stubs, tmp_path):
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed (the extra `mpi`)")
+    given = {"FAKE": str(made.fake), "REAL": str(made.real), "LAUNCHER": json.dumps(launcher)}
+    options = ("--nodes=1", "--ntasks-per-node=3", "--cpus-per-task=1")
+    done = submit("slurm_create_training.sh", *options, words=("--shard-size", "5"), **given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert content_of(tmp_path / "training") == content_of(training)
+    assert done.stdout.index("preflight: ok") < done.stdout.index("after the cut")
+    assert done.stdout.count("training set: ") == 1
+    said = json.loads((stubs / "srun.json").read_text())
+    assert {"--kill-on-bad-exit=1", "--cpu-bind=cores"} <= set(said["options"])
+    assert said["environ"]["OMP_NUM_THREADS"] == "1"
+    assert said["environ"]["SRUN_CPUS_PER_TASK"] == "1"
+    assert "--mpi" in said["command"]
+    # Submitted again, with another number of tasks: there is nothing left to do.
+    done = submit(
+        "slurm_create_training.sh", "--nodes=1", "--ntasks-per-node=1", words=("--shard-size", "5"), **given
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "already holds this training set" in done.stdout
+    assert "--mpi" not in json.loads((stubs / "srun.json").read_text())["command"]
+
+
+@pytest.mark.slow
+@pytest.mark.horovod
+def test_cnn_on_two_ranks_goes_on_when_submitted_again(training, submit, launcher, stubs, tmp_path):
+    if importlib.util.find_spec("horovod") is None:
+        pytest.skip("Horovod is not installed (bin/install_horovod)")
+    from obiwan.dplearn import __main__ as preflight
+
+    if "mpi" not in preflight.controllers(preflight.Package("horovod", "horovod").origin().parent):
+        pytest.skip("Horovod was built without MPI")
+    given = {"DATA": str(training), "OUTDIR": str(tmp_path / "cnn"), "LAUNCHER": json.dumps(launcher)}
+    options = ("--nodes=1", "--ntasks-per-node=2", "--cpus-per-task=1")
+    words = ("--batch-size", "2", "--maps", "2", "2", "2", "--dense", "4")
+    done = submit("slurm_cnn.sh", *options, words=(*words, "--epochs", "2"), PROFILE="small", **given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("Held-out result") == 1
+    assert "2 ranks" in done.stderr
+    said = json.loads((stubs / "srun.json").read_text())
+    assert {"--kill-on-bad-exit=1", "--cpu-bind=cores"} <= set(said["options"])
+    assert said["command"][said["command"].index("--profile") + 1] == "small"
+    alone = ("--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=1")
+    done = submit("slurm_cnn.sh", *alone, words=(*words, "--epochs", "2"), PROFILE="small", **given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "this run is finished" in done.stdout
+
+
+def test_preflight_comes_first(submit, stubs, tmp_path):
+    """Where something is missing, no rank is started."""
+    environ = {"PYTHONPATH": str(tmp_path / "upstream")}
+    (tmp_path / "upstream" / "obiwan").mkdir(parents=True)  # behind ours, and harmless
+    done = submit("slurm_cnn.sh", "--nodes=1", "--ntasks-per-node=1", KERAS_BACKEND="abacus", **environ)
+    assert done.returncode != 0
+    assert "KERAS_BACKEND=abacus is none of" in done.stdout
+    assert not (stubs / "srun.json").exists()
+
+
+def test_the_checkout_must_be_known(submit, stubs, tmp_path, root):
+    done = submit("slurm_cnn.sh", cwd=tmp_path)  # SLURM runs a copy, which does not know where it came from
+    assert done.returncode == 1
+    assert f"error: {tmp_path} is no checkout: submit from one, or set OBIWAN_DPLEARN_DIR" in done.stderr
+    (stubs / "srun").write_text("#!/bin/sh\nexit 3\n")
+    done = submit(
+        "slurm_cnn.sh", "--ntasks-per-node=1", "--nodes=1", cwd=tmp_path, OBIWAN_DPLEARN_DIR=str(root)
+    )
+    assert done.returncode == 3, done.stderr  # what the step ends with is what the job ends with
+    assert "preflight: ok" in done.stdout
+
+
+def test_setup_file_and_defaults(submit, stubs, tmp_path):
+    setup = tmp_path / "setup.sh"
+    setup.write_text("unset UNHEARD_OF\necho using $UNHEARD_OF modules\nexport FROM_SETUP=yes\n")
+    (stubs / "srun").write_text('#!/bin/sh\necho "$FROM_SETUP" "$@"\n')
+    done = submit(
+        *("slurm_cnn.sh", "--nodes=1", "--ntasks-per-node=1"),
+        words=("--epochs", "3"),
+        DPLEARN_SETUP=str(setup),
+        SRUN_MPI="pmix",
+    )
+    assert done.returncode == 0, done.stderr
+    expected = (
+        f"yes --kill-on-bad-exit=1 --cpu-bind=cores --mpi=pmix python -m obiwan.dplearn.cnn "
+        f"--data {tmp_path}/training --outdir {tmp_path}/cnn --profile perlmutter --quiet --epochs 3"
+    )
+    assert done.stdout.splitlines()[-1] == expected
+    done = submit("slurm_create_training.sh", "--nodes=1", "--ntasks-per-node=1", REAL="", BRICKS="list.txt")
+    assert done.stdout.splitlines()[-1].endswith(
+        f"create_training --fake {tmp_path}/obiwan_out --outdir {tmp_path}/training --bricks list.txt"
+    )
+
+
+@pytest.mark.parametrize(("restarts", "status", "queued"), [("0", 0, "requeue 7"), ("20", 1, None)])
+def test_near_the_time_limit(restarts, status, queued, environ, stubs, root):
+    """SLURM signals the batch shell alone, which ends the step and puts the job back into the queue."""
+    (stubs / "srun").write_text(f"#!{sys.executable}\n{PATIENT}")
+    command = ["sbatch", "--nodes=1", "--ntasks-per-node=1", str(root / "bin" / "slurm_cnn.sh")]
+    given = {**environ, "RESTARTS": restarts}
+    with subprocess.Popen(
+        command, cwd=root, env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as job:
+        deadline = time.monotonic() + 60
+        while not (stubs / "started").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        job.send_signal(signal.SIGUSR1)
+        out, err = job.communicate(timeout=60)
+    assert (stubs / "ended").exists()
+    assert job.returncode == status, err
+    assert (stubs / "queued").exists() == (queued is not None)
+    if queued is not None:
+        assert (stubs / "queued").read_text() == queued
+        assert "back into the queue, to go on where this stopped" in out
+    else:
+        assert "not finished after 20 restarts" in err
