@@ -118,6 +118,14 @@ def test_percentiles_in_brightness(rng):
     assert {b.real + b.fake for b in found} <= {100, 101}
 
 
+def test_small_tests_have_wider_percentiles(rng):
+    labels = np.tile([0, 1], 150)
+    found = auc_at_percentiles(
+        rng.uniform(20, 24, 300), labels, rng.uniform(0, 1, 300), np.array(["b"] * 300)
+    )
+    assert [b.real + b.fake for b in found] == [60] * 5
+
+
 def test_percentiles_without_magnitudes():
     nothing = np.full(100, np.nan)
     found = auc_at_percentiles(nothing, np.tile([0, 1], 50), np.arange(100.0), np.array(["b"] * 100))

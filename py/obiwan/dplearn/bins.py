@@ -22,9 +22,9 @@ Array = NDArray[Any]
 LEAST = 20  #: examples of each class below which a bin has no AUC: its standard error would exceed 0.09
 PER_BIN = 120  #: examples that a quantile bin should hold; small tests have fewer bins
 MOST_BINS = 6
-#: Percentiles in brightness, brightest first, and the width of the window of examples around each.
-PERCENTILES = (99, 75, 50, 25, 1)
-WINDOW = 10.0
+PERCENTILES = (99, 75, 50, 25, 1)  #: in brightness, brightest first
+#: Width (per cent of the examples) of the window around each, and what it should hold where that widens it.
+WINDOW, WIDEST_WINDOW, PER_WINDOW = 10.0, 20.0, 60
 
 
 @dataclass(frozen=True)
@@ -189,16 +189,17 @@ def auc_at_percentiles(
         Not finite: in no bin.
     labels, scores, bricks : ndarray, shape (n,)
     percentiles : sequence of float
-        In brightness, 99 the brightest.  Each stands for the tenth of all examples around it, which at
-        the ends is the brightest or the faintest tenth.
+        In brightness, 99 the brightest.  Each stands for the tenth of all examples around it (of small
+        tests up to a fifth), which at the ends is the brightest or the faintest tenth.
     """
     magnitude = np.asarray(magnitude, float)
     known = np.flatnonzero(np.isfinite(magnitude))
     order = known[np.argsort(magnitude[known], kind="stable")]
+    half = np.clip(100 * PER_WINDOW / max(1, len(order)), WINDOW, WIDEST_WINDOW) / 2
     found = []
     for percentile in percentiles:
-        middle = np.clip(100 - percentile, WINDOW / 2, 100 - WINDOW / 2)
-        first, last = (round((middle + side * WINDOW / 2) / 100 * len(order)) for side in (-1, 1))
+        middle = np.clip(100 - percentile, half, 100 - half)
+        first, last = (round((middle + side * half) / 100 * len(order)) for side in (-1, 1))
         inside = np.zeros(len(magnitude), bool)
         inside[order[first:last]] = True
         spread = magnitude[inside]

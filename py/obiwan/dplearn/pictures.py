@@ -207,8 +207,9 @@ def _bin_pictures(evaluation: Evaluation) -> Iterator[Picture]:
             yield Picture(
                 "auc_by_percentile",
                 "where",
-                "AUC around five percentiles in brightness, the brightest on the left, each for the tenth "
-                "of all examples around it; below, the g magnitudes of that tenth.",
+                "AUC around five percentiles in brightness, the brightest on the left, each for the "
+                f"{max(b.real + b.fake for b in table.bins):,} examples around it; below, their g "
+                "magnitudes.",
                 _bin_words(table) + ".",
                 charts.COLUMN,
                 3.0,

@@ -1,0 +1,421 @@
+"""The report: one page that needs nothing beside it, and files that are whole or absent."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import fitsio
+import numpy as np
+import pytest
+
+from benchmarks.planted import Planted
+from evaluation_set import make_evaluation, make_set, scored_by_hand
+from obiwan.dplearn import attribution, prose, report
+from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.mosaic import GALLERIES, PERCENTILES, gallery_rows, pair_by_magnitude, read_stamps
+from obiwan.dplearn.pictures import Gallery, Mosaic, Picture, pictures_of
+from obiwan.dplearn.twosample import Estimate
+from obiwan.dplearn.verdict import SensitivitySummary, decide
+
+COUNTS = {"train": 64, "val": 64, "test": 320}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_set(tmp_path_factory.mktemp("data") / "set", Planted("offset", 1.5), COUNTS)
+
+
+@pytest.fixture(scope="module")
+def evaluation(data):
+    return make_evaluation(data, scored_by_hand(data, 1.5, models=2))
+
+
+@pytest.fixture(scope="module")
+def looked(evaluation):
+    """The same with an attribution, whose maps are made up."""
+    rows = evaluation.scored.rows
+    rng = np.random.default_rng(5)
+    maps = rng.normal(0, 1e-3, (len(rows), 64, 64, 6))
+    maps[:, 32, 33, 0] += 2.0 * rows["label"] - 1
+    found = attribution.summarise(maps, maps.sum((1, 2, 3)), np.zeros(len(rows)), rows, seed=1)
+    return dataclasses.replace(evaluation, attribution=found)
+
+
+@pytest.fixture(scope="module")
+def shown(data, looked):
+    """Galleries and one mosaic."""
+    scored = looked.scored
+    magnitude = scored.rows["mag_g"].astype(float)
+    galleries = []
+    for name, title, of, highest in GALLERIES:
+        chosen = gallery_rows(scored.labels, scored.scores, of, highest, 8)
+        stamps = read_stamps(data, "test", scored.rows, chosen)
+        galleries.append(Gallery(name, title, stamps, scored.scores[chosen], magnitude[chosen]))
+    chosen = pair_by_magnitude(magnitude, scored.labels, PERCENTILES[0], 2)
+    stamps = read_stamps(data, "test", scored.rows, chosen)
+    return galleries, [Mosaic(99, stamps, scored.labels[chosen], magnitude[chosen])]
+
+
+@pytest.fixture(scope="module")
+def outdir(tmp_path_factory, looked, shown):
+    """A whole report on disk."""
+    place = tmp_path_factory.mktemp("report")
+    report.write_report(place, looked, pictures_of(looked, *shown))
+    return place
+
+
+@pytest.fixture(scope="module")
+def page(outdir):
+    return (outdir / "report.html").read_text(encoding="utf-8")
+
+
+class Elements(HTMLParser):
+    """All elements of a page with their attributes, and the text of each in the order of their ends."""
+
+    VOID = frozenset({"img", "meta", "br", "link"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.open, self.text = [], [], []
+        self.feed(text)
+        assert self.open == [], "elements that are not closed"
+
+    def handle_starttag(self, tag, attrs):
+        element = SimpleNamespace(tag=tag, words="", **{"attrs": dict(attrs)})
+        self.found.append(element)
+        if tag not in self.VOID:
+            self.open.append(element)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop().tag == tag
+        if tag in ("td", "th"):
+            self.handle_data(" ")
+
+    def handle_data(self, data):
+        for element in self.open:
+            element.words += data
+
+    def of(self, tag):
+        return [element for element in self.found if element.tag == tag]
+
+
+def rendered(evaluation, **changes):
+    """The page of an evaluation, without figures."""
+    return report.render(dataclasses.replace(evaluation, **changes), {})
+
+
+def text_of(page):
+    """The words of a page."""
+    (body,) = Elements(page).of("body")
+    return " ".join(body.words.split())
+
+
+def test_the_verdict_comes_first_and_the_controls_before_the_claims(page, looked):
+    elements = Elements(page)
+    (heading,) = elements.of("h1")
+    assert heading.words == looked.verdict.headline
+    sections = [element.attrs["id"] for element in elements.of("section")]
+    order = [
+        "answer",
+        "tested",
+        "controls",
+        "baseline",
+        "where",
+        "looks",
+        "galleries",
+        "calibration",
+        "notrun",
+    ]
+    assert sections == [*order, "provenance"]
+    words = text_of(page)
+    assert words.index(looked.verdict.headline) < words.index("AUC")
+    assert "centroid x g" in words[: words.index("The number")]  # what is red is said at once
+
+
+def test_it_needs_nothing_beside_it(page):
+    elements = Elements(page)
+    for tag in ("script", "link", "iframe", "object", "video"):
+        assert elements.of(tag) == []
+    sources = [image.attrs["src"] for image in elements.of("img")]
+    assert sources
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert all(link.attrs["href"].startswith("#") for link in elements.of("a"))
+    (style,) = elements.of("style")
+    assert "url(" not in style.words
+    assert "@import" not in style.words
+
+
+def test_it_can_be_read_without_seeing_it(page):
+    elements = Elements(page)
+    assert elements.of("html")[0].attrs["lang"] == "en"
+    assert all(len(image.attrs["alt"]) > 20 for image in elements.of("img"))
+    assert all(cell.attrs.get("scope") in ("col", "row") for cell in elements.of("th"))
+    assert len(elements.of("caption")) == len(elements.of("table"))
+    assert len(elements.of("figcaption")) == len(elements.of("figure")) == len(elements.of("img"))
+    identities = {element.attrs["id"] for element in elements.found if "id" in element.attrs}
+    assert {link.attrs["href"][1:] for link in elements.of("a")} <= identities
+    # A light is a word, not only a colour.
+    lights = [e for e in elements.of("span") if e.attrs.get("class", "").startswith("light ")]
+    assert {light.words.split(maxsplit=1)[1] for light in lights} >= {"red", "green"}
+
+
+def test_the_planted_flaw_is_red(looked, page):
+    red = {control.title for control in looked.controls if control.light == "red"}
+    assert {"centroid x g", "centroid x r", "centroid x z"} <= red
+    assert not any("centroid y" in title for title in red)
+    assert "But read the controls first" in page
+
+
+def test_every_figure_is_a_file_too(outdir, looked, shown):
+    names = {picture.name for picture in pictures_of(looked, *shown)}
+    assert {
+        "scores",
+        "roc",
+        "models",
+        "comparison",
+        "auc_by_mag_g",
+        "auc_by_sn",
+        "auc_by_percentile",
+    } <= names
+    assert {"attribution_maps", "gallery_fakes_that_fooled", "fake_real_mosaic_p99", "reliability"} <= names
+    files = {path.name for path in (outdir / "figures").iterdir()}
+    assert files == {f"{name}.{kind}" for name in names for kind in ("png", "pdf")}
+    for path in (outdir / "figures").iterdir():
+        assert path.read_bytes()[:4] in (b"\x89PNG", b"%PDF")
+
+
+def test_metrics_have_every_number(outdir, looked):
+    found = json.loads((outdir / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert found["format"] == report.FORMAT
+    assert found["answer"]["auc"] == dataclasses.asdict(looked.answer.auc)
+    assert found["verdict"]["kind"] == looked.verdict.kind
+    assert [c["light"] for c in found["controls"]] == [c.light for c in looked.controls]
+    assert [len(t["bins"]) for t in found["bins"]] == [len(t.bins) for t in looked.bins]
+    assert found["bins"][0]["bins"][0]["auc"]["value"] == looked.bins[0].bins[0].auc.value
+    assert found["baseline"]["test_auc"]["value"] == looked.baseline.test_auc.value
+    assert found["conditional"]["balance"]["effective_real"] == looked.conditional.balance.effective_real
+    assert found["calibration"]["raw"]["ece"] == looked.calibration.raw.ece
+    assert len(found["calibration"]["raw"]["curve"]) == len(looked.calibration.raw.curve)
+    assert found["attribution"]["share"][0]["value"] == looked.attribution.share[0].value
+    assert found["versions"]["numpy"] == np.__version__
+    assert [model["checksum"] for model in found["models"]] == [m.checksum for m in looked.scored.models]
+    assert found["settings"]["margin"] == 0.02
+
+
+def test_scores_have_a_row_for_every_test_example(outdir, looked):
+    table, header = fitsio.read(str(outdir / "scores.fits"), ext="SCORES", header=True)
+    scored = looked.scored
+    assert len(table) == COUNTS["test"]
+    for name in ("root", "brick", "run", "id", "label", "shard", "row"):
+        assert table[name].astype(str).tolist() == scored.rows[name].astype(str).tolist(), name
+    assert table["score"] == pytest.approx(scored.singles.mean(0))
+    assert table["score_2"] == pytest.approx(scored.singles[1])
+    assert table["mag_g"] == pytest.approx(looked.columns["mag_g"])
+    assert table["score_metadata"] == pytest.approx(looked.baseline.scores)
+    assert header["TRAINSET"].strip() == looked.data["checksum"]
+    assert header["MODEL2"].strip() == scored.models[1].checksum
+
+
+def test_equal_results_give_equal_bytes(tmp_path, looked, shown):
+    few = [
+        p
+        for p in pictures_of(looked, *shown)
+        if p.name in ("scores", "gallery_fakest_fakes", "attribution_maps")
+    ]
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        report.write_report(tmp_path / name, looked, few)
+    files = [sorted(p for p in (tmp_path / name).rglob("*") if p.is_file()) for name in ("a", "b")]
+    assert [p.name for p in files[0]] == [p.name for p in files[1]]
+    assert len(files[0]) == 3 + 2 * len(few)
+    for one, other in zip(*files, strict=True):
+        assert one.read_bytes() == other.read_bytes(), one.name
+
+
+def test_a_report_is_whole_or_the_one_before(tmp_path, looked):
+    def fails(_):
+        raise OSError(28, "No space left on device")
+
+    report.write_report(tmp_path, looked, [])
+    before = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    bad = Picture("bad", "answer", "caption", "alt", 2, 2, fails)
+    other = dataclasses.replace(looked, settings={**looked.settings, "seed": 7})
+    with pytest.raises(OSError, match="No space"):
+        report.write_report(tmp_path, other, [bad])
+    after = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == before
+    report.write_report(tmp_path, other, [])
+    assert json.loads((tmp_path / "metrics.json").read_text())["settings"]["seed"] == 7
+
+
+def test_what_stands_in_the_output_directory(tmp_path, looked):
+    identity = {"data": looked.data["checksum"], "models": [m.checksum for m in looked.scored.models]}
+    place = tmp_path / "new" / "deep"
+    report.claim(place, identity, overwrite=False)  # absent: nothing to say, and nothing made
+    assert not place.exists()
+    report.write_report(place, looked, [])
+    (place / "ablations").mkdir()
+    report.claim(place, identity, overwrite=False)
+    with pytest.raises(ModelError, match="other models or data"):
+        report.claim(place, {**identity, "data": "00000000"}, overwrite=False)
+    report.claim(place, {**identity, "data": "00000000"}, overwrite=True)
+    (place / "metrics.json").write_text("{")
+    with pytest.raises(ModelError, match="other models or data"):
+        report.claim(place, identity, overwrite=False)
+    (place / "thesis.tex").write_text("precious")
+    with pytest.raises(ModelError, match=r"thesis\.tex, which no evaluation writes"):
+        report.claim(place, identity, overwrite=True)
+    with pytest.raises(ModelError, match="not a writable directory"):
+        report.claim(place / "thesis.tex" / "report", identity, overwrite=False)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_output_directory_that_cannot_be_written(tmp_path):
+    (tmp_path / "shut").mkdir(mode=0o500)
+    with pytest.raises(ModelError, match="not a writable directory"):
+        report.claim(tmp_path / "shut" / "report", {}, overwrite=False)
+
+
+def test_what_comes_from_files_is_not_markup(looked):
+    models = tuple(dataclasses.replace(m, name="<img src=x onerror=alert(1)>") for m in looked.scored.models)
+    page = rendered(looked, scored=dataclasses.replace(looked.scored, models=models))
+    assert "<img src=x" not in page
+    assert html.escape("<img src=x onerror=alert(1)>") in page
+
+
+@pytest.mark.parametrize("kind", ["not learnt", "inconclusive", "equivalent"])
+def test_the_other_verdicts(data, kind):
+    scored = scored_by_hand(data, 0.0, learnt=kind != "not learnt", seed=2)
+    positive = SensitivitySummary(True, ("offset: 0.2 px would have been detected",))
+    verdict = decide(
+        scored.labels,
+        scored.scores,
+        scored.bricks,
+        margin=0.2 if kind == "equivalent" else 0.02,
+        learnt=scored.learnt,
+        sensitivity=positive if kind == "equivalent" else None,
+    )
+    assert verdict.kind == kind
+    page = rendered(make_evaluation(data, scored, verdict=verdict))
+    (heading,) = Elements(page).of("h1")
+    assert heading.attrs["class"] == f"verdict {kind.replace(' ', '-')}"
+    assert heading.words == verdict.headline
+    for line in verdict.explanation:
+        assert line in text_of(page)
+
+
+def test_retraining_and_what_was_not_run(looked):
+    auc = Estimate(0.52, 0.47, 0.57)
+    ablation = SimpleNamespace(name="ivar only", auc=auc, learnt=False)
+    planted = SimpleNamespace(kind="offset", amplitude=0.2, auc=Estimate(0.7, 0.6, 0.8), detected=True)
+    changed = dataclasses.replace(looked, ablations=(ablation,), sensitivity=(planted,), not_run=("Band g.",))
+    words = text_of(report.render(changed, {}))
+    assert "ivar only 0.520 0.470 to 0.570 did not learn" in words
+    assert "planted offset 0.2 0.700 0.600 to 0.800 would have been detected" in words
+    assert "Band g." in words
+    names = [picture.name for picture in pictures_of(changed, [], [])]
+    assert {"ablations", "sensitivity_offset"} <= set(names)
+    assert "The network trained again" not in text_of(rendered(looked))
+
+
+def test_what_is_not_known_is_said(looked):
+    words = text_of(rendered(looked, baseline=None, attribution=None, attribution_note="no gradients"))
+    assert "there is no baseline" in words
+    assert "Not run: no gradients." in words
+    cautious = text_of(rendered(looked, cautions=("Bricks were seen in training.",)))
+    assert "Bricks were seen in training." in cautious
+
+
+def test_the_cut_flow_of_both_classes_is_one_table(looked):
+    merged = prose.cut_flow(looked.data)
+    dash = prose.DASH
+    assert merged == [
+        ("catalogue rows", 900, 800),
+        ('no injection within 5"', 700, dash),
+        ("injected on a CCD", dash, 750),
+        ("elg colour box", 400, 380),
+        ("balanced", 320, 320),
+    ]
+
+
+def test_the_summary_begins_with_the_verdict(looked):
+    lines = prose.summary(looked)
+    assert lines[0] == looked.verdict.headline
+    text = "\n".join(lines)
+    assert "Red: centroid x g +1.5" in text
+    assert "mean of 2 networks" in text
+
+
+def find_browser():
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+MEASURE = """
+<!DOCTYPE html><html><body>
+<script>
+const page = PAGE, out = [];
+let left = WIDTHS.length;
+for (const width of WIDTHS) {
+  const frame = document.createElement("iframe");
+  frame.style.cssText = `width:${width}px;height:900px;border:0`;
+  frame.srcdoc = page;
+  frame.onload = () => {
+    const inside = frame.contentDocument, root = inside.documentElement;
+    for (const one of inside.querySelectorAll("details")) one.open = true;
+    const images = [...inside.images]
+      .map(i => [i.complete && i.naturalWidth > 0, i.clientWidth, i.clientHeight]);
+    const beyond = [...inside.querySelectorAll("body *")]
+      .filter(e => !e.closest(".scroll") && e.getBoundingClientRect().right > root.clientWidth + 1)
+      .map(e => e.tagName + " " + e.className);
+    const small = [...inside.querySelectorAll("p, figcaption, td, th, li")]
+      .filter(e => parseFloat(getComputedStyle(e).fontSize) < 11).length;
+    out.push({width, client: root.clientWidth, scroll: root.scrollWidth, images, beyond, small});
+    if (--left === 0) { const p = document.createElement("pre"); p.id = "out";
+      p.textContent = JSON.stringify(out); document.body.append(p); }
+  };
+  document.body.append(frame);
+}
+</script></body></html>
+"""
+
+
+@pytest.mark.slow
+def test_a_browser_draws_it(outdir, page, tmp_path):
+    """In headless Chromium every figure is drawn, and nothing is wider than the window."""
+    browser = find_browser()
+    if browser is None:
+        pytest.skip("no Chromium or Chrome on the path")
+    inside = json.dumps(page).replace("</", "<\\/")
+    probe = tmp_path / "probe.html"
+    probe.write_text(MEASURE.replace("PAGE", inside).replace("WIDTHS", "[1280, 390]"), encoding="utf-8")
+    flags = [
+        *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+        *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
+        *(
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--window-size=1400,2000",
+            "--virtual-time-budget=20000",
+        ),
+    ]
+    command = [browser, *flags, "--dump-dom", probe.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    result = re.search(r'<pre id="out">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert result, done.stderr[-2000:]
+    found = json.loads(html.unescape(result[1]))
+    assert [one["width"] for one in found] == [1280, 390]
+    pictures = len(list((outdir / "figures").glob("*.png")))
+    for one in found:
+        assert len(one["images"]) == pictures
+        assert all(drawn and width > 200 and height > 50 for drawn, width, height in one["images"])
+        assert one["beyond"] == []
+        assert one["scroll"] <= one["client"]
+        assert one["small"] == 0
