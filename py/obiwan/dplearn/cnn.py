@@ -129,6 +129,7 @@ def set_environment(options: argparse.Namespace) -> list[str]:
     except ValueError as error:
         raise ModelError(str(error)) from None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of every accelerator that is not there
     return words
 
 

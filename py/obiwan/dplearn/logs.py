@@ -84,7 +84,8 @@ class RunLogs(Logs):
         if importlib.util.find_spec("tensorflow") is None:
             log.info("no TensorBoard logs: TensorFlow, which writes them, is not installed")
             return None
-        import tensorflow as tf
+        with without_notes():
+            import tensorflow as tf
 
         return tf.summary.create_file_writer(str(self.outdir / TENSORBOARD))
 
