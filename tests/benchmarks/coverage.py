@@ -3,7 +3,7 @@
     bin/benchmark coverage -- [--sets 2000] [--draws 299] [--seed 1] [--only intervals verdict ...]
 
 Scores of many simulated test splits with bricks whose truth is known; every table is printed as
-reStructuredText, for `doc/explanation/two-sample-test.rst`.  About ten minutes of one core.
+reStructuredText, for `doc/explanation/two-sample-test.rst`.  About six minutes of one core.
 
 A score is ``shift * label + sky[brick] + (label - 1/2) * odd[brick] + noise``: `sky` moves all galaxies of a
 brick alike; `odd` makes fakes look more fake in one brick and less in another, which averages out.
