@@ -55,6 +55,7 @@ def environment():
     kept = {name: value for name, value in ENV.items() if name not in launched_by}
     return {
         **kept,
+        "PATH": os.pathsep.join([str(BIN), ENV["PATH"]]),
         "PYTHONPATH": os.pathsep.join([ENV["PYTHONPATH"], str(TESTS)]),
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
@@ -221,9 +222,12 @@ def test_bad_data_is_one_line_from_all_ranks(data, tmp_path):
 @needs_horovod
 def test_horovod_that_sees_other_ranks_than_the_launcher(data, tmp_path):
     """As when it was built without the MPI of the launcher: each rank would train alone."""
+    environ = {**environment(), "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"}
+    if (BIN / "orted").exists():
+        environ["OPAL_PREFIX"] = sys.prefix  # as its mpirun does: a process alone must find the daemon itself
     done = subprocess.run(
         [sys.executable, *CNN, "--data", data, "--outdir", tmp_path / "out", "--epochs", "1"],
-        env={**environment(), "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"},
+        env=environ,
         capture_output=True,
         text=True,
         check=False,
