@@ -76,17 +76,11 @@ def light(sample: Galaxies) -> np.ndarray:
 
 
 def beside(sample: Galaxies, seed: int, nearest: float = 7.0) -> Galaxies:
-    """A neighbour of each galaxy at a random place of its cutout, not nearer than so many pixels."""
+    """A neighbour of each, nothing planted in it, at a random place not nearer than so many pixels."""
     rng = np.random.default_rng(seed)
     angle, distance = rng.uniform(0, 2 * np.pi, len(sample)), rng.uniform(nearest, 30, len(sample))
-    other = rng.permutation(len(sample))
-    return replace(
-        sample,
-        x=distance * np.cos(angle),
-        y=distance * np.sin(angle),
-        flux=sample.flux[other],
-        size=sample.size[other],
-    )
+    other = galaxies(len(sample), seed)
+    return replace(other, x=distance * np.cos(angle), y=distance * np.sin(angle), psf=sample.psf)
 
 
 def cut(
@@ -113,7 +107,8 @@ def cut(
     image = own + around + noise * rng.standard_normal(own.shape, np.float32)
     grid = np.arange(64) - 32
     psf = np.exp(-0.125 * (grid[:, None] ** 2 + grid[None, :] ** 2)).astype(np.float32)
-    ivar = (1 - np.float32(dip) * psf[:, :, None]) / (sky + np.float32(SHOT) * (own + around))
+    flat = 1 + 0.01 * rng.standard_normal(own.shape, np.float32)  # no real ivar is smooth
+    ivar = flat * (1 - np.float32(dip) * psf[:, :, None]) / (sky + np.float32(SHOT) * (own + around))
     return np.concatenate([image, ivar], axis=-1)
 
 

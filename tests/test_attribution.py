@@ -127,6 +127,14 @@ def test_classes_that_are_not_apart_have_no_separation_to_divide(rng):
     assert found.share[0].value == pytest.approx(found.area, rel=0.1)
 
 
+def test_a_network_that_says_nothing_has_nothing_to_divide():
+    labels = np.arange(8) % 2
+    found = summarise(np.zeros((8, 64, 64, 6)), np.full(8, -0.4), np.full(8, -0.4), rows_for(labels), seed=1)
+    assert found.separation is None
+    assert found.share[1].value == 0
+    assert found.residual == 0
+
+
 def test_what_is_missing_shows_in_the_residual(rng):
     labels = np.arange(50) % 2
     given = maps(rng, labels, 2, 0)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from benchmarks.planted import Planted, write_set
+from benchmarks.scaling_model import GRADIENTS, Machine, halving, ring, slowest, table
 from obiwan.dplearn import cnn, distributed
 from obiwan.dplearn.batches import Batches, FeedConfig
 from obiwan.dplearn.checkpoints import load_checkpoint
@@ -342,6 +343,27 @@ def test_learning_rate_grows_with_the_ranks_and_is_said(data, tmp_path, caplog):
     assert int(np.argmax(rates)) == 2
     with pytest.raises(ValueError, match="lr_scaling"):
         RunConfig(TINY, FeedConfig(), lr_scaling="cubic")
+
+
+def test_the_table_of_the_scaling_model_is_what_the_model_gives():
+    text = (TESTS.parent / "doc" / "explanation" / "scaling.rst").read_text()
+    head, _, *rows = table(Machine())
+    assert len(rows) == 9
+    for line in [head, *rows]:
+        assert line in text
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 8, 1024, 4096])
+def test_costs_of_averaging(ranks):
+    """Against sums over the messages that each algorithm sends."""
+    machine = Machine(latency=1e-6, bandwidth=2e9, reduce=1e30)
+    by_ring = sum(1e-6 + GRADIENTS / ranks / 2e9 for _ in range(2 * (ranks - 1)))
+    assert ring(ranks, GRADIENTS, machine) == pytest.approx(by_ring)
+    if ranks & (ranks - 1) == 0:
+        halves = [GRADIENTS / 2**k for k in range(1, ranks.bit_length())]
+        assert halving(ranks, GRADIENTS, machine) == pytest.approx(2 * sum(1e-6 + n / 2e9 for n in halves))
+    waits = [slowest(ranks, 0.03), np.random.default_rng(1).normal(0, 0.03, (2000, ranks)).max(1).mean()]
+    assert waits[0] == pytest.approx(waits[1], rel=0.05)
 
 
 def test_another_number_of_ranks_begins_the_epoch_again(data, tmp_path, caplog):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import doctest
 import importlib
 import inspect
 import os
@@ -10,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -21,7 +24,6 @@ import obiwan.dplearn
 REPOSITORY = Path(__file__).parents[1]
 DOC = REPOSITORY / "doc"
 PACKAGE = Path(obiwan.dplearn.__file__).parent
-UNIMPORTABLE = {"__main__"}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.feed(path.read_text(encoding="utf-8"))
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, _tag, attrs):
         values = dict(attrs)
         if values.get("id"):
             self.anchors.add(values["id"])
@@ -80,8 +82,7 @@ def test_links_inside_lead_somewhere(site):
 def modules() -> list[str]:
     """The names of all public modules of the package."""
     names = [info.name for info in pkgutil.walk_packages([str(PACKAGE)], "obiwan.dplearn.")]
-    words = [name.rsplit(".", 1)[1] for name in names]
-    return [name for name, word in zip(names, words, strict=True) if not word.startswith("_")]
+    return [name for name in names if not name.rsplit(".", 1)[1].startswith("_")]
 
 
 @pytest.mark.slow
@@ -89,7 +90,7 @@ def test_every_public_name_is_in_the_reference(site):
     from sphinx.util.inventory import InventoryFile
 
     with (site / "objects.inv").open("rb") as stream:
-        inventory = InventoryFile.load(stream, "", lambda base, name: name)
+        inventory = InventoryFile.load(stream, "", lambda _, name: name)
     documented = {name for kind, names in inventory.items() if kind.startswith("py:") for name in names}
     for name in modules():
         assert name in documented, f"{name} is not in doc/api.rst"
@@ -98,3 +99,231 @@ def test_every_public_name_is_in_the_reference(site):
             ours = (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == name
             if ours and not word.startswith("_"):
                 assert f"{name}.{word}" in documented
+
+
+@dataclass(frozen=True)
+class Block:
+    """A ``code-block`` of a page."""
+
+    language: str
+    classes: tuple[str, ...]
+    text: str
+    line: int
+
+
+def blocks(path: Path) -> list[Block]:
+    """The code blocks of a page that have a language."""
+    found, lines = [], path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines):
+        directive = re.fullmatch(r"( *)\.\. code-block:: (\w+)", line)
+        if directive is None:
+            continue
+        depth, body = len(directive[1]), []
+        for following in lines[number + 1 :]:
+            if following.strip() and len(following) - len(following.lstrip()) <= depth:
+                break
+            body.append(following)
+        margin = min(len(text) - len(text.lstrip()) for text in body if text.strip())
+        body = [text[margin:] for text in body]
+        classes = [text.split()[1:] for text in body if text.startswith(":class:")]
+        text = "\n".join(text for text in body if not text.startswith(":")).strip("\n")
+        found.append(Block(directive[2], tuple(classes[0] if classes else ()), text, number + 1))
+    return found
+
+
+# Flags that are put after those of a page, so that they win, and its commands take seconds.
+SMALLER = {
+    "mock": "--bricks 8 --brick-size 400 --runs 4 --jobs 1",
+    "cnn": "--maps 4 4 4 --dense 8 --epochs 1 --threads 1 --quiet",
+}
+PAGES = ["deeplearning", *(f"howto/{path.stem}" for path in sorted(DOC.glob("howto/*.rst")))]
+RUNNABLE = [
+    page
+    for page in PAGES
+    if any(b.language == "shell" and "elsewhere" not in b.classes for b in blocks(DOC / f"{page}.rst"))
+]
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    """A directory of programs that stand for the user's, and the mock survey that the pages share."""
+    base = tmp_path_factory.mktemp("workshop")
+    (base / "bin").mkdir()
+    cases = "".join(
+        f'  "-m obiwan.dplearn.{name}") exec "{sys.executable}" "$@" {flags} ;;\n'
+        for name, flags in SMALLER.items()
+    )
+    shim = base / "bin" / "python"
+    shim.write_text(f'#!/bin/sh\ncase "$1 $2" in\n{cases}esac\nexec "{sys.executable}" "$@"\n')
+    shim.chmod(0o755)
+    run(base, "python -m obiwan.dplearn.mock --outdir mock --layout both")
+    return base
+
+
+def run(base: Path, script: str, cwd: Path | None = None) -> str:
+    """Standard output of a shell script that must succeed."""
+    environment = {
+        **os.environ,
+        "PATH": f"{base / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(REPOSITORY / "py"),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = ["bash", "-c", f"set -euo pipefail\n{script}"]
+    done = subprocess.run(
+        command, cwd=cwd or base, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def in_form(text: str) -> str:
+    """A printed text without its numbers and the width of its columns."""
+    return " ".join(re.sub(r"\d[\d,.]*", "#", text).split())
+
+
+def agrees(shown: str, printed: str) -> bool:
+    """Whether a page shows what a command prints; ``...`` stands for anything."""
+    parts = [re.escape(in_form(part)) for part in shown.split("...")]
+    return re.fullmatch(" ?.* ?".join(parts), in_form(printed), re.DOTALL) is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUNNABLE)
+def test_shell_lines_run(page, workshop, tmp_path):
+    here = [b for b in blocks(DOC / f"{page}.rst") if "elsewhere" not in b.classes]
+    script, expected = [], {}
+    for previous, block in zip([None, *here], here, strict=False):
+        if block.language == "shell":
+            script.append(f"echo '@@ {block.line}'\n{block.text}")
+        elif block.language == "text":
+            assert previous is not None, f"{page}:{block.line}: output of what?"
+            assert previous.language == "shell", f"{page}:{block.line}: output of what?"
+            expected[previous.line] = block.text
+    if not any("mock --outdir mock" in text for text in script):
+        (tmp_path / "mock").symlink_to(workshop / "mock")
+    printed = run(workshop, "\n".join(script), tmp_path)
+    outputs = dict(part.split("\n", 1) for part in printed.split("@@ ")[1:])
+    for line, text in expected.items():
+        assert agrees(text, outputs[str(line)]), f"{page}:{line} prints\n{outputs[str(line)]}"
+
+
+def test_the_comparison_of_outputs_can_fail():
+    assert agrees("AUC 0.812 +- 0.02\n...\nend", "AUC   0.7 +- 0.1\nmore\nend\n")
+    assert not agrees("AUC 0.812", "accuracy 0.812")
+    assert not agrees("one line", "one line\nand another")
+
+
+def test_only_what_needs_another_machine_is_not_run():
+    skipped = [b for page in PAGES for b in blocks(DOC / f"{page}.rst") if "elsewhere" in b.classes]
+    needs = (
+        "SCRATCH",
+        "tensorboard",
+        "KERAS_BACKEND=",
+        "srun",
+        "sbatch",
+        "mpirun",
+        "horovodrun",
+        "module load",
+    )
+    for block in skipped:
+        assert any(word in block.text for word in needs), block
+
+
+@pytest.mark.parametrize(
+    "page",
+    [path.relative_to(DOC) for path in sorted(DOC.rglob("*.rst")) if ">>> " in path.read_text()],
+    ids=str,
+)
+def test_examples_of_pages(page):
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    failed, tried = doctest.testfile(str(DOC / page), module_relative=False, optionflags=flags)
+    assert tried
+    assert not failed
+
+
+# Troubleshooting: what the page quotes is what the programs say, and what they can say is quoted.
+
+OURS = {
+    "DplearnError",
+    *(name for name in vars(importlib.import_module("obiwan.dplearn.errors")) if "Error" in name),
+}
+
+
+def template(node: ast.expr) -> list[str]:
+    """The texts that an expression can give, with ``\\0`` for what varies."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [node.value]
+    if isinstance(node, ast.JoinedStr):
+        return ["".join(str(v.value) if isinstance(v, ast.Constant) else "\0" for v in node.values)]
+    if isinstance(node, ast.BinOp):
+        return [a + b for a in template(node.left) for b in template(node.right)]
+    if isinstance(node, ast.IfExp):
+        return template(node.body) + template(node.orelse)
+    return ["\0"]
+
+
+def texts_of_the_source() -> list[str]:
+    """Every text that stands in the package's source."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")]
+    kinds = (ast.Constant, ast.JoinedStr, ast.BinOp)
+    return [
+        text
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, kinds)
+        for text in template(node)
+    ]
+
+
+def messages_of_our_errors() -> dict[str, str]:
+    """What is said by the errors that end a program, and where."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for block in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for body in (getattr(block, name, None) for name in ("body", "orelse", "finalbody")):
+                for first, second in (
+                    zip(body or [], (body or [])[1:], strict=False) if isinstance(body, list) else ()
+                ):
+                    raises = isinstance(second, ast.Raise) and isinstance(second.exc, ast.Call)
+                    if not raises or not isinstance(first, ast.Assign):
+                        continue
+                    if getattr(second.exc.func, "id", "") in OURS:
+                        for text in template(first.value):
+                            found[text] = f"{path.name}:{first.lineno}"
+    return found
+
+
+def quoted_messages() -> list[str]:
+    """The messages of the troubleshooting page, ``...`` for what varies."""
+    text = (DOC / "howto" / "troubleshooting.rst").read_text(encoding="utf-8")
+    terms = re.findall(r"^(\S.*)\n   \S", text, re.MULTILINE)
+    return [quote for term in terms for quote in re.findall(r"``(.+?)``", term)]
+
+
+def is_quote(quote: str, text: str) -> bool:
+    """Whether the pieces of a quotation stand in a text, in their order."""
+    pieces = [piece for piece in quote.split("...") if piece.strip()]
+    return re.search(".*?".join(map(re.escape, pieces)), text, re.DOTALL) is not None
+
+
+FROM_ELSEWHERE = ("No module named", "No space left")  # Python and the operating system say these
+
+
+def test_quoted_messages_are_said():
+    shell = [path.read_text() for path in (REPOSITORY / "bin").iterdir()]
+    source = [*texts_of_the_source(), *shell]
+    quotes = [quote for quote in quoted_messages() if not quote.startswith(FROM_ELSEWHERE)]
+    assert len(quotes) > 80
+    said = {quote: any(is_quote(quote.split(": error: ")[-1], text) for text in source) for quote in quotes}
+    assert [quote for quote in quotes if not said[quote]] == []
+
+
+def test_every_error_is_quoted():
+    quotes = quoted_messages()
+    silent = [
+        f"{where}: {text!r}"
+        for text, where in messages_of_our_errors().items()
+        if not any(is_quote(quote, text) for quote in quotes)
+    ]
+    assert silent == [], "to be put into doc/howto/troubleshooting.rst"

@@ -84,6 +84,12 @@ def test_the_environment_is_kept_and_threads_wins_over_it():
     assert "3 a rank, from --threads" in describe("knl", 3, environ, SMALL)[0]
 
 
+def test_jax_is_told_as_well():
+    assert "NPROC" not in settings("auto", 3, {}, SMALL)
+    assert settings("auto", 3, {"KERAS_BACKEND": "jax", "NPROC": "9"}, SMALL)["NPROC"] == "3"
+    assert "NPROC" not in settings("auto", None, {"KERAS_BACKEND": "jax", "NPROC": "9"}, SMALL)
+
+
 def test_one_thread_runs_one_operation_at_a_time():
     assert settings("auto", 1, {}, SMALL)["TF_NUM_INTEROP_THREADS"] == "1"
     assert settings("small", 2, {}, SMALL)["TF_NUM_INTEROP_THREADS"] == "1"

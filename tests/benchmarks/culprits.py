@@ -48,7 +48,11 @@ def _names(text: str) -> frozenset[str]:
 
 
 BRIGHTER = "magnitude; pixel flux; signal to noise; ivar dip"
-EASIER = "no centroid; centroid scatter; half-light radius; ellipticity; fitted type; width; concentration"
+# Whatever changes the signal to noise changes how far everything scatters that is measured or fitted.
+EASIER = (
+    "no centroid; centroid scatter; half-light radius; ellipticity; ellipticity 1; ellipticity 2; "
+    "fitted type; width; concentration; ivar-flux slope"
+)
 WIDER = "width; concentration; half-light radius"
 CULPRITS = {
     "none": Culprit(None),

@@ -1,8 +1,8 @@
 """What training on many ranks should cost, on paper: step, messages, reading, and the time of an epoch.
 
-    bin/benchmark scaling_model -- [--rate 150] [--batch-size 16] [--latency 2e-6] [--bandwidth 10e9]
+    bin/benchmark scaling_model -- [--rate 2000] [--batch 16] [--latency 2e-6] [--bandwidth 3e9] ...
 
-Prints the table of doc/explanation/scaling.rst.
+Prints the tables of doc/explanation/scaling.rst, where the assumptions are explained.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class Machine:
         Bytes/s that the file system gives all ranks together.
     """
 
-    rate: float = 150.0
+    rate: float = 2000.0
     batch: int = 16
     latency: float = 2e-6
-    bandwidth: float = 1e9
+    bandwidth: float = 3e9
     reduce: float = 4e9
     cycle: float = 1e-3
     jitter: float = 0.03

@@ -270,7 +270,7 @@ def _separation(
     """
     apart = whole[fake].mean() - whole[~fake].mean()
     error = np.sqrt(sum(whole[m].var(ddof=1) / m.sum() for m in (fake, ~fake)))
-    if apart < 3 * error:
+    if not apart > 3 * error:
         return None
     drawn = []
     for _ in range(draws):

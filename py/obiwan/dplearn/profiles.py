@@ -5,9 +5,10 @@ of threads is, in this order: ``--threads``; ``OMP_NUM_THREADS``, where the user
 that SLURM gave this rank; the cores of the node, or of the affinity mask, shared out over the node's ranks.
 
 TensorFlow from PyPI has a thread pool of its own, which reads ``TF_NUM_*_THREADS`` and keeps within the
-process's affinity mask, so that binding is the launcher's task (``srun --cpu-bind=cores``).  The ``KMP_*``
-variables are for builds on Intel's OpenMP.  ``OMP_PROC_BIND`` and ``OMP_PLACES`` are left alone: GNU's
-OpenMP ties the thread that loads it to one core, and every thread that is started afterwards inherits that.
+process's affinity mask, so that binding is the launcher's task (``srun --cpu-bind=cores``); JAX reads
+``NPROC``.  The ``KMP_*`` variables are for builds on Intel's OpenMP.  ``OMP_PROC_BIND`` and ``OMP_PLACES``
+are left alone: GNU's OpenMP ties the thread that loads it to one core, and every thread that is started
+afterwards inherits that.
 """
 
 from __future__ import annotations
@@ -199,6 +200,8 @@ def settings(
         "TF_NUM_INTRAOP_THREADS": str(number),
         "TF_NUM_INTEROP_THREADS": str(min(recipe.interop, number)),
     }
+    if environ.get("KERAS_BACKEND") == "jax":
+        counts["NPROC"] = str(number)
     asked = counts if threads is not None else {}
     kept = {name for name, value in environ.items() if value} - set(asked)
     return {name: value for name, value in {**counts, **recipe.variables}.items() if name not in kept}

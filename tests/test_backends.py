@@ -1,0 +1,157 @@
+"""Other Keras backends, in processes of their own: a saved network scores the same, and training works."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fitsio
+import keras
+import numpy as np
+import pytest
+
+from benchmarks.planted import Planted, write_set
+from obiwan.dplearn.initialise import prepare
+from obiwan.dplearn.model import ARCHITECTURES, build_network, load_network, network_config
+from obiwan.dplearn.scoring import score_split
+from obiwan.dplearn.shards import open_training_set
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="compares others with TensorFlow"),
+]
+
+# TensorFlow is kept out: what runs on another backend must not need it.
+SCORE = """
+import sys
+sys.modules["tensorflow"] = None
+from pathlib import Path
+import keras
+import numpy as np
+from obiwan.dplearn.model import load_network
+
+x = np.load(Path(sys.argv[1]) / "cutouts.npy")
+for path in Path(sys.argv[1]).glob("*.keras"):
+    np.save(path.with_suffix(".npy"), np.asarray(load_network(path).predict_on_batch(x)))
+print(keras.backend.backend())
+"""
+
+# Killed, as by kill -9, right after the given number of checkpoints; 0 is never.
+TRAIN = """
+import os, signal, sys
+sys.modules["tensorflow"] = None
+from obiwan.dplearn import cnn, training
+
+left, save = int(sys.argv[1]), training.save_checkpoint
+
+def save_and_die(*given):
+    global left
+    save(*given)
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+training.save_checkpoint = save_and_die
+sys.exit(cnn.main(sys.argv[2:]))
+"""
+
+
+@pytest.fixture(scope="module", params=["jax", "torch"])
+def backend(request) -> str:
+    """A backend that is installed."""
+    if importlib.util.find_spec(request.param) is None:
+        extra = "the extra `test` has it" if request.param == "jax" else "large, and in no extra"
+        pytest.skip(f"{request.param} is not installed ({extra})")
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def on_backend(backend, root):
+    """Run a program on it."""
+
+    def run(program: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        environ = {**os.environ, "KERAS_BACKEND": backend}
+        environ["PYTHONPATH"] = os.pathsep.join([str(root / "py"), os.environ.get("PYTHONPATH", "")])
+        command = [sys.executable, "-c", program, *map(str, words)]
+        return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=300)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A tiny training set with a difference that a network can learn."""
+    directory = tmp_path_factory.mktemp("data") / "set"
+    write_set(directory, Planted("size", 2.5), {"train": 48, "val": 24, "test": 24}, seed=5, rows=16)
+    return directory
+
+
+def test_files_score_the_same(on_backend, backend, data, tmp_path):
+    """Including what has no data, negative pixels, and pixels of seven decades."""
+    x = np.load(data / "xtest_1.npy")
+    x[0, 20:40, :30, 3:] = 0
+    x[1, :, :, :3] *= -1
+    x[2, 30:34, 30:34, :3] = 1e4
+    np.save(tmp_path / "cutouts.npy", x)
+    expected = {}
+    for arch in ARCHITECTURES:
+        keras.utils.set_random_seed(3)
+        model = build_network(network_config(arch))
+        prepare(model, np.load(data / "xtrain_1.npy"))
+        model.save(tmp_path / f"{arch}.keras", include_optimizer=False)
+        expected[arch] = model.predict_on_batch(x)
+        assert np.ptp(expected[arch][:, 1]) > 0.01  # or all would agree on nothing
+    done = on_backend(SCORE, tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"{backend}\n"), done.stderr
+    for arch, p in expected.items():
+        assert np.load(tmp_path / f"{arch}.npy") == pytest.approx(p, abs=1e-5)
+
+
+def test_training_and_going_on(on_backend, data, tmp_path):
+    """Two epochs at one go, or killed in the second and started again: one result, the same on TensorFlow."""
+    words = ["--data", data, "--maps", "3", "4", "--kernel-size", "3", "--dense", "6", "--threads", "1"]
+    words += [
+        "--epochs",
+        "2",
+        "--batch-size",
+        "8",
+        "--checkpoint-steps",
+        "4",
+        "--learning-rate",
+        "0.01",
+        "--quiet",
+    ]
+    done = on_backend(TRAIN, 0, *words, "--outdir", tmp_path / "whole")
+    assert done.returncode == 0, done.stderr
+    assert "Held-out result: 24 test examples" in done.stdout
+    assert "Unable to initialize backend" not in done.stderr
+
+    # Steps 4 and 6 of the first epoch, 4 of the second.
+    assert on_backend(TRAIN, 3, *words, "--outdir", tmp_path / "twice").returncode == -9
+    assert not (tmp_path / "twice" / "result.json").exists()
+    done = on_backend(TRAIN, 0, *words, "--outdir", tmp_path / "twice")
+    assert done.returncode == 0, done.stderr
+    assert "going on after 1 finished epochs and 4 steps" in done.stderr
+    results = {name: json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "twice")}
+    assert results["whole"]["model"] == results["twice"]["model"]  # checksums of the weights
+    history = (tmp_path / "whole" / "history.csv").read_text()
+    assert (tmp_path / "twice" / "history.csv").read_text() == history
+
+    scores = fitsio.read(str(tmp_path / "whole" / "scores_test.fits"), ext="SCORES")["score"]
+    here = score_split(load_network(tmp_path / "whole" / "best.keras"), open_training_set(data), "test").score
+    assert here == pytest.approx(scores, abs=1e-5)
+    assert np.ptp(scores) > 0.01
+
+
+def test_several_ranks_are_for_tensorflow(on_backend, backend, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("PMI_RANK", "0")
+    monkeypatch.setenv("PMI_SIZE", "2")
+    done = on_backend(TRAIN, 0, "--data", data, "--outdir", tmp_path / "out")
+    assert done.returncode == 1
+    assert not (tmp_path / "out").exists()
+    (line,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert f"training on 2 ranks needs KERAS_BACKEND=tensorflow, not {backend}" in line or "Horovod" in line

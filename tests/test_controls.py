@@ -1,0 +1,359 @@
+"""The battery is green where nothing differs, and the right control is red where something does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.culprits import CULPRITS, by_light, controls_of, surprises
+from obiwan.dplearn import create_training
+from obiwan.dplearn.controls import LEAST, LIGHTS, Control, centroids_by_class, run_controls
+from obiwan.dplearn.examples import FLAG_NEIGHBOUR, FLAG_PADDED
+from obiwan.dplearn.measure import measure_stamps
+from stamps import BRICKS, Galaxies, cut, galaxies, rows_of
+
+N = 700  #: examples of each class
+
+Sets = tuple[np.ndarray, np.ndarray]
+
+
+def measured(sample: Galaxies, label: int, seed: int, **drawn: float) -> Sets:
+    """Rows and measurements of one class; the cutouts are drawn and forgotten."""
+    rows = rows_of(sample, label, seed)
+    return rows, measure_stamps(cut(sample, seed, **drawn), rows)
+
+
+def battery(real: Sets, fake: Sets) -> tuple[Control, ...]:
+    rows, found = (np.concatenate(pair) for pair in zip(real, fake, strict=True))
+    return run_controls(rows, found, rows["label"], rows["brick"].astype(str))
+
+
+@pytest.fixture(scope="module")
+def reals() -> Sets:
+    return measured(galaxies(N, 1), 0, 2)
+
+
+@pytest.fixture(scope="module")
+def fakes() -> Sets:
+    """Of the same population, with nothing planted."""
+    return measured(galaxies(N, 3), 1, 4)
+
+
+def only(controls: tuple[Control, ...], name: str, band: str = "") -> Control:
+    (found,) = [c for c in controls if c.name == name and c.band == band]
+    return found
+
+
+# --- nothing planted
+
+
+def test_one_population_is_green(reals: Sets, fakes: Sets):
+    controls = battery(reals, fakes)
+    assert {c.light for c in controls} <= {"green", "not run"}
+    assert by_light(controls, "not run") == {"width of stars": "grz"}
+    for control in controls:
+        if control.name.startswith("centroid") and control.name != "centroid scatter":
+            assert control.low < 0 < control.high
+            assert control.high - control.low < 0.1
+    titles = [c.title for c in controls]
+    assert len(set(titles)) == len(titles)
+
+
+def test_false_alarms_are_rare(reals: Sets):
+    """Labels drawn at random: any red or amber in at most about one battery of twenty."""
+    rows, found = reals
+    rng = np.random.default_rng(6)
+    alarms = 0
+    for _ in range(25):
+        label = rng.permutation(np.arange(len(rows)) % 2)
+        controls = run_controls(rows, found, label, rows["brick"].astype(str))
+        alarms += any(c.light in ("red", "amber") for c in controls)
+    assert alarms <= 4  # 1.25 expected; more than 4 with a probability of 1 %
+
+
+# --- the differences that the mock can plant, here planted in drawn galaxies
+
+
+def planted(kind: str) -> Sets:
+    """Fakes with a difference of the kind that the mock's option of this name plants."""
+    sample, drawn = galaxies(N, 3), {}
+    if kind == "offset":  # the catalogue's position stays
+        rows = rows_of(sample, 1, 4)
+        return rows, measure_stamps(cut(replace(sample, x=sample.x + 0.2), 4), rows)
+    if kind == "psf":  # the catalogue's PSF stays, what is wider passes for size
+        wider = replace(sample, size=np.sqrt(sample.size**2 + 0.21 * (sample.psf**2).mean(1)))
+        return measured(wider, 1, 4)
+    if kind == "size":
+        sample = replace(sample, size=1.3 * sample.size)
+    if kind == "flux":
+        sample = replace(sample, flux=1.4 * sample.flux)
+    if kind == "colour":
+        sample = replace(sample, flux=sample.flux * 10 ** (0.4 * np.array([0.1, 0, -0.1])))
+    if kind == "sersic":
+        sample = replace(sample, size=0.75 * sample.size, tail=np.full(N, 0.4))
+    if kind == "ivar-dip":
+        drawn = {"dip": 0.1}
+    return measured(sample, 1, 4, **drawn)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CULPRITS if kind not in ("none", "no-shot-noise")])
+def test_culprits_are_found_and_nothing_else_is_red(kind: str, reals: Sets):
+    assert surprises(kind, battery(reals, planted(kind))) == []
+
+
+def test_missing_shot_noise_is_found_under_bright_galaxies():
+    """It is a tenth of the noise under a typical one: here they are brighter, to do with fewer."""
+    real = measured(galaxies(N, 1, bright=6), 0, 2)
+    fake = measured(galaxies(N, 3, bright=6), 1, 4, shot=0.0)
+    assert surprises("no-shot-noise", battery(real, fake)) == []
+
+
+def test_the_offset_is_measured(reals: Sets):
+    fake = planted("offset")
+    controls = battery(reals, fake)
+    rows, found = (np.concatenate(pair) for pair in zip(reals, fake, strict=True))
+    means = centroids_by_class(found, rows["label"], rows["brick"].astype(str))
+    for band in "grz":
+        control = only(controls, "centroid x", band)
+        assert control.light == "red"
+        assert control.hazard == "D2"
+        assert control.unit == "px"
+        assert control.low < 0.2 < control.high
+        assert only(controls, "centroid y", band).light == "green"
+        assert means["x", band, 1].value - means["x", band, 0].value == pytest.approx(control.effect)
+        assert means["x", band, 0].low < 0.01
+        assert means["x", band, 0].high > -0.01
+        assert f"fake {means['x', band, 1].value:+.4f}" in control.note
+
+
+def test_a_difference_too_small_to_matter_is_amber(fakes: Sets):
+    rows, found = fakes
+    bricks = rows["brick"].astype(str)
+    label = np.arange(len(rows)) % 2
+    exact = found.copy()
+    exact["dx_g"] = 0.015 * label + 1e-3 * np.random.default_rng(7).normal(size=len(rows))
+    control = only(run_controls(rows, exact, label, bricks), "centroid x", "g")
+    assert control.effect == pytest.approx(0.015, abs=1e-3)
+    assert (control.light, control.threshold) == ("amber", 0.02)
+    exact["dx_g"] += 0.01 * label
+    assert only(run_controls(rows, exact, label, bricks), "centroid x", "g").light == "red"
+
+
+# --- every control sees what it is there for
+
+Change = Callable[[np.ndarray, np.ndarray], None]
+
+
+def _set(name: str, value: object, share: float = 0.2) -> Change:
+    """Give some of the fakes another value, in the source table or among what was measured."""
+
+    def change(rows: np.ndarray, found: np.ndarray) -> None:
+        (rows if name in rows.dtype.names else found)[name][: int(share * len(rows))] = value
+
+    return change
+
+
+def _add(name: str, amount: float) -> Change:
+    """Add so many standard deviations to a measured number of all fakes."""
+
+    def change(_: np.ndarray, found: np.ndarray) -> None:
+        found[name] += np.float32(amount * np.nanstd(found[name]))
+
+    return change
+
+
+def _times(name: str, factor: float) -> Change:
+    def change(rows: np.ndarray, found: np.ndarray) -> None:
+        (rows if name in rows.dtype.names else found)[name] *= factor
+
+    return change
+
+
+def _blind(_: np.ndarray, found: np.ndarray) -> None:
+    found["dx_g"][::4] = np.nan
+
+
+def _jitter(_: np.ndarray, found: np.ndarray) -> None:
+    found["dx_r"] *= 2
+
+
+def _quadrant(_: np.ndarray, found: np.ndarray) -> None:
+    found["phase_x"] = found["phase_x"] / 2 + 0.25
+
+
+CHANGES: dict[str, tuple[Change, set[str]]] = {
+    "centroid y": (_add("dy_r", 0.5), {"centroid y"}),
+    "centroid scatter": (_jitter, {"centroid scatter"}),
+    "no centroid": (_blind, {"no centroid"}),
+    "phase": (_quadrant, {"position within the pixel, x"}),
+    "ivar slope": (_times("slope_g", 1.5), {"ivar-flux slope"}),
+    "ivar levels": (_add("ivar_distinct_r", -0.7), {"ivar levels"}),
+    "ivar step": (_add("ivar_step_z", 2), {"ivar step"}),
+    "image levels": (_set("distinct_g", 0.5), {"image levels"}),
+    "blank": (_set("blank_r", 0.1), {"blank pixels"}),
+    "blank core": (_set("blank_core_r", 0.1), {"blank core"}),
+    "sky": (_add("sky_r", 0.7), {"background"}),
+    "noise of the sky": (_times("noise_sky_z", 1.05), {"noise of the sky"}),
+    "light around": (_add("light_g", 0.7), {"light around"}),
+    "neighbours": (_add("peaks", 0.7), {"neighbours in the cutout"}),
+    "nearest": (_times("nearest", 1.4), {"distance to the nearest neighbour"}),
+    "e1": (_add("e1_r", 0.7), {"ellipticity 1"}),
+    "e2": (_add("e2_r", -0.7), {"ellipticity 2"}),
+    "ellipticity": (_times("e1", 2), {"ellipticity"}),
+    "ebv": (_times("ebv", 1.5), {"E(B-V)"}),
+    "psf": (_times("psfsize_g", 1.2), {"PSF width"}),
+    "depth": (_times("psfdepth_z", 4.0), {"depth"}),
+    "padded": (_set("flags", FLAG_PADDED), {"padded cutouts"}),
+    "injected neighbours": (_set("flags", FLAG_NEIGHBOUR), {"injected neighbours"}),
+    "type": (_set("type", b"EXP"), {"fitted type"}),
+    "run": (_set("run", b"release"), {"run"}),
+    "root": (_set("root", 1), {"run"}),
+    "shard": (_set("shard", 1), {"shard"}),
+    "brick": (_set("brick", b"1003p050"), {"brick"}),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_each_control_sees_its_own(what: str, reals: Sets, fakes: Sets):
+    change, expected = CHANGES[what]
+    rows, found = fakes[0].copy(), fakes[1].copy()
+    change(rows, found)
+    assert set(by_light(battery(reals, (rows, found)), "red")) == expected
+
+
+def test_places_in_the_coadd(reals: Sets, fakes: Sets):
+    rows = fakes[0].copy()
+    rows["x"] = 100 + (rows["x"] - 100) / 2
+    red = set(by_light(battery(reals, (rows, fakes[1])), "red"))
+    assert "position in the coadd, x" in red
+    assert red <= {"position in the coadd, x", "distance to the edge of the coadd"}
+
+
+def test_stars_show_the_psf(reals: Sets, fakes: Sets):
+    """Hazard D20: injected stars have the model's PSF, real ones the sky's."""
+    both = [(rows.copy(), found.copy()) for rows, found in (reals, fakes)]
+    for rows, _ in both:
+        rows["type"][:300] = b"PSF"
+    before = only(battery(*both), "width of stars", "z")
+    both[1][1]["width_z"][:300] *= 0.9
+    after = only(battery(*both), "width of stars", "z")
+    assert (before.light, after.light, after.hazard) == ("green", "red", "D20")
+
+
+# --- what cannot be measured
+
+
+def test_catalogued_numbers_of_another_origin_are_not_compared(reals: Sets, fakes: Sets):
+    rows = fakes[0].copy()
+    rows["mag_source"], rows["mag_r"] = b"truth", rows["mag_r"] + 1
+    controls = battery(reals, (rows, fakes[1]))
+    silent = by_light(controls, "not run")
+    assert silent["magnitude"] == "grz"
+    assert {"g - r", "signal to noise", "half-light radius", "ellipticity", "fitted type"} <= set(silent)
+    assert not by_light(controls, "red")
+    assert "another origin" in only(controls, "magnitude", "r").note
+
+
+def test_too_few_are_not_judged(reals: Sets, fakes: Sets):
+    found = fakes[1].copy()
+    found["dx_z"][LEAST - 1 :] = np.nan
+    controls = battery(reals, (fakes[0], found))
+    control = only(controls, "centroid x", "z")
+    assert control.light == "not run"
+    assert control.note.startswith("measured of ")
+    assert f"and {LEAST - 1} fake examples; {LEAST} of each are needed" in control.note
+    assert np.isnan([control.effect, control.p, control.p_holm]).all()
+    assert ("x", "z", 0) not in centroids_by_class(*_joined(reals, (fakes[0], found)))
+
+
+def _joined(real: Sets, fake: Sets) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rows, found = (np.concatenate(pair) for pair in zip(real, fake, strict=True))
+    return found, rows["label"], rows["brick"].astype(str)
+
+
+def test_few_bricks_are_said(reals: Sets, fakes: Sets):
+    (rows, found), (others, seen) = ((r[:60].copy(), m[:60]) for r, m in (reals, fakes))
+    rows["brick"] = others["brick"] = b"1000p050"
+    controls = battery((rows, found), (others, seen))
+    assert "only one brick" in only(controls, "centroid x", "r").note
+    assert only(controls, "brick").light == "green"
+
+
+def test_order_and_fields(reals: Sets, fakes: Sets):
+    controls = battery(reals, fakes)
+    assert {c.light for c in controls} <= set(LIGHTS)
+    assert {c.band for c in controls} == {"", "g", "r", "z"}
+    assert all(c.hazard[0] == "D" and 1 <= int(c.hazard[1:]) <= 20 for c in controls)
+    assert all(c.p_holm >= c.p for c in controls if c.light != "not run")
+    again = battery(reals, fakes)
+    assert [str(c) for c in again] == [str(c) for c in controls]
+    assert len(np.unique(reals[0]["brick"])) == BRICKS
+
+
+@pytest.mark.parametrize("wrong", ["labels", "bricks", "one class"])
+def test_arguments_are_checked(wrong: str, reals: Sets):
+    rows, found = reals
+    label, bricks = np.arange(len(rows)) % 2, rows["brick"].astype(str)
+    label = {"labels": label[:-1], "one class": 0 * label}.get(wrong, label)
+    bricks = bricks[:-1] if wrong == "bricks" else bricks
+    with pytest.raises(ValueError, match="at least one of each" if wrong == "one class" else "labels"):
+        run_controls(rows, found, label, bricks)
+
+
+# --- a survey made by the mock, and real pipeline output
+
+
+@pytest.mark.slow
+def test_a_mock_survey_with_an_offset(tmp_path: Path):
+    """From the command line on: the fakes are off by what was planted, and nothing else is red."""
+    pytest.importorskip("galsim")
+    from obiwan.dplearn.mock.config import MockConfig, Plant
+    from obiwan.dplearn.mock.survey import make_survey
+
+    config = MockConfig(bricks=12, brick_size=320, border=24, runs=5, seed=5, plant=Plant(offset=0.6))
+    (tmp_path / "mock").mkdir()
+    make_survey(config, tmp_path / "mock", 1)
+    given = ["--fake", str(tmp_path / "mock" / "injected"), "--outdir", str(tmp_path / "training")]
+    assert create_training.main(given) == 0
+    controls = controls_of(tmp_path / "training")
+    for band in "grz":
+        control = only(controls, "centroid x", band)
+        assert control.low < 0.6 < control.high
+    assert surprises("offset", controls) == []
+
+
+def _training(tmp_path: Path, *words: str) -> tuple[Control, ...]:
+    given = ["--outdir", str(tmp_path / "out"), "--select", "none", "--split", "object", "--shard-size", "7"]
+    assert (
+        create_training.main([*words, *given, "--edge", "pad", "--balance", "none", "--centers", "truth"])
+        == 0
+    )
+    return controls_of(tmp_path / "out")
+
+
+@pytest.mark.data
+def test_the_injector_of_2018_is_off_by_a_pixel_and_a_half(shared_data: Path, tmp_path: Path):
+    fake, real = shared_data / "injected_obiwan/decals_grz", shared_data / "release_dr9/decals_grz"
+    controls = _training(tmp_path, "--fake", str(fake), "--real", str(real))
+    for axis in "xy":
+        control = only(controls, f"centroid {axis}", "r")
+        assert control.light == "red"
+        value = float(control.note.split("fake ")[1].split()[0])
+        assert 1.3 < value < 1.6  # from where the truth is
+        assert control.low > 1
+        assert control.high < 2
+
+
+@pytest.mark.data
+def test_legacysim_puts_sources_where_it_says(shared_data: Path, tmp_path: Path):
+    regions = sorted(str(path) for path in (shared_data / "injected_legacysim").iterdir())
+    controls = _training(tmp_path, "--fake", *regions)
+    for axis in "xy":
+        for band in "grz":
+            control = only(controls, f"centroid {axis}", band)
+            assert control.light == "green"
+            assert control.low < 0 < control.high

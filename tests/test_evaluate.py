@@ -1,0 +1,458 @@
+"""The road to the answer from the command line: what it says, keeps, counts and refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import fitsio
+import numpy as np
+import pytest
+
+from benchmarks.planted import Planted
+from evaluation_set import make_set
+from obiwan.dplearn import cnn, ensemble, evaluate, evaluation, scoring, shards
+from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.examples import read_sources
+from obiwan.dplearn.measure import split_rows
+
+NETWORK = ["--maps", "3", "4", "--kernel-size", "3", "--dense", "6", "--quiet", "--learning-rate", "3e-3"]
+COUNTS = {"train": 192, "val": 64, "test": 256}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _environment():
+    """What programs set in the environment is put back."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A training set whose fakes are larger, and two networks trained on it."""
+    place = tmp_path_factory.mktemp("trained")
+    make_set(place / "set", Planted("size", 3.0), COUNTS)
+    for seed in (1, 2):
+        words = ["--data", str(place / "set"), "--outdir", str(place / f"cnn{seed}"), "--seed", str(seed)]
+        assert cnn.main([*words, *NETWORK, "--epochs", "3"]) == 0
+    return place
+
+
+@pytest.fixture
+def place(trained, tmp_path):
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(trained, tmp_path / "trained"))
+
+
+def run(place, *words, models=("cnn1",), outdir="report"):
+    files = [str(place / name / "best.keras") for name in models]
+    return evaluate.main(
+        ["--data", str(place / "set"), "--model", *files, "--outdir", str(place / outdir), *words]
+    )
+
+
+def errors(capsys):
+    return [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained, capsys_module):
+    """One whole run with both networks, and what it printed."""
+    place = Path(shutil.copytree(trained, trained.parent / "evaluated"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "MOSAIC_ROWS", 2)
+        patch.setattr(evaluate, "ATTRIBUTION_EXAMPLES", 40)
+        assert run(place, models=("cnn1", "cnn2")) == 0
+    return place, capsys_module.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def capsys_module(request):
+    """Like capsys, for a module."""
+    from _pytest.capture import CaptureFixture, SysCapture
+
+    manager = request.config.pluginmanager.getplugin("capturemanager")
+    with manager.global_and_fixture_disabled():
+        fixture = CaptureFixture(SysCapture, request, _ispytest=True)
+        fixture._start()
+        yield fixture
+        fixture.close()
+
+
+@pytest.mark.slow
+def test_the_verdict_is_the_first_thing_said(evaluated):
+    place, said = evaluated
+    lines = said.splitlines()
+    assert lines[0] == "Distinguishable: the network tells fake galaxies from real ones."
+    assert lines[1].startswith("  AUC 0.")
+    assert lines[-1] == f"Report: {place / 'report' / 'report.html'}"
+    assert "mean of 2 networks" in said
+    assert "Controls:" in said
+
+
+@pytest.mark.slow
+def test_what_a_run_leaves(evaluated):
+    place, _ = evaluated
+    names = {path.name for path in (place / "report").iterdir()}
+    assert names == {"report.html", "metrics.json", "scores.fits", "figures"}
+    metrics = json.loads((place / "report" / "metrics.json").read_text())
+    assert metrics["verdict"]["kind"] == "distinguishable"
+    assert metrics["answer"]["auc"]["low"] > 0.5
+    assert metrics["attribution"]["counts"] == [20, 20]
+    assert metrics["looks"] == 2
+    assert [model["learnt"] for model in metrics["models"]] == [True, True]
+    assert [model["name"] for model in metrics["models"]] == ["cnn1/best.keras", "cnn2/best.keras"]
+    assert metrics["control_examples"] == sum(COUNTS.values())
+    table = fitsio.read(str(place / "report" / "scores.fits"))
+    parts = [fitsio.read(str(place / name / "scores_test.fits"))["score"] for name in ("cnn1", "cnn2")]
+    assert table["score"] == pytest.approx(np.mean(parts, axis=0), abs=1e-6)
+    page = (place / "report" / "report.html").read_text()
+    assert str(place) not in page  # nothing about the machine
+    assert "Ablation" not in page
+    assert "--ablations" in page
+
+
+@pytest.mark.slow
+def test_scores_beside_the_model_are_used_and_a_look_is_counted_once(evaluated):
+    place, _ = evaluated
+    assert len((place / "set" / "test_looks.jsonl").read_text().splitlines()) == 2
+    assert not list(place.glob("cnn*/scores_test_*.fits"))
+
+
+def members(place, *names):
+    training_set = shards.open_training_set(place / "set")
+    return ensemble.load_members([place / name for name in names], training_set), training_set
+
+
+def test_scores_are_made_where_they_are_not_and_kept_apart(place):
+    (place / "cnn1" / "scores_test.fits").unlink()
+    (place / "set" / "test_looks.jsonl").unlink()
+    shutil.copy(place / "cnn2" / "best.keras", place / "cnn1" / "other.keras")
+    both, training_set = members(place, "cnn1/best.keras", "cnn1/other.keras")
+    table = read_sources(training_set.directory)
+    first = ensemble.score_members(both[:1], training_set, table)
+    assert (place / "cnn1" / "scores_test.fits").is_file()
+    assert first.looks == 1
+    second = ensemble.score_members(both, training_set, table)
+    assert (place / "cnn1" / "scores_test_other.fits").is_file()
+    assert second.looks == 2
+    assert np.array_equal(second.singles[0], first.singles[0])
+    other = fitsio.read(str(place / "cnn2" / "scores_test.fits"))["score"]
+    assert second.singles[1] == pytest.approx(other, abs=1e-6)
+    assert second.scores == pytest.approx(second.singles.mean(0))
+
+
+def test_scores_stand_beside_their_rows(place):
+    """Rows and scores agree whatever the order of the scores' file."""
+    training_set = shards.open_training_set(place / "set")
+    ((member,), _) = members(place, "cnn1/best.keras")
+    scores = scoring.read_scores(
+        place / "cnn1" / "scores_test.fits", member.info.checksum, training_set.checksum
+    )
+    order = np.random.default_rng(0).permutation(len(scores.row))
+    mixed = scoring.Scores(
+        "test",
+        *(getattr(scores, name)[order] for name in ("shard", "row", "label", "score")),
+        scores.model,
+        scores.data,
+    )
+    scoring.write_scores(place / "cnn1" / "scores_test.fits", mixed)
+    table = read_sources(training_set.directory)
+    found = ensemble.score_members((member,), training_set, table)
+    assert found.singles[0] == pytest.approx(scores.score)
+    rows = split_rows(table, "test")
+    assert np.array_equal(found.labels, rows["label"])
+    assert found.bricks.tolist() == [b.decode() for b in rows["brick"]]
+
+
+def test_whether_a_network_without_a_record_learnt(place, tmp_path):
+    import keras
+
+    from obiwan.dplearn.model import load_network
+    from obiwan.dplearn.training import save_model
+
+    training_set = shards.open_training_set(place / "set")
+    recorded = json.loads((place / "cnn1" / "result.json").read_text())["learnt"]
+    shutil.copy(place / "cnn1" / "best.keras", tmp_path / "alone.keras")
+    (alone,) = ensemble.load_members([tmp_path / "alone.keras"], training_set)
+    assert alone.info.learnt is recorded is True
+    assert alone.info.trained_on == ""
+    model = load_network(tmp_path / "alone.keras")
+    model.layers[-1].set_weights([np.zeros((6, 2)), np.zeros(2)])
+    save_model(model, tmp_path / "nothing.keras")
+    keras.utils.clear_session()
+    (nothing,) = ensemble.load_members([tmp_path / "nothing.keras"], training_set)
+    assert nothing.info.learnt is False
+
+
+def constant(path):
+    """A network that gives every stamp the same score, in the place of another."""
+    from obiwan.dplearn.model import load_network
+    from obiwan.dplearn.training import save_model
+
+    model = load_network(path)
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([kernel * 0, bias])
+    save_model(model, path)
+
+
+def broken(path):
+    """A network that gives no numbers."""
+    from obiwan.dplearn.model import load_network
+    from obiwan.dplearn.training import save_model
+
+    model = load_network(path)
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([kernel * np.nan, bias])
+    save_model(model, path)
+
+
+def other_channels(path):
+    """A network for images of four planes."""
+    import keras
+
+    inputs = keras.Input((64, 64, 4))
+    keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(inputs))).save(path)
+
+
+def relabel(place, split, label):
+    """All examples of a split are of one class."""
+    training_set = shards.open_training_set(place / "set")
+    path = place / "set" / shards.MANIFEST
+    manifest = json.loads(path.read_text())
+    for entry in manifest["shards"]:
+        if entry["split"] == split:
+            x, _ = training_set.read(
+                next(s for s in training_set.split(split) if s.number == entry["number"])
+            )
+            (place / "set" / shards.WORK).mkdir(exist_ok=True)
+            y = np.full(len(x), label, np.uint8)
+            entry.update(vars(shards.write_shard(place / "set", split, entry["number"], x.copy(), y)))
+    manifest["manifest_crc32"] = shards.manifest_checksum(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+REFUSED = {
+    "no such file; train a model": lambda p: (p / "cnn1" / "best.keras").unlink(),
+    "not a readable model": lambda p: (p / "cnn1" / "best.keras").write_text("what"),
+    "takes (None, 64, 64, 4)": lambda p: other_channels(p / "cnn1" / "best.keras"),
+    "256 of 256 scores are not finite": lambda p: broken(p / "cnn1" / "best.keras"),
+    "the test split has 0 real and 256 fake": lambda p: relabel(p, "test", 1),
+    "sources.fits: cannot read it": lambda p: (p / "set" / "sources.fits").unlink(),
+    "xtest_1.npy: checksum differs": lambda p: (p / "set" / "xtest_1.npy").write_bytes(
+        (p / "set" / "xtest_1.npy").read_bytes()[:-4] + b"nope"
+    ),
+    "holds no training set": lambda p: (p / "set" / "manifest.json").unlink(),
+    "holds thesis.tex, which no evaluation writes": lambda p: (
+        (p / "report").mkdir(),
+        (p / "report" / "thesis.tex").write_text("precious"),
+    ),
+    "report: cannot write there": lambda p: (p / "report").write_text("a file"),
+    "not a readable table of scores": lambda p: (p / "cnn1" / "scores_test.fits").write_text("what"),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_is_wrong_is_one_clear_line(place, capsys, message):
+    REFUSED[message](place)
+    assert run(place) == 1
+    lines = errors(capsys)
+    assert len(lines) == 1, lines
+    assert message in lines[0]
+    assert str(place) in lines[0]
+    assert "Traceback" not in lines[0]
+    assert not (place / "report" / "report.html").exists()
+
+
+def test_one_network_twice_is_refused(place, capsys):
+    shutil.copytree(place / "cnn1", place / "copy")
+    assert run(place, models=("cnn1", "copy")) == 1
+    (line,) = errors(capsys)
+    assert "the same network as" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--margin", "0"], "--margin must be between 0 and 0.5"),
+        (["--margin", "0.7"], "--margin must be between 0 and 0.5"),
+        (["--margin", "small"], "invalid float value: 'small'"),
+        (["--margin", "nan"], "--margin must be between 0 and 0.5"),
+        (["--seed", "-1"], "--seed must be at least 0"),
+        (["--ablations", "image"], "invalid choice: 'image'"),
+        (["--sensitivity", "offset"], "'offset' is not KIND=AMPLITUDE"),
+        (["--sensitivity", "smell=2"], "no difference is called 'smell'"),
+    ],
+)
+def test_usage_errors(trained, capsys, words, message):
+    with pytest.raises(SystemExit) as caught:
+        run(trained, *words)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["data", "model", "outdir"])
+def test_what_must_be_given(capsys, missing):
+    words = {"data": ["--data", "d"], "model": ["--model", "m"], "outdir": ["--outdir", "o"]}
+    del words[missing]
+    with pytest.raises(SystemExit):
+        evaluate.main([word for part in words.values() for word in part])
+    assert f"--{missing} is required" in capsys.readouterr().err
+
+
+def test_help_loads_no_keras(run_python):
+    code = "import sys; from obiwan.dplearn import evaluate\n"
+    code += "try: evaluate.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'keras', 'tensorflow', 'matplotlib', 'sklearn', 'galsim'} & set(sys.modules)"
+    done = run_python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "--sensitivity" in done.stdout
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Few figures and few attributions: a run of seconds."""
+    from obiwan.dplearn import pictures
+
+    whole = pictures.pictures_of
+    monkeypatch.setattr(evaluate, "galleries", lambda *_: ([], []))
+    monkeypatch.setattr(
+        pictures,
+        "pictures_of",
+        lambda *words: (p for p in whole(*words) if p.name in ("scores", "auc_by_sn")),
+    )
+    monkeypatch.setattr(evaluate, "ATTRIBUTION_EXAMPLES", 4)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+def test_constant_scores_say_that_nothing_was_learnt(place, capsys):
+    constant(place / "cnn1" / "best.keras")
+    assert run(place) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[0].startswith("The network gives every galaxy the same score")
+    assert "Distinguishable" not in said
+    assert "says nothing about the fakes" in said
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+def test_few_bricks_and_another_training_set_are_said(trained, tmp_path, capsys):
+    make_set(tmp_path / "set", Planted("size", 3.0), COUNTS, seed=9, bricks={"train": 4, "val": 2, "test": 3})
+    shutil.copytree(trained / "cnn1", tmp_path / "cnn1")
+    assert run(tmp_path, "--margin", "0.1") == 0
+    said = capsys.readouterr().out
+    assert "Only 3 bricks with both classes" in said
+    assert "was trained on another training set" in said
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "was trained on another training set" in page
+    assert "examples, taken one by one" in page
+    # Once more with the other network: refused, then allowed, and a second look.
+    shutil.copytree(trained / "cnn2", tmp_path / "cnn2")
+    assert run(tmp_path, models=("cnn2",)) == 1
+    assert "holds the report of other models or data" in errors(capsys)[0]
+    assert run(tmp_path, "--overwrite", models=("cnn2",)) == 0
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text())["looks"] == 2
+    assert len((tmp_path / "set" / "test_looks.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+def test_retraining_on_request(place, capsys):
+    words = ["--ablations", "ivar only", "--sensitivity", "offset=3", "--mock", str(place / "mock.json")]
+    plant = {"offset": 1.5, "psf": 1.0, "size": 1.0, "flux": 1.0, "colour": 0.0, "sersic": 0.0}
+    plant |= {"no_shot_noise": 0.0, "ivar_dip": 0.0}
+    (place / "mock.json").write_text(json.dumps({"config": {"plant": plant}}))
+    assert run(place, *words) == 0
+    found = json.loads((place / "report" / "metrics.json").read_text())
+    assert [result["name"] for result in found["ablations"]] == ["ivar only"]
+    assert [result["kind"] for result in found["sensitivity"]] == ["offset"]
+    assert len(found["ideal"][0]) == len(found["ideal"][1]) > 3
+    page = (place / "report" / "report.html").read_text()
+    assert "The network trained again" in page
+    assert "ideal observer" in page
+    assert "positive control, without which" not in page
+    capsys.readouterr()
+
+
+def test_retraining_needs_the_record_of_the_run(place, capsys):
+    (place / "cnn1" / "run.json").unlink()
+    assert run(place, "--ablations", "ivar only") == 1
+    assert "run.json" in errors(capsys)[0]
+
+
+def test_controls_take_the_test_split_and_others_as_far_as_there_is_room(trained, monkeypatch):
+    training_set = shards.open_training_set(trained / "set")
+    table = read_sources(training_set.directory)
+    for room, expected in ((10_000, 512), (COUNTS["test"] + 100, 256 + 64), (1, 256)):
+        monkeypatch.setattr(evaluate, "CONTROL_EXAMPLES", room)
+        rows, measured, in_test = evaluate.control_set(training_set, table)
+        assert len(rows) == len(measured) == len(in_test) == expected
+        assert rows[in_test].tobytes() == split_rows(table, "test").tobytes()
+
+
+def test_strata_split_each_quantity_and_know_what_is_missing(rng):
+    columns = {name: rng.uniform(0, 1, 900) for name in ("a", "b")}
+    columns["a"][:30] = np.nan
+    strata = evaluation.equal_strata(columns, ("a", "b"), per_stratum=100)
+    assert (strata[:30] == -1).all()
+    counts = np.unique(strata[30:], return_counts=True)[1]
+    assert len(counts) == 9
+    for name in columns:
+        groups = [columns[name][strata == s] for s in np.unique(strata[30:])]
+        assert max(g.max() - g.min() for g in groups) < 0.4
+
+
+def test_the_network_at_equal_quantities(rng):
+    """Scores that follow magnitude, of classes that differ in it: nothing is left at equal magnitude."""
+    n = 3000
+    labels = np.arange(n) % 2
+    columns = {name: rng.standard_normal(n) for name in ("mag_r", "g_r", "r_z", "shape_r")}
+    columns["mag_r"] = columns["mag_r"] + 0.8 * labels
+    scored = SimpleNamespace(
+        labels=labels,
+        scores=columns["mag_r"] + 0.3 * rng.standard_normal(n),
+        bricks=np.array([f"b{i}" for i in rng.integers(0, 20, n)]),
+    )
+    found = evaluation.conditional(scored, columns, 1)
+    raw = evaluation.twosample.auc(labels, scored.scores)
+    assert raw > 0.68
+    assert found.names == ("mag_r", "g_r", "r_z", "shape_r")
+    assert found.weighted.low < 0.5 < found.weighted.high + 0.03
+    for equal in (found.weighted, found.matched, found.stratified):
+        assert abs(equal.value - 0.5) < 0.4 * (raw - 0.5)
+    assert found.balance.after["mag_r"] < 0.3 * found.balance.before["mag_r"]
+
+
+def test_unknown_quantities_leave_nothing_to_hold_equal():
+    n = 200
+    columns = {name: np.full(n, np.nan) for name in ("mag_r", "g_r", "r_z", "shape_r")}
+    scored = SimpleNamespace(labels=np.arange(n) % 2, scores=np.linspace(0, 1, n), bricks=np.array(["b"] * n))
+    found = evaluation.conditional(scored, columns, 1)
+    assert (found.stratified, found.weighted, found.matched, found.balance) == (None, None, None, None)
+    assert "not known" in found.notes[0]
+
+
+def test_cameras_by_the_names_of_trees():
+    rows = np.zeros(3, [("root", "i2")])
+    rows["root"] = [0, 1, 2]
+    roots = [{"index": 0, "name": "South"}, {"index": 1, "name": "dr9_north"}, {"index": 2, "name": "elg"}]
+    assert evaluation.cameras(rows, roots).tolist() == ["DECam", "90Prime, Mosaic-3", ""]
+
+
+def test_a_network_that_is_not_ours_has_a_reason_instead_of_an_attribution(trained, monkeypatch):
+    def refuse(*_, **__):
+        msg = "openvino has no gradients"
+        raise ModelError(msg)
+
+    monkeypatch.setattr("obiwan.dplearn.attribution.attribute", refuse)
+    training_set = shards.open_training_set(trained / "set")
+    rows = split_rows(read_sources(trained / "set"), "test")
+    scored = SimpleNamespace(rows=rows, labels=rows["label"])
+    member = SimpleNamespace(model=None, info=SimpleNamespace(name="x"))
+    assert evaluate.attribution(training_set, member, scored, 1) == (None, "openvino has no gradients")
