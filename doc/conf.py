@@ -39,6 +39,7 @@ default_role = "autolink"
 highlight_language = "none"  # `::` blocks are output and file lists; shell lines say `code-block:: shell`
 
 autosummary_generate = True
+viewcode_follow_imported_members = False  # else a name imported elsewhere links to where it is not
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say types, with shapes and units
 autodoc_default_options = {"members": True}
