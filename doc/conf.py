@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import inspect
 import os
 import pkgutil
+import shutil
 import tempfile
 import zlib
 from pathlib import Path
@@ -79,11 +81,13 @@ def inventories() -> dict[str, tuple[str, str | None]]:
     """What links to other projects resolve against.
 
     By default the small lists of ``_inventories``, with the names that these pages mention, so that a
-    build needs no network and a misspelt name is a warning.  ``DPLEARN_INTERSPHINX=1`` (Read the Docs sets
-    it) takes the projects' own inventories.  Keras has none, so its list is always used.
+    build needs no network and a misspelt name is a warning.  On Read the Docs, and with ``DPLEARN_INTERSPHINX=1``,
+    the projects' own inventories are read.  Keras has none, so its list is always used.
     """
-    online = os.environ.get("DPLEARN_INTERSPHINX") == "1"
+    hosted = "1" if os.environ.get("READTHEDOCS") == "True" else "0"
+    online = os.environ.get("DPLEARN_INTERSPHINX", hosted) == "1"
     target = Path(tempfile.mkdtemp(prefix="dplearn-inventories-"))
+    atexit.register(shutil.rmtree, target, ignore_errors=True)
     mapping: dict[str, tuple[str, str | None]] = {}
     for path in sorted((HERE / "_inventories").glob("*.txt")):
         url, *lines = path.read_text(encoding="utf-8").splitlines()

@@ -33,7 +33,8 @@ def site(tmp_path_factory):
     source, target = base / "doc", base / "html"
     shutil.copytree(DOC, source, ignore=shutil.ignore_patterns("_build", "generated"))
     environment = {
-        **{name: value for name, value in os.environ.items() if name != "DPLEARN_INTERSPHINX"},
+        **os.environ,
+        "DPLEARN_INTERSPHINX": "0",
         "PYTHONPATH": str(REPOSITORY / "py"),
         "http_proxy": "http://127.0.0.1:9",
         "https_proxy": "http://127.0.0.1:9",

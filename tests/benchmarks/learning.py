@@ -37,10 +37,10 @@ PLANTED = {
     "dip": Planted("dip", 0.1),
     "none": Planted(),
 }
-EPOCHS = {2048: 16, 4096: 12, 8192: 8, 16384: 6, 40000: 5}  # about as long as each still gains
+EPOCHS = {2048: 12, 4096: 8, 8192: 4, 16384: 4, 40000: 4}  # about as long as each still gains
 MANY, USUAL = 40000, 8192
 HELD_OUT = {"val": 2048, "test": 4096}
-SEED = 7
+SEED = 11
 
 
 @dataclass(frozen=True)
