@@ -82,7 +82,8 @@ def inventories() -> dict[str, tuple[str, str | None]]:
 
     By default the small lists of ``_inventories``, with the names that these pages mention, so that a
     build needs no network and a misspelt name is a warning.  On Read the Docs, and with
-    ``DPLEARN_INTERSPHINX=1``, the projects' own inventories are read.  Keras has none, so its list is always used.
+    ``DPLEARN_INTERSPHINX=1``, the projects' own inventories are read.  Keras has none, so its list is always
+    used.
     """
     hosted = "1" if os.environ.get("READTHEDOCS") == "True" else "0"
     online = os.environ.get("DPLEARN_INTERSPHINX", hosted) == "1"
