@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.planted import Planted, Sample, write_set
-from obiwan.dplearn import evaluation
+from obiwan.dplearn import analysis, evaluation
 from obiwan.dplearn.controls import run_controls
 from obiwan.dplearn.covariates import covariates
-from obiwan.dplearn.evaluate import data_summary, software
+from obiwan.dplearn.evidence import data_summary, software
 from obiwan.dplearn.examples import blank_examples, read_sources, write_sources
 from obiwan.dplearn.measure import measure_split, split_rows
 from obiwan.dplearn.shards import (
@@ -131,14 +131,14 @@ def make_evaluation(training_set: TrainingSet, scored: evaluation.Scored, **chan
         "data": data,
         "scored": scored,
         "columns": columns,
-        "verdict": evaluation.verdict_of(scored, 0.02, None),
-        "answer": evaluation.answer(scored, 1),
-        "calibration": evaluation.calibrate(scored),
-        "conditional": evaluation.conditional(scored, columns, 1),
-        "baseline": evaluation.baseline(columns, rows, np.ones(len(rows), bool), 1),
+        "verdict": analysis.verdict_of(scored, 0.02, None),
+        "answer": analysis.answer(scored, 1),
+        "calibration": analysis.calibrate(scored),
+        "conditional": analysis.conditional(scored, columns, 1),
+        "baseline": analysis.baseline(columns, rows, np.ones(len(rows), bool), 1),
         "controls": run_controls(rows, measured, rows["label"], scored.bricks),
         "control_examples": len(rows),
-        "bins": evaluation.where(scored, columns, evaluation.cameras(rows, data["roots"])),
+        "bins": analysis.where(scored, columns, analysis.cameras(rows, data["roots"])),
         "attribution": None,
         "attribution_note": "no network",
         "not_run": ("The positive control.",),

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from keras import layers
 
-from obiwan.dplearn import attribution
-from obiwan.dplearn.attribution import RADII, attribute, distances, empty_stamps, half_light_radius, summarise
+from obiwan.dplearn import gradients
+from obiwan.dplearn.attribution import RADII, attribute, distances, half_light_radius, summarise
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.examples import blank_examples
+from obiwan.dplearn.gradients import empty_stamps
 from obiwan.dplearn.model import build_network, network_config
 from obiwan.dplearn.scaling import CutoutScaling
 from obiwan.dplearn.shards import PIXEL_SCALE
@@ -48,17 +49,17 @@ def stamps(rng):
 def test_of_a_linear_network_it_is_weight_times_what_is_there(stamps, rng):
     weights = rng.normal(0, 0.01, (64, 64, 6))
     model = linear_network(weights)
-    scale, odds = attribution.split_network(model)
-    scaled = attribution.outputs(scale, stamps)
-    found = attribution.integrated_gradients(attribution.gradient_of(odds), scaled, steps=2)
+    scale, odds = gradients.split_network(model)
+    scaled = gradients.outputs(scale, stamps)
+    found = gradients.integrated_gradients(gradients.gradient_of(odds), scaled, steps=2)
     assert found == pytest.approx(weights * (scaled - empty_stamps(scaled)), abs=1e-5)
     p = model.predict_on_batch(stamps)
-    assert attribution.outputs(odds, scaled)[:, 0] == pytest.approx(np.log(p[:, 1] / p[:, 0]), abs=1e-3)
+    assert gradients.outputs(odds, scaled)[:, 0] == pytest.approx(np.log(p[:, 1] / p[:, 0]), abs=1e-3)
 
 
 def test_the_empty_stamp(stamps):
-    scale, _ = attribution.split_network(linear_network(np.zeros((64, 64, 6))))
-    scaled = attribution.outputs(scale, stamps)
+    scale, _ = gradients.split_network(linear_network(np.zeros((64, 64, 6))))
+    scaled = gradients.outputs(scale, stamps)
     empty = empty_stamps(scaled)
     assert (empty[..., :3] == 0).all()
     assert (empty[:4, :8] == 0).all()
@@ -181,29 +182,29 @@ def test_one_class_or_another_head_is_refused(rng):
     inputs = keras.Input((64, 64, 6))
     other = keras.Model(inputs, layers.Dense(2, activation="softmax")(layers.Flatten()(inputs)))
     with pytest.raises(ModelError, match="scaling"):
-        attribution.split_network(other)
+        gradients.split_network(other)
     scaled = CutoutScaling()(inputs)
     other = keras.Model(inputs, layers.Dense(2, activation="sigmoid")(layers.Flatten()(scaled)))
     with pytest.raises(ModelError, match="softmax"):
-        attribution.split_network(other)
+        gradients.split_network(other)
 
 
 def test_a_backend_without_gradients_is_refused(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
     with pytest.raises(ModelError, match="openvino has no gradients"):
-        attribution.gradient_of(None)
+        gradients.gradient_of(None)
 
 
 CODE = """
 import sys, numpy as np
 sys.path.insert(0, sys.argv[1])
 from test_attribution import linear_network
-from obiwan.dplearn import attribution
+from obiwan.dplearn import gradients
 weights = np.random.default_rng(1).normal(0, 0.01, (64, 64, 6))
-scale, odds = attribution.split_network(linear_network(weights))
-scaled = attribution.outputs(scale, np.random.default_rng(2).uniform(0.5, 1, (3, 64, 64, 6)).astype("f4"))
-found = attribution.integrated_gradients(attribution.gradient_of(odds), scaled, steps=1)
-expected = weights * (scaled - attribution.empty_stamps(scaled))
+scale, odds = gradients.split_network(linear_network(weights))
+scaled = gradients.outputs(scale, np.random.default_rng(2).uniform(0.5, 1, (3, 64, 64, 6)).astype("f4"))
+found = gradients.integrated_gradients(gradients.gradient_of(odds), scaled, steps=1)
+expected = weights * (scaled - gradients.empty_stamps(scaled))
 assert np.abs(found - expected).max() < 1e-5, np.abs(found - expected).max()
 """
 

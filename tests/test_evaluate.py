@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.planted import Planted
 from evaluation_set import make_set
-from obiwan.dplearn import cnn, ensemble, evaluate, evaluation, scoring, shards
+from obiwan.dplearn import analysis, cnn, ensemble, evaluate, evidence, scoring, shards, twosample
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.examples import read_sources
 from obiwan.dplearn.measure import split_rows
@@ -65,8 +65,8 @@ def evaluated(trained, capsys_module):
     """One whole run with both networks, and what it printed."""
     place = Path(shutil.copytree(trained, trained.parent / "evaluated"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "MOSAIC_ROWS", 2)
-        patch.setattr(evaluate, "ATTRIBUTION_EXAMPLES", 40)
+        patch.setattr(evidence, "MOSAIC_ROWS", 2)
+        patch.setattr(evidence, "ATTRIBUTION_EXAMPLES", 40)
         assert run(place, models=("cnn1", "cnn2")) == 0
     return place, capsys_module.readouterr().out
 
@@ -317,16 +317,16 @@ def test_help_loads_no_keras(run_python):
 @pytest.fixture
 def quick(monkeypatch):
     """Few figures and few attributions: a run of seconds."""
-    from obiwan.dplearn import pictures
+    from obiwan.dplearn.report import figures
 
-    whole = pictures.pictures_of
-    monkeypatch.setattr(evaluate, "galleries", lambda *_: ([], []))
+    whole = figures.pictures_of
+    monkeypatch.setattr(evidence, "galleries", lambda *_: ([], []))
     monkeypatch.setattr(
-        pictures,
+        figures,
         "pictures_of",
         lambda *words: (p for p in whole(*words) if p.name in ("scores", "auc_by_sn")),
     )
-    monkeypatch.setattr(evaluate, "ATTRIBUTION_EXAMPLES", 4)
+    monkeypatch.setattr(evidence, "ATTRIBUTION_EXAMPLES", 4)
 
 
 @pytest.mark.slow
@@ -390,8 +390,8 @@ def test_controls_take_the_test_split_and_others_as_far_as_there_is_room(trained
     training_set = shards.open_training_set(trained / "set")
     table = read_sources(training_set.directory)
     for room, expected in ((10_000, 512), (COUNTS["test"] + 100, 256 + 64), (1, 256)):
-        monkeypatch.setattr(evaluate, "CONTROL_EXAMPLES", room)
-        rows, measured, in_test = evaluate.control_set(training_set, table)
+        monkeypatch.setattr(evidence, "CONTROL_EXAMPLES", room)
+        rows, measured, in_test = evidence.control_set(training_set, table)
         assert len(rows) == len(measured) == len(in_test) == expected
         assert rows[in_test].tobytes() == split_rows(table, "test").tobytes()
 
@@ -399,7 +399,7 @@ def test_controls_take_the_test_split_and_others_as_far_as_there_is_room(trained
 def test_strata_split_each_quantity_and_know_what_is_missing(rng):
     columns = {name: rng.uniform(0, 1, 900) for name in ("a", "b")}
     columns["a"][:30] = np.nan
-    strata = evaluation.equal_strata(columns, ("a", "b"), per_stratum=100)
+    strata = analysis.equal_strata(columns, ("a", "b"), per_stratum=100)
     assert (strata[:30] == -1).all()
     counts = np.unique(strata[30:], return_counts=True)[1]
     assert len(counts) == 9
@@ -419,8 +419,8 @@ def test_the_network_at_equal_quantities(rng):
         scores=columns["mag_r"] + 0.3 * rng.standard_normal(n),
         bricks=np.array([f"b{i}" for i in rng.integers(0, 20, n)]),
     )
-    found = evaluation.conditional(scored, columns, 1)
-    raw = evaluation.twosample.auc(labels, scored.scores)
+    found = analysis.conditional(scored, columns, 1)
+    raw = twosample.auc(labels, scored.scores)
     assert raw > 0.68
     assert found.names == ("mag_r", "g_r", "r_z", "shape_r")
     assert found.weighted.low < 0.5 < found.weighted.high + 0.03
@@ -433,7 +433,7 @@ def test_unknown_quantities_leave_nothing_to_hold_equal():
     n = 200
     columns = {name: np.full(n, np.nan) for name in ("mag_r", "g_r", "r_z", "shape_r")}
     scored = SimpleNamespace(labels=np.arange(n) % 2, scores=np.linspace(0, 1, n), bricks=np.array(["b"] * n))
-    found = evaluation.conditional(scored, columns, 1)
+    found = analysis.conditional(scored, columns, 1)
     assert (found.stratified, found.weighted, found.matched, found.balance) == (None, None, None, None)
     assert "not known" in found.notes[0]
 
@@ -442,7 +442,7 @@ def test_cameras_by_the_names_of_trees():
     rows = np.zeros(3, [("root", "i2")])
     rows["root"] = [0, 1, 2]
     roots = [{"index": 0, "name": "South"}, {"index": 1, "name": "dr9_north"}, {"index": 2, "name": "elg"}]
-    assert evaluation.cameras(rows, roots).tolist() == ["DECam", "90Prime, Mosaic-3", ""]
+    assert analysis.cameras(rows, roots).tolist() == ["DECam", "90Prime, Mosaic-3", ""]
 
 
 def test_a_network_that_is_not_ours_has_a_reason_instead_of_an_attribution(trained, monkeypatch):
@@ -455,4 +455,4 @@ def test_a_network_that_is_not_ours_has_a_reason_instead_of_an_attribution(train
     rows = split_rows(read_sources(trained / "set"), "test")
     scored = SimpleNamespace(rows=rows, labels=rows["label"])
     member = SimpleNamespace(model=None, info=SimpleNamespace(name="x"))
-    assert evaluate.attribution(training_set, member, scored, 1) == (None, "openvino has no gradients")
+    assert evidence.attribution(training_set, member, scored, 1) == (None, "openvino has no gradients")

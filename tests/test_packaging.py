@@ -28,8 +28,10 @@ else:
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
-PROGRAMS = sorted(path for path in (ROOT / "bin").iterdir() if path.name != "environment.sh")
-SHELL = [ROOT / "bin" / "environment.sh", *PROGRAMS, ROOT / ".ci" / "run"]
+SOURCED = [ROOT / "bin" / name for name in ("environment.sh", "slurm_job.sh")]  # by the others
+PROGRAMS = sorted(path for path in (ROOT / "bin").iterdir() if path not in SOURCED)
+SHELL = [*SOURCED, *PROGRAMS, ROOT / ".ci" / "run"]
+CONFIGURED = ("create_training", "cnn", "evaluate")
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +134,7 @@ def test_shell_scripts_parse(script):
     subprocess.run(["bash", "-n", script], check=True, timeout=30)
 
 
-@pytest.mark.parametrize("program", ["create_training", "cnn"])
+@pytest.mark.parametrize("program", CONFIGURED)
 def test_example_configs_name_options_that_exist(program):
     entries = tomllib.loads((ROOT / "etc" / f"{program}.toml").read_text())
     parser = importlib.import_module(f"obiwan.dplearn.{program}").build_parser()
@@ -140,7 +142,7 @@ def test_example_configs_name_options_that_exist(program):
     assert {"--" + key.replace("_", "-") for key in entries} <= known
 
 
-@pytest.mark.parametrize("program", ["create_training", "cnn"])
+@pytest.mark.parametrize("program", CONFIGURED)
 def test_example_configs_are_accepted(program):
     """Every value passes the checks of its option."""
     parser = importlib.import_module(f"obiwan.dplearn.{program}").build_parser()
@@ -149,7 +151,7 @@ def test_example_configs_are_accepted(program):
 
 
 def test_every_toml_file_has_a_program():
-    assert {path.stem for path in (ROOT / "etc").glob("*.toml")} == {"create_training", "cnn"}
+    assert {path.stem for path in (ROOT / "etc").glob("*.toml")} == set(CONFIGURED)
 
 
 def test_brick_list_reads():

@@ -18,10 +18,15 @@ import pytest
 
 from benchmarks.planted import Planted
 from evaluation_set import make_evaluation, make_set, scored_by_hand
-from obiwan.dplearn import attribution, prose, report
+from obiwan.dplearn import attribution
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.mosaic import GALLERIES, PERCENTILES, gallery_rows, pair_by_magnitude, read_stamps
-from obiwan.dplearn.pictures import Gallery, Mosaic, Picture, pictures_of
+from obiwan.dplearn.report import prose
+from obiwan.dplearn.report.figures import pictures_of
+from obiwan.dplearn.report.files import FORMAT, claim, write_report
+from obiwan.dplearn.report.page import render
+from obiwan.dplearn.report.pictures import Gallery, Mosaic, Picture
+from obiwan.dplearn.report.words import DASH
 from obiwan.dplearn.twosample import Estimate
 from obiwan.dplearn.verdict import SensitivitySummary, decide
 
@@ -68,7 +73,7 @@ def shown(data, looked):
 def outdir(tmp_path_factory, looked, shown):
     """A whole report on disk."""
     place = tmp_path_factory.mktemp("report")
-    report.write_report(place, looked, pictures_of(looked, *shown))
+    write_report(place, looked, pictures_of(looked, *shown))
     return place
 
 
@@ -109,7 +114,7 @@ class Elements(HTMLParser):
 
 def rendered(evaluation, **changes):
     """The page of an evaluation, without figures."""
-    return report.render(dataclasses.replace(evaluation, **changes), {})
+    return render(dataclasses.replace(evaluation, **changes), {})
 
 
 def text_of(page):
@@ -194,7 +199,7 @@ def test_every_figure_is_a_file_too(outdir, looked, shown):
 
 def test_metrics_have_every_number(outdir, looked):
     found = json.loads((outdir / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(name))
-    assert found["format"] == report.FORMAT
+    assert found["format"] == FORMAT
     assert found["answer"]["auc"] == dataclasses.asdict(looked.answer.auc)
     assert found["verdict"]["kind"] == looked.verdict.kind
     assert [c["light"] for c in found["controls"]] == [c.light for c in looked.controls]
@@ -232,7 +237,7 @@ def test_equal_results_give_equal_bytes(tmp_path, looked, shown):
     ]
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        report.write_report(tmp_path / name, looked, few)
+        write_report(tmp_path / name, looked, few)
     files = [sorted(p for p in (tmp_path / name).rglob("*") if p.is_file()) for name in ("a", "b")]
     assert [p.name for p in files[0]] == [p.name for p in files[1]]
     assert len(files[0]) == 3 + 2 * len(few)
@@ -244,44 +249,44 @@ def test_a_report_is_whole_or_the_one_before(tmp_path, looked):
     def fails(_):
         raise OSError(28, "No space left on device")
 
-    report.write_report(tmp_path, looked, [])
+    write_report(tmp_path, looked, [])
     before = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     bad = Picture("bad", "answer", "caption", "alt", 2, 2, fails)
     other = dataclasses.replace(looked, settings={**looked.settings, "seed": 7})
     with pytest.raises(OSError, match="No space"):
-        report.write_report(tmp_path, other, [bad])
+        write_report(tmp_path, other, [bad])
     after = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert after == before
-    report.write_report(tmp_path, other, [])
+    write_report(tmp_path, other, [])
     assert json.loads((tmp_path / "metrics.json").read_text())["settings"]["seed"] == 7
 
 
 def test_what_stands_in_the_output_directory(tmp_path, looked):
     identity = {"data": looked.data["checksum"], "models": [m.checksum for m in looked.scored.models]}
     place = tmp_path / "new" / "deep"
-    report.claim(place, identity, overwrite=False)  # absent: nothing to say, and nothing made
+    claim(place, identity, overwrite=False)  # absent: nothing to say, and nothing made
     assert not place.exists()
-    report.write_report(place, looked, [])
+    write_report(place, looked, [])
     (place / "ablations").mkdir()
-    report.claim(place, identity, overwrite=False)
+    claim(place, identity, overwrite=False)
     with pytest.raises(ModelError, match="other models or data"):
-        report.claim(place, {**identity, "data": "00000000"}, overwrite=False)
-    report.claim(place, {**identity, "data": "00000000"}, overwrite=True)
+        claim(place, {**identity, "data": "00000000"}, overwrite=False)
+    claim(place, {**identity, "data": "00000000"}, overwrite=True)
     (place / "metrics.json").write_text("{")
     with pytest.raises(ModelError, match="other models or data"):
-        report.claim(place, identity, overwrite=False)
+        claim(place, identity, overwrite=False)
     (place / "thesis.tex").write_text("precious")
     with pytest.raises(ModelError, match=r"thesis\.tex, which no evaluation writes"):
-        report.claim(place, identity, overwrite=True)
+        claim(place, identity, overwrite=True)
     with pytest.raises(ModelError, match="not a writable directory"):
-        report.claim(place / "thesis.tex" / "report", identity, overwrite=False)
+        claim(place / "thesis.tex" / "report", identity, overwrite=False)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_an_output_directory_that_cannot_be_written(tmp_path):
     (tmp_path / "shut").mkdir(mode=0o500)
     with pytest.raises(ModelError, match="not a writable directory"):
-        report.claim(tmp_path / "shut" / "report", {}, overwrite=False)
+        claim(tmp_path / "shut" / "report", {}, overwrite=False)
 
 
 def test_what_comes_from_files_is_not_markup(looked):
@@ -317,7 +322,7 @@ def test_retraining_and_what_was_not_run(looked):
     ablation = SimpleNamespace(name="ivar only", auc=auc, learnt=False)
     planted = SimpleNamespace(kind="offset", amplitude=0.2, auc=Estimate(0.7, 0.6, 0.8), detected=True)
     changed = dataclasses.replace(looked, ablations=(ablation,), sensitivity=(planted,), not_run=("Band g.",))
-    words = text_of(report.render(changed, {}))
+    words = text_of(render(changed, {}))
     assert "ivar only 0.520 0.470 to 0.570 did not learn" in words
     assert "planted offset 0.2 0.700 0.600 to 0.800 would have been detected" in words
     assert "Band g." in words
@@ -336,7 +341,7 @@ def test_what_is_not_known_is_said(looked):
 
 def test_the_cut_flow_of_both_classes_is_one_table(looked):
     merged = prose.cut_flow(looked.data)
-    dash = prose.DASH
+    dash = DASH
     assert merged == [
         ("catalogue rows", 900, 800),
         ('no injection within 5"', 700, dash),

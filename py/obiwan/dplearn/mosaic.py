@@ -160,7 +160,7 @@ def draw_mosaics(data: Path, outdir: Path, *, rows: int = 8, split: str = "train
     """
     from matplotlib.figure import Figure
 
-    from obiwan.dplearn.figures import draw_mosaic
+    from obiwan.dplearn.report.stamps import draw_mosaic
 
     training_set = open_training_set(data)
     sources = read_sources(data)
@@ -207,7 +207,7 @@ def draw_galleries(
         If the training set or the network is unusable.
     """
     from obiwan.dplearn.model import load_network
-    from obiwan.dplearn.pictures import Gallery, gallery_picture, png_of
+    from obiwan.dplearn.report.pictures import Gallery, gallery_picture, png_of
     from obiwan.dplearn.scoring import score_split
 
     training_set = open_training_set(data)

@@ -1,90 +1,30 @@
-"""The figures of a report: which there are, what stands under them, and their files."""
+"""The figures of a report: which there are, and what stands under them."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn import charts
 from obiwan.dplearn.attribution import Attribution
 from obiwan.dplearn.bins import Bins
 from obiwan.dplearn.evaluation import PERCENTILES, Evaluation
-from obiwan.dplearn.figures import draw_gallery, draw_mosaic
 from obiwan.dplearn.planting import KINDS
-from obiwan.dplearn.prose import extent
+from obiwan.dplearn.report import charts
+from obiwan.dplearn.report.pictures import Draw, Gallery, Mosaic, Picture, gallery_picture, mosaic_picture
+from obiwan.dplearn.report.words import extent, with_interval
 from obiwan.dplearn.shards import PIXEL_SCALE
-from obiwan.dplearn.twosample import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[Any]
-Draw = Callable[["Figure"], None]
 
-DPI = 160
 IDEAL_WORDS = (
     "The dashed curve is an ideal observer, who measures the planted offset as well as the noise allows."
 )
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure and its words.
-
-    Attributes
-    ----------
-    name : str
-        Of its files.
-    section : str
-        Part of the report that it belongs to.
-    caption : str
-        What is seen, in sentences.
-    alt : str
-        The same for those who do not see it: what it shows and how it comes out.
-    width, height : float
-        Inches.
-    draw : callable
-        Draws it on an empty figure.
-    """
-
-    name: str
-    section: str
-    caption: str
-    alt: str
-    width: float
-    height: float
-    draw: Draw
-
-
-def png_of(picture: Picture, pdf: Path | None = None) -> bytes:
-    """Draw a picture as PNG, and as a PDF file too if its path is given.
-
-    Neither holds a clock time or the name of the software, so that equal data give equal bytes.
-    """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(charts.STYLE):
-        figure = Figure(figsize=(picture.width, picture.height), dpi=DPI)
-        picture.draw(figure)
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", metadata={"Software": None})
-        if pdf is not None:
-            figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    return stream.getvalue()
-
-
-def write_picture(picture: Picture, directory: Path) -> bytes:
-    """Write a picture as PNG and PDF into a directory; returns the PNG."""
-    png = png_of(picture, directory / f"{picture.name}.pdf")
-    (directory / f"{picture.name}.png").write_bytes(png)
-    return png
 
 
 def _chart(draw: Callable[..., None], *data: Any) -> Draw:
@@ -95,10 +35,6 @@ def _chart(draw: Callable[..., None], *data: Any) -> Draw:
         draw(figure.subplots(), *data)
 
     return on
-
-
-def _words(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
 
 
 def forest_entries(evaluation: Evaluation) -> list[charts.Entry]:
@@ -125,7 +61,8 @@ def _answer_pictures(evaluation: Evaluation) -> Iterator[Picture]:
         "The network's score of every test example, real (blue, solid) and fake (orange, dashed), as "
         "shares of their class. Were the classes alike to the network, the two outlines would agree but "
         "for noise.",
-        f"Two outlines of the distribution of scores, real and fake; the AUC between them is {_words(auc)}.",
+        "Two outlines of the distribution of scores, real and fake; the AUC between them is "
+        f"{with_interval(auc)}.",
         charts.COLUMN,
         3.6,
         _chart(charts.draw_scores, scored.labels, scored.scores),
@@ -138,7 +75,8 @@ def _answer_pictures(evaluation: Evaluation) -> Iterator[Picture]:
         "answer",
         "At every threshold of the score: the share of fakes that are called fake against the share of "
         "reals that are. The area under the curve is the AUC.",
-        f"ROC curve of the network with an area of {_words(auc)}, above a diagonal that stands for guessing.",
+        f"ROC curve of the network with an area of {with_interval(auc)}, above a diagonal that stands for "
+        "guessing.",
         charts.COLUMN,
         3.6,
         _chart(charts.draw_roc, curves),
@@ -151,7 +89,7 @@ def _answer_pictures(evaluation: Evaluation) -> Iterator[Picture]:
             "answer",
             "AUC of each network by itself, and of their mean score, which was declared to be the test "
             "before.",
-            f"AUC of {len(names)} networks: {spread}; of their mean score {_words(auc)}.",
+            f"AUC of {len(names)} networks: {spread}; of their mean score {with_interval(auc)}.",
             charts.COLUMN,
             1.2 + 0.3 * (len(names) + 1),
             _chart(charts.draw_seeds, names, evaluation.answer.singles, auc, margin),
@@ -161,7 +99,7 @@ def _answer_pictures(evaluation: Evaluation) -> Iterator[Picture]:
 def _baseline_pictures(evaluation: Evaluation) -> Iterator[Picture]:
     entries = forest_entries(evaluation)
     margin = float(evaluation.settings["margin"])
-    alt = "; ".join(f"{entry.name} {_words(entry.auc)}" for entry in entries)
+    alt = "; ".join(f"{entry.name} {with_interval(entry.auc)}" for entry in entries)
     yield Picture(
         "comparison",
         "baseline",
@@ -188,7 +126,7 @@ def _bin_caption(table: Bins) -> str:
     return text + "."
 
 
-def _bin_words(table: Bins) -> str:
+def _binwith_interval(table: Bins) -> str:
     """How the AUC comes out over bins, in a sentence."""
     parts = [
         f"{b.name or f'{b.low:.3g} to {b.high:.3g}'}: {b.auc.value:.2f}"
@@ -210,7 +148,7 @@ def _bin_pictures(evaluation: Evaluation) -> Iterator[Picture]:
                 "AUC around five percentiles in brightness, the brightest on the left, each for the "
                 f"{max(b.real + b.fake for b in table.bins):,} examples around it; below, their g "
                 "magnitudes.",
-                _bin_words(table) + ".",
+                _binwith_interval(table) + ".",
                 charts.COLUMN,
                 3.0,
                 _chart(charts.draw_percentiles, table.bins, auc, margin),
@@ -224,7 +162,7 @@ def _bin_pictures(evaluation: Evaluation) -> Iterator[Picture]:
                 _bin_caption(table)
                 + (" Bins with too few examples are left out." if some else "")
                 + (f" {IDEAL_WORDS}" if ideal is not None else ""),
-                _bin_words(table) + ".",
+                _binwith_interval(table) + ".",
                 charts.COLUMN,
                 2.7,
                 _chart(charts.draw_bins, table, auc, margin, ideal),
@@ -293,7 +231,7 @@ def _retraining_pictures(evaluation: Evaluation) -> Iterator[Picture]:
     if evaluation.ablations:
         entries = [charts.Entry("network", network, main=True)]
         entries += [charts.Entry(result.name, result.auc) for result in evaluation.ablations]
-        alt = "; ".join(f"{entry.name} {_words(entry.auc)}" for entry in entries)
+        alt = "; ".join(f"{entry.name} {with_interval(entry.auc)}" for entry in entries)
         yield Picture(
             "ablations",
             "retraining",
@@ -318,85 +256,6 @@ def _retraining_pictures(evaluation: Evaluation) -> Iterator[Picture]:
             2.7,
             _chart(charts.draw_sensitivity, amplitudes, aucs, f"{kind} ({KINDS[kind].unit})", network),
         )
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Examples to be shown side by side.
-
-    Attributes
-    ----------
-    name, title : str
-        Of the picture's files, and in words.
-    stamps : ndarray, shape (n, 64, 64, 6)
-    scores, magnitudes : ndarray, shape (n,)
-        P(fake) and g (AB).
-    """
-
-    name: str
-    title: str
-    stamps: Array
-    scores: Array
-    magnitudes: Array
-
-
-def gallery_picture(gallery: Gallery) -> Picture:
-    """A gallery in colour, the score and the magnitude below each stamp."""
-    captions = [
-        f"{score:.2f}   g {magnitude:.1f}" if np.isfinite(magnitude) else f"{score:.2f}"
-        for score, magnitude in zip(gallery.scores, gallery.magnitudes, strict=True)
-    ]
-    rows = -(-len(captions) // 4)
-    spread = f"{gallery.scores.min():.2f} to {gallery.scores.max():.2f}" if len(captions) else "none"
-    return Picture(
-        f"gallery_{gallery.name}",
-        "galleries",
-        f"{gallery.title}. Below each: its score P(fake), and its g magnitude. Stamps are 16.8 arcsec wide, "
-        "in the colours one sees.",
-        f"{len(captions)} colour stamps, {gallery.title.lower()}, with scores {spread}.",
-        charts.COLUMN,
-        max(1, rows) * 1.2,
-        lambda figure: draw_gallery(figure, gallery.stamps, captions),
-    )
-
-
-@dataclass(frozen=True)
-class Mosaic:
-    """Real and fake examples in turn at a percentile in brightness, as `obiwan.dplearn.mosaic` pairs them."""
-
-    percentile: float
-    stamps: Array
-    labels: Array
-    magnitudes: Array
-
-
-def ordinal(number: float) -> str:
-    """A number as an ordinal.
-
-    Examples
-    --------
-    >>> ordinal(1), ordinal(99), ordinal(11)
-    ('1st', '99th', '11th')
-    """
-    whole = int(number)
-    ending = "th" if whole % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(whole % 10, "th")
-    return f"{whole}{ending}"
-
-
-def mosaic_picture(mosaic: Mosaic) -> Picture:
-    """A mosaic as the seed page has it."""
-    return Picture(
-        f"fake_real_mosaic_p{mosaic.percentile:02.0f}",
-        "galleries",
-        "Real (R) and fake (F) in turn, paired by g magnitude (on the right), at the "
-        f"{ordinal(mosaic.percentile)} percentile in brightness: in colour, then the images in g, r, z and "
-        "their inverse variances.",
-        f"Rows of real and fake galaxies at equal brightness, g {mosaic.magnitudes.min():.1f} to "
-        f"{mosaic.magnitudes.max():.1f}.",
-        8.0,
-        1.09 * len(mosaic.stamps) + 0.25,
-        lambda figure: draw_mosaic(figure, mosaic.stamps, mosaic.labels, mosaic.magnitudes),
-    )
 
 
 def pictures_of(

@@ -1,0 +1,193 @@
+"""All numbers of an evaluation, from scores, measurements and rows of examples: no files, no figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn import calibration, covariates, metadata, twosample
+from obiwan.dplearn.bins import Bins, auc_at_percentiles, bin_everything, corrected_together
+from obiwan.dplearn.evaluation import PERCENTILES, Answer, Baseline, Calibration, Conditional, Scored
+from obiwan.dplearn.verdict import SensitivitySummary, Verdict, decide
+
+Array = NDArray[Any]
+
+LEVEL = 0.05
+DRAWS = 2000  #: of permutations and bootstraps
+#: The quantities of the report's bins, in its order; those of `obiwan.dplearn.covariates`.
+BINNED = ("mag_g", "mag_r", "mag_z", "sn", "shape_r", "psfdepth_r", "psfsize_r", "ebv", "edge")
+LEAST_PAIRS = 20
+
+
+def answer(scored: Scored, seed: int) -> Answer:
+    """The network's AUC and accuracy with their intervals and tests."""
+    labels, scores, bricks = scored.labels, scored.scores, scored.bricks
+    usable = twosample.usable_bricks(labels, bricks)
+    streams = [np.random.default_rng([seed, purpose]) for purpose in range(3)]
+    one = len(np.unique(bricks)) == 1
+    return Answer(
+        auc=twosample.auc_interval(labels, scores, usable),
+        bootstrap=twosample.auc_bootstrap(labels, scores, usable, draws=DRAWS, rng=streams[0]),
+        accuracy=twosample.accuracy_test(labels, scores > 0.5, bricks),
+        singles=tuple(twosample.auc_interval(labels, single, usable) for single in scored.singles),
+        permutation_p=twosample.permutation_test(labels, scores, bricks, draws=DRAWS, rng=streams[1]),
+        flip_p=twosample.flip_test(labels, scores, bricks, draws=DRAWS, rng=streams[2]),
+        design_effect=float("nan") if usable is None else twosample.design_effect(labels, scores, usable),
+        bricks=1 if one else len(np.unique(bricks)),
+        rests_on_bricks=usable is not None,
+        caveat=twosample.brick_caveat(labels, bricks),
+    )
+
+
+def calibrate(scored: Scored) -> Calibration:
+    """Reliability and bounds, before and after recalibration on the validation split."""
+    better = calibration.recalibrate(scored.val_labels, scored.val_scores)
+    probabilities = (scored.scores, better(scored.scores))
+    curves = [calibration.reliability(scored.labels, p) for p in probabilities]
+    bounds = [calibration.bounds(scored.labels, p, scored.bricks) for p in probabilities]
+    return Calibration(curves[0], curves[1], bounds[0], bounds[1])
+
+
+def equal_strata(columns: Mapping[str, Array], names: Sequence[str], per_stratum: int = 60) -> Array:
+    """Strata that split each of several quantities at its quantiles; -1 where one is not known.
+
+    Parameters
+    ----------
+    columns : mapping
+        Quantities by name.
+    names : sequence of str
+        Which to split.
+    per_stratum : int
+        Examples that a stratum should hold; each quantity is split into two to five parts.
+    """
+    n = len(columns[names[0]])
+    parts = int(np.clip(round((n / per_stratum) ** (1 / len(names))), 2, 5))
+    strata, known = np.zeros(n, np.intp), np.ones(n, bool)
+    for name in names:
+        values = np.asarray(columns[name], float)
+        good = np.isfinite(values)
+        known &= good
+        if good.any():
+            inner = np.quantile(values[good], np.linspace(0, 1, parts + 1)[1:-1])
+            strata = strata * parts + np.searchsorted(inner, np.where(good, values, 0.0), side="right")
+    return np.where(known, strata, -1)
+
+
+def conditional(scored: Scored, columns: Mapping[str, Array], seed: int) -> Conditional:
+    """AUC within strata, with weights, and of matched pairs."""
+    names = metadata.MATCH_ON
+    known = [name for name in names if np.isfinite(columns[name]).any()]
+    labels, scores, bricks = scored.labels, scored.scores, scored.bricks
+    usable = twosample.usable_bricks(labels, bricks)
+    notes: list[str] = []
+    if len(known) < len(names):
+        notes.append("not known for these examples: " + ", ".join(n for n in names if n not in known))
+    if not known:
+        return Conditional((), 0, None, None, None, float("nan"), None, 0, tuple(notes))
+    chosen = {name: columns[name] for name in known}
+    strata = equal_strata(chosen, known)
+    inside = strata >= 0
+    own = None if usable is None else usable[inside]
+    stratified, p = None, float("nan")
+    try:
+        stratified = twosample.stratified_auc(labels[inside], scores[inside], strata[inside], own)
+        rng = np.random.default_rng([seed, 3])
+        drawn = (labels[inside], scores[inside], bricks[inside], strata[inside])
+        p = twosample.permutation_test(*drawn, draws=DRAWS, rng=rng, statistic="stratified")
+    except ValueError as error:
+        notes.append(f"no AUC within strata: {error}")
+    balance = metadata.balancing_weights(chosen, labels, bricks, seed=seed)
+    pairs = metadata.matched_pairs(chosen, labels, bricks, names=known, seed=seed)
+    rows = pairs.rows
+    matched = None
+    if len(pairs.real) >= LEAST_PAIRS:
+        matched = twosample.auc_interval(
+            labels[rows], scores[rows], twosample.usable_bricks(labels[rows], bricks[rows])
+        )
+    else:
+        notes.append(f"only {len(pairs.real)} matched pairs: no AUC of them")
+    return Conditional(
+        names=tuple(known),
+        strata=len(np.unique(strata[inside])),
+        stratified=stratified,
+        weighted=twosample.weighted_auc(labels, scores, balance.weights, usable),
+        matched=matched,
+        stratified_p=p,
+        balance=balance,
+        pairs=len(pairs.real),
+        notes=tuple(notes),
+    )
+
+
+def baseline(columns: Mapping[str, Array], rows: Array, in_test: Array, seed: int) -> Baseline | None:
+    """What a classifier makes of measured quantities alone; None where nothing is known of the examples.
+
+    Parameters
+    ----------
+    columns : mapping
+        Covariates of all measured examples, each of shape (m,).
+    rows : ndarray of EXAMPLE_DTYPE, shape (m,)
+    in_test : ndarray of bool, shape (m,)
+        Which are the test examples, in the order of `Scored`.
+    seed : int
+    """
+    known = {name: values for name, values in columns.items() if np.isfinite(values).any()}
+    if not known:
+        return None
+    bricks = np.char.strip(rows["brick"].astype(str))
+    result = metadata.metadata_classifier(known, rows["label"], bricks, seed=seed)
+    labels, scores = rows["label"][in_test], result.scores[in_test]
+    usable = twosample.usable_bricks(labels, bricks[in_test])
+    return Baseline(result, twosample.auc_interval(labels, scores, usable), len(rows), scores)
+
+
+def where(scored: Scored, columns: Mapping[str, Array], cameras: Array) -> tuple[Bins, ...]:
+    """AUC in bins of everything that is shown, and at percentiles in brightness, all corrected together.
+
+    Parameters
+    ----------
+    scored : Scored
+    columns : mapping
+        Covariates of the test examples.
+    cameras : ndarray of str, shape (n,)
+        Empty where not known.
+    """
+    shown: dict[str, Array] = {key: columns[key] for key in BINNED}
+    words = {key: covariates.LABELS[key] for key in BINNED}
+    if np.char.str_len(cameras).any():
+        shown["camera"], words["camera"] = cameras, ("camera", "")
+    tables = bin_everything(shown, words, scored.labels, scored.scores, scored.bricks)
+    bins = auc_at_percentiles(columns["mag_g"], scored.labels, scored.scores, scored.bricks)
+    unknown = int(np.count_nonzero(~np.isfinite(columns["mag_g"])))
+    return corrected_together([*tables, Bins(PERCENTILES, "percentile in brightness", "", bins, unknown)])
+
+
+def cameras(rows: Array, roots: Sequence[Mapping[str, Any]]) -> Array:
+    """Camera of each example where the name of its input tree gives it, else an empty word.
+
+    From DR8 on the trees of a release are called after the surveys that they hold: ``south`` was taken with
+    DECam, ``north`` with 90Prime (g, r) and Mosaic-3 (z).
+    """
+    known = {"south": "DECam", "north": "90Prime, Mosaic-3"}
+    names = {int(root["index"]): str(root.get("name", "")).lower() for root in roots}
+    of_root = {
+        index: next((camera for word, camera in known.items() if word in name), "")
+        for index, name in names.items()
+    }
+    return np.array([of_root.get(int(index), "") for index in rows["root"]], dtype=str)
+
+
+def verdict_of(scored: Scored, margin: float, sensitivity: SensitivitySummary | None) -> Verdict:
+    """The verdict on the mean score."""
+    return decide(
+        scored.labels,
+        scored.scores,
+        scored.bricks,
+        margin=margin,
+        level=LEVEL,
+        learnt=scored.learnt,
+        sensitivity=sensitivity,
+    )

@@ -1,0 +1,241 @@
+"""What stands behind a verdict, gathered from a training set and trained networks.
+
+`obiwan.dplearn.analysis` makes numbers of scores; here shards are read, stamps are chosen, networks asked and
+trained again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import logging
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn import __version__
+from obiwan.dplearn.errors import ModelError, TrainingSetError
+from obiwan.dplearn.shards import TrainingSet
+
+if TYPE_CHECKING:
+    from obiwan.dplearn.ablations import AblationResult
+    from obiwan.dplearn.controls import Control
+    from obiwan.dplearn.planting import Difference
+    from obiwan.dplearn.sensitivity import SensitivityResult
+
+Array = NDArray[Any]
+CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
+ATTRIBUTION_EXAMPLES = 200  #: of the test split, half of each class
+GALLERY = 8  #: stamps of a gallery
+MOSAIC_ROWS = 6
+LEAST_TEST = 2  #: test examples of each class without which there is no variance
+SOFTWARE = (
+    *(
+        "numpy",
+        "scipy",
+        "astropy",
+        "fitsio",
+        "scikit-learn",
+        "keras",
+        "tensorflow",
+        "tensorflow-cpu",
+        "torch",
+    ),
+    *("jax", "matplotlib", "jinja2", "galsim"),
+)
+
+log = logging.getLogger(__name__)
+
+
+def software() -> dict[str, str]:
+    """Versions of what the numbers rest on."""
+    found = {"obiwan.dplearn": __version__, "python": platform.python_version()}
+    for name in SOFTWARE:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def data_summary(training_set: TrainingSet, table: Array) -> dict[str, Any]:
+    """What a report says of a training set; counts are those of its source table."""
+    manifest = training_set.manifest
+    counts = {}
+    for split in ("train", "val", "test"):
+        mine = table[table["split"] == split.encode()]
+        fake = int(np.count_nonzero(mine["label"]))
+        counts[split] = {"real": len(mine) - fake, "fake": fake, "bricks": len(np.unique(mine["brick"]))}
+    return {
+        "checksum": training_set.checksum,
+        "package_version": str(manifest.get("package_version", "unknown")),
+        "counts": counts,
+        "config": manifest.get("config") or {},
+        "roots": manifest.get("roots") or [],
+        "cut_flow": manifest.get("cut_flow") or {},
+    }
+
+
+def control_set(training_set: TrainingSet, table: Array) -> tuple[Array, Array, Array]:
+    """Rows and measurements of what the controls are run on, and which of them are the test examples.
+
+    Controls learn nothing, so training examples serve as well as others: the test split first, then
+    validation and training shards up to `CONTROL_EXAMPLES`.
+    """
+    from obiwan.dplearn.measure import measure_split, split_rows
+
+    room, rows, measured = CONTROL_EXAMPLES, [], []
+    for split in ("test", "val", "train"):
+        shards = []
+        for shard in training_set.split(split):
+            if split == "test" or shard.rows <= room:
+                shards.append(shard)
+                room -= shard.rows
+        part = dataclasses.replace(training_set, shards=tuple(shards))
+        mine = split_rows(table, split)
+        mine = mine[np.isin(mine["shard"], [shard.number for shard in shards])]
+        rows.append(mine)
+        measured.append(measure_split(part, split, mine))
+    in_test = np.arange(sum(map(len, rows))) < len(rows[0])
+    return np.concatenate(rows), np.concatenate(measured), in_test
+
+
+def cautions(scored: Any, data: dict[str, Any]) -> tuple[str, ...]:
+    """What a reader must know before believing the number."""
+    found = []
+    for model in scored.models:
+        if model.trained_on and model.trained_on != data["checksum"]:
+            found.append(
+                f"{model.name} was trained on another training set ({model.trained_on}): it may have seen "
+                "bricks of this test split."
+            )
+    if data["config"].get("split") == "object":
+        found.append(
+            "Objects of one brick are in several splits, and their stamps share sky: good for a look, not "
+            "for a claim."
+        )
+    if scored.looks is None:
+        found.append(
+            "This look at the test split could not be counted: the data directory cannot be written."
+        )
+    return tuple(found)
+
+
+def galleries(training_set: TrainingSet, scored: Any) -> tuple[list[Any], list[Any]]:
+    """Stamps of the galleries and of the mosaics, from the test split."""
+    from obiwan.dplearn import mosaic
+    from obiwan.dplearn.report.pictures import Gallery, Mosaic
+
+    rows, scores, labels = scored.rows, scored.scores, scored.labels
+    magnitude = rows["mag_g"].astype(float)
+    shown = []
+    for name, title, of, highest in mosaic.GALLERIES:
+        chosen = mosaic.gallery_rows(labels, scores, of, highest, GALLERY)
+        stamps = mosaic.read_stamps(training_set, "test", rows, chosen)
+        shown.append(Gallery(name, title, stamps, scores[chosen], magnitude[chosen]))
+    mosaics = []
+    for percentile in mosaic.PERCENTILES:
+        chosen = mosaic.pair_by_magnitude(magnitude, labels, percentile, MOSAIC_ROWS // 2)
+        if len(chosen):
+            stamps = mosaic.read_stamps(training_set, "test", rows, chosen)
+            mosaics.append(Mosaic(percentile, stamps, labels[chosen], magnitude[chosen]))
+    return shown, mosaics
+
+
+def attribution(training_set: TrainingSet, member: Any, scored: Any, seed: int) -> tuple[Any, str]:
+    """Attribution of the first network on some test examples, or None and the reason."""
+    from obiwan.dplearn.attribution import attribute
+    from obiwan.dplearn.mosaic import read_stamps
+
+    rng = np.random.default_rng([seed, 40])
+    chosen = np.sort(
+        np.concatenate(
+            [
+                rng.permutation(np.flatnonzero(scored.labels == value))[: ATTRIBUTION_EXAMPLES // 2]
+                for value in (0, 1)
+            ]
+        )
+    )
+    stamps = read_stamps(training_set, "test", scored.rows, chosen)
+    log.info("attribution: what %s looks at in %d test examples", member.info.name, len(chosen))
+    try:
+        return attribute(member.model, stamps, scored.rows[chosen], seed=seed), ""
+    except ModelError as error:
+        return None, str(error)
+
+
+def ablations_asked(names: Sequence[str] | None) -> tuple[str, ...]:
+    """The ablations that ``--ablations`` means: none without it, all where it names none."""
+    from obiwan.dplearn.ablations import ABLATIONS
+
+    return () if names is None else tuple(names or ABLATIONS)
+
+
+def retrained(
+    training_set: TrainingSet,
+    model: Path,
+    outdir: Path,
+    ablations: Sequence[str],
+    planted: Sequence[Difference],
+) -> tuple[tuple[AblationResult, ...], tuple[SensitivityResult, ...]]:
+    """Results of ablations and of planted differences; what is finished in `outdir` is not trained again.
+
+    Parameters
+    ----------
+    training_set : TrainingSet
+    model : Path
+        Whose network and settings are used.
+    outdir : Path
+    ablations : sequence of str
+    planted : sequence of Difference
+    """
+    from obiwan.dplearn.ablations import run_ablation
+    from obiwan.dplearn.retraining import run_config_of
+    from obiwan.dplearn.sensitivity import run_sensitivity
+
+    if not ablations and not planted:
+        return (), ()
+    config = run_config_of(model)
+    return (
+        tuple(run_ablation(name, training_set, config, outdir) for name in ablations),
+        tuple(run_sensitivity(difference, training_set, config, outdir) for difference in planted),
+    )
+
+
+def not_run(
+    ablations: Sequence[str], planted: Sequence[Difference], controls: Sequence[Control]
+) -> tuple[str, ...]:
+    """What could have been run and was not, each with how, or why."""
+    from obiwan.dplearn.ablations import ABLATIONS
+
+    left = []
+    if not planted:
+        left.append("The positive control, without which nothing can be called equivalent: --sensitivity.")
+    names = [f"“{name}” ({says})" for name, says in ABLATIONS.items() if name not in ablations]
+    if names:
+        left.append(f"Training again on parts of the cutouts, --ablations: {', '.join(names)}.")
+    left += [f"Control {c.title}: {c.note}." for c in controls if c.light == "not run"]
+    return tuple(left)
+
+
+def check_set(training_set: TrainingSet) -> None:
+    """Every split must hold both classes, and the test split two of each, or there is no interval.
+
+    Raises
+    ------
+    TrainingSetError
+    """
+    from obiwan.dplearn.cnn import check_splits
+
+    check_splits(training_set)
+    real, fake = training_set.count("test")
+    if min(real, fake) < LEAST_TEST:
+        msg = (
+            f"{training_set.directory}: {real} real and {fake} fake test examples; {LEAST_TEST} of each are "
+            "needed for an interval: make a set with more bricks"
+        )
+        raise TrainingSetError(msg)

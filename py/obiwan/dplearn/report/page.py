@@ -1,0 +1,117 @@
+"""The page: an HTML file that needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from obiwan.dplearn.covariates import LABELS
+from obiwan.dplearn.evaluation import Evaluation
+from obiwan.dplearn.report import prose, words
+from obiwan.dplearn.report.pictures import Picture
+
+SYMBOLS = {
+    "red": "\N{BLACK SQUARE}",
+    "amber": "\N{BLACK UP-POINTING TRIANGLE}",
+    "green": "\N{BLACK CIRCLE}",
+    "not run": "\N{WHITE CIRCLE}",
+}
+WIDE = 6.0  #: inches; wider pictures have a row of the page to themselves
+TITLES = {
+    "answer": "The number",
+    "tested": "What was tested",
+    "controls": "Controls, before any claim",
+    "baseline": "What can be told without the pixels",
+    "where": "Where they differ",
+    "looks": "What the network looks at",
+    "galleries": "The examples",
+    "calibration": "Do the scores mean what they say?",
+    "retraining": "The network trained again",
+    "notrun": "What was not run",
+    "provenance": "Where everything comes from",
+}
+_HERE = Path(__file__).parent / "html"
+
+
+def embedded(picture: Picture, png: bytes) -> dict[str, Any]:
+    """A picture as the template needs it, its file inside."""
+    return {
+        "name": picture.name,
+        "caption": picture.caption,
+        "alt": picture.alt,
+        "wide": picture.width > WIDE,
+        "pixels": struct.unpack(">II", png[16:24]),  # of the IHDR chunk
+        "base64": base64.b64encode(png).decode(),
+    }
+
+
+def retraining_rows(evaluation: Evaluation) -> list[tuple[str, Any, str]]:
+    """Rows of the table of retrained networks."""
+    rows = []
+    for result in evaluation.ablations:
+        rows.append((result.name, result.auc, "learnt" if result.learnt else "did not learn"))
+    for result in evaluation.sensitivity:
+        found = "would have been detected" if result.detected else "not detected"
+        rows.append((f"planted {result.kind} {result.amplitude:g}", result.auc, found))
+    return rows
+
+
+def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) -> str:
+    """The page.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    shown : mapping
+        Pictures by section, as the template needs them.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=False
+    )
+    environment.filters |= {
+        "number": words.number,
+        "interval": words.interval,
+        "interval_of": words.with_interval,
+        "p": words.probability,
+        "thousands": words.thousands,
+        "sentence": words.sentence,
+        "effect": words.effect,
+        "extent": words.extent,
+    }
+    lights = {light: [c for c in evaluation.controls if c.light == light] for light in SYMBOLS}
+    importance = (
+        [] if evaluation.baseline is None else list(evaluation.baseline.result.importance.items())[:8]
+    )
+    used = [key for key in TITLES if key != "retraining" or evaluation.ablations or evaluation.sensitivity]
+    return environment.get_template("report.html").render(
+        css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
+        e=evaluation,
+        a=evaluation.answer,
+        counts=evaluation.data["counts"]["test"],
+        titles=TITLES,
+        parts=[(key, TITLES[key]) for key in used],
+        symbols=SYMBOLS,
+        lights=lights,
+        red=lights["red"],
+        run=[c for c in evaluation.controls if c.light != "not run"],
+        pictures={key: shown.get(key, []) for key in TITLES},
+        answer_rows=prose.answer_rows(evaluation),
+        tested=prose.tested(evaluation),
+        flow=prose.cut_flow(evaluation.data),
+        baseline_lines=prose.baseline_lines(evaluation),
+        importance=[(LABELS.get(name, (name, ""))[0], loss) for name, loss in importance],
+        bins_shown=sum(b.auc is not None for t in evaluation.bins for b in t.bins),
+        bin_notes=prose.bin_notes(evaluation),
+        looks_lines=prose.looks_lines(evaluation),
+        calibration_lines=prose.calibration_lines(evaluation),
+        retraining_lines=prose.retraining_lines(evaluation),
+        retraining_rows=retraining_rows(evaluation),
+        models=list(zip(evaluation.scored.models, evaluation.answer.singles, strict=True)),
+        provenance=prose.provenance(evaluation),
+    )

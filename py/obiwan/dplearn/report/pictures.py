@@ -1,0 +1,156 @@
+"""A figure with its words and its files; and those figures that show cutouts."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn.report import charts
+from obiwan.dplearn.report.stamps import draw_gallery, draw_mosaic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = NDArray[Any]
+Draw = Callable[["Figure"], None]
+
+DPI = 160
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure and its words.
+
+    Attributes
+    ----------
+    name : str
+        Of its files.
+    section : str
+        Part of the report that it belongs to.
+    caption : str
+        What is seen, in sentences.
+    alt : str
+        The same for those who do not see it: what it shows and how it comes out.
+    width, height : float
+        Inches.
+    draw : callable
+        Draws it on an empty figure.
+    """
+
+    name: str
+    section: str
+    caption: str
+    alt: str
+    width: float
+    height: float
+    draw: Draw
+
+
+def png_of(picture: Picture, pdf: Path | None = None) -> bytes:
+    """Draw a picture as PNG, and as a PDF file too if its path is given.
+
+    Neither holds a clock time or the name of the software, so that equal data give equal bytes.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(charts.STYLE):
+        figure = Figure(figsize=(picture.width, picture.height), dpi=DPI)
+        picture.draw(figure)
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", metadata={"Software": None})
+        if pdf is not None:
+            figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return stream.getvalue()
+
+
+def write_picture(picture: Picture, directory: Path) -> bytes:
+    """Write a picture as PNG and PDF into a directory; returns the PNG."""
+    png = png_of(picture, directory / f"{picture.name}.pdf")
+    (directory / f"{picture.name}.png").write_bytes(png)
+    return png
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Examples to be shown side by side.
+
+    Attributes
+    ----------
+    name, title : str
+        Of the picture's files, and in words.
+    stamps : ndarray, shape (n, 64, 64, 6)
+    scores, magnitudes : ndarray, shape (n,)
+        P(fake) and g (AB).
+    """
+
+    name: str
+    title: str
+    stamps: Array
+    scores: Array
+    magnitudes: Array
+
+
+def gallery_picture(gallery: Gallery) -> Picture:
+    """A gallery in colour, the score and the magnitude below each stamp."""
+    captions = [
+        f"{score:.2f}   g {magnitude:.1f}" if np.isfinite(magnitude) else f"{score:.2f}"
+        for score, magnitude in zip(gallery.scores, gallery.magnitudes, strict=True)
+    ]
+    rows = -(-len(captions) // 4)
+    spread = f"{gallery.scores.min():.2f} to {gallery.scores.max():.2f}" if len(captions) else "none"
+    return Picture(
+        f"gallery_{gallery.name}",
+        "galleries",
+        f"{gallery.title}. Below each: its score P(fake), and its g magnitude. Stamps are 16.8 arcsec wide, "
+        "in the colours one sees.",
+        f"{len(captions)} colour stamps, {gallery.title.lower()}, with scores {spread}.",
+        charts.COLUMN,
+        max(1, rows) * 1.2,
+        lambda figure: draw_gallery(figure, gallery.stamps, captions),
+    )
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """Real and fake examples in turn at a percentile in brightness, as `obiwan.dplearn.mosaic` pairs them."""
+
+    percentile: float
+    stamps: Array
+    labels: Array
+    magnitudes: Array
+
+
+def ordinal(number: float) -> str:
+    """A number as an ordinal.
+
+    Examples
+    --------
+    >>> ordinal(1), ordinal(99), ordinal(11)
+    ('1st', '99th', '11th')
+    """
+    whole = int(number)
+    ending = "th" if whole % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(whole % 10, "th")
+    return f"{whole}{ending}"
+
+
+def mosaic_picture(mosaic: Mosaic) -> Picture:
+    """A mosaic as the seed page has it."""
+    return Picture(
+        f"fake_real_mosaic_p{mosaic.percentile:02.0f}",
+        "galleries",
+        "Real (R) and fake (F) in turn, paired by g magnitude (on the right), at the "
+        f"{ordinal(mosaic.percentile)} percentile in brightness: in colour, then the images in g, r, z and "
+        "their inverse variances.",
+        f"Rows of real and fake galaxies at equal brightness, g {mosaic.magnitudes.min():.1f} to "
+        f"{mosaic.magnitudes.max():.1f}.",
+        8.0,
+        1.09 * len(mosaic.stamps) + 0.25,
+        lambda figure: draw_mosaic(figure, mosaic.stamps, mosaic.labels, mosaic.magnitudes),
+    )

@@ -1,0 +1,85 @@
+"""Numbers, intervals and phrases as one reads them."""
+
+from __future__ import annotations
+
+import math
+
+from obiwan.dplearn.bins import Bin
+from obiwan.dplearn.controls import DISTRIBUTION, Control
+from obiwan.dplearn.twosample import Estimate
+
+DASH = "\N{EN DASH}"
+
+
+def number(value: float | None, digits: int | None = None) -> str:
+    """A number as one reads it: so many decimals, or three significant digits; a dash where there is none.
+
+    Examples
+    --------
+    >>> number(0.80898, 3), number(1234.5), number(float("nan")) == DASH
+    ('0.809', '1234', True)
+    """
+    if value is None or not math.isfinite(value):
+        return DASH
+    if digits is not None:
+        return f"{value:.{digits}f}"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def interval(estimate: Estimate, digits: int = 3) -> str:
+    """The ends of an interval."""
+    return f"{number(estimate.low, digits)} to {number(estimate.high, digits)}"
+
+
+def with_interval(estimate: Estimate, digits: int = 3) -> str:
+    """A number and its interval."""
+    return f"{number(estimate.value, digits)} ({interval(estimate, digits)})"
+
+
+def probability(p: float) -> str:
+    """A p-value, no smaller than what such numbers are good for.
+
+    Examples
+    --------
+    >>> probability(0.0312), probability(1e-9)
+    ('0.031', '< 1e-06')
+    """
+    if not math.isfinite(p):
+        return DASH
+    if p < 1e-6:
+        return "< 1e-06"
+    return f"{p:.2g}" if p < 0.9995 else "1"
+
+
+def thousands(count: float | str) -> str:
+    """A count with commas; a dash as it is."""
+    return count if isinstance(count, str) else f"{count:,.0f}"
+
+
+def sentence(text: str) -> str:
+    """A phrase as a sentence."""
+    return text[:1].upper() + text[1:].rstrip(".") + "." if text else ""
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share in per cent."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def effect(control: Control) -> str:
+    """The size of a control's difference, with its interval where it has one."""
+    if control.light == "not run" or not math.isfinite(control.effect):
+        return DASH
+    if math.isfinite(control.low):
+        unit = f" {control.unit}" if control.unit else ""
+        return f"{control.effect:+.3g}{unit} ({control.low:+.3g} to {control.high:+.3g})"
+    kind = "KS distance" if control.statistic == DISTRIBUTION else "association"
+    return f"{kind} {control.effect:.3f}"
+
+
+def extent(one: Bin) -> str:
+    """The ends of a bin, or its name."""
+    ends = f"{number(one.low)} to {number(one.high)}"
+    if one.name:
+        return f"{one.name} (g {one.low:.2f} to {one.high:.2f})" if one.low != one.high else one.name
+    return ends
