@@ -48,7 +48,8 @@ def example_rows(xy, label, shard=None, run: str = RUN) -> np.ndarray:
 def extract(tmp_path, rows, runs, name="out"):
     directory = tmp_path / name
     (directory / WORK).mkdir(parents=True)
-    receipt = extract_group(GroupTask(0, directory, rows, {key: runs[key] for key in set(row_keys(rows))}))
+    mine = {key: runs[key] for key in set(row_keys(rows))}
+    receipt = extract_group(GroupTask(0, directory, directory / WORK, rows, mine))
     return receipt, np.load(directory / "xtrain_1.npy")
 
 
@@ -126,7 +127,7 @@ def test_rows_of_several_runs_are_mixed_in_their_order(tmp_path, rng):
     rows["row"] = np.arange(27) % 10
     directory = tmp_path / "out"
     (directory / WORK).mkdir(parents=True)
-    receipt = extract_group(GroupTask(7, directory, rows, runs))
+    receipt = extract_group(GroupTask(7, directory, directory / WORK, rows, runs))
     assert [(s.number, s.rows) for s in receipt.shards] == [(4, 10), (5, 10), (6, 7)]
     reader = Reader()
     for row in rows:

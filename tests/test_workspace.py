@@ -64,7 +64,7 @@ def written(tmp_path) -> GroupTask:
     rows = blank_examples(3)
     rows["split"], rows["shard"], rows["row"] = "train", 1, np.arange(3)
     shard = write_shard(tmp_path, "train", 1, np.ones((3, 64, 64, 6), "<f4"), np.zeros(3, "u1"))
-    task = GroupTask(0, tmp_path, rows, {})
+    task = GroupTask(0, tmp_path, tmp_path / WORK, rows, {})
     content = {"shards": [vars(shard)], "not_finite": 4, "negative_invvar": 5}
     task.receipt.write_text(json.dumps(content))
     return task

@@ -136,7 +136,7 @@ def ours(tasks: list[GroupTask], out: Path, _buffer: np.ndarray) -> None:
     """`extract_group`, as one worker runs it."""
     (out / ".work").mkdir()
     for task in tasks:
-        extract_group(replace(task, directory=out))
+        extract_group(replace(task, directory=out, scratch=out / ".work"))
 
 
 def command(tree: Path) -> Callable[..., None]:
@@ -162,7 +162,7 @@ def plan(tree: Path) -> list[GroupTask]:
     with contextlib.redirect_stderr(io.StringIO()):  # the progress bar
         plans = create_training._plan(inputs, config, None)
     rows, group = create_training.assemble(plans, config, create_training.total_flows(plans))
-    return create_training._tasks(rows, group, inputs, Path())
+    return create_training._tasks(rows, group, inputs, Path(), Path())
 
 
 def timed(
@@ -247,7 +247,7 @@ def worker(pickled: Path, out: Path) -> None:
     import resource
 
     (out / ".work").mkdir(exist_ok=True)
-    extract_group(replace(pickle.loads(pickled.read_bytes()), directory=out))
+    extract_group(replace(pickle.loads(pickled.read_bytes()), directory=out, scratch=out / ".work"))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
@@ -269,7 +269,7 @@ def memory(tasks: list[GroupTask], scratch: Path) -> None:
         files = {
             (0, keys[0][1], f"run{i}"): runs[keys[i % len(keys)]] for i in range(coadds)
         }  # the same files under several names will do
-        largest[title] = GroupTask(0, scratch, rows, files)
+        largest[title] = GroupTask(0, scratch, scratch / ".work", rows, files)
     print("\npeak memory of one worker (limit 1,500 MB)")
     for title, task in largest.items():
         with tempfile.TemporaryDirectory(dir=scratch) as name:

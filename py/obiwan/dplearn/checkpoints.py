@@ -70,9 +70,19 @@ class Checkpoint:
     best: list[NDArray[Any]]
 
 
-def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file beside its place and rename it, so that what stands there is whole."""
-    beside = path.with_name(path.name + ".part")
+def replace_file(path: Path, write: Callable[[BinaryIO], object], scratch: Path | None = None) -> None:
+    """Write a file elsewhere and rename it, so that what stands there is whole.
+
+    Parameters
+    ----------
+    path : Path
+        Where it is to stand.
+    write : callable
+        Writes the content to a binary stream.
+    scratch : Path, optional
+        Where it is written first, on the same file system; beside its place by default.
+    """
+    beside = (scratch or path.parent) / (path.name + ".part")
     with beside.open("wb") as stream:
         write(stream)
         stream.flush()
@@ -80,7 +90,9 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     beside.replace(path)
 
 
-def save_checkpoint(directory: Path, checkpoint: Checkpoint, number: int) -> None:
+def save_checkpoint(
+    directory: Path, checkpoint: Checkpoint, number: int, scratch: Path | None = None
+) -> None:
     """Write a checkpoint and remove all but the newest `KEPT`.
 
     Parameters
@@ -92,6 +104,8 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint, number: int) -> Non
     number : int
         Steps taken since the run began.  It is raised where an earlier checkpoint's is not less (other ranks
         count other steps), for the newest has the largest.
+    scratch : Path, optional
+        As in `replace_file`.
     """
     directory.mkdir(parents=True, exist_ok=True)
     number = max([number, *(int(path.stem.removeprefix("step_")) + 1 for path in directory.glob(PATTERN))])
@@ -99,7 +113,7 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint, number: int) -> Non
     arrays: dict[str, Any] = {"state": state}
     for kind in ("weights", "optimizer", "best"):
         arrays |= {f"{kind}_{i:04d}": array for i, array in enumerate(getattr(checkpoint, kind))}
-    replace_file(directory / f"step_{number:010d}.npz", lambda stream: np.savez(stream, **arrays))
+    replace_file(directory / f"step_{number:010d}.npz", lambda stream: np.savez(stream, **arrays), scratch)
     for old in sorted(directory.glob(PATTERN))[:-KEPT]:
         old.unlink()
 

@@ -10,10 +10,22 @@ from typing import Any
 
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.shards import write_json
+from obiwan.dplearn.takeover import end_others
 
 RUN, RESULT, SCORES = "run.json", "result.json", "scores_test.fits"
 BEST, LAST = "best.keras", "last.keras"
-OURS = (RUN, RESULT, BEST, LAST, SCORES, "history.csv", "checkpoints", "tensorboard")  # all that a run writes
+SCRATCH = ".scratch"  #: of the runs that go on; see `takeover`
+OURS = (
+    RUN,
+    SCRATCH,
+    RESULT,
+    BEST,
+    LAST,
+    SCORES,
+    "history.csv",
+    "checkpoints",
+    "tensorboard",
+)  # all that a run writes
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -38,6 +50,7 @@ def claim_outdir(outdir: Path, identity: dict[str, Any], *, overwrite: bool) -> 
     """
     path = outdir / RUN
     if overwrite and path.is_file():
+        end_others(outdir / SCRATCH)  # before its files are removed, lest it write others
         for name in (*OURS[1:], RUN):  # the claim last, so that an interruption can be made good
             target = outdir / name
             shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)

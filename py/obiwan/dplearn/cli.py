@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from obiwan.dplearn.errors import DplearnError
+from obiwan.dplearn.interruptions import ending
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -96,6 +97,12 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
     return parser.parse_args(words)
 
 
+def _one_line(error: object) -> str:
+    """A message in one line, in which a file's or a table's own words cannot steer the terminal."""
+    text = " ".join(str(error).split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def run(program: Callable[[], int], name: str, *, verbose: bool = False) -> int:
     """Run a program's body with logging set up and data errors told in one line.
 
@@ -111,13 +118,15 @@ def run(program: Callable[[], int], name: str, *, verbose: bool = False) -> int:
     Returns
     -------
     int
-        The body's status; 1 for an error in the user's data or files; 130 when interrupted.
+        The body's status; 1 for an error in the user's data or files; 130 when interrupted.  SIGTERM
+        ends the process with status 143.
     """
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO, format="%(message)s", stream=sys.stderr, force=True
     )
     try:
-        return program()
+        with ending(name):
+            return program()
     except (DplearnError, OSError) as error:
         if verbose:
             log.exception("%s failed", name)
@@ -126,7 +135,14 @@ def run(program: Callable[[], int], name: str, *, verbose: bool = False) -> int:
             text = f"{error.strerror or error}:{where} (check the path, its permissions and the space left)"
         else:
             text = str(error)
-        log.error("%s: error: %s", name, " ".join(text.split()))
+        log.error("%s: error: %s", name, _one_line(text))
+        return 1
+    except MemoryError as error:
+        if verbose:
+            log.exception("%s failed", name)
+        log.error(
+            "%s: error: out of memory (%s); give it more, or start fewer workers", name, _one_line(error)
+        )
         return 1
     except KeyboardInterrupt:
         log.error("%s: interrupted; start it again to go on where it stopped", name)

@@ -15,17 +15,19 @@ import io
 import json
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from obiwan.dplearn import cli, profiles
-from obiwan.dplearn.claims import BEST, RESULT, SCORES, claim_outdir
+from obiwan.dplearn.claims import BEST, RESULT, SCORES, SCRATCH, claim_outdir
 from obiwan.dplearn.distributed import Launch, World, joined, launched
 from obiwan.dplearn.errors import ModelError, TrainingSetError
 from obiwan.dplearn.logs import Logs, RunLogs, without_notes
 from obiwan.dplearn.shards import SPLITS, TrainingSet, open_training_set, write_json
+from obiwan.dplearn.takeover import owned, take_over
 
 if TYPE_CHECKING:
     from obiwan.dplearn.scoring import Scores
@@ -215,7 +217,9 @@ def _verdict(answer: Any, fitted: Fitted) -> tuple[str, ...]:
     )
 
 
-def score_test(fitted: Fitted, training_set: TrainingSet, outdir: Path, world: World) -> Scores:
+def score_test(
+    fitted: Fitted, training_set: TrainingSet, outdir: Path, world: World, scratch: Path | None
+) -> Scores:
     """Score the test split once for a model, every rank its share; the first writes the scores down."""
     from obiwan.dplearn import scoring
 
@@ -227,7 +231,8 @@ def score_test(fitted: Fitted, training_set: TrainingSet, outdir: Path, world: W
         return kept
     scores = scoring.score_split(fitted.model, training_set, "test", world=world)
     if world.leads:
-        scoring.write_scores(outdir / SCORES, scores)
+        with owned(scratch, outdir):
+            scoring.write_scores(outdir / SCORES, scores, scratch)
     return scores
 
 
@@ -296,14 +301,19 @@ def train(options: argparse.Namespace, world: World) -> int:
             _tell_again(outdir)
         return 0
     with world.together():
-        logs = RunLogs(outdir, quiet=options.quiet) if world.leads else Logs()
+        scratch = take_over(outdir / SCRATCH) if world.leads else None
+        logs = RunLogs(outdir, quiet=options.quiet, scratch=scratch) if world.leads else Logs()
         steps = options.checkpoint_steps
-        trainer = Trainer(config, training_set, outdir, world=world, checkpoint_steps=steps, logs=logs)
+        trainer = Trainer(
+            config, training_set, outdir, world=world, checkpoint_steps=steps, logs=logs, scratch=scratch
+        )
     fitted = trainer.fit()
-    scores = score_test(fitted, training_set, outdir, world)
+    scores = score_test(fitted, training_set, outdir, world, scratch)
     if world.leads:
         result = summarise(fitted, training_set, scores)
-        write_json(outdir / RESULT, {"lines": list(result.lines), **result.numbers})
+        with owned(scratch, outdir):
+            write_json(outdir / RESULT, {"lines": list(result.lines), **result.numbers}, scratch)
+        shutil.rmtree(outdir / SCRATCH, ignore_errors=True)
         _tell(result.lines, outdir)
     return 0
 

@@ -146,7 +146,7 @@ def _need_a_usable_run(plans: Sequence[BrickPlan]) -> None:
         raise DplearnError(notes[0])
 
 
-def _tasks(rows: Array, group: Array, inputs: Inputs, directory: Path) -> list[GroupTask]:
+def _tasks(rows: Array, group: Array, inputs: Inputs, directory: Path, scratch: Path) -> list[GroupTask]:
     runs: dict[Key, Any] = {
         (run.root.index, run.brick, run.run): run
         for brick in inputs.bricks
@@ -157,7 +157,8 @@ def _tasks(rows: Array, group: Array, inputs: Inputs, directory: Path) -> list[G
     starts = np.flatnonzero(np.r_[True, np.diff(group[order]) != 0])
     for number, members in enumerate(np.split(order, starts[1:])):
         part = rows[np.sort(members)]
-        tasks.append(GroupTask(number, directory, part, {key: runs[key] for key in set(row_keys(part))}))
+        mine = {key: runs[key] for key in set(row_keys(part))}
+        tasks.append(GroupTask(number, directory, scratch, part, mine))
     return tasks
 
 
@@ -231,9 +232,9 @@ def create_training(
     if finished:
         confirm_finished(outdir, rows)
         return Outcome(None, len(rows))
-    begin(outdir, request, rows, overwrite=overwrite)
-    receipts = _extract(_tasks(rows, group, inputs, outdir), executor)
-    manifest = finish(outdir, request, rows, flows, receipts)
+    scratch = begin(outdir, request, rows, overwrite=overwrite)
+    receipts = _extract(_tasks(rows, group, inputs, outdir, scratch), executor)
+    manifest = finish(outdir, scratch, request, rows, flows, receipts)
     return Outcome(manifest, len(rows))
 
 

@@ -29,5 +29,9 @@ class TrainingSetError(DplearnError):
     """A training set on disk is absent, incomplete, corrupt or of another format."""
 
 
+class TakenOverError(DplearnError):
+    """Another run has begun in the same directory: whatever this one would still do is in vain."""
+
+
 class ModelError(DplearnError):
     """A saved model, checkpoint or training run cannot be used as asked."""

@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from threading import Thread
 from time import sleep
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tqdm import tqdm
 
 from obiwan.dplearn.distributed import launched
-from obiwan.dplearn.errors import DplearnError
+from obiwan.dplearn.errors import DplearnError, TakenOverError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -61,7 +59,7 @@ def each(
     """Do every task; yields the outcomes as they come.
 
     A task whose input is at fault (`DplearnError`) does not stop the others; anything else (a full
-    disk, a worker that died) does, and cancels what has not begun.
+    disk, a worker that died, another run that took over) does, and cancels what has not begun.
 
     Parameters
     ----------
@@ -76,6 +74,8 @@ def each(
         for number, task in enumerate(tasks):
             try:
                 yield Done(number, function(task))
+            except TakenOverError:
+                raise
             except DplearnError as error:
                 yield Done(number, error=error)
         return
@@ -84,6 +84,8 @@ def each(
         for future in as_completed(futures):
             try:
                 yield Done(futures[future], future.result())
+            except TakenOverError:
+                raise
             except DplearnError as error:
                 yield Done(futures[future], error=error)
     except BrokenProcessPool:
@@ -219,14 +221,6 @@ def _mpi(program: str) -> Any:
     return MPI, futures
 
 
-def _end_on_signal(program: str, number: int, _frame: object) -> NoReturn:
-    """Say why the job ends: a launcher sends SIGTERM to all ranks when one of them has died."""
-    name = signal.Signals(number).name
-    msg = "%s: error: ended by %s: a rank died, or time is up; start again to go on where it stopped"
-    log.error(msg, program.rpartition(".")[2], name)
-    os._exit(128 + number)
-
-
 @contextmanager
 def mpi_pool(program: str) -> Iterator[Executor]:
     """On rank 0, the other ranks as workers.
@@ -242,12 +236,8 @@ def mpi_pool(program: str) -> Iterator[Executor]:
         If MPI cannot be used here.
     """
     mpi, futures = _mpi(program)
-    before = signal.signal(signal.SIGTERM, partial(_end_on_signal, program))
-    try:
-        with futures.MPICommExecutor(mpi.COMM_WORLD, root=0) as pool:
-            yield pool
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with futures.MPICommExecutor(mpi.COMM_WORLD, root=0) as pool:
+        yield pool
 
 
 def serve(program: str) -> int:

@@ -18,6 +18,7 @@ from obiwan.dplearn.errors import CoaddError
 from obiwan.dplearn.layouts import BrickRun
 from obiwan.dplearn.shards import BANDS, CHANNELS, STAMP, WORK, Shard, write_json, write_shard
 from obiwan.dplearn.splits import GROUP_ROWS
+from obiwan.dplearn.takeover import owned
 
 Array = NDArray[Any]
 Key = tuple[int, str, str]  # root, brick, run
@@ -33,6 +34,8 @@ class GroupTask:
         From 0, over all splits.
     directory : Path
         The training set.
+    scratch : Path
+        The run's own directory, through which its files are written.
     rows : ndarray of EXAMPLE_DTYPE
         The group's examples, sorted by shard and row.
     runs : dict
@@ -41,6 +44,7 @@ class GroupTask:
 
     number: int
     directory: Path
+    scratch: Path
     rows: Array
     runs: dict[Key, BrickRun]
 
@@ -147,6 +151,8 @@ def extract_group(task: GroupTask) -> Receipt:
         If planes cannot be read, a line for each coadd; the group then has no receipt.
     OSError
         If a file cannot be written.
+    TakenOverError
+        If another run has begun in the directory.
     """
     rows = task.rows
     keys = row_keys(rows)
@@ -176,7 +182,9 @@ def extract_group(task: GroupTask) -> Receipt:
         for shard in batch if not damaged else ():
             x = buffer[shard[0] - first : shard[-1] + 1 - first]
             y = np.ascontiguousarray(rows["label"][shard])
-            written.append(write_shard(task.directory, split, int(rows["shard"][shard[0]]), x, y))
+            number = int(rows["shard"][shard[0]])
+            with owned(task.scratch, task.directory):
+                written.append(write_shard(task.directory, split, number, x, y, task.scratch))
     if damaged:
         raise CoaddError("\n".join(str(error) for error in damaged.values()))
     receipt = Receipt(tuple(written), cutter.not_finite, cutter.negative)
@@ -195,4 +203,5 @@ def _write_receipt(task: GroupTask, receipt: Receipt) -> None:
         "not_finite": receipt.not_finite,
         "negative_invvar": receipt.negative_invvar,
     }
-    write_json(task.receipt, content)
+    with owned(task.scratch, task.directory):
+        write_json(task.receipt, content, task.scratch)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from obiwan.dplearn.checkpoints import replace_file
+from obiwan.dplearn.takeover import owned
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +73,12 @@ class RunLogs(Logs):
         Where the files go.
     quiet : bool
         No bar.
+    scratch : Path, optional
+        Where ``history.csv`` is written before it is renamed.
     """
 
-    def __init__(self, outdir: Path, *, quiet: bool = False) -> None:
-        self.outdir, self.quiet = outdir, quiet
+    def __init__(self, outdir: Path, *, quiet: bool = False, scratch: Path | None = None) -> None:
+        self.outdir, self.quiet, self.scratch = outdir, quiet, scratch
         self.bar: Any = None
         self.writer = self._tensorboard()
 
@@ -118,7 +121,9 @@ class RunLogs(Logs):
         if not self.quiet:
             words = (row["val_loss"], row["val_accuracy"], row["val_auc"])
             log.info("   validation: loss %.4f, accuracy %.3f, AUC %.3f", *words)
-        replace_file(self.outdir / HISTORY, lambda stream: stream.write(history_table(history).encode()))
+        table = history_table(history).encode()
+        with owned(self.scratch, self.outdir):
+            replace_file(self.outdir / HISTORY, lambda stream: stream.write(table), self.scratch)
         if self.writer is not None:
             import tensorflow as tf
 

@@ -99,10 +99,10 @@ def score_split(
     )
 
 
-def write_scores(path: Path, scores: Scores) -> None:
+def write_scores(path: Path, scores: Scores, scratch: Path | None = None) -> None:
     """Write scores as a FITS table (columns shard, row, label, score), whole or not at all."""
     names = ("shard", "row", "label", "score")
-    beside = path.with_name("." + path.name)
+    beside = (scratch or path.parent) / f".{path.name}"
     beside.unlink(missing_ok=True)
     with fitsio.FITS(str(beside), "rw", clobber=True) as file:
         header = {"SPLIT": scores.split, "MODEL": scores.model, "TRAINSET": scores.data}

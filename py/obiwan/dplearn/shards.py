@@ -98,20 +98,28 @@ def _write_npy(path: Path, scratch: Path, array: NDArray[Any]) -> int:
 
 
 def write_shard(
-    directory: Path, split: str, number: int, x: NDArray[np.float32], y: NDArray[np.uint8]
+    directory: Path,
+    split: str,
+    number: int,
+    x: NDArray[np.float32],
+    y: NDArray[np.uint8],
+    scratch: Path | None = None,
 ) -> Shard:
     """Write one shard, whole or not at all.
 
     Parameters
     ----------
     directory : Path
-        The training set; its ``.work`` directory must exist.
+        The training set.
     split, number
         Which shard.
     x : ndarray
         Cutouts, shape (rows, 64, 64, 6), little-endian float32, C-contiguous.
     y : ndarray
         Labels, shape (rows,), uint8.
+    scratch : Path, optional
+        Where the files are written before they are renamed, on the same file system; ``.work`` in the
+        training set by default.
 
     Returns
     -------
@@ -132,8 +140,9 @@ def write_shard(
         raise ValueError(msg)
     fakes = int(np.count_nonzero(y == LABELS["fake"]))
     blank = Shard(split, number, len(x), len(x) - fakes, fakes, 0, 0)
-    x_crc32 = _write_npy(directory / blank.x_name, directory / WORK, x)
-    y_crc32 = _write_npy(directory / blank.y_name, directory / WORK, y)
+    scratch = scratch or directory / WORK
+    x_crc32 = _write_npy(directory / blank.x_name, scratch, x)
+    y_crc32 = _write_npy(directory / blank.y_name, scratch, y)
     return Shard(split, number, len(x), len(x) - fakes, fakes, x_crc32, y_crc32)
 
 

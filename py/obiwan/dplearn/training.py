@@ -24,10 +24,12 @@ from obiwan.dplearn.checkpoints import Checkpoint, Progress, assign, load_checkp
 from obiwan.dplearn.distributed import World
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.initialise import prepare
+from obiwan.dplearn.interruptions import deferred
 from obiwan.dplearn.logs import Logs
 from obiwan.dplearn.model import NetworkConfig, build_network
 from obiwan.dplearn.shards import TrainingSet
 from obiwan.dplearn.steps import LR_SCALINGS, Step, lr_factor, make_optimizer, make_step
+from obiwan.dplearn.takeover import owned
 from obiwan.dplearn.twosample import auc
 
 log = logging.getLogger(__name__)
@@ -164,10 +166,10 @@ def validate(
     }
 
 
-def save_model(model: Any, path: Path) -> None:
+def save_model(model: Any, path: Path, scratch: Path | None = None) -> None:
     """Write a ``.keras`` file that scores raw cutouts by itself, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}")  # Keras insists on the suffix
+    beside = (scratch or path.parent) / f".{path.name}"  # Keras insists on the suffix
     model.save(beside, include_optimizer=False)
     beside.replace(path)
 
@@ -189,6 +191,13 @@ class Trainer:
         Steps between checkpoints; there is one after each epoch besides.
     logs : Logs, optional
         Who is told of the progress.
+    scratch : Path, optional
+        Where files are written before they are renamed; see `obiwan.dplearn.takeover`.
+
+    Raises
+    ------
+    TakenOverError
+        From `fit`, if the scratch directory is taken away.
     """
 
     def __init__(
@@ -200,11 +209,13 @@ class Trainer:
         world: World | None = None,
         checkpoint_steps: int = 500,
         logs: Logs | None = None,
+        scratch: Path | None = None,
     ) -> None:
         if checkpoint_steps < 1:
             msg = f"checkpoint_steps must be at least 1, got {checkpoint_steps}"
             raise ValueError(msg)
         self.config, self.training_set, self.outdir = config, training_set, outdir
+        self.scratch = scratch
         self.world = world or World()
         self.checkpoint_steps = checkpoint_steps
         self.logs = logs or Logs()
@@ -264,27 +275,39 @@ class Trainer:
         while self.progress.epoch < self.config.epochs:
             self._epoch(step)
         assign(self.model.weights, self.best)
-        if self.world.leads:
-            save_model(self.model, self.outdir / BEST)
+        self._save_model(BEST)
         counts = {split: self.training_set.count(split) for split in ("train", "val")}
         return Fitted(self.model, self.progress, has_learnt(self.progress.history, counts))
 
     def _epoch(self, step: Step) -> None:
-        """The rest of the current epoch, its validation and its checkpoint."""
+        """The rest of the current epoch, its validation and its checkpoint.
+
+        SIGTERM ends it between two steps, with a checkpoint of its own.
+        """
         progress = self.progress
         batch = self.config.feed.batch_size * self.world.size
         self.logs.begin_epoch(progress.epoch, self.config.epochs, self.batches.steps, batch)
-        for x, y in self.batches.epoch(progress.epoch, progress.step):
-            loss, accuracy = step(x, y)
-            if not math.isfinite(loss):
-                self._stop(loss)
-            progress.step += 1
-            progress.loss_sum += loss
-            progress.correct += accuracy
-            self.logs.step(progress.step, progress.loss_sum / progress.step, progress.correct / progress.step)
-            if progress.step % self.checkpoint_steps == 0 and progress.step < self.batches.steps:
-                self._save()
+        with deferred() as asked_to_end:
+            for x, y in self.batches.epoch(progress.epoch, progress.step):
+                self._step(step, x, y)
+                ending = asked_to_end() and self.world.leads  # the others end when it is gone
+                due = progress.step % self.checkpoint_steps == 0 and progress.step < self.batches.steps
+                if due or ending:
+                    self._save()
+                if ending:
+                    break
         self._finish_epoch()
+
+    def _step(self, step: Step, x: Any, y: Any) -> None:
+        """One step, counted."""
+        progress = self.progress
+        loss, accuracy = step(x, y)
+        if not math.isfinite(loss):
+            self._stop(loss)
+        progress.step += 1
+        progress.loss_sum += loss
+        progress.correct += accuracy
+        self.logs.step(progress.step, progress.loss_sum / progress.step, progress.correct / progress.step)
 
     def _finish_epoch(self) -> None:
         """Validate, remember the best, log, checkpoint."""
@@ -301,10 +324,8 @@ class Trainer:
         if progress.best_loss is None or row["val_loss"] < progress.best_loss:
             progress.best_loss, progress.best_epoch = row["val_loss"], progress.epoch + 1
             self.best = values(self.model.weights)
-            if self.world.leads:
-                save_model(self.model, self.outdir / BEST)
-        if self.world.leads:
-            save_model(self.model, self.outdir / LAST)
+            self._save_model(BEST)
+        self._save_model(LAST)
         history = [*progress.history, row]
         self.progress = replace(
             progress, epoch=progress.epoch + 1, step=0, loss_sum=0.0, correct=0.0, history=history
@@ -320,7 +341,14 @@ class Trainer:
         state = Checkpoint(
             self.progress, values(self.model.weights), values(self.optimizer.variables), self.best
         )
-        save_checkpoint(self.outdir / CHECKPOINTS, state, number)
+        with owned(self.scratch, self.outdir):
+            save_checkpoint(self.outdir / CHECKPOINTS, state, number, self.scratch)
+
+    def _save_model(self, name: str) -> None:
+        """Write the model with its present weights, on the first rank."""
+        if self.world.leads:
+            with owned(self.scratch, self.outdir):
+                save_model(self.model, self.outdir / name, self.scratch)
 
     def _stop(self, loss: float) -> None:
         """End a run whose loss is no longer a number."""

@@ -2,7 +2,7 @@
 
 ``.work/plan.json`` says what is being made; a receipt per group says what is written; the manifest,
 written last, says that all is.  Whatever moment a run is stopped at, the next one finds one of these
-states and ends with the same bytes.
+states and ends with the same bytes.  Of two runs at a time the later one goes on (`takeover`).
 """
 
 from __future__ import annotations
@@ -41,10 +41,12 @@ from obiwan.dplearn.shards import (
     shard_entry,
     write_json,
 )
+from obiwan.dplearn.takeover import end_others, owned, take_over
 
 _OURS = re.compile(
     rf"[xy](?:{'|'.join(SPLITS)})_\d+\.npy|{re.escape(MANIFEST)}(?:\.part)?|{re.escape(SOURCES)}"
 )
+_RUNNING = "running"  # in WORK: the scratch directories of runs
 _REMEDY = "choose another --outdir, or give --overwrite"
 
 
@@ -138,8 +140,13 @@ def confirm_finished(directory: Path, rows: NDArray[Any]) -> None:
         raise TrainingSetError(msg)
 
 
-def begin(directory: Path, request: dict[str, Any], rows: NDArray[Any], *, overwrite: bool) -> None:
-    """Make the scratch directory and its plan, or check that an earlier one is the same.
+def begin(directory: Path, request: dict[str, Any], rows: NDArray[Any], *, overwrite: bool) -> Path:
+    """Take over the directory and write its plan, or check that an earlier one is the same.
+
+    Returns
+    -------
+    Path
+        The scratch directory of this run.
 
     Raises
     ------
@@ -148,23 +155,37 @@ def begin(directory: Path, request: dict[str, Any], rows: NDArray[Any], *, overw
     """
     if overwrite:
         clear(directory)
-    work = directory / WORK
-    work.mkdir(parents=True, exist_ok=True)
     plan = {**request, "rows_crc32": _rows_crc32(rows)}
-    path = work / "plan.json"
+    path = directory / WORK / "plan.json"
+    _check_plan(path, plan)  # before another run is ended
+    scratch = take_over(directory / WORK / _RUNNING)
+    if not _check_plan(path, plan):
+        with owned(scratch, directory):
+            write_json(path, plan, scratch)
+    return scratch
+
+
+def _check_plan(path: Path, plan: dict[str, Any]) -> bool:
+    """Whether a plan is there; it must be this one."""
     if not path.is_file():
-        write_json(path, plan)
-    elif _read_json(path) != plan:
+        return False
+    if _read_json(path) != plan:
+        directory = path.parents[1]
         msg = (
             f"{directory}: the inputs have changed since the interrupted run; give --overwrite to start anew"
         )
         raise TrainingSetError(msg)
+    return True
 
 
 def clear(directory: Path) -> None:
-    """Remove what earlier runs of this program wrote, and nothing else; the manifest goes first."""
+    """Remove what earlier runs of this program wrote, and nothing else; the manifest goes first.
+
+    A run that still goes on is ended before its files are removed, lest it write others.
+    """
     if directory.is_dir():
         (directory / MANIFEST).unlink(missing_ok=True)
+        end_others(directory / WORK / _RUNNING)
         shutil.rmtree(directory / WORK, ignore_errors=True)
         for path in directory.iterdir():
             if _OURS.fullmatch(path.name):
@@ -198,6 +219,7 @@ def _file_crc32(path: Path) -> int:
 
 def finish(
     directory: Path,
+    scratch: Path,
     request: dict[str, Any],
     rows: NDArray[Any],
     flows: dict[str, CutFlow],
@@ -210,7 +232,8 @@ def finish(
     dict
         The manifest.
     """
-    write_sources(directory, directory / WORK, rows)
+    with owned(scratch, directory):
+        write_sources(directory, scratch, rows)
     shards = sorted(
         (shard for receipt in receipts for shard in receipt.shards),
         key=lambda shard: (SPLITS.index(shard.split), shard.number),
@@ -244,6 +267,7 @@ def finish(
         "shards": [shard_entry(shard) for shard in shards],
     }
     manifest["manifest_crc32"] = manifest_checksum(manifest)
-    write_json(directory / MANIFEST, manifest, directory / WORK)
+    with owned(scratch, directory):
+        write_json(directory / MANIFEST, manifest, scratch)
     shutil.rmtree(directory / WORK, ignore_errors=True)
     return manifest

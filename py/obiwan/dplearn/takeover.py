@@ -1,0 +1,72 @@
+"""Two runs on one directory: the later one takes over, the earlier one ends, and nothing is locked.
+
+A lock would outlive a run that was killed, and parallel file systems are slow at locks or have none.
+Instead each run writes through a scratch directory of its own and renames into place.  A run that
+begins moves away the scratch directories that it finds, after which their owners cannot put another
+file anywhere; and what killed runs left half-written is gone with them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from obiwan.dplearn.errors import TakenOverError
+
+_GONE = "gone-"
+
+
+def end_others(parent: Path, mine: Path | None = None) -> None:
+    """End the other runs whose scratch directories are here, and remove what they left half-written."""
+    for old in sorted(parent.iterdir()) if parent.is_dir() else ():
+        if old == mine:
+            continue
+        grave = old if old.name.startswith(_GONE) else Path(tempfile.mkdtemp(prefix=_GONE, dir=parent))
+        if grave != old:
+            with suppress(FileNotFoundError):  # somebody else was quicker
+                old.replace(grave)  # at once and for good; removing file by file would leave gaps
+        shutil.rmtree(grave, ignore_errors=True)
+
+
+def take_over(parent: Path) -> Path:
+    """Make a scratch directory, and end the other runs that have one here.
+
+    Parameters
+    ----------
+    parent : Path
+        Holds the scratch directories of one output directory; made if need be.
+
+    Returns
+    -------
+    Path
+        The new one.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    # First mine, then theirs: of two runs that begin at the same moment both may end, but never none.
+    mine = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
+    end_others(parent, mine)
+    return mine
+
+
+@contextmanager
+def owned(scratch: Path | None, directory: Path) -> Iterator[None]:
+    """Tell an error of writing through a scratch directory that is no longer there for what it is.
+
+    Raises
+    ------
+    TakenOverError
+        If another run has begun in the directory.
+    """
+    try:
+        yield
+    except OSError:
+        if scratch is None or scratch.is_dir():
+            raise
+        msg = (
+            f"{directory}: another run was started here while this one was going on, and has taken over; "
+            "this one ends"
+        )
+        raise TakenOverError(msg) from None
