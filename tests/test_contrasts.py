@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import ks_2samp, kstest
+from scipy.stats import ks_2samp, kstest, norm
 
-from obiwan.dplearn.contrasts import Groups, association, distribution_pvalue, ks_distance, location, shift
+from obiwan.dplearn.contrasts import (
+    Groups,
+    association,
+    distance_beyond_chance,
+    distribution_pvalue,
+    ks_distance,
+    location,
+    shift,
+)
 
 DRAWS = 400
 
@@ -71,6 +79,35 @@ def test_ks_distance_is_scipys(rng: np.random.Generator):
         fake = rng.random(500) < 0.3
         expected = ks_2samp(values[fake], values[~fake]).statistic
         assert ks_distance(values, fake) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("drawn", ["continuous", "rare", "few"])
+@pytest.mark.parametrize("n", [60, 2000])
+def test_chance_alone_is_no_distance(drawn: str, n: int, rng: np.random.Generator):
+    """The mean square is what is taken off; where values are few, a little more than that."""
+    draw = {
+        "continuous": lambda: rng.normal(size=n),
+        "rare": lambda: (rng.random(n) < 0.1).astype(float),
+        "few": lambda: rng.integers(0, 4, n).astype(float),
+    }[drawn]
+    fake = np.arange(n) % 3 == 0
+    squared, left = np.array(
+        [
+            (ks_distance(values, fake) ** 2, distance_beyond_chance(values, fake) ** 2)
+            for values in (draw() for _ in range(600))
+        ]
+    ).T
+    taken = np.mean((squared - left)[left > 0])
+    assert 0.9 * squared.mean() < taken < (1.2 if drawn == "continuous" else 2.5) * squared.mean()
+
+
+def test_a_distance_beyond_chance_is_that_of_the_populations(rng: np.random.Generator):
+    """Of two normals half a standard deviation apart, whatever the number of examples."""
+    true = 2 * norm.cdf(0.25) - 1
+    for n in (400, 20_000):
+        fake = np.arange(n) % 2 == 1
+        found = [distance_beyond_chance(rng.normal(size=n) + 0.5 * fake, fake) for _ in range(60)]
+        assert np.mean(found) == pytest.approx(true, abs=0.02)
 
 
 def test_location_withstands_outliers(rng: np.random.Generator):

@@ -8,31 +8,38 @@ green otherwise; "not run" where it cannot be measured, with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.contrasts import Groups, association, distribution_pvalue, ks_distance, location, shift
+from obiwan.dplearn.contrasts import (
+    Groups,
+    association,
+    distance_beyond_chance,
+    distribution_pvalue,
+    location,
+    shift,
+)
 from obiwan.dplearn.covariates import CATALOGUED, LABELS, catalogued, covariates
 from obiwan.dplearn.examples import FLAG_NEIGHBOUR, FLAG_PADDED
-from obiwan.dplearn.ranking import Estimate
 from obiwan.dplearn.shards import BANDS, PIXEL_SCALE
 from obiwan.dplearn.twosample import brick_caveat, holm
 
 Array = NDArray[Any]
 
 LEAST = 5  #: examples of each class in which a number must have been measured
-DISTANCE = 0.03  #: KS distance: of two normals so far apart that the number alone gives an AUC of 0.52
+DISTANCE = 0.03  #: KS distance of two normals so far apart that the number alone gives an AUC of 0.52
 ASSOCIATION = 0.035  #: Cramer's V that by itself gives an AUC of 0.52
 OFFSET = 0.02  #: pixels; what placement can be held to (hazard D2)
 LIGHTS = ("red", "amber", "green", "not run")
 FWHM = 2.3548200450309493  #: of a Gaussian in units of its sigma
+_NAN = float("nan")
 
 SHIFT = "clustered t test of Huber locations"
-DISTRIBUTION = "Kolmogorov-Smirnov distance; clustered tests of location, spread and skewness of ranks"
+DISTRIBUTION = "Kolmogorov-Smirnov distance beyond chance; clustered tests of three moments of ranks"
 ASSOCIATED = "bias-corrected Cramer's V; chi-square or exact sampling"
 
 
@@ -149,30 +156,6 @@ def _lit(control: Control, p_holm: float, level: float) -> Control:
     return replace(control, p_holm=p_holm, light=light)
 
 
-def centroids_by_class(measured: Array, label: Array, bricks: Array) -> dict[tuple[str, str, int], Estimate]:
-    """Mean offset of the light from where it is expected, in pixels, by axis, band and label.
-
-    Returns
-    -------
-    dict
-        Keys are (``"x"`` or ``"y"``, band, 0 or 1); where too few could be measured there is none.
-    """
-    out = {}
-    for axis in ("x", "y"):
-        for band in BANDS:
-            values, kept, groups = _finite(measured[f"d{axis}_{band}"], np.asarray(label), np.asarray(bricks))
-            if _too_few(groups.fake) == "" and len(kept):
-                found = shift(values, groups)
-                out[axis, band, 0], out[axis, band, 1] = found.real, found.fake
-    return out
-
-
-def _finite(values: Array, label: Array, bricks: Array) -> tuple[Array, Array, Groups]:
-    """What was measured, where, and how those examples hang together."""
-    kept = np.isfinite(values)
-    return values[kept].astype(np.float64), kept, Groups.of(label[kept], bricks[kept])
-
-
 def _too_few(fake: NDArray[np.bool_]) -> str:
     n_fake, n = int(fake.sum()), len(fake)
     if min(n_fake, n - n_fake) >= LEAST:
@@ -182,75 +165,67 @@ def _too_few(fake: NDArray[np.bool_]) -> str:
 
 def _answer(question: _Question, label: Array, bricks: Array) -> Control:
     """Run one control; its light is still to be decided."""
-    nan = float("nan")
     control = Control(
         name=question.name,
         hazard=question.hazard,
         band=question.band,
         statistic=question.kind,
-        effect=nan,
+        effect=_NAN,
         unit=question.unit,
-        low=nan,
-        high=nan,
-        p=nan,
-        p_holm=nan,
+        low=_NAN,
+        high=_NAN,
+        p=_NAN,
+        p_holm=_NAN,
         threshold=question.threshold,
         light="not run",
         note=question.reason,
     )
     if question.reason:
         return control
-    return _ANSWERS[question.kind](replace(control, light=""), question.values, label, bricks)
-
-
-def _answer_shift(control: Control, column: Array, label: Array, bricks: Array) -> Control:
-    values, kept, groups = _finite(column, label, bricks)
+    if question.kind == ASSOCIATED:
+        return _associated(replace(control, light=""), question.values, label)
+    kept = np.isfinite(question.values)
+    groups = Groups.of(label[kept], bricks[kept])
     if reason := _too_few(groups.fake):
-        return replace(control, light="not run", note=reason)
+        return replace(control, note=reason)
+    compare = _shifted if question.kind == SHIFT else _distributed
+    control = compare(replace(control, light=""), question.values[kept].astype(np.float64), groups)
+    caveat = brick_caveat(label[kept], bricks[kept])
+    return replace(control, note=f"{control.note}; {caveat}") if caveat else control
+
+
+def _shifted(control: Control, values: Array, groups: Groups) -> Control:
     found = shift(values, groups)
     classes = [
         f"{name} {one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f})"
         for name, one in (("fake", found.fake), ("real", found.real))
     ]
-    caveat = brick_caveat(label[kept], bricks[kept])
+    difference = found.difference
     return replace(
         control,
-        effect=found.difference.value,
-        low=found.difference.low,
-        high=found.difference.high,
+        effect=difference.value,
+        low=difference.low,
+        high=difference.high,
         p=found.p,
-        note="; ".join([*classes, *([caveat] if caveat else [])]),
+        note="; ".join(classes),
     )
 
 
-def _answer_distribution(control: Control, column: Array, label: Array, bricks: Array) -> Control:
-    values, kept, groups = _finite(column, label, bricks)
-    if reason := _too_few(groups.fake):
-        return replace(control, light="not run", note=reason)
-    say = np.mean if len(np.unique(values)) < 4 * LEAST else np.median
-    word = "mean" if say is np.mean else "median"
-    fake, real = (float(say(values[members])) for members in (groups.fake, ~groups.fake))
-    caveat = brick_caveat(label[kept], bricks[kept])
+def _distributed(control: Control, values: Array, groups: Groups) -> Control:
+    middle, word = (np.mean, "mean") if len(np.unique(values)) < 4 * LEAST else (np.median, "median")
+    fake, real = (float(middle(values[members])) for members in (groups.fake, ~groups.fake))
     return replace(
         control,
-        effect=ks_distance(values, groups.fake),
+        effect=distance_beyond_chance(values, groups.fake),
         p=distribution_pvalue(values, groups),
-        note="; ".join([f"{word} fake {fake:.4g}, real {real:.4g}", *([caveat] if caveat else [])]),
+        note=f"{word} fake {fake:.4g}, real {real:.4g}",
     )
 
 
-def _answer_association(control: Control, column: Array, label: Array, bricks: Array) -> Control:  # noqa: ARG001
-    effect, p = association(column, label == 1, np.random.default_rng(len(column)))
-    count = len(np.unique(column))
-    note = f"{count} different" if count > 1 else "only one"
-    return replace(control, effect=effect, p=p, note=note)
-
-
-_ANSWERS: dict[str, Callable[[Control, Array, Array, Array], Control]] = {
-    SHIFT: _answer_shift,
-    DISTRIBUTION: _answer_distribution,
-    ASSOCIATED: _answer_association,
-}
+def _associated(control: Control, keys: Array, label: Array) -> Control:
+    effect, p = association(keys, label == 1, np.random.default_rng(len(keys)))
+    count = len(np.unique(keys))
+    return replace(control, effect=effect, p=p, note=f"{count} different" if count > 1 else "only one")
 
 
 def _questions(rows: Array, measured: Array, fake: NDArray[np.bool_], bricks: Array) -> Iterator[_Question]:
@@ -312,7 +287,7 @@ def _scatter(dx: Array, dy: Array, fake: NDArray[np.bool_]) -> Array:
 _HAZARDS = {
     **dict.fromkeys(("phase_x", "phase_y"), "D4"),
     **dict.fromkeys(("neighbours", "nearest"), "D12"),
-    **dict.fromkeys((f"{stem}_{band}" for stem in ("psfsize", "psfdepth") for band in BANDS), "D18"),
+    **dict.fromkeys((f"{stem}_{band}" for stem in ("psfsize", "psfdepth") for band in BANDS), "D9"),
     "edge": "D15",
     "ebv": "D11",
     "sn": "D10",
