@@ -19,26 +19,7 @@ from tqdm import tqdm
 
 from obiwan.dplearn.errors import CoaddError, DplearnError
 from obiwan.dplearn.executors import each, gather, in_one_line, process_pool, progress_bar
-
-
-def triple(number: int) -> int:
-    """A task; some numbers have something wrong with them."""
-    if number % 5 == 4:
-        msg = f"task {number}: damaged; repair it"
-        raise CoaddError(msg)
-    return 3 * number
-
-
-def full_disk(number: int) -> int:
-    if number == 2:
-        raise OSError(28, "No space left on device", "shard")
-    return number
-
-
-def die(number: int) -> int:
-    if number == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
+from pool_tasks import die, full_disk, triple
 
 
 class Patient:

@@ -12,9 +12,11 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from threading import Event, Thread, current_thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,8 @@ SETTINGS = {
 
 # Gloo's messages go through sockets and threads of their own, and a round of them is dear.
 GLOO_SETTINGS = {"HOROVOD_CYCLE_TIME": "3"}
+
+_HEARING = 0.4  #: seconds until a rank that SIGTERM does not reach says so; Open MPI kills after one
 
 
 @dataclass(frozen=True)
@@ -212,10 +216,49 @@ def _initialise(launch: Launch) -> World:
 
 
 def _rank_was_lost(error: Exception) -> bool:
-    """Whether an exception is Horovod's word that another rank is gone."""
-    from tensorflow.errors import OpError
+    """Whether an exception is Horovod's word that another rank is gone.
 
-    return isinstance(error, OpError) and "Horovod" in str(error)
+    It says so itself, or passes on what a socket or MPI said, which then has the name of its operation
+    or of its file beside it: TensorFlow puts both into the message.
+    """
+    from tensorflow import errors
+
+    kinds = (errors.AbortedError, errors.FailedPreconditionError, errors.UnknownError)
+    return isinstance(error, kinds) and "horovod" in str(error).lower()
+
+
+@contextmanager
+def _told_to_end(size: int) -> Iterator[None]:
+    """Say so where SIGTERM comes and this rank cannot heed it, because it waits for one that is gone.
+
+    Python calls a handler when the operation under way is over, which an average with a dead rank never
+    is under MPI.  The launcher kills in the end, and without this nobody would have said how to go on.
+    """
+    if current_thread() is not main_thread():  # only that one hears of signals
+        yield
+        return
+    ear, mouth = os.pipe()
+    os.set_blocking(mouth, False)
+    over = Event()
+
+    def listen() -> None:
+        while number := os.read(ear, 1):  # nothing, once the other end is closed
+            if number[0] == signal.SIGTERM and not over.wait(_HEARING):
+                log.error(
+                    "error: training on %d ranks is ended by SIGTERM while it waits for another rank, which "
+                    "may have died; start the job again to go on from the last checkpoint",
+                    size,
+                )
+        os.close(ear)
+
+    before = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    Thread(target=listen, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(before)
+        os.close(mouth)
 
 
 @contextmanager
@@ -244,7 +287,8 @@ def joined(launch: Launch) -> Iterator[World]:
             raise
         raise SystemExit(1) from None
     try:
-        yield world
+        with _told_to_end(world.size) if world.leads else nullcontext():
+            yield world
     except Exception as error:
         if not _rank_was_lost(error):
             raise
