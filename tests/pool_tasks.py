@@ -1,0 +1,28 @@
+"""Tasks for worker processes in `test_executors`, which must find them by a name that is on their path."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from obiwan.dplearn.errors import CoaddError
+
+
+def triple(number: int) -> int:
+    """A task; some numbers have something wrong with them."""
+    if number % 5 == 4:
+        msg = f"task {number}: damaged; repair it"
+        raise CoaddError(msg)
+    return 3 * number
+
+
+def full_disk(number: int) -> int:
+    if number == 2:
+        raise OSError(28, "No space left on device", "shard")
+    return number
+
+
+def die(number: int) -> int:
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
