@@ -1,4 +1,4 @@
-"""Which controls turn red for each difference that the mock can plant; some 20 minutes, resumable.
+"""Which controls turn red for each difference that the mock can plant; some 30 minutes, resumable.
 
     bin/benchmark culprits -- --workdir DIR [--only offset psf] [--table doc/_static/culprits.csv]
 
@@ -133,7 +133,7 @@ def main() -> int:
             {
                 "planted": kind,
                 "amplitude": CULPRITS[kind].amplitude,
-                **{k: "; ".join(f"{n} {b}".strip() for n, b in v.items()) for k, v in told.items()},
+                **{k: "; ".join(f"{n} ({b})" if b else n for n, b in v.items()) for k, v in told.items()},
             }
         )
         print(lines[-1], flush=True)
