@@ -14,18 +14,8 @@ from obiwan.dplearn.takeover import end_others
 
 RUN, RESULT, SCORES = "run.json", "result.json", "scores_test.fits"
 BEST, LAST = "best.keras", "last.keras"
-SCRATCH = ".scratch"  #: of the runs that go on; see `takeover`
-OURS = (
-    RUN,
-    SCRATCH,
-    RESULT,
-    BEST,
-    LAST,
-    SCORES,
-    "history.csv",
-    "checkpoints",
-    "tensorboard",
-)  # all that a run writes
+SCRATCH = ".scratch"  # while a run goes on; see `takeover`
+OURS = (RUN, RESULT, BEST, LAST, SCORES, "history.csv", "checkpoints", "tensorboard")  # all that a run writes
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -58,7 +58,7 @@ def owned(scratch: Path | None, directory: Path) -> Iterator[None]:
     Raises
     ------
     TakenOverError
-        If another run has begun in the directory.
+        If another run has begun in the directory, or somebody has cleared it away.
     """
     try:
         yield
@@ -66,7 +66,7 @@ def owned(scratch: Path | None, directory: Path) -> Iterator[None]:
         if scratch is None or scratch.is_dir():
             raise
         msg = (
-            f"{directory}: another run was started here while this one was going on, and has taken over; "
-            "this one ends"
+            f"{directory}: the scratch directory of this run is gone: another run was started here and has "
+            "taken over, or it was cleared away; this one ends"
         )
         raise TakenOverError(msg) from None

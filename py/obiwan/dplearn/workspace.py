@@ -217,6 +217,18 @@ def _file_crc32(path: Path) -> int:
     return value
 
 
+def _refuse_lost(directory: Path, shards: Sequence[Shard]) -> None:
+    """Refuse to vouch for files that somebody has removed meanwhile; one listing tells of all."""
+    lost = {name for shard in shards for name in (shard.x_name, shard.y_name)} - set(os.listdir(directory))
+    if lost:
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        msg = (
+            f"{directory / min(lost)}{more}: written by this run, and no longer there; "
+            "start again to make what is missing"
+        )
+        raise TrainingSetError(msg)
+
+
 def finish(
     directory: Path,
     scratch: Path,
@@ -234,6 +246,7 @@ def finish(
     """
     with owned(scratch, directory):
         write_sources(directory, scratch, rows)
+    _refuse_lost(directory, [shard for receipt in receipts for shard in receipt.shards])
     shards = sorted(
         (shard for receipt in receipts for shard in receipt.shards),
         key=lambda shard: (SPLITS.index(shard.split), shard.number),

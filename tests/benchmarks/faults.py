@@ -1,0 +1,182 @@
+"""Programs are killed at random moments and started again: is the end that of a run that was left alone?
+
+    python tests/benchmarks/faults.py [--kills 50] [--training 10] [--seed 1]
+
+Each time the driver, one of its two workers, or all of them are killed with SIGKILL, or the driver is ended
+with SIGTERM, at a random moment of a run of create_training; then the same command goes on, by chance with
+another number of workers.  After some kills of one directory it is compared with the undisturbed run, byte
+by byte.  For cnn the weights at the end are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.planted import Planted, write_set
+from synthetic import Survey, bricks_apart, content_of, survey
+
+ROOT = Path(__file__).resolve().parents[2]
+WAYS = ("driver", "worker", "all", "SIGTERM")
+ENVIRON = {
+    **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
+    **{"PYTHONPATH": str(ROOT / "py"), "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"},
+    **{"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"},
+}
+
+
+def start(program: str, words: Sequence[str]) -> subprocess.Popen[str]:
+    """Start a program of the package in a process group of its own."""
+    command = [sys.executable, "-m", f"obiwan.dplearn.{program}", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=ENVIRON, start_new_session=True, **pipes)
+
+
+def workers_of(process: int) -> list[int]:
+    """The worker processes that a driver has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            command = (path / "cmdline").read_bytes()
+        except (OSError, IndexError):
+            continue
+        if parent == process and b"spawn_main" in command:
+            found.append(int(path.name))
+    return found
+
+
+def strike(process: subprocess.Popen[str], way: str, rng: random.Random) -> None:
+    """End a running program in one of the `WAYS`."""
+    if way == "all":
+        os.killpg(process.pid, signal.SIGKILL)
+    elif way == "SIGTERM":
+        process.terminate()
+    elif way == "worker" and (workers := workers_of(process.pid)):
+        os.kill(rng.choice(workers), signal.SIGKILL)
+    else:
+        process.kill()
+
+
+def disturbed(program: str, words: Sequence[str], moment: float, way: str, rng: random.Random) -> int:
+    """Run a program that is struck after so many seconds; its status (0: it was quicker)."""
+    process = start(program, words)
+    try:
+        _, said = process.communicate(timeout=moment)
+    except subprocess.TimeoutExpired:
+        strike(process, way, rng)
+        _, said = process.communicate(timeout=300)
+    status = process.returncode
+    if "Traceback" in said or status not in (0, 1, 128 + signal.SIGTERM, -signal.SIGKILL, -signal.SIGTERM):
+        raise SystemExit(f"{way} after {moment:.2f} s: status {status}\n{said}")
+    return status
+
+
+def undisturbed(program: str, words: Sequence[str]) -> float:
+    """Run a program to its end; its seconds."""
+    begin = time.monotonic()
+    process = start(program, words)
+    _, said = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"{program} {' '.join(words)}: status {process.returncode}\n{said}")
+    return time.monotonic() - begin
+
+
+def stamps_words(made: Survey, outdir: Path, jobs: int) -> list[str]:
+    """The command line of create_training on a synthetic survey; small shards, so that there are many."""
+    given = ["--fake", str(made.fake), "--real", str(made.real), "--outdir", str(outdir)]
+    return [*given, "--shard-size", "2", "--jobs", str(jobs)]
+
+
+def stamps(made: Survey, base: Path, kills: int, rng: random.Random) -> Counter[str]:
+    """Kill and restart create_training until there were so many kills; what was hit how often."""
+    seconds = undisturbed("create_training", stamps_words(made, base / "whole", 2))
+    whole, hits, number = content_of(base / "whole"), Counter[str](), 0
+    while sum(hits.values()) < kills:
+        number += 1
+        outdir = base / f"struck{number}"
+        for _ in range(rng.randint(1, 4)):
+            way, jobs = rng.choice(WAYS), rng.choice((1, 2, 2))
+            # A part of the time is that of the imports, which needs fewer tries.
+            words = stamps_words(made, outdir, jobs)
+            status = disturbed("create_training", words, rng.uniform(0.4, 1.1) * seconds, way, rng)
+            if status == 0:
+                break
+            hits[way] += 1
+            if (outdir / "manifest.json").exists() and not whole.items() <= content_of(outdir).items():
+                raise SystemExit(f"{outdir}: a manifest, but not the files that it names")
+        undisturbed("create_training", stamps_words(made, outdir, 1))
+        if content_of(outdir) != whole:
+            raise SystemExit(f"{outdir}: differs from the undisturbed run")
+        shutil.rmtree(outdir)
+    return hits
+
+
+def training_words(data: Path, outdir: Path) -> list[str]:
+    """The command line of a tiny training with a checkpoint every other step."""
+    network = ["--maps", "3", "4", "--kernel-size", "3", "--dense", "6", "--quiet", "--threads", "1"]
+    steps = ["--batch-size", "2", "--epochs", "6", "--checkpoint-steps", "2"]
+    return ["--data", str(data), "--outdir", str(outdir), *network, *steps]
+
+
+def weights(outdir: Path) -> str:
+    """The checksum of a run's weights."""
+    return str(json.loads((outdir / "result.json").read_text(encoding="utf-8"))["model"])
+
+
+def training(base: Path, kills: int, rng: random.Random) -> Counter[str]:
+    """Kill and restart cnn until there were so many kills."""
+    write_set(base / "set", Planted("size", 2.5), {"train": 96, "val": 32, "test": 32}, seed=5, rows=32)
+    seconds = undisturbed("cnn", training_words(base / "set", base / "untouched"))
+    hits, number = Counter[str](), 0
+    while sum(hits.values()) < kills:
+        number += 1
+        outdir = base / f"trained{number}"
+        for _ in range(rng.randint(1, 3)):
+            way = rng.choice(("driver", "SIGTERM"))
+            moment = rng.uniform(0.5, 1.1) * seconds
+            if disturbed("cnn", training_words(base / "set", outdir), moment, way, rng) == 0:
+                break
+            hits[way] += 1
+        undisturbed("cnn", training_words(base / "set", outdir))
+        if weights(outdir) != weights(base / "untouched"):
+            raise SystemExit(f"{outdir}: other weights than the undisturbed run")
+    return hits
+
+
+def told(hits: Counter[str]) -> str:
+    """Hits in words."""
+    return f"{sum(hits.values())} ({', '.join(f'{way} {n}' for way, n in sorted(hits.items()))})"
+
+
+def main() -> None:
+    """Run the campaign."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--kills", type=int, default=50, help="of create_training")
+    parser.add_argument("--training", type=int, default=10, help="kills of cnn")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as name:
+        made = survey(Path(name) / "survey", bricks=bricks_apart(6))
+        if options.kills:
+            hits = stamps(made, Path(name), options.kills, rng)
+            print(f"create_training struck {told(hits)}: every restart ended with the same bytes", flush=True)
+        if options.training:
+            hits = training(Path(name), options.training, rng)
+            print(f"cnn struck {told(hits)}: every restart ended with the same weights", flush=True)
+
+
+if __name__ == "__main__":
+    main()

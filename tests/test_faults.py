@@ -1,0 +1,534 @@
+"""Kills, a full disk, lost files, two runs at once: each ends with the bytes of an undisturbed run."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks import faults
+from benchmarks.planted import Planted, write_set
+from obiwan.dplearn import coadds, create_training, extraction
+from obiwan.dplearn.errors import TakenOverError
+from obiwan.dplearn.shards import open_training_set
+from obiwan.dplearn.takeover import end_others, owned, take_over
+from synthetic import Survey, bricks_apart, content_of, survey
+from test_training import ENV
+
+ENDED = 128 + signal.SIGTERM
+
+
+@pytest.fixture(autouse=True)
+def _quiet_logging():
+    """`main` sets up logging anew; leave it as it was found."""
+    logger = logging.getLogger()
+    before = logger.handlers[:], logger.level
+    yield
+    logger.handlers[:], logger.level = before
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Survey:
+    """Six bricks of two runs, and their release."""
+    return survey(tmp_path_factory.mktemp("survey"), bricks=bricks_apart(6))
+
+
+@pytest.fixture(scope="module")
+def whole(made, tmp_path_factory) -> dict[str, bytes]:
+    """What an undisturbed run leaves."""
+    outdir = tmp_path_factory.mktemp("whole") / "set"
+    assert run(made, outdir) == 0
+    return content_of(outdir)
+
+
+@pytest.fixture
+def copy(made, tmp_path) -> Survey:
+    """The survey's files, to be damaged."""
+    shutil.copytree(made.fake, tmp_path / "fake")
+    return Survey(tmp_path / "fake", made.real, made.kind, made.scenes, made.runs)
+
+
+def run(made: Survey, outdir: Path, *more: str, jobs: int = 1) -> int:
+    return create_training.main([*faults.stamps_words(made, outdir, jobs), *more])
+
+
+def only_error(text: str) -> str:
+    """The one line that says what is wrong."""
+    assert "Traceback" not in text
+    (line,) = [line for line in re.split(r"[\r\n]", text) if ": error:" in line]
+    return line
+
+
+def nothing_half_written(outdir: Path) -> None:
+    """Whatever stands in a training set opens; there is no manifest."""
+    import numpy as np
+
+    assert not (outdir / "manifest.json").exists()
+    for path in outdir.glob("*.npy"):
+        np.load(path)
+
+
+# --- killed and ended ---------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_killed_at_random_moments(made, whole, tmp_path):
+    """A few of what `benchmarks/faults.py` does by the dozen."""
+    rng = random.Random(os.urandom(8))
+    struck = []
+    for way in ("worker", "driver", "all"):
+        words = faults.stamps_words(made, tmp_path / way, 2)
+        struck.append(faults.disturbed("create_training", words, rng.uniform(0.8, 4.0), way, rng))
+        assert run(made, tmp_path / way) == 0
+        assert content_of(tmp_path / way) == whole, (way, struck)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_sigterm_is_one_line_and_a_status(jobs, made, whole, tmp_path):
+    outdir = tmp_path / "out"
+    process = faults.start("create_training", faults.stamps_words(made, outdir, jobs))
+    deadline = time.monotonic() + 120
+    while not (outdir / ".work").is_dir() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    workers = faults.workers_of(process.pid)
+    assert len(workers) == (2 if jobs == 2 else 0)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == ENDED, said
+    line = only_error(said)
+    assert line.startswith("create_training: error: ended by SIGTERM")
+    assert line.endswith("start again to go on where it stopped")
+    nothing_half_written(outdir)
+    while any(Path(f"/proc/{number}/fd").exists() for number in workers) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(Path(f"/proc/{number}/fd/1").exists() for number in workers)
+    assert run(made, outdir) == 0
+    assert content_of(outdir) == whole
+
+
+# --- the disk -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 600 kB, and how to make it larger."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("cannot mount a small file system here (not root, or a container that forbids it)")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_full_disk(jobs, small_disk, made, whole, capsys):
+    outdir = small_disk / "set"
+    assert run(made, outdir, jobs=jobs) == 1
+    line = only_error(capsys.readouterr().err)
+    assert "No space left on device" in line
+    assert "space left)" in line
+    nothing_half_written(outdir)
+    assert list(outdir.glob("*.npy"))  # what there was room for
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    assert run(made, outdir, jobs=jobs) == 0
+    assert content_of(outdir) == whole
+
+
+# --- inputs and outputs that fail or vanish -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["planning", "cutting"])
+def test_a_read_error_in_one_brick_of_many(stage, made, whole, tmp_path, monkeypatch, capsys):
+    _, _, place = next(made.places())
+    bad = str(place.plane("invvar" if stage == "planning" else "image", "r"))
+
+    def failing(original):
+        def opened(path, *args, **kwargs):
+            if str(path) == bad:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), bad)
+            return original(path, *args, **kwargs)
+
+        return opened
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            coadds.fitsio, "FITS", failing(coadds.fitsio.FITS) if stage == "planning" else coadds.fitsio.FITS
+        )
+        patch.setattr(coadds.fits, "open", failing(coadds.fits.open))
+        patch.setattr(coadds, "read_windows", lambda *_: pytest.fail("the stamps of these bricks are many"))
+        patch.setattr(extraction, "windows_pay", lambda *_: False)
+        assert run(made, tmp_path / "out") == 1
+    line = only_error(capsys.readouterr().err)
+    assert f"brick {place.brick}" in line
+    assert bad in line
+    assert "Input/output error" in line
+    if stage == "cutting":
+        assert "the others are done and kept" in line
+        assert list((tmp_path / "out").glob("*.npy"))
+    nothing_half_written(tmp_path / "out")
+    assert run(made, tmp_path / "out") == 0
+    assert content_of(tmp_path / "out") == whole
+
+
+def test_a_coadd_that_vanishes_after_planning(copy, whole, tmp_path, monkeypatch, capsys):
+    _, _, place = next(copy.places())
+    path = place.plane("image", "g")
+    content = path.read_bytes()
+
+    def lose(*args):
+        path.unlink()
+        return extract(*args)
+
+    extract = create_training._extract
+    with monkeypatch.context() as patch:
+        patch.setattr(create_training, "_extract", lose)
+        assert run(copy, tmp_path / "out") == 1
+    assert f"brick {place.brick}" in (line := only_error(capsys.readouterr().err))
+    assert "band g missing" in line
+    nothing_half_written(tmp_path / "out")
+    path.write_bytes(content)
+    assert run(copy, tmp_path / "out") == 0
+    assert renamed(content_of(tmp_path / "out"), "fake", "injected") == whole
+
+
+def renamed(content: dict[str, bytes], old: str, new: str) -> dict[str, bytes]:
+    """A training set as it would be were its first root of another name."""
+    manifest = json.loads(content["manifest.json"])
+    manifest["roots"][0]["name"] = manifest["roots"][0]["name"].replace(old, new)
+    from obiwan.dplearn.shards import manifest_checksum
+
+    manifest["manifest_crc32"] = manifest_checksum(manifest)
+    return {**content, "manifest.json": (json.dumps(manifest, indent=1) + "\n").encode()}
+
+
+@pytest.mark.parametrize("victim", ["xtrain_2.npy", ".work", "everything"])
+def test_outputs_that_vanish_before_the_end(victim, made, whole, tmp_path, monkeypatch, capsys):
+    """As where old files of scratch file systems are swept away."""
+    outdir = tmp_path / "out"
+    extract = create_training._extract
+
+    def lose(*args):
+        receipts = extract(*args)
+        path = outdir if victim == "everything" else outdir / victim
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return receipts
+
+    with monkeypatch.context() as patch:
+        patch.setattr(create_training, "_extract", lose)
+        assert run(made, outdir) == 1
+    line = only_error(capsys.readouterr().err)
+    assert (
+        f"{outdir / victim}: written by this run, and no longer there" if "x" in victim else "is gone"
+    ) in line
+    assert not (outdir / "manifest.json").exists()
+    if victim == ".work":
+        assert run(made, outdir) == 1  # without its plan, nobody can tell whose these files are
+        assert "not empty" in only_error(capsys.readouterr().err)
+    assert run(made, outdir, *(["--overwrite"] if victim == ".work" else [])) == 0
+    assert content_of(outdir) == whole
+
+
+# --- two runs at once ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", [1, 5, 9])
+def test_a_second_run_takes_over_and_the_first_ends(moment, made, whole, tmp_path, monkeypatch, capsys):
+    """At any moment of the first; that both write the same bytes makes it harmless."""
+    outdir, seen, second = tmp_path / "out", 0, []
+    original = extraction.write_shard
+
+    def interrupted(*args):
+        nonlocal seen
+        seen += 1
+        if seen == moment:
+            second.append(run(made, outdir))
+        return original(*args)
+
+    monkeypatch.setattr(extraction, "write_shard", interrupted)
+    assert run(made, outdir) == 1
+    assert second == [0]
+    line = only_error(capsys.readouterr().err)
+    assert line.startswith(f"create_training: error: {outdir}: the scratch directory of this run is gone")
+    assert content_of(outdir) == whole
+
+
+def test_a_second_run_of_another_kind(made, whole, tmp_path, monkeypatch, capsys):
+    """It is refused; with --overwrite the first one is ended, and cannot spoil the second's files."""
+    outdir, seen, second = tmp_path / "out", 0, []
+    assert run(made, tmp_path / "other", "--seed", "7") == 0
+    original = extraction.write_shard
+
+    def interrupted(*args):
+        nonlocal seen
+        seen += 1
+        if seen == 3:
+            second.append(run(made, outdir, "--seed", "7"))
+        if seen == 4:
+            second.append(run(made, outdir, "--seed", "7", "--overwrite"))
+        return original(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction, "write_shard", interrupted)
+        assert run(made, outdir) == 1
+    assert second == [1, 0]
+    err = capsys.readouterr().err
+    assert "holds an unfinished run of a training set of another configuration" in err
+    assert "the scratch directory of this run is gone" in err
+    assert content_of(outdir) == content_of(tmp_path / "other")
+    assert run(made, outdir, "--overwrite") == 0
+    assert content_of(outdir) == whole
+
+
+@pytest.mark.slow
+def test_two_runs_started_at_the_same_moment(made, whole, tmp_path):
+    outdir = tmp_path / "out"
+    both = [faults.start("create_training", faults.stamps_words(made, outdir, 1)) for _ in range(2)]
+    said = [process.communicate(timeout=200)[1] for process in both]
+    for process, text in zip(both, said, strict=True):
+        assert process.returncode in (0, 1), text
+        assert "Traceback" not in text
+        if process.returncode:
+            assert f"{outdir}: " in only_error(text)
+    assert run(made, outdir) == 0
+    assert content_of(outdir) == whole
+
+
+def test_a_scratch_directory_is_lost_at_once_and_for_good(tmp_path):
+    first = take_over(tmp_path / "running")
+    (first / "half").write_text("half")
+    second = take_over(tmp_path / "running")
+    assert [path.name for path in (tmp_path / "running").iterdir()] == [second.name]
+    with pytest.raises(TakenOverError, match="another run was started here"), owned(first, tmp_path):
+        (first / "more").write_text("more")
+    with owned(second, tmp_path):
+        (second / "more").write_text("more")
+    with pytest.raises(FileNotFoundError), owned(second, tmp_path):  # not every lost file is a lost directory
+        (second / "absent").read_text()
+    end_others(tmp_path / "running")
+    end_others(tmp_path / "never was")
+    assert list((tmp_path / "running").iterdir()) == []
+
+
+# --- clocks -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", [0, 4_000_000_000])  # 1970, 2096
+def test_times_of_files_mean_nothing(when, made, whole, tmp_path, monkeypatch):
+    """Nor does the clock: it is set back and forth between an interruption and the restart."""
+    outdir = tmp_path / "out"
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(create_training, "finish", stop)
+        assert run(made, outdir) == 130
+    receipts = list((outdir / ".work").glob("group-*.json"))
+    assert receipts
+    (outdir / "xtrain_2.npy").write_bytes(b"torn")
+    for number, path in enumerate(sorted(outdir.rglob("*"))):
+        os.utime(path, (when + number, when + number))
+    monkeypatch.setattr(time, "time", lambda: float(when))
+    assert run(made, outdir) == 0
+    assert content_of(outdir) == whole
+
+
+# --- training -----------------------------------------------------------------------------------------
+
+# In a Python of its own, on one thread: a run that is left alone; runs that die in the middle of writing each
+# of their files (what a kill leaves: half a file beside its place, then nothing more); runs that are asked to
+# end between two steps and in the middle of a checkpoint; one whose shard is lost for a while.
+TRAINING = """
+import hashlib, json, os, signal, sys
+from pathlib import Path
+from obiwan.dplearn.batches import FeedConfig
+from obiwan.dplearn.errors import DplearnError
+from obiwan.dplearn.logs import Logs, RunLogs
+from obiwan.dplearn.model import network_config
+from obiwan.dplearn.shards import open_training_set
+from obiwan.dplearn.takeover import take_over
+from obiwan.dplearn.training import RunConfig, Trainer
+
+class Death(BaseException):
+    pass
+
+class Watched(Logs):
+    def __init__(self, on_step):
+        self.on_step, self.steps = on_step, 0
+    def step(self, *_):
+        self.steps += 1
+        self.on_step(self.steps)
+
+def end(*_):
+    raise Death
+
+def fit(outdir, on_step=lambda _: None):
+    network = network_config("lenet5", maps=(3, 4), kernel_size=3, dense=6)
+    config = RunConfig(network, FeedConfig(batch_size=8, seed=2, window=2), epochs=2, learning_rate=2e-3)
+    data = open_training_set(Path(sys.argv[1]))
+    scratch = take_over(outdir / ".scratch")
+    trainer = Trainer(config, data, outdir, checkpoint_steps=5, logs=Watched(on_step), scratch=scratch)
+    fitted = trainer.fit()
+    digest = hashlib.sha256()
+    for variable in [*fitted.model.weights, *trainer.optimizer.variables]:
+        digest.update(variable.numpy().tobytes())
+    return {"digest": digest.hexdigest(), "history": fitted.progress.history}
+
+def survivor(outdir, on_step=lambda _: None):
+    try:
+        fit(outdir, on_step)
+    except Death:
+        pass
+    else:
+        raise SystemExit(f"{outdir} was not disturbed")
+    return sorted(path.name for path in (outdir / "checkpoints").glob("*"))
+
+out = Path(sys.argv[2])
+results = {"whole": fit(out / "whole")}
+replace = Path.replace
+names = []
+
+def counting(self, target):
+    names.append(Path(target).name)
+    return replace(self, target)
+
+Path.replace = counting
+results["again"] = fit(out / "counted")
+files = list(names)
+number = 0
+for moment in range(len(files)):
+    if moment % 3 != int(sys.argv[3]) % 3 and "step_" not in files[moment]:
+        continue
+    for signalled in (False, True):
+        seen = 0
+        def dying(self, target):
+            global seen
+            seen += 1
+            if seen == moment + 1:
+                os.truncate(self, os.path.getsize(self) // 2)
+                if signalled:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                raise Death
+            return replace(self, target)
+        signal.signal(signal.SIGTERM, end)
+        Path.replace = dying
+        survivor(out / f"died{moment}{signalled}")
+        Path.replace = replace
+        results[f"{files[moment]} {signalled}"] = fit(out / f"died{moment}{signalled}")
+
+def ask(step):
+    if step == 7:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+def no_more(step):
+    if step > 7:
+        raise SystemExit("a step after the one that was to be the last")
+
+left = survivor(out / "asked", lambda step: (ask(step), no_more(step)))
+results["asked"] = fit(out / "asked")
+
+data = Path(sys.argv[1])
+def lose(step):
+    if step == 3:
+        for name in ("xtrain_1.npy", "xtrain_2.npy", "xtrain_3.npy"):
+            os.rename(data / name, data / (name + ".lost"))
+try:
+    fit(out / "lost", lose)
+    said = ""
+except DplearnError as error:
+    said = str(error)
+for path in data.glob("*.lost"):
+    path.rename(path.with_suffix(""))
+results["lost"] = fit(out / "lost")
+
+def cut(step):
+    if step == 9:
+        newest = sorted((out / "cut" / "checkpoints").glob("*.npz"))[-1]
+        newest.write_bytes(newest.read_bytes()[:2000])
+        raise Death
+survivor(out / "cut", cut)
+results["cut"] = fit(out / "cut")
+print(json.dumps([results, files, left, said]))
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data") / "set"
+    write_set(directory, Planted("size", 2.5), {"train": 96, "val": 32, "test": 32}, seed=5, rows=32)
+    return directory
+
+
+@pytest.mark.slow
+def test_training_ends_with_the_same_weights_after_any_death(data, tmp_path):
+    mine = shutil.copytree(data, tmp_path / "set")
+    command = [sys.executable, "-W", "error", "-c", TRAINING, str(mine), str(tmp_path), str(os.getpid())]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENV, check=False)
+    assert done.returncode == 0, done.stderr
+    results, files, left, said = json.loads(done.stdout.strip().splitlines()[-1])
+    whole = results.pop("whole")
+    assert len(whole["history"]) == 2
+    assert sum(name.startswith("step_") for name in files) >= 5
+    assert len(results) >= 14
+    for name, found in results.items():
+        assert found == whole, name
+    assert left[-1] == "step_0000000007.npz"  # asked to end, it kept its steps
+    assert re.search(r"xtrain_\d\.npy: the manifest names this shard but it is not there", said)
+
+
+@pytest.mark.slow
+def test_sigterm_ends_training_with_a_checkpoint_and_a_line(data, tmp_path):
+    def words(name):
+        given = faults.training_words(data, tmp_path / name)
+        return given[: given.index("--checkpoint-steps")]  # by itself, none before the end of an epoch
+
+    process = faults.start("cnn", words("ended"))
+    scratch, deadline = tmp_path / "ended" / ".scratch", time.monotonic() + 120
+    while not (tmp_path / "ended" / "history.csv").exists() and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.002)
+    time.sleep(0.03)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == ENDED, said
+    assert only_error(said).startswith("cnn: error: ended by SIGTERM")
+    assert len(said.strip().splitlines()) == 1
+    steps = max(int(path.stem[5:]) for path in (tmp_path / "ended" / "checkpoints").glob("*.npz"))
+    assert steps < 6 * 48
+    assert scratch.is_dir()
+    done = faults.start("cnn", words("ended"))
+    _, said = done.communicate(timeout=200)
+    assert done.returncode == 0, said
+    assert re.search(rf"going on after {steps // 48} finished epochs and {steps % 48} steps", said)
+    assert not scratch.exists()
+    faults.undisturbed("cnn", words("whole"))
+    assert faults.weights(tmp_path / "ended") == faults.weights(tmp_path / "whole")
+
+
+def test_a_second_training_takes_over(data, tmp_path):
+    """Its files are the ones that stay; the first ends with a line instead of mixing its own in."""
+    from obiwan.dplearn import checkpoints
+
+    first = take_over(tmp_path / ".scratch")
+    state = checkpoints.Checkpoint(checkpoints.Progress(), [], [], [])
+    with owned(first, tmp_path):
+        checkpoints.save_checkpoint(tmp_path / "checkpoints", state, 3, first)
+    take_over(tmp_path / ".scratch")
+    with pytest.raises(TakenOverError), owned(first, tmp_path):
+        checkpoints.save_checkpoint(tmp_path / "checkpoints", state, 4, first)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_0000000003.npz"]
+    assert open_training_set(data).shards
