@@ -294,6 +294,16 @@ def test_stars_show_the_psf(reals: Sets, fakes: Sets):
     assert (before.light, after.light, after.hazard) == ("green", "red", "D20")
 
 
+def test_the_page_of_hazards_names_every_control(root: Path, reals: Sets, fakes: Sets):
+    """Under the hazard that it is for."""
+    page = (root / "doc/explanation/giveaways.rst").read_text()
+    said = dict(re.findall(r"^\*\*(D\d+)\*\*(.*?)(?=^\*\*D|\Z)", page, re.DOTALL | re.MULTILINE))
+    assert set(said) == {f"D{number}" for number in range(1, 21)}
+    for control in battery(reals, fakes):
+        stem = re.sub(r",? [xy12]$", "", control.name)  # of two axes, one is written out
+        assert f"``{stem}" in said[control.hazard], control.title
+
+
 # --- what cannot be measured
 
 
