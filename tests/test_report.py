@@ -19,6 +19,7 @@ import pytest
 from benchmarks.planted import Planted
 from evaluation_set import make_evaluation, make_set, scored_by_hand
 from obiwan.dplearn import attribution
+from obiwan.dplearn.ablations import AblationResult
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.mosaic import GALLERIES, PERCENTILES, gallery_rows, pair_by_magnitude, read_stamps
 from obiwan.dplearn.report import prose
@@ -27,6 +28,7 @@ from obiwan.dplearn.report.files import FORMAT, claim, write_report
 from obiwan.dplearn.report.page import render
 from obiwan.dplearn.report.pictures import Gallery, Mosaic, Picture
 from obiwan.dplearn.report.words import DASH
+from obiwan.dplearn.sensitivity import SensitivityResult
 from obiwan.dplearn.twosample import Estimate
 from obiwan.dplearn.verdict import SensitivitySummary, decide
 
@@ -319,12 +321,21 @@ def test_the_other_verdicts(data, kind):
 
 def test_retraining_and_what_was_not_run(looked):
     auc = Estimate(0.52, 0.47, 0.57)
-    ablation = SimpleNamespace(name="ivar only", auc=auc, learnt=False)
-    planted = SimpleNamespace(kind="offset", amplitude=0.2, auc=Estimate(0.7, 0.6, 0.8), detected=True)
-    changed = dataclasses.replace(looked, ablations=(ablation,), sensitivity=(planted,), not_run=("Band g.",))
+    size = {"train": 64, "test": 320, "bricks": 12}
+    ablation = AblationResult("ivar only", auc, learnt=False, **size)
+    planted = [
+        SensitivityResult("offset", amplitude, found, found.low > 0.5, learnt, **size, left_out=3)
+        for amplitude, found, learnt in ((0.2, Estimate(0.7, 0.6, 0.8), True), (0.1, auc, False))
+    ]
+    changed = dataclasses.replace(
+        looked, ablations=(ablation,), sensitivity=tuple(planted), not_run=("Band g.",)
+    )
     words = text_of(render(changed, {}))
     assert "ivar only 0.520 0.470 to 0.570 did not learn" in words
-    assert "planted offset 0.2 0.700 0.600 to 0.800 would have been detected" in words
+    assert "planted: offset, 0.2 px 0.700 0.600 to 0.800 would have been detected" in words
+    assert "planted: offset, 0.1 px 0.520 0.470 to 0.570 not detected; did not learn" in words
+    assert "Offset: 0.2 px would have been detected (AUC 0.7" in words  # the smallest (R11)
+    assert "3 examples without a fitted flux" in words
     assert "Band g." in words
     names = [picture.name for picture in pictures_of(changed, [], [])]
     assert {"ablations", "sensitivity_offset"} <= set(names)

@@ -118,6 +118,12 @@ def cautions(scored: Any, data: dict[str, Any]) -> tuple[str, ...]:
             "Objects of one brick are in several splits, and their stamps share sky: good for a look, not "
             "for a claim."
         )
+    others = 0 if scored.looks is None else scored.looks - len(scored.models)
+    if others > 0:
+        found.append(
+            f"{others} other network{' has' if others == 1 else 's have'} looked at this test split: the "
+            "p-values hold for networks that were not chosen by how they did on it."
+        )
     if scored.looks is None:
         found.append(
             "This look at the test split could not be counted: the data directory cannot be written."

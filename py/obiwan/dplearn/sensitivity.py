@@ -303,7 +303,7 @@ def smallest_detected(results: Sequence[SensitivityResult]) -> SensitivityResult
     return found
 
 
-def _amplitude(kind: str, amplitude: float) -> str:
+def amplitude_words(kind: str, amplitude: float) -> str:
     """An amplitude with its unit, as people write it."""
     if KINDS[kind].unit == "factor":
         return f"a factor of {amplitude:g}"
@@ -325,10 +325,12 @@ def summarise(results: Sequence[SensitivityResult]) -> SensitivitySummary:
         found = smallest_detected(tried)
         if found is None:
             strongest = max(tried, key=lambda r: r.difference.strength)
-            words = f"not even {_amplitude(kind, strongest.amplitude)} was detected (AUC {strongest.auc})"
+            words = (
+                f"not even {amplitude_words(kind, strongest.amplitude)} was detected (AUC {strongest.auc})"
+            )
             all_found = False
         else:
-            words = f"{_amplitude(kind, found.amplitude)} would have been detected (AUC {found.auc})"
+            words = f"{amplitude_words(kind, found.amplitude)} would have been detected (AUC {found.auc})"
         lines.append(f"{kind}: {words}")
     left_out = max((result.left_out for result in results), default=0)
     if left_out:

@@ -12,6 +12,7 @@ from obiwan.dplearn.covariates import LABELS
 from obiwan.dplearn.evaluation import Evaluation
 from obiwan.dplearn.report import prose, words
 from obiwan.dplearn.report.pictures import Picture
+from obiwan.dplearn.sensitivity import amplitude_words
 
 SYMBOLS = {
     "red": "\N{BLACK SQUARE}",
@@ -55,7 +56,10 @@ def retraining_rows(evaluation: Evaluation) -> list[tuple[str, Any, str]]:
         rows.append((result.name, result.auc, "learnt" if result.learnt else "did not learn"))
     for result in evaluation.sensitivity:
         found = "would have been detected" if result.detected else "not detected"
-        rows.append((f"planted {result.kind} {result.amplitude:g}", result.auc, found))
+        if not result.learnt:
+            found += "; did not learn"
+        planted = f"{result.kind}, {amplitude_words(result.kind, result.amplitude)}"
+        rows.append((f"planted: {planted}", result.auc, found))
     return rows
 
 

@@ -23,6 +23,7 @@ from obiwan.dplearn.report.words import (
     sentence,
     with_interval,
 )
+from obiwan.dplearn.sensitivity import summarise
 from obiwan.dplearn.shards import PIXEL_SCALE
 
 
@@ -40,11 +41,9 @@ def tested(evaluation: Evaluation) -> str:
             f"centred on {config.get('centers')} positions; classes balanced by {config.get('balance')}; "
             f"split by {config.get('split')}."
         )
-    looks = evaluation.scored.looks
-    if looks is not None and looks > 1:
-        text += (
-            f" {looks} different models have looked at this test split; the p-values do not allow for that."
-        )
+    looks, models = evaluation.scored.looks, len(evaluation.scored.models)
+    if looks is not None and looks <= models:
+        text += " No other network has looked at this test split."
     return text
 
 
@@ -239,6 +238,7 @@ def retraining_lines(evaluation: Evaluation) -> list[str]:
             "planted in one half. What the same network finds there it would have found between fakes and "
             "reals."
         )
+        lines += [sentence(line) for line in summarise(evaluation.sensitivity).lines]
     return lines
 
 

@@ -1,0 +1,143 @@
+"""How often each verdict is given over seeds, for surveys with nothing and with something planted: hours.
+
+    bin/benchmark verdicts -- --workdir DIR [--seeds 20] [--only none offset] [--table FILE.csv]
+
+Each seed is a survey, a training set and a network of its own, made and trained as ``bin/demo`` does it.
+Surveys and cutouts are removed once the network is judged; what is finished in DIR is kept, and the table
+holds what is finished so far.  "distinguishable" among those of ``none`` is a false alarm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from obiwan.dplearn.claims import RESULT, SCORES
+from obiwan.dplearn.scoring import bricks_of, read_scores
+from obiwan.dplearn.shards import MANIFEST, open_training_set, write_json
+from obiwan.dplearn.twosample import wilson
+from obiwan.dplearn.verdict import Verdict, decide
+
+PLANTED = {
+    "none": [],
+    "offset": ["--plant-offset", "1.5"],
+    "size": ["--plant-size", "1.5"],
+    "psf": ["--plant-psf", "1.2"],
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One survey, and the network that is trained on it."""
+
+    kind: str
+    seed: int
+    bricks: int
+    epochs: int
+    place: Path
+
+    @property
+    def verdict(self) -> Path:
+        """Where its verdict is kept."""
+        return self.place / "verdict.json"
+
+
+def call(place: Path, program: str, *words: object) -> None:
+    """Run a program of the package, its output in a log beside the run."""
+    command = [sys.executable, "-m", f"obiwan.dplearn.{program}", *map(str, words)]
+    log = place / f"{program}.log"
+    with log.open("w") as stream:
+        status = subprocess.run(command, stdout=stream, stderr=stream, env=os.environ, check=False).returncode
+    if status:
+        raise SystemExit(f"{place.name} failed, see {log}")
+
+
+def judged(place: Path) -> Verdict:
+    """The verdict on the network of a run, by the scores that it left."""
+    training_set, result = (
+        open_training_set(place / "training"),
+        json.loads((place / "cnn" / RESULT).read_text()),
+    )
+    scores = read_scores(place / "cnn" / SCORES, result["model"], training_set.checksum)
+    if scores is None:
+        raise SystemExit(f"{place}: the scores are those of another model; remove it and start again")
+    bricks = bricks_of(training_set, scores)
+    return decide(scores.label, scores.score, bricks, learnt=bool(result["learnt"]), sensitivity=None)
+
+
+def finish(run: Run) -> dict[str, object]:
+    """Do what is left of a run; returns its verdict."""
+    if run.verdict.is_file():
+        return dict(json.loads(run.verdict.read_text()))
+    survey, data = run.place / "mock", run.place / "training"
+    run.place.mkdir(parents=True, exist_ok=True)
+    if not (data / MANIFEST).is_file():
+        size = ("--bricks", run.bricks, "--seed", run.seed, "--jobs", 1)
+        call(run.place, "mock", "--outdir", survey, "--overwrite", *size, *PLANTED[run.kind])
+        call(run.place, "create_training", "--fake", survey / "injected", "--outdir", data)
+    shutil.rmtree(survey, ignore_errors=True)
+    words = ("--epochs", run.epochs, "--seed", run.seed, "--threads", 1, "--quiet")
+    call(run.place, "cnn", "--data", data, "--outdir", run.place / "cnn", *words)
+    found = judged(run.place)
+    content = {"kind": found.kind, "auc": found.auc.value, "low": found.auc.low, "high": found.auc.high}
+    write_json(run.verdict, content)
+    shutil.rmtree(data)
+    return content
+
+
+def row(kind: str, found: list[dict[str, object]]) -> dict[str, object]:
+    """A row of the table."""
+    counts = Counter(str(verdict["kind"]) for verdict in found)
+    aucs = np.array([verdict["auc"] for verdict in found], float)
+    rate = wilson(counts["distinguishable"], len(found))
+    return {
+        "planted": " ".join(PLANTED[kind]).replace("--plant-", "") or "nothing",
+        "seeds": len(found),
+        **{name: counts[name] for name in ("distinguishable", "inconclusive", "not learnt")},
+        "rate_low": f"{rate.low:.3f}",
+        "rate_high": f"{rate.high:.3f}",
+        "auc_median": f"{np.median(aucs):.3f}",
+        "auc_least": f"{aucs.min():.3f}",
+        "auc_most": f"{aucs.max():.3f}",
+    }
+
+
+def main() -> int:
+    """Do the runs, seed by seed, so that the table is even while it grows."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--workdir", type=Path, default=Path("/tmp/verdicts"))
+    parser.add_argument("--table", type=Path, help="CSV file (default: verdicts.csv in the work directory)")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--bricks", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--only", nargs="+", default=list(PLANTED), choices=list(PLANTED))
+    options = parser.parse_args()
+    found: dict[str, list[dict[str, object]]] = {kind: [] for kind in options.only}
+    table = options.table or options.workdir / "verdicts.csv"
+    for seed in range(1, options.seeds + 1):
+        for kind in options.only:
+            place = options.workdir / f"{kind}_{seed}"
+            verdict = finish(Run(kind, seed, options.bricks, options.epochs, place))
+            found[kind].append(verdict)
+            print(f"{kind:8} seed {seed:2}: {verdict['kind']}, AUC {verdict['auc']:.3f}", flush=True)
+            rows = [row(name, verdicts) for name, verdicts in found.items() if verdicts]
+            table.parent.mkdir(parents=True, exist_ok=True)
+            with table.open("w", newline="") as stream:
+                writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
