@@ -40,6 +40,17 @@ for path in Path(sys.argv[1]).glob("*.keras"):
 print(keras.backend.backend())
 """
 
+# Steps from given weights with given batches; what was learnt is written beside them.
+STEPS = """
+import sys
+sys.modules["tensorflow"] = None
+sys.path.append(sys.argv[2])
+from pathlib import Path
+from test_backends import take_steps
+
+take_steps(Path(sys.argv[1]))
+"""
+
 # Killed, as by kill -9, right after the given number of checkpoints; 0 is never.
 TRAIN = """
 import os, signal, sys
@@ -58,6 +69,22 @@ def save_and_die(*given):
 training.save_checkpoint = save_and_die
 sys.exit(cnn.main(sys.argv[2:]))
 """
+
+
+def take_steps(place: Path) -> None:
+    """Train the network of a file with some batches, and write metrics and weights beside it."""
+    from obiwan.dplearn.checkpoints import values
+    from obiwan.dplearn.distributed import World
+    from obiwan.dplearn.model import load_network
+    from obiwan.dplearn.steps import make_optimizer, make_step
+
+    model = load_network(place / "begin.keras")
+    optimizer = make_optimizer(5e-3, 0.2, 6)
+    optimizer.build(model.trainable_variables)
+    step = make_step(model, optimizer, World())
+    metrics = [step(x, y) for x, y in zip(np.load(place / "x.npy"), np.load(place / "y.npy"), strict=True)]
+    weights = {str(i): array for i, array in enumerate(values(model.trainable_variables))}
+    np.savez(place / f"{keras.backend.backend()}.npz", metrics=metrics, **weights)
 
 
 @pytest.fixture(scope="module", params=["jax", "torch"])
@@ -109,6 +136,28 @@ def test_files_score_the_same(on_backend, backend, data, tmp_path):
     assert (done.returncode, done.stdout) == (0, f"{backend}\n"), done.stderr
     for arch, p in expected.items():
         assert np.load(tmp_path / f"{arch}.npy") == pytest.approx(p, abs=1e-5)
+
+
+def test_steps_are_the_same(on_backend, backend, data, root, tmp_path):
+    """From the same weights, with the same batches: losses, and where the weights have moved, to rounding."""
+    x, y = (np.load(data / f"{name}train_1.npy")[:15] for name in "xy")
+    keras.utils.set_random_seed(4)
+    model = build_network(network_config("lenet5", maps=(3, 4), kernel_size=3, dense=6))
+    prepare(model, x)
+    begin = [np.asarray(weight) for weight in model.trainable_variables]
+    model.save(tmp_path / "begin.keras", include_optimizer=False)
+    np.save(tmp_path / "x.npy", x.reshape(5, 3, *x.shape[1:]))
+    np.save(tmp_path / "y.npy", y.reshape(5, 3))
+    done = on_backend(STEPS, tmp_path, root / "tests")
+    assert done.returncode == 0, done.stderr
+    take_steps(tmp_path)
+    there, here = np.load(tmp_path / f"{backend}.npz"), np.load(tmp_path / "tensorflow.npz")
+    assert here["metrics"] == pytest.approx(there["metrics"], rel=1e-4)
+    assert len(set(here["metrics"][:, 0])) == 5
+    for i, weight in enumerate(begin):
+        moved = np.abs(here[str(i)] - weight).max()
+        assert moved > 1e-3
+        assert np.abs(here[str(i)] - there[str(i)]).max() < 0.01 * moved
 
 
 def test_training_and_going_on(on_backend, data, tmp_path):

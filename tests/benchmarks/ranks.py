@@ -1,12 +1,16 @@
 """Two ranks of one thread against one process of two threads, in images/s, from disk to checkpoint.
 
     bin/benchmark ranks -- [--rounds 8] [--seconds 4] [--batch-size 16] [--launchers horovodrun mpirun]
-                           [--set NAME=VALUE ...] [--mpirun-options "..."]
+                           [--vary "mpirun --bind-to core" "horovodrun HOROVOD_CYCLE_TIME=1" ...]
 
 All jobs are started first, and then run in turn, a few seconds at a time, while the others are stopped by a
 signal: what else the machine does slows all of them alike.  A job is a real run: it reads, checks and
 shuffles, keeps its books, validates and writes checkpoints.  The least required is 0.95 for each launcher.  A
-process alone that takes the batches of both ranks at once is measured for comparison.
+process alone that takes the batches of both ranks at once is measured for comparison.  With --vary more
+jobs take part, with other settings than the package's, to find out what each of them is worth.
+
+Beside images/s stands the processor time of an image, which a busy machine changes less.  It shows work
+that is done twice and waiting that looks again and again; not the waiting that sleeps.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 from planted import Planted, write_set
@@ -36,22 +41,46 @@ LAUNCH = {
     "horovodrun": "horovodrun --gloo -np {n} -H localhost:{n}",
     "mpirun": "mpirun --oversubscribe {options} -np {n}",
 }
+BINDING = "--bind-to none"  # of mpirun
+ONE, WHOLE = "one process", "one, all ranks' batch"
 
 
 @dataclass(frozen=True)
 class Job:
-    """A training job: its name, how it is launched, ranks, threads of each and batch of each."""
+    """A training job: its name, how it is launched, ranks, threads of each and batch of each.
+
+    To the launcher's words come those of `options`, to the environment those of `variables`.
+    """
 
     name: str
     launcher: str
     ranks: int
     threads: int
     batch: int
+    options: str = BINDING
+    variables: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:
         """Of one step of all ranks."""
         return self.ranks * self.batch
+
+
+class Turn(NamedTuple):
+    """What a job did in a turn."""
+
+    rate: float  # images/s
+    cost: float  # processor time of an image, ms
+
+
+def variant(words: str, ranks: int, batch: int) -> Job:
+    """A job with settings of its own: a launcher, then NAME=VALUE for the environment, options for mpirun."""
+    launcher, *rest = shlex.split(words)
+    if launcher not in LAUNCH:
+        raise SystemExit(f"--vary {words!r} does not begin with one of {', '.join(LAUNCH)}")
+    variables = tuple(word for word in rest if "=" in word and not word.startswith("-"))
+    options = " ".join(word for word in rest if word not in variables) or BINDING
+    return Job(words, launcher, ranks, 1, batch, options, variables)
 
 
 def work(data: Path, place: Path, batch: int) -> None:
@@ -87,21 +116,22 @@ def work(data: Path, place: Path, batch: int) -> None:
 class Running:
     """A job whose processes can be stopped and let go on."""
 
-    def __init__(self, job: Job, data: Path, place: Path, options: argparse.Namespace) -> None:
+    def __init__(self, job: Job, data: Path, place: Path) -> None:
         self.job, self.place = job, place
         place.mkdir()
         words = [sys.executable, __file__, "--work", str(data), str(place), str(job.batch)]
         if job.launcher:
-            given = LAUNCH[job.launcher].format(n=job.ranks, options=options.mpirun_options)
+            given = LAUNCH[job.launcher].format(n=job.ranks, options=job.options)
             words = [*shlex.split(given), *words]
         environ = {
             **os.environ,
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "OMP_NUM_THREADS": str(job.threads),
             "TF_CPP_MIN_LOG_LEVEL": "2",
+            "HOROVOD_GLOO_TIMEOUT_SECONDS": "7200",  # a job that is stopped does not answer
             "OMPI_ALLOW_RUN_AS_ROOT": "1",
             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-            **dict(word.split("=", 1) for word in options.set),
+            **dict(word.split("=", 1) for word in job.variables),
         }
         with (place / "log").open("w") as log:
             self.process = subprocess.Popen(words, env=environ, stdout=log, stderr=log)
@@ -120,10 +150,23 @@ class Running:
                 raise SystemExit(f"{self.job.name} does not train:\n" + (self.place / "log").read_text())
             time.sleep(0.1)
 
+    def ids(self) -> list[int]:
+        """Process numbers of the ranks."""
+        return [int((self.place / f"rank_{rank}").read_text()) for rank in range(self.job.ranks)]
+
     def signal(self, number: signal.Signals) -> None:
         """To every rank."""
-        for rank in range(self.job.ranks):
-            os.kill(int((self.place / f"rank_{rank}").read_text()), number)
+        for process in self.ids():
+            os.kill(process, number)
+
+    def seconds(self) -> float:
+        """Processor time that the ranks have used so far."""
+        try:
+            texts = [Path(f"/proc/{process}/stat").read_text() for process in self.ids()]
+        except FileNotFoundError:
+            raise SystemExit(f"{self.job.name} has ended:\n{(self.place / 'log').read_text()}") from None
+        fields = [text.rpartition(")")[2].split() for text in texts]
+        return sum(int(field[11]) + int(field[12]) for field in fields) / os.sysconf("SC_CLK_TCK")
 
     def end(self) -> None:
         """Kill the ranks, and with them the launcher."""
@@ -139,44 +182,73 @@ class Running:
             self.process.kill()
 
 
-def rate(times: np.ndarray, begin: float, end: float, images: int) -> float:
-    """Images/s by the first and the last step of a turn."""
+def turn(running: Running, seconds: float) -> Turn:
+    """Let a job go on for a while; the rate is by its first and its last step."""
+    running.signal(signal.SIGCONT)
+    time.sleep(SETTLE)
+    begin, before = time.monotonic(), running.seconds()
+    time.sleep(seconds)
+    end, after = time.monotonic(), running.seconds()
+    running.signal(signal.SIGSTOP)
+    times = running.times()
     inside = times[(times > begin) & (times < end)]
-    return float("nan") if len(inside) < 2 else images * (len(inside) - 1) / float(inside[-1] - inside[0])
+    if len(inside) < 2:
+        return Turn(float("nan"), float("nan"))
+    rate = running.job.images * (len(inside) - 1) / float(inside[-1] - inside[0])
+    return Turn(rate, 1e3 * (after - before) / (rate * (end - begin)))
 
 
-def turns(jobs: Sequence[Running], rounds: int, seconds: float) -> Iterator[dict[str, float]]:
-    """Rounds in which every job has its turn: images/s by the job's name."""
+def turns(jobs: Sequence[Running], rounds: int, seconds: float) -> Iterator[dict[str, Turn]]:
+    """Rounds in which every job has its turn, there and back again: turns by the job's name."""
     for number in range(rounds):
-        found = {}
-        for running in jobs if number % 2 == 0 else list(reversed(jobs)):
-            running.signal(signal.SIGCONT)
-            time.sleep(SETTLE)
-            begin = time.monotonic()
-            time.sleep(seconds)
-            running.signal(signal.SIGSTOP)
-            found[running.job.name] = rate(running.times(), begin, time.monotonic(), running.job.images)
-        yield found
+        order = jobs if number % 2 == 0 else list(reversed(jobs))
+        yield {running.job.name: turn(running, seconds) for running in order}
 
 
-def measure(options: argparse.Namespace, scratch: Path) -> list[dict[str, float]]:
+def measure(options: argparse.Namespace, scratch: Path) -> list[dict[str, Turn]]:
     """Start all jobs, give them their turns, end them."""
     data = options.data or scratch / "set"
     if options.data is None:
         write_set(data, Planted(), {"train": options.examples, "val": 64, "test": 2}, seed=1)
     batch, n = options.batch_size, options.ranks
-    jobs = [Job("one process", "", 1, n, batch), Job(f"one, batch {n * batch}", "", 1, n, n * batch)]
+    jobs = [Job(ONE, "", 1, n, batch), Job(WHOLE, "", 1, n, n * batch)]
     jobs += [Job(launcher, launcher, n, 1, batch) for launcher in options.launchers]
+    jobs += [variant(words, n, batch) for words in options.vary]
     running: list[Running] = []
     try:
         for number, job in enumerate(jobs):
-            running.append(Running(job, data, scratch / str(number), options))
+            running.append(Running(job, data, scratch / str(number)))
             running[-1].wait_until_it_trains()
             running[-1].signal(signal.SIGSTOP)
         return list(turns(running, options.rounds, options.seconds))
     finally:
         for each in running:
             each.end()
+
+
+def ratio(rounds: Sequence[dict[str, Turn]], name: str, other: str) -> float:
+    """Images/s of a job over those of another one; the median of the rounds."""
+    return median(found[name].rate / found[other].rate for found in rounds)
+
+
+def table(rounds: Sequence[dict[str, Turn]]) -> list[str]:
+    """Lines: a row for each job."""
+    names = list(rounds[0])
+    width = max(map(len, names))
+    lines = [
+        f"{'':{width}}  images/s (rounds)         ms of processor   of one process (rounds)   same, "
+        "batch of all ranks"
+    ]
+    for name in names:
+        rates = [found[name].rate for found in rounds]
+        ratios = [found[name].rate / found[ONE].rate for found in rounds]
+        lines.append(
+            f"{name:{width}}  {median(rates):6.1f} ({min(rates):5.1f} to {max(rates):5.1f})"
+            f"  {median(found[name].cost for found in rounds):15.2f}"
+            f"   {median(ratios):6.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+            f"  {ratio(rounds, name, WHOLE):14.3f}"
+        )
+    return lines
 
 
 def main() -> int:
@@ -189,8 +261,7 @@ def main() -> int:
     parser.add_argument("--examples", type=int, default=4096)
     parser.add_argument("--data", type=Path, help="a training set (default: one is made)")
     parser.add_argument("--launchers", nargs="+", choices=list(LAUNCH), default=list(LAUNCH))
-    parser.add_argument("--mpirun-options", default="--bind-to none")
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="for all jobs")
+    parser.add_argument("--vary", nargs="+", default=[], metavar="WORDS", help="jobs with other settings")
     parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
@@ -202,17 +273,9 @@ def main() -> int:
         options.launchers = [launcher for launcher in options.launchers if launcher != "mpirun"]
     with tempfile.TemporaryDirectory() as scratch:
         rounds = measure(options, Path(scratch))
-    reference = "one process"
-    worst = float("inf")
-    for name in rounds[0]:
-        rates = [found[name] for found in rounds]
-        ratios = [found[name] / found[reference] for found in rounds]
-        print(
-            f"{name:16} {median(rates):7.1f} img/s (rounds {min(rates):.1f} to {max(rates):.1f})   "
-            f"of one process {median(ratios):.3f} (rounds {min(ratios):.3f} to {max(ratios):.3f})"
-        )
-        if name in LAUNCH:
-            worst = min(worst, median(ratios))
+    for line in table(rounds):
+        print(line)
+    worst = min(ratio(rounds, name, ONE) for name in options.launchers)
     verdict = "enough" if worst >= REQUIRED else "TOO LITTLE"
     print(f"least ratio      {worst:7.3f}   {verdict}, at least {REQUIRED} is required")
     return 0 if worst >= REQUIRED else 1
