@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from obiwan.dplearn.checkpoints import load_checkpoint
 from obiwan.dplearn.create_training import main
 from synthetic import Survey, bricks_apart, content_of, survey
 
@@ -237,27 +238,59 @@ def test_create_training_on_three_ranks(made, training, submit, launcher, stubs,
     assert "--mpi" not in json.loads((stubs / "srun.json").read_text())["command"]
 
 
-@pytest.mark.slow
-@pytest.mark.horovod
-def test_cnn_on_two_ranks_goes_on_when_submitted_again(training, submit, launcher, stubs, tmp_path):
+def horovod_with_mpi() -> None:
+    """Skip where ranks that mpirun starts would not find each other."""
     if importlib.util.find_spec("horovod") is None:
         pytest.skip("Horovod is not installed (bin/install_horovod)")
     from obiwan.dplearn import __main__ as preflight
 
     if "mpi" not in preflight.controllers(preflight.Package("horovod", "horovod").origin().parent):
         pytest.skip("Horovod was built without MPI")
-    given = {"DATA": str(training), "OUTDIR": str(tmp_path / "cnn"), "LAUNCHER": json.dumps(launcher)}
+
+
+@pytest.mark.slow
+@pytest.mark.horovod
+def test_cnn_on_two_ranks_goes_on_when_submitted_again(
+    training, submit, environ, launcher, stubs, tmp_path, root
+):
+    """The time limit comes in the middle of an epoch; the job that is submitted then ends the training."""
+    horovod_with_mpi()
+    given = {
+        "DATA": str(training),
+        "OUTDIR": str(tmp_path / "cnn"),
+        "LAUNCHER": json.dumps(launcher),
+        "PROFILE": "small",
+    }
     options = ("--nodes=1", "--ntasks-per-node=2", "--cpus-per-task=1")
-    words = ("--batch-size", "2", "--maps", "2", "2", "2", "--dense", "4")
-    done = submit("slurm_cnn.sh", *options, words=(*words, "--epochs", "2"), PROFILE="small", **given)
+    words = ("--batch-size", "2", "--maps", "2", "2", "2", "--dense", "4", "--checkpoint-steps", "1")
+    words = (*words, "--epochs", "40")
+    checkpoints = tmp_path / "cnn" / "checkpoints"
+    command = ["sbatch", *options, str(root / "bin" / "slurm_cnn.sh"), *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=root, env={**environ, **given}, **pipes) as job:
+        deadline = time.monotonic() + 300
+        while not list(checkpoints.glob("*.npz")) and job.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        job.send_signal(signal.SIGUSR1)
+        out, err = job.communicate(timeout=120)
+    assert job.returncode == 0, out + err
+    assert "back into the queue, to go on where this stopped" in out
+    assert (stubs / "queued").read_text() == "requeue 7"
+    assert "Held-out result" not in out
+    assert out.index("preflight: ok") < out.index("the time limit is near")
+    left = load_checkpoint(checkpoints).progress
+    assert (left.ranks, left.epoch + left.step > 0) == (2, True)
+
+    done = submit("slurm_cnn.sh", *options, words=words, RESTARTS="1", **given)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"going on after {left.epoch} finished epochs and {left.step} steps" in done.stderr
     assert done.stdout.count("Held-out result") == 1
     assert "2 ranks" in done.stderr
     said = json.loads((stubs / "srun.json").read_text())
     assert {"--kill-on-bad-exit=1", "--cpu-bind=cores"} <= set(said["options"])
     assert said["command"][said["command"].index("--profile") + 1] == "small"
     alone = ("--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=1")
-    done = submit("slurm_cnn.sh", *alone, words=(*words, "--epochs", "2"), PROFILE="small", **given)
+    done = submit("slurm_cnn.sh", *alone, words=words, **given)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "this run is finished" in done.stdout
 
