@@ -160,6 +160,23 @@ def test_it_needs_nothing_beside_it(page):
     assert "@import" not in style.words
 
 
+def test_every_rule_of_its_style_is_for_something_on_it(page):
+    """A rule for nothing is a slip of the pen, which browsers pass over without a word."""
+    elements = Elements(page)
+    (style,) = elements.of("style")
+    rules = re.sub(r"@media[^{]*\{|::[a-z-]+|:root", "", style.words)
+    selectors = {s.strip() for names in re.findall(r"([^{}]+)\{[^{}]*\}", rules) for s in names.split(",")}
+    tags = {element.tag for element in elements.found}
+    classes = {name for element in elements.found for name in element.attrs.get("class", "").split()}
+    optional = {"equivalent", "inconclusive", "cautions", "not-run", "amber", "red", "green"}
+    assert len(selectors) > 40
+    for selector in selectors:
+        for word in selector.split():
+            tag, *names = word.split(".")
+            assert tag in {"", "*", *tags}, selector
+            assert set(names) <= classes | optional, selector
+
+
 def test_it_can_be_read_without_seeing_it(page):
     elements = Elements(page)
     assert elements.of("html")[0].attrs["lang"] == "en"
@@ -412,7 +429,7 @@ def test_a_browser_draws_it(outdir, page, tmp_path):
         pytest.skip("no Chromium or Chrome on the path")
     inside = json.dumps(page).replace("</", "<\\/")
     probe = tmp_path / "probe.html"
-    probe.write_text(MEASURE.replace("PAGE", inside).replace("WIDTHS", "[1280, 390]"), encoding="utf-8")
+    probe.write_text(MEASURE.replace("PAGE", inside).replace("WIDTHS", "[1280, 360]"), encoding="utf-8")
     flags = [
         *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
         *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
@@ -427,7 +444,7 @@ def test_a_browser_draws_it(outdir, page, tmp_path):
     result = re.search(r'<pre id="out">(.*?)</pre>', done.stdout, re.DOTALL)
     assert result, done.stderr[-2000:]
     found = json.loads(html.unescape(result[1]))
-    assert [one["width"] for one in found] == [1280, 390]
+    assert [one["width"] for one in found] == [1280, 360]
     pictures = len(list((outdir / "figures").glob("*.png")))
     for one in found:
         assert len(one["images"]) == pictures

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from obiwan.dplearn.covariates import LABELS
 from obiwan.dplearn.evaluation import Evaluation
 from obiwan.dplearn.report import prose, words
 from obiwan.dplearn.report.pictures import Picture
 from obiwan.dplearn.sensitivity import amplitude_words
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 SYMBOLS = {
     "red": "\N{BLACK SQUARE}",
@@ -47,6 +51,13 @@ def embedded(picture: Picture, png: bytes) -> dict[str, Any]:
         "pixels": struct.unpack(">II", png[16:24]),  # of the IHDR chunk
         "base64": base64.b64encode(png).decode(),
     }
+
+
+def flags(text: str) -> Markup:
+    """A sentence as HTML, its options set like code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"(--[a-z]+)", r"<code>\1</code>", str(escape(text))))
 
 
 def retraining_rows(evaluation: Evaluation) -> list[tuple[str, Any, str]]:
@@ -87,6 +98,8 @@ def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) ->
         "sentence": words.sentence,
         "effect": words.effect,
         "extent": words.extent,
+        "limit": words.limit,
+        "flags": flags,
     }
     lights = {light: [c for c in evaluation.controls if c.light == light] for light in SYMBOLS}
     importance = (

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from obiwan.dplearn.analysis import DRAWS
 from obiwan.dplearn.attribution import RADII, Attribution
 from obiwan.dplearn.bins import LEAST
 from obiwan.dplearn.controls import Control
@@ -59,8 +60,8 @@ def answer_rows(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
             interval(a.bootstrap, 4),
             "0.5",
         ),
-        ("p, labels exchanged within bricks", probability(a.permutation_p), DASH, "uniform in 0 to 1"),
-        ("p, labels of whole bricks swapped", probability(a.flip_p), DASH, "uniform in 0 to 1"),
+        (f"p, labels exchanged within bricks ({DRAWS:,} times)", probability(a.permutation_p), DASH, DASH),
+        (f"p, labels of whole bricks swapped ({DRAWS:,} times)", probability(a.flip_p), DASH, DASH),
         (
             "accuracy, fake if the score exceeds 0.5",
             number(a.accuracy.accuracy.value, 4),
@@ -73,7 +74,7 @@ def answer_rows(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
             DASH,
             "add up to 1",
         ),
-        ("p of the accuracy", probability(a.accuracy.p), DASH, "uniform in 0 to 1"),
+        ("p of the accuracy", probability(a.accuracy.p), DASH, DASH),
         ("design effect of sharing bricks", number(a.design_effect), DASH, "1"),
     ]
     for name, bound in (

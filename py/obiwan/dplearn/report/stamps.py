@@ -78,6 +78,8 @@ def draw_mosaic(figure: Figure, stamps: Array, labels: Array, magnitudes: Array)
             axes.spines[:].set(visible=True, linewidth=0.6)
             if row == 0:
                 axes.set_title(COLUMNS[column], fontsize=9, pad=3)
+                if column == len(COLUMNS) - 1:
+                    axes.text(1.06, 1.04, "g (AB)", transform=axes.transAxes, fontsize=9)
         axes_row[0].set_ylabel("F" if labels[row] else "R", rotation=0, fontsize=11, labelpad=9, va="center")
         axes_row[-1].text(
             1.06, 0.5, f"{magnitudes[row]:.1f}", transform=axes_row[-1].transAxes, fontsize=10, va="center"

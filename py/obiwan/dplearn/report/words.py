@@ -62,8 +62,20 @@ def sentence(text: str) -> str:
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """A share in per cent."""
-    return f"{100 * share:.{digits}f} %"
+    """A share in per cent.
+
+    Examples
+    --------
+    >>> percent(0.123), percent(-0.0004)
+    ('12 %', '0 %')
+    """
+    return f"{round(100 * share, digits) + 0.0:.{digits}f} %"  # + 0.0 takes the sign off a zero
+
+
+def limit(control: Control) -> str:
+    """What a control's difference may be, in the unit of its effect."""
+    unit = f" {control.unit}" if control.unit and math.isfinite(control.low) else ""
+    return f"{number(control.threshold)}{unit}"
 
 
 def effect(control: Control) -> str:
@@ -77,9 +89,21 @@ def effect(control: Control) -> str:
     return f"{kind} {control.effect:.3f}"
 
 
+def span(low: float, high: float) -> str:
+    """Two ends with as many decimals as tell them apart to some per cent.
+
+    Examples
+    --------
+    >>> span(21.97, 22.31), span(8.17, 19.6), span(0.0453, 0.0593)
+    ('21.97 to 22.31', '8 to 20', '0.045 to 0.059')
+    """
+    width = high - low
+    digits = max(0, 1 - math.floor(math.log10(width))) if width > 0 else None
+    return f"{number(low, digits)} to {number(high, digits)}"
+
+
 def extent(one: Bin) -> str:
     """The ends of a bin, or its name."""
-    ends = f"{number(one.low)} to {number(one.high)}"
     if one.name:
         return f"{one.name} (g {one.low:.2f} to {one.high:.2f})" if one.low != one.high else one.name
-    return ends
+    return span(one.low, one.high)
