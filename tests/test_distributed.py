@@ -374,6 +374,15 @@ def test_learning_rate_grows_with_the_ranks_and_is_said(data, tmp_path, caplog):
         RunConfig(TINY, FeedConfig(), lr_scaling="cubic")
 
 
+@pytest.mark.parametrize(("rank", "error"), [(0, ModelError), (1, SystemExit)])
+def test_divergence_is_told_once(rank, error, data, tmp_path):
+    """The loss is averaged, so that all ranks stop at the same step."""
+    config = RunConfig(TINY, FeedConfig(batch_size=4), epochs=1)
+    trainer = Trainer(config, open_training_set(data), tmp_path, world=World(rank, 2))
+    with pytest.raises(error, match="the loss is nan" if rank == 0 else "1"):
+        trainer._stop(float("nan"))
+
+
 def test_the_table_of_the_scaling_model_is_what_the_model_gives():
     text = (TESTS.parent / "doc" / "explanation" / "scaling.rst").read_text()
     head, _, *rows = table(Machine())

@@ -351,7 +351,9 @@ class Trainer:
                 save_model(self.model, self.outdir / name, self.scratch)
 
     def _stop(self, loss: float) -> None:
-        """End a run whose loss is no longer a number."""
+        """End a run whose loss is no longer a number, on all ranks at once; the first says so."""
+        if not self.world.leads:
+            raise SystemExit(1)
         where = f"epoch {self.progress.epoch + 1}, step {self.progress.step + 1}"
         msg = (
             f"{self.outdir}: the loss is {loss} at {where}: training has diverged; "
