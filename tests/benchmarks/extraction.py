@@ -159,10 +159,9 @@ def plan(tree: Path) -> list[GroupTask]:
     """The tasks that create_training would extract."""
     config = TrainingConfig(select="none", allow_injected_neighbours=True, shard_size=SHARD)
     inputs = create_training.resolve_inputs(fake=[tree], config=config)
-    with contextlib.redirect_stderr(io.StringIO()):  # the progress bar
-        plans = create_training._plan(inputs, config, None)
-    rows, group = create_training.assemble(plans, config, create_training.total_flows(plans))
-    return create_training._tasks(rows, group, inputs, Path(), Path())
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        planned, _ = create_training.plan(inputs, config, None, Path(tempfile.gettempdir()))
+    return list(create_training.Tasks(planned, inputs, Path(), Path()))
 
 
 def timed(

@@ -149,8 +149,9 @@ def assemble(
 
     Returns
     -------
-    rows : ndarray of EXAMPLE_DTYPE
-        Sorted by split (train, val, test), shard and row.
+    rows : ndarray
+        Those of the plans that are used, of their type (`EXAMPLE_DTYPE`, or what `rowfile.RowFile` keeps
+        of it), sorted by split (train, val, test), shard and row.
     group : ndarray of int32
         Number of the extraction task of each row.
 
@@ -165,7 +166,7 @@ def assemble(
     rows, split = by(rows, config, flows)
     for value, name in enumerate(SPLITS):
         _need_both_classes(rows[split == value], flows, f" in the {name} split")
-    placement = place(np.char.decode(rows["brick"], "ascii"), split, config.seed, config.shard_size)
+    placement = place(rows["brick"], split, config.seed, config.shard_size)
     rows["split"] = np.array(SPLITS, dtype="S5")[split]
     rows["shard"], rows["row"] = placement.shard, placement.row
     order = np.lexsort((rows["row"], rows["shard"], split))

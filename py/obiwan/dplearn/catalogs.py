@@ -10,6 +10,7 @@ sweeps use capitals, pipeline files do not.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import fitsio
 import numpy as np
 from numpy.typing import NDArray
 
+from obiwan.dplearn.decoding import check_whole, explained
 from obiwan.dplearn.errors import CatalogError
 from obiwan.dplearn.shards import BANDS
 from obiwan.dplearn.sources import Sources, blank_sources
@@ -34,20 +36,21 @@ class _Columns:
 
     def __init__(self, path: Path, what: str) -> None:
         self.path, self.what = path, what
-        try:
-            with fitsio.FITS(str(path)) as file:
-                tables = [hdu for hdu in file if hdu.get_exttype() in {"BINARY_TBL", "ASCII_TBL"}]
-                if not tables:
-                    msg = f"{path}: empty catalogue: the {what} holds no table; {self._remedy}"
-                    raise CatalogError(msg)
-                self.header = dict(file[0].read_header())
-                names = tables[0].get_colnames()
-                self._column_of = {name.lower(): name for name in names}
-                wanted = [name for name in names if _wanted(name.lower())]
-                self._table = tables[0].read(columns=wanted) if wanted and tables[0].get_nrows() else None
-        except OSError as error:
-            msg = f"{path}: cannot read the {what} ({' '.join(str(error).split())}); {self._remedy}"
-            raise CatalogError(msg) from None
+        with self.explained(), fitsio.FITS(str(path)) as file:
+            tables = [hdu for hdu in file if hdu.get_exttype() in {"BINARY_TBL", "ASCII_TBL"}]
+            if not tables:
+                msg = f"{path}: empty catalogue: the {what} holds no table; {self._remedy}"
+                raise CatalogError(msg)
+            check_whole(file, path)
+            self.header = dict(file[0].read_header())
+            names = tables[0].get_colnames()
+            self._column_of = {name.lower(): name for name in names}
+            wanted = [name for name in names if _wanted(name.lower())]
+            self._table = tables[0].read(columns=wanted) if wanted and tables[0].get_nrows() else None
+
+    def explained(self) -> AbstractContextManager[None]:
+        """Within it, whatever a decoder or a conversion raises becomes one line with file and remedy."""
+        return explained(f"{self.path}: cannot read the {self.what}", self._remedy, CatalogError)
 
     _remedy = "restore the file, or leave the brick out with --bricks"
 
@@ -63,9 +66,17 @@ class _Columns:
             if name in self:
                 if self._table is None:
                     return np.empty(0)
-                values = self._table[self._column_of[name]]
-                return np.asarray(values).astype(values.dtype.newbyteorder("="), copy=False)
+                return self._checked(name, np.asarray(self._table[self._column_of[name]]))
         return None
+
+    def _checked(self, name: str, values: Array) -> Array:
+        """Return a column in native byte order; raise `CatalogError` if it is not of its kind."""
+        stem = name.removeprefix("decam_")
+        kinds, what = ("SU", "text") if stem in _TEXT else ("biuf", "numbers")
+        if values.dtype.kind not in kinds or values.ndim > (2 if stem in _STEMS else 1):
+            msg = f"{self.path}: column {name} in the {self.what} is not {what}, one a row; {self._remedy}"
+            raise CatalogError(msg)
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
 
     def need(self, *names: str) -> Array:
         values = self.get(*names)
@@ -114,6 +125,9 @@ _PLAIN = frozenset(
         "collided", "gflux", "rflux", "zflux", "camera", "brickname",
     }
 )  # fmt: skip
+
+
+_TEXT = frozenset({"type", "camera", "brickname"})
 
 
 def _wanted(name: str) -> bool:
@@ -209,6 +223,12 @@ def read_tractor(path: Path) -> Catalog:
         If the file is unreadable, empty of tables, lacks a column, or repeats an objid.
     """
     columns = _Columns(path, "tractor catalogue")
+    with columns.explained():
+        return _tractor(columns)
+
+
+def _tractor(columns: _Columns) -> Catalog:
+    path = columns.path
     types = _text(columns.need("type")) if len(columns) else np.empty(0, "U4")
     n = len(types)
     blank = blank_sources(n)
@@ -269,6 +289,12 @@ def read_truth(path: Path, ids_added: Path | None = None) -> Catalog:
         If the file is unreadable, empty of tables, lacks a column, or repeats an id.
     """
     columns = _Columns(path, "truth table")
+    with columns.explained():
+        return _truth(columns, ids_added)
+
+
+def _truth(columns: _Columns, ids_added: Path | None) -> Catalog:
+    path = columns.path
     ids = unique_ids(columns.need("id"), path, "truth table")
     n = len(ids)
     blank = blank_sources(n)

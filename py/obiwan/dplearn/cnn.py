@@ -281,7 +281,7 @@ def train(options: argparse.Namespace, world: World) -> int:
     """Train, score the test split and say the result, as one of the ranks; returns the exit status."""
     outdir: Path = options.outdir
     with world.together():
-        training_set = open_training_set(options.data)
+        training_set = open_training_set(options.data, files=world.leads)
         check_splits(training_set)
         options.batch_size = fitting_batch(options.batch_size, training_set, world.size)
         with without_notes():  # Keras only now: what is wrong with the data is said at once

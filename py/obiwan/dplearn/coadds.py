@@ -7,8 +7,8 @@ whole fpacked plane faster, fitsio reads the tiles under a few windows faster.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from obiwan.dplearn.cutouts import centre_pixel, overlap
+from obiwan.dplearn.decoding import check_whole, explained
 from obiwan.dplearn.errors import CoaddError
 from obiwan.dplearn.layouts import BrickRun
 from obiwan.dplearn.shards import BANDS, STAMP
@@ -34,34 +35,10 @@ class BandNotObservedError(CoaddError):
     """A band is absent, and the headers say that no exposure of it touches the brick."""
 
 
-def _forget_messages() -> None:
-    """Empty CFITSIO's stack of messages, which may hold bytes that fitsio cannot decode.
-
-    What a garbled header leaves there would else be taken for an error in the next file.
-    """
-    for _ in range(100):
-        with suppress(UnicodeDecodeError):
-            try:
-                fitsio.FITS("/dev/null/none")  # whose error carries away a few messages
-            except OSError:
-                return
-
-
-@contextmanager
-def _naming(run: BrickRun, path: Path) -> Iterator[None]:
+def _naming(run: BrickRun, path: Path) -> AbstractContextManager[None]:
     """Turn whatever a decoder raises into one line that names brick, file and remedy."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders raise classes of their own: zlib's, astropy's for tiles
-        if isinstance(error, UnicodeDecodeError):
-            _forget_messages()
-        msg = (
-            f"{run.label}: cannot read {path} ({' '.join(str(error).split())[:200]}); "
-            "restore the file, or leave the brick out with --bricks"
-        )
-        raise CoaddError(msg) from error
+    remedy = "restore the file, or leave the brick out with --bricks"
+    return explained(f"{run.label}: cannot read {path}", remedy, CoaddError)
 
 
 def _first_image(file: fitsio.FITS) -> Any:
@@ -137,16 +114,6 @@ def _plane_paths(run: BrickRun) -> list[Path]:
     raise error
 
 
-def _check_whole(file: fitsio.FITS, path: Path) -> None:
-    """A truncated file opens without complaint: compare its size with what its headers promise."""
-    if path.suffix == ".gz":
-        return
-    end, size = max(hdu.get_offsets()["data_end"] for hdu in file), path.stat().st_size
-    if size < end:
-        msg = f"truncated: {size} bytes of {end}"
-        raise OSError(msg)
-
-
 def read_frame(run: BrickRun) -> Frame:
     """Read WCS, shape and primary area of a brick's coadds, and check that all six planes fit.
 
@@ -163,7 +130,7 @@ def read_frame(run: BrickRun) -> Frame:
     for path in paths:
         with _naming(run, path), fitsio.FITS(str(path)) as file:
             hdu = _first_image(file)
-            _check_whole(file, path)
+            check_whole(file, path)
             ny, nx = hdu.get_dims()
             shapes.append((int(ny), int(nx)))
             if header is None:

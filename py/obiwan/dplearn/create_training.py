@@ -15,7 +15,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -28,15 +28,24 @@ from obiwan.dplearn import cli
 from obiwan.dplearn.assembly import assemble, total_flows
 from obiwan.dplearn.config import TrainingConfig
 from obiwan.dplearn.distributed import launched
-from obiwan.dplearn.errors import DplearnError
+from obiwan.dplearn.errors import DplearnError, TrainingSetError
 from obiwan.dplearn.executors import gather, in_one_line, mpi_pool, process_pool, progress_bar, serve
-from obiwan.dplearn.extraction import GroupTask, Key, Receipt, extract_group, row_keys
+from obiwan.dplearn.extraction import GroupTask, Receipt, extract_group, row_keys
 from obiwan.dplearn.inputs import Inputs, resolve_inputs
 from obiwan.dplearn.layouts import LAYOUT_NAMES
 from obiwan.dplearn.planning import BrickPlan, plan_brick
-from obiwan.dplearn.selection import SELECTIONS, flow_table
+from obiwan.dplearn.rowfile import Planned, RowFile, sorted_groups
+from obiwan.dplearn.selection import SELECTIONS, CutFlow, flow_table
 from obiwan.dplearn.shards import SPLITS
-from obiwan.dplearn.workspace import begin, check_outdir, confirm_finished, describe, finish, finished_receipt
+from obiwan.dplearn.workspace import (
+    begin,
+    check_outdir,
+    confirm_finished,
+    describe,
+    finish,
+    finished_receipt,
+    nearest_directory,
+)
 
 Array = NDArray[Any]
 
@@ -127,11 +136,17 @@ class Outcome:
     rows: int
 
 
-def _plan(inputs: Inputs, config: TrainingConfig, executor: Executor | None) -> list[BrickPlan]:
-    """Plans of all bricks, in their order; where some cannot be planned, an error that names them."""
+def _plan(
+    inputs: Inputs, config: TrainingConfig, executor: Executor | None, file: RowFile
+) -> list[BrickPlan]:
+    """Plans of all bricks, in their order, their rows in a file; where some cannot be planned, an error."""
     function = partial(plan_brick, config=config)
+
+    def keep(plan: BrickPlan) -> BrickPlan:
+        return replace(plan, rows=file.append(plan.rows))
+
     with progress_bar(len(inputs.bricks), "plan", "brick") as bar:
-        plans, errors = gather(function, inputs.bricks, executor, bar, most_errors=MANY)
+        plans, errors = gather(function, inputs.bricks, executor, bar, most_errors=MANY, keep=keep)
     if errors:
         raise DplearnError(in_one_line(errors))
     for note in [note for plan in plans for note in plan.notes]:
@@ -146,20 +161,71 @@ def _need_a_usable_run(plans: Sequence[BrickPlan]) -> None:
         raise DplearnError(notes[0])
 
 
-def _tasks(rows: Array, group: Array, inputs: Inputs, directory: Path, scratch: Path) -> list[GroupTask]:
-    runs: dict[Key, Any] = {
-        (run.root.index, run.brick, run.run): run
-        for brick in inputs.bricks
-        for run in (*brick.runs, *brick.releases)
-    }
-    tasks = []
-    order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(group[order]) != 0])
-    for number, members in enumerate(np.split(order, starts[1:])):
-        part = rows[np.sort(members)]
-        mine = {key: runs[key] for key in set(row_keys(part))}
-        tasks.append(GroupTask(number, directory, scratch, part, mine))
-    return tasks
+def plan(
+    inputs: Inputs, config: TrainingConfig, executor: Executor | None, outdir: Path
+) -> tuple[Planned, dict[str, CutFlow]]:
+    """Decide what becomes an example, and where it goes; says the cut flow, also where nothing survives.
+
+    Parameters
+    ----------
+    inputs, config, executor
+        As for `create_training`.
+    outdir : Path
+        On whose file system the rows are kept meanwhile.
+
+    Raises
+    ------
+    DplearnError
+        As for `create_training`.
+    """
+    try:
+        file = RowFile(nearest_directory(outdir), named=config.split == "object")
+    except OSError as error:
+        msg = f"{outdir}: cannot write there ({error.strerror}); choose another --outdir"
+        raise TrainingSetError(msg) from None
+    plans = _plan(inputs, config, executor, file)
+    _need_a_usable_run(plans)
+    flows = total_flows(plans)
+    try:
+        kept, group = assemble(plans, config, flows)
+    finally:
+        cli.say(flow_table(flows["real"], flows["fake"]))
+    return sorted_groups(kept, group, file), flows
+
+
+class Tasks(Sequence[GroupTask]):
+    """The extraction tasks, each made when it is asked for, for together their rows are many.
+
+    Parameters
+    ----------
+    planned : Planned
+    inputs : Inputs
+    directory, scratch : Path
+        As in `GroupTask`.
+    """
+
+    def __init__(self, planned: Planned, inputs: Inputs, directory: Path, scratch: Path) -> None:
+        self.planned, self.directory, self.scratch = planned, directory, scratch
+        self._bricks = {one.brick: (*one.runs, *one.releases) for one in inputs.bricks}
+
+    def __len__(self) -> int:
+        return self.planned.groups
+
+    def __getitem__(self, number: Any) -> Any:
+        """The task of this number."""
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        rows = self.planned.group(number)
+        names = {brick.decode("ascii") for brick in np.unique(rows["brick"])}
+        runs = {(run.root.index, run.brick, run.run): run for name in names for run in self._bricks[name]}
+        mine = {key: runs[key] for key in set(row_keys(rows))}
+        return GroupTask(number, self.directory, self.scratch, rows, mine)
+
+    def size(self, number: int) -> int:
+        """Number of examples of a task."""
+        return int(self.planned.starts[number + 1] - self.planned.starts[number])
 
 
 def take_group(task: GroupTask) -> Receipt:
@@ -167,7 +233,7 @@ def take_group(task: GroupTask) -> Receipt:
     return finished_receipt(task) or extract_group(task)
 
 
-def _extract(tasks: Sequence[GroupTask], executor: Executor | None) -> list[Receipt]:
+def _extract(tasks: Tasks, executor: Executor | None) -> list[Receipt]:
     """Receipts of all groups, in their order.
 
     Raises
@@ -175,9 +241,8 @@ def _extract(tasks: Sequence[GroupTask], executor: Executor | None) -> list[Rece
     DplearnError
         If some groups failed, naming their files; the others are done, and stay done.
     """
-    total = sum(len(task.rows) for task in tasks)
-    with progress_bar(total, "extract", "cutout", unit_scale=True) as bar:
-        receipts, errors = gather(take_group, tasks, executor, bar, size=lambda task: len(task.rows))
+    with progress_bar(len(tasks.planned), "extract", "cutout", unit_scale=True) as bar:
+        receipts, errors = gather(take_group, tasks, executor, bar, size=tasks.size)
     if errors:
         msg = (
             f"{len(errors)} of {len(tasks)} groups of bricks failed, the others are done and kept: "
@@ -222,20 +287,14 @@ def create_training(
     """
     request = describe({**asdict(config), **inputs.description}, inputs.roots)
     finished = check_outdir(outdir, request, overwrite=overwrite)
-    plans = _plan(inputs, config, executor)
-    _need_a_usable_run(plans)
-    flows = total_flows(plans)
-    try:
-        rows, group = assemble(plans, config, flows)
-    finally:
-        cli.say(flow_table(flows["real"], flows["fake"]))
+    planned, flows = plan(inputs, config, executor, outdir)
     if finished:
-        confirm_finished(outdir, rows)
-        return Outcome(None, len(rows))
-    scratch = begin(outdir, request, rows, overwrite=overwrite)
-    receipts = _extract(_tasks(rows, group, inputs, outdir, scratch), executor)
-    manifest = finish(outdir, scratch, request, rows, flows, receipts)
-    return Outcome(manifest, len(rows))
+        confirm_finished(outdir, planned)
+        return Outcome(None, len(planned))
+    scratch = begin(outdir, request, planned, overwrite=overwrite)
+    receipts = _extract(Tasks(planned, inputs, outdir, scratch), executor)
+    manifest = finish(outdir, scratch, request, planned, flows, receipts)
+    return Outcome(manifest, len(planned))
 
 
 def _report(outcome: Outcome, outdir: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -83,21 +84,23 @@ def fill_measurements(rows: Array, sources: Sources) -> None:
     rows["type"] = sources.type.astype("S4")
 
 
-def write_sources(directory: Path, scratch: Path, rows: Array) -> None:
+def write_sources(directory: Path, scratch: Path, rows: Array | Iterable[Array]) -> None:
     """Write ``sources.fits``, whole or not at all; equal rows give equal bytes.
 
     Parameters
     ----------
     directory, scratch : Path
         The training set, and where to write before renaming.
-    rows : ndarray of EXAMPLE_DTYPE
-        Sorted by split, shard and row.
+    rows : ndarray of EXAMPLE_DTYPE, or several of them
+        Sorted by split, shard and row; those of several need not be in memory at the same time.
     """
     beside = scratch / SOURCES
     beside.unlink(missing_ok=True)
     units = [_UNITS.get(name, "") for name in EXAMPLE_DTYPE.names or ()]
     with fitsio.FITS(str(beside), "rw", clobber=True) as file:
-        file.write(rows, extname="SOURCES", units=units)
+        file.create_table_hdu(dtype=EXAMPLE_DTYPE, extname="SOURCES", units=units)
+        for part in [rows] if isinstance(rows, np.ndarray) else rows:
+            file[-1].append(part)
     beside.replace(directory / SOURCES)
 
 

@@ -11,15 +11,17 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from threading import Thread
 from time import sleep
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from tqdm import tqdm
 
@@ -66,7 +68,7 @@ def each(
     function : callable
         Of one task; it and the tasks must be picklable where there are workers.
     tasks : sequence
-        In any order of execution.
+        Asked for one by one, a few more than there are workers at a time.
     executor : Executor or None
         Workers, or None to work in this process.
     """
@@ -79,21 +81,35 @@ def each(
             except DplearnError as error:
                 yield Done(number, error=error)
         return
-    futures = {executor.submit(function, task): number for number, task in enumerate(tasks)}
+    numbers = iter(range(len(tasks)))
+    futures: dict[Future[Result], int] = {}
     try:
-        for future in as_completed(futures):
-            try:
-                yield Done(futures[future], future.result())
-            except TakenOverError:
-                raise
-            except DplearnError as error:
-                yield Done(futures[future], error=error)
+        while True:
+            # Not all at once: what waits takes memory, and tasks may be made as they are asked for.
+            for number in islice(numbers, _at_a_time(executor, len(tasks)) - len(futures)):
+                futures[executor.submit(function, tasks[number])] = number
+            if not futures:
+                return
+            for future in wait_for(futures, return_when=FIRST_COMPLETED).done:
+                number = futures.pop(future)
+                try:
+                    yield Done(number, future.result())
+                except TakenOverError:
+                    raise
+                except DplearnError as error:
+                    yield Done(number, error=error)
     except BrokenProcessPool:
         msg = "a worker process died (killed, or out of memory); start again, perhaps with fewer --jobs"
         raise DplearnError(msg) from None
     finally:
         for future in futures:
             future.cancel()
+
+
+def _at_a_time(executor: Executor, tasks: int) -> int:
+    """How many tasks to hand out before some are done: enough for every worker to have a next one."""
+    workers: int = getattr(executor, "num_workers", 0) or getattr(executor, "_max_workers", tasks)
+    return 2 * workers + 8
 
 
 def progress_bar(total: int, description: str, unit: str, **options: Any) -> Any:
@@ -116,8 +132,9 @@ def gather(
     executor: Executor | None,
     bar: Any,
     *,
-    size: Callable[[Task], int] = lambda _: 1,
+    size: Callable[[int], int] = lambda _: 1,
     most_errors: int | None = None,
+    keep: Callable[[Result], Any] = lambda result: result,
 ) -> tuple[list[Result], list[DplearnError]]:
     """Do every task with `each`; errors are told as they come.
 
@@ -128,9 +145,11 @@ def gather(
     bar : tqdm
         Moves on by the size of each task that is done.
     size : callable
-        Of a task, in the bar's unit.
+        Of a task, given its number, in the bar's unit.
     most_errors : int, optional
         Stop after so many.
+    keep : callable
+        What is kept of a result, in this process.
 
     Returns
     -------
@@ -141,8 +160,8 @@ def gather(
     errors: dict[int, DplearnError] = {}
     for done in each(function, tasks, executor):
         if done.error is None:
-            results[done.number] = done.result
-            bar.update(size(tasks[done.number]))
+            results[done.number] = keep(cast("Result", done.result))
+            bar.update(size(done.number))
             continue
         errors[done.number] = done.error
         with bar.external_write_mode(sys.stderr):

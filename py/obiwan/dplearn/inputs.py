@@ -95,6 +95,9 @@ def _by_brick(runs: Sequence[BrickRun]) -> dict[str, tuple[BrickRun, ...]]:
         if len(run.brick) > 8 or len(run.run) > 32:
             msg = f"{run.label}: names longer than 8 (brick) or 32 (run) characters do not fit sources.fits"
             raise LayoutError(msg)
+        if not (run.brick.isascii() and run.run.isascii()):
+            msg = f"{run.label}: names of bricks and runs must be ASCII, as FITS tables are"
+            raise LayoutError(msg)
         bricks.setdefault(run.brick, []).append(run)
     return {brick: tuple(bricks[brick]) for brick in sorted(bricks)}
 

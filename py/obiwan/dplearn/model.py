@@ -6,7 +6,6 @@ probabilities of (real, fake), shape (n, 2).
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from obiwan.dplearn.decoding import explained
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.scaling import CutoutScaling
 from obiwan.dplearn.shards import CHANNELS, STAMP
@@ -223,11 +223,9 @@ def load_network(path: Path) -> Any:
     if not path.is_file():
         msg = f"{path}: no such file; train a model with python -m obiwan.dplearn.cnn"
         raise ModelError(msg)
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        msg = f"{path}: not a readable model ({str(error).splitlines()[0]}); train it again"
-        raise ModelError(msg) from None
+    with explained(f"{path}: not a readable model", "train it again", ModelError):
+        # Safe: a layer that is a piece of program (a Lambda) is refused, not run.
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
     if model.input_shape[1:] != (STAMP, STAMP, len(CHANNELS)) or model.output_shape[1:] != (CLASSES,):
         msg = f"{path}: takes {model.input_shape} and gives {model.output_shape}, not cutouts and two classes"
         raise ModelError(msg)

@@ -11,10 +11,13 @@ A file is written under ``.work/`` and renamed into place, so it exists whole or
 from __future__ import annotations
 
 import json
+import math
 import os
+import reprlib
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +80,6 @@ class Shard:
 
 def _npy_header(array: NDArray[Any]) -> bytes:
     """The npy header that `numpy.save` would write for this array."""
-    from io import BytesIO
-
     stream = BytesIO()
     np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
     return stream.getvalue()
@@ -146,6 +147,23 @@ def write_shard(
     return Shard(split, number, len(x), len(x) - fakes, fakes, x_crc32, y_crc32)
 
 
+def _npy_content(raw: NDArray[np.uint8]) -> tuple[tuple[Any, bool, np.dtype[Any]], NDArray[np.uint8]]:
+    """Shape, order and type from an npy file's header, and the bytes behind it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such header.
+    """
+    stream = BytesIO(raw[:1024].tobytes())
+    version = np.lib.format.read_magic(stream)
+    if version != (1, 0):
+        msg = f"version {version}"
+        raise ValueError(msg)
+    header = np.lib.format.read_array_header_1_0(stream)
+    return header, raw[stream.tell() :]
+
+
 def _load_npy(
     path: Path,
     expected_crc32: int,
@@ -163,22 +181,19 @@ def _load_npy(
     if crc32 != expected_crc32:
         msg = f"{path}: checksum differs from the manifest's, the shard is corrupt; {remedy}"
         raise TrainingSetError(msg)
-    from io import BytesIO
-
-    stream_header = BytesIO(raw[:1024].tobytes())
-    version = np.lib.format.read_magic(stream_header)
-    if version != (1, 0):
-        msg = f"{path}: npy format version {version}, expected (1, 0); {remedy}"
-        raise TrainingSetError(msg)
-    found = np.lib.format.read_array_header_1_0(stream_header)
-    if found != (shape, False, dtype):
+    try:
+        found, data = _npy_content(raw)
+    except ValueError as error:
+        msg = f"{path}: not an npy file of version 1.0 ({error}); {remedy}"
+        raise TrainingSetError(msg) from None
+    if found != (shape, False, dtype) or len(data) != math.prod(shape) * dtype.itemsize:
         msg = (
-            f"{path}: {found[2]} of shape {found[0]} is not what the manifest says "
+            f"{path}: {found[2]} of shape {found[0]} in {len(data)} bytes is not what the manifest says "
             f"({dtype}, {shape}); {remedy}"
         )
         raise TrainingSetError(msg)
     # A view on the bytes just read: no second copy of 50 MB, and never anything pickled.
-    return raw[stream_header.tell() :].view(dtype).reshape(shape)
+    return data.view(dtype).reshape(shape)
 
 
 def read_shard(
@@ -289,24 +304,26 @@ def _check_format(path: Path, manifest: dict[str, Any]) -> None:
     for key, value in expected.items():
         if manifest.get(key) != value:
             msg = (
-                f"{path}: {key} is {manifest.get(key)!r}, expected {value!r}; "
+                f"{path}: {key} is {reprlib.repr(manifest.get(key))}, expected {value!r}; "
                 "make the training set again with this version's create_training"
             )
             raise TrainingSetError(msg)
 
 
-def open_training_set(directory: Path) -> TrainingSet:
+def open_training_set(directory: Path, *, files: bool = True) -> TrainingSet:
     """Read and check the manifest of a training set; shards are checked when they are read.
 
     Parameters
     ----------
     directory : Path
         What ``create_training --outdir`` made.
+    files : bool
+        Look at every shard's files, too: two metadata operations each, of which one of many ranks is enough.
 
     Raises
     ------
     TrainingSetError
-        If there is no finished training set of this format, or a shard file is missing.
+        If there is no finished training set of this format, or a shard's file is missing or too small.
     """
     path = directory / MANIFEST
     if not directory.is_dir():
@@ -327,25 +344,43 @@ def open_training_set(directory: Path) -> TrainingSet:
             msg = "its checksum does not fit its content"
             raise ValueError(msg)
         shards = tuple(Shard(**entry) for entry in manifest["shards"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         msg = f"{path}: not a readable manifest ({error}); make the training set again"
         raise TrainingSetError(msg) from None
     for shard in shards:
         _check_entry(directory, shard)
+        if files:
+            _check_files(directory, shard)
     return TrainingSet(directory, manifest, shards)
 
 
 def _adds_up(shard: Shard) -> bool:
-    return shard.rows >= 1 and min(shard.real, shard.fake) >= 0 and shard.real + shard.fake == shard.rows
+    return (
+        shard.number >= 1 <= shard.rows
+        and min(shard.real, shard.fake) >= 0
+        and shard.real + shard.fake == shard.rows
+    )
 
 
 def _check_entry(directory: Path, shard: Shard) -> None:
-    """A manifest entry must name files of the set itself, and they must be there."""
+    """A manifest entry must make sense, and name files of the set itself."""
     numbers = (shard.number, shard.rows, shard.real, shard.fake, shard.x_crc32, shard.y_crc32)
-    if shard.split not in SPLITS or not all(isinstance(n, int) for n in numbers) or not _adds_up(shard):
-        msg = f"{directory / MANIFEST}: entry {shard} makes no sense; make the training set again"
+    if shard.split not in SPLITS or not all(type(n) is int for n in numbers) or not _adds_up(shard):
+        msg = (
+            f"{directory / MANIFEST}: entry {reprlib.repr(shard)} makes no sense; make the training set again"
+        )
         raise TrainingSetError(msg)
-    for name in (shard.x_name, shard.y_name):
-        if not (directory / name).is_file():
+
+
+def _check_files(directory: Path, shard: Shard) -> None:
+    """The files of a shard must be there and large enough: nobody asks for memory that they do not fill."""
+    pixels = STAMP * STAMP * len(CHANNELS) * X_DTYPE.itemsize
+    for name, least in ((shard.x_name, shard.rows * pixels), (shard.y_name, shard.rows)):
+        try:
+            size = (directory / name).stat().st_size
+        except OSError:
             msg = f"{directory / name}: the manifest names this shard but it is not there; make the set again"
+            raise TrainingSetError(msg) from None
+        if size < least:
+            msg = f"{directory / name}: truncated, {size} bytes; make the training set again (--overwrite)"
             raise TrainingSetError(msg)

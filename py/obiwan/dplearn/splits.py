@@ -23,6 +23,8 @@ from obiwan.dplearn.shards import LABELS, PIXEL_SCALE, SPLITS, STAMP
 Array = NDArray[Any]
 GROUP_ROWS = 8192  #: most examples in a group of bricks that share their shards
 
+_AT_A_TIME = 100_000  # rows whose neighbours are looked up together
+
 TRAIN, VAL, TEST = range(3)  # positions in SPLITS
 
 
@@ -104,13 +106,14 @@ def overlapping(ra: Array, dec: Array, split: Array) -> Array:
         rows = np.flatnonzero(np.isin(split, earlier))
         if not len(keepers) or not len(rows):
             continue
-        near_each = cKDTree(vectors[keepers]).query_ball_point(vectors[rows], reach)
-        for row, near in zip(rows, near_each, strict=True):
-            if near:
-                j = keepers[near]
-                d_ra = (ra[j] - ra[row] + 180) % 360 - 180
-                apart = np.maximum(np.abs(d_ra) * np.cos(lat[row]), np.abs(dec[j] - dec[row]))
-                marked[row] |= bool((apart < width).any())
+        tree = cKDTree(vectors[keepers])
+        for part in np.array_split(rows, len(rows) // _AT_A_TIME + 1):  # a list of neighbours a row is dear
+            for row, near in zip(part, tree.query_ball_point(vectors[part], reach), strict=True):
+                if near:
+                    j = keepers[near]
+                    d_ra = (ra[j] - ra[row] + 180) % 360 - 180
+                    apart = np.maximum(np.abs(d_ra) * np.cos(lat[row]), np.abs(dec[j] - dec[row]))
+                    marked[row] |= bool((apart < width).any())
     return marked
 
 
@@ -180,8 +183,12 @@ def place(brick: Array, split: Array, seed: int, shard_size: int) -> Placement:
     for value, name in enumerate(SPLITS):
         rows = np.flatnonzero(split == value)
         rows = rows[np.argsort(brick[rows], kind="stable")]
-        names, starts = np.unique(brick[rows], return_index=True)
-        members = dict(zip(names.tolist(), np.split(rows, starts[1:]), strict=True)) if len(rows) else {}
+        names, starts = np.unique(brick[rows].astype("S"), return_index=True)
+        members = (
+            dict(zip(np.char.decode(names, "ascii").tolist(), np.split(rows, starts[1:]), strict=True))
+            if len(rows)
+            else {}
+        )
         first_shard = 1
         for bricks in _groups(members, stream(seed, "group", name)):
             together = np.concatenate([members[b] for b in bricks])

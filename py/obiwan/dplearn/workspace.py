@@ -16,13 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
+import numpy as np
 
 from obiwan import dplearn
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.examples import write_sources
 from obiwan.dplearn.extraction import GroupTask, Receipt
 from obiwan.dplearn.layouts import Root
+from obiwan.dplearn.rowfile import Planned
 from obiwan.dplearn.selection import CutFlow
 from obiwan.dplearn.shards import (
     CHANNELS,
@@ -66,6 +67,11 @@ def describe(config: dict[str, Any], roots: Sequence[Root]) -> dict[str, Any]:
     }
 
 
+def nearest_directory(directory: Path) -> Path:
+    """A directory, or the first of those above it that is there already."""
+    return next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
+
+
 def check_outdir(directory: Path, request: dict[str, Any], *, overwrite: bool) -> bool:
     """Look at an output directory before any work.
 
@@ -80,7 +86,7 @@ def check_outdir(directory: Path, request: dict[str, Any], *, overwrite: bool) -
     TrainingSetError
         If it holds something else, or cannot be written.
     """
-    existing = next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
+    existing = nearest_directory(directory)
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         msg = f"{directory}: cannot write there (not a writable directory); {_REMEDY.split(',')[0]}"
         raise TrainingSetError(msg)
@@ -115,11 +121,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _rows_crc32(rows: NDArray[Any]) -> int:
-    return zlib.crc32(rows.tobytes())
-
-
-def confirm_finished(directory: Path, rows: NDArray[Any]) -> None:
+def confirm_finished(directory: Path, planned: Planned) -> None:
     """Check that a finished training set is what today's inputs give, and that its files are there.
 
     Raises
@@ -128,19 +130,15 @@ def confirm_finished(directory: Path, rows: NDArray[Any]) -> None:
         If the inputs have changed, or a file is missing or of another size.
     """
     training_set = open_training_set(directory)
-    if training_set.manifest.get("rows_crc32") != _rows_crc32(rows):
+    if training_set.manifest.get("rows_crc32") != planned.crc32:
         msg = f"{directory}: holds a training set made from other inputs than these; {_REMEDY}"
         raise TrainingSetError(msg)
-    for shard in training_set.shards:
-        if (directory / shard.x_name).stat().st_size < shard.rows * STAMP * STAMP * len(CHANNELS) * 4:
-            msg = f"{directory / shard.x_name}: truncated; give --overwrite to make the training set again"
-            raise TrainingSetError(msg)
     if not (directory / SOURCES).is_file():
         msg = f"{directory / SOURCES}: missing; give --overwrite to make the training set again"
         raise TrainingSetError(msg)
 
 
-def begin(directory: Path, request: dict[str, Any], rows: NDArray[Any], *, overwrite: bool) -> Path:
+def begin(directory: Path, request: dict[str, Any], planned: Planned, *, overwrite: bool) -> Path:
     """Take over the directory and write its plan, or check that an earlier one is the same.
 
     Returns
@@ -155,7 +153,7 @@ def begin(directory: Path, request: dict[str, Any], rows: NDArray[Any], *, overw
     """
     if overwrite:
         clear(directory)
-    plan = {**request, "rows_crc32": _rows_crc32(rows)}
+    plan = {**request, "rows_crc32": planned.crc32}
     path = directory / WORK / "plan.json"
     _check_plan(path, plan)  # before another run is ended
     scratch = take_over(directory / WORK / _RUNNING)
@@ -219,7 +217,9 @@ def _file_crc32(path: Path) -> int:
 
 def _refuse_lost(directory: Path, shards: Sequence[Shard]) -> None:
     """Refuse to vouch for files that somebody has removed meanwhile; one listing tells of all."""
-    lost = {name for shard in shards for name in (shard.x_name, shard.y_name)} - set(os.listdir(directory))
+    lost = {name for shard in shards for name in (shard.x_name, shard.y_name)} - {
+        entry.name for entry in os.scandir(directory)
+    }
     if lost:
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
         msg = (
@@ -233,7 +233,7 @@ def finish(
     directory: Path,
     scratch: Path,
     request: dict[str, Any],
-    rows: NDArray[Any],
+    planned: Planned,
     flows: dict[str, CutFlow],
     receipts: Sequence[Receipt],
 ) -> dict[str, Any]:
@@ -245,7 +245,7 @@ def finish(
         The manifest.
     """
     with owned(scratch, directory):
-        write_sources(directory, scratch, rows)
+        write_sources(directory, scratch, planned)
     _refuse_lost(directory, [shard for receipt in receipts for shard in receipt.shards])
     shards = sorted(
         (shard for receipt in receipts for shard in receipt.shards),
@@ -256,7 +256,7 @@ def finish(
         "format_version": FORMAT_VERSION,
         "package_version": dplearn.__version__,
         **request,
-        "rows_crc32": _rows_crc32(rows),
+        "rows_crc32": planned.crc32,
         "channels": list(CHANNELS),
         "labels": LABELS,
         "stamp": STAMP,
@@ -267,7 +267,7 @@ def finish(
             name: {
                 "real": sum(shard.real for shard in shards if shard.split == name),
                 "fake": sum(shard.fake for shard in shards if shard.split == name),
-                "bricks": len(set(rows["brick"][rows["split"] == name.encode()].tolist())),
+                "bricks": len(np.unique(planned.kept["brick"][planned.kept["split"] == name.encode()])),
             }
             for name in SPLITS
         },

@@ -1,0 +1,351 @@
+"""The scaled rehearsal: hundreds of bricks, and what they say of 60 million cutouts.
+
+Planning is measured on trees of more and more bricks, and of more and more catalogue rows a brick, each in a
+process of its own; a straight line through seconds and peak memory says what a brick, a row and an example
+cost.  Then the whole of create_training makes all cutouts with 1 and with 2 workers, and some groups of them
+are made by the peers of `extraction.py`, in turn.  Bricks of the survey's size say what a cutout costs there.
+
+    python tests/benchmarks/rehearsal.py [--workdir DIR] [--bricks 400] [--rows 2500]
+
+It takes about 12 GB in the work directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import itertools
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import full_bricks
+import numpy as np
+from extraction import cutout2d, floor, hdf5_2018, interleave, ours, plan, table
+from small_bricks import Size, bricks_of, build
+
+from obiwan.dplearn import create_training
+from obiwan.dplearn.config import TrainingConfig
+from obiwan.dplearn.extraction import GroupTask
+from obiwan.dplearn.inputs import Inputs, resolve_inputs
+from obiwan.dplearn.rowfile import Planned
+from obiwan.dplearn.selection import CutFlow
+
+SURVEY = {"cutouts": 60e6, "brick-runs": 300e3, "rows": 300e3 * 4000, "bytes": 60e6 * 64 * 64 * 6 * 4}
+CORES = 128  # of a node
+FLAGS = ("--allow-injected-neighbours",)
+
+
+def config() -> TrainingConfig:
+    """What the rehearsal asks for."""
+    return TrainingConfig(allow_injected_neighbours=True)
+
+
+def peak() -> float:
+    """Peak memory of this process, MB; `resource` would tell that of the process it was forked from."""
+    text = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(text.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+# --- planning -----------------------------------------------------------------------------------------
+
+
+def plan_here(tree: Path, names: list[str]) -> dict[str, float]:
+    """Plan some bricks of a tree in this process; seconds of processor, peak memory (MB), examples."""
+    marks = [(time.process_time(), peak())]
+
+    def mark(*_: object) -> None:
+        marks.append((time.process_time(), peak()))
+
+    inputs = resolve_inputs(fake=[tree], bricks=names, config=config())
+    mark()
+    create_training._need_a_usable_run = mark  # called between the bricks' plans and their assembly
+    planned, _ = quietly_planned(inputs, tree.parent)
+    mark()
+    planned.crc32  # noqa: B018 - which reads every row once more, as `begin` does
+    mark()
+    find, bricks, assemble, read = (b[0] - a[0] for a, b in itertools.pairwise(marks))
+    used = marks[-1][1] - marks[0][1]
+    return {
+        "find": find,
+        "bricks": bricks,
+        "assemble": assemble + read,
+        "memory": used,
+        "examples": len(planned),
+    }
+
+
+def quietly_planned(inputs: Inputs, directory: Path) -> tuple[Planned, dict[str, CutFlow]]:
+    """The plan of all bricks, without a progress bar or a cut flow."""
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        return create_training.plan(inputs, config(), None, directory)
+
+
+def plan_apart(tree: Path, names: list[str]) -> dict[str, float]:
+    """As `plan_here`, in a process of its own."""
+    words = [sys.executable, __file__, "--plan", str(tree), json.dumps(names)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What planning costs, and how far the measurements lie from it."""
+
+    brick: float  # seconds, with its rows
+    row: float  # seconds
+    driver: float  # seconds of the one process that finds the files and assembles, for an example
+    example: float  # bytes
+    spread: float  # largest deviation of a measured time from the straight line, as a fraction
+
+
+def planning(workdir: Path, size: Size) -> Costs:
+    """Measure planning against bricks and against rows, print both, and fit straight lines."""
+    print("\nplanning in one process (processor seconds; memory above that of the imports)")
+    print(
+        f"   {'bricks':>7} {'rows':>10} {'examples':>9} {'find':>7} {'bricks':>8} {'assemble':>9} {'MB':>7}"
+    )
+    tree = build(workdir, size)
+    runs = [(tree, n, size.rows) for n in sorted({max(3, size.bricks // k) for k in (16, 8, 4, 2, 1)})]
+    few = max(10, size.bricks // 10)
+    for rows in (size.rows * 2, size.rows * 4):
+        runs.append((build(workdir, Size(few, rows, size.each)), few, rows))
+    found = []
+    for where, n, rows in runs:
+        one = plan_apart(where, [brick.name for brick in bricks_of(size)[:n]] if where == tree else [])
+        found.append((n, n * rows, one))
+        cells = f"{n:7,} {n * rows:10,} {one['examples']:9,} {one['find']:7.2f} {one['bricks']:8.2f}"
+        print(f"   {cells} {one['assemble']:9.2f} {one['memory']:7.1f}", flush=True)
+    n, rows, seconds = (
+        np.array(v, float) for v in zip(*((a, b, c["bricks"]) for a, b, c in found), strict=True)
+    )
+    (brick, row), *_ = np.linalg.lstsq(np.stack([n, rows], 1) / seconds[:, None], np.ones(len(n)))
+    spread = float(np.abs(brick * n / seconds + row * rows / seconds - 1).max())
+    straight = [one for count, total, one in found if total == count * size.rows]
+    examples = np.array([one["examples"] for one in straight], float)
+    memory = np.array([one["memory"] for one in straight])
+    driver = np.array([one["find"] + one["assemble"] for one in straight])
+    example = float(np.polyfit(examples, memory * 2**20, 1)[0])
+    each = float(np.polyfit(examples, driver, 1)[0])
+    line = f"a brick costs {brick * 1e3:.1f} ms and a row {row * 1e6:.2f} us (within {spread:.0%})"
+    print(f"   {line}; the driver takes {each * 1e6:.0f} us and {example:.0f} bytes an example")
+    return Costs(float(brick), float(row), each, example, spread)
+
+
+# --- extraction ---------------------------------------------------------------------------------------
+
+
+class Watch:
+    """Peak resident memory of the processes below one, looked up ten times a second."""
+
+    def __init__(self, process: int) -> None:
+        self.process, self.peaks = process, Counter[int]()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._end.wait(0.1):
+            for path in Path("/proc").glob("[0-9]*/status"):
+                try:
+                    text = path.read_text()
+                except OSError:
+                    continue
+                number = int(path.parent.name)
+                if number == self.process or f"\nPPid:\t{self.process}\n" in text:
+                    found = re.search(r"VmHWM:\s+(\d+) kB", text)
+                    self.peaks[number] = max(self.peaks[number], int(found[1]) // 1024 if found else 0)
+
+
+def whole(tree: Path, outdir: Path, jobs: int) -> dict[str, float]:
+    """Run create_training as a user does, with this many workers; its speed and memory."""
+    shutil.rmtree(outdir, ignore_errors=True)
+    words = [sys.executable, "-m", "obiwan.dplearn.create_training", "--fake", str(tree), *FLAGS]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.perf_counter()
+    with tempfile.TemporaryFile() as errors:
+        command = [*words, "--outdir", str(outdir), "--jobs", str(jobs)]
+        with (
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors) as process,
+            Watch(process.pid) as watch,
+        ):
+            status = process.wait()
+        if status:
+            errors.seek(0)
+            raise SystemExit(errors.read().decode())
+    clock = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    shards = json.loads((outdir / "manifest.json").read_text())["shards"]
+    cutouts = sum(shard["rows"] for shard in shards)
+    peaks = watch.peaks
+    return {
+        "cutouts": cutouts,
+        "shards": len(shards),
+        "bytes": sum(path.stat().st_size for path in outdir.iterdir()),
+        "clock": clock,
+        "processor": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "driver": peaks.pop(process.pid, 0),
+        "worker": max(peaks.values(), default=0),
+    }
+
+
+def workers(tree: Path, workdir: Path) -> dict[str, float]:
+    """The whole command with 1 and 2 workers; returns what 1 does."""
+    print("\ncreate_training from end to end, planning included")
+    head = f"{'workers':>7} {'cutouts':>9} {'cutouts/s':>10} {'shards/s':>9} {'MB/s':>6}"
+    print(f"   {head} {'us of processor':>16} peak MB")
+    results = []
+    for jobs in (1, 2):
+        one = whole(tree, workdir / "set", jobs)
+        shutil.rmtree(workdir / "set")
+        rates = [one[name] / one["clock"] for name in ("cutouts", "shards", "bytes")]
+        memory = f"{one['driver']:.0f} driver" + (f", {one['worker']:.0f} a worker" if jobs > 1 else "")
+        each = one["processor"] / one["cutouts"] * 1e6
+        line = f"{jobs:7} {one['cutouts']:9,} {rates[0]:10,.0f} {rates[1]:9.2f} {rates[2] / 1e6:6.0f}"
+        print(f"   {line} {each:16,.0f} {memory}", flush=True)
+        results.append(one)
+    print(f"   two workers against one: {results[0]['clock'] / results[1]['clock']:.2f}")
+    return results[0]
+
+
+def tasks_of(tree: Path, names: list[str]) -> list[GroupTask]:
+    """The extraction tasks of some bricks."""
+    inputs = resolve_inputs(fake=[tree], bricks=names, config=config())
+    planned, _ = quietly_planned(inputs, tree.parent)
+    return list(create_training.Tasks(planned, inputs, Path(), Path()))
+
+
+def peers(tasks: list[GroupTask], scratch: Path, rounds: int, title: str) -> float:
+    """Time our extraction and its peers in turn; returns seconds of processor that a cutout takes us."""
+    ways = {
+        "extraction, one worker": ours,
+        "lean floor": floor,
+        "Cutout2D loop": cutout2d,
+        "2018: HDF5 group per source, repacked": hdf5_2018,
+    }
+    total = sum(len(task.rows) for task in tasks)
+    times = interleave(ways, tasks, scratch, rounds)
+    table(f"{title}: {total:,} cutouts, in units of ours", times, "extraction, one worker")
+    clock, processor = np.median(np.array(times["extraction, one worker"]), axis=0)
+    rate, alone = total / clock, total / processor
+    print(f"   ours: {rate:,.0f} cutouts/s, {alone:,.0f} in a second of processor; figures to beat:")
+    print(f"   0.17/s (2018, as documented): {rate / 0.17:,.0f} times; 566/s (Cutana): {rate / 566:.1f}")
+    return float(processor) / total
+
+
+# --- metadata -----------------------------------------------------------------------------------------
+
+
+def metadata(tree: Path, names: list[str], workdir: Path) -> None:
+    """Count the system calls that a parallel file system's metadata server sees, by strace."""
+    if shutil.which("strace") is None:
+        print("\nmetadata operations: not counted, for there is no strace")
+        return
+    outdir, log = workdir / "traced", workdir / "strace.log"
+    words = ["strace", "-f", "-qq", "-y", "-e", "trace=%file,getdents64,flock,fcntl,fsync", "-o", str(log)]
+    words += [sys.executable, "-m", "obiwan.dplearn.create_training", "--fake", str(tree), *FLAGS]
+    words += ["--outdir", str(outdir), "--shard-size", "64", "--bricks", *names]
+    shutil.rmtree(outdir, ignore_errors=True)
+    subprocess.run(words, check=True, capture_output=True)
+    shards = len(json.loads((outdir / "manifest.json").read_text())["shards"])
+    written, read, locks = Counter[str](), Counter[str](), 0
+    for line in log.read_text(errors="replace").splitlines():
+        call = re.match(r"\d+ +(\w+)\(", line)
+        if call is None:
+            continue
+        if call[1] in {"flock", "fcntl"}:
+            locks += call[1] == "flock" or "F_SETLK" in line
+            continue
+        if str(outdir) in line:
+            written[call[1]] += 1
+        elif str(tree) in line:
+            read[call[1]] += 1
+    shutil.rmtree(outdir)
+    log.unlink()
+    print(f"\nmetadata operations, {len(names)} bricks and {shards} shards (each two files)")
+    for title, counts, per in (
+        ("training set, a shard", written, shards),
+        ("inputs, a brick", read, len(names)),
+    ):
+        parts = ", ".join(f"{name} {count / per:.2f}" for name, count in counts.most_common())
+        print(f"   {title}: {sum(counts.values()) / per:.1f} ({parts})")
+    print(f"   locks of files: {locks}")
+
+
+# --- sixty million ------------------------------------------------------------------------------------
+
+
+def survey(costs: Costs, cutting: float, one: dict[str, float]) -> None:
+    """What the measured costs make of the whole survey."""
+    planning_all = costs.brick * SURVEY["brick-runs"] + costs.row * SURVEY["rows"]
+    cut, alone = cutting * SURVEY["cutouts"], costs.driver * SURVEY["cutouts"]
+    total = f"{SURVEY['cutouts']:,.0f} cutouts, {SURVEY['bytes'] / 1e12:.1f} TB"
+    print(f"\n{total}, {CORES} workers a node, each of this speed")
+    names = f"{'plan, h':>8} {'one process, h':>15} {'cut and write, h':>17}"
+    print(f"   {'nodes':>6} {names} {'sum, h':>7} {'GB/s':>6}")
+    for nodes in (1, 10, 100):
+        hours = [planning_all / nodes / CORES / 3600, alone / 3600, cut / nodes / CORES / 3600]
+        rate = SURVEY["bytes"] / (hours[2] * 3600) / 1e9
+        print(f"   {nodes:6} {hours[0]:8.2f} {hours[1]:15.2f} {hours[2]:17.2f} {sum(hours):7.2f} {rate:6.1f}")
+    gigabytes = costs.example * SURVEY["cutouts"] / 1e9
+    print(f"   memory: {gigabytes:.0f} GB in the process that hands out the work; a worker has one coadd and")
+    print(f"   one group of bricks: {one['driver']:.0f} MB here, 1.2 GB on full-size bricks (extraction.py)")
+
+
+def main() -> None:
+    """Run the rehearsal."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument(
+        "--workdir", type=Path, help="where trees are kept between runs, and sets for a while"
+    )
+    parser.add_argument("--bricks", type=int, default=400)
+    parser.add_argument("--rows", type=int, default=2500, help="of the catalogue of a brick")
+    parser.add_argument("--each", type=int, default=128, help="examples of each class in a brick")
+    parser.add_argument("--rounds", type=int, default=3, help="of the comparison with peers")
+    parser.add_argument("--plan", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.plan:
+        print(json.dumps(plan_here(Path(options.plan[0]), json.loads(options.plan[1]))))
+        return
+    workdir = options.workdir or Path(tempfile.gettempdir()) / "obiwan-dplearn-rehearsal"
+    workdir.mkdir(parents=True, exist_ok=True)
+    size = Size(options.bricks, options.rows, options.each)
+    need, free = 2.3 * size.bricks * size.each * 98304 + 4e6 * size.bricks, shutil.disk_usage(workdir).free
+    if free < need:
+        raise SystemExit(f"{workdir}: {free / 1e9:.0f} GB are free, and {need / 1e9:.0f} are needed")
+    names = [brick.name for brick in bricks_of(size)]
+    tree = build(workdir, size)
+    print(f"{size.bricks} bricks, {size.bricks * size.rows:,} catalogue rows")
+    costs = planning(workdir, size)
+    metadata(tree, names[:40], workdir)
+    peers(tasks_of(tree, names[:40]), workdir, options.rounds, "small bricks")
+    full = plan(full_bricks.build(workdir, 4, 100))
+    cutting = peers(full, workdir, max(1, options.rounds // 2), "bricks and numbers as in the survey")
+    one = workers(tree, workdir)
+    survey(costs, cutting, one)
+    if options.workdir is None:
+        print(f"\nthe trees are kept in {workdir} for the next run")
+
+
+if __name__ == "__main__":
+    main()
