@@ -367,6 +367,27 @@ def test_what_is_not_known_is_said(looked):
     assert "Bricks were seen in training." in cautious
 
 
+def test_a_set_of_a_few_galaxies(tmp_path):
+    """A region of real data may hold a dozen: everything is said, nothing fails."""
+    few = make_set(
+        tmp_path / "set",
+        Planted(),
+        {"train": 16, "val": 8, "test": 10},
+        bricks={"train": 1, "val": 1, "test": 2},
+    )
+    tiny = make_evaluation(few, scored_by_hand(few, 0.5))
+    tiny.data["config"]["split"] = "object"
+    assert tiny.verdict.kind == "inconclusive"
+    page = write_report(tmp_path / "out", tiny, pictures_of(tiny, [], []))
+    words = text_of(page.read_text(encoding="utf-8"))
+    assert "5 real and 5 fake examples of 2 bricks, parts of which are in the training split." in words
+    assert "There are too few test examples to divide them into bins." in words
+    assert "So few cannot even be relied on to show" in words
+    assert "Only 2 bricks with both classes" in words
+    numbers = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert numbers["verdict"]["needed"] > 1000
+
+
 def test_the_cut_flow_of_both_classes_is_one_table(looked):
     merged = prose.cut_flow(looked.data)
     dash = DASH

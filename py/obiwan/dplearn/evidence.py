@@ -23,8 +23,12 @@ from obiwan.dplearn.shards import TrainingSet
 
 if TYPE_CHECKING:
     from obiwan.dplearn.ablations import AblationResult
+    from obiwan.dplearn.attribution import Attribution
     from obiwan.dplearn.controls import Control
+    from obiwan.dplearn.ensemble import Member
+    from obiwan.dplearn.evaluation import Scored
     from obiwan.dplearn.planting import Difference
+    from obiwan.dplearn.report.pictures import Gallery, Mosaic
     from obiwan.dplearn.sensitivity import SensitivityResult
 
 Array = NDArray[Any]
@@ -104,7 +108,7 @@ def control_set(training_set: TrainingSet, table: Array) -> tuple[Array, Array, 
     return np.concatenate(rows), np.concatenate(measured), in_test
 
 
-def cautions(scored: Any, data: dict[str, Any]) -> tuple[str, ...]:
+def cautions(scored: Scored, data: dict[str, Any]) -> tuple[str, ...]:
     """What a reader must know before believing the number."""
     found = []
     for model in scored.models:
@@ -131,7 +135,7 @@ def cautions(scored: Any, data: dict[str, Any]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def galleries(training_set: TrainingSet, scored: Any) -> tuple[list[Any], list[Any]]:
+def galleries(training_set: TrainingSet, scored: Scored) -> tuple[list[Gallery], list[Mosaic]]:
     """Stamps of the galleries and of the mosaics, from the test split."""
     from obiwan.dplearn import mosaic
     from obiwan.dplearn.report.pictures import Gallery, Mosaic
@@ -143,16 +147,21 @@ def galleries(training_set: TrainingSet, scored: Any) -> tuple[list[Any], list[A
         chosen = mosaic.gallery_rows(labels, scores, of, highest, GALLERY)
         stamps = mosaic.read_stamps(training_set, "test", rows, chosen)
         shown.append(Gallery(name, title, stamps, scores[chosen], magnitude[chosen]))
-    mosaics = []
+    mosaics: list[Mosaic] = []
+    rows_shown: list[Array] = []
     for percentile in mosaic.PERCENTILES:
         chosen = mosaic.pair_by_magnitude(magnitude, labels, percentile, MOSAIC_ROWS // 2)
-        if len(chosen):
+        again = any(np.array_equal(chosen, other) for other in rows_shown)  # of a very small set
+        if len(chosen) and not again:
+            rows_shown.append(chosen)
             stamps = mosaic.read_stamps(training_set, "test", rows, chosen)
             mosaics.append(Mosaic(percentile, stamps, labels[chosen], magnitude[chosen]))
     return shown, mosaics
 
 
-def attribution(training_set: TrainingSet, member: Any, scored: Any, seed: int) -> tuple[Any, str]:
+def attribution(
+    training_set: TrainingSet, member: Member, scored: Scored, seed: int
+) -> tuple[Attribution | None, str]:
     """Attribution of the first network on some test examples, or None and the reason."""
     from obiwan.dplearn.attribution import attribute
     from obiwan.dplearn.mosaic import read_stamps

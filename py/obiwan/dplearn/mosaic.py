@@ -106,6 +106,7 @@ def read_stamps(training_set: TrainingSet, split: str, rows: Array, chosen: Arra
     return np.stack([stamps[i] for i in chosen])
 
 
+CALL = 0.5  #: score above which the network calls an example fake
 #: The galleries: name, what is seen, class, and whether the highest scores come first.
 GALLERIES = (
     ("fakest_fakes", "The most fake-looking fakes", "fake", True),
@@ -115,7 +116,7 @@ GALLERIES = (
 
 
 def gallery_rows(label: Array, score: Array, of: str, highest: bool, count: int) -> Array:
-    """Choose the examples of a gallery: those of a class with the highest or the lowest scores.
+    """Choose the examples of a gallery: those that the network took for fakes, or for reals, most clearly.
 
     Parameters
     ----------
@@ -124,15 +125,16 @@ def gallery_rows(label: Array, score: Array, of: str, highest: bool, count: int)
     of : str
         ``real`` or ``fake``.
     highest : bool
-        The highest scores, the highest first; else the lowest, the lowest first.
+        Scores above 0.5, the highest first; else scores below 0.5, the lowest first.
     count : int
 
     Returns
     -------
     ndarray of int
-        Row numbers; fewer than asked where the class has fewer.
+        Row numbers; fewer than asked where there are fewer.
     """
-    mine = np.flatnonzero(label == LABELS[of])
+    beyond = score > CALL if highest else score < CALL
+    mine = np.flatnonzero((label == LABELS[of]) & beyond)
     order = np.argsort(-score[mine] if highest else score[mine], kind="stable")
     return np.asarray(mine[order[:count]])
 

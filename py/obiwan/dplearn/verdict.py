@@ -327,7 +327,10 @@ def _background(
                 f"independent ones (design effect {effect:.1f})."
             )
     excess = detectable_excess(n - fakes, fakes, effect, level / 2)
-    lines.append(f"A true AUC of {min(1.0, 0.5 + excess):.3f} would be noticed four times out of five.")
+    if excess < 0.5:
+        lines.append(f"A true AUC of {0.5 + excess:.3f} would be noticed four times out of five.")
+    else:
+        lines.append("So few cannot even be relied on to show a network that is nearly always right.")
     caveat = brick_caveat(labels, bricks)
     if caveat:
         lines.append(caveat[0].upper() + caveat[1:] + ".")

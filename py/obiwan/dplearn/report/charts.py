@@ -246,6 +246,7 @@ def draw_reliability(axes: Axes, curves: Sequence[tuple[str, Array]]) -> None:
 def draw_attribution_maps(figure: Figure, attribution: Attribution) -> None:
     """Mean attribution maps of both classes on one colour scale, with the half-light circle."""
     from matplotlib.patches import Circle
+    from matplotlib.ticker import MaxNLocator
 
     half = STAMP / 2 * PIXEL_SCALE
     top = float(np.abs(attribution.maps).max()) or 1.0
@@ -269,6 +270,8 @@ def draw_attribution_maps(figure: Figure, attribution: Attribution) -> None:
             axes.spines[side].set_visible(True)
     panels[0].set_ylabel("y (arcsec)")
     bar = figure.colorbar(images[0], ax=list(panels), orientation="horizontal", shrink=0.8, aspect=30)
+    bar.locator = MaxNLocator(5)
+    bar.update_ticks()
     bar.set_label("speaks for real  \N{LEFTWARDS ARROW}  log odds per pixel  \N{RIGHTWARDS ARROW}  for fake")
 
 

@@ -24,6 +24,7 @@ SYMBOLS = {
     "green": "\N{BLACK CIRCLE}",
     "not run": "\N{WHITE CIRCLE}",
 }
+LEAST_LOSS = 0.0005  #: of AUC; what contributes less is not listed
 WIDE = 6.0  #: inches; wider pictures have a row of the page to themselves
 TITLES = {
     "answer": "The number",
@@ -122,7 +123,9 @@ def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) ->
         tested=prose.tested(evaluation),
         flow=prose.cut_flow(evaluation.data),
         baseline_lines=prose.baseline_lines(evaluation),
-        importance=[(LABELS.get(name, (name, ""))[0], loss) for name, loss in importance],
+        importance=[
+            (LABELS.get(name, (name, ""))[0], loss) for name, loss in importance if loss >= LEAST_LOSS
+        ],
         bins_shown=sum(b.auc is not None for t in evaluation.bins for b in t.bins),
         bin_notes=prose.bin_notes(evaluation),
         looks_lines=prose.looks_lines(evaluation),

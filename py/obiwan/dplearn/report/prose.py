@@ -33,8 +33,9 @@ def tested(evaluation: Evaluation) -> str:
     data, config = evaluation.data, evaluation.data["config"]
     counts = data["counts"]["test"]
     text = (
-        f"{counts['real']:,} real and {counts['fake']:,} fake examples of {counts['bricks']} bricks that no "
-        "network has seen in training."
+        f"{counts['real']:,} real and {counts['fake']:,} fake examples of {counts['bricks']} bricks, "
+        + ("parts of which" if config.get("split") == "object" else "none of which")
+        + f" {'is' if counts['bricks'] == 1 else 'are'} in the training split."
     )
     if config:
         text += (

@@ -38,19 +38,35 @@ def colour_image(stamp: Array) -> NDArray[np.uint8]:
         np.where(stamp[..., i + len(BANDS)] > 0, stamp[..., i] * weight, 0.0)
         for i, weight in enumerate(RGB_WEIGHTS)
     )
-    return np.asarray(make_lupton_rgb(red, green, blue, minimum=-0.02, stretch=0.12, Q=8))
+    image = np.array(make_lupton_rgb(red, green, blue, minimum=-0.02, stretch=0.12, Q=8))
+    image[(stamp[..., len(BANDS) :] <= 0).all(-1)] = 0
+    return image
 
 
-def _show_plane(axes: Axes, plane: Array, is_image: bool) -> None:
-    """One channel in grey: images from -2 sigma up on a square-root scale, ivar from 0 to its largest."""
-    if is_image:
-        middle = float(np.median(plane))
-        sigma = 1.4826 * float(np.median(np.abs(plane - middle))) or 1.0
-        shown = np.sqrt(np.clip((plane - middle) / sigma + 2, 0, None))
-        axes.imshow(shown, cmap="gray", vmin=0, vmax=6, origin="lower", interpolation="nearest")
+def grey_image(image: Array, ivar: Array) -> Array:
+    """An image on a square-root scale from 2 sigma below the sky; 0 where there is no data.
+
+    Parameters
+    ----------
+    image, ivar : ndarray, shape (64, 64)
+        Sky and sigma are the median and the spread about it of the pixels that have data.
+    """
+    valid = ivar > 0
+    if not valid.any():
+        return np.zeros(image.shape)
+    middle = float(np.median(image[valid]))
+    sigma = 1.4826 * float(np.median(np.abs(image[valid] - middle))) or 1.0
+    return np.where(valid, np.sqrt(np.clip((image - middle) / sigma + 2, 0, None)), 0.0)
+
+
+def _show_plane(axes: Axes, stamp: Array, channel: int) -> None:
+    """One channel in grey: images as `grey_image`, ivar from 0 to its largest."""
+    plane, top = stamp[..., channel], 6.0
+    if channel < len(BANDS):
+        plane = grey_image(plane, stamp[..., channel + len(BANDS)])
     else:
         top = float(plane.max()) or 1.0
-        axes.imshow(plane, cmap="gray", vmin=0, vmax=top, origin="lower", interpolation="nearest")
+    axes.imshow(plane, cmap="gray", vmin=0, vmax=top, origin="lower", interpolation="nearest")
 
 
 def draw_mosaic(figure: Figure, stamps: Array, labels: Array, magnitudes: Array) -> None:
@@ -71,7 +87,7 @@ def draw_mosaic(figure: Figure, stamps: Array, labels: Array, magnitudes: Array)
     for row, (axes_row, stamp) in enumerate(zip(grid, stamps, strict=True)):
         axes_row[0].imshow(colour_image(stamp), origin="lower", interpolation="nearest")
         for channel, axes in enumerate(axes_row[1:]):
-            _show_plane(axes, stamp[..., channel], is_image=channel < len(BANDS))
+            _show_plane(axes, stamp, channel)
         for column, axes in enumerate(axes_row):
             axes.set_xticks([])
             axes.set_yticks([])
