@@ -10,6 +10,7 @@ import fitsio
 import numpy as np
 from numpy.typing import NDArray
 
+from obiwan.dplearn.decoding import check_whole, explained
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.shards import BANDS, SOURCES
 from obiwan.dplearn.sources import Sources
@@ -118,12 +119,11 @@ def read_sources(directory: Path) -> Array:
         If the file is missing or unreadable.
     """
     path = directory / SOURCES
-    try:
-        table = fitsio.read(str(path), ext=1)
+    with explained(f"{path}: cannot read it", "make the training set again", TrainingSetError):
+        with fitsio.FITS(str(path)) as file:
+            check_whole(file, path)
+            table = file[1].read()
         rows = np.zeros(len(table), dtype=EXAMPLE_DTYPE)
         for name in EXAMPLE_DTYPE.names or ():
             rows[name] = table[name]
-    except (OSError, ValueError) as error:
-        msg = f"{path}: cannot read it ({' '.join(str(error).split())}); make the training set again"
-        raise TrainingSetError(msg) from None
     return rows

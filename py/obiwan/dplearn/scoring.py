@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn import __version__
+from obiwan.dplearn.decoding import check_whole, explained
 from obiwan.dplearn.distributed import World
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.shards import SOURCES, TrainingSet
@@ -129,16 +130,15 @@ def read_scores(path: Path, model: str, data: str) -> Scores | None:
     """
     if not path.is_file():
         return None
-    try:
-        table, header = fitsio.read(str(path), ext="SCORES", header=True)
-        columns = {name: np.ascontiguousarray(table[name]) for name in ("shard", "row", "label", "score")}
-    except (OSError, ValueError, KeyError) as error:
-        msg = f"{path}: not a readable table of scores ({error}); remove it and start again"
-        raise ModelError(msg) from None
-    if (str(header["MODEL"]).strip(), str(header["TRAINSET"]).strip()) != (model, data):
-        return None
-    native = {name: array.astype(array.dtype.newbyteorder("=")) for name, array in columns.items()}
-    return Scores(split=str(header["SPLIT"]).strip(), model=model, data=data, **native)
+    with explained(f"{path}: not a readable table of scores", "remove it and start again", ModelError):
+        with fitsio.FITS(str(path)) as file:
+            check_whole(file, path)
+            table, header = file["SCORES"].read(), file["SCORES"].read_header()
+        if (str(header["MODEL"]).strip(), str(header["TRAINSET"]).strip()) != (model, data):
+            return None
+        types = {"shard": "i4", "row": "i4", "label": "u1", "score": "f4"}
+        columns = {name: np.ascontiguousarray(table[name]).astype(kind) for name, kind in types.items()}
+        return Scores(split=str(header["SPLIT"]).strip(), model=model, data=data, **columns)
 
 
 def bricks_of(training_set: TrainingSet, scores: Scores) -> NDArray[np.str_] | None:
@@ -146,11 +146,8 @@ def bricks_of(training_set: TrainingSet, scores: Scores) -> NDArray[np.str_] | N
     path = training_set.directory / SOURCES
     if not path.is_file():
         return None
-    try:
+    with explained(f"{path}: not a readable table of sources", "make the training set again", ModelError):
         table = fitsio.read(str(path), ext=1, columns=["split", "shard", "row", "label", "brick"])
-    except (OSError, ValueError) as error:
-        msg = f"{path}: not a readable table of sources ({error}); make the training set again"
-        raise ModelError(msg) from None
     here = np.char.strip(table["split"].astype(str)) == scores.split
     table = table[here]
     table = table[np.lexsort((table["row"], table["shard"]))]

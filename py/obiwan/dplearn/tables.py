@@ -121,6 +121,10 @@ def _user_table(path: Path, columns: dict[str, Array]) -> UserTable:
         if name not in columns:
             msg = f"{path}: the table has no column {name}; it needs brick, ra and dec"
             raise CatalogError(msg)
+    for name in (brick_name, "run", "ra", "dec", "id", *(f"mag_{band}" for band in BANDS)):
+        if np.ndim(columns.get(name, ())) != 1:
+            msg = f"{path}: column {name} holds more than one value a row"
+            raise CatalogError(msg)
     n = len(columns["ra"])
     brick = _strings(columns[brick_name])
     run = _strings(columns["run"]) if "run" in columns else np.full(n, RELEASE_RUN)
