@@ -240,7 +240,7 @@ def draw_reliability(axes: Axes, curves: Sequence[tuple[str, Array]]) -> None:
         )
     axes.set(xlabel="score: P(fake)", ylabel="share of fakes among those scored so", xlim=(0, 1), ylim=(0, 1))
     axes.set_aspect("equal")
-    axes.legend(loc="upper left")
+    axes.legend(loc="best")
 
 
 def draw_attribution_maps(figure: Figure, attribution: Attribution) -> None:
