@@ -44,6 +44,9 @@ from obiwan.dplearn.selection import CutFlow
 
 SURVEY = {"cutouts": 60e6, "brick-runs": 300e3, "rows": 300e3 * 4000, "bytes": 60e6 * 64 * 64 * 6 * 4}
 CORES = 128  # of a node
+NODE_RATE, FILES_RATE = 5e9, 100e9  # bytes/s that a parallel file system may take; assumed
+FULL = 4  # bricks of the survey's size
+PARTS = ("metadata", "workers", "peers", "survey")
 FLAGS = ("--allow-injected-neighbours",)
 
 
@@ -209,8 +212,8 @@ def whole(tree: Path, outdir: Path, jobs: int) -> dict[str, float]:
     }
 
 
-def workers(tree: Path, workdir: Path) -> dict[str, float]:
-    """The whole command with 1 and 2 workers; returns what 1 does."""
+def workers(tree: Path, workdir: Path) -> None:
+    """The whole command with 1 and 2 workers."""
     print("\ncreate_training from end to end, planning included")
     head = f"{'workers':>7} {'cutouts':>9} {'cutouts/s':>10} {'shards/s':>9} {'MB/s':>6}"
     print(f"   {head} {'us of processor':>16} peak MB")
@@ -225,7 +228,6 @@ def workers(tree: Path, workdir: Path) -> dict[str, float]:
         print(f"   {line} {each:16,.0f} {memory}", flush=True)
         results.append(one)
     print(f"   two workers against one: {results[0]['clock'] / results[1]['clock']:.2f}")
-    return results[0]
 
 
 def tasks_of(tree: Path, names: list[str]) -> list[GroupTask]:
@@ -295,21 +297,27 @@ def metadata(tree: Path, names: list[str], workdir: Path) -> None:
 # --- sixty million ------------------------------------------------------------------------------------
 
 
-def survey(costs: Costs, cutting: float, one: dict[str, float]) -> None:
-    """What the measured costs make of the whole survey."""
-    planning_all = costs.brick * SURVEY["brick-runs"] + costs.row * SURVEY["rows"]
-    cut, alone = cutting * SURVEY["cutouts"], costs.driver * SURVEY["cutouts"]
+def survey(costs: Costs, full: Path, cutting: float) -> None:
+    """What the measured costs make of the whole survey, on nodes whose cores are like these."""
+    brick = plan_apart(full, [])["bricks"] / FULL  # with planes of the survey's size
+    work = [brick * SURVEY["brick-runs"] + costs.row * SURVEY["rows"], cutting * SURVEY["cutouts"]]
+    alone = costs.driver * SURVEY["cutouts"] / 3600
     total = f"{SURVEY['cutouts']:,.0f} cutouts, {SURVEY['bytes'] / 1e12:.1f} TB"
-    print(f"\n{total}, {CORES} workers a node, each of this speed")
-    names = f"{'plan, h':>8} {'one process, h':>15} {'cut and write, h':>17}"
-    print(f"   {'nodes':>6} {names} {'sum, h':>7} {'GB/s':>6}")
+    print(f"\n{total}, {CORES} workers a node; a full-size brick is planned in {brick * 1e3:.0f} ms;")
+    print(
+        f"   files take {NODE_RATE / 1e9:.0f} GB/s from a node, {FILES_RATE / 1e9:.0f} GB/s in all (assumed)"
+    )
+    print(
+        f"   {'nodes':>6} {'plan, h':>8} {'one process, h':>15} {'cut, h':>7} {'write, h':>9} {'sum, h':>7}"
+    )
     for nodes in (1, 10, 100):
-        hours = [planning_all / nodes / CORES / 3600, alone / 3600, cut / nodes / CORES / 3600]
-        rate = SURVEY["bytes"] / (hours[2] * 3600) / 1e9
-        print(f"   {nodes:6} {hours[0]:8.2f} {hours[1]:15.2f} {hours[2]:17.2f} {sum(hours):7.2f} {rate:6.1f}")
-    gigabytes = costs.example * SURVEY["cutouts"] / 1e9
-    print(f"   memory: {gigabytes:.0f} GB in the process that hands out the work; a worker has one coadd and")
-    print(f"   one group of bricks: {one['driver']:.0f} MB here, 1.2 GB on full-size bricks (extraction.py)")
+        plan_h, cut_h = (seconds / nodes / CORES / 3600 for seconds in work)
+        write_h = SURVEY["bytes"] / min(nodes * NODE_RATE, FILES_RATE) / 3600
+        hours = plan_h + alone + max(cut_h, write_h)
+        print(f"   {nodes:6} {plan_h:8.3f} {alone:15.3f} {cut_h:7.3f} {write_h:9.3f} {hours:7.2f}")
+    print(
+        f"   memory: {costs.example * SURVEY['cutouts'] / 1e9:.0f} GB in the process that hands out the work"
+    )
 
 
 def main() -> None:
@@ -322,6 +330,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2500, help="of the catalogue of a brick")
     parser.add_argument("--each", type=int, default=128, help="examples of each class in a brick")
     parser.add_argument("--rounds", type=int, default=3, help="of the comparison with peers")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--plan", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.plan:
@@ -336,13 +345,17 @@ def main() -> None:
     names = [brick.name for brick in bricks_of(size)]
     tree = build(workdir, size)
     print(f"{size.bricks} bricks, {size.bricks * size.rows:,} catalogue rows")
-    costs = planning(workdir, size)
-    metadata(tree, names[:40], workdir)
-    peers(tasks_of(tree, names[:40]), workdir, options.rounds, "small bricks")
-    full = plan(full_bricks.build(workdir, 4, 100))
-    cutting = peers(full, workdir, max(1, options.rounds // 2), "bricks and numbers as in the survey")
-    one = workers(tree, workdir)
-    survey(costs, cutting, one)
+    if "metadata" in options.only:
+        metadata(tree, names[:40], workdir)
+    if "workers" in options.only:
+        workers(tree, workdir)
+    if "peers" in options.only:
+        peers(tasks_of(tree, names[:40]), workdir, options.rounds, "small bricks")
+    if "survey" in options.only:
+        costs = planning(workdir, size)
+        full = full_bricks.build(workdir, FULL, 100)
+        title = "bricks and numbers as in the survey"
+        survey(costs, full, peers(plan(full), workdir, max(1, options.rounds // 2), title))
     if options.workdir is None:
         print(f"\nthe trees are kept in {workdir} for the next run")
 

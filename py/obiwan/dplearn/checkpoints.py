@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -119,7 +117,7 @@ def save_checkpoint(
 
 
 def _read(path: Path) -> Checkpoint:
-    """Read a checkpoint; any damage is an error of one of the kinds that `load_checkpoint` expects."""
+    """Read a checkpoint; whatever is raised is damage."""
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}  # the zip's own checksums are verified here
     progress = Progress(**json.loads(arrays.pop("state").tobytes()))
@@ -137,9 +135,12 @@ def load_checkpoint(directory: Path) -> Checkpoint | None:
     for path in sorted(directory.glob(PATTERN), reverse=True):
         try:
             return _read(path)
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # zipfile's, zlib's, numpy's, tokenize's: damage has many names
             log.warning("%s: damaged (%s); going back to the one before it", path, error)
-            path.unlink(missing_ok=True)
+            if not isinstance(error, OSError):  # a disk's error may pass
+                path.unlink(missing_ok=True)
     return None
 
 

@@ -13,6 +13,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from obiwan.dplearn.catalogs import unique_ids
+from obiwan.dplearn.decoding import explained
 from obiwan.dplearn.errors import CatalogError
 from obiwan.dplearn.layouts import RELEASE_RUN
 from obiwan.dplearn.shards import BANDS
@@ -88,13 +89,15 @@ def read_table(path: Path) -> UserTable:
     if not len(table):
         msg = f"{path}: empty catalogue: the table has no rows"
         raise CatalogError(msg)
-    return _user_table(path, columns)
+    with explained(f"{path}: cannot read this table", "correct it or leave it out", CatalogError):
+        return _user_table(path, columns)
 
 
 def _strings(values: Array) -> Array:
-    values = np.asarray(np.ma.filled(np.ma.asarray(values).astype(str), ""))
-    if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", "replace")
+    values = np.ma.asarray(values)
+    if values.dtype.kind == "S":  # numpy alone would take bytes for ASCII
+        values = np.ma.array(np.char.decode(values.data, "utf-8", "replace"), mask=values.mask)
+    values = np.asarray(np.ma.filled(values.astype(str), ""))
     return np.char.strip(values.astype(str))
 
 
