@@ -156,7 +156,7 @@ def test_every_split_needs_both_classes():
 
 
 def test_too_few():
-    with pytest.raises(SelectionError, match="2 are too few to split"):
+    with pytest.raises(SelectionError, match="2 bricks are too few to split"):
         run([plan(0, 5, 5), plan(1, 5, 5)])
     with pytest.raises(SelectionError, match="2 real examples are too few"):
         run([plan(0, 2, 2)], split="object")

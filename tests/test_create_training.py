@@ -698,7 +698,7 @@ def test_unknown_brick(made, tmp_path, capsys):
 def test_too_few_bricks(made, tmp_path, capsys):
     given = words(made, tmp_path / "out", "--bricks", "1000p051", "1025p051")
     line = refusal(given, tmp_path / "out", capsys)
-    assert "2 are too few to split into train, val and test by brick" in line
+    assert "2 bricks are too few to split into train, val and test by brick" in line
     assert "--split object" in line
 
 

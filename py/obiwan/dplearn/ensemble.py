@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from obiwan.dplearn.claims import RESULT, RUN, SCORES
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation import ModelInfo, Scored
+from obiwan.dplearn.logs import without_notes
 from obiwan.dplearn.measure import split_rows
 from obiwan.dplearn.shards import SOURCES, TrainingSet
 
@@ -86,8 +87,9 @@ def load_members(paths: Sequence[Path], training_set: TrainingSet) -> tuple[Memb
     ModelError
         If a file is absent, no network for cutouts of this package, or computes what another one does.
     """
-    from obiwan.dplearn.model import load_network
-    from obiwan.dplearn.scoring import model_checksum
+    with without_notes():
+        from obiwan.dplearn.model import load_network
+        from obiwan.dplearn.scoring import model_checksum
 
     members: list[Member] = []
     for path in paths:

@@ -67,8 +67,9 @@ def split_names(names: Sequence[str], seed: int, test_fraction: float, val_fract
     tests = _part(test_fraction, n)
     vals = _part(val_fraction, n - tests)
     if min(tests, vals, n - tests - vals) < 1:
+        bricks = "1 brick is" if n == 1 else f"{n} bricks are"
         msg = (
-            f"{n} are too few to split into train, val and test by brick; give more bricks, or use "
+            f"{bricks} too few to split into train, val and test by brick; give more bricks, or use "
             "--split object for trees of one brick"
         )
         raise SelectionError(msg)
