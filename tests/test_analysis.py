@@ -1,0 +1,58 @@
+"""Numbers from scores alone: strata, equal quantities, cameras."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from obiwan.dplearn import analysis, twosample
+
+
+def test_strata_split_each_quantity_and_know_what_is_missing(rng):
+    columns = {name: rng.uniform(0, 1, 900) for name in ("a", "b")}
+    columns["a"][:30] = np.nan
+    strata = analysis.equal_strata(columns, ("a", "b"), per_stratum=100)
+    assert (strata[:30] == -1).all()
+    counts = np.unique(strata[30:], return_counts=True)[1]
+    assert len(counts) == 9
+    for name in columns:
+        groups = [columns[name][strata == s] for s in np.unique(strata[30:])]
+        assert max(g.max() - g.min() for g in groups) < 0.4
+
+
+def test_the_network_at_equal_quantities(rng):
+    """Scores that follow magnitude, of classes that differ in it: nothing is left at equal magnitude."""
+    n = 3000
+    labels = np.arange(n) % 2
+    columns = {name: rng.standard_normal(n) for name in ("mag_r", "g_r", "r_z", "shape_r")}
+    columns["mag_r"] = columns["mag_r"] + 0.8 * labels
+    scored = SimpleNamespace(
+        labels=labels,
+        scores=columns["mag_r"] + 0.3 * rng.standard_normal(n),
+        bricks=np.array([f"b{i}" for i in rng.integers(0, 20, n)]),
+    )
+    found = analysis.conditional(scored, columns, 1)
+    raw = twosample.auc(labels, scored.scores)
+    assert raw > 0.68
+    assert found.names == ("mag_r", "g_r", "r_z", "shape_r")
+    assert found.weighted.low < 0.5 < found.weighted.high + 0.03
+    for equal in (found.weighted, found.matched, found.stratified):
+        assert abs(equal.value - 0.5) < 0.4 * (raw - 0.5)
+    assert found.balance.after["mag_r"] < 0.3 * found.balance.before["mag_r"]
+
+
+def test_unknown_quantities_leave_nothing_to_hold_equal():
+    n = 200
+    columns = {name: np.full(n, np.nan) for name in ("mag_r", "g_r", "r_z", "shape_r")}
+    scored = SimpleNamespace(labels=np.arange(n) % 2, scores=np.linspace(0, 1, n), bricks=np.array(["b"] * n))
+    found = analysis.conditional(scored, columns, 1)
+    assert (found.stratified, found.weighted, found.matched, found.balance) == (None, None, None, None)
+    assert "not known" in found.notes[0]
+
+
+def test_cameras_by_the_names_of_trees():
+    rows = np.zeros(3, [("root", "i2")])
+    rows["root"] = [0, 1, 2]
+    roots = [{"index": 0, "name": "South"}, {"index": 1, "name": "dr9_north"}, {"index": 2, "name": "elg"}]
+    assert analysis.cameras(rows, roots).tolist() == ["DECam", "90Prime, Mosaic-3", ""]
