@@ -11,13 +11,14 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 from tqdm import tqdm
 
-from obiwan.dplearn.errors import CoaddError, DplearnError
+from obiwan.dplearn.errors import CoaddError, DplearnError, TakenOverError
 from obiwan.dplearn.executors import each, gather, in_one_line, process_pool, progress_bar
 from pool_tasks import die, full_disk, triple
 
@@ -74,6 +75,41 @@ def test_what_has_not_begun_is_cancelled():
     for _ in each(full_disk, [0, 1, 5, 6], patient):
         break  # the caller has had enough
     assert [future.cancelled() for future in patient.futures] == [False, False, True, True]
+
+
+class Lazy(Sequence):
+    """Tasks that are made as they are asked for."""
+
+    def __init__(self, n):
+        self.n, self.asked = n, []
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, number):
+        self.asked.append(number)
+        return 5 * number
+
+
+def test_tasks_are_asked_for_as_workers_become_free():
+    tasks = Lazy(60)
+    with process_pool(2) as workers:
+        outcomes = each(triple, tasks, workers)
+        first = next(outcomes)
+        assert len(tasks.asked) < 20  # each of them may be large
+        rest = list(outcomes)
+    assert tasks.asked == list(range(60))
+    assert {one.number: one.result for one in [first, *rest]} == {n: 15 * n for n in range(60)}
+
+
+def over(number: int) -> int:
+    msg = f"{number}: another run has taken over"
+    raise TakenOverError(msg)
+
+
+def test_another_run_that_took_over_ends_all(executor):
+    with pytest.raises(TakenOverError, match="another run"):
+        list(each(over, list(range(8)), executor))
 
 
 def test_a_worker_that_dies_is_told():

@@ -113,6 +113,17 @@ def test_a_corrupted_shard_is_named(name, tmp_path, stamps):
         open_training_set(tmp_path)
 
 
+def test_one_of_many_ranks_looks_at_the_files(tmp_path, stamps):
+    finished(tmp_path, stamps)
+    path = tmp_path / "xval_1.npy"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(TrainingSetError, match=r"xval_1.npy: truncated, 5000 bytes"):
+        open_training_set(tmp_path)
+    training = open_training_set(tmp_path, files=False)  # reading finds out
+    with pytest.raises(TrainingSetError, match=r"xval_1.npy: checksum differs"):
+        training.read(training.split("val")[0])
+
+
 def test_pickled_arrays_are_never_loaded(tmp_path):
     np.save(tmp_path / "xtrain_1.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     np.save(tmp_path / "ytrain_1.npy", np.zeros(1, "u1"))

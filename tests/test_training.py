@@ -151,6 +151,24 @@ def test_a_damaged_checkpoint_falls_back(tmp_path, damage, caplog):
     assert newest.name in caplog.text
 
 
+def test_a_read_error_takes_no_checkpoint_away(tmp_path, monkeypatch, caplog):
+    for step in (3, 6):
+        save_checkpoint(tmp_path, _checkpoint(step), step)
+    newest = sorted(tmp_path.iterdir())[-1]
+    real = Path.open
+
+    def failing(self, *args, **kwargs):
+        if self == newest:
+            raise OSError(5, "Input/output error", str(self))
+        return real(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr(Path, "open", failing)
+        assert load_checkpoint(tmp_path).progress.step == 3
+    assert "Input/output error" in caplog.text
+    assert load_checkpoint(tmp_path).progress.step == 6  # the disk has thought better of it
+
+
 def test_learning_rate_warms_up_and_falls():
     schedule = make_optimizer(1e-2, 0.1, 100)._learning_rate
     rates = np.array([float(schedule(step)) for step in range(101)])
