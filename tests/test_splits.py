@@ -77,7 +77,7 @@ def test_one_brick_more_moves_few_others():
 
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_too_few_names(n):
-    with pytest.raises(SelectionError, match="too few to split.*--split object"):
+    with pytest.raises(SelectionError, match=r"too few to split.*--split object"):
         split_names(NAMES[:n], 1, 0.2, 0.1)
 
 
