@@ -293,6 +293,35 @@ def test_a_second_run_of_another_kind(made, whole, tmp_path, monkeypatch, capsys
     assert content_of(outdir) == whole
 
 
+@pytest.mark.parametrize("more", [[], ["--seed", "7", "--overwrite"]])
+def test_a_second_run_that_is_interrupted(more, made, whole, tmp_path, monkeypatch, capsys):
+    """It has ended the first all the same, so that what the first would still have written is not there."""
+    outdir, seen, second = tmp_path / "out", 0, []
+    assert run(made, tmp_path / "other", "--seed", "7") == 0
+    original = extraction.write_shard
+
+    def interrupted(*args):
+        nonlocal seen
+        seen += 1
+        if seen == 3:
+            with pytest.MonkeyPatch.context() as inner:
+                inner.setattr(create_training, "finish", stop)
+                second.append(run(made, outdir, *more))
+        return original(*args)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction, "write_shard", interrupted)
+        assert run(made, outdir) == 1
+    assert second == [130]
+    assert "the scratch directory of this run is gone" in capsys.readouterr().err
+    again = [word for word in more if word != "--overwrite"]
+    assert run(made, outdir, *again) == 0
+    assert content_of(outdir) == (content_of(tmp_path / "other") if more else whole)
+
+
 @pytest.mark.slow
 def test_two_runs_started_at_the_same_moment(made, whole, tmp_path):
     outdir = tmp_path / "out"

@@ -12,6 +12,7 @@ number that makes it again (--case).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -371,8 +372,8 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=sorted(TARGETS), default=sorted(TARGETS))
     parser.add_argument("--case", type=int, help="this one alone")
     options = parser.parse_args()
-    outcomes, bad = {name: Counter[str]() for name in options.only}, 0
-    with tempfile.TemporaryDirectory() as name:
+    outcomes = {name: Counter[str]() for name in options.only}
+    with tempfile.TemporaryDirectory() as name, contextlib.suppress(KeyboardInterrupt):  # told so far
         places = prepare(Path(name))
         for case in range(options.cases) if options.case is None else [options.case]:
             kind = options.only[case % len(options.only)]
@@ -382,10 +383,10 @@ def main() -> int:
             said = apart(TARGETS[kind], places[kind], Path(name), seed)
             outcomes[kind][said if said in {"read", "refused"} else "BAD"] += 1
             if said not in {"read", "refused"}:
-                bad += 1
                 print(f"{kind}, case {case}, seed {options.seed}: {said}", flush=True)
+    bad = sum(found["BAD"] for found in outcomes.values())
     for kind, found in outcomes.items():
-        print(f"{kind:<12} {', '.join(f'{word} {n}' for word, n in sorted(found.items()))}")
+        print(f"{kind:<12} {', '.join(f'{word} {n}' for word, n in sorted(found.items()) if n)}")
     print(f"{sum(sum(found.values()) for found in outcomes.values())} cases, {bad} bad")
     return int(bad > 0)
 
