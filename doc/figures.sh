@@ -1,17 +1,37 @@
 #!/usr/bin/env bash
-# Makes the pictures of these pages again, from a mock survey without a planted difference:
+# Makes the pictures of these pages again: the mosaics from a mock survey without a planted difference, those of the
+# tutorial from its own commands:
 #
-#   doc/figures.sh WORKDIR       needs the extras mock and figures; some minutes
+#   doc/figures.sh WORKDIR       needs the extra evaluate; a quarter of an hour on two cores
+#
+# The tables in _static come from bin/benchmark learning and bin/benchmark culprits.
 set -euo pipefail
 work=${1:?a directory to work in}
-static=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/_static
-python=${PYTHON:-python}
+doc=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+python=$(command -v "${PYTHON:-python}")
 
 "$python" -m obiwan.dplearn.mock --outdir "$work/mock" --bricks 24 --overwrite
 "$python" -m obiwan.dplearn.create_training --fake "$work/mock/injected" --outdir "$work/training" --overwrite
 "$python" -m obiwan.dplearn.mosaic --data "$work/training" --outdir "$work/figures" --rows 6
+
+rm -rf "$work/tutorial"
+mkdir "$work/tutorial"
+awk '/^\.\. code-block:: shell/ { inside = 1; next } /^[^ ]/ { inside = 0 } inside { print substr($0, 4) }' \
+    "$doc/howto/tutorial.rst" > "$work/tutorial.sh"
+(
+    cd "$work/tutorial"
+    # shellcheck disable=SC2329  # the page's lines call it
+    python() { "$python" "$@"; }
+    # shellcheck source=/dev/null
+    . ../tutorial.sh
+)
+cp "$work/tutorial/median.png" "$doc/_static/tutorial_median.png"
+cp "$work/tutorial/evaluation/figures/attribution_maps.png" "$doc/_static/tutorial_attribution.png"
+cp "$work/tutorial/evaluation/figures/auc_by_sn.png" "$doc/_static/tutorial_sn.png"
+cp "$work/tutorial/figures/fake_real_mosaic_p99.png" "$work/figures/tutorial_mosaic.png"
+
 # Sky noise does not compress.  In 40 greys and 160 colours a figure takes a quarter of the space.
-"$python" - "$static" "$work"/figures/fake_real_mosaic_p*.png <<'EOF'
+"$python" - "$doc/_static" "$work"/figures/*_mosaic*.png <<'EOF'
 import sys
 from pathlib import Path
 
