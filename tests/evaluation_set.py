@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.planted import Planted, Sample, write_set
-from obiwan.dplearn import analysis, evaluation
-from obiwan.dplearn.controls import run_controls
-from obiwan.dplearn.covariates import covariates
-from obiwan.dplearn.evidence import data_summary, software
+from obiwan.dplearn.controls.battery import run_controls
+from obiwan.dplearn.controls.covariates import covariates
+from obiwan.dplearn.controls.measure import measure_split, split_rows
+from obiwan.dplearn.evaluation import analysis
+from obiwan.dplearn.evaluation import records as evaluation
+from obiwan.dplearn.evaluation.evidence import data_summary, software
 from obiwan.dplearn.examples import blank_examples, read_sources, write_sources
-from obiwan.dplearn.measure import measure_split, split_rows
 from obiwan.dplearn.shards import (
     MANIFEST,
     PIXEL_SCALE,

@@ -7,17 +7,24 @@ import numpy as np
 import pytest
 
 from benchmarks.planted import Planted, write_set
-from obiwan.dplearn import retraining
-from obiwan.dplearn.ablations import ABLATIONS, CORE, EDITS, run_ablation
 from obiwan.dplearn.batches import FeedConfig
 from obiwan.dplearn.errors import ModelError, TrainingSetError
 from obiwan.dplearn.examples import blank_examples, read_sources, write_sources
 from obiwan.dplearn.logs import RunLogs
 from obiwan.dplearn.model import network_config
-from obiwan.dplearn.retraining import directory_name, retrain, run_config_of
+from obiwan.dplearn.retraining import runs as retraining
+from obiwan.dplearn.retraining.ablations import ABLATIONS, CORE, EDITS, run_ablation
+from obiwan.dplearn.retraining.runs import directory_name, retrain, run_config_of
+from obiwan.dplearn.retraining.views import (
+    bricks_of_test,
+    choose,
+    halves,
+    rows_by_shard,
+    with_choice,
+    with_edit,
+)
 from obiwan.dplearn.shards import BANDS, SPLITS, open_training_set
 from obiwan.dplearn.training import RunConfig
-from obiwan.dplearn.views import bricks_of_test, choose, halves, rows_by_shard, with_choice, with_edit
 
 TINY = network_config("lenet5", maps=(2, 2), kernel_size=3, dense=4)
 CONFIG = RunConfig(TINY, FeedConfig(batch_size=8, seed=3), epochs=1, learning_rate=2e-3)

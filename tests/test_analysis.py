@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from obiwan.dplearn import analysis, twosample
+from obiwan.dplearn import twosample
+from obiwan.dplearn.evaluation import analysis
 
 
 def test_strata_split_each_quantity_and_know_what_is_missing(rng):

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from keras import layers
 
-from obiwan.dplearn import gradients
-from obiwan.dplearn.attribution import RADII, attribute, distances, half_light_radius, summarise
 from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.evaluation import gradients
+from obiwan.dplearn.evaluation.attribution import RADII, attribute, distances, half_light_radius, summarise
+from obiwan.dplearn.evaluation.gradients import empty_stamps
 from obiwan.dplearn.examples import blank_examples
-from obiwan.dplearn.gradients import empty_stamps
 from obiwan.dplearn.model import build_network, network_config
 from obiwan.dplearn.scaling import CutoutScaling
 from obiwan.dplearn.shards import PIXEL_SCALE
@@ -199,7 +199,7 @@ CODE = """
 import sys, numpy as np
 sys.path.insert(0, sys.argv[1])
 from test_attribution import linear_network
-from obiwan.dplearn import gradients
+from obiwan.dplearn.evaluation import gradients
 weights = np.random.default_rng(1).normal(0, 0.01, (64, 64, 6))
 scale, odds = gradients.split_network(linear_network(weights))
 scaled = gradients.outputs(scale, np.random.default_rng(2).uniform(0.5, 1, (3, 64, 64, 6)).astype("f4"))

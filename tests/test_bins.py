@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from obiwan.dplearn import bins
-from obiwan.dplearn.bins import (
+from obiwan.dplearn.evaluation import bins
+from obiwan.dplearn.evaluation.bins import (
     Bins,
     auc_at_percentiles,
     auc_by,

@@ -9,7 +9,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import brier_score_loss, log_loss
 
-from obiwan.dplearn.calibration import LN2, bounds, recalibrate, reliability
+from obiwan.dplearn.twosample.calibration import LN2, bounds, recalibrate, reliability
 
 SHIFT = 0.8
 
@@ -197,5 +197,6 @@ def test_recalibration_at_the_ends():
 
 
 def test_scikit_learn_waits_until_it_is_needed(run_python):
-    code = "import sys, obiwan.dplearn.calibration, obiwan.dplearn.verdict; print('sklearn' in sys.modules)"
+    modules = "obiwan.dplearn.twosample.calibration, obiwan.dplearn.twosample.verdict"
+    code = f"import sys, {modules}; print('sklearn' in sys.modules)"
     assert run_python("-c", code).stdout.strip() == "False"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp, kstest, norm
 
-from obiwan.dplearn.contrasts import (
+from obiwan.dplearn.controls.contrasts import (
     Groups,
     association,
     distance_beyond_chance,

@@ -13,9 +13,9 @@ import pytest
 
 from benchmarks.culprits import CULPRITS, by_light, controls_of, surprises
 from obiwan.dplearn import create_training
-from obiwan.dplearn.controls import LEAST, LIGHTS, Control, run_controls
+from obiwan.dplearn.controls.battery import LEAST, LIGHTS, Control, run_controls
+from obiwan.dplearn.controls.measure import measure_stamps
 from obiwan.dplearn.examples import FLAG_NEIGHBOUR, FLAG_PADDED
-from obiwan.dplearn.measure import measure_stamps
 from obiwan.dplearn.mock.config import MockConfig, Plant
 from stamps import BRICKS, FIELD, Galaxies, cut, galaxies, rows_of
 

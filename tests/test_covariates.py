@@ -5,9 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from obiwan.dplearn.covariates import CATALOGUED, LABELS, catalogued, coadd_size, covariates, edge_distance
+from obiwan.dplearn.controls.covariates import (
+    CATALOGUED,
+    LABELS,
+    catalogued,
+    coadd_size,
+    covariates,
+    edge_distance,
+)
+from obiwan.dplearn.controls.measure import MEASURE_DTYPE
 from obiwan.dplearn.examples import FLAG_PADDED
-from obiwan.dplearn.measure import MEASURE_DTYPE
 from stamps import galaxies, rows_of
 
 

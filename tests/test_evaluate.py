@@ -14,10 +14,11 @@ import pytest
 
 from benchmarks.planted import Planted
 from evaluation_set import make_set
-from obiwan.dplearn import cnn, ensemble, evaluate, evidence, scoring, shards
+from obiwan.dplearn import cnn, evaluate, scoring, shards
+from obiwan.dplearn.controls.measure import split_rows
 from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.evaluation import ensemble, evidence
 from obiwan.dplearn.examples import read_sources
-from obiwan.dplearn.measure import split_rows
 
 NETWORK = ["--maps", "3", "4", "--kernel-size", "3", "--dense", "6", "--quiet", "--learning-rate", "3e-3"]
 COUNTS = {"train": 192, "val": 64, "test": 256}
@@ -424,7 +425,7 @@ def test_a_network_that_is_not_ours_has_a_reason_instead_of_an_attribution(train
         msg = "openvino has no gradients"
         raise ModelError(msg)
 
-    monkeypatch.setattr("obiwan.dplearn.attribution.attribute", refuse)
+    monkeypatch.setattr("obiwan.dplearn.evaluation.attribution.attribute", refuse)
     training_set = shards.open_training_set(trained / "set")
     rows = split_rows(read_sources(trained / "set"), "test")
     scored = SimpleNamespace(rows=rows, labels=rows["label"])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from obiwan.dplearn import shards
-from obiwan.dplearn.contrasts import location
+from obiwan.dplearn.controls.contrasts import location
+from obiwan.dplearn.controls.measure import CHUNK, MEASURE_DTYPE, measure_split, measure_stamps, split_rows
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.measure import CHUNK, MEASURE_DTYPE, measure_split, measure_stamps, split_rows
 from obiwan.dplearn.shards import BANDS
 from stamps import SHOT, SKY, Galaxies, cut, galaxies, light, rows_of
 
@@ -292,6 +292,6 @@ def test_one_shard_at_a_time(on_disk, monkeypatch):
         return measure(x, rows)
 
     monkeypatch.setattr(shards.TrainingSet, "read", reading)
-    monkeypatch.setattr("obiwan.dplearn.measure.measure_stamps", measuring)
+    monkeypatch.setattr("obiwan.dplearn.controls.measure.measure_stamps", measuring)
     measure_split(training_set, "train", table)
     assert events == ["read 1", "measure 40", "read 2", "measure 20"]

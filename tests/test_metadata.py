@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import norm
 
-from obiwan.dplearn.metadata import (
+from obiwan.dplearn.controls.metadata import (
     CALIPER,
     CLIP,
     MATCH_ON,

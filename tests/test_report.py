@@ -18,9 +18,8 @@ import pytest
 
 from benchmarks.planted import Planted
 from evaluation_set import make_evaluation, make_set, scored_by_hand
-from obiwan.dplearn import attribution
-from obiwan.dplearn.ablations import AblationResult
 from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.evaluation import attribution
 from obiwan.dplearn.mosaic import GALLERIES, PERCENTILES, gallery_rows, pair_by_magnitude, read_stamps
 from obiwan.dplearn.report import prose
 from obiwan.dplearn.report.figures import pictures_of
@@ -28,9 +27,10 @@ from obiwan.dplearn.report.files import FORMAT, claim, write_report
 from obiwan.dplearn.report.page import render
 from obiwan.dplearn.report.pictures import Gallery, Mosaic, Picture
 from obiwan.dplearn.report.words import DASH
-from obiwan.dplearn.sensitivity import SensitivityResult
+from obiwan.dplearn.retraining.ablations import AblationResult
+from obiwan.dplearn.retraining.sensitivity import SensitivityResult
 from obiwan.dplearn.twosample import Estimate
-from obiwan.dplearn.verdict import SensitivitySummary, decide
+from obiwan.dplearn.twosample.verdict import SensitivitySummary, decide
 
 COUNTS = {"train": 64, "val": 64, "test": 320}
 

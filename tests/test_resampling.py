@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, norm, rankdata
 
-from obiwan.dplearn.resampling import _pairwise, _weighted
 from obiwan.dplearn.twosample import (
     auc,
     auc_bootstrap,
@@ -18,6 +17,7 @@ from obiwan.dplearn.twosample import (
     stratified_auc,
     weighted_auc,
 )
+from obiwan.dplearn.twosample.resampling import _pairwise, _weighted
 
 
 def _split(rng, bricks=20, each=20, shift=0.0, sky=0.0, odd=0.0, share=None):
@@ -158,10 +158,10 @@ def test_many_draws_agree_whatever_the_blocks(monkeypatch):
     labels, scores, groups = _split(rng, 5, 20, shift=0.3)
     whole = permutation_test(labels, scores, groups, draws=50, rng=np.random.default_rng(1))
     interval = auc_bootstrap(labels, scores, groups, draws=50, rng=np.random.default_rng(1))
-    monkeypatch.setattr("obiwan.dplearn.resampling._AT_ONCE", 700)
+    monkeypatch.setattr("obiwan.dplearn.twosample.resampling._AT_ONCE", 700)
     assert permutation_test(labels, scores, groups, draws=50, rng=np.random.default_rng(1)) == whole
     assert auc_bootstrap(labels, scores, groups, draws=50, rng=np.random.default_rng(1)) == interval
-    monkeypatch.setattr("obiwan.dplearn.resampling._MOST_PAIRED", 3)
+    monkeypatch.setattr("obiwan.dplearn.twosample.resampling._MOST_PAIRED", 3)
     other = auc_bootstrap(labels, scores, groups, draws=50, rng=np.random.default_rng(1))
     assert (other.low, other.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
 

@@ -6,16 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from obiwan.dplearn import create_training, sensitivity
+from obiwan.dplearn import create_training
 from obiwan.dplearn.batches import FeedConfig
+from obiwan.dplearn.controls.measure import measure_stamps
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.examples import read_sources, write_sources
-from obiwan.dplearn.measure import measure_stamps
 from obiwan.dplearn.mock import sky
 from obiwan.dplearn.mock.config import MockConfig
 from obiwan.dplearn.mock.survey import make_survey
 from obiwan.dplearn.model import network_config
-from obiwan.dplearn.planting import (
+from obiwan.dplearn.retraining import sensitivity
+from obiwan.dplearn.retraining.planting import (
     KINDS,
     Difference,
     Galaxy,
@@ -24,7 +25,7 @@ from obiwan.dplearn.planting import (
     planted,
     render,
 )
-from obiwan.dplearn.sensitivity import (
+from obiwan.dplearn.retraining.sensitivity import (
     SensitivityResult,
     make_plan,
     parse_amplitudes,
@@ -35,10 +36,10 @@ from obiwan.dplearn.sensitivity import (
     smallest_detected,
     summarise,
 )
+from obiwan.dplearn.retraining.views import rows_by_shard
 from obiwan.dplearn.shards import BANDS, PIXEL_SCALE, open_training_set
 from obiwan.dplearn.training import RunConfig
 from obiwan.dplearn.twosample import Estimate
-from obiwan.dplearn.views import rows_by_shard
 
 DISC = Galaxy(
     flux=(1.0, 2.0, 3.0), fwhm=(1.4, 1.2, 1.0), x=32.3, y=31.8, radius=0.5, sersic=1.0, e1=0.1, e2=-0.2

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from obiwan.dplearn.twosample import auc_interval, measure_auc
-from obiwan.dplearn.verdict import (
+from obiwan.dplearn.twosample.verdict import (
     SensitivitySummary,
     decide,
     effect_words,

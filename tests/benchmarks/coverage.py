@@ -22,7 +22,7 @@ from scipy.stats import kstest, norm
 from scipy.stats import t as student
 
 from obiwan.dplearn import twosample as ts
-from obiwan.dplearn.verdict import SensitivitySummary, Verdict, decide, further_examples
+from obiwan.dplearn.twosample.verdict import SensitivitySummary, Verdict, decide, further_examples
 
 CONTROL = SensitivitySummary(True, ("offset: 0.2 px would have been detected",))
 Rows = list[tuple[object, ...]]

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from obiwan.dplearn import create_training
-from obiwan.dplearn.controls import Control, run_controls
+from obiwan.dplearn.controls.battery import Control, run_controls
+from obiwan.dplearn.controls.measure import measure_split, split_rows
 from obiwan.dplearn.examples import read_sources
-from obiwan.dplearn.measure import measure_split, split_rows
 from obiwan.dplearn.mock import __main__ as mock
 from obiwan.dplearn.shards import MANIFEST, SPLITS, open_training_set
 

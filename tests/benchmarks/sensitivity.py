@@ -19,8 +19,8 @@ from planted import PIXEL, Planted, Sample, write_set
 from obiwan.dplearn.batches import FeedConfig
 from obiwan.dplearn.examples import blank_examples, write_sources
 from obiwan.dplearn.model import ARCHITECTURES, network_config
-from obiwan.dplearn.planting import KINDS, Difference, Galaxy, planted
-from obiwan.dplearn.sensitivity import parse_amplitudes, run_sensitivity, summarise
+from obiwan.dplearn.retraining.planting import KINDS, Difference, Galaxy, planted
+from obiwan.dplearn.retraining.sensitivity import parse_amplitudes, run_sensitivity, summarise
 from obiwan.dplearn.shards import BANDS, SPLITS, TrainingSet, open_training_set
 from obiwan.dplearn.training import RunConfig
 

@@ -26,7 +26,7 @@ from obiwan.dplearn.claims import RESULT, SCORES
 from obiwan.dplearn.scoring import bricks_of, read_scores
 from obiwan.dplearn.shards import MANIFEST, open_training_set, write_json
 from obiwan.dplearn.twosample import wilson
-from obiwan.dplearn.verdict import Verdict, decide
+from obiwan.dplearn.twosample.verdict import Verdict, decide
 
 PLANTED = {
     "none": [],

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn import cli, evidence
+from obiwan.dplearn import cli
+from obiwan.dplearn.evaluation import evidence
 from obiwan.dplearn.shards import TrainingSet, open_training_set
 
 Array = NDArray[Any]
@@ -27,7 +28,7 @@ NAME = "evaluate"
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; its long flags are also the keys of ``--config`` files."""
-    from obiwan.dplearn.ablations import ABLATIONS
+    from obiwan.dplearn.retraining.ablations import ABLATIONS
 
     parser = argparse.ArgumentParser(
         prog=f"python -m obiwan.dplearn.{NAME}", description=(__doc__ or "").split("\n")[0]
@@ -83,7 +84,7 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
         parser.error(f"--margin must be between 0 and 0.5 (an AUC's distance from 0.5), got {options.margin}")
     if options.seed < 0:
         parser.error(f"--seed must be at least 0, got {options.seed}")
-    from obiwan.dplearn.sensitivity import parse_amplitudes
+    from obiwan.dplearn.retraining.sensitivity import parse_amplitudes
 
     try:
         parse_amplitudes(options.sensitivity or ())
@@ -92,14 +93,14 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
 
 
 def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array, members: Any) -> Any:
-    """All numbers of the report, as an `obiwan.dplearn.evaluation.Evaluation`."""
-    from obiwan.dplearn import analysis, ensemble
-    from obiwan.dplearn.attribution import half_light_radius
-    from obiwan.dplearn.controls import run_controls
-    from obiwan.dplearn.covariates import covariates
-    from obiwan.dplearn.evaluation import Evaluation
-    from obiwan.dplearn.ideal import offset_curve, planted_offset
-    from obiwan.dplearn.sensitivity import parse_amplitudes, summarise
+    """All numbers of the report, as an `obiwan.dplearn.evaluation.records.Evaluation`."""
+    from obiwan.dplearn.controls.battery import run_controls
+    from obiwan.dplearn.controls.covariates import covariates
+    from obiwan.dplearn.evaluation import analysis, ensemble
+    from obiwan.dplearn.evaluation.attribution import half_light_radius
+    from obiwan.dplearn.evaluation.ideal import offset_curve, planted_offset
+    from obiwan.dplearn.evaluation.records import Evaluation
+    from obiwan.dplearn.retraining.sensitivity import parse_amplitudes, summarise
 
     offset = None if options.mock is None else planted_offset(options.mock)
     scored = ensemble.score_members(members, training_set, table)
@@ -144,7 +145,7 @@ def evaluate(options: argparse.Namespace) -> int:
     training_set = open_training_set(options.data)
     evidence.check_set(training_set)
     table = read_sources(options.data)
-    from obiwan.dplearn import ensemble  # Keras only now: what is wrong is said at once
+    from obiwan.dplearn.evaluation import ensemble  # Keras only now: what is wrong is said at once
     from obiwan.dplearn.report import figures, files, prose
 
     members = ensemble.load_members(options.model, training_set)

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from obiwan.dplearn.decoding import explained
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.memory import Memory, read_whole
 
@@ -181,11 +182,8 @@ def _load_npy(
     if crc32 != expected_crc32:
         msg = f"{path}: checksum differs from the manifest's, the shard is corrupt; {remedy}"
         raise TrainingSetError(msg)
-    try:
+    with explained(f"{path}: not an npy file of version 1.0", remedy, TrainingSetError):
         found, data = _npy_content(raw)
-    except ValueError as error:
-        msg = f"{path}: not an npy file of version 1.0 ({error}); {remedy}"
-        raise TrainingSetError(msg) from None
     if found != (shape, False, dtype) or len(data) != math.prod(shape) * dtype.itemsize:
         msg = (
             f"{path}: {found[2]} of shape {found[0]} in {len(data)} bytes is not what the manifest says "

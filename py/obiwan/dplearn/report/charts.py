@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.attribution import RADII, Attribution
-from obiwan.dplearn.bins import Bin, Bins
+from obiwan.dplearn.evaluation.attribution import RADII, Attribution
+from obiwan.dplearn.evaluation.bins import Bin, Bins
 from obiwan.dplearn.shards import PIXEL_SCALE, STAMP
 from obiwan.dplearn.twosample import Estimate
 

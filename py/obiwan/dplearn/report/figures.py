@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.attribution import Attribution
-from obiwan.dplearn.bins import Bins
-from obiwan.dplearn.evaluation import PERCENTILES, Evaluation
-from obiwan.dplearn.planting import KINDS
+from obiwan.dplearn.evaluation.attribution import Attribution
+from obiwan.dplearn.evaluation.bins import Bins
+from obiwan.dplearn.evaluation.records import PERCENTILES, Evaluation
 from obiwan.dplearn.report import charts
 from obiwan.dplearn.report.pictures import Draw, Gallery, Mosaic, Picture, gallery_picture, mosaic_picture
 from obiwan.dplearn.report.words import extent, with_interval
+from obiwan.dplearn.retraining.planting import KINDS
 from obiwan.dplearn.shards import PIXEL_SCALE
 
 if TYPE_CHECKING:

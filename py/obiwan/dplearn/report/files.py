@@ -14,9 +14,9 @@ import fitsio
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.covariates import LABELS
+from obiwan.dplearn.controls.covariates import LABELS
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.evaluation import Evaluation
+from obiwan.dplearn.evaluation.records import Evaluation
 from obiwan.dplearn.report.page import embedded, render
 from obiwan.dplearn.report.pictures import Picture, write_picture
 from obiwan.dplearn.shards import write_json

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from obiwan.dplearn.covariates import LABELS
-from obiwan.dplearn.evaluation import Evaluation
+from obiwan.dplearn.controls.covariates import LABELS
+from obiwan.dplearn.evaluation.records import Evaluation
 from obiwan.dplearn.report import prose, words
 from obiwan.dplearn.report.pictures import Picture
-from obiwan.dplearn.sensitivity import amplitude_words
+from obiwan.dplearn.retraining.sensitivity import amplitude_words
 
 if TYPE_CHECKING:
     from markupsafe import Markup

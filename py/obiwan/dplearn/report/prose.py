@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from obiwan.dplearn.analysis import DRAWS
-from obiwan.dplearn.attribution import RADII, Attribution
-from obiwan.dplearn.bins import LEAST
-from obiwan.dplearn.controls import Control
-from obiwan.dplearn.covariates import LABELS
-from obiwan.dplearn.evaluation import PERCENTILES, Evaluation
+from obiwan.dplearn.controls.battery import Control
+from obiwan.dplearn.controls.covariates import LABELS
+from obiwan.dplearn.evaluation.analysis import DRAWS
+from obiwan.dplearn.evaluation.attribution import RADII, Attribution
+from obiwan.dplearn.evaluation.bins import LEAST
+from obiwan.dplearn.evaluation.records import PERCENTILES, Evaluation
 from obiwan.dplearn.report.words import (
     DASH,
     effect,
@@ -24,7 +24,7 @@ from obiwan.dplearn.report.words import (
     sentence,
     with_interval,
 )
-from obiwan.dplearn.sensitivity import summarise
+from obiwan.dplearn.retraining.sensitivity import summarise
 from obiwan.dplearn.shards import PIXEL_SCALE
 
 

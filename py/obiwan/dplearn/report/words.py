@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from obiwan.dplearn.bins import Bin
-from obiwan.dplearn.controls import DISTRIBUTION, Control
+from obiwan.dplearn.controls.battery import DISTRIBUTION, Control
+from obiwan.dplearn.evaluation.bins import Bin
 from obiwan.dplearn.twosample import Estimate
 
 DASH = "\N{EN DASH}"

@@ -14,47 +14,13 @@ from numpy.typing import NDArray
 from scipy.stats import binom, norm
 from scipy.stats import t as student
 
-from obiwan.dplearn.conditional import effective_number, stratified_auc, weighted_auc
-from obiwan.dplearn.ranking import (
+from obiwan.dplearn.twosample.ranking import (
     Estimate,
-    Measured,
-    auc,
     auc_interval,
-    auc_pvalue,
     checked,
     cluster_numbers,
-    design_effect,
     measure_auc,
 )
-from obiwan.dplearn.resampling import auc_bootstrap, flip_test, permutation_test
-
-__all__ = [
-    "FEW_BRICKS",
-    "LEAST_CLUSTERS",
-    "AccuracyTest",
-    "Answer",
-    "Estimate",
-    "Measured",
-    "accuracy_test",
-    "answer",
-    "auc",
-    "auc_bootstrap",
-    "auc_interval",
-    "auc_pvalue",
-    "brick_caveat",
-    "design_effect",
-    "detectable_excess",
-    "effective_number",
-    "flip_test",
-    "holm",
-    "measure_auc",
-    "permutation_test",
-    "score_interval",
-    "stratified_auc",
-    "usable_bricks",
-    "weighted_auc",
-    "wilson",
-]
 
 LEAST_CLUSTERS = 5  #: bricks of which each class must be found in so many, for the interval to rest on bricks
 FEW_BRICKS = 10  #: fewer than so many, and `brick_caveat` says what the interval is worth

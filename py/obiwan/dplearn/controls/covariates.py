@@ -52,7 +52,7 @@ def covariates(rows: Array, measured: Array, *, size: int | None = None) -> Colu
     rows : ndarray of EXAMPLE_DTYPE, shape (n,)
         Their rows of the source table.
     measured : ndarray of MEASURE_DTYPE, shape (n,)
-        As from `obiwan.dplearn.measure.measure_split`.
+        As from `obiwan.dplearn.controls.measure.measure_split`.
     size : int, optional
         Pixels on a side of the coadds; without it `coadd_size` says.
 

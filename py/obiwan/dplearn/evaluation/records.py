@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn import calibration, metadata, twosample
-from obiwan.dplearn.attribution import Attribution
-from obiwan.dplearn.bins import Bins
-from obiwan.dplearn.controls import Control
-from obiwan.dplearn.twosample import Estimate
-from obiwan.dplearn.verdict import Verdict
+from obiwan.dplearn import twosample
+from obiwan.dplearn.controls import metadata
+from obiwan.dplearn.controls.battery import Control
+from obiwan.dplearn.evaluation.attribution import Attribution
+from obiwan.dplearn.evaluation.bins import Bins
+from obiwan.dplearn.twosample import Estimate, calibration
+from obiwan.dplearn.twosample.verdict import Verdict
 
 Array = NDArray[Any]
 

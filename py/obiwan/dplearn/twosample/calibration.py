@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.ranking import (
+from obiwan.dplearn.twosample import effective_number, score_interval, usable_bricks
+from obiwan.dplearn.twosample.ranking import (
     Estimate,
     Measured,
     checked,
@@ -21,7 +22,6 @@ from obiwan.dplearn.ranking import (
     clustered_variance,
     measure_auc,
 )
-from obiwan.dplearn.twosample import effective_number, score_interval, usable_bricks
 
 LN2 = float(np.log(2))
 TINY = 1e-7  #: probabilities are kept so far from 0 and 1, as Keras keeps them: no loss is infinite

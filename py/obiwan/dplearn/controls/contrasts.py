@@ -1,8 +1,9 @@
 """How one number differs between two classes whose examples share bricks.
 
-The tests are studentised by what whole bricks contribute, as in `obiwan.dplearn.ranking.clustered_variance`:
-a quantity that is nearly the same all over a brick is worth no more than the bricks, and where both classes
-are found in every brick, what the brick does to both of them cancels.
+The tests are studentised by what whole bricks contribute, as in
+`obiwan.dplearn.twosample.ranking.clustered_variance`: a quantity that is nearly the same all over a brick
+is worth no more than the bricks, and where both classes are found in every brick, what the brick does to
+both of them cancels.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2, rankdata
 
-from obiwan.dplearn.ranking import Estimate, Measured, clustered_variance
 from obiwan.dplearn.twosample import usable_bricks
+from obiwan.dplearn.twosample.ranking import Estimate, Measured, clustered_variance
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]

@@ -1,8 +1,8 @@
 """Train the same network again on an edited training set, and say how well it tells the classes apart.
 
 Ablations and the positive control share this: the network and the settings of the run that is examined, a
-training set edited as it is read (`obiwan.dplearn.views`), a directory of its own where an interrupted run
-goes on, and the AUC on the test split.
+training set edited as it is read (`obiwan.dplearn.retraining.views`), a directory of its own where an
+interrupted run goes on, and the AUC on the test split.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from obiwan.dplearn.claims import RESULT, RUN, claim_outdir
 from obiwan.dplearn.cnn import check_splits, fitting_batch
 from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.retraining.views import Array, EditedSet
 from obiwan.dplearn.shards import write_json
 from obiwan.dplearn.twosample import Estimate, answer
-from obiwan.dplearn.views import Array, EditedSet
 
 if TYPE_CHECKING:
     from obiwan.dplearn.training import RunConfig

@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.retraining import directory_name, retrain
-from obiwan.dplearn.shards import BANDS, LABELS, SOURCES, STAMP, TrainingSet
-from obiwan.dplearn.twosample import Estimate
-from obiwan.dplearn.views import (
+from obiwan.dplearn.retraining.runs import directory_name, retrain
+from obiwan.dplearn.retraining.views import (
     Array,
     Cutouts,
     Edit,
@@ -28,6 +26,8 @@ from obiwan.dplearn.views import (
     with_choice,
     with_edit,
 )
+from obiwan.dplearn.shards import BANDS, LABELS, SOURCES, STAMP, TrainingSet
+from obiwan.dplearn.twosample import Estimate
 
 if TYPE_CHECKING:
     from obiwan.dplearn.training import RunConfig

@@ -1,7 +1,7 @@
 """What stands behind a verdict, gathered from a training set and trained networks.
 
-`obiwan.dplearn.analysis` makes numbers of scores; here shards are read, stamps are chosen, networks asked and
-trained again.
+`obiwan.dplearn.evaluation.analysis` makes numbers of scores; here shards are read, stamps are chosen,
+networks asked and trained again.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from obiwan.dplearn.errors import ModelError, TrainingSetError
 from obiwan.dplearn.shards import TrainingSet
 
 if TYPE_CHECKING:
-    from obiwan.dplearn.ablations import AblationResult
-    from obiwan.dplearn.attribution import Attribution
-    from obiwan.dplearn.controls import Control
-    from obiwan.dplearn.ensemble import Member
-    from obiwan.dplearn.evaluation import Scored
-    from obiwan.dplearn.planting import Difference
+    from obiwan.dplearn.controls.battery import Control
+    from obiwan.dplearn.evaluation.attribution import Attribution
+    from obiwan.dplearn.evaluation.ensemble import Member
+    from obiwan.dplearn.evaluation.records import Scored
     from obiwan.dplearn.report.pictures import Gallery, Mosaic
-    from obiwan.dplearn.sensitivity import SensitivityResult
+    from obiwan.dplearn.retraining.ablations import AblationResult
+    from obiwan.dplearn.retraining.planting import Difference
+    from obiwan.dplearn.retraining.sensitivity import SensitivityResult
 
 Array = NDArray[Any]
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
@@ -90,7 +90,7 @@ def control_set(training_set: TrainingSet, table: Array) -> tuple[Array, Array, 
     Controls learn nothing, so training examples serve as well as others: the test split first, then
     validation and training shards up to `CONTROL_EXAMPLES`.
     """
-    from obiwan.dplearn.measure import measure_split, split_rows
+    from obiwan.dplearn.controls.measure import measure_split, split_rows
 
     room, rows, measured = CONTROL_EXAMPLES, [], []
     for split in ("test", "val", "train"):
@@ -163,7 +163,7 @@ def attribution(
     training_set: TrainingSet, member: Member, scored: Scored, seed: int
 ) -> tuple[Attribution | None, str]:
     """Attribution of the first network on some test examples, or None and the reason."""
-    from obiwan.dplearn.attribution import attribute
+    from obiwan.dplearn.evaluation.attribution import attribute
     from obiwan.dplearn.mosaic import read_stamps
 
     rng = np.random.default_rng([seed, 40])
@@ -185,7 +185,7 @@ def attribution(
 
 def ablations_asked(names: Sequence[str] | None) -> tuple[str, ...]:
     """The ablations that ``--ablations`` means: none without it, all where it names none."""
-    from obiwan.dplearn.ablations import ABLATIONS
+    from obiwan.dplearn.retraining.ablations import ABLATIONS
 
     return () if names is None else tuple(names or ABLATIONS)
 
@@ -208,9 +208,9 @@ def retrained(
     ablations : sequence of str
     planted : sequence of Difference
     """
-    from obiwan.dplearn.ablations import run_ablation
-    from obiwan.dplearn.retraining import run_config_of
-    from obiwan.dplearn.sensitivity import run_sensitivity
+    from obiwan.dplearn.retraining.ablations import run_ablation
+    from obiwan.dplearn.retraining.runs import run_config_of
+    from obiwan.dplearn.retraining.sensitivity import run_sensitivity
 
     if not ablations and not planted:
         return (), ()
@@ -225,7 +225,7 @@ def not_run(
     ablations: Sequence[str], planted: Sequence[Difference], controls: Sequence[Control]
 ) -> tuple[str, ...]:
     """What could have been run and was not, each with how, or why."""
-    from obiwan.dplearn.ablations import ABLATIONS
+    from obiwan.dplearn.retraining.ablations import ABLATIONS
 
     left = []
     if not planted:

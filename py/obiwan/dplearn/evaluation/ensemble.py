@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn.claims import RESULT, RUN, SCORES
+from obiwan.dplearn.controls.measure import split_rows
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.evaluation import ModelInfo, Scored
+from obiwan.dplearn.evaluation.records import ModelInfo, Scored
 from obiwan.dplearn.logs import without_notes
-from obiwan.dplearn.measure import split_rows
 from obiwan.dplearn.shards import SOURCES, TrainingSet
 
 Array = NDArray[Any]

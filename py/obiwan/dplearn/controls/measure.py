@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from obiwan.dplearn import centroids
-from obiwan.dplearn.centroids import BOX, NEED, RADIUS, REACH, WINDOW, Moments
+from obiwan.dplearn.controls import centroids
+from obiwan.dplearn.controls.centroids import BOX, NEED, RADIUS, REACH, WINDOW, Moments
 from obiwan.dplearn.cutouts import HALF, centre_pixel
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.shards import BANDS, SOURCES, STAMP, Shard, TrainingSet

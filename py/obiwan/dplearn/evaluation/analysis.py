@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn import calibration, covariates, metadata, twosample
-from obiwan.dplearn.bins import Bins, auc_at_percentiles, bin_everything, corrected_together
-from obiwan.dplearn.evaluation import PERCENTILES, Answer, Baseline, Calibration, Conditional, Scored
-from obiwan.dplearn.verdict import SensitivitySummary, Verdict, decide
+from obiwan.dplearn import twosample
+from obiwan.dplearn.controls import covariates, metadata
+from obiwan.dplearn.evaluation.bins import Bins, auc_at_percentiles, bin_everything, corrected_together
+from obiwan.dplearn.evaluation.records import PERCENTILES, Answer, Baseline, Calibration, Conditional, Scored
+from obiwan.dplearn.twosample import calibration
+from obiwan.dplearn.twosample.verdict import SensitivitySummary, Verdict, decide
 
 Array = NDArray[Any]
 
 LEVEL = 0.05
 DRAWS = 2000  #: of permutations and bootstraps
-#: The quantities of the report's bins, in its order; those of `obiwan.dplearn.covariates`.
+#: The quantities of the report's bins, in its order; those of `obiwan.dplearn.controls.covariates`.
 BINNED = ("mag_g", "mag_r", "mag_z", "sn", "shape_r", "psfdepth_r", "psfsize_r", "ebv", "edge")
 LEAST_PAIRS = 20
 

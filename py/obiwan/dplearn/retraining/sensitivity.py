@@ -1,8 +1,9 @@
 """The positive control: what would the network have found, had it been there?
 
-All examples get labels drawn at random within brick and class, so that nothing tells the halves apart; then a
-known difference is planted in one half (`obiwan.dplearn.planting`), and the same network is trained with the
-same settings on the result.  The smallest amplitude that it detects is what stands behind "equivalent".
+All examples get labels drawn at random within brick and class, so that nothing tells the halves apart; then
+a known difference is planted in one half (`obiwan.dplearn.retraining.planting`), and the same network is
+trained with the same settings on the result.  The smallest amplitude that it detects is what stands behind
+"equivalent".
 """
 
 from __future__ import annotations
@@ -24,13 +25,10 @@ from tqdm import tqdm
 
 from obiwan.dplearn.checkpoints import replace_file
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.planting import KINDS, Difference, galaxies_known, galaxy_of, planted
-from obiwan.dplearn.planting import parse_amplitudes as parse_amplitudes
-from obiwan.dplearn.retraining import directory_name, retrain
-from obiwan.dplearn.shards import BANDS, STAMP, TrainingSet
-from obiwan.dplearn.twosample import Estimate
-from obiwan.dplearn.verdict import SensitivitySummary
-from obiwan.dplearn.views import (
+from obiwan.dplearn.retraining.planting import KINDS, Difference, galaxies_known, galaxy_of, planted
+from obiwan.dplearn.retraining.planting import parse_amplitudes as parse_amplitudes
+from obiwan.dplearn.retraining.runs import directory_name, retrain
+from obiwan.dplearn.retraining.views import (
     Array,
     Choice,
     Cutouts,
@@ -41,6 +39,9 @@ from obiwan.dplearn.views import (
     rows_by_shard,
     with_choice,
 )
+from obiwan.dplearn.shards import BANDS, STAMP, TrainingSet
+from obiwan.dplearn.twosample import Estimate
+from obiwan.dplearn.twosample.verdict import SensitivitySummary
 
 if TYPE_CHECKING:
     from obiwan.dplearn.training import RunConfig

@@ -1,6 +1,6 @@
 """Pairs of a real and a fake that are alike in magnitude, colour and size.
 
-Everything here is also in `obiwan.dplearn.metadata`.
+Everything here is also in `obiwan.dplearn.controls.metadata`.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def matched_pairs(
     Parameters
     ----------
     covariates, label, bricks
-        As for `obiwan.dplearn.metadata.metadata_classifier`.
+        As for `obiwan.dplearn.controls.metadata.metadata_classifier`.
     names : sequence of str
         What to match on; an example that lacks one of these has no partner.
     caliper : float

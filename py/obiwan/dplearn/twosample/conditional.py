@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.ranking import (
+from obiwan.dplearn.twosample.ranking import (
     Estimate,
     Measured,
     checked,

@@ -1,9 +1,10 @@
 """The control battery: does anything but the galaxy tell the classes apart?
 
-Each control compares one number that is measured of every example in the same way (`obiwan.dplearn.measure`,
-`obiwan.dplearn.covariates`) between fake and real.  Its light is red where the difference is significant
-among all controls (Holm, 5 %) *and* greater than a stated size; amber where it is significant but small;
-green otherwise; "not run" where it cannot be measured, with the reason.
+Each control compares one number that is measured of every example in the same way
+(`obiwan.dplearn.controls.measure`, `obiwan.dplearn.controls.covariates`) between fake and real.  Its light
+is red where the difference is significant among all controls (Holm, 5 %) *and* greater than a stated size;
+amber where it is significant but small; green otherwise; "not run" where it cannot be measured, with the
+reason.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.contrasts import (
+from obiwan.dplearn.controls.contrasts import (
     Groups,
     association,
     distance_beyond_chance,
@@ -23,7 +24,7 @@ from obiwan.dplearn.contrasts import (
     location,
     shift,
 )
-from obiwan.dplearn.covariates import CATALOGUED, LABELS, catalogued, covariates
+from obiwan.dplearn.controls.covariates import CATALOGUED, LABELS, catalogued, covariates
 from obiwan.dplearn.examples import FLAG_NEIGHBOUR, FLAG_PADDED
 from obiwan.dplearn.shards import BANDS, PIXEL_SCALE
 from obiwan.dplearn.twosample import brick_caveat, holm

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 from scipy.stats import t as student
 
-from obiwan.dplearn.conditional import stratum_weights, usable_strata
-from obiwan.dplearn.ranking import Estimate, auc, checked, cluster_numbers
+from obiwan.dplearn.twosample.conditional import stratum_weights, usable_strata
+from obiwan.dplearn.twosample.ranking import Estimate, auc, checked, cluster_numbers
 
 Statistic = Literal["auc", "accuracy", "stratified"]
 _AT_ONCE = 2_000_000  # numbers in one block of draws: small enough for the processor's cache to help
@@ -175,7 +175,7 @@ def permutation_test(
         What exchanges them.
     statistic : str
         ``auc``; ``accuracy`` of "fake if the score is above 0.5"; or ``stratified``, the AUC of
-        `obiwan.dplearn.conditional.stratified_auc`.  Large values count against the hypothesis.
+        `obiwan.dplearn.twosample.conditional.stratified_auc`.  Large values count against the hypothesis.
 
     Returns
     -------

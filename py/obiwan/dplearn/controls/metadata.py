@@ -2,8 +2,9 @@
 
 A gradient-boosted classifier on the measured quantities is the baseline of the network's AUC: where it is
 above 0.5 the samples are not matched.  Then the network's AUC is also given on reals that are weighted, or
-matched one to one (`obiwan.dplearn.pairing`), so that their quantities are distributed like the fakes'.
-Which quantities those are is for the caller to say: only such as are measured the same way for both classes.
+matched one to one (`obiwan.dplearn.controls.pairing`), so that their quantities are distributed like the
+fakes'. Which quantities those are is for the caller to say: only such as are measured the same way for both
+classes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from obiwan.dplearn.pairing import CALIPER, MATCH_ON, Array, Matches, checked_table, matched_pairs
+from obiwan.dplearn.controls.pairing import CALIPER, MATCH_ON, Array, Matches, checked_table, matched_pairs
 from obiwan.dplearn.twosample import LEAST_CLUSTERS, Estimate, auc, auc_interval
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.gradients import (
+from obiwan.dplearn.evaluation.gradients import (
     STEPS,
     empty_stamps,
     gradient_of,

@@ -1,0 +1,65 @@
+"""The two-sample test: how well scores tell two samples apart, and what that allows to say.
+
+Labels are 0 (real) and 1 (fake); a score is the higher the more an example looks fake.
+`doc/explanation/two-sample-test.rst` says what each number means.
+
+The road inside: `ranking` (AUC, its variance), `conditional` (AUC at equal other things), `resampling`
+(bootstrap, permutations) -> `summary` (accuracy, intervals, what could be seen) -> `calibration`
+(probabilities, divergences), `verdict` (the answer in words).  What most callers need can be had from here.
+"""
+
+from __future__ import annotations
+
+from obiwan.dplearn.twosample.conditional import effective_number, stratified_auc, weighted_auc
+from obiwan.dplearn.twosample.ranking import (
+    Estimate,
+    Measured,
+    auc,
+    auc_interval,
+    auc_pvalue,
+    design_effect,
+    measure_auc,
+)
+from obiwan.dplearn.twosample.resampling import auc_bootstrap, flip_test, permutation_test
+from obiwan.dplearn.twosample.summary import (
+    FEW_BRICKS,
+    LEAST_CLUSTERS,
+    AccuracyTest,
+    Answer,
+    accuracy_test,
+    answer,
+    brick_caveat,
+    detectable_excess,
+    holm,
+    score_interval,
+    usable_bricks,
+    wilson,
+)
+
+__all__ = [
+    "FEW_BRICKS",
+    "LEAST_CLUSTERS",
+    "AccuracyTest",
+    "Answer",
+    "Estimate",
+    "Measured",
+    "accuracy_test",
+    "answer",
+    "auc",
+    "auc_bootstrap",
+    "auc_interval",
+    "auc_pvalue",
+    "brick_caveat",
+    "design_effect",
+    "detectable_excess",
+    "effective_number",
+    "flip_test",
+    "holm",
+    "measure_auc",
+    "permutation_test",
+    "score_interval",
+    "stratified_auc",
+    "usable_bricks",
+    "weighted_auc",
+    "wilson",
+]
