@@ -1,0 +1,76 @@
+"""Who imports whom: no circles, one door to Horovod, and heavy packages only where they are needed."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import obiwan.dplearn
+
+PACKAGE = Path(obiwan.dplearn.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").strip("."): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+
+def imported(path: Path) -> Iterator[tuple[str, str]]:
+    """Module and name of every import, wherever in the file, except those that only types need."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((name.name, "") for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((node.module, name.name) for name in node.names)
+
+
+def ours(path: Path) -> set[str]:
+    """Which modules of the package a file imports."""
+    found = set()
+    for module, name in imported(path):
+        if module.split(".")[:2] == ["obiwan", "dplearn"]:
+            base = ".".join(module.split(".")[2:])
+            inner = f"{base}.{name}".strip(".")
+            found.add(inner if inner in MODULES else base)
+    return found - {""}  # the package's own version
+
+
+def test_imports_have_no_circle():
+    graph = {name: ours(path) - {name} for name, path in MODULES.items() if name}
+    for name in graph:
+        package = name.rpartition(".")[0]
+        graph[name] -= {package}  # a module of a package may ask for what its siblings gave to the package
+    order = tuple(TopologicalSorter(graph).static_order())  # raises CycleError, which names them
+    assert len(order) == len(MODULES) - 1
+
+
+def test_horovod_has_one_door():
+    doors = {name for name, path in MODULES.items() for module, _ in imported(path) if "horovod" in module}
+    assert doors == {"distributed"}
+
+
+@pytest.mark.parametrize(
+    ("heavy", "allowed"),
+    [
+        ("galsim", ("mock", "retraining")),
+        ("sklearn", ("twosample", "controls", "evaluation")),
+        ("matplotlib", ("report", "mosaic", "__main__")),
+        ("mpi4py", ("executors", "distributed", "__main__")),
+    ],
+)
+def test_heavy_packages_stay_in_their_rooms(heavy, allowed):
+    for name, path in MODULES.items():
+        if any(module.split(".")[0] == heavy for module, _ in imported(path)):
+            assert name.split(".")[0] in allowed, f"{name} imports {heavy}"
