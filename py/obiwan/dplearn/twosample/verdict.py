@@ -156,7 +156,7 @@ def decide(
         One of each per test example.
     bricks : ndarray or None
         The brick of each example.  The interval rests on bricks where each class is found in at least
-        `obiwan.dplearn.twosample.LEAST_CLUSTERS` of them.
+        `obiwan.dplearn.twosample.summary.LEAST_CLUSTERS` of them.
     margin : float
         How far from 0.5 an AUC may be and still count as equivalent; to be declared before looking.
     level : float
