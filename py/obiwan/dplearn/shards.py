@@ -11,22 +11,19 @@ A file is written under ``.work/`` and renamed into place, so it exists whole or
 from __future__ import annotations
 
 import json
-import math
-import os
 import reprlib
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.decoding import explained
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.memory import Memory, read_whole
+from obiwan.dplearn.memory import Memory
+from obiwan.dplearn.npyfile import load_npy, write_npy
 
 FORMAT = "obiwan.dplearn training set"
 FORMAT_VERSION = 1
@@ -79,26 +76,6 @@ class Shard:
         return f"y{self.split}_{self.number}.npy"
 
 
-def _npy_header(array: NDArray[Any]) -> bytes:
-    """The npy header that `numpy.save` would write for this array."""
-    stream = BytesIO()
-    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
-    return stream.getvalue()
-
-
-def _write_npy(path: Path, scratch: Path, array: NDArray[Any]) -> int:
-    """Write an array as npy by way of a scratch file; returns the CRC-32 of the file."""
-    header, data = _npy_header(array), array.data.cast("B")
-    beside = scratch / f"{path.name}.{os.getpid()}"  # no two processes write to one file
-    with beside.open("wb", buffering=0) as stream:
-        stream.write(header)
-        written = 0
-        while written < len(data):  # an unbuffered write may be partial
-            written += stream.write(data[written:])
-    beside.replace(path)
-    return zlib.crc32(data, zlib.crc32(header))
-
-
 def write_shard(
     directory: Path,
     split: str,
@@ -143,55 +120,9 @@ def write_shard(
     fakes = int(np.count_nonzero(y == LABELS["fake"]))
     blank = Shard(split, number, len(x), len(x) - fakes, fakes, 0, 0)
     scratch = scratch or directory / WORK
-    x_crc32 = _write_npy(directory / blank.x_name, scratch, x)
-    y_crc32 = _write_npy(directory / blank.y_name, scratch, y)
+    x_crc32 = write_npy(directory / blank.x_name, scratch, x)
+    y_crc32 = write_npy(directory / blank.y_name, scratch, y)
     return Shard(split, number, len(x), len(x) - fakes, fakes, x_crc32, y_crc32)
-
-
-def _npy_content(raw: NDArray[np.uint8]) -> tuple[tuple[Any, bool, np.dtype[Any]], NDArray[np.uint8]]:
-    """Shape, order and type from an npy file's header, and the bytes behind it.
-
-    Raises
-    ------
-    ValueError
-        If there is no such header.
-    """
-    stream = BytesIO(raw[:1024].tobytes())
-    version = np.lib.format.read_magic(stream)
-    if version != (1, 0):
-        msg = f"version {version}"
-        raise ValueError(msg)
-    header = np.lib.format.read_array_header_1_0(stream)
-    return header, raw[stream.tell() :]
-
-
-def _load_npy(
-    path: Path,
-    expected_crc32: int,
-    dtype: np.dtype[Any],
-    shape: tuple[int, ...],
-    memory: Memory | None = None,
-) -> NDArray[Any]:
-    """Read an npy file whose checksum, type and shape must be the expected ones."""
-    remedy = "make the training set again (create_training --overwrite) or copy the file anew"
-    try:
-        raw, crc32 = read_whole(path, memory)
-    except FileNotFoundError:
-        msg = f"{path}: the manifest names this shard but it is not there; {remedy}"
-        raise TrainingSetError(msg) from None
-    if crc32 != expected_crc32:
-        msg = f"{path}: checksum differs from the manifest's, the shard is corrupt; {remedy}"
-        raise TrainingSetError(msg)
-    with explained(f"{path}: not an npy file of version 1.0", remedy, TrainingSetError):
-        found, data = _npy_content(raw)
-    if found != (shape, False, dtype) or len(data) != math.prod(shape) * dtype.itemsize:
-        msg = (
-            f"{path}: {found[2]} of shape {found[0]} in {len(data)} bytes is not what the manifest says "
-            f"({dtype}, {shape}); {remedy}"
-        )
-        raise TrainingSetError(msg)
-    # A view on the bytes just read: no second copy of 50 MB, and never anything pickled.
-    return data.view(dtype).reshape(shape)
 
 
 def read_shard(
@@ -221,8 +152,8 @@ def read_shard(
         If a file is missing, corrupt, or of another shape than the manifest says.
     """
     shape = (shard.rows, STAMP, STAMP, len(CHANNELS))
-    x = _load_npy(directory / shard.x_name, shard.x_crc32, X_DTYPE, shape, memory)
-    y = _load_npy(directory / shard.y_name, shard.y_crc32, Y_DTYPE, (shard.rows,))
+    x = load_npy(directory / shard.x_name, shard.x_crc32, X_DTYPE, shape, memory)
+    y = load_npy(directory / shard.y_name, shard.y_crc32, Y_DTYPE, (shard.rows,))
     return x, y
 
 
