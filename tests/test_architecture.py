@@ -56,6 +56,16 @@ def test_imports_have_no_circle():
     assert len(order) == len(MODULES) - 1
 
 
+def test_rooms_have_no_circle():
+    """The same for packages taken as one with all that is in them."""
+    rooms: dict[str, set[str]] = {}
+    for name, path in MODULES.items():
+        if name:
+            mine = name.split(".")[0]
+            rooms.setdefault(mine, set()).update({other.split(".")[0] for other in ours(path)} - {mine})
+    assert set(TopologicalSorter(rooms).static_order()) == set(rooms)
+
+
 def test_horovod_has_one_door():
     doors = {name for name, path in MODULES.items() for module, _ in imported(path) if "horovod" in module}
     assert doors == {"distributed"}

@@ -342,7 +342,7 @@ def quick(monkeypatch):
     from obiwan.dplearn.report import figures
 
     whole = figures.pictures_of
-    monkeypatch.setattr(evidence, "galleries", lambda *_: ([], []))
+    monkeypatch.setattr(evaluate, "galleries", lambda *_: ([], []))
     monkeypatch.setattr(
         figures,
         "pictures_of",

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.planted import Planted
 from evaluation_set import make_set
 from obiwan.dplearn import mosaic, shards
-from obiwan.dplearn.examples import read_sources, write_sources
+from obiwan.dplearn.examples import read_sources, read_stamps, write_sources
 from obiwan.dplearn.model import build_network, network_config
 from obiwan.dplearn.report.stamps import colour_image, grey_image
 from obiwan.dplearn.training import save_model
@@ -110,7 +110,7 @@ def test_stamps_are_read_in_the_order_asked_for(data):
     rows = read_sources(data / "set")
     rows = rows[rows["split"] == b"train"]
     chosen = np.array([40, 3, 17])
-    stamps = mosaic.read_stamps(training_set, "train", rows, chosen)
+    stamps = read_stamps(training_set, "train", rows, chosen)
     for stamp, row in zip(stamps, rows[chosen], strict=True):
         shard = next(s for s in training_set.split("train") if s.number == row["shard"])
         assert np.array_equal(stamp, training_set.read(shard)[0][row["row"]])

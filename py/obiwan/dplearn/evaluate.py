@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,14 @@ from obiwan.dplearn import cli
 from obiwan.dplearn.evaluation import evidence
 from obiwan.dplearn.shards import TrainingSet, open_training_set
 
+if TYPE_CHECKING:
+    from obiwan.dplearn.evaluation.records import Scored
+    from obiwan.dplearn.report.pictures import Gallery, Mosaic
+
 Array = NDArray[Any]
 NAME = "evaluate"
+GALLERY = 8  #: stamps of a gallery
+MOSAIC_ROWS = 6
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -138,6 +144,31 @@ def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array
     )
 
 
+def galleries(training_set: TrainingSet, scored: Scored) -> tuple[list[Gallery], list[Mosaic]]:
+    """Stamps of the galleries and of the mosaics, from the test split."""
+    from obiwan.dplearn import mosaic
+    from obiwan.dplearn.examples import read_stamps
+    from obiwan.dplearn.report.pictures import Gallery, Mosaic
+
+    rows, scores, labels = scored.rows, scored.scores, scored.labels
+    magnitude = rows["mag_g"].astype(float)
+    shown = []
+    for name, title, of, highest in mosaic.GALLERIES:
+        chosen = mosaic.gallery_rows(labels, scores, of, highest, GALLERY)
+        stamps = read_stamps(training_set, "test", rows, chosen)
+        shown.append(Gallery(name, title, stamps, scores[chosen], magnitude[chosen]))
+    mosaics: list[Mosaic] = []
+    rows_shown: list[Array] = []
+    for percentile in mosaic.PERCENTILES:
+        chosen = mosaic.pair_by_magnitude(magnitude, labels, percentile, MOSAIC_ROWS // 2)
+        again = any(np.array_equal(chosen, other) for other in rows_shown)  # of a very small set
+        if len(chosen) and not again:
+            rows_shown.append(chosen)
+            stamps = read_stamps(training_set, "test", rows, chosen)
+            mosaics.append(Mosaic(percentile, stamps, labels[chosen], magnitude[chosen]))
+    return shown, mosaics
+
+
 def evaluate(options: argparse.Namespace) -> int:
     """The program's body; returns the exit status."""
     from obiwan.dplearn.examples import read_sources
@@ -152,7 +183,7 @@ def evaluate(options: argparse.Namespace) -> int:
     identity = {"data": training_set.checksum, "models": [member.info.checksum for member in members]}
     files.claim(options.outdir, identity, overwrite=options.overwrite)
     found = analyse(options, training_set, table, members)
-    shown = figures.pictures_of(found, *evidence.galleries(training_set, found.scored))
+    shown = figures.pictures_of(found, *galleries(training_set, found.scored))
     page = files.write_report(options.outdir, found, shown)
     for line in prose.summary(found):
         cli.say(line)

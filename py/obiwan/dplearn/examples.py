@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn.decoding import check_whole, explained
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.shards import BANDS, SOURCES
+from obiwan.dplearn.shards import BANDS, CHANNELS, SOURCES, STAMP, TrainingSet
 from obiwan.dplearn.sources import Sources
 
 Array = NDArray[Any]
@@ -127,3 +127,31 @@ def read_sources(directory: Path) -> Array:
         for name in EXAMPLE_DTYPE.names or ():
             rows[name] = table[name]
     return rows
+
+
+def read_stamps(training_set: TrainingSet, split: str, rows: Array, chosen: Array) -> Array:
+    """Read chosen examples of a split, one shard at a time.
+
+    Parameters
+    ----------
+    training_set : TrainingSet
+    split : str
+    rows : ndarray of EXAMPLE_DTYPE
+        Of the split.
+    chosen : ndarray of int
+        Row numbers.
+
+    Returns
+    -------
+    ndarray, shape (len(chosen), 64, 64, 6)
+        In the order asked for.
+    """
+    if not len(chosen):
+        return np.empty((0, STAMP, STAMP, len(CHANNELS)), np.float32)
+    stamps: dict[int, Array] = {}
+    for shard in training_set.split(split):
+        mine = [i for i in chosen if rows["shard"][i] == shard.number]
+        if mine:
+            x, _ = training_set.read(shard)
+            stamps |= {i: x[rows["row"][i]].copy() for i in mine}
+    return np.stack([stamps[i] for i in chosen])

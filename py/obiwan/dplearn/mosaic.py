@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn import cli
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.examples import read_sources
-from obiwan.dplearn.shards import CHANNELS, LABELS, STAMP, TrainingSet, open_training_set
+from obiwan.dplearn.examples import read_sources, read_stamps
+from obiwan.dplearn.shards import LABELS, open_training_set
 
 Array = NDArray[Any]
 NAME = "mosaic"
@@ -76,34 +76,6 @@ def pair_by_magnitude(magnitude: Array, label: Array, percentile: float, pairs: 
         free.discard(fake)
         chosen += [int(real), fake]
     return np.array(chosen, dtype=int)
-
-
-def read_stamps(training_set: TrainingSet, split: str, rows: Array, chosen: Array) -> Array:
-    """Read chosen examples of a split, one shard at a time.
-
-    Parameters
-    ----------
-    training_set : TrainingSet
-    split : str
-    rows : ndarray of EXAMPLE_DTYPE
-        Of the split.
-    chosen : ndarray of int
-        Row numbers.
-
-    Returns
-    -------
-    ndarray, shape (len(chosen), 64, 64, 6)
-        In the order asked for.
-    """
-    if not len(chosen):
-        return np.empty((0, STAMP, STAMP, len(CHANNELS)), np.float32)
-    stamps: dict[int, Array] = {}
-    for shard in training_set.split(split):
-        mine = [i for i in chosen if rows["shard"][i] == shard.number]
-        if mine:
-            x, _ = training_set.read(shard)
-            stamps |= {i: x[rows["row"][i]].copy() for i in mine}
-    return np.stack([stamps[i] for i in chosen])
 
 
 CALL = 0.5  #: score above which the network calls an example fake

@@ -1,7 +1,7 @@
 """What stands behind a verdict, gathered from a training set and trained networks.
 
-`obiwan.dplearn.evaluation.analysis` makes numbers of scores; here shards are read, stamps are chosen,
-networks asked and trained again.
+`obiwan.dplearn.evaluation.analysis` makes numbers of scores; here shards are read, networks are asked and
+trained again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from obiwan.dplearn.evaluation.attribution import Attribution
     from obiwan.dplearn.evaluation.ensemble import Member
     from obiwan.dplearn.evaluation.records import Scored
-    from obiwan.dplearn.report.pictures import Gallery, Mosaic
     from obiwan.dplearn.retraining.ablations import AblationResult
     from obiwan.dplearn.retraining.planting import Difference
     from obiwan.dplearn.retraining.sensitivity import SensitivityResult
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
 ATTRIBUTION_EXAMPLES = 200  #: of the test split, half of each class
-GALLERY = 8  #: stamps of a gallery
-MOSAIC_ROWS = 6
 LEAST_TEST = 2  #: test examples of each class without which there is no variance
 SOFTWARE = (
     *(
@@ -135,36 +132,12 @@ def cautions(scored: Scored, data: dict[str, Any]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def galleries(training_set: TrainingSet, scored: Scored) -> tuple[list[Gallery], list[Mosaic]]:
-    """Stamps of the galleries and of the mosaics, from the test split."""
-    from obiwan.dplearn import mosaic
-    from obiwan.dplearn.report.pictures import Gallery, Mosaic
-
-    rows, scores, labels = scored.rows, scored.scores, scored.labels
-    magnitude = rows["mag_g"].astype(float)
-    shown = []
-    for name, title, of, highest in mosaic.GALLERIES:
-        chosen = mosaic.gallery_rows(labels, scores, of, highest, GALLERY)
-        stamps = mosaic.read_stamps(training_set, "test", rows, chosen)
-        shown.append(Gallery(name, title, stamps, scores[chosen], magnitude[chosen]))
-    mosaics: list[Mosaic] = []
-    rows_shown: list[Array] = []
-    for percentile in mosaic.PERCENTILES:
-        chosen = mosaic.pair_by_magnitude(magnitude, labels, percentile, MOSAIC_ROWS // 2)
-        again = any(np.array_equal(chosen, other) for other in rows_shown)  # of a very small set
-        if len(chosen) and not again:
-            rows_shown.append(chosen)
-            stamps = mosaic.read_stamps(training_set, "test", rows, chosen)
-            mosaics.append(Mosaic(percentile, stamps, labels[chosen], magnitude[chosen]))
-    return shown, mosaics
-
-
 def attribution(
     training_set: TrainingSet, member: Member, scored: Scored, seed: int
 ) -> tuple[Attribution | None, str]:
     """Attribution of the first network on some test examples, or None and the reason."""
     from obiwan.dplearn.evaluation.attribution import attribute
-    from obiwan.dplearn.mosaic import read_stamps
+    from obiwan.dplearn.examples import read_stamps
 
     rng = np.random.default_rng([seed, 40])
     chosen = np.sort(
