@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from obiwan.dplearn.errors import CoaddError
+from obiwan.dplearn.errors import CoaddError, TakenOverError
 
 
 def triple(number: int) -> int:
@@ -26,3 +26,8 @@ def die(number: int) -> int:
     if number == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+def over(number: int) -> int:
+    msg = f"{number}: another run has taken over"
+    raise TakenOverError(msg)

@@ -66,7 +66,7 @@ def evaluated(trained, capsys_module):
     """One whole run with both networks, and what it printed."""
     place = Path(shutil.copytree(trained, trained.parent / "evaluated"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evidence, "MOSAIC_ROWS", 2)
+        patch.setattr(evaluate, "MOSAIC_ROWS", 2)
         patch.setattr(evidence, "ATTRIBUTION_EXAMPLES", 40)
         assert run(place, models=("cnn1", "cnn2")) == 0
     return place, capsys_module.readouterr().out

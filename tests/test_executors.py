@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from obiwan.dplearn.errors import CoaddError, DplearnError, TakenOverError
 from obiwan.dplearn.executors import each, gather, in_one_line, process_pool, progress_bar
-from pool_tasks import die, full_disk, triple
+from pool_tasks import die, full_disk, over, triple
 
 
 class Patient:
@@ -100,11 +100,6 @@ def test_tasks_are_asked_for_as_workers_become_free():
         rest = list(outcomes)
     assert tasks.asked == list(range(60))
     assert {one.number: one.result for one in [first, *rest]} == {n: 15 * n for n in range(60)}
-
-
-def over(number: int) -> int:
-    msg = f"{number}: another run has taken over"
-    raise TakenOverError(msg)
 
 
 def test_another_run_that_took_over_ends_all(executor):
