@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import pickle
@@ -57,9 +58,13 @@ def test_a_campaign(run_python, root):
 def test_the_campaign_tells_what_it_looks_for(places, tmp_path):
     """A crash, a traceback, a hang of the processor, and memory without end."""
 
+    def crash(_):
+        faulthandler.disable()  # pytest's would fill the log
+        os.abort()
+
     def cases():
         yield lambda _: 1 / 0, "ZeroDivisionError"
-        yield lambda _: os.abort(), "ended with status -6"
+        yield crash, "ended with status -6"
         yield lambda _: np.ones(1 << 40), "MemoryError"
         yield lambda _: open_training_set(tmp_path / "absent"), "although it is sound"
 
