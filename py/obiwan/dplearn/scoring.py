@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from obiwan.dplearn.decoding import check_whole, explained
 from obiwan.dplearn.distributed import World
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.shards import SOURCES, TrainingSet
+from obiwan.dplearn.twosample import auc
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +70,47 @@ class Scores:
     data: str
 
 
+def probabilities(
+    model: Any, batches: Iterable[tuple[Any, Any]]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Labels, shape (n,), and probabilities of (real, fake), shape (n, 2), of batches of raw cutouts."""
+    labels, outputs = [], []
+    for x, y in batches:
+        outputs.append(np.asarray(model.predict_on_batch(x), np.float32))
+        labels.append(y)
+    return np.concatenate(labels), np.concatenate(outputs)
+
+
+def shared_probabilities(
+    model: Any, training_set: TrainingSet, split: str, world: World, size: int = 128
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """As `probabilities`, of a whole split in shard order; each rank scores its share of the shards.
+
+    The batches are those of one process, so that the answer does not depend on the number of ranks.
+    """
+    from obiwan.dplearn.batches import in_order
+
+    mine = replace(training_set, shards=tuple(world.part(training_set.split(split))))
+    with world.together():
+        labels, outputs = np.zeros(0, np.uint8), np.zeros((0, 2), np.float32)
+        if mine.shards:
+            labels, outputs = probabilities(model, in_order(mine, split, size))
+    return world.gather(labels), world.gather(outputs)
+
+
+def validate(
+    model: Any, training_set: TrainingSet, split: str = "val", world: World | None = None
+) -> dict[str, float]:
+    """Loss (nats), accuracy and AUC of a model on a split."""
+    labels, outputs = shared_probabilities(model, training_set, split, world or World())
+    given = np.maximum(outputs[np.arange(len(labels)), labels].astype(np.float64), 1e-7)
+    return {
+        "val_loss": float(-np.log(given).mean()),
+        "val_accuracy": float((outputs.argmax(1) == labels).mean()),
+        "val_auc": auc(labels, outputs[:, 1]) if np.isfinite(outputs).all() else math.nan,
+    }
+
+
 def score_split(
     model: Any, training_set: TrainingSet, split: str, batch: int = 128, world: World | None = None
 ) -> Scores:
@@ -85,8 +129,6 @@ def score_split(
     world : World, optional
         The ranks that share the work; each gets all scores.
     """
-    from obiwan.dplearn.training import shared_probabilities
-
     labels, outputs = shared_probabilities(model, training_set, split, world or World(), batch)
     shards = training_set.split(split)
     return Scores(

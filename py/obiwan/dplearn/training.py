@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from obiwan.dplearn.batches import Batches, FeedConfig, in_order, sample
+from obiwan.dplearn.batches import Batches, FeedConfig, sample
 from obiwan.dplearn.checkpoints import Checkpoint, Progress, assign, load_checkpoint, save_checkpoint, values
 from obiwan.dplearn.distributed import World
 from obiwan.dplearn.errors import ModelError
@@ -27,10 +26,10 @@ from obiwan.dplearn.initialise import prepare
 from obiwan.dplearn.interruptions import deferred
 from obiwan.dplearn.logs import Logs
 from obiwan.dplearn.model import NetworkConfig, build_network
+from obiwan.dplearn.scoring import validate
 from obiwan.dplearn.shards import TrainingSet
 from obiwan.dplearn.steps import LR_SCALINGS, Step, lr_factor, make_optimizer, make_step
 from obiwan.dplearn.takeover import owned
-from obiwan.dplearn.twosample import auc
 
 log = logging.getLogger(__name__)
 
@@ -125,45 +124,6 @@ def has_learnt(history: Sequence[Mapping[str, float]], counts: Mapping[str, tupl
         if min(row[key] for row in history) < constant - max(LEARNT, NOISE / math.sqrt(n)):
             return True
     return False
-
-
-def probabilities(
-    model: Any, batches: Iterable[tuple[Any, Any]]
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Labels, shape (n,), and probabilities of (real, fake), shape (n, 2), of batches of raw cutouts."""
-    labels, outputs = [], []
-    for x, y in batches:
-        outputs.append(np.asarray(model.predict_on_batch(x), np.float32))
-        labels.append(y)
-    return np.concatenate(labels), np.concatenate(outputs)
-
-
-def shared_probabilities(
-    model: Any, training_set: TrainingSet, split: str, world: World, size: int = 128
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """As `probabilities`, of a whole split in shard order; each rank scores its share of the shards.
-
-    The batches are those of one process, so that the answer does not depend on the number of ranks.
-    """
-    mine = replace(training_set, shards=tuple(world.part(training_set.split(split))))
-    with world.together():
-        labels, outputs = np.zeros(0, np.uint8), np.zeros((0, 2), np.float32)
-        if mine.shards:
-            labels, outputs = probabilities(model, in_order(mine, split, size))
-    return world.gather(labels), world.gather(outputs)
-
-
-def validate(
-    model: Any, training_set: TrainingSet, split: str = "val", world: World | None = None
-) -> dict[str, float]:
-    """Loss (nats), accuracy and AUC of a model on a split."""
-    labels, outputs = shared_probabilities(model, training_set, split, world or World())
-    given = np.maximum(outputs[np.arange(len(labels)), labels].astype(np.float64), 1e-7)
-    return {
-        "val_loss": float(-np.log(given).mean()),
-        "val_accuracy": float((outputs.argmax(1) == labels).mean()),
-        "val_auc": auc(labels, outputs[:, 1]) if np.isfinite(outputs).all() else math.nan,
-    }
 
 
 def save_model(model: Any, path: Path, scratch: Path | None = None) -> None:

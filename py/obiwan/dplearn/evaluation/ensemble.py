@@ -61,7 +61,8 @@ def _has_learnt(path: Path, model: Any, checksum: str, training_set: TrainingSet
     record = _record(path.parent / RESULT)
     if record.get("model") == checksum and isinstance(record.get("learnt"), bool):
         return bool(record["learnt"])
-    from obiwan.dplearn.training import has_learnt, validate
+    from obiwan.dplearn.scoring import validate
+    from obiwan.dplearn.training import has_learnt
 
     log.info("%s: no record of its training; looking at its loss", path)
     part = dataclasses.replace(training_set, shards=training_set.split("train")[:LEARNT_SHARDS])

@@ -147,7 +147,8 @@ def retrain(
         before()
     from obiwan.dplearn.batches import in_order
     from obiwan.dplearn.logs import RunLogs
-    from obiwan.dplearn.training import Trainer, probabilities
+    from obiwan.dplearn.scoring import probabilities
+    from obiwan.dplearn.training import Trainer
 
     log.info("%s: training the same network again, %d examples", name, sum(edited.count("train")))
     fitted = Trainer(config, edited, outdir, logs=RunLogs(outdir, quiet=quiet)).fit()
