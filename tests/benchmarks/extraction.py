@@ -34,7 +34,7 @@ from full_bricks import build
 
 from obiwan.dplearn import create_training
 from obiwan.dplearn.config import TrainingConfig
-from obiwan.dplearn.extraction import GroupTask, extract_group, row_keys
+from obiwan.dplearn.extraction import GroupTask, Tasks, extract_group, row_keys
 from obiwan.dplearn.shards import BANDS
 
 PLANES = [(kind, band) for kind in ("image", "invvar") for band in BANDS]
@@ -161,7 +161,7 @@ def plan(tree: Path) -> list[GroupTask]:
     inputs = create_training.resolve_inputs(fake=[tree], config=config)
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         planned, _ = create_training.plan(inputs, config, None, Path(tempfile.gettempdir()))
-    return list(create_training.Tasks(planned, inputs, Path(), Path()))
+    return list(Tasks(planned, inputs, Path(), Path()))
 
 
 def timed(

@@ -37,7 +37,7 @@ from small_bricks import Size, bricks_of, build
 
 from obiwan.dplearn import create_training
 from obiwan.dplearn.config import TrainingConfig
-from obiwan.dplearn.extraction import GroupTask
+from obiwan.dplearn.extraction import GroupTask, Tasks
 from obiwan.dplearn.inputs import Inputs, resolve_inputs
 from obiwan.dplearn.rowfile import Planned
 from obiwan.dplearn.selection import CutFlow
@@ -234,7 +234,7 @@ def tasks_of(tree: Path, names: list[str]) -> list[GroupTask]:
     """The extraction tasks of some bricks."""
     inputs = resolve_inputs(fake=[tree], bricks=names, config=config())
     planned, _ = quietly_planned(inputs, tree.parent)
-    return list(create_training.Tasks(planned, inputs, Path(), Path()))
+    return list(Tasks(planned, inputs, Path(), Path()))
 
 
 def peers(tasks: list[GroupTask], scratch: Path, rounds: int, title: str) -> float:

@@ -21,7 +21,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn import cli
@@ -30,7 +29,7 @@ from obiwan.dplearn.config import TrainingConfig
 from obiwan.dplearn.distributed import launched
 from obiwan.dplearn.errors import DplearnError, TrainingSetError
 from obiwan.dplearn.executors import gather, in_one_line, mpi_pool, process_pool, progress_bar, serve
-from obiwan.dplearn.extraction import GroupTask, Receipt, extract_group, row_keys
+from obiwan.dplearn.extraction import GroupTask, Receipt, Tasks, extract_group
 from obiwan.dplearn.inputs import Inputs, resolve_inputs
 from obiwan.dplearn.layouts import LAYOUT_NAMES
 from obiwan.dplearn.planning import BrickPlan, plan_brick
@@ -191,41 +190,6 @@ def plan(
     finally:
         cli.say(flow_table(flows["real"], flows["fake"]))
     return sorted_groups(kept, group, file), flows
-
-
-class Tasks(Sequence[GroupTask]):
-    """The extraction tasks, each made when it is asked for, for together their rows are many.
-
-    Parameters
-    ----------
-    planned : Planned
-    inputs : Inputs
-    directory, scratch : Path
-        As in `GroupTask`.
-    """
-
-    def __init__(self, planned: Planned, inputs: Inputs, directory: Path, scratch: Path) -> None:
-        self.planned, self.directory, self.scratch = planned, directory, scratch
-        self._bricks = {one.brick: (*one.runs, *one.releases) for one in inputs.bricks}
-
-    def __len__(self) -> int:
-        return self.planned.groups
-
-    def __getitem__(self, number: Any) -> Any:
-        """The task of this number."""
-        if isinstance(number, slice):
-            return [self[i] for i in range(*number.indices(len(self)))]
-        if not 0 <= number < len(self):
-            raise IndexError(number)
-        rows = self.planned.group(number)
-        names = {brick.decode("ascii") for brick in np.unique(rows["brick"])}
-        runs = {(run.root.index, run.brick, run.run): run for name in names for run in self._bricks[name]}
-        mine = {key: runs[key] for key in set(row_keys(rows))}
-        return GroupTask(number, self.directory, self.scratch, rows, mine)
-
-    def size(self, number: int) -> int:
-        """Number of examples of a task."""
-        return int(self.planned.starts[number + 1] - self.planned.starts[number])
 
 
 def take_group(task: GroupTask) -> Receipt:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from obiwan.dplearn.coadds import read_planes, read_windows, windows_pay
 from obiwan.dplearn.cutouts import clean_stamps, cut_stamps
 from obiwan.dplearn.errors import CoaddError
+from obiwan.dplearn.inputs import Inputs
 from obiwan.dplearn.layouts import BrickRun
+from obiwan.dplearn.rowfile import Planned
 from obiwan.dplearn.shards import BANDS, CHANNELS, STAMP, WORK, Shard, write_json, write_shard
 from obiwan.dplearn.splits import GROUP_ROWS
 from obiwan.dplearn.takeover import owned
@@ -52,6 +54,41 @@ class GroupTask:
     def receipt(self) -> Path:
         """The file that says that this group's shards are all written."""
         return self.directory / WORK / f"group-{self.number:06d}.json"
+
+
+class Tasks(Sequence[GroupTask]):
+    """The extraction tasks, each made when it is asked for, for together their rows are many.
+
+    Parameters
+    ----------
+    planned : Planned
+    inputs : Inputs
+    directory, scratch : Path
+        As in `GroupTask`.
+    """
+
+    def __init__(self, planned: Planned, inputs: Inputs, directory: Path, scratch: Path) -> None:
+        self.planned, self.directory, self.scratch = planned, directory, scratch
+        self._bricks = {one.brick: (*one.runs, *one.releases) for one in inputs.bricks}
+
+    def __len__(self) -> int:
+        return self.planned.groups
+
+    def __getitem__(self, number: Any) -> Any:
+        """The task of this number."""
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        rows = self.planned.group(number)
+        names = {brick.decode("ascii") for brick in np.unique(rows["brick"])}
+        runs = {(run.root.index, run.brick, run.run): run for name in names for run in self._bricks[name]}
+        mine = {key: runs[key] for key in set(row_keys(rows))}
+        return GroupTask(number, self.directory, self.scratch, rows, mine)
+
+    def size(self, number: int) -> int:
+        """Number of examples of a task."""
+        return int(self.planned.starts[number + 1] - self.planned.starts[number])
 
 
 @dataclass(frozen=True)
