@@ -6,28 +6,31 @@ import logging
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from obiwan.dplearn.assembly import assemble, total_flows
-from obiwan.dplearn.config import TrainingConfig
+from obiwan.dplearn import assembly
 from obiwan.dplearn.errors import SelectionError
-from obiwan.dplearn.examples import FLAG_OVERLAP, blank_examples
+from obiwan.dplearn.examples import FLAG_OVERLAP
 from obiwan.dplearn.planning import BrickPlan
+from obiwan.dplearn.shards import PIXEL_SCALE
+from obiwan.dplearn.splits import TEST, TRAIN, VAL
+from plans import all_rows, assembled, eligible_of, plan_of
+
+PIX = PIXEL_SCALE / 3600
+deterministic = settings(derandomize=True, max_examples=50, deadline=None)
 
 
 def plan(i: int, real: int, fake: int, spacing: float = 0.01) -> BrickPlan:
     """A brick with so many examples, no two of which share sky unless the spacing says so."""
-    rows = blank_examples(real + fake)
-    rows["brick"], rows["run"] = f"{i:04d}p060", "rs0"
-    rows["label"] = np.r_[np.zeros(real, int), np.ones(fake, int)]
-    rows["id"] = np.arange(real + fake)
-    rows["ra"], rows["dec"] = 10.0 + i, spacing * np.arange(real + fake)
-    return BrickPlan(f"{i:04d}p060", rows, {"real": {"rows": real}, "fake": {"rows": fake}}, ())
+    label = np.r_[np.zeros(real, int), np.ones(fake, int)]
+    return plan_of(f"{i:04d}p060", label, 10.0 + i, spacing * np.arange(real + fake))
 
 
 def run(plans, **options):
-    flows = total_flows(plans)
-    rows, group = assemble(plans, TrainingConfig(select="none", **options), flows)
-    return rows, group, flows
+    planned, flows = assembled(plans, **options)
+    rows = all_rows(planned)
+    return rows, np.repeat(np.arange(len(planned.groups)), [group.size for group in planned.groups]), flows
 
 
 def per_brick(rows):
@@ -171,3 +174,48 @@ def test_rows_come_sorted_and_grouped():
     assert group.tolist() == sorted(group.tolist())
     assert rows["shard"].min() == 1
     assert (np.unique(rows["shard"][rows["split"] == b"train"]) > 0).all()
+
+
+def guarded(ra, dec, split, bricks) -> np.ndarray:
+    """What `_guard` marks of examples, spread over bricks as they lie on the sky."""
+    order = np.argsort(bricks, kind="stable")
+    plans = []
+    for name in np.unique(bricks):
+        mine = order[bricks[order] == name]
+        one = plan_of(f"{name:04d}p000", np.zeros(len(mine), int), 0.0, dec[mine])
+        one.rows["ra"] = ra[mine]
+        plans.append(one)
+    shared = np.zeros(len(ra), dtype=bool)
+    shared[order] = assembly._guard(eligible_of(plans), split[order].astype(np.int8))
+    return shared
+
+
+def test_a_dropped_validation_example_costs_no_training_example():
+    # test - val - train in a row, 50 px apart: val goes for test, and then train may stay.
+    ra, dec, split = np.zeros(3), np.arange(3) * 50 * PIX, np.array([TEST, VAL, TRAIN])
+    for bricks in (np.zeros(3, int), np.arange(3), np.array([2, 0, 1])):
+        assert guarded(ra, dec, split, bricks).tolist() == [False, True, False]
+
+
+def test_examples_that_are_not_used_are_in_nobodys_way():
+    ra, dec = np.zeros(3), np.arange(3) * 50 * PIX
+    assert not guarded(ra, dec, np.array([assembly.UNUSED, VAL, assembly.UNUSED]), np.arange(3)).any()
+
+
+@deterministic
+@given(st.integers(0, 2**31), st.integers(2, 60), st.integers(1, 5))
+def test_what_is_left_shares_no_sky(seed, n, across):
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(0, 600, (2, n))
+    split = rng.integers(0, 3, n)
+    brick = (x * across // 600).astype(int) * across + (y * across // 600).astype(int)
+    ra, dec = (0.02 - x * PIX) % 360, y * PIX
+    shared = guarded(ra, dec, split, brick)
+    np.testing.assert_array_equal(shared, guarded(ra, dec, split, np.zeros(n, int)))
+    for i in np.flatnonzero(~shared):
+        for j in np.flatnonzero(~shared & (split != split[i])):
+            assert max(abs(x[i] - x[j]), abs(y[i] - y[j])) >= 64 - 1e-3
+    for i in np.flatnonzero(shared):  # and nothing is dropped in vain
+        later = ~shared & (split > split[i])
+        assert (np.maximum(abs(x[i] - x[later]), abs(y[i] - y[later])) < 67).any()
+    assert not shared[split == TEST].any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -10,11 +11,11 @@ import pytest
 from obiwan.dplearn.errors import SelectionError
 from obiwan.dplearn.selection import (
     SELECTIONS,
+    FlowSum,
     apply_cuts,
     count,
     find_selection,
     flow_table,
-    merge_flows,
     select_elg,
     select_elg2018,
 )
@@ -215,8 +216,13 @@ def test_earlier_cuts_stay_cut():
 
 
 def test_flows_add_up_and_keep_their_order():
-    total = merge_flows([{"rows": 3}, {"rows": 5, "a": 4, "b": 2}, {"rows": 1, "a": 1, "b": 0}])
-    assert list(total.items()) == [("rows", 9), ("a", 5), ("b", 2)]
+    flows = [{"rows": 3}, {"rows": 5, "a": 4, "b": 2}, {"rows": 1, "a": 1, "b": 0}, {"rows": 2, "c": 1}]
+    for order in permutations(flows):
+        total = FlowSum()
+        for flow in order:
+            total.add(flow)
+        assert list(total.total().items()) == [("rows", 11), ("a", 5), ("b", 2), ("c", 1)]
+    assert FlowSum().total() == {}
     flow: dict[str, int] = {}
     count(flow, "x", np.array([True, False]))
     count(flow, "x", 4)

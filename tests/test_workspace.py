@@ -11,10 +11,11 @@ import pytest
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.examples import blank_examples
 from obiwan.dplearn.extraction import GroupTask
+from obiwan.dplearn.groups import Planned
 from obiwan.dplearn.layouts import LAYOUTS, RELEASE, Root
-from obiwan.dplearn.rowfile import Planned, RowFile
 from obiwan.dplearn.shards import WORK, write_shard
 from obiwan.dplearn.workspace import begin, check_outdir, clear, describe, finished_receipt
+from plans import eligible_of, plan_of
 
 REQUEST = {"config": {"seed": 1}, "roots": []}
 
@@ -29,7 +30,7 @@ def test_a_request_names_roots_without_their_paths(tmp_path):
 def test_states_of_an_outdir(tmp_path):
     outdir = tmp_path / "a" / "b"
     assert check_outdir(outdir, REQUEST, overwrite=False) is False  # it and its parent are not there yet
-    begin(outdir, REQUEST, planned(tmp_path, blank_examples(2)), overwrite=False)
+    begin(outdir, REQUEST, planned(), overwrite=False)
     assert check_outdir(outdir, REQUEST, overwrite=False) is False  # interrupted
     with pytest.raises(TrainingSetError, match="holds an unfinished run of a training set of another"):
         check_outdir(outdir, {**REQUEST, "config": {"seed": 2}}, overwrite=False)
@@ -39,20 +40,19 @@ def test_states_of_an_outdir(tmp_path):
     assert check_outdir(outdir, {"config": 0, "roots": []}, overwrite=True) is False
 
 
-def planned(directory, rows) -> Planned:
-    file = RowFile(directory)
-    return Planned(file.append(rows), np.array([0, len(rows)]), file)
+def planned(x: float = 0.0) -> Planned:
+    """Two examples at this column of their coadds."""
+    plan = plan_of("0000p000", [0, 1], 10.0, np.array([0.0, 1.0]))
+    plan.rows["x"] = x
+    return Planned(eligible_of([plan]), np.zeros(2, np.int8), np.zeros(2, bool), 1, 512)
 
 
 def test_other_rows_are_other_inputs(tmp_path):
-    rows = blank_examples(2)
-    begin(tmp_path / "out", REQUEST, planned(tmp_path, rows), overwrite=False)
-    begin(tmp_path / "out", REQUEST, planned(tmp_path, rows.copy()), overwrite=False)
-    rows["x"] = 3
-    changed = planned(tmp_path, rows)
+    begin(tmp_path / "out", REQUEST, planned(), overwrite=False)
+    begin(tmp_path / "out", REQUEST, planned(), overwrite=False)
     with pytest.raises(TrainingSetError, match="the inputs have changed"):
-        begin(tmp_path / "out", REQUEST, changed, overwrite=False)
-    begin(tmp_path / "out", REQUEST, changed, overwrite=True)
+        begin(tmp_path / "out", REQUEST, planned(3.0), overwrite=False)
+    begin(tmp_path / "out", REQUEST, planned(3.0), overwrite=True)
 
 
 def test_only_our_own_files_are_removed(tmp_path):

@@ -27,8 +27,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import full_bricks
 import numpy as np
@@ -36,10 +38,15 @@ from extraction import cutout2d, floor, hdf5_2018, interleave, ours, plan, table
 from small_bricks import Size, bricks_of, build
 
 from obiwan.dplearn import create_training
+from obiwan.dplearn.assembly import assemble
 from obiwan.dplearn.config import TrainingConfig
+from obiwan.dplearn.eligible import Eligible, filed
+from obiwan.dplearn.examples import blank_examples
 from obiwan.dplearn.extraction import GroupTask, Tasks
+from obiwan.dplearn.groups import Planned
 from obiwan.dplearn.inputs import Inputs, resolve_inputs
-from obiwan.dplearn.rowfile import Planned
+from obiwan.dplearn.planning import BrickPlan
+from obiwan.dplearn.rowfile import RowFile
 from obiwan.dplearn.selection import CutFlow
 
 SURVEY = {"cutouts": 60e6, "brick-runs": 300e3, "rows": 300e3 * 4000, "bytes": 60e6 * 64 * 64 * 6 * 4}
@@ -73,17 +80,22 @@ def plan_here(tree: Path, names: list[str]) -> dict[str, float]:
 
     inputs = resolve_inputs(fake=[tree], bricks=names, config=config())
     mark()
-    create_training._need_a_usable_run = mark  # called between the bricks' plans and their assembly
+
+    def after_bricks(*words: Any) -> Planned:
+        mark()
+        return assemble(*words)
+
+    create_training.assemble = after_bricks
     planned, _ = quietly_planned(inputs, tree.parent)
     mark()
     planned.crc32  # noqa: B018 - which reads every row once more, as `begin` does
     mark()
-    find, bricks, assemble, read = (b[0] - a[0] for a, b in itertools.pairwise(marks))
+    find, bricks, decide, read = (b[0] - a[0] for a, b in itertools.pairwise(marks))
     used = marks[-1][1] - marks[0][1]
     return {
         "find": find,
         "bricks": bricks,
-        "assemble": assemble + read,
+        "assemble": decide + read,
         "memory": used,
         "examples": len(planned),
     }
@@ -97,7 +109,12 @@ def quietly_planned(inputs: Inputs, directory: Path) -> tuple[Planned, dict[str,
 
 def plan_apart(tree: Path, names: list[str]) -> dict[str, float]:
     """As `plan_here`, in a process of its own."""
-    words = [sys.executable, __file__, "--plan", str(tree), json.dumps(names)]
+    return apart("--plan", tree, json.dumps(names))
+
+
+def apart(*words: object) -> dict[str, float]:
+    """Run a part of this program in a process of its own, whose peak memory is its own."""
+    words = (sys.executable, __file__, *map(str, words))
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ)
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -146,6 +163,61 @@ def planning(workdir: Path, size: Size) -> Costs:
     line = f"a brick costs {brick * 1e3:.1f} ms and a row {row * 1e6:.2f} us (within {spread:.0%})"
     print(f"   {line}; the driver takes {each * 1e6:.0f} us and {example:.0f} bytes an example")
     return Costs(float(brick), float(row), each, example, spread)
+
+
+# --- assembly -----------------------------------------------------------------------------------------
+
+SIDE = 0.25  # of a brick, degrees
+
+
+def touching_bricks(count: int, each: int) -> Iterator[BrickPlan]:
+    """Plans of bricks that fill a square on the sky, with their examples anywhere in them."""
+    rng, side = np.random.default_rng(5), int(np.ceil(np.sqrt(count)))
+    names = sorted((f"{100 * (i % side):05d}{i // side:02d}p", i) for i in range(count))
+    for name, i in names:
+        rows = blank_examples(2 * each)
+        rows["brick"], rows["run"], rows["label"] = name[:8], "rs0", np.arange(2 * each) % 2
+        rows["id"] = np.arange(2 * each)
+        rows["ra"], rows["dec"] = SIDE * rng.random((2, 2 * each)) + [
+            [SIDE * (i % side)],
+            [SIDE * (i // side)],
+        ]
+        yield BrickPlan(name[:8], rows, {"real": {"rows": each}, "fake": {"rows": each}}, ())
+
+
+def assemble_here(count: int, each: int, directory: Path) -> dict[str, float]:
+    """Decide on the examples of so many touching bricks; seconds of processor, peak memory (MB), examples."""
+    file = RowFile(directory)
+    before = peak()
+    eligible = Eligible([filed(plan, file) for plan in touching_bricks(count, each)], file)
+    start = time.process_time()
+    planned = assemble(eligible, config(), {"real": {}, "fake": {}})
+    middle = time.process_time()
+    planned.crc32  # noqa: B018 - which reads every row once more, as `begin` does
+    seconds = {"decide": middle - start, "read": time.process_time() - middle}
+    return {**seconds, "memory": peak() - before, "examples": len(eligible), "used": len(planned)}
+
+
+def assembly(workdir: Path, each: int) -> tuple[float, float]:
+    """Measure what deciding takes against the number of examples; seconds and bytes for each."""
+    print(
+        f"\ndeciding what goes where: touching bricks of {2 * each} eligible examples, without their images"
+    )
+    print(f"   {'bricks':>7} {'eligible':>9} {'used':>9} {'decide, s':>10} {'read, s':>8} {'MB':>7}")
+    found = []
+    for count in (500, 1000, 2000, 4000, 8000):
+        one = apart("--assemble", count, each, workdir)
+        cells = f"{count:7,} {one['examples']:9,} {one['used']:9,} {one['decide']:10.2f} {one['read']:8.2f}"
+        print(f"   {cells} {one['memory']:7.1f}", flush=True)
+        found.append(one)
+    examples = np.array([one["examples"] for one in found], float)
+    memory = np.array([one["memory"] for one in found])
+    seconds = np.array([one["decide"] + one["read"] for one in found])
+    each_s = float((seconds * examples).sum() / (examples**2).sum())
+    each_b = float(np.polyfit(examples, memory * 2**20, 1)[0])
+    spread = np.abs(each_s * examples / seconds - 1).max()
+    print(f"   {each_s * 1e6:.1f} us (within {spread:.0%}) and {each_b:.0f} bytes an example")
+    return each_s, each_b
 
 
 # --- extraction ---------------------------------------------------------------------------------------
@@ -332,9 +404,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of the comparison with peers")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--plan", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--assemble", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.plan:
         print(json.dumps(plan_here(Path(options.plan[0]), json.loads(options.plan[1]))))
+        return
+    if options.assemble:
+        count, each, directory = options.assemble
+        print(json.dumps(assemble_here(int(count), int(each), Path(directory))))
         return
     workdir = options.workdir or Path(tempfile.gettempdir()) / "obiwan-dplearn-rehearsal"
     workdir.mkdir(parents=True, exist_ok=True)

@@ -1,29 +1,24 @@
-"""From the eligible examples of all bricks to the final list: balance, split, guard, shard and row."""
+"""From the eligible examples of all bricks to the final list: balance, split, guard, groups."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn.config import TrainingConfig
+from obiwan.dplearn.eligible import Eligible
 from obiwan.dplearn.errors import SelectionError
-from obiwan.dplearn.examples import FLAG_OVERLAP, blank_examples
-from obiwan.dplearn.planning import BrickPlan
-from obiwan.dplearn.selection import CutFlow, count, merge_flows
+from obiwan.dplearn.groups import Planned
+from obiwan.dplearn.selection import CutFlow, count
 from obiwan.dplearn.shards import LABELS, SPLITS
-from obiwan.dplearn.splits import balanced_rows, overlapping, place, split_names, stream
+from obiwan.dplearn.splits import TEST, TRAIN, VAL, balanced, sharing_sky, split_names, stream
 
 Array = NDArray[Any]
+UNUSED = -1  # instead of a split
 log = logging.getLogger(__name__)
-
-
-def total_flows(plans: Sequence[BrickPlan]) -> dict[str, CutFlow]:
-    """Add up the cut flows of all bricks, per class."""
-    return {name: merge_flows([plan.flows[name] for plan in plans]) for name in LABELS}
 
 
 def _tally(flows: dict[str, CutFlow], name: str, label: Array) -> None:
@@ -31,9 +26,9 @@ def _tally(flows: dict[str, CutFlow], name: str, label: Array) -> None:
         count(flows[class_name], name, label == value)
 
 
-def _need_both_classes(rows: Array, flows: dict[str, CutFlow], where: str = "") -> None:
+def _need_both_classes(label: Array, flows: dict[str, CutFlow], where: str = "") -> None:
     """Raise `SelectionError` that names the classes lost, and the cut that took the last of each."""
-    lost = [name for name, value in LABELS.items() if not (rows["label"] == value).any()]
+    lost = [name for name, value in LABELS.items() if not (label == value).any()]
     if not lost:
         return
     reasons = []
@@ -60,114 +55,132 @@ def _need_each_split(label: Array, split: Array, apart: Array) -> None:
                 raise SelectionError(msg)
 
 
-def _codes(values: Array) -> tuple[Array, Array]:
-    names, codes = np.unique(values, return_inverse=True)
-    return np.char.decode(names, "ascii"), codes.reshape(-1)
+def _guard(eligible: Eligible, split: Array) -> Array:
+    """Whether an example shares sky with one of a later split that is not marked itself.
+
+    Training gives way to validation and test, validation to test, so that without the marked examples no
+    two stamps of different splits share sky.
+    """
+    shared = np.zeros(len(split), dtype=bool)
+    for earlier, later in (((TRAIN, VAL), TEST), ((TRAIN,), VAL)):
+        keepers = (split == later) & ~shared
+        has_keepers = np.array([keepers[eligible.where(i)].any() for i in range(len(eligible.names))])
+        for i in range(len(eligible.names)):
+            mine = np.flatnonzero(np.isin(split[eligible.where(i)], earlier))
+            near = [j for j in eligible.near(i) if has_keepers[j]] if len(mine) else []
+            if near:
+                rows = eligible.rows(i)[mine]
+                others = np.concatenate([eligible.rows(j)[keepers[eligible.where(j)]] for j in near])
+                found = sharing_sky(rows["ra"], rows["dec"], others["ra"], others["dec"])
+                shared[eligible.where(i)][mine] |= found
+    return shared
 
 
-def _balance(rows: Array, unit: Array, names: Sequence[str], config: TrainingConfig) -> Array:
-    return balanced_rows(
-        rows["label"], unit, {i: stream(config.seed, "balance", name) for i, name in enumerate(names)}
-    )
-
-
-def _both_classes(rows: Array) -> Array:
-    """Rows of bricks that hold both classes."""
-    _, brick = _codes(rows["brick"])
-    both = np.ones(brick.max() + 1 if len(brick) else 0, dtype=bool)
-    for value in LABELS.values():
-        both &= np.bincount(brick[rows["label"] == value], minlength=len(both)) > 0
-    return both[brick]
-
-
-def _split_by_brick(rows: Array, config: TrainingConfig, flows: dict[str, CutFlow]) -> tuple[Array, Array]:
+def _balance(eligible: Eligible, split: Array, config: TrainingConfig, flows: dict[str, CutFlow]) -> None:
+    """Take out, in place, what one class has more than the other: in a brick, or in a split."""
+    if config.balance == "none":
+        return
     if config.balance == "brick":
-        rows = rows[_both_classes(rows)]
-        _tally(flows, "brick holds both classes", rows["label"])
-        _need_both_classes(rows, flows)
-    names, brick = _codes(rows["brick"])
-    split = split_names(names.tolist(), config.seed, config.test_fraction, config.val_fraction)[brick]
-    apart = ~overlapping(rows["ra"], rows["dec"], split)
-    _tally(flows, "no sky shared with another split", rows["label"][apart])
-    _need_each_split(rows["label"], split, apart)
-    rows, split, brick = rows[apart], split[apart], brick[apart]
-    if config.balance != "none":
-        by_brick = config.balance == "brick"
-        keep = _balance(rows, brick if by_brick else split, names.tolist() if by_brick else SPLITS, config)
-        rows, split = rows[keep], split[keep]
-        _tally(flows, f"balanced ({config.balance})", rows["label"])
-    return rows, split
+        for i, name in enumerate(eligible.names):
+            where = eligible.where(i)
+            used = np.flatnonzero(split[where] != UNUSED)
+            keep = balanced(eligible.label[where][used], stream(config.seed, "balance", name))
+            split[where][used[~keep]] = UNUSED
+    elif config.split == "brick":
+        for value, name in enumerate(SPLITS):
+            used = np.flatnonzero(split == value)
+            keep = balanced(eligible.label[used], stream(config.seed, "balance", name))
+            split[used[~keep]] = UNUSED
+    else:  # there are no splits yet
+        split[~balanced(eligible.label, stream(config.seed, "balance", "all"))] = UNUSED
+    _tally(flows, f"balanced ({config.balance})", eligible.label[split != UNUSED])
 
 
-def _split_by_object(rows: Array, config: TrainingConfig, flows: dict[str, CutFlow]) -> tuple[Array, Array]:
-    if config.balance != "none":
-        names, unit = _codes(rows["brick"])
-        if config.balance == "global":
-            names, unit = np.array(["all"]), np.zeros(len(rows), dtype=int)
-        rows = rows[_balance(rows, unit, names.tolist(), config)]
-        _tally(flows, f"balanced ({config.balance})", rows["label"])
-    _need_both_classes(rows, flows)
-    split = np.zeros(len(rows), dtype=np.int8)
+def _split_by_brick(
+    eligible: Eligible, config: TrainingConfig, flows: dict[str, CutFlow]
+) -> tuple[Array, Array]:
+    label = eligible.label
+    parts = [label[eligible.where(i)] for i in range(len(eligible.names))]
+    used = np.array([len(part) > 0 for part in parts], dtype=bool)
+    if config.balance == "brick":
+        used = np.array([all((part == value).any() for value in LABELS.values()) for part in parts], bool)
+        survivors = label[np.repeat(used, eligible.sizes)]
+        _tally(flows, "brick holds both classes", survivors)
+        _need_both_classes(survivors, flows)
+    of_brick = np.full(len(parts), UNUSED, dtype=np.int8)
+    names = [eligible.names[i] for i in np.flatnonzero(used)]
+    of_brick[used] = split_names(names, config.seed, config.test_fraction, config.val_fraction)
+    split = np.repeat(of_brick, eligible.sizes)
+    shared = _guard(eligible, split)
+    apart = (split != UNUSED) & ~shared
+    _tally(flows, "no sky shared with another split", label[apart])
+    _need_each_split(label, split, apart)
+    split[shared] = UNUSED
+    _balance(eligible, split, config, flows)
+    return split, np.zeros(len(split), dtype=bool)
+
+
+def _split_by_object(
+    eligible: Eligible, config: TrainingConfig, flows: dict[str, CutFlow]
+) -> tuple[Array, Array]:
+    split = np.zeros(len(eligible), dtype=np.int8)
+    _balance(eligible, split, config, flows)
+    _need_both_classes(eligible.label[split != UNUSED], flows)
     for name, value in LABELS.items():  # each class for itself, so that every split has both
-        mine = np.flatnonzero(rows["label"] == value)
-        keys = [
-            f"{r['root']}/{r['brick']}/{r['run']}/{r['id']}/{float(r['ra']).hex()}/{float(r['dec']).hex()}"
-            for r in rows[mine]
-        ]
+        mine = np.flatnonzero((split != UNUSED) & (eligible.label == value))
         try:
-            split[mine] = split_names(keys, config.seed, config.test_fraction, config.val_fraction)
+            found = split_names(_keys(eligible, mine), config.seed, config.test_fraction, config.val_fraction)
         except SelectionError:
             msg = (
                 f"{len(mine)} {name} examples are too few to split into train, val and test; "
                 "--edge pad, --allow-injected-neighbours or --balance none would keep more"
             )
             raise SelectionError(msg) from None
-    shared = overlapping(rows["ra"], rows["dec"], split)
-    rows["flags"][shared] |= FLAG_OVERLAP
+        split[mine] = found
+    shared = _guard(eligible, split)
     if shared.any():
         log.warning(
             "warning: %d of %d examples share sky with an example of another split (--split object): "
             "a held-out result on this set is optimistic",
             np.count_nonzero(shared),
-            len(rows),
+            np.count_nonzero(split != UNUSED),
         )
-    return rows, split
+    return split, shared
 
 
-def assemble(
-    plans: Sequence[BrickPlan], config: TrainingConfig, flows: dict[str, CutFlow]
-) -> tuple[Array, Array]:
-    """Decide which examples are used, and give each its split, shard and row.
+def _keys(eligible: Eligible, chosen: Array) -> list[str]:
+    """What names the chosen examples, whatever other bricks and examples there are."""
+    wanted = np.zeros(len(eligible), dtype=bool)
+    wanted[chosen] = True
+    return [
+        f"{r['root']}/{r['brick']}/{r['run']}/{r['id']}/{float(r['ra']).hex()}/{float(r['dec']).hex()}"
+        for i in range(len(eligible.names))
+        for r in eligible.rows(i)[wanted[eligible.where(i)]]
+    ]
+
+
+def assemble(eligible: Eligible, config: TrainingConfig, flows: dict[str, CutFlow]) -> Planned:
+    """Decide which examples are used, and give each its split, group, shard and row.
 
     Parameters
     ----------
-    plans : sequence of BrickPlan
-        Sorted by brick.
+    eligible : Eligible
     config : TrainingConfig
     flows : dict
         Cut flow per class; extended in place, so that it tells the story also when this fails.
 
     Returns
     -------
-    rows : ndarray
-        Those of the plans that are used, of their type (`EXAMPLE_DTYPE`, or what `rowfile.RowFile` keeps
-        of it), sorted by split (train, val, test), shard and row.
-    group : ndarray of int32
-        Number of the extraction task of each row.
+    Planned
 
     Raises
     ------
     SelectionError
         If a class does not survive, or the survivors cannot be split.
     """
-    rows = np.concatenate([plan.rows for plan in plans]) if plans else blank_examples(0)
-    _need_both_classes(rows, flows)
+    _need_both_classes(eligible.label, flows)
     by = _split_by_brick if config.split == "brick" else _split_by_object
-    rows, split = by(rows, config, flows)
+    split, shared = by(eligible, config, flows)
     for value, name in enumerate(SPLITS):
-        _need_both_classes(rows[split == value], flows, f" in the {name} split")
-    placement = place(rows["brick"], split, config.seed, config.shard_size)
-    rows["split"] = np.array(SPLITS, dtype="S5")[split]
-    rows["shard"], rows["row"] = placement.shard, placement.row
-    order = np.lexsort((rows["row"], rows["shard"], split))
-    return rows[order], placement.group[order]
+        _need_both_classes(eligible.label[split == value], flows, f" in the {name} split")
+    return Planned(eligible, split, shared, config.seed, config.shard_size)

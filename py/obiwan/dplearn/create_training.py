@@ -15,7 +15,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -24,18 +24,20 @@ from typing import Any
 from numpy.typing import NDArray
 
 from obiwan.dplearn import cli
-from obiwan.dplearn.assembly import assemble, total_flows
+from obiwan.dplearn.assembly import assemble
 from obiwan.dplearn.config import TrainingConfig
 from obiwan.dplearn.distributed import launched
+from obiwan.dplearn.eligible import Eligible, Filed, filed
 from obiwan.dplearn.errors import DplearnError, TrainingSetError
 from obiwan.dplearn.executors import gather, in_one_line, mpi_pool, process_pool, progress_bar, serve
 from obiwan.dplearn.extraction import GroupTask, Receipt, Tasks, extract_group
+from obiwan.dplearn.groups import Planned
 from obiwan.dplearn.inputs import Inputs, resolve_inputs
 from obiwan.dplearn.layouts import LAYOUT_NAMES
 from obiwan.dplearn.planning import BrickPlan, plan_brick
-from obiwan.dplearn.rowfile import Planned, RowFile, sorted_groups
-from obiwan.dplearn.selection import SELECTIONS, CutFlow, flow_table
-from obiwan.dplearn.shards import SPLITS
+from obiwan.dplearn.rowfile import RowFile
+from obiwan.dplearn.selection import SELECTIONS, CutFlow, FlowSum, flow_table
+from obiwan.dplearn.shards import LABELS, SPLITS
 from obiwan.dplearn.workspace import (
     begin,
     check_outdir,
@@ -137,27 +139,26 @@ class Outcome:
 
 def _plan(
     inputs: Inputs, config: TrainingConfig, executor: Executor | None, file: RowFile
-) -> list[BrickPlan]:
-    """Plans of all bricks, in their order, their rows in a file; where some cannot be planned, an error."""
-    function = partial(plan_brick, config=config)
+) -> tuple[Eligible, dict[str, CutFlow]]:
+    """What is eligible in all bricks; where some cannot be planned, an error."""
+    function, sums = partial(plan_brick, config=config), {name: FlowSum() for name in LABELS}
 
-    def keep(plan: BrickPlan) -> BrickPlan:
-        return replace(plan, rows=file.append(plan.rows))
+    def keep(plan: BrickPlan) -> Filed:
+        for name, flow in plan.flows.items():
+            sums[name].add(flow)
+        return filed(plan, file)
 
     with progress_bar(len(inputs.bricks), "plan", "brick") as bar:
-        plans, errors = gather(function, inputs.bricks, executor, bar, most_errors=MANY, keep=keep)
+        bricks, errors = gather(function, inputs.bricks, executor, bar, most_errors=MANY, keep=keep)
     if errors:
         raise DplearnError(in_one_line(errors))
-    for note in [note for plan in plans for note in plan.notes]:
+    notes = [note for one in bricks for note in one.notes]
+    for note in notes:
         log.warning("left out: %s", note)
-    return plans
-
-
-def _need_a_usable_run(plans: Sequence[BrickPlan]) -> None:
-    """Where every run was left out, the reason is the answer."""
-    notes = [note for plan in plans for note in plan.notes]
-    if notes and not any(any(flow.values()) for plan in plans for flow in plan.flows.values()):
-        raise DplearnError(notes[0])
+    flows = {name: one.total() for name, one in sums.items()}
+    if notes and not any(any(flow.values()) for flow in flows.values()):
+        raise DplearnError(notes[0])  # every run was left out: the reason is the answer
+    return Eligible(bricks, file), flows
 
 
 def plan(
@@ -178,18 +179,15 @@ def plan(
         As for `create_training`.
     """
     try:
-        file = RowFile(nearest_directory(outdir), named=config.split == "object")
+        file = RowFile(nearest_directory(outdir))
     except OSError as error:
         msg = f"{outdir}: cannot write there ({error.strerror}); choose another --outdir"
         raise TrainingSetError(msg) from None
-    plans = _plan(inputs, config, executor, file)
-    _need_a_usable_run(plans)
-    flows = total_flows(plans)
+    eligible, flows = _plan(inputs, config, executor, file)
     try:
-        kept, group = assemble(plans, config, flows)
+        return assemble(eligible, config, flows), flows
     finally:
         cli.say(flow_table(flows["real"], flows["fake"]))
-    return sorted_groups(kept, group, file), flows
 
 
 def take_group(task: GroupTask) -> Receipt:

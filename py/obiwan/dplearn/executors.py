@@ -135,7 +135,7 @@ def gather(
     size: Callable[[int], int] = lambda _: 1,
     most_errors: int | None = None,
     keep: Callable[[Result], Any] = lambda result: result,
-) -> tuple[list[Result], list[DplearnError]]:
+) -> tuple[list[Any], list[DplearnError]]:
     """Do every task with `each`; errors are told as they come.
 
     Parameters
@@ -149,7 +149,7 @@ def gather(
     most_errors : int, optional
         Stop after so many.
     keep : callable
-        What is kept of a result, in this process.
+        What is kept of a result, in this process; by default all of it.
 
     Returns
     -------

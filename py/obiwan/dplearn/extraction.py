@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from obiwan.dplearn.coadds import read_planes, read_windows, windows_pay
 from obiwan.dplearn.cutouts import clean_stamps, cut_stamps
 from obiwan.dplearn.errors import CoaddError
+from obiwan.dplearn.groups import Planned
 from obiwan.dplearn.inputs import Inputs
 from obiwan.dplearn.layouts import BrickRun
-from obiwan.dplearn.rowfile import Planned
 from obiwan.dplearn.shards import BANDS, CHANNELS, STAMP, WORK, Shard, write_json, write_shard
 from obiwan.dplearn.splits import GROUP_ROWS
 from obiwan.dplearn.takeover import owned
@@ -72,7 +72,7 @@ class Tasks(Sequence[GroupTask]):
         self._bricks = {one.brick: (*one.runs, *one.releases) for one in inputs.bricks}
 
     def __len__(self) -> int:
-        return self.planned.groups
+        return len(self.planned.groups)
 
     def __getitem__(self, number: Any) -> Any:
         """The task of this number."""
@@ -80,7 +80,7 @@ class Tasks(Sequence[GroupTask]):
             return [self[i] for i in range(*number.indices(len(self)))]
         if not 0 <= number < len(self):
             raise IndexError(number)
-        rows = self.planned.group(number)
+        rows = self.planned.rows(number)
         names = {brick.decode("ascii") for brick in np.unique(rows["brick"])}
         runs = {(run.root.index, run.brick, run.run): run for name in names for run in self._bricks[name]}
         mine = {key: runs[key] for key in set(row_keys(rows))}
@@ -88,7 +88,7 @@ class Tasks(Sequence[GroupTask]):
 
     def size(self, number: int) -> int:
         """Number of examples of a task."""
-        return int(self.planned.starts[number + 1] - self.planned.starts[number])
+        return self.planned.groups[number].size
 
 
 @dataclass(frozen=True)

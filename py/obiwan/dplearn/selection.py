@@ -163,13 +163,24 @@ def count(flow: CutFlow, name: str, keep: Array | int) -> None:
     flow[name] = flow.get(name, 0) + number
 
 
-def merge_flows(flows: list[CutFlow]) -> CutFlow:
-    """Add the cut flows of many bricks; the order of cuts is that of the longest flow."""
-    total: CutFlow = {}
-    for flow in sorted(flows, key=len, reverse=True):
-        for name, number in flow.items():
-            total[name] = total.get(name, 0) + number
-    return total
+class FlowSum:
+    """The cut flows of many bricks, added in any order."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, ...], list[int]] = {}
+
+    def add(self, flow: CutFlow) -> None:
+        """Add the flow of a brick."""
+        sums = self._sums.setdefault(tuple(flow), [0] * len(flow))
+        sums[:] = [a + b for a, b in zip(sums, flow.values(), strict=True)]
+
+    def total(self) -> CutFlow:
+        """The flow of all; the order of cuts is that of the longest flow."""
+        total: CutFlow = {}
+        for names in sorted(self._sums, key=lambda names: (-len(names), names)):
+            for name, number in zip(names, self._sums[names], strict=True):
+                total[name] = total.get(name, 0) + number
+        return total
 
 
 def flow_table(real: CutFlow, fake: CutFlow) -> str:

@@ -1,4 +1,4 @@
-"""Bricks to train, validation and test; class balance; groups of bricks; rows of shards.  Pure.
+"""Bricks to train, validation and test; stamps that share sky; class balance; groups of bricks.  Pure.
 
 Every random choice comes from a stream named by (seed, purpose, ...), so that the result does not
 depend on the number of workers or the order in which they finish.
@@ -7,8 +7,7 @@ depend on the number of workers or the order in which they finish.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import ceil
 from typing import Any
@@ -18,12 +17,15 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from obiwan.dplearn.errors import SelectionError
-from obiwan.dplearn.shards import LABELS, PIXEL_SCALE, SPLITS, STAMP
+from obiwan.dplearn.shards import LABELS, PIXEL_SCALE, STAMP
 
 Array = NDArray[Any]
 GROUP_ROWS = 8192  #: most examples in a group of bricks that share their shards
-
-_AT_A_TIME = 100_000  # rows whose neighbours are looked up together
+#: Width within which two stamps may share sky, degrees: the pixel grids of two bricks are shifted and turned
+#: against each other, so one pixel more on each side than a stamp has.
+WIDTH = (STAMP + 2) * PIXEL_SCALE / 3600
+#: Two stamps whose centres are farther apart than this share no sky: a distance of unit vectors.
+REACH = float(np.radians(WIDTH * np.sqrt(2)) * 1.01)
 
 TRAIN, VAL, TEST = range(3)  # positions in SPLITS
 
@@ -80,136 +82,78 @@ def split_names(names: Sequence[str], seed: int, test_fraction: float, val_fract
     return split
 
 
-def overlapping(ra: Array, dec: Array, split: Array) -> Array:
-    """Whether an example's stamp overlaps on the sky that of an example in a later split.
+def unit_vectors(ra: Array, dec: Array) -> Array:
+    """Unit vectors, shape (n, 3), of positions in degrees."""
+    lon, lat = np.radians(ra), np.radians(dec)
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
 
-    Training gives way to validation and test, validation to test, so that after dropping the
-    marked examples no two stamps of different splits share sky.
+
+def sharing_sky(ra: Array, dec: Array, other_ra: Array, other_dec: Array) -> Array:
+    """Whether an example's stamp overlaps on the sky that of any of the others.
 
     Parameters
     ----------
     ra, dec : ndarray, shape (n,)
         Degrees.
-    split : ndarray of int, shape (n,)
+    other_ra, other_dec : ndarray, shape (m,)
 
     Returns
     -------
     ndarray of bool, shape (n,)
     """
-    marked = np.zeros(len(ra), dtype=bool)
-    # Two bricks' pixel grids are shifted and turned against each other: one pixel more on each side.
-    width = (STAMP + 2) * PIXEL_SCALE / 3600  # degrees
-    lon, lat = np.radians(ra), np.radians(dec)
-    vectors = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
-    reach = np.radians(width * np.sqrt(2)) * 1.01
-    for earlier, later in (((TRAIN, VAL), TEST), ((TRAIN,), VAL)):
-        keepers = np.flatnonzero((split == later) & ~marked)
-        rows = np.flatnonzero(np.isin(split, earlier))
-        if not len(keepers) or not len(rows):
-            continue
-        tree = cKDTree(vectors[keepers])
-        for part in np.array_split(rows, len(rows) // _AT_A_TIME + 1):  # a list of neighbours a row is dear
-            for row, near in zip(part, tree.query_ball_point(vectors[part], reach), strict=True):
-                if near:
-                    j = keepers[near]
-                    d_ra = (ra[j] - ra[row] + 180) % 360 - 180
-                    apart = np.maximum(np.abs(d_ra) * np.cos(lat[row]), np.abs(dec[j] - dec[row]))
-                    marked[row] |= bool((apart < width).any())
-    return marked
+    shared = np.zeros(len(ra), dtype=bool)
+    if not len(ra) or not len(other_ra):
+        return shared
+    near = cKDTree(unit_vectors(other_ra, other_dec)).query_ball_point(unit_vectors(ra, dec), REACH)
+    for i, members in enumerate(near):
+        if members:
+            d_ra = (other_ra[members] - ra[i] + 180) % 360 - 180
+            apart = np.maximum(np.abs(d_ra) * np.cos(np.radians(dec[i])), np.abs(other_dec[members] - dec[i]))
+            shared[i] = (apart < WIDTH).any()
+    return shared
 
 
-def balanced_rows(label: Array, unit: Array, rng: dict[int, np.random.Generator]) -> Array:
-    """Choose equally many real and fake rows within each unit (brick, or split).
+def balanced(label: Array, rng: np.random.Generator) -> Array:
+    """Choose equally many real and fake examples.
 
     Parameters
     ----------
     label : ndarray, shape (n,)
         0 real, 1 fake.
-    unit : ndarray of int, shape (n,)
-        What to balance within.
-    rng : dict
-        A generator for each unit.
+    rng : Generator
 
     Returns
     -------
     ndarray of bool, shape (n,)
-        Rows kept; none of a unit that has one class only.
+        Examples kept; none where one class is missing.
     """
     keep = np.zeros(len(label), dtype=bool)
-    order = np.argsort(unit, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(unit[order]) != 0]) if len(order) else np.empty(0, int)
-    for rows in np.split(order, starts[1:]):
-        if not len(rows):
-            continue
-        classes = [rows[label[rows] == value] for value in LABELS.values()]
-        n = min(len(members) for members in classes)
-        for members in classes:
-            keep[rng[int(unit[rows[0]])].permutation(members)[:n]] = True
+    classes = [np.flatnonzero(label == value) for value in LABELS.values()]
+    n = min(len(members) for members in classes)
+    for members in classes:
+        keep[rng.permutation(members)[:n]] = True
     return keep
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where every example goes.
-
-    Attributes
-    ----------
-    group : ndarray of int32, shape (n,)
-        Number of the extraction task, from 0; tasks own whole shards.
-    shard, row : ndarray of int32, shape (n,)
-        Shard number within the split, from 1, and row within the shard, from 0.
-    """
-
-    group: Array
-    shard: Array
-    row: Array
-
-
-def place(brick: Array, split: Array, seed: int, shard_size: int) -> Placement:
-    """Give every example its shard and row.
-
-    Within a split the bricks are shuffled and cut into groups of whole bricks of at most
-    `GROUP_ROWS` examples (or one brick); a group's examples are shuffled over its own shards, of
-    which the last may be short.
+def grouped(sizes: Mapping[str, int], rng: np.random.Generator) -> list[list[str]]:
+    """Shuffle bricks and cut them into groups of at most `GROUP_ROWS` examples, or of one brick.
 
     Parameters
     ----------
-    brick : ndarray of str, shape (n,)
-    split : ndarray of int, shape (n,)
-    seed, shard_size : int
+    sizes : mapping
+        Number of examples of each brick.
+    rng : Generator
+
+    Returns
+    -------
+    list of list of str
     """
-    n = len(brick)
-    group, shard, row = (np.zeros(n, dtype=np.int32) for _ in range(3))
-    number = 0
-    for value, name in enumerate(SPLITS):
-        rows = np.flatnonzero(split == value)
-        rows = rows[np.argsort(brick[rows], kind="stable")]
-        names, starts = np.unique(brick[rows].astype("S"), return_index=True)
-        members = (
-            dict(zip(np.char.decode(names, "ascii").tolist(), np.split(rows, starts[1:]), strict=True))
-            if len(rows)
-            else {}
-        )
-        first_shard = 1
-        for bricks in _groups(members, stream(seed, "group", name)):
-            together = np.concatenate([members[b] for b in bricks])
-            together = stream(seed, "shuffle", name, *sorted(bricks)).permutation(together)
-            position = np.arange(len(together))
-            group[together] = number
-            shard[together] = first_shard + position // shard_size
-            row[together] = position % shard_size
-            number += 1
-            first_shard += ceil(len(together) / shard_size)
-    return Placement(group, shard, row)
-
-
-def _groups(members: dict[str, Array], rng: np.random.Generator) -> list[list[str]]:
     groups: list[list[str]] = []
     filled = GROUP_ROWS
-    for name in rng.permutation(sorted(members)):
-        if filled + len(members[name]) > GROUP_ROWS:
+    for name in rng.permutation(sorted(sizes)):
+        if filled + sizes[name] > GROUP_ROWS:
             groups.append([])
             filled = 0
         groups[-1].append(str(name))
-        filled += len(members[name])
+        filled += sizes[name]
     return groups

@@ -16,14 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from obiwan import dplearn
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.examples import write_sources
 from obiwan.dplearn.extraction import GroupTask, Receipt
+from obiwan.dplearn.groups import Planned
 from obiwan.dplearn.layouts import Root
-from obiwan.dplearn.rowfile import Planned
 from obiwan.dplearn.selection import CutFlow
 from obiwan.dplearn.shards import (
     CHANNELS,
@@ -267,9 +265,9 @@ def finish(
             name: {
                 "real": sum(shard.real for shard in shards if shard.split == name),
                 "fake": sum(shard.fake for shard in shards if shard.split == name),
-                "bricks": len(np.unique(planned.kept["brick"][planned.kept["split"] == name.encode()])),
+                "bricks": planned.bricks(value),
             }
-            for name in SPLITS
+            for value, name in enumerate(SPLITS)
         },
         "cut_flow": {name: [[cut, number] for cut, number in flow.items()] for name, flow in flows.items()},
         "cleaned_pixels": {

@@ -1,0 +1,50 @@
+"""Made-up plans of bricks, and what the package makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import gettempdir
+
+import numpy as np
+
+from obiwan.dplearn.assembly import assemble
+from obiwan.dplearn.config import TrainingConfig
+from obiwan.dplearn.eligible import Eligible, filed
+from obiwan.dplearn.examples import blank_examples
+from obiwan.dplearn.groups import Planned
+from obiwan.dplearn.planning import BrickPlan
+from obiwan.dplearn.rowfile import RowFile
+from obiwan.dplearn.selection import CutFlow, FlowSum
+from obiwan.dplearn.shards import LABELS
+
+
+def plan_of(name: str, label: Sequence[int] | np.ndarray, ra: float, dec: np.ndarray) -> BrickPlan:
+    """A brick with examples of these labels, at one right ascension."""
+    rows = blank_examples(len(label))
+    rows["brick"], rows["run"], rows["id"] = name, "rs0", np.arange(len(label))
+    rows["label"], rows["ra"], rows["dec"] = label, ra, dec
+    flows = {name: {"rows": int((rows["label"] == value).sum())} for name, value in LABELS.items()}
+    return BrickPlan(name, rows, flows, ())
+
+
+def eligible_of(plans: Sequence[BrickPlan]) -> Eligible:
+    """All their examples; they are put into the file in an order that is not that of the bricks."""
+    file = RowFile(Path(gettempdir()))
+    late_first = {plan.brick: filed(plan, file) for plan in reversed(plans)}
+    return Eligible([late_first[plan.brick] for plan in plans], file)
+
+
+def assembled(plans: Sequence[BrickPlan], **options: object) -> tuple[Planned, dict[str, CutFlow]]:
+    """The final list and the cut flows of some bricks."""
+    sums = {name: FlowSum() for name in ("real", "fake")}
+    for plan in plans:
+        for name, flow in plan.flows.items():
+            sums[name].add(flow)
+    flows = {name: one.total() for name, one in sums.items()}
+    return assemble(eligible_of(plans), TrainingConfig(select="none", **options), flows), flows
+
+
+def all_rows(planned: Planned) -> np.ndarray:
+    """Every example of a training set."""
+    return np.concatenate(list(planned))
