@@ -1,9 +1,10 @@
 """The scaled rehearsal: hundreds of bricks, and what they say of 60 million cutouts.
 
 Planning is measured on trees of more and more bricks, and of more and more catalogue rows a brick, each in a
-process of its own; a straight line through seconds and peak memory says what a brick, a row and an example
-cost.  Then the whole of create_training makes all cutouts with 1 and with 2 workers, and some groups of them
-are made by the peers of `extraction.py`, in turn.  Bricks of the survey's size say what a cutout costs there.
+process of its own; a straight line through seconds says what a brick and a row cost.  What one process does
+alone is measured by `assembly.py`.  Then the whole of create_training makes all cutouts with 1 and with 2
+workers, and some groups of them are made by the peers of `extraction.py`, in turn.  Bricks of the survey's
+size say what a cutout costs there.
 
     python tests/benchmarks/rehearsal.py [--workdir DIR] [--bricks 400] [--rows 2500]
 
@@ -17,7 +18,6 @@ import contextlib
 import io
 import itertools
 import json
-import os
 import re
 import resource
 import shutil
@@ -27,26 +27,23 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import assembly
 import full_bricks
 import numpy as np
+from assembly import Line, apart, peak
 from extraction import cutout2d, floor, hdf5_2018, interleave, ours, plan, table
 from small_bricks import Size, bricks_of, build
 
 from obiwan.dplearn import create_training
 from obiwan.dplearn.assembly import assemble
 from obiwan.dplearn.config import TrainingConfig
-from obiwan.dplearn.eligible import Eligible, filed
-from obiwan.dplearn.examples import blank_examples
 from obiwan.dplearn.extraction import GroupTask, Tasks
 from obiwan.dplearn.groups import Planned
 from obiwan.dplearn.inputs import Inputs, resolve_inputs
-from obiwan.dplearn.planning import BrickPlan
-from obiwan.dplearn.rowfile import RowFile
 from obiwan.dplearn.selection import CutFlow
 
 SURVEY = {"cutouts": 60e6, "brick-runs": 300e3, "rows": 300e3 * 4000, "bytes": 60e6 * 64 * 64 * 6 * 4}
@@ -60,12 +57,6 @@ FLAGS = ("--allow-injected-neighbours",)
 def config() -> TrainingConfig:
     """What the rehearsal asks for."""
     return TrainingConfig(allow_injected_neighbours=True)
-
-
-def peak() -> float:
-    """Peak memory of this process, MB; `resource` would tell that of the process it was forked from."""
-    text = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(text.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 # --- planning -----------------------------------------------------------------------------------------
@@ -109,27 +100,15 @@ def quietly_planned(inputs: Inputs, directory: Path) -> tuple[Planned, dict[str,
 
 def plan_apart(tree: Path, names: list[str]) -> dict[str, float]:
     """As `plan_here`, in a process of its own."""
-    return apart("--plan", tree, json.dumps(names))
-
-
-def apart(*words: object) -> dict[str, float]:
-    """Run a part of this program in a process of its own, whose peak memory is its own."""
-    words = (sys.executable, __file__, *map(str, words))
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    return apart(__file__, "--plan", tree, json.dumps(names))
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What planning costs, and how far the measurements lie from it."""
+    """What planning costs, on whichever worker."""
 
     brick: float  # seconds, with its rows
     row: float  # seconds
-    driver: float  # seconds of the one process that finds the files and assembles, for an example
-    example: float  # bytes
-    spread: float  # largest deviation of a measured time from the straight line, as a fraction
 
 
 def planning(workdir: Path, size: Size) -> Costs:
@@ -154,70 +133,8 @@ def planning(workdir: Path, size: Size) -> Costs:
     )
     (brick, row), *_ = np.linalg.lstsq(np.stack([n, rows], 1) / seconds[:, None], np.ones(len(n)))
     spread = float(np.abs(brick * n / seconds + row * rows / seconds - 1).max())
-    straight = [one for count, total, one in found if total == count * size.rows]
-    examples = np.array([one["examples"] for one in straight], float)
-    memory = np.array([one["memory"] for one in straight])
-    driver = np.array([one["find"] + one["assemble"] for one in straight])
-    example = float(np.polyfit(examples, memory * 2**20, 1)[0])
-    each = float(np.polyfit(examples, driver, 1)[0])
-    line = f"a brick costs {brick * 1e3:.1f} ms and a row {row * 1e6:.2f} us (within {spread:.0%})"
-    print(f"   {line}; the driver takes {each * 1e6:.0f} us and {example:.0f} bytes an example")
-    return Costs(float(brick), float(row), each, example, spread)
-
-
-# --- assembly -----------------------------------------------------------------------------------------
-
-SIDE = 0.25  # of a brick, degrees
-
-
-def touching_bricks(count: int, each: int) -> Iterator[BrickPlan]:
-    """Plans of bricks that fill a square on the sky, with their examples anywhere in them."""
-    rng, side = np.random.default_rng(5), int(np.ceil(np.sqrt(count)))
-    names = sorted((f"{100 * (i % side):05d}{i // side:02d}p", i) for i in range(count))
-    for name, i in names:
-        rows = blank_examples(2 * each)
-        rows["brick"], rows["run"], rows["label"] = name[:8], "rs0", np.arange(2 * each) % 2
-        rows["id"] = np.arange(2 * each)
-        rows["ra"], rows["dec"] = SIDE * rng.random((2, 2 * each)) + [
-            [SIDE * (i % side)],
-            [SIDE * (i // side)],
-        ]
-        yield BrickPlan(name[:8], rows, {"real": {"rows": each}, "fake": {"rows": each}}, ())
-
-
-def assemble_here(count: int, each: int, directory: Path) -> dict[str, float]:
-    """Decide on the examples of so many touching bricks; seconds of processor, peak memory (MB), examples."""
-    file = RowFile(directory)
-    before = peak()
-    eligible = Eligible([filed(plan, file) for plan in touching_bricks(count, each)], file)
-    start = time.process_time()
-    planned = assemble(eligible, config(), {"real": {}, "fake": {}})
-    middle = time.process_time()
-    planned.crc32  # noqa: B018 - which reads every row once more, as `begin` does
-    seconds = {"decide": middle - start, "read": time.process_time() - middle}
-    return {**seconds, "memory": peak() - before, "examples": len(eligible), "used": len(planned)}
-
-
-def assembly(workdir: Path, each: int) -> tuple[float, float]:
-    """Measure what deciding takes against the number of examples; seconds and bytes for each."""
-    print(
-        f"\ndeciding what goes where: touching bricks of {2 * each} eligible examples, without their images"
-    )
-    print(f"   {'bricks':>7} {'eligible':>9} {'used':>9} {'decide, s':>10} {'read, s':>8} {'MB':>7}")
-    found = []
-    for count in (500, 1000, 2000, 4000, 8000):
-        one = apart("--assemble", count, each, workdir)
-        cells = f"{count:7,} {one['examples']:9,} {one['used']:9,} {one['decide']:10.2f} {one['read']:8.2f}"
-        print(f"   {cells} {one['memory']:7.1f}", flush=True)
-        found.append(one)
-    examples = np.array([one["examples"] for one in found], float)
-    memory = np.array([one["memory"] for one in found])
-    seconds = np.array([one["decide"] + one["read"] for one in found])
-    each_s = float((seconds * examples).sum() / (examples**2).sum())
-    each_b = float(np.polyfit(examples, memory * 2**20, 1)[0])
-    spread = np.abs(each_s * examples / seconds - 1).max()
-    print(f"   {each_s * 1e6:.1f} us (within {spread:.0%}) and {each_b:.0f} bytes an example")
-    return each_s, each_b
+    print(f"   a brick costs {brick * 1e3:.1f} ms and a row {row * 1e6:.2f} us (within {spread:.0%})")
+    return Costs(float(brick), float(row))
 
 
 # --- extraction ---------------------------------------------------------------------------------------
@@ -369,11 +286,12 @@ def metadata(tree: Path, names: list[str], workdir: Path) -> None:
 # --- sixty million ------------------------------------------------------------------------------------
 
 
-def survey(costs: Costs, full: Path, cutting: float) -> None:
+def survey(costs: Costs, finding: Line, deciding: Line, full: Path, cutting: float) -> None:
     """What the measured costs make of the whole survey, on nodes whose cores are like these."""
     brick = plan_apart(full, [])["bricks"] / FULL  # with planes of the survey's size
     work = [brick * SURVEY["brick-runs"] + costs.row * SURVEY["rows"], cutting * SURVEY["cutouts"]]
-    alone = costs.driver * SURVEY["cutouts"] / 3600
+    alone = (finding.seconds * SURVEY["brick-runs"] + deciding.seconds * SURVEY["cutouts"]) / 3600
+    memory = finding.bytes * SURVEY["brick-runs"] + deciding.bytes * SURVEY["cutouts"]
     total = f"{SURVEY['cutouts']:,.0f} cutouts, {SURVEY['bytes'] / 1e12:.1f} TB"
     print(f"\n{total}, {CORES} workers a node; a full-size brick is planned in {brick * 1e3:.0f} ms;")
     print(
@@ -387,9 +305,7 @@ def survey(costs: Costs, full: Path, cutting: float) -> None:
         write_h = SURVEY["bytes"] / min(nodes * NODE_RATE, FILES_RATE) / 3600
         hours = plan_h + alone + max(cut_h, write_h)
         print(f"   {nodes:6} {plan_h:8.3f} {alone:15.3f} {cut_h:7.3f} {write_h:9.3f} {hours:7.2f}")
-    print(
-        f"   memory: {costs.example * SURVEY['cutouts'] / 1e9:.0f} GB in the process that hands out the work"
-    )
+    print(f"   memory: {memory / 1e9:.1f} GB in the process that hands out the work")
 
 
 def main() -> None:
@@ -404,14 +320,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of the comparison with peers")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--plan", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--assemble", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.plan:
         print(json.dumps(plan_here(Path(options.plan[0]), json.loads(options.plan[1]))))
-        return
-    if options.assemble:
-        count, each, directory = options.assemble
-        print(json.dumps(assemble_here(int(count), int(each), Path(directory))))
         return
     workdir = options.workdir or Path(tempfile.gettempdir()) / "obiwan-dplearn-rehearsal"
     workdir.mkdir(parents=True, exist_ok=True)
@@ -432,7 +343,8 @@ def main() -> None:
         costs = planning(workdir, size)
         full = full_bricks.build(workdir, FULL, 100)
         title = "bricks and numbers as in the survey"
-        survey(costs, full, peers(plan(full), workdir, max(1, options.rounds // 2), title))
+        cutting = peers(plan(full), workdir, max(1, options.rounds // 2), title)
+        survey(costs, assembly.finding(workdir), assembly.deciding(workdir), full, cutting)
     if options.workdir is None:
         print(f"\nthe trees are kept in {workdir} for the next run")
 
