@@ -1,5 +1,6 @@
 """Ranks: real ones by both launchers, and what can be known of them without any."""
 
+import contextlib
 import importlib.util
 import json
 import logging
@@ -139,21 +140,22 @@ def test_ranks_are_one_process_with_all_their_batches(launcher, ranks, data, tmp
 CNN = ["-m", "obiwan.dplearn.cnn", *NETWORK, "--batch-size", "4", "--checkpoint-steps", "3", "--threads", "1"]
 
 
-def kill_rank(job, rank, outdir):
-    """Kill a rank of a running job once there is a checkpoint."""
+def ranks_at_work(job, outdir):
+    """The processes of a running job's ranks, by rank, once there is a checkpoint."""
     psutil = pytest.importorskip("psutil")
     deadline = time.monotonic() + TIMEOUT
+    ranks = {}
     while not list((outdir / "checkpoints").glob("*.npz")):
         assert job.poll() is None, "the job ended before it wrote a checkpoint"
         assert time.monotonic() < deadline
+        for process in psutil.Process(job.pid).children(recursive=True) if len(ranks) < 2 else ():
+            with contextlib.suppress(psutil.Error):  # it may be gone
+                environ = process.environ()
+                rank = environ.get("HOROVOD_RANK", environ.get("OMPI_COMM_WORLD_RANK"))
+                if rank and process.cmdline()[:3] == [sys.executable, *CNN[:2]]:  # not the shell around it
+                    ranks[int(rank)] = process
         time.sleep(0.02)
-    for process in psutil.Process(job.pid).children(recursive=True):
-        environ = process.environ()
-        of_rank = environ.get("HOROVOD_RANK", environ.get("OMPI_COMM_WORLD_RANK")) == str(rank)
-        if of_rank and process.cmdline()[:3] == [sys.executable, *CNN[:2]]:  # not the shell around it
-            process.kill()
-            return
-    pytest.fail("the rank was not found")
+    return ranks
 
 
 @pytest.mark.horovod
@@ -166,7 +168,7 @@ def test_a_killed_rank_ends_the_job_which_then_goes_on(first, second, others, da
     out = tmp_path / "out"
     words = [*CNN, "--data", data, "--epochs", "6", "--outdir"]
     job = start(first, *words, out, cwd=tmp_path)
-    kill_rank(job, 1, out)
+    ranks_at_work(job, out)[1].kill()
     status, _, err = finish(job)
     assert status != 0
     errors = [line for line in lines_of(err) if "error: " in line and "start" in line]
@@ -201,6 +203,32 @@ def test_a_killed_rank_ends_the_job_which_then_goes_on(first, second, others, da
     assert "Held-out result: 48 test" in said
     assert load_checkpoint(left / "checkpoints").progress.ranks == others
     assert len((data / "test_looks.jsonl").read_text().splitlines()) >= 2
+
+
+@pytest.mark.horovod
+@pytest.mark.slow
+@needs_horovod
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_ranks_whose_time_is_up_keep_their_steps(launcher, data, tmp_path):
+    # SLURM's signal goes to every rank; the only checkpoint of the first epoch that is due comes at step 30.
+    out = tmp_path / "out"
+    words = [*CNN, "--data", data, "--epochs", "2", "--outdir", out]
+    words[words.index("--batch-size") + 1] = "1"
+    words[words.index("--checkpoint-steps") + 1] = "30"
+    job = start(launcher, *words, cwd=tmp_path)
+    for process in ranks_at_work(job, out).values():
+        process.terminate()
+    status, _, err = finish(job)
+    assert status != 0
+    assert err.count("ended by SIGTERM") == 1, err
+    assert "cnn.py" not in err
+    found = load_checkpoint(out / "checkpoints").progress
+    assert (found.epoch, found.ranks) == (0, 2)
+    assert 30 < found.step < 88
+    status, said, err = finish(start(launcher, *words, cwd=tmp_path))
+    assert status == 0, err
+    assert lines_of(err).count(f"going on after 0 finished epochs and {found.step} steps") == 1
+    assert "Held-out result: 48 test" in said
 
 
 @pytest.mark.horovod
