@@ -56,6 +56,14 @@ def test_imports_have_no_circle():
     assert len(order) == len(MODULES) - 1
 
 
+def test_programs_are_not_imported():
+    """What a command line needs of another's work is in a module of its own."""
+    programs = {name for name, path in MODULES.items() if "__main__" in path.read_text(encoding="utf-8")}
+    assert {"create_training", "cnn", "evaluate", "mosaic"} < programs
+    for name, path in MODULES.items():
+        assert not ours(path) & (programs - {name}), name
+
+
 def test_rooms_have_no_circle():
     """The same for packages taken as one with all that is in them."""
     rooms: dict[str, set[str]] = {}

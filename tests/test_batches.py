@@ -154,7 +154,7 @@ def test_epochs_share_two_windows_of_memory(small, monkeypatch):
     made = buffers_made(monkeypatch)
     batches = Batches(small, "train", FeedConfig(batch_size=4, seed=1, window=1))
     first = [[(x.copy(), y.copy(), x, y) for x, y in batches.epoch(epoch)] for epoch in range(4)]
-    assert len(made) == 2  # 20 shards were read
+    assert len(made) <= 2  # 20 shards were read; a late reader finds the first window free again
     # No later shard is seen in a batch that was yielded before it was read.
     for x, y, x_now, y_now in (batch for epoch in first for batch in epoch):
         assert np.array_equal(x, x_now)

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.planted import Planted
 from evaluation_set import make_set
 from obiwan.dplearn import mosaic, shards
+from obiwan.dplearn.evaluation import gallery
 from obiwan.dplearn.examples import read_sources, read_stamps, write_sources
 from obiwan.dplearn.model import build_network, network_config
 from obiwan.dplearn.report.stamps import colour_image, grey_image
@@ -50,7 +51,7 @@ def test_galleries_are_of_the_validation_split(data, tmp_path, capsys):
     said = capsys.readouterr().out
     drawn = {path.stem for path in tmp_path.glob("gallery_*.png")}
     assert drawn
-    assert drawn <= {f"gallery_{name}" for name, *_ in mosaic.GALLERIES}
+    assert drawn <= {f"gallery_{name}" for name, *_ in gallery.GALLERIES}
     assert all(name in said for name in drawn)
     assert not (data / "set" / "test_looks.jsonl").exists()  # the test split is not looked at
     with pytest.raises(SystemExit):
@@ -84,7 +85,7 @@ def test_pairs_alternate_and_agree_in_magnitude(rng):
     magnitude, label = rng.uniform(20, 24, 400), np.arange(400) % 2
     magnitude[:9] = np.nan
     for percentile, near in ((99, 20), (50, 22), (1, 24)):
-        chosen = mosaic.pair_by_magnitude(magnitude, label, percentile, 3)
+        chosen = gallery.pair_by_magnitude(magnitude, label, percentile, 3)
         assert label[chosen].tolist() == [0, 1] * 3
         assert len(set(chosen.tolist())) == 6
         assert np.abs(magnitude[chosen[::2]] - magnitude[chosen[1::2]]).max() < 0.2
@@ -95,13 +96,13 @@ def test_galleries_hold_what_their_titles_say():
     label = np.array([0, 0, 0, 1, 1, 1, 1])
     score = np.array([0.1, 0.7, 0.9, 0.2, 0.4, 0.6, 0.8])
     chosen = {
-        name: mosaic.gallery_rows(label, score, of, highest, 2).tolist()
-        for name, _, of, highest in mosaic.GALLERIES
+        name: gallery.gallery_rows(label, score, of, highest, 2).tolist()
+        for name, _, of, highest in gallery.GALLERIES
     }
     assert chosen == {"fakest_fakes": [6, 5], "fakes_that_fooled": [3, 4], "rejected_reals": [2, 1]}
     nothing = np.full(7, 0.5)
     assert not any(
-        len(mosaic.gallery_rows(label, nothing, of, high, 2)) for _, _, of, high in mosaic.GALLERIES
+        len(gallery.gallery_rows(label, nothing, of, high, 2)) for _, _, of, high in gallery.GALLERIES
     )
 
 

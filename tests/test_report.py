@@ -20,8 +20,8 @@ from benchmarks.planted import Planted
 from evaluation_set import make_evaluation, make_set, scored_by_hand
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation import attribution
+from obiwan.dplearn.evaluation.gallery import GALLERIES, PERCENTILES, gallery_rows, pair_by_magnitude
 from obiwan.dplearn.examples import read_stamps
-from obiwan.dplearn.mosaic import GALLERIES, PERCENTILES, gallery_rows, pair_by_magnitude
 from obiwan.dplearn.report import prose
 from obiwan.dplearn.report.figures import pictures_of
 from obiwan.dplearn.report.files import FORMAT, claim, write_report
@@ -340,9 +340,11 @@ def test_the_other_verdicts(data, kind):
 def test_retraining_and_what_was_not_run(looked):
     auc = Estimate(0.52, 0.47, 0.57)
     size = {"train": 64, "test": 320, "bricks": 12}
-    ablation = AblationResult("ivar only", auc, learnt=False, **size)
+    ablation = AblationResult(auc, learnt=False, **size, name="ivar only")
     planted = [
-        SensitivityResult("offset", amplitude, found, found.low > 0.5, learnt, **size, left_out=3)
+        SensitivityResult(
+            found, learnt, **size, kind="offset", amplitude=amplitude, detected=found.low > 0.5, left_out=3
+        )
         for amplitude, found, learnt in ((0.2, Estimate(0.7, 0.6, 0.8), True), (0.1, auc, False))
     ]
     changed = dataclasses.replace(

@@ -25,6 +25,7 @@ from obiwan.dplearn.retraining.planting import (
     planted,
     render,
 )
+from obiwan.dplearn.retraining.runs import Retrained
 from obiwan.dplearn.retraining.sensitivity import (
     SensitivityResult,
     make_plan,
@@ -403,7 +404,10 @@ def test_the_control_goes_on_where_it_stopped(data, tmp_path, monkeypatch):
 
 def result(kind, amplitude, low, left_out=0):
     auc = Estimate(low + 0.05, low, low + 0.1)
-    return SensitivityResult(kind, amplitude, auc, low > 0.5, low > 0.5, 100, 50, 6, left_out)
+    found = Retrained(auc, low > 0.5, train=100, test=50, bricks=6)
+    return SensitivityResult(
+        **vars(found), kind=kind, amplitude=amplitude, detected=low > 0.5, left_out=left_out
+    )
 
 
 def test_the_smallest_amplitude_that_would_have_been_detected():

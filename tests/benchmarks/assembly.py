@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -103,11 +104,17 @@ def touching_bricks(count: int) -> Iterator[BrickPlan]:
 
 
 def decide(count: int, workdir: Path) -> dict[str, float]:
-    """Decide on the examples of so many touching bricks; seconds of processor, peak memory (MB)."""
-    file = RowFile(workdir)
+    """Receive plans of touching bricks from a worker, and decide; seconds of processor, peak memory (MB)."""
+    file, bricks, receiving = RowFile(workdir), [], 0.0
     before = peak()
-    eligible = Eligible([filed(plan, file) for plan in touching_bricks(count)], file)
-    start = time.process_time()
+    for plan in touching_bricks(count):
+        sent = pickle.dumps(plan)
+        start = time.process_time()
+        bricks.append(filed(pickle.loads(sent), file))
+        receiving += time.process_time() - start
+    start = time.process_time() - receiving
+    eligible = Eligible(bricks, file)
+    del bricks
     planned = assemble(eligible, TrainingConfig(), {"real": {}, "fake": {}})
     planned.crc32  # noqa: B018 - which reads every row, as `begin` does
     seconds = time.process_time() - start

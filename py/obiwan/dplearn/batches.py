@@ -9,6 +9,7 @@ so that a run goes on in the middle of an epoch without reading what it has seen
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,11 +21,13 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn.distributed import World
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.shards import CHANNELS, STAMP, X_DTYPE, Y_DTYPE, Shard, TrainingSet, shard_memory
+from obiwan.dplearn.shards import CHANNELS, SPLITS, STAMP, X_DTYPE, Y_DTYPE, Shard, TrainingSet, shard_memory
 
 Batch = tuple[NDArray[np.float32], NDArray[np.uint8]]
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
+
+log = logging.getLogger(__name__)
 
 _SHARDS, _ROWS, _WINDOW, _TURNS = range(4)  # purposes of the random streams
 
@@ -233,3 +236,30 @@ def sample(training_set: TrainingSet, split: str, count: int, seed: int) -> NDAr
         x, _ = training_set.read(shard)
         parts.append(x[np.sort(rows[rows[:, 0] == index, 1])])
     return np.concatenate(parts)
+
+
+def fitting_batch(asked: int, training_set: TrainingSet, ranks: int = 1) -> int:
+    """The batch size asked for, or this rank's share of too few examples: a tiny set must run too."""
+    examples = sum(training_set.count("train"))
+    fitting = max(1, min(asked, examples // ranks))
+    if fitting < asked:
+        log.warning(
+            "warning: only %d training examples: batches of %d, instead of %d", examples, fitting, asked
+        )
+    return fitting
+
+
+def check_splits(training_set: TrainingSet) -> None:
+    """Both classes must be in every split, or there is nothing to train on, choose by, or report.
+
+    Raises
+    ------
+    TrainingSetError
+        Naming the split.
+    """
+    for split in SPLITS:
+        real, fake = training_set.count(split)
+        if real == 0 or fake == 0:
+            what = "no examples" if real + fake == 0 else f"{real} real and {fake} fake examples"
+            msg = f"{training_set.directory}: the {split} split has {what}; make a set with more bricks"
+            raise TrainingSetError(msg)

@@ -26,6 +26,15 @@ def say(text: str = "") -> None:
     sys.stdout.flush()
 
 
+def positive(word: str) -> int:
+    """A command-line number that must be at least 1."""
+    number = int(word)
+    if number < 1:
+        msg = f"must be at least 1, got {number}"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
 def add_config_option(parser: argparse._ActionsContainer) -> None:
     """Add ``--config FILE.toml`` to a parser that is read with `parse`."""
     parser.add_argument(

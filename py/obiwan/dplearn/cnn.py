@@ -17,36 +17,28 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from obiwan.dplearn import cli, profiles
+from obiwan.dplearn.batches import check_splits, fitting_batch
 from obiwan.dplearn.claims import BEST, RESULT, SCORES, SCRATCH, claim_outdir
+from obiwan.dplearn.cli import positive
 from obiwan.dplearn.distributed import Launch, World, joined, launched
-from obiwan.dplearn.errors import ModelError, TrainingSetError
+from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.heldout import score_test, summarise
 from obiwan.dplearn.logs import Logs, RunLogs, without_notes
-from obiwan.dplearn.shards import SPLITS, TrainingSet, open_training_set, write_json
+from obiwan.dplearn.shards import open_training_set, write_json
 from obiwan.dplearn.takeover import owned, take_over
 
 if TYPE_CHECKING:
-    from obiwan.dplearn.scoring import Scores
-    from obiwan.dplearn.training import Fitted, RunConfig
+    from obiwan.dplearn.training import RunConfig
 
 NAME = "cnn"
 ARCH_NAMES = ("lenet5", "lenet5-2x2", "deep")
 LR_SCALINGS = ("sqrt", "linear", "none")
 
 log = logging.getLogger(__name__)
-
-
-def positive(word: str) -> int:
-    """A command-line number that must be at least 1."""
-    number = int(word)
-    if number < 1:
-        msg = f"must be at least 1, got {number}"
-        raise argparse.ArgumentTypeError(msg)
-    return number
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -59,68 +51,77 @@ def build_parser() -> argparse.ArgumentParser:
     paths.add_argument("--outdir", type=Path, metavar="DIR", help="where the model, logs and result go")
     paths.add_argument("--overwrite", action="store_true", help="replace another run in --outdir")
     cli.add_config_option(paths)
-    network = parser.add_argument_group("network (defaults are the architecture's own)")
-    network.add_argument(
+    _add_network_options(parser.add_argument_group("network (defaults are the architecture's own)"))
+    _add_training_options(parser.add_argument_group("training"))
+    _add_running_options(parser.add_argument_group("running"))
+    return parser
+
+
+def _add_network_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--arch",
         choices=ARCH_NAMES,
         default="lenet5",
         help="the documented LeNet-5, the 2018 code's with 2x2 pools, or a residual network (default lenet5)",
     )
-    network.add_argument(
+    group.add_argument(
         "--maps", nargs="+", type=positive, metavar="N", help="feature maps of each convolution"
     )
-    network.add_argument("--kernel-size", type=positive, metavar="N", help="side of the convolutions, pixels")
-    network.add_argument("--pool-size", type=positive, metavar="N", help="side of the average pools, pixels")
-    network.add_argument("--strides", type=positive, metavar="N", help="step of the pools, pixels")
-    network.add_argument("--dense", type=positive, metavar="N", help="units of the fully connected layer")
-    fit = parser.add_argument_group("training")
-    fit.add_argument(
+    group.add_argument("--kernel-size", type=positive, metavar="N", help="side of the convolutions, pixels")
+    group.add_argument("--pool-size", type=positive, metavar="N", help="side of the average pools, pixels")
+    group.add_argument("--strides", type=positive, metavar="N", help="step of the pools, pixels")
+    group.add_argument("--dense", type=positive, metavar="N", help="units of the fully connected layer")
+
+
+def _add_training_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--epochs", type=positive, default=8, metavar="N", help="passes over the data (default 8)"
     )
-    fit.add_argument(
+    group.add_argument(
         "--batch-size", type=positive, default=16, metavar="N", help="examples a step and rank (default 16)"
     )
-    fit.add_argument(
+    group.add_argument(
         "--learning-rate",
         type=float,
         default=5e-4,
         metavar="X",
         help="Adam's highest: after a warm-up over 5 %% of the steps, before a cosine decay (default 5e-4)",
     )
-    fit.add_argument(
+    group.add_argument(
         "--lr-scaling",
         choices=LR_SCALINGS,
         default="sqrt",
         help="how the learning rate grows with the number of ranks (default sqrt, which suits Adam)",
     )
-    fit.add_argument("--seed", type=int, default=1, metavar="N", help="of weights and shuffles (default 1)")
-    fit.add_argument(
+    group.add_argument("--seed", type=int, default=1, metavar="N", help="of weights and shuffles (default 1)")
+    group.add_argument(
         "--augment",
         action="store_true",
         help="random flips and quarter turns: eight times the data, but they hide every give-away that has a "
         "direction (a centroid offset, say), so they are off by default; turn them on for few examples, "
         "once centroids are known to agree",
     )
-    running = parser.add_argument_group("running")
-    running.add_argument(
+
+
+def _add_running_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--checkpoint-steps",
         type=positive,
         default=500,
         metavar="N",
         help="steps between checkpoints (default 500)",
     )
-    running.add_argument(
+    group.add_argument(
         "--profile", choices=list(profiles.PROFILES), help="kind of node, for its threads (default: auto)"
     )
-    running.add_argument(
+    group.add_argument(
         "--threads",
         type=positive,
         metavar="N",
         help="processor threads of each rank (default: the profile's)",
     )
-    running.add_argument("--quiet", action="store_true", help="no progress bar")
-    running.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
-    return parser
+    group.add_argument("--quiet", action="store_true", help="no progress bar")
+    group.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
 
 
 def set_environment(options: argparse.Namespace) -> list[str]:
@@ -157,111 +158,6 @@ def run_config(options: argparse.Namespace) -> RunConfig:
         learning_rate=options.learning_rate,
         lr_scaling=options.lr_scaling,
     )
-
-
-def fitting_batch(asked: int, training_set: TrainingSet, ranks: int = 1) -> int:
-    """The batch size asked for, or this rank's share of too few examples: a tiny set must run too."""
-    examples = sum(training_set.count("train"))
-    fitting = max(1, min(asked, examples // ranks))
-    if fitting < asked:
-        log.warning(
-            "warning: only %d training examples: batches of %d, instead of %d", examples, fitting, asked
-        )
-    return fitting
-
-
-def check_splits(training_set: TrainingSet) -> None:
-    """Both classes must be in every split, or there is nothing to train on, choose by, or report.
-
-    Raises
-    ------
-    TrainingSetError
-        Naming the split.
-    """
-    for split in SPLITS:
-        real, fake = training_set.count(split)
-        if real == 0 or fake == 0:
-            what = "no examples" if real + fake == 0 else f"{real} real and {fake} fake examples"
-            msg = f"{training_set.directory}: the {split} split has {what}; make a set with more bricks"
-            raise TrainingSetError(msg)
-
-
-@dataclass(frozen=True)
-class Result:
-    """What is said at the end, as ``result.json`` has it.
-
-    Attributes
-    ----------
-    lines : tuple of str
-        The text that is printed.
-    numbers : dict
-        The same for programs.
-    """
-
-    lines: tuple[str, ...]
-    numbers: dict[str, Any]
-
-
-def _verdict(answer: Any, fitted: Fitted) -> tuple[str, ...]:
-    """The result in plain words."""
-    if not fitted.learnt:
-        return (
-            "The network did not learn: its loss never left ln 2 = 0.693, in training or in validation.",
-            "This says nothing about the fakes.  Use more examples or epochs, or another --learning-rate.",
-        )
-    if answer.tells:
-        return ("The network can tell fakes from real galaxies.",)
-    return (
-        "The network cannot tell fakes from real galaxies on examples it has not seen.",
-        f"That does not prove them alike: an AUC up to {answer.auc.high:.3f} is compatible with this test.",
-    )
-
-
-def score_test(
-    fitted: Fitted, training_set: TrainingSet, outdir: Path, world: World, scratch: Path | None
-) -> Scores:
-    """Score the test split once for a model, every rank its share; the first writes the scores down."""
-    from obiwan.dplearn import scoring
-
-    checksum = scoring.model_checksum(fitted.model)
-    with world.together():
-        kept = scoring.read_scores(outdir / SCORES, checksum, training_set.checksum) if world.leads else None
-    kept = world.share(kept)
-    if isinstance(kept, scoring.Scores):
-        return kept
-    scores = scoring.score_split(fitted.model, training_set, "test", world=world)
-    if world.leads:
-        with owned(scratch, outdir):
-            scoring.write_scores(outdir / SCORES, scores, scratch)
-    return scores
-
-
-def summarise(fitted: Fitted, training_set: TrainingSet, scores: Scores) -> Result:
-    """Put the result on the test split in words and numbers."""
-    from obiwan.dplearn import scoring
-    from obiwan.dplearn.twosample import answer
-
-    looks = scoring.count_look(training_set, scores)
-    bricks = scoring.bricks_of(training_set, scores)
-    found = answer(scores.label, scores.score, bricks)
-    basis = f"{found.bricks} bricks" if found.bricks else "the examples taken one by one"
-    lines = [
-        f"Held-out result: {found.real + found.fake} test examples ({found.real} real, {found.fake} fake), "
-        f"scored with the weights of epoch {fitted.progress.best_epoch}, the best in validation",
-        f"  accuracy  {found.accuracy}; guessing the most numerous class: {found.majority:.3f}",
-        f"  AUC       {found.auc}, from {basis}; guessing: 0.500",
-        *_verdict(found, fitted),
-    ]
-    if looks is not None and looks > 1:
-        lines.append(f"This test split has now been looked at by {looks} different models: allow for that.")
-    numbers = {
-        **asdict(found),
-        "learnt": fitted.learnt,
-        "looks": looks,
-        "model": scores.model,
-        "data": scores.data,
-    }
-    return Result(tuple(lines), numbers)
 
 
 def _tell(lines: Sequence[str], outdir: Path) -> None:

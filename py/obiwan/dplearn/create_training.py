@@ -58,11 +58,16 @@ log = logging.getLogger(__name__)
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; its long flags are also the keys of ``--config`` files."""
-    defaults = TrainingConfig()
     parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__.split("\n")[0])
-    paths = parser.add_argument_group("input and output")
-    paths.add_argument("--fake", nargs="+", type=Path, default=[], metavar="DIR", help="injection outputs")
-    paths.add_argument(
+    _add_path_options(parser.add_argument_group("input and output"))
+    _add_rules(parser.add_argument_group("what becomes an example"))
+    _add_running_options(parser.add_argument_group("running"))
+    return parser
+
+
+def _add_path_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--fake", nargs="+", type=Path, default=[], metavar="DIR", help="injection outputs")
+    group.add_argument(
         "--real",
         nargs="+",
         type=Path,
@@ -70,15 +75,18 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="data releases: the catalogue of reals",
     )
-    paths.add_argument("--outdir", type=Path, metavar="DIR", help="where the training set goes")
-    paths.add_argument("--bricks", nargs="+", default=[], metavar="FILE|NAME", help="use these bricks only")
-    paths.add_argument("--layout", choices=LAYOUT_NAMES, help="layout of --fake, where detection fails")
-    paths.add_argument("--real-table", type=Path, metavar="FILE", help="your own positions of reals")
-    paths.add_argument("--fake-table", type=Path, metavar="FILE", help="your own positions of fakes")
-    paths.add_argument("--overwrite", action="store_true", help="replace a training set in --outdir")
-    cli.add_config_option(paths)
-    rules = parser.add_argument_group("what becomes an example")
-    rules.add_argument(
+    group.add_argument("--outdir", type=Path, metavar="DIR", help="where the training set goes")
+    group.add_argument("--bricks", nargs="+", default=[], metavar="FILE|NAME", help="use these bricks only")
+    group.add_argument("--layout", choices=LAYOUT_NAMES, help="layout of --fake, where detection fails")
+    group.add_argument("--real-table", type=Path, metavar="FILE", help="your own positions of reals")
+    group.add_argument("--fake-table", type=Path, metavar="FILE", help="your own positions of fakes")
+    group.add_argument("--overwrite", action="store_true", help="replace a training set in --outdir")
+    cli.add_config_option(group)
+
+
+def _add_rules(group: argparse._ArgumentGroup) -> None:
+    defaults = TrainingConfig()
+    group.add_argument(
         "--select",
         default=defaults.select,
         metavar="NAME|module:function",
@@ -98,27 +106,28 @@ def build_parser() -> argparse.ArgumentParser:
     }
     for item in fields(TrainingConfig):
         if item.name in helps:
-            rules.add_argument(
+            group.add_argument(
                 "--" + item.name.replace("_", "-"),
                 default=item.default,
                 type=type(item.default),
                 choices=item.metadata.get("choices"),
                 help=f"{helps[item.name]} (default {item.default})",
             )
-    rules.add_argument(
+    group.add_argument(
         "--allow-injected-neighbours",
         action="store_true",
         help="allow other injections in the stamps of both classes",
     )
-    running = parser.add_argument_group("running")
-    running.add_argument("--jobs", type=int, default=1, metavar="N", help="worker processes (default 1)")
-    running.add_argument(
+
+
+def _add_running_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--jobs", type=int, default=1, metavar="N", help="worker processes (default 1)")
+    group.add_argument(
         "--mpi",
         action="store_true",
         help="work on all ranks that mpirun or srun started: rank 0 hands out the work, and --jobs is void",
     )
-    running.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
-    return parser
+    group.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
 
 
 @dataclass(frozen=True)

@@ -146,21 +146,21 @@ def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array
 
 def galleries(training_set: TrainingSet, scored: Scored) -> tuple[list[Gallery], list[Mosaic]]:
     """Stamps of the galleries and of the mosaics, from the test split."""
-    from obiwan.dplearn import mosaic
+    from obiwan.dplearn.evaluation.gallery import GALLERIES, PERCENTILES, gallery_rows, pair_by_magnitude
     from obiwan.dplearn.examples import read_stamps
     from obiwan.dplearn.report.pictures import Gallery, Mosaic
 
     rows, scores, labels = scored.rows, scored.scores, scored.labels
     magnitude = rows["mag_g"].astype(float)
     shown = []
-    for name, title, of, highest in mosaic.GALLERIES:
-        chosen = mosaic.gallery_rows(labels, scores, of, highest, GALLERY)
+    for name, title, of, highest in GALLERIES:
+        chosen = gallery_rows(labels, scores, of, highest, GALLERY)
         stamps = read_stamps(training_set, "test", rows, chosen)
         shown.append(Gallery(name, title, stamps, scores[chosen], magnitude[chosen]))
     mosaics: list[Mosaic] = []
     rows_shown: list[Array] = []
-    for percentile in mosaic.PERCENTILES:
-        chosen = mosaic.pair_by_magnitude(magnitude, labels, percentile, MOSAIC_ROWS // 2)
+    for percentile in PERCENTILES:
+        chosen = pair_by_magnitude(magnitude, labels, percentile, MOSAIC_ROWS // 2)
         again = any(np.array_equal(chosen, other) for other in rows_shown)  # of a very small set
         if len(chosen) and not again:
             rows_shown.append(chosen)

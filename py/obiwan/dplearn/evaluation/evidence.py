@@ -217,7 +217,7 @@ def check_set(training_set: TrainingSet) -> None:
     ------
     TrainingSetError
     """
-    from obiwan.dplearn.cnn import check_splits
+    from obiwan.dplearn.batches import check_splits
 
     check_splits(training_set)
     real, fake = training_set.count("test")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.retraining.runs import directory_name, retrain
+from obiwan.dplearn.retraining.runs import Retrained, directory_name, retrain
 from obiwan.dplearn.retraining.views import (
     Array,
     Cutouts,
@@ -27,7 +27,6 @@ from obiwan.dplearn.retraining.views import (
     with_edit,
 )
 from obiwan.dplearn.shards import BANDS, LABELS, SOURCES, STAMP, TrainingSet
-from obiwan.dplearn.twosample import Estimate
 
 if TYPE_CHECKING:
     from obiwan.dplearn.training import RunConfig
@@ -38,29 +37,16 @@ _IMAGE, _IVAR = slice(None, len(BANDS)), slice(len(BANDS), None)
 
 
 @dataclass(frozen=True)
-class AblationResult:
-    """What the network reaches on what an ablation leaves.
+class AblationResult(Retrained):
+    """What the network reaches on what an ablation leaves: a `Retrained` of this name.
 
     Attributes
     ----------
     name : str
         One of `ABLATIONS`.
-    auc : Estimate
-        On the test split, with its interval.
-    learnt : bool
-        Whether the loss ever left that of a constant answer.
-    train, test : int
-        Examples.
-    bricks : int
-        Bricks that the interval rests on; 0 where it rests on examples.
     """
 
     name: str
-    auc: Estimate
-    learnt: bool
-    train: int
-    test: int
-    bricks: int
 
 
 def image_only(x: Cutouts) -> Cutouts:
@@ -183,4 +169,4 @@ def run_ablation(
     bricks = bricks_of_test(rows, edited, choice) if rows else None
     place = outdir / "ablations" / directory_name([name])
     found = retrain(edited, config, place, name=name, bricks=bricks, overwrite=overwrite, quiet=quiet)
-    return AblationResult(name, **vars(found))
+    return AblationResult(**vars(found), name=name)

@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from obiwan.dplearn.batches import check_splits, fitting_batch
 from obiwan.dplearn.claims import RESULT, RUN, claim_outdir
-from obiwan.dplearn.cnn import check_splits, fitting_batch
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.retraining.views import Array, EditedSet
 from obiwan.dplearn.shards import write_json

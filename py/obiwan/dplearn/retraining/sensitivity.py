@@ -27,7 +27,7 @@ from obiwan.dplearn.checkpoints import replace_file
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.retraining.planting import KINDS, Difference, galaxies_known, galaxy_of, planted
 from obiwan.dplearn.retraining.planting import parse_amplitudes as parse_amplitudes
-from obiwan.dplearn.retraining.runs import directory_name, retrain
+from obiwan.dplearn.retraining.runs import Retrained, directory_name, retrain
 from obiwan.dplearn.retraining.views import (
     Array,
     Choice,
@@ -40,7 +40,6 @@ from obiwan.dplearn.retraining.views import (
     with_choice,
 )
 from obiwan.dplearn.shards import BANDS, STAMP, TrainingSet
-from obiwan.dplearn.twosample import Estimate
 from obiwan.dplearn.twosample.verdict import SensitivitySummary
 
 if TYPE_CHECKING:
@@ -51,8 +50,8 @@ MANY = 5000  #: renderings that are worth starting processes for
 
 
 @dataclass(frozen=True)
-class SensitivityResult:
-    """What the network made of one planted difference.
+class SensitivityResult(Retrained):
+    """What the network made of one planted difference: a `Retrained`, label 1 the changed half.
 
     Attributes
     ----------
@@ -60,28 +59,15 @@ class SensitivityResult:
         One of `planting.KINDS`.
     amplitude : float
         In the kind's unit.
-    auc : Estimate
-        Of the changed half against the other, on the test split.
     detected : bool
         Whether the lower end of the interval is above 0.5.
-    learnt : bool
-        Whether the loss ever left that of a constant answer.
-    train, test : int
-        Examples.
-    bricks : int
-        Bricks that the interval rests on; 0 where it rests on examples.
     left_out : int
         Examples of the whole set whose model is not known (`planting.galaxies_known`), in neither half.
     """
 
     kind: str
     amplitude: float
-    auc: Estimate
     detected: bool
-    learnt: bool
-    train: int
-    test: int
-    bricks: int
     left_out: int
 
     @property
@@ -286,11 +272,11 @@ def run_sensitivity(
     for useless in place.glob(f"{ADDED}_*"):  # a quarter of the set's size, and the result is written
         shutil.rmtree(useless, ignore_errors=True)
     return SensitivityResult(
-        difference.kind,
-        difference.amplitude,
+        **vars(found),
+        kind=difference.kind,
+        amplitude=difference.amplitude,
         detected=found.auc.low > 0.5,
         left_out=plan.left_out,
-        **vars(found),
     )
 
 
