@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 
 import pytest
 
 from obiwan.dplearn import cli
 from obiwan.dplearn.create_training import build_parser
 from obiwan.dplearn.errors import DplearnError
-
-
-@pytest.fixture(autouse=True)
-def _quiet_logging():
-    logger = logging.getLogger()
-    before = logger.handlers[:], logger.level
-    yield
-    logger.handlers[:], logger.level = before[0], before[1]
 
 
 def write(tmp_path, text: str) -> str:

@@ -84,15 +84,6 @@ COLUMNS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _quiet_logging():
-    """`main` sets up logging anew; leave it as it was found."""
-    logger = logging.getLogger()
-    before = logger.handlers[:], logger.level
-    yield
-    logger.handlers[:], logger.level = before[0], before[1]
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Survey:
     """Six bricks, two runs each, and their release."""

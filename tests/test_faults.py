@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import random
 import re
@@ -27,15 +26,6 @@ from synthetic import Survey, bricks_apart, content_of, survey
 from test_training import ENV
 
 ENDED = 128 + signal.SIGTERM
-
-
-@pytest.fixture(autouse=True)
-def _quiet_logging():
-    """`main` sets up logging anew; leave it as it was found."""
-    logger = logging.getLogger()
-    before = logger.handlers[:], logger.level
-    yield
-    logger.handlers[:], logger.level = before
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,14 +17,6 @@ pytestmark = pytest.mark.data
 
 SPLITS = ("train", "val", "test")
 ONE_BRICK = ("--select", "none", "--split", "object", "--shard-size", "7")
-
-
-@pytest.fixture(autouse=True)
-def _quiet_logging():
-    logger = logging.getLogger()
-    before = logger.handlers[:], logger.level
-    yield
-    logger.handlers[:], logger.level = before[0], before[1]
 
 
 def sources_of(outdir: Path) -> np.ndarray:
