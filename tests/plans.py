@@ -8,15 +8,15 @@ from tempfile import gettempdir
 
 import numpy as np
 
-from obiwan.dplearn.assembly import assemble
-from obiwan.dplearn.config import TrainingConfig
-from obiwan.dplearn.eligible import Eligible, filed
-from obiwan.dplearn.examples import blank_examples
-from obiwan.dplearn.groups import Planned
-from obiwan.dplearn.planning import BrickPlan
-from obiwan.dplearn.rowfile import RowFile
-from obiwan.dplearn.selection import CutFlow, FlowSum
-from obiwan.dplearn.shards import LABELS
+from obiwan.dplearn.conventions import LABELS
+from obiwan.dplearn.planning.assembly import assemble
+from obiwan.dplearn.planning.bricks import BrickPlan
+from obiwan.dplearn.planning.config import TrainingConfig
+from obiwan.dplearn.planning.cutflow import CutFlow, FlowSum
+from obiwan.dplearn.planning.eligible import Eligible, filed
+from obiwan.dplearn.planning.groups import Planned
+from obiwan.dplearn.planning.rowfile import RowFile
+from obiwan.dplearn.trainingset.examples import blank_examples
 
 
 def plan_of(name: str, label: Sequence[int] | np.ndarray, ra: float, dec: np.ndarray) -> BrickPlan:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from obiwan.dplearn.distributed import World, joined, launched
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.logs import Logs
+from obiwan.dplearn.running.launch import launched
+from obiwan.dplearn.training.distributed import World, joined
+from obiwan.dplearn.training.logs import Logs
 
 BATCH, STEPS = 4, 6
 
@@ -63,10 +64,11 @@ def against_one_process(world):
     """Steps of all ranks, each on its part of a batch, beside steps of this process alone on all of it."""
     import keras
 
-    from obiwan.dplearn.checkpoints import assign, values
-    from obiwan.dplearn.initialise import prepare
-    from obiwan.dplearn.model import build_network, network_config
-    from obiwan.dplearn.steps import make_optimizer, make_step
+    from obiwan.dplearn.training.checkpoints import assign, values
+    from obiwan.dplearn.training.initialise import prepare
+    from obiwan.dplearn.training.model import build_network
+    from obiwan.dplearn.training.settings import network_config
+    from obiwan.dplearn.training.steps import make_optimizer, make_step
 
     def batch(number, size):
         rng = np.random.default_rng([17, number])
@@ -129,11 +131,10 @@ class Mortal(Logs):
 
 def interrupted(world, data, outdir):
     """A whole run, and one that dies again and again on all ranks."""
-    from obiwan.dplearn.batches import FeedConfig
-    from obiwan.dplearn.checkpoints import values
-    from obiwan.dplearn.model import network_config
-    from obiwan.dplearn.shards import open_training_set
-    from obiwan.dplearn.training import RunConfig, Trainer
+    from obiwan.dplearn.training.checkpoints import values
+    from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
+    from obiwan.dplearn.training.trainer import Trainer
+    from obiwan.dplearn.trainingset.shards import open_training_set
 
     network = network_config("lenet5", maps=(3, 4), kernel_size=3, dense=6)
     config = RunConfig(network, FeedConfig(batch_size=8, seed=2, window=2), epochs=2, learning_rate=2e-3)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from obiwan.dplearn.examples import blank_examples
-from obiwan.dplearn.shards import BANDS, PIXEL_SCALE
+from obiwan.dplearn.conventions import BANDS, PIXEL_SCALE
+from obiwan.dplearn.trainingset.examples import blank_examples
 
 BRICKS = 20
 SHOT = 1e-4  #: variance per flux (nanomaggies) that both classes have

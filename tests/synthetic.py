@@ -528,9 +528,9 @@ class Case:
 
     def plan(self, tables: dict[str, Path] | None = None, **options: Any) -> Any:
         """Let the package plan this brick, by default without cuts; its `BrickPlan`."""
-        from obiwan.dplearn.config import TrainingConfig
-        from obiwan.dplearn.inputs import resolve_inputs
-        from obiwan.dplearn.planning import plan_brick
+        from obiwan.dplearn.planning.bricks import plan_brick
+        from obiwan.dplearn.planning.config import TrainingConfig
+        from obiwan.dplearn.planning.inputs import resolve_inputs
 
         config = TrainingConfig(**{"select": "none", **options})
         fake = [self.tmp / "fake"] if (self.tmp / "fake").is_dir() else []

@@ -7,11 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks.planted import Planted, write_set
-from obiwan.dplearn.batches import FeedConfig
+from obiwan.dplearn.conventions import BANDS, SPLITS
 from obiwan.dplearn.errors import ModelError, TrainingSetError
-from obiwan.dplearn.examples import blank_examples, read_sources, write_sources
-from obiwan.dplearn.logs import RunLogs
-from obiwan.dplearn.model import network_config
 from obiwan.dplearn.retraining import runs as retraining
 from obiwan.dplearn.retraining.ablations import ABLATIONS, CORE, EDITS, run_ablation
 from obiwan.dplearn.retraining.runs import directory_name, retrain, run_config_of
@@ -23,8 +20,10 @@ from obiwan.dplearn.retraining.views import (
     with_choice,
     with_edit,
 )
-from obiwan.dplearn.shards import BANDS, SPLITS, open_training_set
-from obiwan.dplearn.training import RunConfig
+from obiwan.dplearn.training.logs import RunLogs
+from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
+from obiwan.dplearn.trainingset.examples import blank_examples, read_sources, write_sources
+from obiwan.dplearn.trainingset.shards import open_training_set
 
 TINY = network_config("lenet5", maps=(2, 2), kernel_size=3, dense=4)
 CONFIG = RunConfig(TINY, FeedConfig(batch_size=8, seed=3), epochs=1, learning_rate=2e-3)
@@ -255,7 +254,7 @@ def test_an_interrupted_ablation_goes_on_and_a_finished_one_is_not_repeated(data
     assert (found.name, found.train, found.test, found.bricks) == (name, 48, 40, 6)
     assert 0 <= found.auc.low <= found.auc.value <= found.auc.high <= 1
     with monkeypatch.context() as patch:
-        patch.setattr("obiwan.dplearn.training.Trainer", None)
+        patch.setattr("obiwan.dplearn.training.trainer.Trainer", None)
         assert run_ablation(name, data, two, tmp_path) == found
     with pytest.raises(ModelError, match=r"band_r: holds another run \(feed.seed was 3, is 4\)"):
         run_ablation(name, data, replace(two, feed=FeedConfig(batch_size=8, seed=4)), tmp_path)

@@ -76,19 +76,19 @@ def test_rooms_have_no_circle():
 
 def test_horovod_has_one_door():
     doors = {name for name, path in MODULES.items() for module, _ in imported(path) if "horovod" in module}
-    assert doors == {"distributed"}
+    assert doors == {"training.distributed"}
 
 
 @pytest.mark.parametrize(
     ("heavy", "allowed"),
     [
-        ("galsim", ("mock", "retraining")),
+        ("galsim", ("mock", "retraining", "survey.rendering")),
         ("sklearn", ("twosample", "controls", "evaluation")),
         ("matplotlib", ("report", "mosaic", "__main__")),
-        ("mpi4py", ("executors", "distributed", "__main__")),
+        ("mpi4py", ("running", "training", "__main__")),
     ],
 )
 def test_heavy_packages_stay_in_their_rooms(heavy, allowed):
     for name, path in MODULES.items():
         if any(module.split(".")[0] == heavy for module, _ in imported(path)):
-            assert name.split(".")[0] in allowed, f"{name} imports {heavy}"
+            assert name in allowed or name.split(".")[0] in allowed, f"{name} imports {heavy}"

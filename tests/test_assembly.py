@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obiwan.dplearn import assembly
+from obiwan.dplearn.conventions import PIXEL_SCALE
 from obiwan.dplearn.errors import SelectionError
-from obiwan.dplearn.examples import FLAG_OVERLAP
-from obiwan.dplearn.planning import BrickPlan
-from obiwan.dplearn.shards import PIXEL_SCALE
-from obiwan.dplearn.splits import TEST, TRAIN, VAL
+from obiwan.dplearn.planning import assembly
+from obiwan.dplearn.planning.bricks import BrickPlan
+from obiwan.dplearn.planning.splits import TEST, TRAIN, VAL
+from obiwan.dplearn.trainingset.examples import FLAG_OVERLAP
 from plans import all_rows, assembled, eligible_of, plan_of
 
 PIX = PIXEL_SCALE / 3600

@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 from keras import layers
 
+from obiwan.dplearn.conventions import PIXEL_SCALE
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation import gradients
 from obiwan.dplearn.evaluation.attribution import RADII, attribute, distances, half_light_radius, summarise
 from obiwan.dplearn.evaluation.gradients import empty_stamps
-from obiwan.dplearn.examples import blank_examples
-from obiwan.dplearn.model import build_network, network_config
-from obiwan.dplearn.scaling import CutoutScaling
-from obiwan.dplearn.shards import PIXEL_SCALE
+from obiwan.dplearn.training.model import build_network
+from obiwan.dplearn.training.scaling import CutoutScaling
+from obiwan.dplearn.training.settings import network_config
+from obiwan.dplearn.trainingset.examples import blank_examples
 
 
 def rows_for(labels, x=100.0, y=200.0):

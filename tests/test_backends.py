@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from benchmarks.planted import Planted, write_set
-from obiwan.dplearn.initialise import prepare
-from obiwan.dplearn.model import ARCHITECTURES, build_network, load_network, network_config
-from obiwan.dplearn.scoring import score_split
-from obiwan.dplearn.shards import open_training_set
+from obiwan.dplearn.training.initialise import prepare
+from obiwan.dplearn.training.model import build_network, load_network
+from obiwan.dplearn.training.scoring import score_split
+from obiwan.dplearn.training.settings import ARCHITECTURES, network_config
+from obiwan.dplearn.trainingset.shards import open_training_set
 
 pytestmark = [
     pytest.mark.slow,
@@ -32,7 +33,7 @@ sys.modules["tensorflow"] = None
 from pathlib import Path
 import keras
 import numpy as np
-from obiwan.dplearn.model import load_network
+from obiwan.dplearn.training.model import load_network
 
 x = np.load(Path(sys.argv[1]) / "cutouts.npy")
 for path in Path(sys.argv[1]).glob("*.keras"):
@@ -55,7 +56,8 @@ take_steps(Path(sys.argv[1]))
 TRAIN = """
 import os, signal, sys
 sys.modules["tensorflow"] = None
-from obiwan.dplearn import cnn, training
+from obiwan.dplearn import cnn
+from obiwan.dplearn.training import trainer as training
 
 left, save = int(sys.argv[1]), training.save_checkpoint
 
@@ -73,10 +75,10 @@ sys.exit(cnn.main(sys.argv[2:]))
 
 def take_steps(place: Path) -> None:
     """Train the network of a file with some batches, and write metrics and weights beside it."""
-    from obiwan.dplearn.checkpoints import values
-    from obiwan.dplearn.distributed import World
-    from obiwan.dplearn.model import load_network
-    from obiwan.dplearn.steps import make_optimizer, make_step
+    from obiwan.dplearn.training.checkpoints import values
+    from obiwan.dplearn.training.distributed import World
+    from obiwan.dplearn.training.model import load_network
+    from obiwan.dplearn.training.steps import make_optimizer, make_step
 
     model = load_network(place / "begin.keras")
     optimizer = make_optimizer(5e-3, 0.2, 6)

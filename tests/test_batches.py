@@ -6,10 +6,13 @@ import threading
 import numpy as np
 import pytest
 
-from obiwan.dplearn import memory, shards
-from obiwan.dplearn.batches import Batches, FeedConfig, ahead, in_order, sample
-from obiwan.dplearn.distributed import World
+from obiwan.dplearn import conventions
 from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.files import memory
+from obiwan.dplearn.training.batches import Batches, ahead, in_order, sample
+from obiwan.dplearn.training.distributed import World
+from obiwan.dplearn.training.settings import FeedConfig
+from obiwan.dplearn.trainingset import shards
 
 
 def make_set(directory, rows_by_split):
@@ -27,9 +30,9 @@ def make_set(directory, rows_by_split):
     manifest = {
         "format": shards.FORMAT,
         "format_version": shards.FORMAT_VERSION,
-        "channels": list(shards.CHANNELS),
-        "labels": shards.LABELS,
-        "stamp": shards.STAMP,
+        "channels": list(conventions.CHANNELS),
+        "labels": conventions.LABELS,
+        "stamp": conventions.STAMP,
         "shards": entries,
     }
     (directory / shards.MANIFEST).write_text(json.dumps(manifest))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from obiwan.dplearn.catalogs import read_cameras, read_tractor, read_truth
 from obiwan.dplearn.errors import CatalogError
+from obiwan.dplearn.survey.catalogs import read_cameras, read_tractor, read_truth
 from synthetic import FLAVOURS, Brick, objects, tractor_columns, truth_columns, write_table, write_tractor
 
 BRICK = Brick("1211p060", 121.1, 6.0)

@@ -6,9 +6,9 @@ import argparse
 
 import pytest
 
-from obiwan.dplearn import cli
 from obiwan.dplearn.create_training import build_parser
 from obiwan.dplearn.errors import DplearnError
+from obiwan.dplearn.running import cli
 
 
 def write(tmp_path, text: str) -> str:

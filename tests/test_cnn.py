@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 
 from benchmarks.planted import Planted, write_set
-from obiwan.dplearn import claims, cnn, shards
-from obiwan.dplearn.scoring import Scores, bricks_of, count_look, read_scores, write_scores
+from obiwan.dplearn import cnn
+from obiwan.dplearn.training import rundir as claims
+from obiwan.dplearn.training.looks import count_look
+from obiwan.dplearn.training.scoring import Scores, bricks_of, read_scores, write_scores
+from obiwan.dplearn.trainingset import shards
 from test_training import ENV
 
 NETWORK = ["--maps", "3", "4", "--kernel-size", "3", "--dense", "6", "--quiet"]
@@ -93,7 +96,7 @@ def test_a_run_and_the_same_again(data, tmp_path, capsys):
 
 
 def test_scores_are_those_of_the_saved_model(data, tmp_path):
-    from obiwan.dplearn.model import load_network
+    from obiwan.dplearn.training.model import load_network
 
     assert run(data, tmp_path / "out") == 0
     table = fitsio.read(str(tmp_path / "out" / "scores_test.fits"))
@@ -205,7 +208,7 @@ def test_options_from_a_file_and_usage_errors(made, tmp_path, capsys):
 
 
 def test_help_loads_no_keras():
-    from obiwan.dplearn.model import ARCHITECTURES
+    from obiwan.dplearn.training.settings import ARCHITECTURES
 
     code = "import sys; from obiwan.dplearn import cnn\ntry: cnn.main(['--help'])\nexcept SystemExit: pass\n"
     code += "assert not {'keras', 'tensorflow', 'horovod'} & set(sys.modules)"

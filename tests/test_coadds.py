@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from obiwan.dplearn.coadds import (
+from obiwan.dplearn.errors import CoaddError
+from obiwan.dplearn.survey.coadds import (
     PLANES,
     BandNotObservedError,
     read_frame,
@@ -20,9 +21,8 @@ from obiwan.dplearn.coadds import (
     read_windows,
     windows_pay,
 )
-from obiwan.dplearn.cutouts import cut_stamps
-from obiwan.dplearn.errors import CoaddError
-from obiwan.dplearn.layouts import RELEASE, BrickRun, Root
+from obiwan.dplearn.survey.cutouts import cut_stamps
+from obiwan.dplearn.survey.layouts import RELEASE, BrickRun, Root
 from synthetic import (
     BANDS,
     KINDS,

@@ -15,8 +15,8 @@ from benchmarks.culprits import CULPRITS, by_light, controls_of, surprises
 from obiwan.dplearn import create_training
 from obiwan.dplearn.controls.battery import LEAST, LIGHTS, Control, run_controls
 from obiwan.dplearn.controls.measure import measure_stamps
-from obiwan.dplearn.examples import FLAG_NEIGHBOUR, FLAG_PADDED
 from obiwan.dplearn.mock.config import MockConfig, Plant
+from obiwan.dplearn.trainingset.examples import FLAG_NEIGHBOUR, FLAG_PADDED
 from stamps import BRICKS, FIELD, Galaxies, cut, galaxies, rows_of
 
 N = 700  #: examples of each class

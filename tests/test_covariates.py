@@ -14,7 +14,7 @@ from obiwan.dplearn.controls.covariates import (
     edge_distance,
 )
 from obiwan.dplearn.controls.measure import MEASURE_DTYPE
-from obiwan.dplearn.examples import FLAG_PADDED
+from obiwan.dplearn.trainingset.examples import FLAG_PADDED
 from stamps import galaxies, rows_of
 
 

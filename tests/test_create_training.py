@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from obiwan.dplearn import workspace
 from obiwan.dplearn.create_training import main
+from obiwan.dplearn.cutting import workspace
 from synthetic import (
     Place,
     Reader,
@@ -385,11 +385,12 @@ def test_another_seed_gives_another_set(made, training, tmp_path):
 KILLER = """
 import json, os, signal, sys
 from pathlib import Path
-from obiwan.dplearn import splits, extraction
+from obiwan.dplearn.planning import groups
+from obiwan.dplearn.cutting import extraction
 from obiwan.dplearn.create_training import main
 
 words, base = json.loads(sys.argv[1]), Path(sys.argv[2])
-splits.GROUP_ROWS = 40  # several groups
+groups.GROUP_ROWS = 40  # several groups
 real_replace = Path.replace
 
 

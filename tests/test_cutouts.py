@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obiwan.dplearn.cutouts import (
+from obiwan.dplearn.survey.cutouts import (
     centre_inside,
     centre_pixel,
     clean_stamps,

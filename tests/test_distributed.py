@@ -17,15 +17,18 @@ import pytest
 
 from benchmarks.planted import Planted, write_set
 from benchmarks.scaling_model import GRADIENTS, Machine, halving, ring, slowest, table
-from obiwan.dplearn import cnn, distributed
-from obiwan.dplearn.batches import Batches, FeedConfig
-from obiwan.dplearn.checkpoints import load_checkpoint
-from obiwan.dplearn.distributed import Launch, World, joined, launched
+from obiwan.dplearn import cnn
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.model import network_config
-from obiwan.dplearn.shards import open_training_set
-from obiwan.dplearn.steps import lr_factor
-from obiwan.dplearn.training import RunConfig, Trainer
+from obiwan.dplearn.running import launch
+from obiwan.dplearn.running.launch import Launch, launched
+from obiwan.dplearn.training import distributed
+from obiwan.dplearn.training.batches import Batches
+from obiwan.dplearn.training.checkpoints import load_checkpoint
+from obiwan.dplearn.training.distributed import World, joined
+from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
+from obiwan.dplearn.training.steps import lr_factor
+from obiwan.dplearn.training.trainer import Trainer
+from obiwan.dplearn.trainingset.shards import open_training_set
 from test_batches import make_set
 from test_training import ENV
 
@@ -53,7 +56,7 @@ def command(launcher, ranks):
 
 
 def environment():
-    launched_by = [name for _, *names in distributed.LAUNCHERS for name in names]
+    launched_by = [name for _, *names in launch.LAUNCHERS for name in names]
     kept = {name: value for name, value in ENV.items() if name not in launched_by}
     return {
         **kept,

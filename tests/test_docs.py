@@ -283,12 +283,12 @@ def texts_of_the_source() -> list[str]:
 
 
 def said_by_call(node: ast.AST) -> list[str]:
-    """The messages of ``explained``, which puts a decoder's words into a line, and of ``parser.error``."""
+    """What ``explained`` and ``reading`` make of a decoder's words, and what ``parser.error`` says."""
     if not isinstance(node, ast.Call):
         return []
-    if isinstance(node.func, ast.Name) and node.func.id == "explained":
+    if isinstance(node.func, ast.Name) and node.func.id in ("explained", "reading"):
         what, remedy, _kind = node.args
-        return [f"{a} (\0); {b}" for a in template(what) for b in template(remedy)]
+        return [f"{a} (\0); {b}" for a in template(what) for b in template(remedy) if a.strip("\0")]
     if ast.unparse(node.func) == "parser.error":
         return [text for text in template(node.args[0]) if text.strip("\0")]
     return []

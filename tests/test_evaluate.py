@@ -14,11 +14,13 @@ import pytest
 
 from benchmarks.planted import Planted
 from evaluation_set import make_set
-from obiwan.dplearn import cnn, evaluate, scoring, shards
+from obiwan.dplearn import cnn, evaluate
 from obiwan.dplearn.controls.measure import split_rows
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation import ensemble, evidence
-from obiwan.dplearn.examples import read_sources
+from obiwan.dplearn.training import scoring
+from obiwan.dplearn.trainingset import shards
+from obiwan.dplearn.trainingset.examples import read_sources
 
 NETWORK = ["--maps", "3", "4", "--kernel-size", "3", "--dense", "6", "--quiet", "--learning-rate", "3e-3"]
 COUNTS = {"train": 192, "val": 64, "test": 256}
@@ -174,8 +176,8 @@ def test_scores_stand_beside_their_rows(place):
 def test_whether_a_network_without_a_record_learnt(place, tmp_path):
     import keras
 
-    from obiwan.dplearn.model import load_network
-    from obiwan.dplearn.training import save_model
+    from obiwan.dplearn.training.model import load_network
+    from obiwan.dplearn.training.trainer import save_model
 
     training_set = shards.open_training_set(place / "set")
     recorded = json.loads((place / "cnn1" / "result.json").read_text())["learnt"]
@@ -193,8 +195,8 @@ def test_whether_a_network_without_a_record_learnt(place, tmp_path):
 
 def constant(path):
     """A network that gives every stamp the same score, in the place of another."""
-    from obiwan.dplearn.model import load_network
-    from obiwan.dplearn.training import save_model
+    from obiwan.dplearn.training.model import load_network
+    from obiwan.dplearn.training.trainer import save_model
 
     model = load_network(path)
     kernel, bias = model.layers[-1].get_weights()
@@ -204,8 +206,8 @@ def constant(path):
 
 def broken(path):
     """A network that gives no numbers."""
-    from obiwan.dplearn.model import load_network
-    from obiwan.dplearn.training import save_model
+    from obiwan.dplearn.training.model import load_network
+    from obiwan.dplearn.training.trainer import save_model
 
     model = load_network(path)
     kernel, bias = model.layers[-1].get_weights()

@@ -7,14 +7,14 @@ import pytest
 from astropy.io import fits
 
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.examples import (
+from obiwan.dplearn.survey.sources import Sources, blank_sources
+from obiwan.dplearn.trainingset.examples import (
     EXAMPLE_DTYPE,
     blank_examples,
     fill_measurements,
     read_sources,
     write_sources,
 )
-from obiwan.dplearn.sources import Sources, blank_sources
 
 
 def some(rng, n: int = 5) -> np.ndarray:

@@ -19,7 +19,7 @@ import pytest
 from tqdm import tqdm
 
 from obiwan.dplearn.errors import CoaddError, DplearnError, TakenOverError
-from obiwan.dplearn.executors import each, gather, in_one_line, process_pool, progress_bar
+from obiwan.dplearn.running.executors import each, gather, in_one_line, process_pool, progress_bar
 from pool_tasks import die, full_disk, over, triple
 
 
@@ -148,7 +148,7 @@ def test_a_jobs_log_is_not_filled_by_the_bar(capsys):
 PARENT = """
     import os, sys, time
     from pathlib import Path
-    from obiwan.dplearn.executors import each, process_pool
+    from obiwan.dplearn.running.executors import each, process_pool
 
     def work(directory):
         (Path(directory) / str(os.getpid())).touch()

@@ -9,12 +9,12 @@ import fitsio
 import numpy as np
 import pytest
 
-from obiwan.dplearn import extraction
+from obiwan.dplearn.cutting import extraction
+from obiwan.dplearn.cutting.extraction import GroupTask, extract_group, row_keys
 from obiwan.dplearn.errors import CoaddError
-from obiwan.dplearn.examples import blank_examples
-from obiwan.dplearn.extraction import GroupTask, extract_group, row_keys
-from obiwan.dplearn.layouts import LAYOUTS, BrickRun, Root
-from obiwan.dplearn.shards import WORK
+from obiwan.dplearn.survey.layouts import LAYOUTS, BrickRun, Root
+from obiwan.dplearn.trainingset.examples import blank_examples
+from obiwan.dplearn.trainingset.shards import WORK
 from synthetic import BRICK, Case, Place, Reader, at, both, content_of, move, planes, write_coadd
 
 LEGACYSIM = LAYOUTS[0]

@@ -18,10 +18,12 @@ import pytest
 
 from benchmarks import faults
 from benchmarks.planted import Planted, write_set
-from obiwan.dplearn import coadds, create_training, extraction
+from obiwan.dplearn import create_training
+from obiwan.dplearn.cutting import extraction
 from obiwan.dplearn.errors import TakenOverError
-from obiwan.dplearn.shards import open_training_set
-from obiwan.dplearn.takeover import end_others, owned, take_over
+from obiwan.dplearn.files.takeover import end_others, owned, take_over
+from obiwan.dplearn.survey import coadds
+from obiwan.dplearn.trainingset.shards import open_training_set
 from synthetic import Survey, bricks_apart, content_of, survey
 from test_training import ENV
 
@@ -199,7 +201,7 @@ def renamed(content: dict[str, bytes], old: str, new: str) -> dict[str, bytes]:
     """A training set as it would be were its first root of another name."""
     manifest = json.loads(content["manifest.json"])
     manifest["roots"][0]["name"] = manifest["roots"][0]["name"].replace(old, new)
-    from obiwan.dplearn.shards import manifest_checksum
+    from obiwan.dplearn.trainingset.shards import manifest_checksum
 
     manifest["manifest_crc32"] = manifest_checksum(manifest)
     return {**content, "manifest.json": (json.dumps(manifest, indent=1) + "\n").encode()}
@@ -374,13 +376,13 @@ def test_times_of_files_mean_nothing(when, made, whole, tmp_path, monkeypatch):
 TRAINING = """
 import hashlib, json, os, signal, sys
 from pathlib import Path
-from obiwan.dplearn.batches import FeedConfig
+from obiwan.dplearn.training.batches import FeedConfig
 from obiwan.dplearn.errors import DplearnError
-from obiwan.dplearn.logs import Logs, RunLogs
-from obiwan.dplearn.model import network_config
-from obiwan.dplearn.shards import open_training_set
-from obiwan.dplearn.takeover import take_over
-from obiwan.dplearn.training import RunConfig, Trainer
+from obiwan.dplearn.training.logs import Logs, RunLogs
+from obiwan.dplearn.training.model import network_config
+from obiwan.dplearn.trainingset.shards import open_training_set
+from obiwan.dplearn.files.takeover import take_over
+from obiwan.dplearn.training.trainer import RunConfig, Trainer
 
 class Death(BaseException):
     pass
@@ -540,7 +542,7 @@ def test_sigterm_ends_training_with_a_checkpoint_and_a_line(data, tmp_path):
 
 def test_a_second_training_takes_over(data, tmp_path):
     """Its files are the ones that stay; the first ends with a line instead of mixing its own in."""
-    from obiwan.dplearn import checkpoints
+    from obiwan.dplearn.training import checkpoints
 
     first = take_over(tmp_path / ".scratch")
     state = checkpoints.Checkpoint(checkpoints.Progress(), [], [], [])

@@ -7,11 +7,11 @@ import re
 import numpy as np
 import pytest
 
-from obiwan.dplearn.config import TrainingConfig
 from obiwan.dplearn.errors import CatalogError, LayoutError
-from obiwan.dplearn.examples import FLAG_UNMATCHED
-from obiwan.dplearn.fields import open_field
-from obiwan.dplearn.inputs import resolve_inputs
+from obiwan.dplearn.planning.config import TrainingConfig
+from obiwan.dplearn.planning.fields import open_field
+from obiwan.dplearn.planning.inputs import resolve_inputs
+from obiwan.dplearn.trainingset.examples import FLAG_UNMATCHED
 from synthetic import (
     FAKE,
     REAL,

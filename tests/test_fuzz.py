@@ -18,13 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks import fuzz
-from obiwan.dplearn import cli, create_training
-from obiwan.dplearn.catalogs import read_tractor, read_truth
-from obiwan.dplearn.checkpoints import load_checkpoint
+from obiwan.dplearn import create_training
 from obiwan.dplearn.errors import CatalogError, DplearnError, LayoutError, ModelError, TrainingSetError
-from obiwan.dplearn.inputs import read_brick_list
-from obiwan.dplearn.shards import MANIFEST, manifest_checksum, open_training_set, shard_memory
-from obiwan.dplearn.tables import read_table
+from obiwan.dplearn.planning.inputs import read_brick_list
+from obiwan.dplearn.running import cli
+from obiwan.dplearn.survey.catalogs import read_tractor, read_truth
+from obiwan.dplearn.survey.tables import read_table
+from obiwan.dplearn.training.checkpoints import load_checkpoint
+from obiwan.dplearn.trainingset.shards import MANIFEST, manifest_checksum, open_training_set, shard_memory
 from synthetic import BRICK, objects, tractor_columns, truth_columns, write_table
 
 CASES = settings(
@@ -330,7 +331,8 @@ def test_saved_models_load_in_safe_mode(tmp_path):
     """A layer that is a piece of program, a class from elsewhere, and bytes that are no model."""
     import keras
 
-    from obiwan.dplearn.model import build_network, load_network, network_config
+    from obiwan.dplearn.training.model import build_network, load_network
+    from obiwan.dplearn.training.settings import network_config
 
     fired = tmp_path / "fired"
     path = tmp_path / "evil.keras"

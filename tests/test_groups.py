@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 
 import numpy as np
 import pytest
 
-from obiwan.dplearn import splits
-from obiwan.dplearn.examples import FLAG_OVERLAP
-from obiwan.dplearn.groups import Planned
-from obiwan.dplearn.splits import TEST, TRAIN, VAL
+from obiwan.dplearn.planning import groups as module
+from obiwan.dplearn.planning.groups import Planned, grouped
+from obiwan.dplearn.planning.splits import TEST, TRAIN, VAL
+from obiwan.dplearn.planning.streams import stream
+from obiwan.dplearn.trainingset.examples import FLAG_OVERLAP
 from plans import all_rows, eligible_of, plan_of
 
 NAMES = [f"{i:04d}p060" for i in range(30)]
@@ -27,7 +29,7 @@ def survey(sizes):
 
 @pytest.fixture
 def small_groups(monkeypatch):
-    monkeypatch.setattr(splits, "GROUP_ROWS", 100)
+    monkeypatch.setattr(module, "GROUP_ROWS", 100)
 
 
 def used(rows):
@@ -91,3 +93,18 @@ def test_rows_keep_what_the_brick_said(rng):
             assert row[name] == everything[at][name]
         assert row["flags"] == FLAG_OVERLAP * shared[at]
     assert planned.crc32 == zlib.crc32(rows.tobytes())
+
+
+def test_groups_of_bricks(monkeypatch, rng):
+    monkeypatch.setattr(module, "GROUP_ROWS", 100)
+    sizes = dict(zip(NAMES[:30], rng.integers(1, 45, 30).tolist(), strict=True))
+    sizes[NAMES[4]] = 230  # a brick larger than a group is a group of its own
+    found = grouped(sizes, stream(1, "a"))
+    assert sorted(name for group in found for name in group) == sorted(sizes)
+    for group in found:
+        assert sum(sizes[name] for name in group) <= 100 or group == [NAMES[4]]
+    for group, following in itertools.pairwise(found):
+        assert sum(sizes[name] for name in [*group, following[0]]) > 100  # no group is shorter than need be
+    backward = dict(reversed(sizes.items()))
+    assert grouped(backward, stream(1, "a")) == found != grouped(sizes, stream(2, "a"))
+    assert grouped({}, stream(1, "a")) == []

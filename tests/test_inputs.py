@@ -6,10 +6,10 @@ import logging
 
 import pytest
 
-from obiwan.dplearn.config import TrainingConfig
 from obiwan.dplearn.errors import LayoutError
-from obiwan.dplearn.inputs import resolve_inputs
-from obiwan.dplearn.planning import plan_brick
+from obiwan.dplearn.planning.bricks import plan_brick
+from obiwan.dplearn.planning.config import TrainingConfig
+from obiwan.dplearn.planning.inputs import resolve_inputs
 from synthetic import (
     BRICK,
     FAKE,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from obiwan.dplearn.errors import CoaddError, LayoutError
-from obiwan.dplearn.layouts import LAYOUT_NAMES, RELEASE_RUN, Root, find_runs, identify, layout_named
+from obiwan.dplearn.survey.layouts import LAYOUT_NAMES, RELEASE_RUN, Root, find_runs, identify, layout_named
 from synthetic import Brick, Place, bricks_apart, objects, planes, write_run
 
 KINDS = ("release", "obiwan", "obiwan2017", "legacysim", "obiwan_code")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from obiwan.dplearn.layouts import IMAGE_SUFFIXES, RELEASE, RELEASE_RUN, BrickRun, Root
+from obiwan.dplearn.survey.layouts import IMAGE_SUFFIXES, RELEASE, RELEASE_RUN, BrickRun, Root
 
 survey = pytest.importorskip(
     "legacypipe.survey", reason="legacypipe is not importable here: an optional cross-check"

@@ -9,7 +9,7 @@ from astropy.coordinates import SkyCoord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obiwan.dplearn.matching import (
+from obiwan.dplearn.planning.matching import (
     fitted_everywhere,
     mutual_nearest,
     nearest_distance,

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from obiwan.dplearn import shards
 from obiwan.dplearn.controls.contrasts import location
 from obiwan.dplearn.controls.measure import CHUNK, MEASURE_DTYPE, measure_split, measure_stamps, split_rows
+from obiwan.dplearn.conventions import BANDS
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.shards import BANDS
+from obiwan.dplearn.trainingset import shards
 from stamps import SHOT, SKY, Galaxies, cut, galaxies, light, rows_of
 
 

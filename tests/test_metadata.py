@@ -3,17 +3,19 @@
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
-from scipy.stats import norm
+from scipy.stats import median_abs_deviation, norm
 
 from obiwan.dplearn.controls.metadata import (
     CALIPER,
     CLIP,
     MATCH_ON,
     balancing_weights,
+    comparable,
+    cross_fitted_auc,
     matched_pairs,
     metadata_classifier,
 )
-from obiwan.dplearn.twosample import auc, weighted_auc
+from obiwan.dplearn.twosample import auc, auc_interval, weighted_auc
 
 
 def population(rng, n, bricks=20, shift=0.0, name="mag_r"):
@@ -137,7 +139,7 @@ def test_pairs_are_alike_and_nobody_is_used_twice(rng):
     assert (label[found.fake] == 1).all()
     assert len(np.unique(found.rows)) == 2 * len(found.real)
     table = np.stack([covariates[name] for name in MATCH_ON], axis=1)
-    table /= np.nanstd(table[np.isfinite(table).all(axis=1)], axis=0)
+    table /= median_abs_deviation(table[np.isfinite(table).all(axis=1)], axis=0, scale="normal")
     apart = np.abs(table[found.real] - table[found.fake]).max(axis=1)
     assert apart.max() <= 0.5 + 1e-5
     # No pair is left over: every two that were not taken are further apart.
@@ -151,13 +153,41 @@ def test_pairs_are_alike_and_nobody_is_used_twice(rng):
     assert auc(label[found.rows], score[found.rows]) < 0.55 < 0.65 < auc(label, score)
 
 
+def test_catastrophic_magnitudes_do_not_widen_the_caliper(rng):
+    """One in two hundred magnitudes is nonsense; at equal magnitude nothing is left all the same."""
+    covariates, label, bricks = population(rng, 6000, shift=0.5)
+    score = covariates["mag_r"] + 0.3 * rng.normal(size=6000)
+    covariates["mag_r"][::200] = 90.0
+    found = matched_pairs(covariates, label, bricks, names=["mag_r"], seed=1)
+    assert abs(auc(label[found.rows], score[found.rows]) - 0.5) < 0.02 < 0.1 < auc(label, score) - 0.5
+
+
+def test_what_one_class_lacks_is_not_compared(rng):
+    """A user's table of reals has no PSF widths: their absence would be the label."""
+    covariates, label, _ = population(rng, 600)
+    covariates["psfsize_r"] = np.where(label == 1, rng.normal(size=600), np.nan)
+    covariates["sn"] = np.where(rng.random(600) < 0.2, np.nan, rng.normal(size=600))
+    assert set(comparable(covariates, label)) == {*MATCH_ON, "sn"}
+
+
+def test_scores_that_share_training_examples_have_a_wider_interval(rng):
+    """By the factor of Nadeau and Bengio; ``bin/benchmark coverage`` has how often it covers."""
+    label, scores = np.arange(400) % 2, rng.normal(size=400)
+    bricks = np.arange(400) % 12
+    plain = auc_interval(label, scores, bricks)
+    for share, factor in ((1.0, np.sqrt(2.25)), (0.2, np.sqrt(1.25))):
+        found = cross_fitted_auc(label, scores, bricks, folds=5, share=share)
+        assert found.value == plain.value
+        assert (found.high - found.low) / (plain.high - plain.low) == pytest.approx(factor)
+
+
 def test_a_partner_in_the_same_brick_comes_first():
     """The fake's nearest real is in another brick; the one in its own is within the caliper, and is taken."""
-    covariates = {"mag_r": np.array([20.0, 20.01, 20.05, 30.0])}
-    label, bricks = np.array([1, 0, 0, 1]), np.array(["a", "b", "a", "b"])
+    covariates = {"mag_r": np.array([20.0, 20.01, 20.05, 21.0, 19.0, 22.0])}
+    label, bricks = np.array([1, 0, 0, 1, 1, 1]), np.array(["a", "b", "a", "b", "b", "b"])
     found = matched_pairs(covariates, label, bricks, names=["mag_r"], seed=1)
     assert (found.real.tolist(), found.fake.tolist(), found.within) == ([2], [0], 1)
-    found = matched_pairs(covariates, label, np.full(4, "a"), names=["mag_r"], seed=1)
+    found = matched_pairs(covariates, label, np.full(6, "a"), names=["mag_r"], seed=1)
     assert (found.real.tolist(), found.fake.tolist()) == ([1], [0])
 
 

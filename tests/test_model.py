@@ -11,16 +11,10 @@ import pytest
 
 import obiwan.dplearn
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.initialise import LAST_GAIN, prepare
-from obiwan.dplearn.model import (
-    ARCHITECTURES,
-    MeanPooling,
-    NetworkConfig,
-    build_network,
-    load_network,
-    network_config,
-)
-from obiwan.dplearn.scaling import NOISE_UNIT, CutoutScaling, fit_scaling
+from obiwan.dplearn.training.initialise import LAST_GAIN, prepare
+from obiwan.dplearn.training.model import MeanPooling, build_network, load_network
+from obiwan.dplearn.training.scaling import NOISE_UNIT, CutoutScaling, fit_scaling
+from obiwan.dplearn.training.settings import ARCHITECTURES, NetworkConfig, network_config
 
 
 def cutouts(n, seed=0):
@@ -190,7 +184,7 @@ FRESH = """
 import sys
 from pathlib import Path
 import keras, numpy as np
-import obiwan.dplearn.model
+import obiwan.dplearn.training.model
 x = np.load(Path(sys.argv[1]) / "x.npy")
 for path in Path(sys.argv[1]).glob("*.keras"):
     model = keras.models.load_model(path)  # safe mode is the default: nothing pickled, no code in the file

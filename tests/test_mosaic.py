@@ -10,12 +10,14 @@ import pytest
 
 from benchmarks.planted import Planted
 from evaluation_set import make_set
-from obiwan.dplearn import mosaic, shards
+from obiwan.dplearn import mosaic
 from obiwan.dplearn.evaluation import gallery
-from obiwan.dplearn.examples import read_sources, read_stamps, write_sources
-from obiwan.dplearn.model import build_network, network_config
 from obiwan.dplearn.report.stamps import colour_image, grey_image
-from obiwan.dplearn.training import save_model
+from obiwan.dplearn.training.model import build_network
+from obiwan.dplearn.training.settings import network_config
+from obiwan.dplearn.training.trainer import save_model
+from obiwan.dplearn.trainingset import shards
+from obiwan.dplearn.trainingset.examples import read_sources, read_stamps, write_sources
 
 
 @pytest.fixture(scope="module")

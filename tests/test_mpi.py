@@ -112,7 +112,7 @@ def test_a_damaged_group_is_told_and_made_up_for(made, whole, ranks, tmp_path):
 
 KILLER = """
 import os, signal
-from obiwan.dplearn.distributed import launched
+from obiwan.dplearn.running.launch import launched
 
 def all_rows(sources):
     if launched(os.environ).rank == 1:

@@ -18,7 +18,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from obiwan.dplearn import __version__, cli
+from obiwan.dplearn import __version__
+from obiwan.dplearn.running import cli
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from obiwan.dplearn import candidates
-from obiwan.dplearn.coadds import read_pixels
-from obiwan.dplearn.config import TrainingConfig
 from obiwan.dplearn.errors import CatalogError
-from obiwan.dplearn.examples import FLAG_NEIGHBOUR, FLAG_PADDED
+from obiwan.dplearn.planning import candidates
+from obiwan.dplearn.planning.config import TrainingConfig
+from obiwan.dplearn.survey.coadds import read_pixels
+from obiwan.dplearn.trainingset.examples import FLAG_NEIGHBOUR, FLAG_PADDED
 from synthetic import (
     BRICK,
     FAKE,

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from obiwan.dplearn.profiles import PROFILES, Node, describe, local_ranks, settings, this_node
+from obiwan.dplearn.running.profiles import PROFILES, Node, describe, local_ranks, settings, this_node
 
 MILAN = Node(processors=256, cores=128, own_processors=256, own_cores=128)
 SOCKET = Node(processors=256, cores=128, own_processors=128, own_cores=64)
@@ -154,7 +154,7 @@ def test_affinity_mask_is_what_counts(run_python):
     program = """
         import os
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        from obiwan.dplearn.profiles import settings
+        from obiwan.dplearn.running.profiles import settings
         print(settings(None, None, {})["OMP_NUM_THREADS"])
     """
     done = run_python("-c", textwrap.dedent(program))
@@ -166,7 +166,7 @@ def test_tensorflow_obeys(run_python):
     """Its pools are as large as the profile says; they are made when the first operation runs."""
     program = """
         import os
-        from obiwan.dplearn.profiles import settings
+        from obiwan.dplearn.running.profiles import settings
         os.environ.update(settings("auto", THREADS, {}))
         import tensorflow as tf
         tf.linalg.matmul(tf.ones((600, 600)), tf.ones((600, 600)))

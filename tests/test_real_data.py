@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits
 
 from obiwan.dplearn.create_training import main
-from obiwan.dplearn.layouts import RELEASE, BrickRun, Root, find_runs, identify
+from obiwan.dplearn.survey.layouts import RELEASE, BrickRun, Root, find_runs, identify
 from synthetic import Place, Reader
 
 pytestmark = pytest.mark.data
@@ -127,7 +127,7 @@ def test_one_band_only(shared_data, tmp_path, capsys):
 @pytest.mark.parametrize("release", ["release_dr9", "release_dr10"])
 def test_pixels_of_the_catalogue(release, shared_data):
     """Our positions agree with the pipeline's own bx, by: 0-based, whatever the zoom."""
-    from obiwan.dplearn.coadds import read_frame
+    from obiwan.dplearn.survey.coadds import read_frame
 
     compared = 0
     for region in sorted((shared_data / release).iterdir()):

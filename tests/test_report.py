@@ -21,7 +21,6 @@ from evaluation_set import make_evaluation, make_set, scored_by_hand
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation import attribution
 from obiwan.dplearn.evaluation.gallery import GALLERIES, PERCENTILES, gallery_rows, pair_by_magnitude
-from obiwan.dplearn.examples import read_stamps
 from obiwan.dplearn.report import prose
 from obiwan.dplearn.report.figures import pictures_of
 from obiwan.dplearn.report.files import FORMAT, claim, write_report
@@ -30,6 +29,7 @@ from obiwan.dplearn.report.pictures import Gallery, Mosaic, Picture
 from obiwan.dplearn.report.words import DASH
 from obiwan.dplearn.retraining.ablations import AblationResult
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult
+from obiwan.dplearn.trainingset.examples import read_stamps
 from obiwan.dplearn.twosample import Estimate
 from obiwan.dplearn.twosample.verdict import SensitivitySummary, decide
 

@@ -68,11 +68,8 @@ def test_bootstrap_of_too_few_bricks():
     with pytest.raises(ValueError, match="one brick"):
         auc_bootstrap(labels, scores, np.zeros(20), rng=rng)
     fakes = np.where(labels == 1, 0, 1 + np.arange(20))  # one brick of eleven holds all fakes
-    with pytest.raises(ValueError, match=r"\d+ of 100 draws"):
-        auc_bootstrap(
-            labels[:6], scores[:6], np.array([0, 1, 0, 1, 0, 1]), draws=100, rng=np.random.default_rng(0)
-        )
-    assert auc_bootstrap(labels, scores, fakes, draws=100, rng=rng).low >= 0
+    with pytest.raises(ValueError, match="one brick"):
+        auc_bootstrap(labels, scores, fakes, draws=100, rng=rng)
 
 
 def _exact(labels, values, groups):

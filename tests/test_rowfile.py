@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from obiwan.dplearn.examples import EXAMPLE_DTYPE, blank_examples
-from obiwan.dplearn.rowfile import RowFile
+from obiwan.dplearn.planning.rowfile import RowFile
+from obiwan.dplearn.trainingset.examples import EXAMPLE_DTYPE, blank_examples
 
 
 def test_rows_come_back_from_their_places(rng, tmp_path):

@@ -9,17 +9,15 @@ import numpy as np
 import pytest
 
 from obiwan.dplearn.errors import SelectionError
-from obiwan.dplearn.selection import (
+from obiwan.dplearn.planning.cutflow import FlowSum, count, flow_table
+from obiwan.dplearn.planning.selection import (
     SELECTIONS,
-    FlowSum,
     apply_cuts,
-    count,
     find_selection,
-    flow_table,
     select_elg,
     select_elg2018,
 )
-from obiwan.dplearn.sources import Sources, blank_sources
+from obiwan.dplearn.survey.sources import Sources, blank_sources
 
 
 def source(g=22.5, r=22.0, z=21.5, **given) -> Sources:

@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 
 from obiwan.dplearn import create_training
-from obiwan.dplearn.batches import FeedConfig
 from obiwan.dplearn.controls.measure import measure_stamps
+from obiwan.dplearn.conventions import BANDS, PIXEL_SCALE
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.examples import read_sources, write_sources
 from obiwan.dplearn.mock import sky
 from obiwan.dplearn.mock.config import MockConfig
 from obiwan.dplearn.mock.survey import make_survey
-from obiwan.dplearn.model import network_config
 from obiwan.dplearn.retraining import sensitivity
 from obiwan.dplearn.retraining.planting import (
     KINDS,
@@ -38,8 +36,9 @@ from obiwan.dplearn.retraining.sensitivity import (
     summarise,
 )
 from obiwan.dplearn.retraining.views import rows_by_shard
-from obiwan.dplearn.shards import BANDS, PIXEL_SCALE, open_training_set
-from obiwan.dplearn.training import RunConfig
+from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
+from obiwan.dplearn.trainingset.examples import read_sources, write_sources
+from obiwan.dplearn.trainingset.shards import open_training_set
 from obiwan.dplearn.twosample import Estimate
 
 DISC = Galaxy(
@@ -397,7 +396,7 @@ def test_the_control_goes_on_where_it_stopped(data, tmp_path, monkeypatch):
     assert (found.train, found.test) == (sum(data.count("train")), sum(data.count("test")))
     assert found.detected == (found.auc.low > 0.5)
     assert not list(place.glob("added_*"))
-    monkeypatch.setattr("obiwan.dplearn.training.Trainer", None)
+    monkeypatch.setattr("obiwan.dplearn.training.trainer.Trainer", None)
     monkeypatch.setattr(sensitivity, "planted", None)
     assert run_sensitivity(difference, data, CONFIG, tmp_path, quiet=True) == found
 

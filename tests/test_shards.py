@@ -8,13 +8,13 @@ import zlib
 import numpy as np
 import pytest
 
+from obiwan.dplearn.conventions import CHANNELS, LABELS
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.memory import Memory
-from obiwan.dplearn.shards import (
-    CHANNELS,
+from obiwan.dplearn.files.memory import Memory
+from obiwan.dplearn.files.whole import write_json
+from obiwan.dplearn.trainingset.shards import (
     FORMAT,
     FORMAT_VERSION,
-    LABELS,
     MANIFEST,
     WORK,
     Shard,
@@ -22,7 +22,6 @@ from obiwan.dplearn.shards import (
     read_shard,
     shard_entry,
     shard_memory,
-    write_json,
     write_shard,
 )
 

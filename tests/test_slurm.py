@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from obiwan.dplearn.checkpoints import load_checkpoint
 from obiwan.dplearn.create_training import main
+from obiwan.dplearn.training.checkpoints import load_checkpoint
 from synthetic import Survey, bricks_apart, content_of, survey
 
 SCRIPTS = ("slurm_cnn.sh", "slurm_create_training.sh")

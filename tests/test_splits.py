@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from decimal import Decimal
 from math import ceil
 
@@ -11,21 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obiwan.dplearn import splits
 from obiwan.dplearn.errors import SelectionError
-from obiwan.dplearn.splits import (
-    balanced,
-    grouped,
-    hash_order,
-    sharing_sky,
-    split_names,
-    stream,
-)
+from obiwan.dplearn.planning.splits import balanced, hash_order, split_names
+from obiwan.dplearn.planning.streams import stream
 
 deterministic = settings(derandomize=True, max_examples=50, deadline=None)
 TRAIN, VAL, TEST = range(3)
 NAMES = [f"{i:04d}p060" for i in range(0, 1000, 7)]
-PIX = 0.262 / 3600
 
 
 def test_streams_are_named():
@@ -82,30 +73,6 @@ def test_too_few_names(n):
         split_names(NAMES[:n], 1, 0.2, 0.1)
 
 
-def sky(dx: float, dy: float, ra: float = 0.0, dec: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Two positions this many pixels apart."""
-    return (
-        np.array([ra, ra + dx * PIX / np.cos(np.radians(dec))]) % 360,
-        np.array([dec, dec + dy * PIX]),
-    )
-
-
-@pytest.mark.parametrize(
-    ("dx", "dy", "shares"),
-    [(63, 0, True), (67, 0, False), (0, 63, True), (0, 67, False), (63, 63, True), (63, 67, False)],
-)
-@pytest.mark.parametrize(("ra", "dec"), [(0.0, 0.0), (359.999, 30.0), (180.0, 60.0)])
-def test_stamps_that_overlap(dx, dy, shares, ra, dec):
-    (ra1, ra2), (dec1, dec2) = sky(dx, dy, ra, dec)
-    far = np.array([(ra + 90) % 360]), np.array([dec])
-    one, other = (np.array([ra1]), np.array([dec1])), (np.array([ra2]), np.array([dec2]))
-    assert sharing_sky(*one, *other).tolist() == sharing_sky(*other, *one).tolist() == [shares]
-    both = (np.r_[o, f] for o, f in zip(other, far, strict=True))
-    assert sharing_sky(*one, *both).tolist() == [shares]
-    assert sharing_sky(*far, *one).tolist() == [False]
-    assert sharing_sky(*one, np.empty(0), np.empty(0)).tolist() == [False]
-
-
 def test_balance():
     label = np.array([0] * 5 + [1] * 2)
     keep = balanced(label, stream(1, "a"))
@@ -121,18 +88,3 @@ def test_balance_draws_evenly():
     kept = sum(balanced(label, stream(seed, "x")).astype(int) for seed in range(400))
     assert kept[4] == 400
     np.testing.assert_allclose(kept[:4] / 400, 0.25, atol=4 * np.sqrt(0.25 * 0.75 / 400))
-
-
-def test_groups_of_bricks(monkeypatch, rng):
-    monkeypatch.setattr(splits, "GROUP_ROWS", 100)
-    sizes = dict(zip(NAMES[:30], rng.integers(1, 45, 30).tolist(), strict=True))
-    sizes[NAMES[4]] = 230  # a brick larger than a group is a group of its own
-    groups = grouped(sizes, stream(1, "a"))
-    assert sorted(name for group in groups for name in group) == sorted(sizes)
-    for group in groups:
-        assert sum(sizes[name] for name in group) <= 100 or group == [NAMES[4]]
-    for group, following in itertools.pairwise(groups):
-        assert sum(sizes[name] for name in [*group, following[0]]) > 100  # no group is shorter than need be
-    backward = dict(reversed(sizes.items()))
-    assert grouped(backward, stream(1, "a")) == groups != grouped(sizes, stream(2, "a"))
-    assert grouped({}, stream(1, "a")) == []

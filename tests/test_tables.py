@@ -7,7 +7,7 @@ import pytest
 from astropy.table import Table
 
 from obiwan.dplearn.errors import CatalogError
-from obiwan.dplearn.tables import read_table
+from obiwan.dplearn.survey.tables import read_table
 
 GOOD = {"brick": ["1211p060", "1211p060", "0001m002"], "ra": [121.1, 121.2, -0.1], "dec": [6.0, 6.1, -0.2]}
 

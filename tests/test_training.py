@@ -13,13 +13,12 @@ import pytest
 
 import obiwan.dplearn
 from benchmarks.planted import Planted, write_set
-from obiwan.dplearn.batches import FeedConfig
-from obiwan.dplearn.checkpoints import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.model import network_config
-from obiwan.dplearn.shards import open_training_set
-from obiwan.dplearn.steps import make_optimizer
-from obiwan.dplearn.training import RunConfig, Trainer, has_learnt
+from obiwan.dplearn.training.checkpoints import Checkpoint, Progress, load_checkpoint, save_checkpoint
+from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
+from obiwan.dplearn.training.steps import make_optimizer
+from obiwan.dplearn.training.trainer import Trainer, has_learnt
+from obiwan.dplearn.trainingset.shards import open_training_set
 
 ENV = {
     **os.environ,
@@ -44,11 +43,11 @@ def data(tmp_path_factory):
 RESUME = """
 import hashlib, json, sys
 from pathlib import Path
-from obiwan.dplearn.batches import FeedConfig
-from obiwan.dplearn.logs import Logs
-from obiwan.dplearn.model import network_config
-from obiwan.dplearn.shards import open_training_set
-from obiwan.dplearn.training import RunConfig, Trainer
+from obiwan.dplearn.training.batches import FeedConfig
+from obiwan.dplearn.training.logs import Logs
+from obiwan.dplearn.training.model import network_config
+from obiwan.dplearn.trainingset.shards import open_training_set
+from obiwan.dplearn.training.trainer import RunConfig, Trainer
 
 class Death(BaseException):
     pass

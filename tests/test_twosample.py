@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from scipy.stats import kstest, norm
+from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
 from obiwan.dplearn.twosample import (
@@ -51,9 +52,53 @@ def test_delong_variance_by_its_definition():
     wins = (fake[:, None] > real) + 0.5 * (fake[:, None] == real)
     variance = wins.mean(1).var(ddof=1) / len(fake) + wins.mean(0).var(ddof=1) / len(real)
     found = auc_interval(labels, scores)
-    from scipy.stats import t
+    freedom = min(len(fake), len(real)) - 1
+    assert (found.high - found.low) / 2 == pytest.approx(
+        student.ppf(0.975, freedom) * np.sqrt(variance), rel=1e-9
+    )
 
-    assert (found.high - found.low) / 2 == pytest.approx(t.ppf(0.975, 59) * np.sqrt(variance), rel=1e-9)
+
+def test_the_class_in_fewer_bricks_limits_the_interval():
+    """Fakes in 5 bricks, reals in 60 others, scores that follow the brick: the interval still covers."""
+    rng, hits, runs = np.random.default_rng(5), 0, 1500
+    bricks = np.r_[np.repeat(np.arange(5), 60), 5 + np.repeat(np.arange(60), 5)]
+    labels = (bricks < 5).astype(int)
+    for _ in range(runs):
+        scores = rng.normal(size=len(labels)) + rng.normal(size=65)[bricks]
+        found = auc_interval(labels, scores, bricks)
+        hits += found.low <= 0.5 <= found.high
+    assert hits / runs > 0.925  # with the 64 degrees of freedom of all bricks it is below 0.90
+
+
+@pytest.mark.parametrize("count", [5, 12])
+def test_the_excess_that_is_said_to_be_noticed_is(count):
+    rng, size, runs = np.random.default_rng(6), 100, 1500
+    bricks = np.repeat(np.arange(count), size)
+    labels = np.tile(np.arange(2), count * size // 2)
+    excess = detectable_excess(count * size // 2, count * size // 2, level=0.025, freedom=count - 1)
+    shift = np.sqrt(2) * norm.ppf(0.5 + excess)
+    noticed = 0
+    for _ in range(runs):
+        noticed += auc_interval(labels, rng.normal(size=len(labels)) + shift * labels, bricks).low > 0.5
+    assert noticed / runs == pytest.approx(0.8, abs=0.06)
+
+
+@pytest.mark.parametrize("count", [5, 12])
+def test_accuracy_of_few_bricks(count):
+    """Bricks that differ in how often calls are right: the accuracy's interval covers, in the answer too."""
+    rng, size, runs = np.random.default_rng(7), 60, 1000
+    bricks, hits = np.repeat(np.arange(count), size), {"test": 0, "answer": 0}
+    labels = np.tile(np.arange(2), count * size // 2)
+    for _ in range(runs):
+        right = rng.random(len(labels)) < np.repeat(rng.beta(6, 4, count), size)  # 0.6 on average
+        scores = np.where(right, labels, 1 - labels) * 0.5 + 0.25
+        for name, found in (
+            ("test", accuracy_test(labels, scores > 0.5, bricks).accuracy),
+            ("answer", answer(labels, scores, bricks).accuracy),
+        ):
+            hits[name] += found.low <= 0.6 <= found.high
+    assert hits["test"] == hits["answer"]
+    assert hits["test"] / runs > 0.915
 
 
 def test_clusters_of_one_are_no_clusters():

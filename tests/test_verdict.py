@@ -96,14 +96,16 @@ def test_small_but_certain():
 
 
 def test_not_learnt(alike):
-    for sensitivity in (None, SEEN):
+    for sensitivity in (None, UNSEEN):
         found = _decide(alike, learnt=False, sensitivity=sensitivity)
         assert found.kind == "not learnt"
         assert "did not learn" in found.headline
+    # What it finds when something is planted it could have learnt here: nothing was to be learnt.
+    assert _decide(alike, learnt=False, sensitivity=SEEN).kind == "equivalent"
     constant = _decide((alike[0], np.full(len(alike[0]), 0.5), alike[2]))
     assert constant.kind == "not learnt"
     assert "same score" in constant.headline
-    seen_all_the_same = _decide(_split(np.random.default_rng(5), area=0.7), learnt=False)
+    seen_all_the_same = _decide(_split(np.random.default_rng(5), area=0.7), learnt=False, sensitivity=None)
     assert seen_all_the_same.kind == "distinguishable"
     assert any("did not go as it should" in line for line in seen_all_the_same.explanation)
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from obiwan.dplearn.cutting.extraction import GroupTask
+from obiwan.dplearn.cutting.workspace import begin, check_outdir, clear, describe, finished_receipt
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.examples import blank_examples
-from obiwan.dplearn.extraction import GroupTask
-from obiwan.dplearn.groups import Planned
-from obiwan.dplearn.layouts import LAYOUTS, RELEASE, Root
-from obiwan.dplearn.shards import WORK, write_shard
-from obiwan.dplearn.workspace import begin, check_outdir, clear, describe, finished_receipt
+from obiwan.dplearn.planning.groups import Planned
+from obiwan.dplearn.survey.layouts import LAYOUTS, RELEASE, Root
+from obiwan.dplearn.trainingset.examples import blank_examples
+from obiwan.dplearn.trainingset.shards import WORK, write_shard
 from plans import eligible_of, plan_of
 
 REQUEST = {"config": {"seed": 1}, "roots": []}

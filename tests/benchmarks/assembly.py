@@ -23,13 +23,13 @@ from pathlib import Path
 
 import numpy as np
 
-from obiwan.dplearn.assembly import assemble
-from obiwan.dplearn.config import TrainingConfig
-from obiwan.dplearn.eligible import Eligible, filed
-from obiwan.dplearn.examples import blank_examples
-from obiwan.dplearn.inputs import resolve_inputs
-from obiwan.dplearn.planning import BrickPlan
-from obiwan.dplearn.rowfile import RowFile
+from obiwan.dplearn.planning.assembly import assemble
+from obiwan.dplearn.planning.bricks import BrickPlan
+from obiwan.dplearn.planning.config import TrainingConfig
+from obiwan.dplearn.planning.eligible import Eligible, filed
+from obiwan.dplearn.planning.inputs import resolve_inputs
+from obiwan.dplearn.planning.rowfile import RowFile
+from obiwan.dplearn.trainingset.examples import blank_examples
 
 SIDE = 0.25  # of a brick, degrees
 EACH = 128  # eligible examples of each class in a brick

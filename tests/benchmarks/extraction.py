@@ -33,9 +33,9 @@ from astropy.nddata import Cutout2D
 from full_bricks import build
 
 from obiwan.dplearn import create_training
-from obiwan.dplearn.config import TrainingConfig
-from obiwan.dplearn.extraction import GroupTask, Tasks, extract_group, row_keys
-from obiwan.dplearn.shards import BANDS
+from obiwan.dplearn.conventions import BANDS
+from obiwan.dplearn.cutting.extraction import GroupTask, Tasks, extract_group, row_keys
+from obiwan.dplearn.planning.config import TrainingConfig
 
 PLANES = [(kind, band) for kind in ("image", "invvar") for band in BANDS]
 SHARD = 512

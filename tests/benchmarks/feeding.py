@@ -27,11 +27,10 @@ from typing import Any
 
 from planted import Planted, write_set
 
-from obiwan.dplearn.batches import FeedConfig
-from obiwan.dplearn.logs import RunLogs
-from obiwan.dplearn.model import network_config
-from obiwan.dplearn.shards import open_training_set
-from obiwan.dplearn.training import RunConfig, Step, Trainer, make_step
+from obiwan.dplearn.training.logs import RunLogs
+from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
+from obiwan.dplearn.training.trainer import Step, Trainer, make_step
+from obiwan.dplearn.trainingset.shards import open_training_set
 
 REQUIRED = 0.95
 KINDS = ("clock", "processor")

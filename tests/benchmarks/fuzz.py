@@ -29,28 +29,26 @@ from pathlib import Path
 import fitsio
 import numpy as np
 
-from obiwan.dplearn.checkpoints import Checkpoint, Progress, load_checkpoint, save_checkpoint
-from obiwan.dplearn.config import TrainingConfig
+from obiwan.dplearn.conventions import CHANNELS, LABELS, SPLITS
+from obiwan.dplearn.cutting.extraction import GroupTask, extract_group, row_keys
 from obiwan.dplearn.errors import DplearnError
-from obiwan.dplearn.examples import blank_examples, read_sources, write_sources
-from obiwan.dplearn.extraction import GroupTask, extract_group, row_keys
-from obiwan.dplearn.inputs import resolve_inputs
-from obiwan.dplearn.planning import plan_brick
-from obiwan.dplearn.scoring import Scores, read_scores, write_scores
-from obiwan.dplearn.shards import (
-    CHANNELS,
+from obiwan.dplearn.planning.bricks import plan_brick
+from obiwan.dplearn.planning.config import TrainingConfig
+from obiwan.dplearn.planning.inputs import resolve_inputs
+from obiwan.dplearn.survey.tables import read_table
+from obiwan.dplearn.training.checkpoints import Checkpoint, Progress, load_checkpoint, save_checkpoint
+from obiwan.dplearn.training.scoring import Scores, read_scores, write_scores
+from obiwan.dplearn.trainingset.examples import blank_examples, read_sources, write_sources
+from obiwan.dplearn.trainingset.shards import (
     FORMAT,
     FORMAT_VERSION,
-    LABELS,
     MANIFEST,
-    SPLITS,
     WORK,
     manifest_checksum,
     open_training_set,
     shard_memory,
     write_shard,
 )
-from obiwan.dplearn.tables import read_table
 from synthetic import BRICK, Case, Place, at, both
 
 MEMORY, SECONDS = 2 << 30, 20

@@ -24,7 +24,8 @@ from ideal import ideal_auc
 from planted import Planted, write_set
 from scipy.special import ndtri
 
-from obiwan.dplearn import shards
+from obiwan.dplearn.files.whole import write_json
+from obiwan.dplearn.trainingset import shards
 
 PLANTED = {
     "offset": Planted("offset", 0.5),
@@ -92,7 +93,7 @@ def subset(directory: Path, examples: int, outdir: Path) -> Path:
             if not (outdir / name).is_symlink():
                 (outdir / name).symlink_to((directory / name).resolve())
     manifest = {**whole.manifest, "shards": [shards.shard_entry(shard) for shard in kept]}
-    shards.write_json(outdir / shards.MANIFEST, manifest)
+    write_json(outdir / shards.MANIFEST, manifest)
     return outdir
 
 

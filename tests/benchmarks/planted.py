@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn import shards
+from obiwan.dplearn import conventions
+from obiwan.dplearn.files.whole import write_json
+from obiwan.dplearn.trainingset import shards
 
-STAMP, PIXEL = shards.STAMP, shards.PIXEL_SCALE
+STAMP, PIXEL = conventions.STAMP, conventions.PIXEL_SCALE
 EXP_AMPLITUDE = np.array([2.34853813e-03, 3.07995260e-02, 2.23364214e-01, 1.17949102, 4.33873750, 5.99820770])
 EXP_VARIANCE = np.array(
     [1.20078965e-03, 8.84526493e-03, 3.91463084e-02, 1.39976817e-01, 4.60962500e-01, 1.50159566]
@@ -275,7 +277,7 @@ def write_set(
     """
     (directory / shards.WORK).mkdir(parents=True, exist_ok=True)
     entries, samples = [], {}
-    for index, split in enumerate(shards.SPLITS):
+    for index, split in enumerate(conventions.SPLITS):
         parts = []
         for number, start in enumerate(range(0, counts[split], rows), 1):
             rng = np.random.default_rng([seed, index, number])
@@ -289,12 +291,12 @@ def write_set(
     manifest = {
         "format": shards.FORMAT,
         "format_version": shards.FORMAT_VERSION,
-        "channels": list(shards.CHANNELS),
-        "labels": shards.LABELS,
+        "channels": list(conventions.CHANNELS),
+        "labels": conventions.LABELS,
         "stamp": STAMP,
         "planted": vars(planted),
         "shards": [shards.shard_entry(entry) for entry in entries],
     }
-    shards.write_json(directory / shards.MANIFEST, manifest, directory / shards.WORK)
+    write_json(directory / shards.MANIFEST, manifest, directory / shards.WORK)
     (directory / shards.WORK).rmdir()
     return samples

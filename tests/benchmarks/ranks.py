@@ -85,18 +85,18 @@ def variant(words: str, ranks: int, batch: int) -> Job:
 
 def work(data: Path, place: Path, batch: int) -> None:
     """What each rank does: train, noting the time of each step, until it is ended."""
-    from obiwan.dplearn import profiles
-    from obiwan.dplearn.distributed import joined, launched
+    from obiwan.dplearn.running import profiles
+    from obiwan.dplearn.running.launch import launched
+    from obiwan.dplearn.training.distributed import joined
 
     os.environ.update(profiles.settings(None, None, os.environ))
     launch = launched(os.environ)
     (place / f"rank_{launch.rank}").write_text(str(os.getpid()))
     with joined(launch) as world:
-        from obiwan.dplearn.batches import FeedConfig
-        from obiwan.dplearn.logs import Logs
-        from obiwan.dplearn.model import network_config
-        from obiwan.dplearn.shards import open_training_set
-        from obiwan.dplearn.training import RunConfig, Trainer
+        from obiwan.dplearn.training.logs import Logs
+        from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
+        from obiwan.dplearn.training.trainer import Trainer
+        from obiwan.dplearn.trainingset.shards import open_training_set
 
         class Times(Logs):
             """The clock at each step, since the machine was started, eight bytes a step."""

@@ -39,12 +39,12 @@ from extraction import cutout2d, floor, hdf5_2018, interleave, ours, plan, table
 from small_bricks import Size, bricks_of, build
 
 from obiwan.dplearn import create_training
-from obiwan.dplearn.assembly import assemble
-from obiwan.dplearn.config import TrainingConfig
-from obiwan.dplearn.extraction import GroupTask, Tasks
-from obiwan.dplearn.groups import Planned
-from obiwan.dplearn.inputs import Inputs, resolve_inputs
-from obiwan.dplearn.selection import CutFlow
+from obiwan.dplearn.cutting.extraction import GroupTask, Tasks
+from obiwan.dplearn.planning.assembly import assemble
+from obiwan.dplearn.planning.config import TrainingConfig
+from obiwan.dplearn.planning.cutflow import CutFlow
+from obiwan.dplearn.planning.groups import Planned
+from obiwan.dplearn.planning.inputs import Inputs, resolve_inputs
 
 SURVEY = {"cutouts": 60e6, "brick-runs": 300e3, "rows": 300e3 * 4000, "bytes": 60e6 * 64 * 64 * 6 * 4}
 CORES = 128  # of a node

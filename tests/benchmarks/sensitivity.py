@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from planted import PIXEL, Planted, Sample, write_set
 
-from obiwan.dplearn.batches import FeedConfig
-from obiwan.dplearn.examples import blank_examples, write_sources
-from obiwan.dplearn.model import ARCHITECTURES, network_config
+from obiwan.dplearn.conventions import BANDS, SPLITS
 from obiwan.dplearn.retraining.planting import KINDS, Difference, Galaxy, planted
 from obiwan.dplearn.retraining.sensitivity import parse_amplitudes, run_sensitivity, summarise
-from obiwan.dplearn.shards import BANDS, SPLITS, TrainingSet, open_training_set
-from obiwan.dplearn.training import RunConfig
+from obiwan.dplearn.training.settings import ARCHITECTURES, FeedConfig, RunConfig, network_config
+from obiwan.dplearn.trainingset.examples import blank_examples, write_sources
+from obiwan.dplearn.trainingset.shards import TrainingSet, open_training_set
 
 BRICK = 64  #: examples of a brick
 

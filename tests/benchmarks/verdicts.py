@@ -22,9 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from obiwan.dplearn.claims import RESULT, SCORES
-from obiwan.dplearn.scoring import bricks_of, read_scores
-from obiwan.dplearn.shards import MANIFEST, open_training_set, write_json
+from obiwan.dplearn.files.whole import write_json
+from obiwan.dplearn.training.rundir import RESULT, SCORES
+from obiwan.dplearn.training.scoring import bricks_of, read_scores
+from obiwan.dplearn.trainingset.shards import MANIFEST, open_training_set
 from obiwan.dplearn.twosample import wilson
 from obiwan.dplearn.twosample.verdict import Verdict, decide
 

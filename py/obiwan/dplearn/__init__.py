@@ -1,8 +1,8 @@
 """Can a neural network tell injected galaxies from real ones?
 
-The modules, in the order in which a galaxy meets them: `layouts`, `catalogs`,
-`matching`, `selection`, `coadds`, `cutouts`, `splits`, `shards`, `create_training`;
-then `batches`, `model`, `training`, `cnn`.  `mock` makes a survey to practise on.
+The rooms, in the order in which a galaxy meets them: `survey`, `planning`, `trainingset`, `cutting`; then
+`training`; then `twosample`, `controls`, `retraining`, `evaluation`, `report`.  `mock` makes a survey to
+practise on.  The programs are `create_training`, `cnn`, `evaluate` and `mosaic`.
 
 Importing this package loads nothing heavy: no TensorFlow, GalSim or matplotlib.
 """

@@ -18,25 +18,29 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from obiwan.dplearn import cli, profiles
-from obiwan.dplearn.batches import check_splits, fitting_batch
-from obiwan.dplearn.claims import BEST, RESULT, SCORES, SCRATCH, claim_outdir
-from obiwan.dplearn.cli import positive
-from obiwan.dplearn.distributed import Launch, World, joined, launched
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.heldout import score_test, summarise
-from obiwan.dplearn.logs import Logs, RunLogs, without_notes
-from obiwan.dplearn.shards import open_training_set, write_json
-from obiwan.dplearn.takeover import owned, take_over
-
-if TYPE_CHECKING:
-    from obiwan.dplearn.training import RunConfig
+from obiwan.dplearn.files.takeover import owned, take_over
+from obiwan.dplearn.files.whole import write_json
+from obiwan.dplearn.running import cli, profiles
+from obiwan.dplearn.running.cli import positive
+from obiwan.dplearn.running.launch import Launch, launched
+from obiwan.dplearn.running.quiet import without_notes
+from obiwan.dplearn.training.batches import check_splits, fitting_batch
+from obiwan.dplearn.training.distributed import World, joined
+from obiwan.dplearn.training.heldout import score_test, summarise
+from obiwan.dplearn.training.logs import Logs, RunLogs
+from obiwan.dplearn.training.rundir import BEST, HISTORY, RESULT, SCORES, SCRATCH, claim_outdir
+from obiwan.dplearn.training.settings import (
+    ARCHITECTURES,
+    LR_SCALINGS,
+    FeedConfig,
+    RunConfig,
+    network_config,
+)
+from obiwan.dplearn.trainingset.shards import open_training_set
 
 NAME = "cnn"
-ARCH_NAMES = ("lenet5", "lenet5-2x2", "deep")
-LR_SCALINGS = ("sqrt", "linear", "none")
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_network_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--arch",
-        choices=ARCH_NAMES,
+        choices=list(ARCHITECTURES),
         default="lenet5",
         help="the documented LeNet-5, the 2018 code's with 2x2 pools, or a residual network (default lenet5)",
     )
@@ -75,25 +79,40 @@ def _add_network_options(group: argparse._ArgumentGroup) -> None:
 
 def _add_training_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--epochs", type=positive, default=8, metavar="N", help="passes over the data (default 8)"
+        "--epochs",
+        type=positive,
+        default=RunConfig.epochs,
+        metavar="N",
+        help="passes over the data (default %(default)s)",
     )
     group.add_argument(
-        "--batch-size", type=positive, default=16, metavar="N", help="examples a step and rank (default 16)"
+        "--batch-size",
+        type=positive,
+        default=FeedConfig.batch_size,
+        metavar="N",
+        help="examples a step and rank (default %(default)s)",
     )
     group.add_argument(
         "--learning-rate",
         type=float,
-        default=5e-4,
+        default=RunConfig.learning_rate,
         metavar="X",
-        help="Adam's highest: after a warm-up over 5 %% of the steps, before a cosine decay (default 5e-4)",
+        help="Adam's highest: after a warm-up over 5 %% of the steps, before a cosine decay "
+        "(default %(default)s)",
     )
     group.add_argument(
         "--lr-scaling",
         choices=LR_SCALINGS,
-        default="sqrt",
-        help="how the learning rate grows with the number of ranks (default sqrt, which suits Adam)",
+        default=RunConfig.lr_scaling,
+        help="how the learning rate grows with the number of ranks (default %(default)s; sqrt suits Adam)",
     )
-    group.add_argument("--seed", type=int, default=1, metavar="N", help="of weights and shuffles (default 1)")
+    group.add_argument(
+        "--seed",
+        type=int,
+        default=FeedConfig.seed,
+        metavar="N",
+        help="of weights and shuffles (default %(default)s)",
+    )
     group.add_argument(
         "--augment",
         action="store_true",
@@ -138,10 +157,6 @@ def set_environment(options: argparse.Namespace) -> list[str]:
 
 def run_config(options: argparse.Namespace) -> RunConfig:
     """The configuration that a command line asks for; a ValueError says what is wrong with it."""
-    from obiwan.dplearn.batches import FeedConfig
-    from obiwan.dplearn.model import network_config
-    from obiwan.dplearn.training import RunConfig
-
     network = network_config(
         options.arch,
         maps=None if options.maps is None else tuple(options.maps),
@@ -164,7 +179,7 @@ def _tell(lines: Sequence[str], outdir: Path) -> None:
     """Print a result and where the files are."""
     for line in lines:
         cli.say(line)
-    cli.say(f"Model: {outdir / BEST}; test scores: {outdir / SCORES}; history: {outdir / 'history.csv'}")
+    cli.say(f"Model: {outdir / BEST}; test scores: {outdir / SCORES}; history: {outdir / HISTORY}")
 
 
 def _tell_again(outdir: Path) -> None:
@@ -181,7 +196,7 @@ def train(options: argparse.Namespace, world: World) -> int:
         check_splits(training_set)
         options.batch_size = fitting_batch(options.batch_size, training_set, world.size)
         with without_notes():  # Keras only now: what is wrong with the data is said at once
-            from obiwan.dplearn.training import Trainer
+            from obiwan.dplearn.training.trainer import Trainer
 
         try:
             config = run_config(options)
@@ -247,7 +262,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in ("data", "outdir"):
             if getattr(options, name) is None:
                 parser.error(f"--{name} is required")
-    return cli.run(lambda: program(options, launch), NAME, verbose=options.verbose)
+    return cli.run(lambda: program(options, launch), NAME, verbose=options.verbose, speaks=launch.rank == 0)
 
 
 if __name__ == "__main__":

@@ -21,24 +21,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
-from obiwan.dplearn import cli
-from obiwan.dplearn.assembly import assemble
-from obiwan.dplearn.config import TrainingConfig
-from obiwan.dplearn.distributed import launched
-from obiwan.dplearn.eligible import Eligible, Filed, filed
-from obiwan.dplearn.errors import DplearnError, TrainingSetError
-from obiwan.dplearn.executors import gather, in_one_line, mpi_pool, process_pool, progress_bar, serve
-from obiwan.dplearn.extraction import GroupTask, Receipt, Tasks, extract_group
-from obiwan.dplearn.groups import Planned
-from obiwan.dplearn.inputs import Inputs, resolve_inputs
-from obiwan.dplearn.layouts import LAYOUT_NAMES
-from obiwan.dplearn.planning import BrickPlan, plan_brick
-from obiwan.dplearn.rowfile import RowFile
-from obiwan.dplearn.selection import SELECTIONS, CutFlow, FlowSum, flow_table
-from obiwan.dplearn.shards import LABELS, SPLITS
-from obiwan.dplearn.workspace import (
+from obiwan.dplearn.conventions import LABELS, SPLITS
+from obiwan.dplearn.cutting.extraction import GroupTask, Receipt, Tasks, extract_group
+from obiwan.dplearn.cutting.workspace import (
     begin,
     check_outdir,
     confirm_finished,
@@ -47,8 +32,20 @@ from obiwan.dplearn.workspace import (
     finished_receipt,
     nearest_directory,
 )
-
-Array = NDArray[Any]
+from obiwan.dplearn.errors import DplearnError, TrainingSetError
+from obiwan.dplearn.planning.assembly import assemble
+from obiwan.dplearn.planning.bricks import BrickPlan, plan_brick
+from obiwan.dplearn.planning.config import TrainingConfig
+from obiwan.dplearn.planning.cutflow import CutFlow, FlowSum, flow_table
+from obiwan.dplearn.planning.eligible import Eligible, Filed, filed
+from obiwan.dplearn.planning.groups import Planned
+from obiwan.dplearn.planning.inputs import Inputs, resolve_inputs
+from obiwan.dplearn.planning.rowfile import RowFile
+from obiwan.dplearn.planning.selection import SELECTIONS
+from obiwan.dplearn.running import cli
+from obiwan.dplearn.running.executors import gather, in_one_line, mpi_pool, process_pool, progress_bar, serve
+from obiwan.dplearn.running.launch import Launch, launched
+from obiwan.dplearn.survey.layouts import LAYOUT_NAMES
 
 NAME = "create_training"
 MODULE = f"obiwan.dplearn.{NAME}"
@@ -236,7 +233,7 @@ def create_training(
     Parameters
     ----------
     inputs : Inputs
-        Trees and bricks; see `inputs.resolve_inputs`.
+        Trees and bricks; see `obiwan.dplearn.planning.inputs.resolve_inputs`.
     config : TrainingConfig
     outdir : Path
         Where the files go; an interrupted run of the same request is finished.
@@ -287,7 +284,7 @@ def _report(outcome: Outcome, outdir: Path) -> None:
     cli.say(f"training set: {outdir}")
 
 
-def _options(argv: Sequence[str] | None) -> tuple[argparse.Namespace, TrainingConfig]:
+def _options(argv: Sequence[str] | None, launch: Launch) -> tuple[argparse.Namespace, TrainingConfig]:
     """The command line, checked; what is wrong with it ends the program with status 2."""
     parser = build_parser()
     options = cli.parse(parser, argv)
@@ -299,15 +296,14 @@ def _options(argv: Sequence[str] | None) -> tuple[argparse.Namespace, TrainingCo
         parser.error("--outdir is needed")
     if options.jobs < 1:
         parser.error(f"--jobs must be at least 1, got {options.jobs}")
-    ranks = launched(os.environ).size
-    if ranks > 1 and not options.mpi:
-        parser.error(f"{ranks} ranks were started, and each would do the whole work: give --mpi")
+    if launch.size > 1 and not options.mpi:
+        parser.error(f"{launch.size} ranks were started, and each would do the whole work: give --mpi")
     return options, config
 
 
-def _run(options: argparse.Namespace, config: TrainingConfig) -> int:
+def _run(options: argparse.Namespace, config: TrainingConfig, launch: Launch) -> int:
     """The program's body, in the process that hands out the work."""
-    with mpi_pool(MODULE) if options.mpi else process_pool(options.jobs) as executor:
+    with mpi_pool(launch, MODULE) if options.mpi else process_pool(options.jobs) as executor:
         inputs = resolve_inputs(
             fake=options.fake,
             real=options.real,
@@ -328,15 +324,16 @@ def _run(options: argparse.Namespace, config: TrainingConfig) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    if launched(os.environ).rank > 0:
+    launch = launched(os.environ)
+    if launch.rank > 0:
         try:
             with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-                _options(argv)
+                _options(argv, launch)
         except SystemExit:  # rank 0 says why, and has the status
             return 0
-        return serve(MODULE)
-    options, config = _options(argv)
-    return cli.run(lambda: _run(options, config), NAME, verbose=options.verbose)
+        return serve(launch, MODULE)
+    options, config = _options(argv, launch)
+    return cli.run(lambda: _run(options, config, launch), NAME, verbose=options.verbose)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,11 @@ Bad arguments raise `ValueError`.  The classes here are for what is wrong with t
 user's *data*; the command lines print them as one line and exit with status 1.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class DplearnError(Exception):
     """Base class: something about the user's input that a message can explain."""
@@ -35,3 +40,26 @@ class TakenOverError(DplearnError):
 
 class ModelError(DplearnError):
     """A saved model, checkpoint or training run cannot be used as asked."""
+
+
+@contextmanager
+def explained(what: str, remedy: str, kind: type[DplearnError]) -> Iterator[None]:
+    """Turn whatever a decoder raises into one line.
+
+    Parameters
+    ----------
+    what : str
+        What cannot be done, with the file's name.
+    remedy : str
+        What to do about it.
+    kind : type
+        The class of the error that is raised.
+    """
+    try:
+        yield
+    except (DplearnError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise classes of their own: zlib's, astropy's for tiles
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        msg = f"{what} ({reason}); {remedy}"
+        raise kind(msg) from error

@@ -16,17 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from obiwan.dplearn import cli
+from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.evaluation import evidence
-from obiwan.dplearn.shards import TrainingSet, open_training_set
+from obiwan.dplearn.running import cli
+from obiwan.dplearn.trainingset.shards import TrainingSet, open_training_set
 
 if TYPE_CHECKING:
     from obiwan.dplearn.evaluation.records import Scored
     from obiwan.dplearn.report.pictures import Gallery, Mosaic
 
-Array = NDArray[Any]
 NAME = "evaluate"
 GALLERY = 8  #: stamps of a gallery
 MOSAIC_ROWS = 6
@@ -147,8 +146,8 @@ def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array
 def galleries(training_set: TrainingSet, scored: Scored) -> tuple[list[Gallery], list[Mosaic]]:
     """Stamps of the galleries and of the mosaics, from the test split."""
     from obiwan.dplearn.evaluation.gallery import GALLERIES, PERCENTILES, gallery_rows, pair_by_magnitude
-    from obiwan.dplearn.examples import read_stamps
     from obiwan.dplearn.report.pictures import Gallery, Mosaic
+    from obiwan.dplearn.trainingset.examples import read_stamps
 
     rows, scores, labels = scored.rows, scored.scores, scored.labels
     magnitude = rows["mag_g"].astype(float)
@@ -171,7 +170,7 @@ def galleries(training_set: TrainingSet, scored: Scored) -> tuple[list[Gallery],
 
 def evaluate(options: argparse.Namespace) -> int:
     """The program's body; returns the exit status."""
-    from obiwan.dplearn.examples import read_sources
+    from obiwan.dplearn.trainingset.examples import read_sources
 
     training_set = open_training_set(options.data)
     evidence.check_set(training_set)

@@ -9,11 +9,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from obiwan.dplearn import cli
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.evaluation.gallery import GALLERIES, PERCENTILES, gallery_rows, pair_by_magnitude
-from obiwan.dplearn.examples import read_sources, read_stamps
-from obiwan.dplearn.shards import open_training_set
+from obiwan.dplearn.running import cli
+from obiwan.dplearn.trainingset.examples import read_sources, read_stamps
+from obiwan.dplearn.trainingset.shards import open_training_set
 
 NAME = "mosaic"
 
@@ -109,9 +109,9 @@ def draw_galleries(
     TrainingSetError, ModelError
         If the training set or the network is unusable.
     """
-    from obiwan.dplearn.model import load_network
     from obiwan.dplearn.report.pictures import Gallery, gallery_picture, png_of
-    from obiwan.dplearn.scoring import score_split
+    from obiwan.dplearn.training.model import load_network
+    from obiwan.dplearn.training.scoring import score_split
 
     training_set = open_training_set(data)
     rows = read_sources(data)

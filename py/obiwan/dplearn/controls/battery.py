@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +24,9 @@ from obiwan.dplearn.controls.contrasts import (
     shift,
 )
 from obiwan.dplearn.controls.covariates import CATALOGUED, LABELS, catalogued, covariates
-from obiwan.dplearn.examples import FLAG_NEIGHBOUR, FLAG_PADDED
-from obiwan.dplearn.shards import BANDS, PIXEL_SCALE
+from obiwan.dplearn.conventions import BANDS, PIXEL_SCALE, Array
+from obiwan.dplearn.trainingset.examples import FLAG_NEIGHBOUR, FLAG_PADDED
 from obiwan.dplearn.twosample import brick_caveat, holm
-
-Array = NDArray[Any]
 
 LEAST = 5  #: examples of each class in which a number must have been measured
 DISTANCE = 0.03  #: KS distance of two normals so far apart that the number alone gives an AUC of 0.52

@@ -7,16 +7,14 @@ pixel 32, shape ``(n, 3, 2)``: an example's bands are measured by themselves.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, uniform_filter
 
-from obiwan.dplearn.cutouts import HALF
-from obiwan.dplearn.shards import BANDS, STAMP
+from obiwan.dplearn.conventions import BANDS, STAMP
+from obiwan.dplearn.survey.cutouts import HALF
 
-Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
 WINDOW = 2.5  #: sigma of the Gaussian window (px): that of a small galaxy in the seeing of the surveys

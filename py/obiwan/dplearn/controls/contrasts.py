@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2, rankdata
 
+from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.twosample import usable_bricks
-from obiwan.dplearn.twosample.ranking import Estimate, Measured, clustered_variance
+from obiwan.dplearn.twosample.ranking import Estimate, Measured, clusters_of_rarer
 
-Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 HUBER = 1.5  #: residuals beyond so many robust standard deviations pull no harder
@@ -50,13 +50,11 @@ class Groups:
 
     def freedom(self) -> int:
         """Degrees of freedom: one less than the clusters of the class that is found in fewer."""
-        own = np.arange(len(self.fake)) if self.number is None else self.number
-        return min(len(np.unique(own[members])) for members in (self.fake, ~self.fake)) - 1
+        return clusters_of_rarer(self.fake, self.number) - 1
 
     def difference(self, value: float, influence: Floats, least: float = 0.0) -> Measured:
         """An estimate with its standard error (not below `least`) from what each example adds to it."""
-        error = float(np.sqrt(clustered_variance(self.fake, influence, self.number)))
-        return Measured(value, max(error, least), self.freedom())
+        return Measured.of(value, influence, self.fake, self.number, least)
 
 
 @dataclass(frozen=True)

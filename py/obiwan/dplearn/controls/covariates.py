@@ -7,16 +7,13 @@ has, or has in another way, is not among them: distances to the truth, runs, ids
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.cutouts import HALF, centre_pixel
-from obiwan.dplearn.examples import FLAG_PADDED
-from obiwan.dplearn.shards import BANDS, STAMP
+from obiwan.dplearn.conventions import BANDS, STAMP, Array
+from obiwan.dplearn.survey.cutouts import HALF, centre_pixel
+from obiwan.dplearn.trainingset.examples import FLAG_PADDED
 
-Array = NDArray[Any]
 Columns = dict[str, NDArray[np.float64]]
 
 STANDARD_SIZE = 3600  #: pixels on a side of a Legacy Survey brick's coadd

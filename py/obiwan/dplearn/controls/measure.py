@@ -9,7 +9,6 @@ only thing taken from the source table: the stamp of a source at (x, y) has ``fl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +16,11 @@ from tqdm import tqdm
 
 from obiwan.dplearn.controls import centroids
 from obiwan.dplearn.controls.centroids import BOX, NEED, RADIUS, REACH, WINDOW, Moments
-from obiwan.dplearn.cutouts import HALF, centre_pixel
+from obiwan.dplearn.conventions import BANDS, STAMP, Array
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.shards import BANDS, SOURCES, STAMP, Shard, TrainingSet
+from obiwan.dplearn.survey.cutouts import HALF, centre_pixel
+from obiwan.dplearn.trainingset.shards import SOURCES, Shard, TrainingSet
 
-Array = NDArray[Any]
 Floats = NDArray[np.float32]
 Named = Iterator[tuple[str, Floats]]
 
@@ -131,7 +130,7 @@ def measure_split(training_set: TrainingSet, split: str, rows: Array) -> Array:
     split : str
         ``train``, ``val`` or ``test``.
     rows : ndarray of EXAMPLE_DTYPE
-        The source table (`obiwan.dplearn.examples.read_sources`), whole or of this split.
+        The source table (`obiwan.dplearn.trainingset.examples.read_sources`), whole or of this split.
 
     Returns
     -------

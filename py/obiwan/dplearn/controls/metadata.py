@@ -10,15 +10,16 @@ classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from obiwan.dplearn.controls.pairing import CALIPER, MATCH_ON, Array, Matches, checked_table, matched_pairs
-from obiwan.dplearn.twosample import LEAST_CLUSTERS, Estimate, auc, auc_interval
+from obiwan.dplearn.controls.pairing import CALIPER, MATCH_ON, Matches, checked_table, matched_pairs
+from obiwan.dplearn.conventions import LABELS, Array
+from obiwan.dplearn.twosample import Estimate, auc, effective_number, measure_auc, usable_bricks
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
@@ -37,6 +38,7 @@ __all__ = [
 FOLDS = 5  #: parts of the cross-fit; fewer where there are fewer bricks
 IMPORTANCE_ROWS = 20_000  #: examples that importances are measured on, at most
 CLIP = 10.0  #: largest weight, and inverse of the smallest
+MOST = 0.5  #: part of each class for which a covariate must be known
 
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -52,7 +54,7 @@ class MetadataResult:
     scores : ndarray, shape (n,)
         Probability of being fake, from a classifier that has not seen the example's brick.
     auc : Estimate
-        Of these scores; its interval rests on bricks where each class is in at least five of them.
+        Of these scores, by `cross_fitted_auc`.
     importance : dict
         Covariate to the loss of AUC when its values are shuffled among held-out examples; the largest first.
         Covariates that say the same share it: none of them need be large.
@@ -179,10 +181,44 @@ def _importance(
     return np.array(losses)
 
 
-def _clusters(fake: NDArray[np.bool_], bricks: Array) -> Array | None:
-    """The bricks, if they are enough to rest an interval on."""
-    holding = min(len(np.unique(bricks[fake])), len(np.unique(bricks[~fake])))
-    return bricks if holding >= LEAST_CLUSTERS else None
+def cross_fitted_auc(
+    label: Array, scores: NDArray[np.float64], bricks: Array, *, folds: int, share: float = 1.0
+) -> Estimate:
+    """AUC of cross-fitted scores, with an interval that knows that the classifiers share training examples.
+
+    Parameters
+    ----------
+    label, scores, bricks : ndarray, shape (n,)
+        Of the examples that the AUC is taken over.
+    folds : int
+        Parts of the cross-fit.
+    share : float
+        What part these examples are of all that were cross-fitted.
+
+    Returns
+    -------
+    Estimate
+        The error of `obiwan.dplearn.twosample.auc_interval`, which takes the classifier for given, times
+        ``sqrt(1 + share folds / (folds - 1))``: the correction of Nadeau & Bengio (2003, Machine Learning 52,
+        239) for parts that serve each other as training sets.
+    """
+    measured = measure_auc(label, scores, usable_bricks(label, bricks))
+    wider = float(np.sqrt(1 + share * folds / (folds - 1)))
+    return replace(measured, error=measured.error * wider).interval()
+
+
+def comparable(covariates: Mapping[str, Array], label: Array) -> dict[str, Array]:
+    """Those covariates that are known for most examples of either class.
+
+    Of the others it would be their absence that tells the classes: what a user's table of one class lacks,
+    the catalogue of the other has.
+    """
+    classes = [np.asarray(label) == value for value in LABELS.values()]
+    return {
+        name: values
+        for name, values in covariates.items()
+        if all(np.isfinite(np.asarray(values, float)[members]).mean() >= MOST for members in classes)
+    }
 
 
 def metadata_classifier(
@@ -222,7 +258,7 @@ def metadata_classifier(
     return MetadataResult(
         names=names,
         scores=scores,
-        auc=auc_interval(fake, scores, _clusters(fake, bricks)),
+        auc=cross_fitted_auc(fake, scores, bricks, folds=len(folds)),
         importance={names[i]: float(losses[i]) for i in order},
         by=by,
         folds=len(folds),
@@ -250,6 +286,42 @@ def _differences(
         (a, va), (b, vb) = moments
         scatter = np.sqrt((va + vb) / 2)
         found[name] = float((a - b) / scatter) if scatter > 0 else 0.0
+    return found
+
+
+def propensity(covariates: Mapping[str, Array], label: Array) -> NDArray[np.float64]:
+    """How fake a few covariates alone make each example look, by which examples are put into strata.
+
+    Parameters
+    ----------
+    covariates, label
+        As for `metadata_classifier`; few covariates.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Logistic regression on the covariates' normal scores, their squares and products; NaN where one is
+        unknown.  With so few parameters it is fitted on all examples, as is usual for strata (Rosenbaum &
+        Rubin 1984, JASA 79, 516): the scatter of cross-fitted scores would leave part of a difference.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import PolynomialFeatures, QuantileTransformer
+
+    table, fake = checked_table(covariates, label)
+    complete = np.isfinite(table).all(axis=1)
+    found = np.full(len(fake), np.nan)
+    if len(np.unique(fake[complete])) < 2:
+        return found
+    model = make_pipeline(
+        QuantileTransformer(
+            n_quantiles=min(200, int(complete.sum())), output_distribution="normal", subsample=None
+        ),
+        PolynomialFeatures(2, include_bias=False),
+        LogisticRegression(max_iter=1000),
+    )
+    model.fit(table[complete], fake[complete])
+    found[complete] = model.predict_proba(table[complete])[:, 1]
     return found
 
 
@@ -282,7 +354,7 @@ def balancing_weights(covariates: Mapping[str, Array], label: Array, bricks: Arr
     real_weights = weights[reals]
     return Balance(
         weights=weights,
-        effective_real=float(real_weights.sum() ** 2 / (real_weights @ real_weights)),
+        effective_real=effective_number(real_weights),
         real=int(reals.sum()),
         fake=int(fake.sum()),
         clipped=int(np.count_nonzero(kept[reals] != ratio[reals])),

@@ -6,22 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from obiwan.dplearn import twosample
 from obiwan.dplearn.controls import covariates, metadata
+from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.evaluation.bins import Bins, auc_at_percentiles, bin_everything, corrected_together
 from obiwan.dplearn.evaluation.records import PERCENTILES, Answer, Baseline, Calibration, Conditional, Scored
 from obiwan.dplearn.twosample import calibration
 from obiwan.dplearn.twosample.verdict import SensitivitySummary, Verdict, decide
-
-Array = NDArray[Any]
 
 LEVEL = 0.05
 DRAWS = 2000  #: of permutations and bootstraps
 #: The quantities of the report's bins, in its order; those of `obiwan.dplearn.controls.covariates`.
 BINNED = ("mag_g", "mag_r", "mag_z", "sn", "shape_r", "psfdepth_r", "psfsize_r", "ebv", "edge")
 LEAST_PAIRS = 20
+PER_STRATUM = 60
 
 
 def answer(scored: Scored, seed: int) -> Answer:
@@ -53,44 +52,49 @@ def calibrate(scored: Scored) -> Calibration:
     return Calibration(curves[0], curves[1], bounds[0], bounds[1])
 
 
-def equal_strata(columns: Mapping[str, Array], names: Sequence[str], per_stratum: int = 60) -> Array:
-    """Strata that split each of several quantities at its quantiles; -1 where one is not known.
+def propensity_strata(propensity: Array, per_stratum: int = PER_STRATUM) -> Array:
+    """Strata of examples that quantities say equally much about: quantiles of the propensity score.
+
+    Within a stratum the classes have the same distribution of these quantities (Rosenbaum & Rubin 1983,
+    Biometrika 70, 41), the better the narrower it is: there are the more of them the more examples there are.
 
     Parameters
     ----------
-    columns : mapping
-        Quantities by name.
-    names : sequence of str
-        Which to split.
+    propensity : ndarray, shape (n,)
+        How fake the quantities that are to be equal make an example look; NaN where one is not known.
     per_stratum : int
-        Examples that a stratum should hold; each quantity is split into two to five parts.
+        Examples that a stratum should hold; there are at least five strata.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        -1 where the score is NaN.
     """
-    n = len(columns[names[0]])
-    parts = int(np.clip(round((n / per_stratum) ** (1 / len(names))), 2, 5))
-    strata, known = np.zeros(n, np.intp), np.ones(n, bool)
-    for name in names:
-        values = np.asarray(columns[name], float)
-        good = np.isfinite(values)
-        known &= good
-        if good.any():
-            inner = np.quantile(values[good], np.linspace(0, 1, parts + 1)[1:-1])
-            strata = strata * parts + np.searchsorted(inner, np.where(good, values, 0.0), side="right")
-    return np.where(known, strata, -1)
+    known = np.isfinite(propensity)
+    strata = np.full(len(propensity), -1)
+    if known.any():
+        parts = max(5, int(known.sum()) // per_stratum)
+        inner = np.quantile(propensity[known], np.linspace(0, 1, parts + 1)[1:-1])
+        strata[known] = np.searchsorted(inner, propensity[known], side="right")
+    return strata
 
 
 def conditional(scored: Scored, columns: Mapping[str, Array], seed: int) -> Conditional:
     """AUC within strata, with weights, and of matched pairs."""
     names = metadata.MATCH_ON
-    known = [name for name in names if np.isfinite(columns[name]).any()]
+    chosen = metadata.comparable({name: columns[name] for name in names}, scored.labels)
+    known = list(chosen)
     labels, scores, bricks = scored.labels, scored.scores, scored.bricks
     usable = twosample.usable_bricks(labels, bricks)
     notes: list[str] = []
     if len(known) < len(names):
-        notes.append("not known for these examples: " + ", ".join(n for n in names if n not in known))
+        notes.append(
+            "not known for most examples of both classes: " + ", ".join(n for n in names if n not in known)
+        )
     if not known:
         return Conditional((), 0, None, None, None, float("nan"), None, 0, tuple(notes))
-    chosen = {name: columns[name] for name in known}
-    strata = equal_strata(chosen, known)
+    balance = metadata.balancing_weights(chosen, labels, bricks, seed=seed)
+    strata = propensity_strata(metadata.propensity(chosen, labels))
     inside = strata >= 0
     own = None if usable is None else usable[inside]
     stratified, p = None, float("nan")
@@ -101,7 +105,6 @@ def conditional(scored: Scored, columns: Mapping[str, Array], seed: int) -> Cond
         p = twosample.permutation_test(*drawn, draws=DRAWS, rng=rng, statistic="stratified")
     except ValueError as error:
         notes.append(f"no AUC within strata: {error}")
-    balance = metadata.balancing_weights(chosen, labels, bricks, seed=seed)
     pairs = metadata.matched_pairs(chosen, labels, bricks, names=known, seed=seed)
     rows = pairs.rows
     matched = None
@@ -136,14 +139,17 @@ def baseline(columns: Mapping[str, Array], rows: Array, in_test: Array, seed: in
         Which are the test examples, in the order of `Scored`.
     seed : int
     """
-    known = {name: values for name, values in columns.items() if np.isfinite(values).any()}
+    known = metadata.comparable(columns, rows["label"])
     if not known:
         return None
     bricks = np.char.strip(rows["brick"].astype(str))
     result = metadata.metadata_classifier(known, rows["label"], bricks, seed=seed)
     labels, scores = rows["label"][in_test], result.scores[in_test]
-    usable = twosample.usable_bricks(labels, bricks[in_test])
-    return Baseline(result, twosample.auc_interval(labels, scores, usable), len(rows), scores)
+    tested = metadata.cross_fitted_auc(
+        labels, scores, bricks[in_test], folds=result.folds, share=len(labels) / len(rows)
+    )
+    left_out = tuple(name for name in columns if name not in known)
+    return Baseline(result, tested, len(rows), scores, left_out)
 
 
 def where(scored: Scored, columns: Mapping[str, Array], cameras: Array) -> tuple[Bins, ...]:

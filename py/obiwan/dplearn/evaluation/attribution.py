@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from obiwan.dplearn.conventions import PIXEL_SCALE, STAMP, Array
 from obiwan.dplearn.evaluation.gradients import (
     STEPS,
     empty_stamps,
@@ -25,10 +25,8 @@ from obiwan.dplearn.evaluation.gradients import (
     outputs,
     split_network,
 )
-from obiwan.dplearn.shards import PIXEL_SCALE, STAMP
+from obiwan.dplearn.survey.rendering import circularised
 from obiwan.dplearn.twosample import Estimate
-
-Array = NDArray[Any]
 
 RADII = np.arange(1.0, STAMP // 2 + 1)  #: pixels, of the curve of growth
 CLASSES = ("real", "fake")
@@ -84,7 +82,7 @@ def half_light_radius(rows: Array) -> Array:
     Parameters
     ----------
     rows : ndarray of EXAMPLE_DTYPE
-        ``shape_r`` (arcsec; a point source, or unknown, counts as 0) and ``psfsize_r`` (FWHM, arcsec).
+        ``shape_r`` (arcsec; 0 for a point source, or if unknown), e1, e2 and ``psfsize_r`` (FWHM, arcsec).
 
     Returns
     -------
@@ -97,7 +95,7 @@ def half_light_radius(rows: Array) -> Array:
     psf = np.where(np.isfinite(psf) & (psf > 0), psf, np.nan)
     if np.isfinite(psf).any():
         psf = np.where(np.isfinite(psf), psf, np.nanmedian(psf))
-    shape = np.nan_to_num(rows["shape_r"].astype(float), nan=0.0)
+    shape = circularised(*(np.nan_to_num(rows[name].astype(float)) for name in ("shape_r", "e1", "e2")))
     return np.asarray(np.hypot(shape, psf / 2) / PIXEL_SCALE)
 
 

@@ -10,14 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.twosample import Estimate, auc_interval, auc_pvalue, holm, usable_bricks
-
-Array = NDArray[Any]
 
 LEAST = 20  #: examples of each class below which a bin has no AUC: its standard error would exceed 0.09
 PER_BIN = 120  #: examples that a quantile bin should hold; small tests have fewer bins

@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from obiwan.dplearn.claims import RESULT, RUN, SCORES
 from obiwan.dplearn.controls.measure import split_rows
+from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation.records import ModelInfo, Scored
-from obiwan.dplearn.logs import without_notes
-from obiwan.dplearn.shards import SOURCES, TrainingSet
+from obiwan.dplearn.running.quiet import without_notes
+from obiwan.dplearn.training.rundir import RESULT, RUN, SCORES
+from obiwan.dplearn.trainingset.shards import SOURCES, TrainingSet
 
-Array = NDArray[Any]
 log = logging.getLogger(__name__)
 
 LEARNT_SHARDS = 4  #: training shards that are scored to see whether a network without a record learnt
@@ -61,8 +60,8 @@ def _has_learnt(path: Path, model: Any, checksum: str, training_set: TrainingSet
     record = _record(path.parent / RESULT)
     if record.get("model") == checksum and isinstance(record.get("learnt"), bool):
         return bool(record["learnt"])
-    from obiwan.dplearn.scoring import validate
-    from obiwan.dplearn.training import has_learnt
+    from obiwan.dplearn.training.scoring import validate
+    from obiwan.dplearn.training.trainer import has_learnt
 
     log.info("%s: no record of its training; looking at its loss", path)
     part = dataclasses.replace(training_set, shards=training_set.split("train")[:LEARNT_SHARDS])
@@ -89,8 +88,8 @@ def load_members(paths: Sequence[Path], training_set: TrainingSet) -> tuple[Memb
         If a file is absent, no network for cutouts of this package, or computes what another one does.
     """
     with without_notes():
-        from obiwan.dplearn.model import load_network
-        from obiwan.dplearn.scoring import model_checksum
+        from obiwan.dplearn.training.model import load_network
+        from obiwan.dplearn.training.scoring import model_checksum
 
     members: list[Member] = []
     for path in paths:
@@ -113,7 +112,7 @@ def load_members(paths: Sequence[Path], training_set: TrainingSet) -> tuple[Memb
 
 def _test_scores(member: Member, training_set: TrainingSet) -> Any:
     """Scores of the test split: those that lie beside the model, or new ones, which are put there."""
-    from obiwan.dplearn import scoring
+    from obiwan.dplearn.training import scoring
 
     key = (member.info.checksum, training_set.checksum)
     first = member.path.parent / SCORES
@@ -171,7 +170,8 @@ def score_members(members: Sequence[Member], training_set: TrainingSet, table: A
     ModelError
         If scores are not finite, or not those of the table's rows.
     """
-    from obiwan.dplearn import scoring
+    from obiwan.dplearn.training import scoring
+    from obiwan.dplearn.training.looks import count_look
 
     rows, val_rows = (split_rows(table, split) for split in ("test", "val"))
     singles, validation, looks = [], [], None
@@ -179,7 +179,7 @@ def score_members(members: Sequence[Member], training_set: TrainingSet, table: A
         scores = _test_scores(member, training_set)
         _check_finite(member, scores.score)
         singles.append(_aligned(scores, rows, training_set))
-        looks = scoring.count_look(training_set, scores)
+        looks = count_look(training_set, scores)
         held = scoring.score_split(member.model, training_set, "val")
         _check_finite(member, held.score)
         validation.append(_aligned(held, val_rows, training_set))

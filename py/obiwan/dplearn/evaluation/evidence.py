@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from obiwan.dplearn import __version__
+from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError, TrainingSetError
-from obiwan.dplearn.shards import TrainingSet
+from obiwan.dplearn.trainingset.shards import TrainingSet
 
 if TYPE_CHECKING:
     from obiwan.dplearn.controls.battery import Control
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from obiwan.dplearn.retraining.planting import Difference
     from obiwan.dplearn.retraining.sensitivity import SensitivityResult
 
-Array = NDArray[Any]
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
 ATTRIBUTION_EXAMPLES = 200  #: of the test split, half of each class
 LEAST_TEST = 2  #: test examples of each class without which there is no variance
@@ -137,7 +136,7 @@ def attribution(
 ) -> tuple[Attribution | None, str]:
     """Attribution of the first network on some test examples, or None and the reason."""
     from obiwan.dplearn.evaluation.attribution import attribute
-    from obiwan.dplearn.examples import read_stamps
+    from obiwan.dplearn.trainingset.examples import read_stamps
 
     rng = np.random.default_rng([seed, 40])
     chosen = np.sort(
@@ -217,7 +216,7 @@ def check_set(training_set: TrainingSet) -> None:
     ------
     TrainingSetError
     """
-    from obiwan.dplearn.batches import check_splits
+    from obiwan.dplearn.training.batches import check_splits
 
     check_splits(training_set)
     real, fake = training_set.count("test")

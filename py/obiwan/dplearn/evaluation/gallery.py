@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from obiwan.dplearn.shards import LABELS
+from obiwan.dplearn.conventions import LABELS, Array
 
-Array = NDArray[Any]
 #: Percentiles in brightness of the seed page's five figures: 99 is the brightest.
 PERCENTILES = (99, 75, 50, 25, 1)
 CALL = 0.5  #: score above which the network calls an example fake

@@ -7,12 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from obiwan.dplearn.conventions import BANDS, Array
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.shards import BANDS
 
-Array = NDArray[Any]
 Gradient = Callable[[Array], Array]
 
 STEPS = 16  #: points on the way from the empty stamp
@@ -30,7 +28,7 @@ def split_network(model: Any) -> tuple[Any, Any]:
     Returns
     -------
     scale : keras.Model
-        From raw to scaled cutouts (`obiwan.dplearn.scaling.CutoutScaling`), shape (n, 64, 64, 6).
+        From raw to scaled cutouts (`obiwan.dplearn.training.scaling.CutoutScaling`), shape (n, 64, 64, 6).
     odds : keras.Model
         From scaled cutouts to ln(P(fake) / P(real)), shape (n, 1), without the softmax that would saturate.
 
@@ -41,7 +39,7 @@ def split_network(model: Any) -> tuple[Any, Any]:
     """
     import keras
 
-    from obiwan.dplearn.scaling import CutoutScaling
+    from obiwan.dplearn.training.scaling import CutoutScaling
 
     scaling = next((layer for layer in model.layers if isinstance(layer, CutoutScaling)), None)
     last = model.layers[-1]

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.mock.config import Plant
 from obiwan.dplearn.twosample import auc
-
-Array = NDArray[Any]
 
 DRAWS = 20_000  #: positions drawn for each signal to noise
 GAUSSIAN = 1.1774  #: half-light radius of a Gaussian in units of its sigma

@@ -11,17 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from obiwan.dplearn import twosample
 from obiwan.dplearn.controls import metadata
 from obiwan.dplearn.controls.battery import Control
+from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.evaluation.attribution import Attribution
 from obiwan.dplearn.evaluation.bins import Bins
 from obiwan.dplearn.twosample import Estimate, calibration
 from obiwan.dplearn.twosample.verdict import Verdict
-
-Array = NDArray[Any]
 
 PERCENTILES = "percentile"  #: key of the bins at percentiles in brightness
 
@@ -187,12 +185,15 @@ class Baseline:
         How many it was cross-fitted over.
     scores : ndarray, shape (n,)
         On the test examples.
+    left_out : tuple of str
+        Covariates that are unknown for most examples of a class.
     """
 
     result: metadata.MetadataResult
     test_auc: Estimate
     examples: int
     scores: Array
+    left_out: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from obiwan.dplearn import cli
 from obiwan.dplearn.errors import DplearnError
 from obiwan.dplearn.mock.config import LAYOUTS, MockConfig, Plant
 from obiwan.dplearn.mock.survey import PROGRAM, RECORD, make_survey
+from obiwan.dplearn.running import cli
 
 OWN_ENTRIES = ("release", "injected", "injected_obiwan", "truth", "bricks.txt", RECORD)
 

@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 
 from obiwan.dplearn.mock.bricks import BANDS, PIXEL_SCALE, SATUR, Brick, Conditions, Exposure
 from obiwan.dplearn.mock.sky import SATURATION_FLUX
+from obiwan.dplearn.survey.rendering import along_major, circularised
 
 DETECTION_SNR = 6.0
 BLEND_RADIUS = 1.2
@@ -96,7 +97,8 @@ class Seen:
         self.nobs = np.broadcast_to(nobs, (len(objects), 3))
         self.psf_sigma = np.array(conditions.fwhm) / GAUSSIAN
         widened = self.psf_sigma * objects["light_psf"][:, None]
-        size2 = (objects["light_r"][:, None] / HALF_LIGHT) ** 2
+        radius = circularised(objects["light_r"], objects["e1"], objects["e2"])
+        size2 = (radius[:, None] / HALF_LIGHT) ** 2
         total2 = widened**2 + size2
         # A PSF wider than the catalogue's model passes for size, a narrower one for none.
         self.size = np.sqrt(np.maximum(total2 - self.psf_sigma**2, 0.0))
@@ -218,13 +220,15 @@ def _shapes(out: NDArray[np.void], objects: NDArray[np.void], seen: Seen) -> Non
     kind = np.where(extended & (objects["light_sersic"] > 0), kind, b"PSF")
     out["type"] = kind
     galaxy, shaped = kind != b"PSF", np.isin(kind, [b"EXP", b"DEV", b"SER"])
-    out["shape_r"] = np.where(galaxy, np.maximum(seen.galaxy * HALF_LIGHT + r_error * dev[:, 5], 0.01), 0.0)
-    out["shape_r_ivar"] = np.where(galaxy, r_error**-2.0, 0.0)
     for k, name in enumerate(("e1", "e2")):
         out[f"shape_{name}"] = np.where(
             shaped, np.clip(objects[name] + e_error * dev[:, 6 + k], -0.7, 0.7), 0.0
         )
         out[f"shape_{name}_ivar"] = np.where(shaped, e_error**-2.0, 0.0)
+    size = np.where(galaxy, np.maximum(seen.galaxy * HALF_LIGHT + r_error * dev[:, 5], 0.01), 0.0)
+    out["shape_r"] = along_major(size, out["shape_e1"], out["shape_e2"])
+    stretch = np.where(galaxy, out["shape_r"] / np.maximum(size, 0.01), 1.0)
+    out["shape_r_ivar"] = np.where(galaxy, (r_error * stretch) ** -2.0, 0.0)
     fixed = np.select([kind == b"PSF", kind == b"DEV", kind == b"SER"], [0.0, 4.0, index], 1.0)
     out["sersic"] = np.clip(fixed, 0.0, 6.0)
     out["sersic_ivar"] = np.where(kind == b"SER", n_error**-2.0, 0.0)

@@ -24,6 +24,7 @@ from scipy.spatial import cKDTree
 
 from obiwan.dplearn.mock.bricks import PIXEL_SCALE, SATUR, Exposure
 from obiwan.dplearn.mock.config import Plant
+from obiwan.dplearn.survey.rendering import along_major, galaxy
 
 MOFFAT_BETA = 3.5
 STAMP = 64
@@ -60,7 +61,7 @@ OBJECT = np.dtype(
 )
 """One object: what the catalogues say (first two lines), what is drawn (light_*), its measurement noise.
 
-Fluxes are observed nanomaggies in g, r, z; shape_r and light_r are half-light radii in arcseconds;
+Fluxes are observed nanomaggies in g, r, z; shape_r and light_r are half-light radii (arcsec, major axis);
 sersic 0 is a point source; e1, e2 follow the tractor; dev holds standard normal deviates.
 """
 
@@ -89,8 +90,8 @@ def draw_population(
     angle = rng.uniform(0.0, np.pi, number)
     ellipticity = np.where(star, 0.0, (1.0 - round_) / (1.0 + round_))
     out["sersic"] = np.where(star, 0.0, np.where(red, 4.0, 1.0))
-    out["shape_r"] = np.where(star, 0.0, np.clip(radius, 0.15, 1.7))
     out["e1"], out["e2"] = ellipticity * np.cos(2 * angle), ellipticity * np.sin(2 * angle)
+    out["shape_r"] = np.where(star, 0.0, along_major(np.clip(radius, 0.15, 1.7), out["e1"], out["e2"]))
     out["dev"] = rng.normal(size=(number, DEVIATES))
     out["light_flux"], out["light_psf"] = out["flux"], 1.0
     out["light_sersic"], out["light_r"] = out["sersic"], out["shape_r"]
@@ -172,8 +173,7 @@ def _psf(fwhm: float) -> galsim.GSObject:
 class Light:
     """What is drawn in one band: flux (nanomaggies), half-light radius (arcsec), Sersic index, e1, e2.
 
-    ``sersic`` 0 is a point source.  e = (1 - b/a) / (1 + b/a); the position angle, half of
-    atan2(e2, e1), is measured from North through East as in the tractor catalogues.
+    ``sersic`` 0 is a point source; radius and shape are the tractor's (`obiwan.dplearn.survey.rendering`).
     """
 
     flux: float
@@ -204,13 +204,7 @@ def render(light: Light, fwhm: float, size: int, centre: tuple[float, float]) ->
     """
     shape = _psf(round(fwhm, 9))
     if light.sersic > 0 and light.shape_r > 0:
-        galaxy = (
-            galsim.Exponential(half_light_radius=light.shape_r)
-            if light.sersic == 1.0
-            else galsim.Sersic(light.sersic, half_light_radius=light.shape_r)
-        )
-        # North is +y and East is -x: an angle from North through East is one from +x less 90 degrees.
-        shape = galsim.Convolve(galaxy.shear(g1=-light.e1, g2=-light.e2), shape)
+        shape = galsim.Convolve(galaxy(light.shape_r, light.sersic, light.e1, light.e2), shape)
     image = galsim.ImageF(size, size, xmin=0, ymin=0, scale=PIXEL_SCALE)
     shape.withFlux(light.flux).drawImage(image=image, method="no_pixel", center=galsim.PositionD(*centre))
     return np.asarray(image.array, dtype=np.float32)

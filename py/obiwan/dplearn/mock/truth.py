@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn.mock.bricks import BANDS, EXTINCTION, Brick, Conditions
 from obiwan.dplearn.mock.files import Card, brick_cards, card, write_table
+from obiwan.dplearn.survey.rendering import circularised
 
 
 def truth_columns(objects: NDArray[np.void], brick: Brick, conditions: Conditions) -> NDArray[np.void]:
@@ -107,7 +108,8 @@ def write_simcat(
 ) -> None:
     """Write what kenobi.py writes for one run: simcat, metacat, sim_ids_added and, if any, skippedids.
 
-    x, y are 1-based; e1, e2 are galsim's (1 - q^2) / (1 + q^2) in the pixel frame; stars have n = rhalf = 0.
+    x, y are 1-based; rhalf is that of the round galaxy that galsim sheared, e1, e2 are galsim's
+    (1 - q^2) / (1 + q^2) in the pixel frame; stars have n = rhalf = 0.
     """
     rows = truth[~collided]
     out = np.zeros(
@@ -125,8 +127,9 @@ def write_simcat(
             ("e2", "f8"),
         ],
     )
-    for name, source in (("id", "id"), ("ra", "ra"), ("dec", "dec"), ("n", "sersic"), ("rhalf", "shape_r")):
+    for name, source in (("id", "id"), ("ra", "ra"), ("dec", "dec"), ("n", "sersic")):
         out[name] = rows[source]
+    out["rhalf"] = circularised(rows["shape_r"], rows["shape_e1"], rows["shape_e2"])
     out["x"], out["y"] = rows["bx"] + 1.0, rows["by"] + 1.0
     for band in BANDS:
         out[f"{band}flux"] = rows[f"flux_{band}"]

@@ -11,18 +11,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from obiwan.dplearn.conventions import PIXEL_SCALE, STAMP, Array
 from obiwan.dplearn.evaluation.attribution import RADII, Attribution
 from obiwan.dplearn.evaluation.bins import Bin, Bins
-from obiwan.dplearn.shards import PIXEL_SCALE, STAMP
 from obiwan.dplearn.twosample import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Array = NDArray[Any]
 
 REAL, FAKE, NETWORK, OTHER, GREY = "#0072B2", "#D55E00", "#000000", "#CC79A7", "#999999"
 #: Settings of matplotlib that every chart is drawn and written with (`matplotlib.rc_context`).

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from obiwan.dplearn.conventions import PIXEL_SCALE
 from obiwan.dplearn.evaluation.attribution import Attribution
 from obiwan.dplearn.evaluation.bins import Bins
 from obiwan.dplearn.evaluation.records import PERCENTILES, Evaluation
@@ -15,12 +15,10 @@ from obiwan.dplearn.report import charts
 from obiwan.dplearn.report.pictures import Draw, Gallery, Mosaic, Picture, gallery_picture, mosaic_picture
 from obiwan.dplearn.report.words import extent, with_interval
 from obiwan.dplearn.retraining.planting import KINDS
-from obiwan.dplearn.shards import PIXEL_SCALE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Array = NDArray[Any]
 
 IDEAL_WORDS = (
     "The dashed curve is an ideal observer, who measures the planted offset as well as the noise allows."

@@ -12,16 +12,14 @@ from typing import Any
 
 import fitsio
 import numpy as np
-from numpy.typing import NDArray
 
 from obiwan.dplearn.controls.covariates import LABELS
+from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation.records import Evaluation
+from obiwan.dplearn.files.whole import write_json
 from obiwan.dplearn.report.page import embedded, render
 from obiwan.dplearn.report.pictures import Picture, write_picture
-from obiwan.dplearn.shards import write_json
-
-Array = NDArray[Any]
 
 FORMAT = "obiwan.dplearn evaluation"
 FORMAT_VERSION = 1

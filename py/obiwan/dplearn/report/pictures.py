@@ -6,18 +6,17 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.report import charts
 from obiwan.dplearn.report.stamps import draw_gallery, draw_mosaic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Array = NDArray[Any]
 Draw = Callable[["Figure"], None]
 
 DPI = 160

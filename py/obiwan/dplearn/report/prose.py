@@ -10,6 +10,7 @@ import numpy as np
 
 from obiwan.dplearn.controls.battery import Control
 from obiwan.dplearn.controls.covariates import LABELS
+from obiwan.dplearn.conventions import PIXEL_SCALE
 from obiwan.dplearn.evaluation.analysis import DRAWS
 from obiwan.dplearn.evaluation.attribution import RADII, Attribution
 from obiwan.dplearn.evaluation.bins import LEAST
@@ -25,7 +26,6 @@ from obiwan.dplearn.report.words import (
     with_interval,
 )
 from obiwan.dplearn.retraining.sensitivity import summarise
-from obiwan.dplearn.shards import PIXEL_SCALE
 
 
 def tested(evaluation: Evaluation) -> str:
@@ -118,6 +118,9 @@ def baseline_lines(evaluation: Evaluation) -> list[str]:
             )
         else:
             text += " By these quantities the classes are not seen to differ."
+        if found.left_out:
+            words = ", ".join(LABELS[name][0] for name in found.left_out)
+            text += f" Left out, for most examples of a class lack them: {words}."
         lines.append(text)
     equal = evaluation.conditional
     if equal.names:
@@ -125,7 +128,11 @@ def baseline_lines(evaluation: Evaluation) -> list[str]:
         parts = [
             f"{with_interval(auc)} {how}"
             for auc, how in (
-                (equal.stratified, f"within {equal.strata} strata"),
+                (
+                    equal.stratified,
+                    f"within {equal.strata} strata in which they are alike "
+                    f"(p {probability(equal.stratified_p)}, labels exchanged within bricks and strata)",
+                ),
                 (equal.weighted, "with the reals weighted like the fakes"),
                 (equal.matched, f"for {equal.pairs:,} pairs matched one to one"),
             )

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.visualization import make_lupton_rgb
 from numpy.typing import NDArray
 
-from obiwan.dplearn.shards import BANDS, CHANNELS
+from obiwan.dplearn.conventions import BANDS, CHANNELS, Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Array = NDArray[Any]
 
 #: Weights of g, r, z that give an ordinary galaxy a neutral colour, and the softening of the stretch.
 RGB_WEIGHTS = (6.0, 3.4, 2.2)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from obiwan.dplearn.conventions import BANDS, LABELS, STAMP, Array
 from obiwan.dplearn.retraining.runs import Retrained, directory_name, retrain
 from obiwan.dplearn.retraining.views import (
-    Array,
     Cutouts,
     Edit,
     bricks_of_test,
@@ -26,10 +26,10 @@ from obiwan.dplearn.retraining.views import (
     with_choice,
     with_edit,
 )
-from obiwan.dplearn.shards import BANDS, LABELS, SOURCES, STAMP, TrainingSet
+from obiwan.dplearn.trainingset.shards import SOURCES, TrainingSet
 
 if TYPE_CHECKING:
-    from obiwan.dplearn.training import RunConfig
+    from obiwan.dplearn.training.settings import RunConfig
 
 CORE = 16  #: radius (pixels) around the central pixel that is the centre; the rest are the outskirts
 

@@ -4,8 +4,8 @@ To the pixels of an example ``changed model - model`` is added, two noiseless re
 galaxy that the catalogue has fitted.  The pixels themselves are never interpolated, convolved or rescaled:
 a network would find their smoothing.  The inverse variances stay as they are.
 
-Conventions: pixels are 0-based with centres at integers; e = (1 - b/a) / (1 + b/a) with the position angle,
-half of atan2(e2, e1), from North (+y) through East (-x), as in the tractor's catalogues.
+Conventions: pixels are 0-based with centres at integers; radii and shapes are the tractor's
+(`obiwan.dplearn.survey.rendering`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.cutouts import HALF, centre_pixel
-from obiwan.dplearn.shards import BANDS, PIXEL_SCALE, STAMP
+from obiwan.dplearn.conventions import BANDS, PIXEL_SCALE, STAMP
+from obiwan.dplearn.survey import rendering
+from obiwan.dplearn.survey.cutouts import HALF, centre_pixel
 
 if TYPE_CHECKING:
     import galsim
@@ -51,7 +52,7 @@ class Galaxy:
     x, y : float
         0-based position on the stamp (pixels).
     radius : float
-        Half-light radius (arcsec); 0 for a point source.
+        Half-light radius along the major axis (arcsec); 0 for a point source.
     sersic : float
         Index; 0 for a point source.
     e1, e2 : float
@@ -113,10 +114,12 @@ def _coloured(galaxy: Galaxy, step: float) -> Galaxy:
 
 
 def _sheared(galaxy: Galaxy, shear: float) -> Galaxy:
-    """Reduced shear along x, minus as much in the tractor's e1, composed with the galaxy's own."""
+    """Reduced shear along x, minus as much in e1, composed with the galaxy's own; its area is kept."""
     own = complex(galaxy.e1, galaxy.e2)
     both = (own - shear) / (1 - shear * own)
-    return replace(galaxy, e1=both.real, e2=both.imag)
+    area = float(rendering.circularised(galaxy.radius, own.real, own.imag))
+    radius = float(rendering.along_major(area, both.real, both.imag))
+    return replace(galaxy, radius=radius, e1=both.real, e2=both.imag)
 
 
 def _sersic(galaxy: Galaxy, step: float) -> Galaxy:
@@ -272,17 +275,9 @@ def galaxy_of(row: Any) -> Galaxy:
 
 def _profile(galaxy: Galaxy) -> galsim.GSObject | None:
     """The galaxy before the PSF, of unit flux; None for a point source."""
-    import galsim
-
     if not galaxy.extended:
         return None
-    if galaxy.sersic == 1:
-        disc = galsim.Exponential(half_light_radius=galaxy.radius)
-    else:
-        disc = galsim.Sersic(round(galaxy.sersic, 6), half_light_radius=galaxy.radius)
-    # An angle from North (+y) through East (-x) is one from +x less a right angle: both components change
-    # sign.
-    return disc.shear(g1=-galaxy.e1, g2=-galaxy.e2)
+    return rendering.galaxy(galaxy.radius, round(galaxy.sersic, 6), galaxy.e1, galaxy.e2)
 
 
 def _drawn(profile: galsim.GSObject | None, galaxy: Galaxy, band: int) -> NDArray[np.float64]:

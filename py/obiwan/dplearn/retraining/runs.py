@@ -14,15 +14,16 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from obiwan.dplearn.batches import check_splits, fitting_batch
-from obiwan.dplearn.claims import RESULT, RUN, claim_outdir
+from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.retraining.views import Array, EditedSet
-from obiwan.dplearn.shards import write_json
+from obiwan.dplearn.files.whole import write_json
+from obiwan.dplearn.retraining.views import EditedSet
+from obiwan.dplearn.training.batches import check_splits, fitting_batch
+from obiwan.dplearn.training.rundir import RESULT, RUN, claim_outdir
 from obiwan.dplearn.twosample import Estimate, answer
 
 if TYPE_CHECKING:
-    from obiwan.dplearn.training import RunConfig
+    from obiwan.dplearn.training.settings import RunConfig
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +36,7 @@ def run_config_of(model: Path) -> RunConfig:
     ModelError
         If there is no such file, or it cannot be understood.
     """
-    from obiwan.dplearn.batches import FeedConfig
-    from obiwan.dplearn.model import NetworkConfig
-    from obiwan.dplearn.training import RunConfig
+    from obiwan.dplearn.training.settings import FeedConfig, NetworkConfig, RunConfig
 
     path = model.parent / RUN
     if not path.is_file():
@@ -145,10 +144,10 @@ def retrain(
         return _read_result(outdir / RESULT)
     if before is not None:
         before()
-    from obiwan.dplearn.batches import in_order
-    from obiwan.dplearn.logs import RunLogs
-    from obiwan.dplearn.scoring import probabilities
-    from obiwan.dplearn.training import Trainer
+    from obiwan.dplearn.training.batches import in_order
+    from obiwan.dplearn.training.logs import RunLogs
+    from obiwan.dplearn.training.scoring import probabilities
+    from obiwan.dplearn.training.trainer import Trainer
 
     log.info("%s: training the same network again, %d examples", name, sum(edited.count("train")))
     fitted = Trainer(config, edited, outdir, logs=RunLogs(outdir, quiet=quiet)).fit()

@@ -23,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from obiwan.dplearn.checkpoints import replace_file
+from obiwan.dplearn.conventions import BANDS, STAMP, Array
 from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.files.whole import replacing
 from obiwan.dplearn.retraining.planting import KINDS, Difference, galaxies_known, galaxy_of, planted
 from obiwan.dplearn.retraining.planting import parse_amplitudes as parse_amplitudes
 from obiwan.dplearn.retraining.runs import Retrained, directory_name, retrain
 from obiwan.dplearn.retraining.views import (
-    Array,
     Choice,
     Cutouts,
     EditedSet,
@@ -39,11 +39,11 @@ from obiwan.dplearn.retraining.views import (
     rows_by_shard,
     with_choice,
 )
-from obiwan.dplearn.shards import BANDS, STAMP, TrainingSet
+from obiwan.dplearn.trainingset.shards import TrainingSet
 from obiwan.dplearn.twosample.verdict import SensitivitySummary
 
 if TYPE_CHECKING:
-    from obiwan.dplearn.training import RunConfig
+    from obiwan.dplearn.training.settings import RunConfig
 
 ADDED = "added"  #: directory of the renderings while they are needed
 MANY = 5000  #: renderings that are worth starting processes for
@@ -133,7 +133,8 @@ def _render_shard(path: Path, rows: Array, difference: Difference) -> int:
     out = np.empty((len(rows), STAMP, STAMP, len(BANDS)), np.float32)
     for image, row in zip(out, rows, strict=True):
         image[...] = planted(galaxy_of(row), difference)
-    replace_file(path, lambda stream: np.save(stream, out))
+    with replacing(path) as beside:
+        np.save(beside, out)
     return len(rows)
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from obiwan.dplearn.conventions import SPLITS, Array
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.examples import read_sources
-from obiwan.dplearn.memory import Memory
-from obiwan.dplearn.shards import SOURCES, SPLITS, Shard, TrainingSet
+from obiwan.dplearn.files.memory import Memory
+from obiwan.dplearn.trainingset.examples import read_sources
+from obiwan.dplearn.trainingset.shards import SOURCES, Shard, TrainingSet
 
-Array = NDArray[Any]
 Cutouts = NDArray[np.float32]
 Labels = NDArray[np.uint8]
 Edit = Callable[[Cutouts], Cutouts]

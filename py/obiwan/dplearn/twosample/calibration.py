@@ -19,7 +19,6 @@ from obiwan.dplearn.twosample.ranking import (
     Measured,
     checked,
     cluster_numbers,
-    clustered_variance,
     measure_auc,
 )
 
@@ -116,9 +115,7 @@ def bounds(
     weights = _class_weights(fake)
     entropy = float(weights @ loss)
     means = np.where(fake, loss[fake].mean(), loss[~fake].mean())
-    error = float(np.sqrt(clustered_variance(fake, weights * (loss - means), groups)))
-    count = len(fake) if groups is None else int(groups.max()) + 1
-    bce = Measured(entropy, error, count - 1).interval(level, 0.0, np.inf)
+    bce = Measured.of(entropy, weights * (loss - means), fake, groups).interval(level, 0.0, np.inf)
     return Bounds(
         total_variation=_mapped(calls, lambda a: 2 * a - 1),
         total_variation_auc=_mapped(ranks, lambda a: 1 - float(np.sqrt(2 * (1 - a)))),

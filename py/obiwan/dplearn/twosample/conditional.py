@@ -15,7 +15,6 @@ from obiwan.dplearn.twosample.ranking import (
     Measured,
     checked,
     cluster_numbers,
-    clustered_variance,
     placements,
 )
 
@@ -28,9 +27,7 @@ def _measured(
     least: float,
 ) -> Measured:
     groups = None if bricks is None else cluster_numbers(bricks, len(fake))
-    error = float(np.sqrt(clustered_variance(fake, influence, groups)))
-    count = len(fake) if groups is None else int(groups.max()) + 1
-    return Measured(value, max(error, least), count - 1)
+    return Measured.of(value, influence, fake, groups, least)
 
 
 def usable_strata(fake: NDArray[np.bool_], strata: NDArray[np.intp]) -> NDArray[np.bool_]:

@@ -51,6 +51,19 @@ class Measured:
     error: float
     freedom: int
 
+    @classmethod
+    def of(
+        cls,
+        value: float,
+        influence: NDArray[np.float64],
+        fake: NDArray[np.bool_],
+        groups: NDArray[np.intp] | None,
+        least: float = 0.0,
+    ) -> Measured:
+        """A number with the error that `clustered_variance` gives it, no less than `least`."""
+        error = float(np.sqrt(clustered_variance(fake, influence, groups)))
+        return cls(value, max(error, least), clusters_of_rarer(fake, groups) - 1)
+
     def interval(self, level: float = 0.95, least: float = 0.0, most: float = 1.0) -> Estimate:
         """Student's interval of this coverage, cut at the ends of the possible range."""
         half = float(student.ppf(0.5 + level / 2, self.freedom)) * self.error
@@ -101,6 +114,17 @@ def placements(
     return placed
 
 
+def clusters_of_rarer(fake: NDArray[np.bool_], groups: NDArray[np.intp] | None) -> int:
+    """How many clusters hold the class that is found in fewer of them; without clusters its examples.
+
+    One less are the degrees of freedom of a difference of the classes: where the fakes are in 5 bricks and
+    the reals in 60 others, it is the 5 that limit.
+    """
+    if groups is None:
+        return int(min(fake.sum(), (~fake).sum()))
+    return min(len(np.unique(groups[members])) for members in (fake, ~fake))
+
+
 def clustered_variance(
     fake: NDArray[np.bool_], influence: NDArray[np.float64], groups: NDArray[np.intp] | None
 ) -> float:
@@ -141,13 +165,11 @@ def clustered_variance(
     return max(0.0, float(variance))
 
 
-def _auc_variance(
-    fake: NDArray[np.bool_], scores: NDArray[np.float64], groups: NDArray[np.intp] | None
-) -> tuple[float, float]:
+def _auc_influence(fake: NDArray[np.bool_], scores: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    """The AUC, and what each example adds to its error."""
     placed = placements(fake, scores)
     value = float(placed[fake].mean())
-    influence = (placed - value) / np.where(fake, fake.sum(), (~fake).sum())
-    return value, clustered_variance(fake, influence, groups)
+    return value, (placed - value) / np.where(fake, fake.sum(), (~fake).sum())
 
 
 def auc(labels: NDArray[Any], scores: NDArray[Any]) -> float:
@@ -166,11 +188,10 @@ def measure_auc(labels: NDArray[Any], scores: NDArray[Any], clusters: NDArray[An
     """AUC with the standard error of `auc_interval`."""
     fake, scores = checked(labels, scores)
     groups = None if clusters is None else cluster_numbers(clusters, len(fake))
-    value, variance = _auc_variance(fake, scores, groups)
+    value, influence = _auc_influence(fake, scores)
     # A perfect separation has no spread to estimate from: no less than one example's worth of doubt.
     least = 1 / (2 * int(min(fake.sum(), (~fake).sum())))
-    count = len(fake) if groups is None else int(groups.max()) + 1
-    return Measured(value, max(float(np.sqrt(variance)), least), count - 1)
+    return Measured.of(value, influence, fake, groups, least)
 
 
 def auc_interval(
@@ -192,7 +213,8 @@ def auc_interval(
     -------
     Estimate
         The interval is DeLong's (DeLong et al. 1988, Biometrics 44, 837), in Obuchowski's form for clustered
-        data (1997, Biometrics 53, 567) with Student's t for the number of clusters.
+        data (1997, Biometrics 53, 567) with Student's t for the number of clusters that hold the class
+        which is found in fewer.
 
     Raises
     ------
@@ -239,6 +261,7 @@ def design_effect(labels: NDArray[Any], scores: NDArray[Any], bricks: NDArray[An
     the comparison gains.  1 where there is no spread (constant scores, perfect separation).
     """
     fake, scores = checked(labels, scores)
-    alone = _auc_variance(fake, scores, None)[1]
-    clustered = _auc_variance(fake, scores, cluster_numbers(bricks, len(fake)))[1]
+    influence = _auc_influence(fake, scores)[1]
+    alone = clustered_variance(fake, influence, None)
+    clustered = clustered_variance(fake, influence, cluster_numbers(bricks, len(fake)))
     return clustered / alone if alone > 0 else 1.0

@@ -14,7 +14,7 @@ from scipy.stats import norm, rankdata
 from scipy.stats import t as student
 
 from obiwan.dplearn.twosample.conditional import stratum_weights, usable_strata
-from obiwan.dplearn.twosample.ranking import Estimate, auc, checked, cluster_numbers
+from obiwan.dplearn.twosample.ranking import Estimate, auc, checked, cluster_numbers, clusters_of_rarer
 
 Statistic = Literal["auc", "accuracy", "stratified"]
 _AT_ONCE = 2_000_000  # numbers in one block of draws: small enough for the processor's cache to help
@@ -103,13 +103,14 @@ def auc_bootstrap(
     Raises
     ------
     ValueError
-        If there is one brick, or most draws leave a class without examples.
+        If a class is found in one brick only.
     """
     fake, scores = checked(labels, scores)
     groups = np.arange(len(fake)) if bricks is None else cluster_numbers(bricks, len(fake))
     count = int(groups.max()) + 1
-    if count < 2:
-        msg = "all examples are in one brick: there is nothing to draw from"
+    freedom = clusters_of_rarer(fake, groups) - 1
+    if freedom < 1:
+        msg = "all examples of a class are in one brick: its scatter between bricks cannot be drawn"
         raise ValueError(msg)
     aucs_of = _pairwise(fake, scores, groups) if count <= _MOST_PAIRED else _weighted(fake, scores, groups)
     drawn = []
@@ -119,11 +120,8 @@ def auc_bootstrap(
         times = np.bincount(picks.ravel(), minlength=size * count).reshape(size, count)
         drawn.append(aucs_of(times.astype(np.float64)))
     aucs = np.concatenate(drawn)
-    aucs = aucs[np.isfinite(aucs)]
-    if len(aucs) < draws / 2:
-        msg = f"{draws - len(aucs)} of {draws} draws of bricks had one class only: too few bricks hold both"
-        raise ValueError(msg)
-    wider = student.ppf((1 - level) / 2, count - 1) * np.sqrt(count / (count - 1))
+    aucs = aucs[np.isfinite(aucs)]  # of draws in which both classes are found, by far the most
+    wider = student.ppf((1 - level) / 2, freedom) * np.sqrt(count / (count - 1))
     low, high = np.quantile(aucs, [norm.cdf(wider), norm.sf(wider)])
     return Estimate(auc(labels, scores), float(low), float(high))
 

@@ -26,9 +26,12 @@ LEAST_CLUSTERS = 5  #: bricks of which each class must be found in so many, for 
 FEW_BRICKS = 10  #: fewer than so many, and `brick_caveat` says what the interval is worth
 
 
-def score_interval(share: float, trials: float, level: float = 0.95) -> Estimate:
-    """Wilson's interval of a share of so many (effective) trials."""
-    z2 = float(norm.ppf(0.5 + level / 2)) ** 2
+def score_interval(share: float, trials: float, level: float = 0.95, freedom: float = np.inf) -> Estimate:
+    """Wilson's interval of a share of so many (effective) trials.
+
+    With Student's quantile where their number rests on an estimate of so many degrees of freedom.
+    """
+    z2 = float(student.ppf(0.5 + level / 2, freedom)) ** 2
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = np.sqrt(z2 * (share * (1 - share) + z2 / (4 * trials)) / trials) / (1 + z2 / trials)
     return Estimate(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
@@ -139,7 +142,7 @@ def accuracy_test(
         z is (TPR + TNR - 1)/sqrt(TPR (1 - TPR)/n1 + TNR (1 - TNR)/n0), for class counts that are fixed and
         not drawn; the usual binomial test against 1/2 is too cautious for calls that favour a class.  With
         bricks its denominator is that of the AUC of the calls, which is (TPR + TNR)/2.  The interval is
-        Wilson's, with bricks for as many examples as these are worth.
+        Wilson's, with bricks for as many examples as these are worth, and Student's quantile.
     """
     called = np.asarray(predicted_fake)
     if not np.isin(called, (0, 1)).all():
@@ -150,8 +153,7 @@ def accuracy_test(
     n1, n0, n = int(fake.sum()), int((~fake).sum()), len(fake)
     tpr, tnr = float(calls[fake].mean()), float(1 - calls[~fake].mean())
     correct = (calls == 1) == fake
-    share, most = float(correct.mean()), max(n0, n1) / n
-    trials = n / _share_design_effect(correct, bricks)
+    most = max(n0, n1) / n
     error = np.sqrt(tpr * (1 - tpr) / n1 + tnr * (1 - tnr) / n0)
     freedom = None
     if bricks is not None:
@@ -163,16 +165,17 @@ def accuracy_test(
     z = 0.0 if constant else float((tpr + tnr - 1) / error)
     chance = 1.0 if constant else float(norm.sf(z) if freedom is None else student.sf(z, freedom))
     exact = float(binom.sf(correct.sum() - 1, n, most))
-    return AccuracyTest(score_interval(share, trials), most, z, chance, tpr, tnr, exact)
+    return AccuracyTest(_share_interval(correct, bricks), most, z, chance, tpr, tnr, exact)
 
 
-def _share_design_effect(correct: NDArray[np.bool_], bricks: NDArray[Any] | None) -> float:
-    """Variance of a share over bricks in units of that of independent examples; no less than 1."""
-    share, n = correct.mean(), len(correct)
+def _share_interval(correct: NDArray[np.bool_], bricks: NDArray[Any] | None) -> Estimate:
+    """A share with Wilson's interval, for as many examples as those in bricks are worth."""
+    share, n = float(correct.mean()), len(correct)
     if bricks is None or share in (0, 1):
-        return 1.0
+        return score_interval(share, n)
     sums = np.bincount(cluster_numbers(bricks, n), correct - share)
-    return max(1.0, float((sums @ sums) * len(sums) / (len(sums) - 1) / (n * share * (1 - share))))
+    effect = (sums @ sums) * len(sums) / (len(sums) - 1) / (n * share * (1 - share))
+    return score_interval(share, n / max(1.0, float(effect)), freedom=len(sums) - 1)
 
 
 def holm(p: NDArray[Any]) -> NDArray[np.float64]:
@@ -206,7 +209,12 @@ def holm(p: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def detectable_excess(
-    real: int, fake: int, effect: float = 1.0, level: float = 0.05, power: float = 0.8
+    real: int,
+    fake: int,
+    effect: float = 1.0,
+    level: float = 0.05,
+    power: float = 0.8,
+    freedom: float = np.inf,
 ) -> float:
     """By how much the AUC must exceed 0.5 to be noticed with this power, one-sided.
 
@@ -218,6 +226,8 @@ def detectable_excess(
         The `design_effect` of examples that share bricks.
     level, power : float
         Of the test.
+    freedom : float
+        Degrees of freedom of the standard error; few bricks need a larger excess.
 
     Examples
     --------
@@ -225,7 +235,8 @@ def detectable_excess(
     0.0072
     """
     sigma = np.sqrt(effect * (real + fake + 1) / (12 * real * fake))
-    return float((norm.ppf(1 - level) + norm.ppf(power)) * sigma)
+    # Student's quantile for the power too is good to a few hundredths of it, down to five bricks.
+    return float((student.ppf(1 - level, freedom) + student.ppf(power, freedom)) * sigma)
 
 
 @dataclass(frozen=True)
@@ -275,7 +286,7 @@ def answer(labels: NDArray[Any], scores: NDArray[Any], bricks: NDArray[Any] | No
     return Answer(
         real=n - n_fake,
         fake=n_fake,
-        accuracy=wilson(int(((scores > 0.5) == fake).sum()), n),
+        accuracy=_share_interval((scores > 0.5) == fake, bricks),
         majority=max(n_fake, n - n_fake) / n,
         auc=auc_interval(labels, scores, bricks),
         bricks=0 if bricks is None else len(np.unique(bricks)),

@@ -164,7 +164,8 @@ def decide(
         the margin.
     learnt : bool
         Whether the network learnt its training examples.  A difference that shows on the test examples is
-        one all the same.
+        one all the same, and a network that finds what is planted is taken to be able to learn: within a
+        margin of 0.02 there is less to be learnt than shows in the loss.
     sensitivity : SensitivitySummary or None
         The positive control; without it, or where it found nothing, the verdict is never ``equivalent``.
 
@@ -190,7 +191,7 @@ def decide(
         further=further_examples(measured, len(scores), margin, level),
         positive=sensitivity,
     )
-    background = _background(np.asarray(labels), scores, bricks, usable, level)
+    background = _background(np.asarray(labels), scores, bricks, measured, usable, level)
     kind, headline, reasons, needed = _ruling(facts, learnt, constant=bool(np.ptp(scores) == 0))
     return Verdict(
         kind,
@@ -218,6 +219,11 @@ class _Facts:
     positive: SensitivitySummary | None
 
     @property
+    def control_found(self) -> bool:
+        """Whether a positive control was run and found what was planted."""
+        return self.positive is not None and self.positive.detected
+
+    @property
     def interval(self) -> str:
         coverage = f"{100 * (1 - self.level):g} %"
         return (
@@ -240,10 +246,12 @@ def _ruling(facts: _Facts, learnt: bool, constant: bool) -> _Ruling:
         reasons = ("An AUC of 0.5 from such a network says nothing about the fakes.",)
         return "not learnt", headline, reasons, None
     differs = facts.auc.low > 0.5 or facts.auc.high < 0.5
-    backed = facts.inside and facts.on_bricks and facts.positive is not None and facts.positive.detected
-    if differs and not (backed and learnt):
-        return _distinguishable(facts, learnt)
-    if not learnt:
+    backed = facts.inside and facts.on_bricks and facts.control_found
+    # A network that finds what is planted can learn; that it finds nothing here is then an answer.
+    learns = learnt or facts.control_found
+    if differs and not backed:
+        return _distinguishable(facts, learns)
+    if not learns:
         headline = "The network did not learn its training examples, so this is no answer about the galaxies."
         remedy = "Train it longer, on more examples, or otherwise."
         return "not learnt", headline, (facts.interval, remedy), None
@@ -252,7 +260,7 @@ def _ruling(facts: _Facts, learnt: bool, constant: bool) -> _Ruling:
     return _inconclusive(facts)
 
 
-def _distinguishable(facts: _Facts, learnt: bool) -> _Ruling:
+def _distinguishable(facts: _Facts, learns: bool) -> _Ruling:
     reasons = [facts.interval, f"What it means: {effect_words(facts.auc.value)}."]
     headline = "Distinguishable: the network tells fake galaxies from real ones"
     if facts.auc.high < 0.5:
@@ -263,12 +271,16 @@ def _distinguishable(facts: _Facts, learnt: bool) -> _Ruling:
         )
     if facts.inside:
         headline += f", by less than the margin of {facts.margin:g} in AUC"
+        missing = (
+            f"{LEAST_CLUSTERS} or more test bricks with both classes"
+            if facts.control_found
+            else "a positive control that finds what is planted (--sensitivity)"
+        )
         reasons.append(
             f"The difference is real but lies within the margin ({facts.within}) that was called small "
-            "enough before; with a positive control that finds what is planted (--sensitivity) this would "
-            "be equivalent."
+            f"enough before; with {missing} this would be equivalent."
         )
-    if not learnt:
+    if not learns:
         reasons.append("The training did not go as it should, yet the test examples show a difference.")
     return "distinguishable", headline + ".", tuple(reasons), None
 
@@ -286,12 +298,15 @@ def _equivalent(facts: _Facts, differs: bool) -> _Ruling:
 
 def _inconclusive(facts: _Facts) -> _Ruling:
     if not facts.inside:
+        where = "" if facts.on_bricks else f", in {LEAST_CLUSTERS} or more bricks,"
         headline = (
             f"Inconclusive: neither a difference nor equivalence within {facts.margin:g} in AUC is shown; "
-            f"about {facts.further:,} more test examples would decide."
+            f"about {facts.further:,} more test examples{where} would decide."
         )
-        reasons = (facts.interval, f"To be called equivalent the AUC must be shown to lie in {facts.within}.")
-        return "inconclusive", headline, reasons, facts.further
+        wanted = f"To be called equivalent the AUC must be shown to lie in {facts.within}"
+        if not facts.control_found:
+            wanted += ", and a positive control must find what is planted (--sensitivity)"
+        return "inconclusive", headline, (facts.interval, wanted + "."), facts.further
     if not facts.on_bricks:
         headline = "Inconclusive: the interval lies within the margin but does not rest on enough bricks."
         more = f"At least {LEAST_CLUSTERS} bricks with both classes are needed to call it equivalent."
@@ -312,6 +327,7 @@ def _background(
     labels: NDArray[Any],
     scores: NDArray[Any],
     bricks: NDArray[Any] | None,
+    measured: Measured,
     usable: NDArray[Any] | None,
     level: float,
 ) -> tuple[str, ...]:
@@ -326,7 +342,8 @@ def _background(
                 f"Galaxies of a brick share sky, depth and PSF: the {n:,} are worth {n / effect:,.0f} "
                 f"independent ones (design effect {effect:.1f})."
             )
-    excess = detectable_excess(n - fakes, fakes, effect, level / 2)
+    freedom = np.inf if usable is None else measured.freedom
+    excess = detectable_excess(n - fakes, fakes, effect, level / 2, freedom=freedom)
     if excess < 0.5:
         lines.append(f"A true AUC of {0.5 + excess:.3f} would be noticed four times out of five.")
     else:

@@ -1,0 +1,244 @@
+"""Planned examples to shards: independent tasks, each owning its shards, with bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn.conventions import BANDS, CHANNELS, STAMP, Array
+from obiwan.dplearn.errors import CoaddError
+from obiwan.dplearn.files.takeover import owned
+from obiwan.dplearn.files.whole import write_json
+from obiwan.dplearn.planning.groups import GROUP_ROWS, Planned
+from obiwan.dplearn.planning.inputs import Inputs
+from obiwan.dplearn.survey.coadds import read_planes, read_windows, windows_pay
+from obiwan.dplearn.survey.cutouts import clean_stamps, cut_stamps
+from obiwan.dplearn.survey.layouts import BrickRun
+from obiwan.dplearn.trainingset.shards import WORK, Shard, write_shard
+
+Key = tuple[int, str, str]  # root, brick, run
+
+
+@dataclass(frozen=True)
+class GroupTask:
+    """One group of bricks of one split: the unit of extraction.
+
+    Attributes
+    ----------
+    number : int
+        From 0, over all splits.
+    directory : Path
+        The training set.
+    scratch : Path
+        The run's own directory, through which its files are written.
+    rows : ndarray of EXAMPLE_DTYPE
+        The group's examples, sorted by shard and row.
+    runs : dict
+        Files of every coadd that the rows name.
+    """
+
+    number: int
+    directory: Path
+    scratch: Path
+    rows: Array
+    runs: dict[Key, BrickRun]
+
+    @property
+    def receipt(self) -> Path:
+        """The file that says that this group's shards are all written."""
+        return self.directory / WORK / f"group-{self.number:06d}.json"
+
+
+class Tasks(Sequence[GroupTask]):
+    """The extraction tasks, each made when it is asked for, for together their rows are many.
+
+    Parameters
+    ----------
+    planned : Planned
+    inputs : Inputs
+    directory, scratch : Path
+        As in `GroupTask`.
+    """
+
+    def __init__(self, planned: Planned, inputs: Inputs, directory: Path, scratch: Path) -> None:
+        self.planned, self.directory, self.scratch = planned, directory, scratch
+        self._bricks = {one.brick: (*one.runs, *one.releases) for one in inputs.bricks}
+
+    def __len__(self) -> int:
+        return len(self.planned.groups)
+
+    def __getitem__(self, number: Any) -> Any:
+        """The task of this number."""
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        rows = self.planned.rows(number)
+        names = {brick.decode("ascii") for brick in np.unique(rows["brick"])}
+        runs = {(run.root.index, run.brick, run.run): run for name in names for run in self._bricks[name]}
+        mine = {key: runs[key] for key in set(row_keys(rows))}
+        return GroupTask(number, self.directory, self.scratch, rows, mine)
+
+    def size(self, number: int) -> int:
+        """Number of examples of a task."""
+        return self.planned.groups[number].size
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a finished group reports: its shards, and how many pixels had to be cleaned."""
+
+    shards: tuple[Shard, ...]
+    not_finite: int
+    negative_invvar: int
+
+    @property
+    def examples(self) -> int:
+        """Number of examples in the group."""
+        return sum(shard.rows for shard in self.shards)
+
+
+@lru_cache(maxsize=1)
+def _row_buffer(rows: int) -> NDArray[np.float32]:
+    """One buffer per process, used again by every group: fresh memory costs as much as the copying."""
+    return np.empty((rows, STAMP, STAMP, len(CHANNELS)), dtype="<f4")
+
+
+@lru_cache(maxsize=1)
+def _plane_buffer(shape: tuple[int, int]) -> NDArray[np.float32]:
+    """The six planes of one coadd, used again by every coadd of this shape."""
+    return np.empty((len(CHANNELS), *shape), dtype=np.float32)
+
+
+def row_keys(rows: Array) -> list[Key]:
+    """Return root, brick and run of each example row."""
+    return [
+        (int(root), brick.decode("ascii"), run.decode("ascii"))
+        for root, brick, run in zip(rows["root"], rows["brick"], rows["run"], strict=True)
+    ]
+
+
+def _needs_cleaning(pixels: Array, invvar: Array) -> bool:
+    """Whether any pixel is not finite or any invvar negative; a sum carries NaN and infinity along."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return not np.isfinite(pixels.sum()) or bool(invvar.size and invvar.min() < 0)
+
+
+class _CoaddCutter:
+    """Cuts stamps from coadds, remembering the planes of the last one."""
+
+    def __init__(self, runs: dict[Key, BrickRun], totals: dict[Key, int]) -> None:
+        self._runs = runs
+        self._totals = totals
+        self._by_windows: dict[Key, bool] = {}
+        self._key: Key | None = None
+        self._planes: Array = np.empty((0, 0, 0), np.float32)
+        self._dirty = False
+        self.not_finite = self.negative = 0
+
+    def cut(self, key: Key, x: Array, y: Array, out: NDArray[np.float32], at: Array) -> None:
+        if key not in self._by_windows:
+            self._by_windows[key] = windows_pay(self._totals[key], self._runs[key])
+        if self._by_windows[key]:
+            read_windows(self._runs[key], x, y, out, at)
+            stamps = out[at]
+            dirty = _needs_cleaning(stamps, stamps[..., len(BANDS) :])
+        else:
+            if key != self._key:
+                self._key = None  # the memory of the last coadd's planes is used again
+                self._planes = read_planes(self._runs[key], _plane_buffer)
+                self._key = key
+                self._dirty = _needs_cleaning(self._planes, self._planes[len(BANDS) :])
+            cut_stamps(self._planes, x, y, out, at)
+            dirty = self._dirty
+        for i in at if dirty else ():
+            not_finite, negative = clean_stamps(out[i : i + 1])
+            self.not_finite += not_finite
+            self.negative += negative
+
+
+def _batches(rows: Array, capacity: int) -> Iterator[list[Array]]:
+    """Consecutive whole shards, as row numbers, that fit the buffer together."""
+    shards = [np.array(list(members)) for _, members in groupby(range(len(rows)), lambda i: rows["shard"][i])]
+    batch: list[Array] = []
+    for shard in shards:
+        if batch and sum(map(len, batch)) + len(shard) > capacity:
+            yield batch
+            batch = []
+        batch.append(shard)
+    yield batch
+
+
+def extract_group(task: GroupTask) -> Receipt:
+    """Cut and write all shards of one group, then its receipt.
+
+    The six planes of a coadd are decoded once (or, for few stamps, only the tiles under them are
+    read).  Memory is bounded by one coadd's planes plus a buffer of at most 8,192 examples.
+
+    Raises
+    ------
+    CoaddError
+        If planes cannot be read, a line for each coadd; the group then has no receipt.
+    OSError
+        If a file cannot be written.
+    TakenOverError
+        If another run has begun in the directory.
+    """
+    rows = task.rows
+    keys = row_keys(rows)
+    totals: dict[Key, int] = {}
+    for key in keys:
+        totals[key] = totals.get(key, 0) + 1
+    number_of = {key: i for i, key in enumerate(sorted(totals))}
+    codes = np.array([number_of[key] for key in keys])
+    largest = int(np.bincount(rows["shard"]).max())
+    # With one coadd the planes stay at hand, and a buffer of one shard will do.
+    capacity = largest if len(totals) == 1 else max(largest, min(len(rows), GROUP_ROWS))
+    buffer = _row_buffer(_round_up(capacity))
+    cutter = _CoaddCutter(task.runs, totals)
+    split = rows["split"][0].decode("ascii")
+    written: list[Shard] = []
+    damaged: dict[Key, CoaddError] = {}
+    for batch in _batches(rows, capacity):
+        members = np.concatenate(batch)
+        first = members[0]
+        for key, code in number_of.items():
+            chosen = members[codes[members] == code]
+            if len(chosen) and key not in damaged:
+                try:
+                    cutter.cut(key, rows["x"][chosen], rows["y"][chosen], buffer, chosen - first)
+                except CoaddError as error:  # go on, so that all that is damaged is known at once
+                    damaged[key] = error
+        for shard in batch if not damaged else ():
+            x = buffer[shard[0] - first : shard[-1] + 1 - first]
+            y = np.ascontiguousarray(rows["label"][shard])
+            number = int(rows["shard"][shard[0]])
+            with owned(task.scratch, task.directory):
+                written.append(write_shard(task.directory, split, number, x, y, task.scratch))
+    if damaged:
+        raise CoaddError("\n".join(str(error) for error in damaged.values()))
+    receipt = Receipt(tuple(written), cutter.not_finite, cutter.negative)
+    _write_receipt(task, receipt)
+    return receipt
+
+
+def _round_up(rows: int) -> int:
+    """Few distinct sizes, so that the cached buffer is used again from group to group."""
+    return next((size for size in (512, 2048) if rows <= size), max(rows, GROUP_ROWS))
+
+
+def _write_receipt(task: GroupTask, receipt: Receipt) -> None:
+    content = {
+        "shards": [vars(shard) for shard in receipt.shards],
+        "not_finite": receipt.not_finite,
+        "negative_invvar": receipt.negative_invvar,
+    }
+    with owned(task.scratch, task.directory):
+        write_json(task.receipt, content, task.scratch)

@@ -1,0 +1,280 @@
+"""The output directory while a training set is being made: refuse, resume, finish, clean up.
+
+``.work/plan.json`` says what is being made; a receipt per group says what is written; the manifest,
+written last, says that all is.  Whatever moment a run is stopped at, the next one finds one of these
+states and ends with the same bytes.  Of two runs at a time the later one goes on (`takeover`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from obiwan import dplearn
+from obiwan.dplearn.conventions import CHANNELS, LABELS, PIXEL_SCALE, SPLITS, STAMP
+from obiwan.dplearn.cutting.extraction import GroupTask, Receipt
+from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.files.takeover import end_others, owned, take_over
+from obiwan.dplearn.files.whole import write_json
+from obiwan.dplearn.planning.cutflow import CutFlow
+from obiwan.dplearn.planning.groups import Planned
+from obiwan.dplearn.survey.layouts import Root
+from obiwan.dplearn.trainingset.examples import write_sources
+from obiwan.dplearn.trainingset.shards import (
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    SOURCES,
+    WORK,
+    Shard,
+    manifest_checksum,
+    open_training_set,
+    shard_entry,
+)
+
+_OURS = re.compile(
+    rf"[xy](?:{'|'.join(SPLITS)})_\d+\.npy|{re.escape(MANIFEST)}(?:\.part)?|{re.escape(SOURCES)}"
+)
+_RUNNING = "running"  # in WORK: the scratch directories of runs
+_REMEDY = "choose another --outdir, or give --overwrite"
+
+
+def describe(config: dict[str, Any], roots: Sequence[Root]) -> dict[str, Any]:
+    """Return what is asked for, as it is stored and compared: options and roots, no paths."""
+    return {
+        "config": config,
+        "roots": [
+            {
+                "index": root.index,
+                "name": root.name,
+                "layout": root.layout.name,
+                "injected": root.layout.injected,
+            }
+            for root in roots
+        ],
+    }
+
+
+def nearest_directory(directory: Path) -> Path:
+    """A directory, or the first of those above it that is there already."""
+    return next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
+
+
+def check_outdir(directory: Path, request: dict[str, Any], *, overwrite: bool) -> bool:
+    """Look at an output directory before any work.
+
+    Returns
+    -------
+    bool
+        Whether it already holds a finished training set of this request (`confirm_finished` then
+        compares the plan and the files).
+
+    Raises
+    ------
+    TrainingSetError
+        If it holds something else, or cannot be written.
+    """
+    existing = nearest_directory(directory)
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        msg = f"{directory}: cannot write there (not a writable directory); {_REMEDY.split(',')[0]}"
+        raise TrainingSetError(msg)
+    if overwrite or not directory.exists():
+        return False
+    for path, finished in ((directory / MANIFEST, True), (directory / WORK / "plan.json", False)):
+        if path.is_file():
+            found = _read_json(path)
+            if {key: found.get(key) for key in request} != request:
+                state = "holds" if finished else "holds an unfinished run of"
+                msg = f"{directory}: {state} a training set of another configuration; {_REMEDY}"
+                raise TrainingSetError(msg)
+            if finished:  # the run may have been killed before it could clear up
+                shutil.rmtree(directory / WORK, ignore_errors=True)
+            return finished
+    strangers = [path.name for path in directory.iterdir() if path.name != WORK]
+    if strangers:
+        msg = f"{directory}: not empty ({strangers[0]}...) and no training set; {_REMEDY}"
+        raise TrainingSetError(msg)
+    return False
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        msg = f"{path}: not readable ({error}); {_REMEDY}"
+        raise TrainingSetError(msg) from None
+    if not isinstance(content, dict):
+        msg = f"{path}: not a JSON object; {_REMEDY}"
+        raise TrainingSetError(msg)
+    return content
+
+
+def confirm_finished(directory: Path, planned: Planned) -> None:
+    """Check that a finished training set is what today's inputs give, and that its files are there.
+
+    Raises
+    ------
+    TrainingSetError
+        If the inputs have changed, or a file is missing or of another size.
+    """
+    training_set = open_training_set(directory)
+    if training_set.manifest.get("rows_crc32") != planned.crc32:
+        msg = f"{directory}: holds a training set made from other inputs than these; {_REMEDY}"
+        raise TrainingSetError(msg)
+    if not (directory / SOURCES).is_file():
+        msg = f"{directory / SOURCES}: missing; give --overwrite to make the training set again"
+        raise TrainingSetError(msg)
+
+
+def begin(directory: Path, request: dict[str, Any], planned: Planned, *, overwrite: bool) -> Path:
+    """Take over the directory and write its plan, or check that an earlier one is the same.
+
+    Returns
+    -------
+    Path
+        The scratch directory of this run.
+
+    Raises
+    ------
+    TrainingSetError
+        If the inputs have changed since the interrupted run made its plan.
+    """
+    if overwrite:
+        clear(directory)
+    plan = {**request, "rows_crc32": planned.crc32}
+    path = directory / WORK / "plan.json"
+    _check_plan(path, plan)  # before another run is ended
+    scratch = take_over(directory / WORK / _RUNNING)
+    if not _check_plan(path, plan):
+        with owned(scratch, directory):
+            write_json(path, plan, scratch)
+    return scratch
+
+
+def _check_plan(path: Path, plan: dict[str, Any]) -> bool:
+    """Whether a plan is there; it must be this one."""
+    if not path.is_file():
+        return False
+    if _read_json(path) != plan:
+        directory = path.parents[1]
+        msg = (
+            f"{directory}: the inputs have changed since the interrupted run; give --overwrite to start anew"
+        )
+        raise TrainingSetError(msg)
+    return True
+
+
+def clear(directory: Path) -> None:
+    """Remove what earlier runs of this program wrote, and nothing else; the manifest goes first.
+
+    A run that still goes on is ended before its files are removed, lest it write others.
+    """
+    if directory.is_dir():
+        (directory / MANIFEST).unlink(missing_ok=True)
+        end_others(directory / WORK / _RUNNING)
+        shutil.rmtree(directory / WORK, ignore_errors=True)
+        for path in directory.iterdir():
+            if _OURS.fullmatch(path.name):
+                path.unlink()
+
+
+def finished_receipt(task: GroupTask) -> Receipt | None:
+    """The receipt of a group that an earlier run finished, if its shards are still whole."""
+    if not task.receipt.is_file():
+        return None
+    try:
+        content = json.loads(task.receipt.read_text(encoding="utf-8"))
+        shards = tuple(Shard(**entry) for entry in content["shards"])
+        receipt = Receipt(shards, int(content["not_finite"]), int(content["negative_invvar"]))
+        for shard in shards:
+            for name, expected in ((shard.x_name, shard.x_crc32), (shard.y_name, shard.y_crc32)):
+                if _file_crc32(task.directory / name) != expected:
+                    return None
+    except (ValueError, KeyError, TypeError, OSError):
+        return None
+    return receipt
+
+
+def _file_crc32(path: Path) -> int:
+    value = 0
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            value = zlib.crc32(block, value)
+    return value
+
+
+def _refuse_lost(directory: Path, shards: Sequence[Shard]) -> None:
+    """Refuse to vouch for files that somebody has removed meanwhile; one listing tells of all."""
+    lost = {name for shard in shards for name in (shard.x_name, shard.y_name)} - {
+        entry.name for entry in os.scandir(directory)
+    }
+    if lost:
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        msg = (
+            f"{directory / min(lost)}{more}: written by this run, and no longer there; "
+            "start again to make what is missing"
+        )
+        raise TrainingSetError(msg)
+
+
+def finish(
+    directory: Path,
+    scratch: Path,
+    request: dict[str, Any],
+    planned: Planned,
+    flows: dict[str, CutFlow],
+    receipts: Sequence[Receipt],
+) -> dict[str, Any]:
+    """Write the source table and, last, the manifest; then remove the scratch directory.
+
+    Returns
+    -------
+    dict
+        The manifest.
+    """
+    with owned(scratch, directory):
+        write_sources(directory, scratch, planned)
+    _refuse_lost(directory, [shard for receipt in receipts for shard in receipt.shards])
+    shards = sorted(
+        (shard for receipt in receipts for shard in receipt.shards),
+        key=lambda shard: (SPLITS.index(shard.split), shard.number),
+    )
+    manifest = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "package_version": dplearn.__version__,
+        **request,
+        "rows_crc32": planned.crc32,
+        "channels": list(CHANNELS),
+        "labels": LABELS,
+        "stamp": STAMP,
+        "pixel_scale": PIXEL_SCALE,
+        "units": {"image": "nanomaggies", "ivar": "1/nanomaggies^2"},
+        "seed": request["config"]["seed"],
+        "counts": {
+            name: {
+                "real": sum(shard.real for shard in shards if shard.split == name),
+                "fake": sum(shard.fake for shard in shards if shard.split == name),
+                "bricks": planned.bricks(value),
+            }
+            for value, name in enumerate(SPLITS)
+        },
+        "cut_flow": {name: [[cut, number] for cut, number in flow.items()] for name, flow in flows.items()},
+        "cleaned_pixels": {
+            "not_finite": sum(receipt.not_finite for receipt in receipts),
+            "negative_invvar": sum(receipt.negative_invvar for receipt in receipts),
+        },
+        "sources_crc32": _file_crc32(directory / SOURCES),
+        "shards": [shard_entry(shard) for shard in shards],
+    }
+    manifest["manifest_crc32"] = manifest_checksum(manifest)
+    with owned(scratch, directory):
+        write_json(directory / MANIFEST, manifest, scratch)
+    shutil.rmtree(directory / WORK, ignore_errors=True)
+    return manifest

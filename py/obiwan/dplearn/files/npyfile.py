@@ -1,0 +1,117 @@
+"""One array in one npy file: written whole or not at all, read with its checksum, and never unpickled."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn.errors import TrainingSetError, explained
+from obiwan.dplearn.files.memory import Memory, read_whole
+from obiwan.dplearn.files.whole import replacing
+
+
+def _header(array: NDArray[Any]) -> bytes:
+    """The npy header that `numpy.save` would write for this array."""
+    stream = BytesIO()
+    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+    return stream.getvalue()
+
+
+def write_npy(path: Path, scratch: Path, array: NDArray[Any]) -> int:
+    """Write an array as npy (version 1.0), so that the file is whole or absent.
+
+    Parameters
+    ----------
+    path : Path
+        Where it ends.
+    scratch : Path
+        Directory of the same file system in which it is written before it is renamed.
+    array : ndarray
+        C-contiguous.
+
+    Returns
+    -------
+    int
+        CRC-32 (zlib) of the whole file.
+    """
+    header, data = _header(array), array.data.cast("B")
+    with replacing(path, scratch) as beside, beside.open("wb", buffering=0) as stream:
+        stream.write(header)
+        written = 0
+        while written < len(data):  # an unbuffered write may be partial
+            written += stream.write(data[written:])
+    return zlib.crc32(data, zlib.crc32(header))
+
+
+def _content(raw: NDArray[np.uint8]) -> tuple[tuple[Any, bool, np.dtype[Any]], NDArray[np.uint8]]:
+    """Shape, order and type from an npy file's header, and the bytes behind it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such header.
+    """
+    stream = BytesIO(raw[:1024].tobytes())
+    version = np.lib.format.read_magic(stream)
+    if version != (1, 0):
+        msg = f"version {version}"
+        raise ValueError(msg)
+    header = np.lib.format.read_array_header_1_0(stream)
+    return header, raw[stream.tell() :]
+
+
+def load_npy(
+    path: Path,
+    expected_crc32: int,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    memory: Memory | None = None,
+) -> NDArray[Any]:
+    """Read an npy file whose checksum, type and shape must be the expected ones.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    expected_crc32 : int
+        CRC-32 (zlib) of the whole file.
+    dtype, shape
+        Of the array.
+    memory : Memory, optional
+        Lends the memory; fresh by default.
+
+    Returns
+    -------
+    ndarray
+        A view on the bytes of the file.
+
+    Raises
+    ------
+    TrainingSetError
+        If the file is missing or anything differs.
+    """
+    remedy = "make the training set again (create_training --overwrite) or copy the file anew"
+    try:
+        raw, crc32 = read_whole(path, memory)
+    except FileNotFoundError:
+        msg = f"{path}: the manifest names this shard but it is not there; {remedy}"
+        raise TrainingSetError(msg) from None
+    if crc32 != expected_crc32:
+        msg = f"{path}: checksum differs from the manifest's, the shard is corrupt; {remedy}"
+        raise TrainingSetError(msg)
+    with explained(f"{path}: not an npy file of version 1.0", remedy, TrainingSetError):
+        found, data = _content(raw)
+    if found != (shape, False, dtype) or len(data) != math.prod(shape) * dtype.itemsize:
+        msg = (
+            f"{path}: {found[2]} of shape {found[0]} in {len(data)} bytes is not what the manifest says "
+            f"({dtype}, {shape}); {remedy}"
+        )
+        raise TrainingSetError(msg)
+    # A view on the bytes just read: no second copy of 50 MB, and never anything pickled.
+    return data.view(dtype).reshape(shape)

@@ -1,0 +1,47 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path, scratch: Path | None = None, *, synced: bool = False) -> Iterator[Path]:
+    """Where to write a file that takes its place when the block ends, and is forgotten if the block fails.
+
+    Parameters
+    ----------
+    path : Path
+        Where it is to stand, in place of what stands there.
+    scratch : Path, optional
+        Directory of the same file system in which it is written; beside its place by default.
+    synced : bool
+        Wait until it is on the disk.  What can be made again is not worth the wait: its checksum tells.
+
+    Yields
+    ------
+    Path
+        A name with the same suffix that no other process of this machine writes to; nothing is there.
+    """
+    beside = (scratch or path.parent) / f".{os.getpid()}-{path.name}"
+    beside.unlink(missing_ok=True)
+    try:
+        yield beside
+        if synced:
+            with beside.open("rb") as stream:
+                os.fsync(stream.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: dict[str, Any], scratch: Path | None = None) -> None:
+    """Write JSON without NaN, so that the file is whole or absent; see `replacing`."""
+    with replacing(path, scratch) as beside:
+        beside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")

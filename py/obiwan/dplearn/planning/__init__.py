@@ -1,0 +1,8 @@
+"""From what the user named to the final list of examples.
+
+`inputs`, `config` (what was asked for) -> `fields` (one brick of one run, opened) -> `matching`,
+`selection`, `cutflow` (which injection became which source; named cuts and their counts) -> `candidates`,
+`bricks` (what can be an example, brick by brick) -> `rowfile`, `eligible` (those of all bricks, in a file)
+-> `splits`, `sky`, `assembly` (train, val, test; shared sky; balance) -> `groups` (which bricks' examples
+share shards). `streams` has the chance.
+"""

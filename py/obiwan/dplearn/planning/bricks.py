@@ -1,0 +1,203 @@
+"""One brick from its files to its eligible examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from obiwan.dplearn.conventions import LABELS, Array
+from obiwan.dplearn.errors import CatalogError
+from obiwan.dplearn.planning.candidates import (
+    Candidates,
+    fake_candidates,
+    known_reals,
+    real_candidates,
+    screen,
+    table_candidates,
+)
+from obiwan.dplearn.planning.config import TrainingConfig
+from obiwan.dplearn.planning.cutflow import CutFlow, count
+from obiwan.dplearn.planning.fields import Field, open_field
+from obiwan.dplearn.planning.inputs import BrickInputs
+from obiwan.dplearn.planning.matching import nearest_distance, one_row_per_source, same_source_groups
+from obiwan.dplearn.planning.streams import stream
+from obiwan.dplearn.survey.catalogs import Catalog, read_tractor
+from obiwan.dplearn.survey.coadds import BandNotObservedError
+from obiwan.dplearn.survey.layouts import BrickRun
+from obiwan.dplearn.survey.sources import Sources
+from obiwan.dplearn.survey.tables import UserTable
+from obiwan.dplearn.trainingset.examples import blank_examples
+
+SAME_SOURCE = 1.0  #: arcsec; rows of several runs closer than this are one real source
+UNIQUE = "one row per source"
+
+
+@dataclass(frozen=True)
+class BrickPlan:
+    """The eligible examples of one brick.
+
+    Attributes
+    ----------
+    brick : str
+    rows : ndarray of EXAMPLE_DTYPE
+        Without split, shard and row.
+    flows : dict
+        Cut flow per class name.
+    notes : tuple of str
+        What was left out and why.
+    """
+
+    brick: str
+    rows: Array
+    flows: dict[str, CutFlow]
+    notes: tuple[str, ...]
+
+
+def _open_fields(runs: Sequence[BrickRun], notes: list[str]) -> list[Field]:
+    opened = []
+    for run in runs:
+        try:
+            here = open_field(run)
+        except BandNotObservedError as error:
+            notes.append(str(error))
+            continue
+        if here.catalog is not None and not len(here.catalog.sources):
+            notes.append(_empty(run, here.catalog))
+            continue
+        opened.append(here)
+    return opened
+
+
+def _empty(run: BrickRun, catalog: Catalog) -> str:
+    return (
+        f"{run.label}: empty catalogue: {catalog.path} has no sources; "
+        "restore the file, or leave the brick out with --bricks"
+    )
+
+
+def _release_rows(runs: Sequence[BrickRun], notes: list[str]) -> list[Sources]:
+    catalogs = [(run, read_tractor(run.tractor)) for run in runs if run.tractor is not None]
+    notes += [_empty(run, catalog) for run, catalog in catalogs if not len(catalog.sources)]
+    return [catalog.sources for _, catalog in catalogs if len(catalog.sources)]
+
+
+def _unique(
+    parts: list[tuple[Array, int]], fakes: Array, config: TrainingConfig, brick: str, flow: CutFlow
+) -> Array:
+    """One row per real source, its run drawn among those in which it is eligible.
+
+    Runs are drawn in proportion to the fakes that they give: drawn evenly, a run of few injections
+    would hold mostly reals, and the run (its depth, its writer) would carry the label.
+    """
+    rows = np.concatenate([part for part, _ in parts]) if parts else blank_examples(0)
+    cell = (
+        np.concatenate([np.full(len(part), number) for part, number in parts]) if parts else np.empty(0, int)
+    )
+    group = same_source_groups(rows["ra"], rows["dec"], cell, SAME_SOURCE)
+    weight = np.array([_fakes_of_run(part, fakes) for part, _ in parts])
+    chosen = one_row_per_source(group, cell, stream(config.seed, "run", brick), weight)
+    count(flow, UNIQUE, len(chosen))
+    return rows[chosen]
+
+
+def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
+    """Find every eligible example of one brick.
+
+    Parameters
+    ----------
+    inputs : BrickInputs
+    config : TrainingConfig
+
+    Returns
+    -------
+    BrickPlan
+
+    Raises
+    ------
+    DplearnError
+        If a file of the brick is missing, unreadable or refused.
+    """
+    notes: list[str] = []
+    flows: dict[str, CutFlow] = {name: {} for name in LABELS}
+    runs = _open_fields(inputs.runs, notes)
+    needs_coadds = config.reals_from == "release" or inputs.real_table or inputs.fake_table
+    releases = _open_fields(inputs.releases, notes) if needs_coadds else []
+    release_rows = _release_rows(inputs.releases, notes)
+
+    places = [*runs, *releases]
+    if inputs.fake_table is None:
+        known = known_reals(runs, release_rows, config.match_radius)
+        fakes = [fake_candidates(here, known, release_rows, config, flows["fake"]) for here in runs]
+    else:
+        fakes = _table_candidates("fake", inputs.fake_table, places, release_rows, config, flows["fake"])
+    if inputs.real_table is None:
+        sources_of = _real_sources(inputs, runs, releases, release_rows, config)
+        reals = [real_candidates(here, rows, config, flows["real"]) for here, rows in sources_of]
+    else:
+        reals = _table_candidates("real", inputs.real_table, places, release_rows, config, flows["real"])
+
+    parts = screen([*fakes, *reals], config, flows)
+    real_parts = list(zip(parts[len(fakes) :], range(len(reals)), strict=True))
+    fake_rows = np.concatenate([blank_examples(0), *parts[: len(fakes)]])
+    if inputs.fake_table is not None:
+        real_parts = [
+            (_not_listed(part, inputs.fake_table, config, flows["real"]), n) for part, n in real_parts
+        ]
+    real_rows = _unique(real_parts, fake_rows, config, inputs.brick, flows["real"])
+    return BrickPlan(inputs.brick, np.concatenate([real_rows, fake_rows]), flows, tuple(dict.fromkeys(notes)))
+
+
+def _not_listed(part: Array, table: UserTable, config: TrainingConfig, flow: CutFlow) -> Array:
+    """Reals that the user's table of fakes does not claim: no pixel may carry both labels."""
+    distance = nearest_distance(part["ra"], part["dec"], table.sources.ra, table.sources.dec)
+    part = part[distance > config.match_radius]
+    count(flow, "not in the table of fakes", len(part))
+    return part
+
+
+def _fakes_of_run(part: Array, fakes: Array) -> int:
+    """How many fakes come from the run that a part of the reals comes from."""
+    if not len(part):
+        return 0
+    return int(np.count_nonzero((fakes["root"] == part["root"][0]) & (fakes["run"] == part["run"][0])))
+
+
+def _real_sources(
+    inputs: BrickInputs,
+    runs: Sequence[Field],
+    releases: Sequence[Field],
+    release_rows: Sequence[Sources],
+    config: TrainingConfig,
+) -> list[tuple[Field, Sources]]:
+    """Which catalogue is cut from which coadds for the class of reals."""
+    if not inputs.reals_are_release_rows:
+        return [(here, here.catalog.sources) for here in runs if here.catalog is not None]
+    if config.reals_from == "release":
+        return [(here, here.catalog.sources) for here in releases if here.catalog is not None]
+    return [(here, sources) for here in runs for sources in release_rows]
+
+
+def _table_candidates(
+    label: str,
+    table: UserTable,
+    fields_: Sequence[Field],
+    releases: Sequence[Sources],
+    config: TrainingConfig,
+    flow: CutFlow,
+) -> list[Candidates]:
+    parts = []
+    for run in np.unique(table.run):
+        places = [here for here in fields_ if here.run.run == run]
+        if len(places) != 1:
+            what = "several trees have" if places else "no tree given with --fake or --real has"
+            msg = (
+                f"{table.path}: brick {table.brick[0]} ({run}): {what} such a run; "
+                "correct the table's run column, or the directories"
+            )
+            raise CatalogError(msg)
+        mask = table.run == run
+        rows = UserTable(table.path, table.brick[mask], table.run[mask], table.sources.take(mask))
+        parts.append(table_candidates(label, places[0], rows, releases, config, flow))
+    return parts

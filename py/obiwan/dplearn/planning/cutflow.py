@@ -1,0 +1,59 @@
+"""How many survive each cut: counted, added over bricks, laid out side by side for both classes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from obiwan.dplearn.conventions import Array
+
+CutFlow = dict[str, int]  #: cut name to number of survivors, in the order of the cuts
+
+
+def count(flow: CutFlow, name: str, keep: Array | int) -> None:
+    """Add the survivors of a cut to a cut flow."""
+    number = int(keep) if isinstance(keep, int) else int(np.count_nonzero(keep))
+    flow[name] = flow.get(name, 0) + number
+
+
+class FlowSum:
+    """The cut flows of many bricks, added in any order."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, ...], list[int]] = {}
+
+    def add(self, flow: CutFlow) -> None:
+        """Add the flow of a brick."""
+        sums = self._sums.setdefault(tuple(flow), [0] * len(flow))
+        sums[:] = [a + b for a, b in zip(sums, flow.values(), strict=True)]
+
+    def total(self) -> CutFlow:
+        """The flow of all; the order of cuts is that of the longest flow."""
+        total: CutFlow = {}
+        for names in sorted(self._sums, key=lambda names: (-len(names), names)):
+            for name, number in zip(names, self._sums[names], strict=True):
+                total[name] = total.get(name, 0) + number
+        return total
+
+
+def flow_table(real: CutFlow, fake: CutFlow) -> str:
+    """Lay out both cut flows side by side, one line per cut, '-' where a cut is not of the class."""
+    names = _merged_names(list(real), list(fake))
+    width = max([len("after the cut"), *(len(name) for name in names)])
+    lines = [f"{'after the cut':<{width}}  {'real':>10}  {'fake':>10}"]
+    for name in names:
+        cells = [f"{flow[name]:,}" if name in flow else "-" for flow in (real, fake)]
+        lines.append(f"{name:<{width}}  {cells[0]:>10}  {cells[1]:>10}")
+    return "\n".join(lines)
+
+
+def _merged_names(first: list[str], second: list[str]) -> list[str]:
+    """Two ordered lists as one, keeping both orders as far as they agree."""
+    merged: list[str] = []
+    rest = list(second)
+    for name in first:
+        if name in rest:
+            at = rest.index(name)
+            merged += [other for other in rest[:at] if other not in first]
+            rest = rest[at + 1 :]
+        merged.append(name)
+    return merged + [name for name in rest if name not in merged]

@@ -1,0 +1,155 @@
+"""Named cuts, the same for both classes, each of them counted.
+
+A selection is a function from `Sources` to an ordered mapping of cut names to masks.  What a table
+does not tell (NaN, or ``nobs`` of -1) passes quality cuts and fails measured ones, for either class.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from obiwan.dplearn.conventions import Array
+from obiwan.dplearn.errors import SelectionError
+from obiwan.dplearn.planning.cutflow import CutFlow, count
+from obiwan.dplearn.survey.sources import Sources
+
+Cuts = dict[str, Array]
+Selection = Callable[[Sources], Mapping[str, Array]]
+
+# The colour box of the 2018 training set, padded by a perpendicular distance of 0.5 mag
+# (obiwan create_training.py, lines 266-285 and 383-386; data-model.md section 3).
+_PAD = 0.5
+_FAINT = (24.5, 23.9, 23.0)
+_BRIGHT = (20.6766, 20.4659, 19.4391)
+_RADIUS = (0.262 / 2, 2.0)  # arcsec
+
+
+def _flux_quality(sources: Sources) -> Cuts:
+    return {
+        "flux > 0 in g, r, z": np.all(sources.flux > 0, axis=1),
+        "flux_ivar > 0 in g, r, z": np.all(~(sources.flux_ivar <= 0), axis=1),
+    }
+
+
+def _elg(sources: Sources, types: tuple[str, ...]) -> Cuts:
+    g, r, z = sources.mag.T
+    with np.errstate(invalid="ignore"):
+        # Point sources have no radius; the 2018 code gave them half the mean PSF FWHM.
+        radius = np.where(sources.type == "PSF", sources.psfsize.mean(axis=1) / 2, sources.shape_r)
+        first = g - r <= 1.15 * (r - z) - 0.15 + _PAD * np.hypot(1, 1.15)
+        second = g - r <= -1.2 * (r - z) + 1.6 + _PAD * np.hypot(1, 1.2)
+        box = (r - z >= 0.3 - _PAD) & (r - z <= 1.6 + _PAD)
+        faint = (g < _FAINT[0]) & (r < _FAINT[1]) & (z < _FAINT[2])
+        bright = (g >= _BRIGHT[0]) & (r >= _BRIGHT[1]) & (z >= _BRIGHT[2])
+        size = (radius >= _RADIUS[0]) & (radius <= _RADIUS[1])
+    return {
+        "nobs >= 1 in g, r, z": (sources.nobs != 0).all(axis=1),
+        **_flux_quality(sources),
+        f"type in {', '.join(types)}": np.isin(sources.type, types),
+        'half-light radius 0.131" to 2"': size,
+        "elg colour box": first & second & box,
+        "fainter than g 20.68, r 20.47, z 19.44": bright,
+        "brighter than g 24.5, r 23.9, z 23.0": faint,
+    }
+
+
+def select_elg(sources: Sources) -> Cuts:
+    """Cut to emission-line galaxy candidates as in 2018, keeping SIMP (the eBOSS-era round model)."""
+    return _elg(sources, ("PSF", "SIMP", "REX", "EXP"))
+
+
+def select_elg2018(sources: Sources) -> Cuts:
+    """Cut as the 2018 code did, to the letter: SIMP falls out."""
+    return _elg(sources, ("PSF", "REX", "EXP"))
+
+
+def select_psf(sources: Sources) -> Cuts:
+    """Cut to point sources with measured flux in all bands."""
+    return {**_flux_quality(sources), "type is PSF": sources.type == "PSF"}
+
+
+def select_galaxies(sources: Sources) -> Cuts:
+    """Cut to extended sources of any profile with measured flux in all bands."""
+    extended = np.isin(sources.type, ("SIMP", "REX", "EXP", "DEV", "SER", "COMP"))
+    return {**_flux_quality(sources), "type is extended": extended}
+
+
+def select_none(sources: Sources) -> Cuts:  # noqa: ARG001 - the signature of a selection
+    """Cut nothing beyond the eligibility that every example needs."""
+    return {}
+
+
+SELECTIONS: dict[str, Selection] = {
+    "elg": select_elg,
+    "elg2018": select_elg2018,
+    "psf": select_psf,
+    "galaxies": select_galaxies,
+    "none": select_none,
+}
+
+
+def find_selection(name: str) -> Selection:
+    """Look up a selection by name, or import a user's own.
+
+    Parameters
+    ----------
+    name : str
+        One of `SELECTIONS`, or ``module:function``; the function takes `Sources` and returns a
+        boolean mask or a mapping of cut names to masks.
+
+    Raises
+    ------
+    ValueError
+        If there is no such selection, module or function.
+    """
+    if name in SELECTIONS:
+        return SELECTIONS[name]
+    module_name, colon, function_name = name.partition(":")
+    if not colon:
+        msg = f"--select {name}: not one of {', '.join(SELECTIONS)}, and not module:function"
+        raise ValueError(msg)
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        msg = f"--select {name}: {error}; is the module on PYTHONPATH?"
+        raise ValueError(msg) from None
+
+    def selection(sources: Sources) -> Mapping[str, Array]:
+        result = function(sources)
+        return result if isinstance(result, Mapping) else {name: result}
+
+    return selection
+
+
+def apply_cuts(sources: Sources, selection: Selection, keep: Array, flow: CutFlow) -> Array:
+    """Apply a selection to the rows still kept, counting after each cut.
+
+    Parameters
+    ----------
+    sources : Sources
+    selection : callable
+    keep : ndarray of bool, shape (n,)
+        Rows that earlier cuts kept.
+    flow : dict
+        Cut flow of this class, cut name to number of survivors; extended in place.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+
+    Raises
+    ------
+    SelectionError
+        If a user's selection returns something else than one truth value per row.
+    """
+    for name, mask in selection(sources).items():
+        values = np.asarray(mask)
+        if values.shape != keep.shape or values.dtype != bool:
+            msg = f"selection cut {name!r} gave {values.dtype} {values.shape}, expected bool {keep.shape}"
+            raise SelectionError(msg)
+        keep = keep & values
+        count(flow, name, keep)
+    return keep

@@ -1,0 +1,160 @@
+"""What every command line of the package shares: TOML configs, logging, one-line errors."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from obiwan.dplearn.errors import DplearnError
+from obiwan.dplearn.running.interruptions import ending
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover - exercised on Python 3.10 only
+    import tomli as tomllib
+
+log = logging.getLogger(__name__)
+
+
+def say(text: str = "") -> None:
+    """Write a line of the program's result to standard output (progress goes to stderr)."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def positive(word: str) -> int:
+    """A command-line number that must be at least 1."""
+    number = int(word)
+    if number < 1:
+        msg = f"must be at least 1, got {number}"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def add_config_option(parser: argparse._ActionsContainer) -> None:
+    """Add ``--config FILE.toml`` to a parser that is read with `parse`."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE.toml",
+        help="read options from a TOML file; keys are the long flag names, flags given here win",
+    )
+
+
+def _tokens(key: str, value: Any) -> list[str]:
+    """One TOML entry as the command-line words that would say the same."""
+    flag = "--" + key.replace("_", "-")
+    if isinstance(value, bool):
+        return [flag] if value else []
+    if isinstance(value, list):
+        return [flag, *(str(item) for item in value)]
+    if isinstance(value, dict):
+        msg = f"[{key}] is a table; options stand at the top level of the file"
+        raise ValueError(msg)
+    return [flag, str(value)]
+
+
+def _config_words(parser: argparse.ArgumentParser, path: Path) -> list[str]:
+    """All entries of a TOML file as command-line words, unknown keys refused."""
+    try:
+        with path.open("rb") as stream:
+            entries = tomllib.load(stream)
+    except OSError as error:
+        parser.error(f"--config {path}: {error.strerror}")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        parser.error(f"--config {path}: not valid TOML: {error}")
+    known = {word for action in parser._actions for word in action.option_strings}
+    words: list[str] = []
+    for key, value in entries.items():
+        if "--" + key.replace("_", "-") not in known:
+            parser.error(f"--config {path}: unknown option {key!r}; see {parser.prog} --help")
+        try:
+            words += _tokens(key, value)
+        except ValueError as error:
+            parser.error(f"--config {path}: {error}")
+    return words
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse a command line whose ``--config`` file supplies what the flags leave open.
+
+    The file's entries become words in front of the given ones, so that they pass through the
+    same checks and a flag that is given wins.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        A parser with the option of `add_config_option`.
+    argv : sequence of str, optional
+        The words after the program's name; `sys.argv` by default.
+
+    Returns
+    -------
+    argparse.Namespace
+        The options; a bad option or file ends the program with status 2, as argparse does.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser.allow_abbrev = False  # an abbreviated --config would be overlooked
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config")
+    config = finder.parse_known_args(words)[0].config
+    if config is not None:
+        words = _config_words(parser, Path(config)) + words
+    return parser.parse_args(words)
+
+
+def _one_line(error: object) -> str:
+    """A message in one line, in which a file's or a table's own words cannot steer the terminal."""
+    text = " ".join(str(error).split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def run(program: Callable[[], int], name: str, *, verbose: bool = False, speaks: bool = True) -> int:
+    """Run a program's body with logging set up and data errors told in one line.
+
+    Parameters
+    ----------
+    program : callable
+        The body; returns the exit status.
+    name : str
+        What error lines begin with.
+    verbose : bool
+        Log details, and show the traceback of an error.
+    speaks : bool
+        Whether this process says that SIGTERM ended it: of many ranks one does.
+
+    Returns
+    -------
+    int
+        The body's status; 1 for an error in the user's data or files; 130 when interrupted.  SIGTERM
+        ends the process with status 143.
+    """
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO, format="%(message)s", stream=sys.stderr, force=True
+    )
+    try:
+        with ending(name, speaks=speaks):
+            return program()
+    except (DplearnError, OSError) as error:
+        if verbose:
+            log.exception("%s failed", name)
+        if isinstance(error, OSError):
+            where = f" {error.filename}" if error.filename else ""
+            text = f"{error.strerror or error}:{where} (check the path, its permissions and the space left)"
+        else:
+            text = str(error)
+        log.error("%s: error: %s", name, _one_line(text))
+        return 1
+    except MemoryError as error:
+        if verbose:
+            log.exception("%s failed", name)
+        log.error(
+            "%s: error: out of memory (%s); give it more, or start fewer workers", name, _one_line(error)
+        )
+        return 1
+    except KeyboardInterrupt:
+        log.error("%s: interrupted; start it again to go on where it stopped", name)
+        return 130

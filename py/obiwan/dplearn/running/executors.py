@@ -1,0 +1,278 @@
+"""Who does the work: this process, a pool of processes on one machine, or MPI ranks on many.
+
+All are a `concurrent.futures.Executor` (or None, for this process), so that a program hands out
+independent tasks with `each` and need not know which it has.  Only workers of one kind exist at a
+time, and whatever ends the program ends them too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from threading import Thread
+from time import sleep
+from typing import Any, Generic, TypeVar, cast
+
+from tqdm import tqdm
+
+from obiwan.dplearn.errors import DplearnError, TakenOverError
+from obiwan.dplearn.running.launch import Launch
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 10  #: seconds; a launcher ends all ranks when one fails, and rank 0 must be able to say why
+
+
+@dataclass(frozen=True)
+class Done(Generic[Result]):
+    """A task's result.
+
+    Attributes
+    ----------
+    number : int
+        The task's position.
+    result : object
+        What the function returned; None where it failed.
+    error : DplearnError or None
+        What is wrong with the task's input, where it failed.
+    """
+
+    number: int
+    result: Result | None = None
+    error: DplearnError | None = None
+
+
+def each(
+    function: Callable[[Task], Result], tasks: Sequence[Task], executor: Executor | None
+) -> Iterator[Done[Result]]:
+    """Do every task; yields the outcomes as they come.
+
+    A task whose input is at fault (`DplearnError`) does not stop the others; anything else (a full
+    disk, a worker that died, another run that took over) does, and cancels what has not begun.
+
+    Parameters
+    ----------
+    function : callable
+        Of one task; it and the tasks must be picklable where there are workers.
+    tasks : sequence
+        Asked for one by one, a few more than there are workers at a time.
+    executor : Executor or None
+        Workers, or None to work in this process.
+    """
+    if executor is None:
+        for number, task in enumerate(tasks):
+            try:
+                yield Done(number, function(task))
+            except TakenOverError:
+                raise
+            except DplearnError as error:
+                yield Done(number, error=error)
+        return
+    numbers = iter(range(len(tasks)))
+    futures: dict[Future[Result], int] = {}
+    try:
+        while True:
+            # Not all at once: what waits takes memory, and tasks may be made as they are asked for.
+            for number in islice(numbers, _at_a_time(executor, len(tasks)) - len(futures)):
+                futures[executor.submit(function, tasks[number])] = number
+            if not futures:
+                return
+            for future in wait_for(futures, return_when=FIRST_COMPLETED).done:
+                number = futures.pop(future)
+                try:
+                    yield Done(number, future.result())
+                except TakenOverError:
+                    raise
+                except DplearnError as error:
+                    yield Done(number, error=error)
+    except BrokenProcessPool:
+        msg = "a worker process died (killed, or out of memory); start again, perhaps with fewer --jobs"
+        raise DplearnError(msg) from None
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _at_a_time(executor: Executor, tasks: int) -> int:
+    """How many tasks to hand out before some are done: enough for every worker to have a next one."""
+    workers: int = getattr(executor, "num_workers", 0) or getattr(executor, "_max_workers", tasks)
+    return 2 * workers + 8
+
+
+def progress_bar(total: int, description: str, unit: str, **options: Any) -> Any:
+    """A bar on a terminal; in a job's log a line every half minute, instead of ten a second."""
+    interval = 0.1 if sys.stderr.isatty() else 30.0
+    return tqdm(
+        total=total,
+        desc=description,
+        unit=unit,
+        mininterval=interval,
+        maxinterval=60,
+        dynamic_ncols=True,
+        **options,
+    )
+
+
+def gather(
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    executor: Executor | None,
+    bar: Any,
+    *,
+    size: Callable[[int], int] = lambda _: 1,
+    most_errors: int | None = None,
+    keep: Callable[[Result], Any] = lambda result: result,
+) -> tuple[list[Any], list[DplearnError]]:
+    """Do every task with `each`; errors are told as they come.
+
+    Parameters
+    ----------
+    function, tasks, executor
+        As for `each`.
+    bar : tqdm
+        Moves on by the size of each task that is done.
+    size : callable
+        Of a task, given its number, in the bar's unit.
+    most_errors : int, optional
+        Stop after so many.
+    keep : callable
+        What is kept of a result, in this process; by default all of it.
+
+    Returns
+    -------
+    results, errors : list
+        Of the tasks that were done and of those that failed, in the order of the tasks.
+    """
+    results: dict[int, Any] = {}
+    errors: dict[int, DplearnError] = {}
+    for done in each(function, tasks, executor):
+        if done.error is None:
+            results[done.number] = keep(cast("Result", done.result))
+            bar.update(size(done.number))
+            continue
+        errors[done.number] = done.error
+        with bar.external_write_mode(sys.stderr):
+            for line in str(done.error).splitlines():
+                log.warning("failed: %s", line)
+        if len(errors) == most_errors:
+            break
+    return [results[i] for i in sorted(results)], [errors[i] for i in sorted(errors)]
+
+
+def in_one_line(errors: Iterable[DplearnError], most: int = 5) -> str:
+    """Errors in one line; of more than one only what is wrong, for `gather` has told the remedies."""
+    lines = list(dict.fromkeys(line for error in errors for line in str(error).splitlines()))
+    if len(lines) == 1:
+        return lines[0]
+    more = [f"and {len(lines) - most} more, listed above"] if len(lines) > most else []
+    return "; ".join([*(line.partition("; ")[0] for line in lines[:most]), *more])
+
+
+def _end_with_parent() -> None:
+    """In a worker: end when the parent does, even by kill -9, so that nobody writes on in the dark."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def process_pool(jobs: int) -> Iterator[Executor | None]:
+    """Worker processes on this machine, or None for one job: the work is then done in this process."""
+    if jobs == 1:
+        yield None
+        return
+    # Spawned, not forked: a progress bar's thread must not be copied into the workers.
+    context = get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
+        yield pool
+
+
+def _mpi(launch: Launch, program: str) -> Any:
+    """The modules ``mpi4py.MPI`` and ``mpi4py.futures``, with MPI started.
+
+    Raises
+    ------
+    DplearnError
+        If there was no launcher, no mpi4py, no MPI library that it can load, or another one than the
+        launcher's.
+    """
+    if launch.size == 1:  # asked before MPI is started, which outside a job may end the process
+        msg = (
+            f"--mpi needs a launcher: mpirun -n 8 python -m {program} --mpi ... (or srun), of whose ranks "
+            "one hands out the work; on one machine --jobs does the same without MPI"
+        )
+        raise DplearnError(msg)
+    try:
+        from mpi4py import MPI, futures
+    except ImportError as error:
+        msg = f"--mpi needs mpi4py and an MPI library: pip install 'obiwan-dplearn[mpi]' ({error})"
+        raise DplearnError(msg) from None
+    except RuntimeError as error:  # from mpi4py's loader
+        msg = f"--mpi: mpi4py finds no MPI library that it can load ({error}); load your site's MPI module"
+        raise DplearnError(msg) from None
+    if MPI.COMM_WORLD.size != launch.size:
+        msg = (
+            f"--mpi: {launch.launcher} started {launch.size} ranks and mpi4py sees {MPI.COMM_WORLD.size}: it "
+            "uses another MPI than the launcher; use the mpirun of its MPI, or build mpi4py for this one "
+            "(MPICC=... pip install --no-binary mpi4py mpi4py)"
+        )
+        raise DplearnError(msg)
+    return MPI, futures
+
+
+@contextmanager
+def mpi_pool(launch: Launch, program: str) -> Iterator[Executor]:
+    """On rank 0, the other ranks as workers.
+
+    Parameters
+    ----------
+    launch : Launch
+        What the launcher says of this process.
+    program : str
+        The module that runs, for the error's remedy.
+
+    Raises
+    ------
+    DplearnError
+        If MPI cannot be used here.
+    """
+    mpi, futures = _mpi(launch, program)
+    with futures.MPICommExecutor(mpi.COMM_WORLD, root=0) as pool:
+        yield pool
+
+
+def serve(launch: Launch, program: str) -> int:
+    """On the other ranks: work until rank 0 has no more; silent, for rank 0 speaks.
+
+    Returns
+    -------
+    int
+        Exit status: 1 where MPI cannot be used.
+    """
+    try:
+        mpi, futures = _mpi(launch, program)
+    except DplearnError:
+        sleep(_PATIENCE)
+        return 1
+    with futures.MPICommExecutor(mpi.COMM_WORLD, root=0):
+        pass
+    return 0

@@ -1,0 +1,280 @@
+"""Image and invvar planes of a brick, with their WCS.
+
+The data are the first two-dimensional HDU of a file, whatever its suffix says: fpacked coadds hold
+them in HDU 1, plain ones in HDU 0.  Two decoders give bitwise the same pixels: astropy decodes a
+whole fpacked plane faster, fitsio reads the tiles under a few windows faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fitsio
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from obiwan.dplearn.conventions import BANDS, STAMP, Array
+from obiwan.dplearn.errors import CoaddError
+from obiwan.dplearn.files.fitsfile import check_whole, reading
+from obiwan.dplearn.survey.cutouts import centre_pixel, overlap
+from obiwan.dplearn.survey.layouts import BrickRun
+
+PLANES = tuple((kind, band) for kind in ("image", "invvar") for band in BANDS)  #: in channel order
+_TILE = 100  # pixels on a side of the tiles that legacypipe compresses by
+
+
+class BandNotObservedError(CoaddError):
+    """A band is absent, and the headers say that no exposure of it touches the brick."""
+
+
+def _naming(run: BrickRun, path: Path) -> AbstractContextManager[None]:
+    """Turn whatever a decoder raises into one line that names brick, file and remedy."""
+    remedy = "restore the file, or leave the brick out with --bricks"
+    return reading(f"{run.label}: cannot read {path}", remedy, CoaddError)
+
+
+def _first_image(file: fitsio.FITS) -> Any:
+    for hdu in file:
+        if hdu.get_exttype() == "IMAGE_HDU" and len(hdu.get_dims()) == 2:
+            return hdu
+    msg = "no two-dimensional image in it"
+    raise OSError(msg)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the pixels of one brick's coadds are on the sky.
+
+    Attributes
+    ----------
+    wcs : astropy.wcs.WCS
+    shape : tuple of int
+        (ny, nx).
+    box : tuple of float or None
+        RA min, RA max, Dec min, Dec max (degrees) of the brick's primary area, where the header
+        has it.
+    """
+
+    wcs: WCS
+    shape: tuple[int, int]
+    box: tuple[float, float, float, float] | None
+
+    def pixels(self, ra: Array, dec: Array) -> tuple[Array, Array]:
+        """0-based pixel positions (x, y) of sky positions in degrees."""
+        if len(ra) == 0:
+            return np.empty(0), np.empty(0)
+        x, y = self.wcs.all_world2pix(ra, dec, 0)
+        return np.asarray(x, float), np.asarray(y, float)
+
+    def primary(self, ra: Array, dec: Array) -> Array | None:
+        """Whether positions lie in the brick's primary area; None where the header is silent."""
+        if self.box is None:
+            return None
+        ra_min, ra_max, dec_min, dec_max = self.box
+        # Offsets from the western edge, so that a brick may straddle RA = 0.
+        width, offset = (ra_max - ra_min) % 360, (np.asarray(ra) - ra_min) % 360
+        return (offset < width) & (dec >= dec_min) & (dec < dec_max)
+
+    def far_fraction(self, ra: Array, dec: Array, distance: Any, reach: float) -> float:
+        """Fraction of the area farther than `reach` arcsec from every one of some positions.
+
+        Measured on a grid of 40 x 40 points; `distance` is `matching.nearest_distance`.
+        """
+        ny, nx = self.shape
+        gx, gy = np.meshgrid(np.linspace(0, nx - 1, 40), np.linspace(0, ny - 1, 40))
+        grid_ra, grid_dec = self.wcs.all_pix2world(gx.ravel(), gy.ravel(), 0)
+        return float(np.mean(distance(grid_ra, grid_dec, ra, dec) > reach))
+
+
+def _plane_paths(run: BrickRun) -> list[Path]:
+    """Paths of the six planes; tells a band that never was from one that was lost."""
+    paths = []
+    missing: tuple[str, CoaddError] | None = None
+    for kind, band in PLANES:
+        try:
+            paths.append(run.plane(kind, band))
+        except CoaddError as absent:
+            missing = missing or (band, absent)
+    if missing is None:
+        return paths
+    band, error = missing
+    if paths:
+        with _naming(run, paths[0]), fitsio.FITS(str(paths[0])) as file:
+            touches = _first_image(file).read_header().get(f"BRICK_{band.upper()}")
+        if touches is not None and not touches:
+            raise BandNotObservedError(str(error)) from None
+    raise error
+
+
+def read_frame(run: BrickRun) -> Frame:
+    """Read WCS, shape and primary area of a brick's coadds, and check that all six planes fit.
+
+    Raises
+    ------
+    BandNotObservedError
+        If a band is missing and the headers say that it does not touch the brick.
+    CoaddError
+        If a plane is missing, unreadable or truncated, or the planes' shapes differ.
+    """
+    paths = _plane_paths(run)
+    shapes = []
+    header = None
+    for path in paths:
+        with _naming(run, path), fitsio.FITS(str(path)) as file:
+            hdu = _first_image(file)
+            check_whole(file, path)
+            ny, nx = hdu.get_dims()
+            shapes.append((int(ny), int(nx)))
+            if header is None:
+                header = hdu.read_header()
+    for path, shape in zip(paths, shapes, strict=True):
+        if shape != shapes[0]:
+            msg = (
+                f"{run.label}: coadd shapes disagree: {path} is {shape}, {paths[0].name} is {shapes[0]}; "
+                "restore the files of one run together, or leave the brick out with --bricks"
+            )
+            raise CoaddError(msg)
+    with _naming(run, paths[0]):
+        return Frame(_wcs(header), shapes[0], _box(header))
+
+
+def _wcs(header: Any) -> WCS:
+    """The celestial WCS, from the few cards that matter (the rest is hundreds of lines of history)."""
+    stems = ("CTYPE", "CRVAL", "CRPIX", "CUNIT", "CDELT")
+    card_names = [f"{stem}{axis}" for axis in (1, 2) for stem in stems]
+    card_names += [f"{stem}{i}_{j}" for stem in ("CD", "PC") for i in (1, 2) for j in (1, 2)] + ["EQUINOX"]
+    cards = fits.Header([(name, header[name]) for name in card_names if header.get(name) is not None])
+    if "CTYPE1" not in cards or "CRVAL1" not in cards:
+        msg = "its header has no celestial WCS"
+        raise ValueError(msg)
+    return WCS(cards)
+
+
+def _box(header: Any) -> tuple[float, float, float, float] | None:
+    values = [header.get(name) for name in ("RAMIN", "RAMAX", "DECMIN", "DECMAX")]
+    if any(value is None for value in values):
+        return None
+    ra_min, ra_max, dec_min, dec_max = (float(value) for value in values)
+    return ra_min, ra_max, dec_min, dec_max
+
+
+def read_plane(run: BrickRun, kind: str, band: str) -> Array:
+    """Decode one whole plane.
+
+    Returns
+    -------
+    ndarray of float32, shape (ny, nx)
+
+    Raises
+    ------
+    CoaddError
+        If the plane is missing or cannot be decoded.
+    """
+    path = run.plane(kind, band)
+    with _naming(run, path), fits.open(path, memmap=False) as hdus:
+        for hdu in hdus:
+            if hdu.is_image and len(hdu.shape) == 2:
+                return np.asarray(hdu.data, dtype=np.float32)
+        msg = "no two-dimensional image in it"
+        raise OSError(msg)
+
+
+def _few(n: int, tiles_each: float, shape: tuple[int, int], path: Path) -> bool:
+    """Whether reading only the tiles that are needed beats decoding the plane."""
+    tiles = -(-shape[0] // _TILE) * -(-shape[1] // _TILE)
+    return path.suffix != ".gz" and n * tiles_each < tiles
+
+
+def read_pixels(run: BrickRun, band: str, x: Array, y: Array, shape: tuple[int, int]) -> Array:
+    """Inverse variance at the centre pixel of each source.
+
+    Parameters
+    ----------
+    run : BrickRun
+    band : str
+    x, y : ndarray, shape (n,)
+        0-based positions whose centre pixels lie inside the coadd.
+    shape : tuple of int
+        (ny, nx) of the coadd.
+
+    Returns
+    -------
+    ndarray of float32, shape (n,)
+        1/nanomaggies**2.
+    """
+    cx, cy = centre_pixel(x), centre_pixel(y)
+    path = run.plane("invvar", band)
+    if not _few(len(cx), 2.0, shape, path):
+        return read_plane(run, "invvar", band)[cy, cx]
+    values = np.empty(len(cx), dtype=np.float32)
+    with _naming(run, path), fitsio.FITS(str(path)) as file:
+        hdu = _first_image(file)
+        for i in np.lexsort((cx, cx // _TILE, cy // _TILE)):  # neighbours share a decoded tile
+            values[i] = hdu[int(cy[i]) : int(cy[i]) + 1, int(cx[i]) : int(cx[i]) + 1][0, 0]
+    return values
+
+
+def windows_pay(n: int, run: BrickRun) -> bool:
+    """Whether `n` stamps are few enough to read by windows rather than by whole planes."""
+    path = run.plane("image", BANDS[0])
+    with _naming(run, path), fitsio.FITS(str(path)) as file:
+        return _few(n, 4.0, _first_image(file).get_dims(), path)
+
+
+def read_planes(run: BrickRun, store: Callable[[tuple[int, int]], Array] | None = None) -> Array:
+    """Decode the six planes in channel order; see `read_plane`.
+
+    Parameters
+    ----------
+    run : BrickRun
+    store : callable, optional
+        Gives an array of shape (6, ny, nx) for the shape (ny, nx), fresh by default; memory that was
+        used before saves touching new pages, which may cost as much as the decoding.
+
+    Returns
+    -------
+    ndarray of float32, shape (6, ny, nx)
+    """
+    planes: Array | None = None
+    for channel, (kind, band) in enumerate(PLANES):
+        plane = read_plane(run, kind, band)
+        if planes is None:
+            planes = store(plane.shape) if store else np.empty((len(PLANES), *plane.shape), np.float32)
+        planes[channel] = plane
+    return np.asarray(planes)
+
+
+def read_windows(run: BrickRun, x: Array, y: Array, out: NDArray[np.float32], rows: Array) -> None:
+    """Copy stamps straight from the files, reading only the tiles under them.
+
+    The same pixels as `cutouts.cut_stamps` gives from whole planes.
+
+    Parameters
+    ----------
+    run : BrickRun
+    x, y : ndarray, shape (n,)
+        0-based positions.
+    out : ndarray of float32, shape (m, 64, 64, 6)
+        Written in place; 0 outside the coadd.
+    rows : ndarray of int, shape (n,)
+        Row of `out` for each source.
+    """
+    cx, cy = centre_pixel(x), centre_pixel(y)
+    order = np.lexsort((cx, cy // _TILE))
+    for channel, (kind, band) in enumerate(PLANES):
+        path = run.plane(kind, band)
+        with _naming(run, path), fitsio.FITS(str(path)) as file:
+            hdu = _first_image(file)
+            ny, nx = hdu.get_dims()
+            for i in order:
+                (from_y, to_y), (from_x, to_x) = overlap(int(cy[i]), ny), overlap(int(cx[i]), nx)
+                target = out[rows[i], :, :, channel]
+                if from_y.stop - from_y.start < STAMP or from_x.stop - from_x.start < STAMP:
+                    target[...] = 0
+                target[to_y, to_x] = hdu[from_y, from_x]

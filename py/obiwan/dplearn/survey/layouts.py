@@ -1,0 +1,310 @@
+"""Where the files are: data releases and the trees that injection runs leave behind.
+
+A layout is a set of path templates, the same questions answered for every kind of tree; nothing
+here opens a file.  ``{bri}`` is the first three characters of the brick name, ``{run}`` the name
+of one injection run (``rs0``, ``skip_rs300``, ``file0_rs0_skip0``), ``{obj}`` the injected object
+type of the original obiwan.
+
+Sources: legacypipe ``survey.find_file`` (DR3 to DR10); obiwan ``kenobi.py`` (final and 2017
+trees, shared by Obi-Metallica and obiwan_dr9m); legacysim ``survey.py``; obiwan_code
+``filesystem.py``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from obiwan.dplearn.errors import CoaddError, LayoutError
+from obiwan.dplearn.survey.templates import expand, listing
+
+RELEASE_RUN = "release"  #: the run name of everything that is in a data release
+IMAGE_SUFFIXES = (".fits.fz", ".fits", ".fits.gz")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Path templates of one kind of tree, relative to its root.
+
+    Attributes
+    ----------
+    name : str
+        What ``--layout`` takes.
+    coadd, tractor : str
+        Directory of the coadds, and tractor catalogue, of one brick and run.
+    truth : str or None
+        Catalogue of the injected sources; None in a data release.
+    run_names : str
+        Regular expression of run names.
+    ids_added : str or None
+        Table of the injected ids that touched a CCD, where the layout has one.
+    all_blobs : bool
+        Whether the runs fit all sources by default, not only blobs that hold an injection.
+    placement : str
+        ``exact``, or ``shifted`` where the injector is known to displace sources in CCD axes.
+    """
+
+    name: str
+    coadd: str
+    tractor: str
+    truth: str | None = None
+    run_names: str = RELEASE_RUN
+    ids_added: str | None = None
+    all_blobs: bool = True
+    placement: str = "exact"
+
+    @property
+    def injected(self) -> bool:
+        """Whether trees of this layout hold injections."""
+        return self.truth is not None
+
+
+_RS_NAMES = r"(?:more_)?(?:skip_)?rs\d+"
+
+RELEASE = Layout("release", "coadd/{bri}/{brick}", "tractor/{bri}/tractor-{brick}.fits")
+LAYOUTS: tuple[Layout, ...] = (
+    Layout(
+        "legacysim",
+        "{run}/coadd/{bri}/{brick}",
+        "{run}/tractor/{bri}/tractor-{brick}.fits",
+        truth="{run}/sim/{bri}/injected-{brick}.fits",
+        run_names=r"file[^/]*_rs[^/]*_skip[^/]*",
+    ),
+    Layout(
+        "obiwan_code",
+        "{run}/coadd/{bri}/{brick}",
+        "{run}/tractor/{bri}/tractor-{brick}.fits",
+        truth="{run}/coadd/{bri}/{brick}/legacysurvey-simcat-{brick}.fits",
+        run_names=r"[^/]*rs\d+[^/]*",
+        all_blobs=False,
+    ),
+    Layout(
+        "obiwan",
+        "coadd/{bri}/{brick}/{run}",
+        "tractor/{bri}/{brick}/{run}/tractor-{brick}.fits",
+        truth="obiwan/{bri}/{brick}/{run}/simcat-{obj}-{brick}.fits",
+        run_names=_RS_NAMES,
+        ids_added="obiwan/{bri}/{brick}/{run}/sim_ids_added.fits",
+        all_blobs=False,
+        placement="shifted",
+    ),
+    Layout(
+        "obiwan2017",
+        "{bri}/{brick}/{run}/coadd",
+        "{bri}/{brick}/{run}/tractor/tractor-{brick}.fits",
+        truth="{bri}/{brick}/{run}/obiwan/simcat-{obj}-{brick}.fits",
+        run_names=_RS_NAMES,
+        ids_added="{bri}/{brick}/{run}/obiwan/sim_ids_added.fits",
+        all_blobs=False,
+        placement="shifted",
+    ),
+    RELEASE,
+)
+LAYOUT_NAMES = tuple(layout.name for layout in LAYOUTS)
+
+
+@dataclass(frozen=True)
+class Root:
+    """One directory tree given by the user.
+
+    Attributes
+    ----------
+    index : int
+        Its number in the manifest; injection trees come first.
+    path : Path
+        Where it is.
+    layout : Layout
+        What it is.
+    """
+
+    index: int
+    path: Path
+    layout: Layout
+
+    @property
+    def name(self) -> str:
+        """The last one or two words of the path: enough to recognise it, nothing of the machine."""
+        path = Path(os.path.abspath(self.path))  # noqa: PTH100 - resolve() would follow links
+        return path.name if path.name not in {"north", "south"} else f"{path.parent.name}/{path.name}"
+
+
+@dataclass(frozen=True)
+class BrickRun:
+    """The files of one brick in one run (or in a release).
+
+    Attributes
+    ----------
+    root : Root
+    brick, run : str
+    coadd : Path
+        Directory of the coadds.
+    tractor : Path or None
+        None in an early-coadds tree, which has no fitted catalogue.
+    truth, ids_added : Path or None
+        As in `Layout`.
+    """
+
+    root: Root
+    brick: str
+    run: str
+    coadd: Path
+    tractor: Path | None
+    truth: Path | None
+    ids_added: Path | None
+
+    @property
+    def label(self) -> str:
+        """How messages name it."""
+        return f"brick {self.brick} ({self.run})"
+
+    def plane(self, kind: str, band: str) -> Path:
+        """Path of a coadd plane.
+
+        Parameters
+        ----------
+        kind : {'image', 'invvar'}
+        band : str
+
+        Raises
+        ------
+        CoaddError
+            If no file of any known suffix is there.
+        """
+        stem = f"legacysurvey-{self.brick}-{kind}-{band}"
+        for suffix in IMAGE_SUFFIXES:
+            path = self.coadd / (stem + suffix)
+            if path.is_file():
+                return path
+        msg = (
+            f"{self.label}: band {band} missing: no {stem}.fits[.fz|.gz] in {self.coadd}; "
+            f"restore the file, or leave the brick out with --bricks"
+        )
+        raise CoaddError(msg)
+
+    def ccds(self) -> Path:
+        """Path of the brick's CCD table (it need not exist)."""
+        return self.coadd / f"legacysurvey-{self.brick}-ccds.fits"
+
+
+def layout_named(name: str) -> Layout:
+    """Return the layout of this name, or raise `ValueError`."""
+    for layout in LAYOUTS:
+        if layout.name == name:
+            return layout
+    msg = f"unknown layout {name!r}; known are {', '.join(LAYOUT_NAMES)}"
+    raise ValueError(msg)
+
+
+def _has(root: Path, template: str, run_names: str = RELEASE_RUN) -> bool:
+    return next(expand(root, template, run_names, None), None) is not None
+
+
+def _is_layout(path: Path, layout: Layout) -> bool:
+    if layout.truth is not None:
+        return _has(path, layout.truth, layout.run_names)
+    return _has(path, layout.tractor) or _has(path, layout.coadd + "/legacysurvey-{brick}-image-{obj}")
+
+
+def _detect(path: Path) -> Layout | None:
+    return next((layout for layout in LAYOUTS if _is_layout(path, layout)), None)
+
+
+def identify(path: Path, layout: str | None = None) -> list[tuple[Path, Layout]]:
+    """Find out what a directory given by the user is.
+
+    A directory may hold several trees one level down: ``north`` and ``south`` of a data release,
+    or ``elg``, ``star``... of a 2017 tree; each is a tree of its own.
+
+    Parameters
+    ----------
+    path : Path
+        The directory.
+    layout : str, optional
+        Name of the layout, where the user says it.
+
+    Returns
+    -------
+    list of (Path, Layout)
+        At least one.
+
+    Raises
+    ------
+    LayoutError
+        If the directory is missing or nothing known is in it.
+    """
+    if not path.is_dir():
+        msg = f"{path}: no such directory"
+        raise LayoutError(msg)
+    matches: Callable[[Path], Layout | None]
+    if layout is None:
+        matches = _detect
+    else:
+        named = layout_named(layout)
+
+        def matches(candidate: Path) -> Layout | None:
+            return named if _is_layout(candidate, named) else None
+
+    here = matches(path)
+    if here is not None:
+        return [(path, here)]
+    below = [(path / name, matches(path / name)) for name in listing(path) if (path / name).is_dir()]
+    inside = [(child, found) for child, found in below if found is not None]
+    expected = ("north", "south") if all(not found.injected for _, found in inside) else None
+    trees = [
+        (child, found)
+        for child, found in inside
+        if (expected is not None and child.name in expected) or found.name == "obiwan2017"
+    ]
+    if trees:
+        return trees
+    hint = f"; did you mean {inside[0][0]}?" if inside else f"; known layouts: {', '.join(LAYOUT_NAMES)}"
+    msg = f"{path}: no runs found: neither injection outputs nor a data release are in this directory{hint}"
+    raise LayoutError(msg)
+
+
+def find_runs(root: Root, bricks: Collection[str] | None = None) -> list[BrickRun]:
+    """List the bricks and runs of a tree, sorted by brick and run.
+
+    Parameters
+    ----------
+    root : Root
+    bricks : collection of str, optional
+        Look for these bricks only.
+
+    Raises
+    ------
+    LayoutError
+        If one run directory holds several truth tables.
+    """
+    layout, path = root.layout, root.path
+    if layout.truth is not None:
+        found = list(expand(path, layout.truth, layout.run_names, bricks))
+    else:
+        found = [
+            {**fields, "run": RELEASE_RUN} for fields in expand(path, layout.tractor, RELEASE_RUN, bricks)
+        ]
+    # Whether runs were fitted at all is a property of the tree; a single missing catalogue is a loss.
+    fitted = (
+        layout.truth is None
+        or _has(path, layout.tractor, layout.run_names)
+        or any((path / layout.tractor.format(**fields)).is_file() for fields in found)
+    )
+    runs: dict[tuple[str, str], BrickRun] = {}
+    for fields in found:
+        key = (fields["brick"], fields["run"])
+        truth = None if layout.truth is None else path / layout.truth.format(**fields)
+        if key in runs:
+            msg = f"brick {key[0]} ({key[1]}): two truth tables, {runs[key].truth} and {truth}; keep one"
+            raise LayoutError(msg)
+        runs[key] = BrickRun(
+            root=root,
+            brick=fields["brick"],
+            run=fields["run"],
+            coadd=path / layout.coadd.format(**fields),
+            tractor=path / layout.tractor.format(**fields) if fitted else None,
+            truth=truth,
+            ids_added=None if layout.ids_added is None else path / layout.ids_added.format(**fields),
+        )
+    return [runs[key] for key in sorted(runs)]

@@ -1,0 +1,146 @@
+"""A user's own list of positions, for either class: any object type against real examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+
+from obiwan.dplearn.conventions import BANDS, Array
+from obiwan.dplearn.errors import CatalogError
+from obiwan.dplearn.files.fitsfile import reading
+from obiwan.dplearn.survey.catalogs import unique_ids
+from obiwan.dplearn.survey.layouts import RELEASE_RUN
+from obiwan.dplearn.survey.sources import Sources, blank_sources
+
+
+@dataclass(frozen=True)
+class UserTable:
+    """Positions in coadds, as the user listed them.
+
+    Attributes
+    ----------
+    path : Path
+    brick, run : ndarray of str, shape (n,)
+        Which coadd; the run is ``release`` where the table names none.
+    sources : Sources
+        Flux and magnitude are as given, taken to be corrected for extinction.
+    """
+
+    path: Path
+    brick: Array
+    run: Array
+    sources: Sources
+
+    def __len__(self) -> int:
+        return len(self.brick)
+
+    @cached_property
+    def _rows_of_brick(self) -> dict[str, Array]:
+        return dict(rows_by_value(self.brick))
+
+    def of_brick(self, brick: str) -> UserTable:
+        """The rows of one brick; all bricks together take one look at the table."""
+        rows = self._rows_of_brick.get(brick, np.empty(0, dtype=np.intp))
+        return UserTable(self.path, self.brick[rows], self.run[rows], self.sources.take(rows))
+
+
+def rows_by_value(values: Array) -> Iterator[tuple[str, Array]]:
+    """Each distinct value with the rows that have it, in their order."""
+    order = np.argsort(values, kind="stable")
+    distinct, starts = np.unique(values[order], return_index=True)
+    yield from zip(distinct.tolist(), np.split(order, starts[1:]), strict=True)
+
+
+def read_table(path: Path) -> UserTable:
+    """Read a table of positions.
+
+    Parameters
+    ----------
+    path : Path
+        FITS, ECSV or CSV with columns ``brick`` (or ``brickname``), ``ra``, ``dec`` in degrees,
+        and optionally ``id``, ``run`` and ``mag_g``, ``mag_r``, ``mag_z`` (AB, corrected for
+        Galactic extinction); names in any case.
+
+    Raises
+    ------
+    CatalogError
+        If the file cannot be read, is empty, lacks a column, has positions that are not finite,
+        or repeats an id within a brick and run.
+    """
+    try:
+        formats = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv"}
+        table = Table.read(path, format=formats.get(path.suffix.lower()))
+        columns = {name.lower(): table[name] for name in table.colnames}
+    except FileNotFoundError:
+        msg = f"{path}: no such table"
+        raise CatalogError(msg) from None
+    except Exception as error:  # astropy's readers raise nearly everything
+        msg = f"{path}: cannot read this table as FITS, ECSV or CSV ({' '.join(str(error).split())[:200]})"
+        raise CatalogError(msg) from None
+    if not len(table):
+        msg = f"{path}: empty catalogue: the table has no rows"
+        raise CatalogError(msg)
+    with reading(f"{path}: cannot read this table", "correct it or leave it out", CatalogError):
+        return _user_table(path, columns)
+
+
+def _strings(values: Array) -> Array:
+    values = np.ma.asarray(values)
+    if values.dtype.kind == "S":  # numpy alone would take bytes for ASCII
+        values = np.ma.array(np.char.decode(values.data, "utf-8", "replace"), mask=values.mask)
+    values = np.asarray(np.ma.filled(values.astype(str), ""))
+    return np.char.strip(values.astype(str))
+
+
+def _numbers(path: Path, name: str, values: Array) -> Array:
+    """A column as floats; cells without a value are NaN."""
+    try:
+        return np.ma.filled(np.ma.asarray(values).astype(np.float64), np.nan)
+    except (TypeError, ValueError):
+        msg = f"{path}: column {name} is not numbers"
+        raise CatalogError(msg) from None
+
+
+def _integers(path: Path, name: str, values: Array) -> Array:
+    """A column as int64, exactly: ids may exceed what a float can hold."""
+    if np.ma.is_masked(values) or np.asarray(values).dtype.kind not in "iu":
+        msg = f"{path}: column {name} must hold an integer in every row"
+        raise CatalogError(msg)
+    return np.asarray(values).astype(np.int64)
+
+
+def _user_table(path: Path, columns: dict[str, Array]) -> UserTable:
+    brick_name = "brick" if "brick" in columns else "brickname"
+    for name in (brick_name, "ra", "dec"):
+        if name not in columns:
+            msg = f"{path}: the table has no column {name}; it needs brick, ra and dec"
+            raise CatalogError(msg)
+    for name in (brick_name, "run", "ra", "dec", "id", *(f"mag_{band}" for band in BANDS)):
+        if np.ndim(columns.get(name, ())) != 1:
+            msg = f"{path}: column {name} holds more than one value a row"
+            raise CatalogError(msg)
+    n = len(columns["ra"])
+    brick = _strings(columns[brick_name])
+    run = _strings(columns["run"]) if "run" in columns else np.full(n, RELEASE_RUN)
+    run = np.where((run == "") | (run == "N/A"), RELEASE_RUN, run)
+    ra, dec = (_numbers(path, name, columns[name]) for name in ("ra", "dec"))
+    if not (np.isfinite(ra).all() and np.isfinite(dec).all() and (np.abs(dec) <= 90).all()):
+        msg = f"{path}: ra or dec is not finite, or dec beyond 90 degrees; correct or remove those rows"
+        raise CatalogError(msg)
+    blank = blank_sources(n)
+    ids = _integers(path, "id", columns["id"]) if "id" in columns else blank.id
+    for name, of_brick in rows_by_value(brick):
+        for run_name, rows in rows_by_value(run[of_brick]):
+            unique_ids(ids[of_brick[rows]], path, f"rows of {name} ({run_name})")
+    given = [
+        _numbers(path, f"mag_{b}", columns[f"mag_{b}"]) if f"mag_{b}" in columns else None for b in BANDS
+    ]
+    flux = np.stack([np.full(n, np.nan) if m is None else 10 ** (-0.4 * (m - 22.5)) for m in given], axis=1)
+    transmission = np.ones_like(flux)
+    sources = replace(blank, id=ids, ra=ra % 360, dec=dec, flux=flux, mw_transmission=transmission)
+    return UserTable(path, brick, run, sources)

@@ -1,0 +1,238 @@
+"""From shards on disk to batches in memory, shuffled anew each epoch, at constant memory.
+
+The order of an epoch is a function of (seed, epoch) alone: the shards in random order, the rows of each in
+random order, make one sequence; every rank owns an equal stretch of it, ``steps * batch_size`` examples
+long, and mixes a window of a few shards at a time.  What does not fill a step on every rank is left
+out, and is another remainder in every epoch.  A position in the sequence is all there is to remember,
+so that a run goes on in the middle of an epoch without reading what it has seen.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn.conventions import CHANNELS, SPLITS, STAMP
+from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.training.distributed import World
+from obiwan.dplearn.training.settings import FeedConfig
+from obiwan.dplearn.trainingset.shards import X_DTYPE, Y_DTYPE, Shard, TrainingSet, shard_memory
+
+Batch = tuple[NDArray[np.float32], NDArray[np.uint8]]
+Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")
+
+log = logging.getLogger(__name__)
+
+_SHARDS, _ROWS, _WINDOW, _TURNS = range(4)  # purposes of the random streams
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of one shard that a rank uses, in the order of the epoch."""
+
+    shard: Shard
+    rows: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Shards in memory; row `row[k]` of shard `index[k]` is the k-th example, in mixed order."""
+
+    shards: list[Batch]
+    index: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+
+class Batches:
+    """The batches of one split, as one rank sees them.
+
+    Parameters
+    ----------
+    training_set : TrainingSet
+        Where the shards are.
+    split : str
+        ``train``, ``val`` or ``test``.
+    config : FeedConfig
+        How batches are made.
+    world : World
+        Which part this rank reads.
+
+    Raises
+    ------
+    TrainingSetError
+        If the split does not fill one step on every rank.
+    """
+
+    def __init__(
+        self, training_set: TrainingSet, split: str, config: FeedConfig, world: World | None = None
+    ) -> None:
+        self.training_set = training_set
+        self.split = split
+        self.config = config
+        self.world = world or World()
+        self.examples = sum(training_set.count(split))
+        self.steps = self.examples // (self.world.size * config.batch_size)  #: in each epoch, on every rank
+        if self.steps == 0:
+            msg = (
+                f"{training_set.directory}: {self.examples} {split} examples do not fill one batch "
+                f"of {config.batch_size} on {self.world.size} rank(s); use a smaller --batch-size"
+            )
+            raise TrainingSetError(msg)
+        self._memory = shard_memory(training_set.split(split), 2 * config.window)
+
+    def pieces(self, epoch: int) -> list[Piece]:
+        """What this rank reads in an epoch: parts of shards, before the windows are mixed."""
+        stretch = self.steps * self.config.batch_size
+        begin, end = self.world.rank * stretch, (self.world.rank + 1) * stretch
+        shards = self.training_set.split(self.split)
+        order = self._stream(_SHARDS, epoch).permutation(len(shards))
+        pieces, start = [], 0
+        for shard in (shards[i] for i in order):
+            first, last = max(begin - start, 0), min(end - start, shard.rows)
+            start += shard.rows
+            if first < last:  # ranks that share a shard draw the same permutation and take other parts of it
+                rows = self._stream(_ROWS, epoch, shard.number).permutation(shard.rows)
+                pieces.append(Piece(shard, rows[first:last]))
+        return pieces
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from step `start` on.
+
+        Parameters
+        ----------
+        epoch : int
+            From 0; with the seed it determines the order.
+        start : int
+            Steps to leave out, without reading them.
+
+        Yields
+        ------
+        x : ndarray
+            Raw cutouts, shape (batch_size, 64, 64, 6); a fresh array each time.
+        y : ndarray
+            Labels, shape (batch_size,).
+        """
+        size = self.config.batch_size
+        x, y, filled, step = *_empty(size), 0, start
+        for window in self._windows(epoch, start * size):
+            for index, row in zip(window.index.tolist(), window.row.tolist(), strict=True):
+                shard = window.shards[index]
+                x[filled], y[filled] = shard[0][row], shard[1][row]
+                filled += 1
+                if filled == size:
+                    yield self._turned(x, epoch, step), y
+                    x, y, filled, step = *_empty(size), 0, step + 1
+            del window, shard  # its memory is free for the window after the next
+
+    def _windows(self, epoch: int, skip: int) -> Iterator[Window]:
+        """Windows from example number `skip` on."""
+        pieces, width = self.pieces(epoch), self.config.window
+        todo = []
+        for number, begin in enumerate(range(0, len(pieces), width)):
+            part = pieces[begin : begin + width]
+            count = sum(len(piece.rows) for piece in part)
+            if skip >= count:
+                skip -= count
+                continue
+            todo.append((number, part, skip))
+            skip = 0
+
+        def load(item: tuple[int, list[Piece], int]) -> Window:
+            number, part, seen = item
+            index = np.repeat(np.arange(len(part)), [len(piece.rows) for piece in part])
+            row = np.concatenate([piece.rows for piece in part])
+            mixed = self._stream(_WINDOW, epoch, number, self.world.rank).permutation(len(row))[seen:]
+            shards = [self.training_set.read(piece.shard, self._memory) for piece in part]
+            return Window(shards, index[mixed], row[mixed])
+
+        return ahead(load, todo)
+
+    def _turned(self, x: NDArray[np.float32], epoch: int, step: int) -> NDArray[np.float32]:
+        """The batch, each stamp in one of its eight positions if that is asked for."""
+        if not self.config.augment:
+            return x
+        turns = self._stream(_TURNS, epoch, step, self.world.rank).integers(8, size=len(x))
+        for stamp, turn in zip(x, turns, strict=True):
+            stamp[...] = np.rot90(stamp[::-1] if turn >= 4 else stamp, turn % 4).copy()
+        return x
+
+    def _stream(self, *purpose: int) -> np.random.Generator:
+        """A random stream of its own for each purpose."""
+        return np.random.default_rng([self.config.seed, *purpose])
+
+
+def _empty(size: int) -> Batch:
+    """Room for a batch."""
+    return np.empty((size, STAMP, STAMP, len(CHANNELS)), X_DTYPE), np.empty(size, Y_DTYPE)
+
+
+def ahead(load: Callable[[Item], Loaded], items: Iterable[Item]) -> Iterator[Loaded]:
+    """Map `load` over items, the next one being loaded in a thread while the last is used."""
+    with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
+        pending: deque[Future[Loaded]] = deque()
+        for item in items:
+            pending.append(reader.submit(load, item))
+            if len(pending) > 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def in_order(training_set: TrainingSet, split: str, size: int = 128) -> Iterator[Batch]:
+    """All examples of a split in shard order, in batches of at most `size` that never span shards."""
+    shards = training_set.split(split)
+    if not shards:
+        return
+    memory = shard_memory(shards, 2)
+    for x, y in ahead(lambda shard: training_set.read(shard, memory), shards):
+        for start in range(0, len(y), size):
+            yield x[start : start + size], y[start : start + size]
+        del x, y  # the memory is free for the shard after the next
+
+
+def sample(training_set: TrainingSet, split: str, count: int, seed: int) -> NDArray[np.float32]:
+    """Up to `count` cutouts of a split, drawn with a seed from a few of its shards."""
+    rng = np.random.default_rng([seed, 99])
+    shards = training_set.split(split)
+    chosen = [shards[i] for i in rng.permutation(len(shards))[:4]]
+    rows = rng.permutation([(i, row) for i, shard in enumerate(chosen) for row in range(shard.rows)])[:count]
+    parts = []
+    for index, shard in enumerate(chosen):
+        x, _ = training_set.read(shard)
+        parts.append(x[np.sort(rows[rows[:, 0] == index, 1])])
+    return np.concatenate(parts)
+
+
+def fitting_batch(asked: int, training_set: TrainingSet, ranks: int = 1) -> int:
+    """The batch size asked for, or this rank's share of too few examples: a tiny set must run too."""
+    examples = sum(training_set.count("train"))
+    fitting = max(1, min(asked, examples // ranks))
+    if fitting < asked:
+        log.warning(
+            "warning: only %d training examples: batches of %d, instead of %d", examples, fitting, asked
+        )
+    return fitting
+
+
+def check_splits(training_set: TrainingSet) -> None:
+    """Both classes must be in every split, or there is nothing to train on, choose by, or report.
+
+    Raises
+    ------
+    TrainingSetError
+        Naming the split.
+    """
+    for split in SPLITS:
+        real, fake = training_set.count(split)
+        if real == 0 or fake == 0:
+            what = "no examples" if real + fake == 0 else f"{real} real and {fake} fake examples"
+            msg = f"{training_set.directory}: the {split} split has {what}; make a set with more bricks"
+            raise TrainingSetError(msg)

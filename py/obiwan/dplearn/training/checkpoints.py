@@ -1,0 +1,139 @@
+"""What a training run needs to go on where it stopped, whole on disk or not there at all."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn.files.whole import replacing
+
+log = logging.getLogger(__name__)
+
+KEPT = 2  #: checkpoints on disk: the newest, and the one to fall back to
+PATTERN = "step_*.npz"
+
+
+@dataclass
+class Progress:
+    """Where a run stands.
+
+    Attributes
+    ----------
+    epoch, step : int
+        Epochs finished, and steps taken in the current one.
+    loss_sum, correct : float
+        Of the current epoch's steps: sum of the losses, and of the shares of right answers.
+    best_epoch : int
+        Epoch (from 1) with the least validation loss so far; 0 before the first.
+    best_loss : float
+        That loss; None before the first.
+    history : list of dict
+        A row per finished epoch.
+    ranks : int
+        How many train; a step is one of all of them together.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    correct: float = 0.0
+    best_epoch: int = 0
+    best_loss: float | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+    ranks: int = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run's progress and its numbers.
+
+    Attributes
+    ----------
+    progress : Progress
+        Where it stands.
+    weights, optimizer, best : list of ndarray
+        The model's weights, the optimizer's variables (its step count among them, which is what the
+        learning-rate schedule depends on), and the best weights so far (empty in the first epoch).
+    """
+
+    progress: Progress
+    weights: list[NDArray[Any]]
+    optimizer: list[NDArray[Any]]
+    best: list[NDArray[Any]]
+
+
+def save_checkpoint(
+    directory: Path, checkpoint: Checkpoint, number: int, scratch: Path | None = None
+) -> None:
+    """Write a checkpoint and remove all but the newest `KEPT`.
+
+    Parameters
+    ----------
+    directory : Path
+        Where checkpoints are; made if need be.
+    checkpoint : Checkpoint
+        What to keep.
+    number : int
+        Steps taken since the run began.  It is raised where an earlier checkpoint's is not less (other ranks
+        count other steps), for the newest has the largest.
+    scratch : Path, optional
+        As in `obiwan.dplearn.files.whole.replacing`.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    number = max([number, *(int(path.stem.removeprefix("step_")) + 1 for path in directory.glob(PATTERN))])
+    state = np.frombuffer(json.dumps(asdict(checkpoint.progress)).encode(), np.uint8)
+    arrays: dict[str, Any] = {"state": state}
+    for kind in ("weights", "optimizer", "best"):
+        arrays |= {f"{kind}_{i:04d}": array for i, array in enumerate(getattr(checkpoint, kind))}
+    with replacing(directory / f"step_{number:010d}.npz", scratch, synced=True) as beside:
+        np.savez(beside, **arrays)
+    for old in sorted(directory.glob(PATTERN))[:-KEPT]:
+        old.unlink()
+
+
+def _read(path: Path) -> Checkpoint:
+    """Read a checkpoint; whatever is raised is damage."""
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}  # the zip's own checksums are verified here
+    progress = Progress(**json.loads(arrays.pop("state").tobytes()))
+    kinds: dict[str, list[NDArray[Any]]] = {"weights": [], "optimizer": [], "best": []}
+    for name in sorted(arrays):
+        kinds[name.rsplit("_", 1)[0]].append(arrays[name])
+    return Checkpoint(progress, **kinds)
+
+
+def load_checkpoint(directory: Path) -> Checkpoint | None:
+    """The newest checkpoint that can be read; None where there is none.
+
+    A damaged one is passed over with a warning: what it held is trained again.
+    """
+    for path in sorted(directory.glob(PATTERN), reverse=True):
+        try:
+            return _read(path)
+        except MemoryError:
+            raise
+        except Exception as error:  # zipfile's, zlib's, numpy's, tokenize's: damage has many names
+            log.warning("%s: damaged (%s); going back to the one before it", path, error)
+            if not isinstance(error, OSError):  # a disk's error may pass
+                path.unlink(missing_ok=True)
+    return None
+
+
+def values(variables: Sequence[Any]) -> list[NDArray[Any]]:
+    """The values of Keras variables as arrays of their own."""
+    from keras import ops
+
+    return [np.array(ops.convert_to_numpy(variable.value)) for variable in variables]
+
+
+def assign(variables: Sequence[Any], arrays: Sequence[NDArray[Any]]) -> None:
+    """Give Keras variables their values."""
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)

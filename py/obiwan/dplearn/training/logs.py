@@ -1,0 +1,106 @@
+"""What a training run shows while it goes: bar, history.csv, TensorBoard."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from obiwan.dplearn.files.takeover import owned
+from obiwan.dplearn.files.whole import replacing
+from obiwan.dplearn.running.quiet import without_notes
+from obiwan.dplearn.training.rundir import HISTORY, TENSORBOARD
+
+log = logging.getLogger(__name__)
+
+
+def history_table(history: Sequence[dict[str, float]]) -> str:
+    """A run's history as CSV, a row per epoch."""
+    names = list(history[0])
+    rows = [",".join(f"{row[name]:.9g}" for name in names) for row in history]
+    return "\n".join([",".join(names), *rows]) + "\n"
+
+
+class Logs:
+    """The silent log, and what every log can do."""
+
+    def begin_epoch(self, epoch: int, epochs: int, steps: int, batch_size: int) -> None:
+        """An epoch (from 0) begins or goes on."""
+
+    def step(self, step: int, loss: float, accuracy: float) -> None:
+        """A step was taken: its number in the epoch, and the epoch's means so far."""
+
+    def end_epoch(self, history: Sequence[dict[str, float]]) -> None:
+        """An epoch has ended; the last row of the history is its own."""
+
+
+class RunLogs(Logs):
+    """A Keras progress bar with images/s, ``history.csv`` and TensorBoard files.
+
+    Parameters
+    ----------
+    outdir : Path
+        Where the files go.
+    quiet : bool
+        No bar.
+    scratch : Path, optional
+        Where ``history.csv`` is written before it is renamed.
+    """
+
+    def __init__(self, outdir: Path, *, quiet: bool = False, scratch: Path | None = None) -> None:
+        self.outdir, self.quiet, self.scratch = outdir, quiet, scratch
+        self.bar: Any = None
+        self.writer = self._tensorboard()
+
+    def _tensorboard(self) -> Any:
+        """A TensorBoard writer, where TensorFlow is installed."""
+        if importlib.util.find_spec("tensorflow") is None:
+            log.info("no TensorBoard logs: TensorFlow, which writes them, is not installed")
+            return None
+        with without_notes():
+            import tensorflow as tf
+
+        return tf.summary.create_file_writer(str(self.outdir / TENSORBOARD))
+
+    def begin_epoch(self, epoch: int, epochs: int, steps: int, batch_size: int) -> None:
+        """Open the bar."""
+        self.batch_size, self.started = batch_size, time.monotonic()
+        self.before: int | None = None
+        if self.quiet:
+            return
+        import keras
+
+        log.info("Epoch %d/%d", epoch + 1, epochs)
+        # A bar is redrawn on a terminal; in a file, one line an epoch is enough.
+        verbose = 1 if sys.stdout.isatty() else 2
+        names = ["loss", "accuracy", "img/s"]
+        self.bar = keras.utils.Progbar(steps, verbose=verbose, stateful_metrics=names)
+
+    def step(self, step: int, loss: float, accuracy: float) -> None:
+        """Move the bar."""
+        if self.bar is None:
+            return
+        if self.before is None:
+            self.before = step - 1  # a resumed epoch does not start at 0
+        rate = (step - self.before) * self.batch_size / max(time.monotonic() - self.started, 1e-9)
+        self.bar.update(step, [("loss", loss), ("accuracy", accuracy), ("img/s", round(rate, 1))])
+
+    def end_epoch(self, history: Sequence[dict[str, float]]) -> None:
+        """Say what validation found and write the files anew."""
+        row = history[-1]
+        if not self.quiet:
+            words = (row["val_loss"], row["val_accuracy"], row["val_auc"])
+            log.info("   validation: loss %.4f, accuracy %.3f, AUC %.3f", *words)
+        with owned(self.scratch, self.outdir), replacing(self.outdir / HISTORY, self.scratch) as beside:
+            beside.write_text(history_table(history), encoding="utf-8")
+        if self.writer is not None:
+            import tensorflow as tf
+
+            with self.writer.as_default(step=int(row["epoch"])):
+                for name, value in row.items():
+                    tf.summary.scalar(name, value)
+            self.writer.flush()

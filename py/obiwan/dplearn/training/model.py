@@ -1,0 +1,157 @@
+"""The networks: the LeNet-5 of the docs, its 2018 twin and a deeper relative.
+
+All take raw cutouts, shape (n, 64, 64, 6) in nanomaggies and 1/nanomaggies**2, and give the
+probabilities of (real, fake), shape (n, 2).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from obiwan.dplearn.conventions import CHANNELS, STAMP
+from obiwan.dplearn.errors import ModelError, explained
+from obiwan.dplearn.training.scaling import CutoutScaling
+from obiwan.dplearn.training.settings import GROUPS, NetworkConfig
+
+CLASSES = 2  #: outputs: real, fake
+
+
+@keras.saving.register_keras_serializable(package="obiwan.dplearn")
+class MeanPooling(layers.Layer):
+    """Average pooling with 'same' padding that never counts, on every Keras backend.
+
+    Keras' own layer with ``padding="same"`` leaves the padding's treatment to the backend (torch
+    replicates the edge).  Here zeros are padded, an unpadded pool is taken, and its average is
+    corrected to the number of pixels that are inside the image.
+
+    Parameters
+    ----------
+    pool_size, strides : int
+        Side of the window and step (pixels).
+    """
+
+    def __init__(self, pool_size: int, strides: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pool_size = pool_size
+        self.strides = strides
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Work out the padding and the correction for this input size."""
+        pads, inverse = zip(*(self._axis(size) for size in input_shape[1:3]), strict=True)
+        self._pads = ((0, 0), *pads, (0, 0))
+        self._correction = np.outer(inverse[0], inverse[1])[None, :, :, None].astype(np.float32)
+
+    def _axis(self, size: int | None) -> tuple[tuple[int, int], Any]:
+        """Padding before and after one axis, and window length over pixels inside, per output pixel."""
+        if size is None:
+            msg = "MeanPooling needs the image size to be known"
+            raise ValueError(msg)
+        out = -(-size // self.strides)
+        total = max((out - 1) * self.strides + self.pool_size - size, 0)
+        first = np.arange(out) * self.strides - total // 2
+        inside = np.minimum(first + self.pool_size, size) - np.maximum(first, 0)
+        return (total // 2, total - total // 2), self.pool_size / inside
+
+    def call(self, images: Any) -> Any:
+        """Pooled images, shape (n, ceil(y / strides), ceil(x / strides), maps)."""
+        padded = ops.pad(images, self._pads)
+        pooled = ops.average_pool(padded, self.pool_size, self.strides, "valid", data_format="channels_last")
+        return pooled * ops.convert_to_tensor(self._correction, pooled.dtype)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Shape of the pooled images."""
+        sides = (None if size is None else -(-size // self.strides) for size in input_shape[1:3])
+        return (input_shape[0], *sides, input_shape[3])
+
+    def get_config(self) -> dict[str, Any]:
+        """What `keras.saving` needs to make the layer again."""
+        return {**super().get_config(), "pool_size": self.pool_size, "strides": self.strides}
+
+
+def _convolution(maps: int, size: int, **kwargs: Any) -> Any:
+    """A 'same' convolution on channels-last images, whatever keras.json says."""
+    return layers.Conv2D(
+        maps, size, padding="same", data_format="channels_last", kernel_initializer="he_normal", **kwargs
+    )
+
+
+def _lenet5(config: NetworkConfig, images: Any) -> Any:
+    """Convolution and pooling by turns; the ReLU after a pool of positive numbers changes nothing."""
+    for index, maps in enumerate(config.maps, 1):
+        convolution = _convolution(maps, config.kernel_size, activation="relu", name=f"convolution_{index}")
+        images = convolution(images)
+        images = MeanPooling(config.pool_size, config.strides, name=f"pooling_{index}")(images)
+    return layers.Flatten(data_format="channels_last", name="flatten")(images)
+
+
+def _residual(images: Any, maps: int, size: int, name: str) -> Any:
+    """A pre-activation residual block: normalise, ReLU, convolve, twice."""
+    branch = images
+    for step in (1, 2):
+        branch = layers.GroupNormalization(GROUPS, name=f"{name}_norm_{step}")(branch)
+        branch = layers.ReLU(name=f"{name}_relu_{step}")(branch)
+        branch = _convolution(maps, size, name=f"{name}_convolution_{step}")(branch)
+    return layers.Add(name=f"{name}_add")([images, branch])
+
+
+def _deep(config: NetworkConfig, images: Any) -> Any:
+    """A residual network: a wide first convolution, then stages of pooling, 1x1 convolution, residual block.
+
+    Statistics of a batch appear nowhere: group normalisation sees one image at a time, so that training and
+    scoring, one rank and many, compute the same function.
+    """
+    images = _convolution(config.maps[0], 5, name="stem")(images)
+    for index, maps in enumerate(config.maps, 1):
+        images = MeanPooling(config.pool_size, config.strides, name=f"pooling_{index}")(images)
+        if index > 1:
+            images = _convolution(maps, 1, name=f"widen_{index}")(images)
+        images = _residual(images, maps, config.kernel_size, f"stage_{index}")
+    images = layers.ReLU(name="last_relu")(layers.GroupNormalization(GROUPS, name="last_norm")(images))
+    return layers.Flatten(data_format="channels_last", name="flatten")(images)
+
+
+def build_network(config: NetworkConfig) -> Any:
+    """Build a network, its weights random (`keras.utils.set_random_seed`), its scaling not yet fitted.
+
+    Parameters
+    ----------
+    config : NetworkConfig
+        What to build.
+
+    Returns
+    -------
+    keras.Model
+        From raw cutouts, shape (n, 64, 64, 6), to probabilities (real, fake), shape (n, 2).
+    """
+    cutouts = keras.Input((STAMP, STAMP, len(CHANNELS)), name="cutouts")
+    images = CutoutScaling(name="scaling")(cutouts)
+    features = _deep(config, images) if config.arch == "deep" else _lenet5(config, images)
+    dense = layers.Dense(config.dense, activation="relu", kernel_initializer="he_normal", name="dense")
+    hidden = dense(features)
+    output = layers.Dense(CLASSES, activation="softmax", name="probabilities")(hidden)
+    return keras.Model(cutouts, output, name=config.arch.replace("-", "_"))
+
+
+def load_network(path: Path) -> Any:
+    """Load a saved ``.keras`` file; importing this module is what makes Keras know the layers in it.
+
+    Raises
+    ------
+    ModelError
+        If it is absent or not a model of this package.
+    """
+    if not path.is_file():
+        msg = f"{path}: no such file; train a model with python -m obiwan.dplearn.cnn"
+        raise ModelError(msg)
+    with explained(f"{path}: not a readable model", "train it again", ModelError):
+        # Safe: a layer that is a piece of program (a Lambda) is refused, not run.
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    if model.input_shape[1:] != (STAMP, STAMP, len(CHANNELS)) or model.output_shape[1:] != (CLASSES,):
+        msg = f"{path}: takes {model.input_shape} and gives {model.output_shape}, not cutouts and two classes"
+        raise ModelError(msg)
+    return model

@@ -1,0 +1,63 @@
+"""Whose an output directory of training is: what a run writes there, and which run it is of."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.files.takeover import end_others
+from obiwan.dplearn.files.whole import write_json
+
+RUN, RESULT, SCORES = "run.json", "result.json", "scores_test.fits"
+BEST, LAST = "best.keras", "last.keras"
+HISTORY, CHECKPOINTS, TENSORBOARD = "history.csv", "checkpoints", "tensorboard"
+SCRATCH = ".scratch"  # while a run goes on; see `takeover`
+OURS = (RUN, RESULT, BEST, LAST, SCORES, HISTORY, CHECKPOINTS, TENSORBOARD)  # all that a run writes
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two nested configurations, as ``key: old, now new``."""
+    found = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key} was {a}, is {b}")
+    return found
+
+
+def claim_outdir(outdir: Path, identity: dict[str, Any], *, overwrite: bool) -> None:
+    """Make an output directory this run's own, or find that it already is.
+
+    Raises
+    ------
+    ModelError
+        If another run is in it, or something else.
+    """
+    path = outdir / RUN
+    if overwrite and path.is_file():
+        end_others(outdir / SCRATCH)  # before its files are removed, lest it write others
+        for name in (*OURS[1:], RUN):  # the claim last, so that an interruption can be made good
+            target = outdir / name
+            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            differing = _differences(found, identity)
+        except (ValueError, AttributeError):
+            differing = [f"{RUN} is not readable"]
+        if differing:
+            msg = f"{outdir}: holds another run ({'; '.join(differing)}); use another --outdir or --overwrite"
+            raise ModelError(msg)
+        return
+    present = [name for name in OURS if (outdir / name).exists()]
+    if present:
+        msg = f"{outdir}: holds {present[0]} of something else; use another --outdir"
+        raise ModelError(msg)
+    outdir.mkdir(parents=True, exist_ok=True)
+    write_json(path, identity)

@@ -1,0 +1,282 @@
+"""Fit a network to a training set: epochs, validation, checkpoints, logs.
+
+A run is a function of its `RunConfig` and its training set.  Interrupted anywhere and started again, it
+goes on from its last checkpoint, in the middle of an epoch too, and
+ends with the weights of a run that was not.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import ops
+from numpy.typing import NDArray
+
+from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.files.takeover import owned
+from obiwan.dplearn.files.whole import replacing
+from obiwan.dplearn.running.interruptions import deferred
+from obiwan.dplearn.training.batches import Batches, sample
+from obiwan.dplearn.training.checkpoints import (
+    Checkpoint,
+    Progress,
+    assign,
+    load_checkpoint,
+    save_checkpoint,
+    values,
+)
+from obiwan.dplearn.training.distributed import World
+from obiwan.dplearn.training.initialise import prepare
+from obiwan.dplearn.training.logs import Logs
+from obiwan.dplearn.training.model import build_network
+from obiwan.dplearn.training.rundir import BEST, CHECKPOINTS, LAST
+from obiwan.dplearn.training.scoring import validate
+from obiwan.dplearn.training.settings import RunConfig
+from obiwan.dplearn.training.steps import Step, lr_factor, make_optimizer, make_step
+from obiwan.dplearn.trainingset.shards import TrainingSet
+
+log = logging.getLogger(__name__)
+
+SAMPLE = 512  #: training cutouts that the input scaling is fitted on
+LEARNT = 0.002  #: a loss this far (nats) below that of a constant answer shows that something was learnt
+NOISE = 0.1  #: or this over the square root of the number of examples, if that is more
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A finished fit.
+
+    Attributes
+    ----------
+    model : keras.Model
+        With the weights that were best on the validation split.
+    progress : Progress
+        History, and which epoch was best.
+    learnt : bool
+        Whether the loss ever left ln 2 (`has_learnt`).
+    """
+
+    model: Any
+    progress: Progress
+    learnt: bool
+
+
+def has_learnt(history: Sequence[Mapping[str, float]], counts: Mapping[str, tuple[int, int]]) -> bool:
+    """Whether the loss of any epoch, in training or in validation, was below that of a constant answer.
+
+    Parameters
+    ----------
+    history : sequence of mapping
+        Rows with ``loss`` and ``val_loss`` (nats).
+    counts : mapping
+        Real and fake examples of the splits ``train`` and ``val``; a constant answer has the entropy of their
+        shares, ln 2 where they are equal.
+    """
+    for key, split in (("loss", "train"), ("val_loss", "val")):
+        real, fake = counts[split]
+        n = real + fake
+        constant = -sum(share * math.log(share) for share in (real / n, fake / n) if share > 0)
+        if min(row[key] for row in history) < constant - max(LEARNT, NOISE / math.sqrt(n)):
+            return True
+    return False
+
+
+def save_model(model: Any, path: Path, scratch: Path | None = None) -> None:
+    """Write a ``.keras`` file that scores raw cutouts by itself, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, scratch) as beside:
+        model.save(beside, include_optimizer=False)
+
+
+class Trainer:
+    """One run, from its first weights or its last checkpoint to its end.
+
+    Parameters
+    ----------
+    config : RunConfig
+        What is trained and how.
+    training_set : TrainingSet
+        On what.
+    outdir : Path
+        Where checkpoints are kept.
+    world : World
+        Which rank of how many this is.
+    checkpoint_steps : int
+        Steps between checkpoints; there is one after each epoch besides.
+    logs : Logs, optional
+        Who is told of the progress.
+    scratch : Path, optional
+        Where files are written before they are renamed; see `obiwan.dplearn.files.takeover`.
+
+    Raises
+    ------
+    TakenOverError
+        From `fit`, if the scratch directory is taken away.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        training_set: TrainingSet,
+        outdir: Path,
+        *,
+        world: World | None = None,
+        checkpoint_steps: int = 500,
+        logs: Logs | None = None,
+        scratch: Path | None = None,
+    ) -> None:
+        if checkpoint_steps < 1:
+            msg = f"checkpoint_steps must be at least 1, got {checkpoint_steps}"
+            raise ValueError(msg)
+        self.config, self.training_set, self.outdir = config, training_set, outdir
+        self.scratch = scratch
+        self.world = world or World()
+        self.checkpoint_steps = checkpoint_steps
+        self.logs = logs or Logs()
+        self.batches = Batches(training_set, "train", config.feed, self.world)
+        keras.utils.set_random_seed(config.feed.seed)
+        self.model = build_network(config.network)
+        self.steps = self.batches.steps * config.epochs
+        self.learning_rate = config.learning_rate * lr_factor(config.lr_scaling, self.world.size)
+        self.optimizer = make_optimizer(self.learning_rate, config.warmup, self.steps)
+        self.optimizer.build(self.model.trainable_variables)
+        self.progress = Progress(ranks=self.world.size)
+        self.best: list[NDArray[Any]] = []
+
+    def begin(self) -> None:
+        """Take up the last checkpoint, or fit the scaling and the first weights."""
+        if self.world.size > 1:
+            self._tell_scaling()
+        with self.world.together():
+            if self.world.leads:
+                self._begin()
+        self.progress, self.best = self.world.share((self.progress, self.best))
+        self.world.broadcast([*self.model.weights, *self.optimizer.variables])
+
+    def _begin(self) -> None:
+        """What the first rank does for all."""
+        found = load_checkpoint(self.outdir / CHECKPOINTS)
+        if found is None:
+            prepare(self.model, sample(self.training_set, "train", SAMPLE, self.config.feed.seed))
+            return
+        self.progress, self.best = found.progress, found.best
+        assign(self.model.weights, found.weights)
+        assign(self.optimizer.variables, found.optimizer)
+        done, ranks = self.progress.epoch, self.world.size
+        log.info("going on after %d finished epochs and %d steps", done, self.progress.step)
+        if self.progress.ranks != ranks:
+            # A place in one order of examples is none in another.  The weights keep what they have learnt,
+            # and the learning rate goes to where its schedule, of other steps now, has this epoch begin.
+            again = f": epoch {done + 1} begins again" if self.progress.step else ""
+            log.info("%d ranks now, %d before%s", ranks, self.progress.ranks, again)
+            self.progress = replace(self.progress, step=0, loss_sum=0.0, correct=0.0, ranks=ranks)
+            self.optimizer.iterations.assign(done * self.batches.steps)
+
+    def _tell_scaling(self) -> None:
+        """Say what the number of ranks does to the batch and to the learning rate."""
+        ranks, batch, config = self.world.size, self.config.feed.batch_size, self.config
+        log.info(
+            "%d ranks: batches of %d on each, %d in all; learning rate %.3g, %s-scaled from %.3g, "
+            "after a warm-up over %d of %d steps",
+            *(ranks, batch, batch * ranks, self.learning_rate, config.lr_scaling, config.learning_rate),
+            *(round(config.warmup * self.steps), self.steps),
+        )
+
+    def fit(self) -> Fitted:
+        """Train to the end; returns the model with its best weights."""
+        self.begin()
+        step = make_step(self.model, self.optimizer, self.world)
+        while self.progress.epoch < self.config.epochs:
+            self._epoch(step)
+        assign(self.model.weights, self.best)
+        self._save_model(BEST)
+        counts = {split: self.training_set.count(split) for split in ("train", "val")}
+        return Fitted(self.model, self.progress, has_learnt(self.progress.history, counts))
+
+    def _epoch(self, step: Step) -> None:
+        """The rest of the current epoch, its validation and its checkpoint.
+
+        SIGTERM ends it between two steps, with a checkpoint of its own.
+        """
+        progress = self.progress
+        batch = self.config.feed.batch_size * self.world.size
+        self.logs.begin_epoch(progress.epoch, self.config.epochs, self.batches.steps, batch)
+        with deferred() as asked_to_end:
+            for x, y in self.batches.epoch(progress.epoch, progress.step):
+                self._step(step, x, y)
+                ending = asked_to_end() and self.world.leads  # the others end when it is gone
+                due = progress.step % self.checkpoint_steps == 0 and progress.step < self.batches.steps
+                if due or ending:
+                    self._save()
+                if ending:
+                    break
+        self._finish_epoch()
+
+    def _step(self, step: Step, x: Any, y: Any) -> None:
+        """One step, counted."""
+        progress = self.progress
+        loss, accuracy = step(x, y)
+        if not math.isfinite(loss):
+            self._stop(loss)
+        progress.step += 1
+        progress.loss_sum += loss
+        progress.correct += accuracy
+        self.logs.step(progress.step, progress.loss_sum / progress.step, progress.correct / progress.step)
+
+    def _finish_epoch(self) -> None:
+        """Validate, remember the best, log, checkpoint."""
+        progress, steps = self.progress, self.batches.steps
+        row = {
+            "epoch": progress.epoch + 1,
+            "loss": progress.loss_sum / steps,
+            "accuracy": progress.correct / steps,
+            **validate(self.model, self.training_set, world=self.world),
+            "learning_rate": float(ops.convert_to_numpy(self.optimizer.learning_rate)),
+        }
+        if not math.isfinite(row["val_loss"]):
+            self._stop(row["val_loss"])
+        if progress.best_loss is None or row["val_loss"] < progress.best_loss:
+            progress.best_loss, progress.best_epoch = row["val_loss"], progress.epoch + 1
+            self.best = values(self.model.weights)
+            self._save_model(BEST)
+        self._save_model(LAST)
+        history = [*progress.history, row]
+        self.progress = replace(
+            progress, epoch=progress.epoch + 1, step=0, loss_sum=0.0, correct=0.0, history=history
+        )
+        self._save()
+        self.logs.end_epoch(history)
+
+    def _save(self) -> None:
+        """Write a checkpoint, on the first rank."""
+        if not self.world.leads:
+            return
+        number = self.progress.epoch * self.batches.steps + self.progress.step
+        state = Checkpoint(
+            self.progress, values(self.model.weights), values(self.optimizer.variables), self.best
+        )
+        with owned(self.scratch, self.outdir):
+            save_checkpoint(self.outdir / CHECKPOINTS, state, number, self.scratch)
+
+    def _save_model(self, name: str) -> None:
+        """Write the model with its present weights, on the first rank."""
+        if self.world.leads:
+            with owned(self.scratch, self.outdir):
+                save_model(self.model, self.outdir / name, self.scratch)
+
+    def _stop(self, loss: float) -> None:
+        """End a run whose loss is no longer a number, on all ranks at once; the first says so."""
+        if not self.world.leads:
+            raise SystemExit(1)
+        where = f"epoch {self.progress.epoch + 1}, step {self.progress.step + 1}"
+        msg = (
+            f"{self.outdir}: the loss is {loss} at {where}: training has diverged; "
+            "start again with a lower --learning-rate and --overwrite"
+        )
+        raise ModelError(msg)

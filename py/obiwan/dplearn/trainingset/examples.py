@@ -1,0 +1,153 @@
+"""One row per example: everything that is known of it, as it will stand in ``sources.fits``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import fitsio
+import numpy as np
+
+from obiwan.dplearn.conventions import BANDS, CHANNELS, STAMP, Array
+from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.files.fitsfile import check_whole, reading
+from obiwan.dplearn.files.whole import replacing
+from obiwan.dplearn.survey.sources import Sources
+from obiwan.dplearn.trainingset.shards import SOURCES, TrainingSet
+
+FLAG_PADDED = 1  #: the stamp reaches beyond the coadd (``--edge pad``)
+FLAG_NEIGHBOUR = 2  #: another injection lies in the stamp (``--allow-injected-neighbours``)
+FLAG_UNMATCHED = 4  #: a fake without a tractor match: its quantities are the truth's
+FLAG_OVERLAP = 8  #: shares sky with an example of another split (``--split object``)
+
+_PER_BAND = ("flux", "flux_ivar", "mag", "mw_transmission", "psfsize", "psfdepth")
+
+
+def _bands(stem: str) -> list[tuple[str, str]]:
+    return [(f"{stem}_{band}", "f4") for band in BANDS]
+
+
+EXAMPLE_DTYPE = np.dtype(
+    [
+        *[("split", "S5"), ("shard", "i4"), ("row", "i4"), ("label", "u1"), ("root", "i2")],
+        *[
+            ("brick", "S8"),
+            ("run", "S32"),
+            ("id", "i8"),
+            ("ra", "f8"),
+            ("dec", "f8"),
+            ("x", "f8"),
+            ("y", "f8"),
+        ],
+        *[("truth_ra", "f8"), ("truth_dec", "f8"), ("match_dist", "f4"), ("type", "S4")],
+        *_bands("flux"),
+        *_bands("flux_ivar"),
+        *_bands("mag"),
+        *_bands("mw_transmission"),
+        *[("mag_source", "S8"), ("shape_r", "f4"), ("e1", "f4"), ("e2", "f4"), ("sersic", "f4")],
+        *_bands("psfsize"),
+        *_bands("psfdepth"),
+        *[("ebv", "f4"), ("flags", "i4")],
+    ]
+)  #: columns of ``sources.fits``; design: one record from planning to disk
+
+_UNITS = {
+    **dict.fromkeys(("ra", "dec", "truth_ra", "truth_dec"), "deg"),
+    **dict.fromkeys(("x", "y"), "pixel"),
+    **dict.fromkeys(("match_dist", "shape_r"), "arcsec"),
+    **{f"flux_{band}": "nanomaggy" for band in BANDS},
+    **{f"{stem}_{band}": "1/nanomaggy^2" for stem in ("flux_ivar", "psfdepth") for band in BANDS},
+    **{f"mag_{band}": "mag" for band in BANDS},
+    **{f"psfsize_{band}": "arcsec" for band in BANDS},
+    "ebv": "mag",
+}
+
+
+def blank_examples(n: int) -> Array:
+    """Return `n` rows with numbers NaN where they can be, else 0."""
+    rows = np.zeros(n, dtype=EXAMPLE_DTYPE)
+    for name in EXAMPLE_DTYPE.names or ():
+        if rows[name].dtype.kind == "f":
+            rows[name] = np.nan
+    return rows
+
+
+def fill_measurements(rows: Array, sources: Sources) -> None:
+    """Copy what the catalogue says of each source into example rows, in place."""
+    for stem in _PER_BAND:
+        values = getattr(sources, stem)
+        for i, band in enumerate(BANDS):
+            rows[f"{stem}_{band}"] = values[:, i]
+    for name in ("shape_r", "e1", "e2", "sersic", "ebv"):
+        rows[name] = getattr(sources, name)
+    rows["type"] = sources.type.astype("S4")
+
+
+def write_sources(directory: Path, scratch: Path, rows: Array | Iterable[Array]) -> None:
+    """Write ``sources.fits``, whole or not at all; equal rows give equal bytes.
+
+    Parameters
+    ----------
+    directory, scratch : Path
+        The training set, and where to write before renaming.
+    rows : ndarray of EXAMPLE_DTYPE, or several of them
+        Sorted by split, shard and row; those of several need not be in memory at the same time.
+    """
+    units = [_UNITS.get(name, "") for name in EXAMPLE_DTYPE.names or ()]
+    path = directory / SOURCES
+    with replacing(path, scratch) as beside, fitsio.FITS(str(beside), "rw", clobber=True) as file:
+        file.create_table_hdu(dtype=EXAMPLE_DTYPE, extname="SOURCES", units=units)
+        for part in [rows] if isinstance(rows, np.ndarray) else rows:
+            file[-1].append(part)
+
+
+def read_sources(directory: Path) -> Array:
+    """Read ``sources.fits`` of a training set.
+
+    Returns
+    -------
+    ndarray of EXAMPLE_DTYPE
+        A row per example, by split, shard and row; text columns are bytes without blanks.
+
+    Raises
+    ------
+    TrainingSetError
+        If the file is missing or unreadable.
+    """
+    path = directory / SOURCES
+    with reading(f"{path}: cannot read it", "make the training set again", TrainingSetError):
+        with fitsio.FITS(str(path)) as file:
+            check_whole(file, path)
+            table = file[1].read()
+        rows = np.zeros(len(table), dtype=EXAMPLE_DTYPE)
+        for name in EXAMPLE_DTYPE.names or ():
+            rows[name] = table[name]
+    return rows
+
+
+def read_stamps(training_set: TrainingSet, split: str, rows: Array, chosen: Array) -> Array:
+    """Read chosen examples of a split, one shard at a time.
+
+    Parameters
+    ----------
+    training_set : TrainingSet
+    split : str
+    rows : ndarray of EXAMPLE_DTYPE
+        Of the split.
+    chosen : ndarray of int
+        Row numbers.
+
+    Returns
+    -------
+    ndarray, shape (len(chosen), 64, 64, 6)
+        In the order asked for.
+    """
+    if not len(chosen):
+        return np.empty((0, STAMP, STAMP, len(CHANNELS)), np.float32)
+    stamps: dict[int, Array] = {}
+    for shard in training_set.split(split):
+        mine = [i for i in chosen if rows["shard"][i] == shard.number]
+        if mine:
+            x, _ = training_set.read(shard)
+            stamps |= {i: x[rows["row"][i]].copy() for i in mine}
+    return np.stack([stamps[i] for i in chosen])
