@@ -1,6 +1,6 @@
 """How often each verdict is given over seeds, for surveys with nothing and with something planted: hours.
 
-    bin/benchmark verdicts -- --workdir DIR [--seeds 20] [--only none offset] [--table FILE.csv]
+    bin/benchmark verdicts -- --workdir DIR [--first 1] [--seeds 20] [--only none offset] [--table FILE.csv]
 
 Each seed is a survey, a training set and a network of its own, made and trained as ``bin/demo`` does it.
 Surveys and cutouts are removed once the network is judged; what is finished in DIR is kept, and the table
@@ -118,6 +118,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--workdir", type=Path, default=Path("/tmp/verdicts"))
     parser.add_argument("--table", type=Path, help="CSV file (default: verdicts.csv in the work directory)")
+    parser.add_argument("--first", type=int, default=1, help="first seed, to share seeds among processes")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--bricks", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=8)
@@ -125,7 +126,7 @@ def main() -> int:
     options = parser.parse_args()
     found: dict[str, list[dict[str, object]]] = {kind: [] for kind in options.only}
     table = options.table or options.workdir / "verdicts.csv"
-    for seed in range(1, options.seeds + 1):
+    for seed in range(options.first, options.first + options.seeds):
         for kind in options.only:
             place = options.workdir / f"{kind}_{seed}"
             verdict = finish(Run(kind, seed, options.bricks, options.epochs, place))
