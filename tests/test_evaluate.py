@@ -403,6 +403,13 @@ def test_retraining_on_request(place, capsys):
     assert "The network trained again" in page
     assert "ideal observer" in page
     assert "positive control, without which" not in page
+    # What another run left in the same place: refused, and replaced on request.
+    other = place / "report" / "ablations" / "ivar_only" / "run.json"
+    other.write_text(json.dumps({**json.loads(other.read_text()), "epochs": 99}))
+    capsys.readouterr()
+    assert run(place, *words) == 1
+    assert "epochs was 99" in errors(capsys)[0]
+    assert run(place, *words, "--overwrite") == 0
     capsys.readouterr()
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from obiwan.dplearn import create_training
 from obiwan.dplearn.controls.measure import measure_stamps
@@ -417,14 +418,23 @@ def test_the_smallest_amplitude_that_would_have_been_detected():
     assert smallest_detected([result("psf", 0.8, 0.4), *results]) is None
 
 
+def test_what_was_just_detected_would_be_missed_every_other_time(rng):
+    just = result("offset", 0.1, 0.5 + 1e-9)
+    assert just.power == pytest.approx(0.5, abs=1e-3)
+    drawn = rng.normal(0.58, 0.1 / (2 * norm.ppf(0.975)), 20_000)  # AUCs of such tests, at a true 0.58
+    assert result("offset", 0.1, 0.53).power == pytest.approx((drawn - 0.05 > 0.5).mean(), abs=0.01)
+
+
 def test_the_summary_in_words():
     found = summarise(
         [result("offset", 0.1, 0.4), result("offset", -0.2, 0.55), result("psf", 1.05, 0.6, left_out=3)]
     )
     assert found.detected
     assert found.lines == (
-        "offset: -0.2 px would have been detected (AUC 0.600 (95 % interval 0.550 to 0.650))",
-        "psf: a factor of 1.05 would have been detected (AUC 0.650 (95 % interval 0.600 to 0.700))",
+        "offset: -0.2 px was detected (AUC 0.600 (95 % interval 0.550 to 0.650)), as it would be in 98 % of "
+        "such tests",
+        "psf: a factor of 1.05 was detected (AUC 0.650 (95 % interval 0.600 to 0.700)), as it would be in more "
+        "than 99 % of such tests",
         "3 examples without a fitted flux, shape and PSF width were in neither half",
     )
     faint = [result("colour", 0.01, 0.4), result("colour", -0.02, 0.5)]

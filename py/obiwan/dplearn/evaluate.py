@@ -116,7 +116,9 @@ def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array
     data = evidence.data_summary(training_set, table)
     names = evidence.ablations_asked(options.ablations)
     planted = parse_amplitudes(options.sensitivity or ())
-    ablations, sensitivity = evidence.retrained(training_set, members[0].path, options.outdir, names, planted)
+    ablations, sensitivity = evidence.retrained(
+        training_set, members[0].path, options.outdir, names, planted, overwrite=options.overwrite
+    )
     positive = summarise(sensitivity) if sensitivity else None
     looked, why_not = evidence.attribution(training_set, members[0], scored, options.seed)
     return Evaluation(

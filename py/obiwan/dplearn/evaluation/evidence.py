@@ -168,6 +168,8 @@ def retrained(
     outdir: Path,
     ablations: Sequence[str],
     planted: Sequence[Difference],
+    *,
+    overwrite: bool = False,
 ) -> tuple[tuple[AblationResult, ...], tuple[SensitivityResult, ...]]:
     """Results of ablations and of planted differences; what is finished in `outdir` is not trained again.
 
@@ -179,6 +181,8 @@ def retrained(
     outdir : Path
     ablations : sequence of str
     planted : sequence of Difference
+    overwrite : bool
+        Replace what is there of another network or training set; else that is an error.
     """
     from obiwan.dplearn.retraining.ablations import run_ablation
     from obiwan.dplearn.retraining.runs import run_config_of
@@ -188,8 +192,11 @@ def retrained(
         return (), ()
     config = run_config_of(model)
     return (
-        tuple(run_ablation(name, training_set, config, outdir) for name in ablations),
-        tuple(run_sensitivity(difference, training_set, config, outdir) for difference in planted),
+        tuple(run_ablation(name, training_set, config, outdir, overwrite=overwrite) for name in ablations),
+        tuple(
+            run_sensitivity(difference, training_set, config, outdir, overwrite=overwrite)
+            for difference in planted
+        ),
     )
 
 

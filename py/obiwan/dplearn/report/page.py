@@ -67,7 +67,7 @@ def retraining_rows(evaluation: Evaluation) -> list[tuple[str, Any, str]]:
     for result in evaluation.ablations:
         rows.append((result.name, result.auc, "learnt" if result.learnt else "did not learn"))
     for result in evaluation.sensitivity:
-        found = "would have been detected" if result.detected else "not detected"
+        found = f"detected; power {min(result.power, 0.99):.2f}" if result.detected else "not detected"
         if not result.learnt:
             found += "; did not learn"
         planted = f"{result.kind}, {amplitude_words(result.kind, result.amplitude)}"

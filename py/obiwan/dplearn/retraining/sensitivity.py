@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 from tqdm import tqdm
 
 from obiwan.dplearn.conventions import BANDS, STAMP, Array
@@ -74,6 +75,16 @@ class SensitivityResult(Retrained):
     def difference(self) -> Difference:
         """What was planted."""
         return Difference(self.kind, self.amplitude)
+
+    @property
+    def power(self) -> float:
+        """How often a test of this size detects such a difference, were the measured AUC the true one.
+
+        One that was just detected would be missed every other time; requirement R11 asks for 0.95.
+        """
+        edge = float(norm.ppf(0.975))
+        error = max((self.auc.high - self.auc.low) / (2 * edge), 1e-12)
+        return float(norm.cdf((self.auc.value - 0.5) / error - edge))
 
 
 @dataclass(frozen=True)
@@ -299,7 +310,7 @@ def amplitude_words(kind: str, amplitude: float) -> str:
 
 
 def summarise(results: Sequence[SensitivityResult]) -> SensitivitySummary:
-    """Say for each kind the smallest amplitude that would have been detected.
+    """Say for each kind the smallest amplitude that was detected, and how often it would be.
 
     Returns
     -------
@@ -318,7 +329,11 @@ def summarise(results: Sequence[SensitivityResult]) -> SensitivitySummary:
             )
             all_found = False
         else:
-            words = f"{amplitude_words(kind, found.amplitude)} would have been detected (AUC {found.auc})"
+            often = f"{100 * min(found.power, 0.99):.0f} %"
+            words = (
+                f"{amplitude_words(kind, found.amplitude)} was detected (AUC {found.auc}), as it would be in "
+                f"{'more than ' if found.power > 0.99 else ''}{often} of such tests"
+            )
         lines.append(f"{kind}: {words}")
     left_out = max((result.left_out for result in results), default=0)
     if left_out:

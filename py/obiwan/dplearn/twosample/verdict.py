@@ -37,7 +37,7 @@ class SensitivitySummary:
     detected : bool
         Whether a planted difference was found.
     lines : tuple of str
-        What would have been detected, for instance ``offset: 0.2 px would have been detected``.
+        What was detected, for instance ``offset: 0.2 px was detected``.
     """
 
     detected: bool
