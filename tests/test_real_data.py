@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,11 @@ import pytest
 from astropy.io import fits
 
 from obiwan.dplearn.create_training import main
+from obiwan.dplearn.retraining.planting import galaxy_of, render
+from obiwan.dplearn.retraining.views import rows_by_shard
 from obiwan.dplearn.survey.layouts import RELEASE, BrickRun, Root, find_runs, identify
+from obiwan.dplearn.survey.rendering import circularised
+from obiwan.dplearn.trainingset.shards import open_training_set
 from synthetic import Place, Reader
 
 pytestmark = pytest.mark.data
@@ -143,3 +148,31 @@ def test_pixels_of_the_catalogue(release, shared_data):
                 np.testing.assert_allclose(y, table["by"], atol=1e-3)
                 compared += len(table)
     assert compared > 20
+
+
+@pytest.mark.parametrize("region", ["decals_grz", "mzlsbass2"])
+def test_the_model_of_the_positive_control_is_the_galaxy(region, shared_data, tmp_path):
+    """Elongated galaxies: less their model, what is left is nearly noise; not so with the radius of a circle."""
+    words = ["--fake", str(shared_data / "injected_legacysim" / region), "--outdir", str(tmp_path / "set")]
+    words += ["--real", str(shared_data / "release_dr9" / region), "--balance", "none", "--edge", "pad"]
+    assert main([*words, *ONE_BRICK]) == 0
+    training_set, core = open_training_set(tmp_path / "set"), (slice(24, 41), slice(24, 41))
+    left = []
+    for shard in training_set.shards:
+        rows = rows_by_shard(training_set)[shard.split, shard.number]
+        for row, stamp in zip(rows, training_set.read(shard)[0].astype(float), strict=True):
+            if not 0.25 < np.hypot(row["e1"], row["e2"]) < 0.8 or row["flux_r"] > 100:
+                continue
+            image, ivar = stamp[core][..., :3], stamp[core][..., 3:]
+            galaxy = galaxy_of(row)
+            ratio = float(circularised(1.0, galaxy.e1, galaxy.e2))
+            models = (0, render(galaxy)[core], render(replace(galaxy, radius=galaxy.radius / ratio))[core])
+            light, model, round_one = (
+                float(((image - m) ** 2 * ivar).sum() / (ivar > 0).sum()) - 1 for m in models
+            )
+            if light > 1:
+                left.append((model / light, round_one / light))
+    assert left
+    model, round_one = np.median(left, axis=0)
+    assert model < 0.1
+    assert model < 0.5 * round_one
