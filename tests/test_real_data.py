@@ -152,7 +152,7 @@ def test_pixels_of_the_catalogue(release, shared_data):
 
 @pytest.mark.parametrize("region", ["decals_grz", "mzlsbass2"])
 def test_the_model_of_the_positive_control_is_the_galaxy(region, shared_data, tmp_path):
-    """Elongated galaxies: less their model, what is left is nearly noise; not so with the radius of a circle."""
+    """Elongated galaxies: less their model, nearly noise is left; not so with the radius of a circle."""
     words = ["--fake", str(shared_data / "injected_legacysim" / region), "--outdir", str(tmp_path / "set")]
     words += ["--real", str(shared_data / "release_dr9" / region), "--balance", "none", "--edge", "pad"]
     assert main([*words, *ONE_BRICK]) == 0
