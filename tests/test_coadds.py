@@ -9,11 +9,13 @@ import fitsio
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.wcs import WCS
 
 from obiwan.dplearn.errors import CoaddError
 from obiwan.dplearn.survey.coadds import (
     PLANES,
     BandNotObservedError,
+    Frame,
     read_frame,
     read_pixels,
     read_plane,
@@ -148,6 +150,12 @@ def test_primary_area_also_across_ra_zero(ra, place):
     x = np.array([7.4, 7.7, 221.3, 221.6, 100, 100])
     y = np.array([100, 100, 100, 100, 7.3, 221.7])
     assert frame.primary(*brick.sky(x, y)).tolist() == [False, True, True, False, False, False]
+
+
+def test_the_cap_around_a_pole_has_all_right_ascensions():
+    frame = Frame(WCS(naxis=2), (10, 10), (0.0, 360.0, 89.9, 90.0))
+    ra, dec = np.array([0.0, 123.0, 359.9]), np.array([89.95, 89.95, 89.8])
+    assert frame.primary(ra, dec).tolist() == [True, True, False]
 
 
 def test_header_without_primary_area(place):

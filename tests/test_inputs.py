@@ -91,6 +91,31 @@ def test_trees_on_the_wrong_side(tmp_path):
         resolve_inputs(fake=[], real=[tmp_path / "real"], config=config)
 
 
+@pytest.mark.parametrize("kind", ["legacysim", "obiwan_code"])
+def test_one_run_of_an_injection_tree_is_no_release(kind, tmp_path):
+    """It looks like one, and its injections would be labelled real."""
+    place = Place(kind, tmp_path / "fake", BRICK.name, "file0_rs0_skip0" if kind == "legacysim" else "rs0")
+    write_run(place, BRICK, both(REAL, FAKE), FAKE, suffix=".fits")
+    run = tmp_path / "fake" / place.run
+    with pytest.raises(LayoutError, match=r"is one run of an injection tree.*--real the data release"):
+        resolve_inputs(fake=[tmp_path / "fake"], real=[run], config=TrainingConfig(select="none"))
+
+
+def test_bricks_that_the_release_does_not_have_are_left_out(tmp_path):
+    one, two = bricks_apart(2)
+    for brick in (one, two):
+        rows = join(objects(brick, [60], [60]), objects(brick, [180], [180]))
+        place = Place("legacysim", tmp_path / "fake", brick.name, "file0_rs0_skip0")
+        write_run(place, brick, rows, objects(brick, [60], [60]), suffix=".fits")
+    write_run(Place("release", tmp_path / "real", one.name), one, objects(one, [180], [180]), suffix=".fits")
+    config = TrainingConfig(select="none")
+    inputs = resolve_inputs(fake=[tmp_path / "fake"], real=[tmp_path / "real"], config=config)
+    assert [brick.brick for brick in inputs.bricks] == [one.name]
+    assert any("left out: 1 brick(s)" in warning and two.name in warning for warning in inputs.warnings)
+    with pytest.raises(LayoutError, match="none of the bricks that were injected into"):
+        resolve_inputs(fake=[tmp_path / "fake"], real=[tmp_path / "real"], bricks=[two.name], config=config)
+
+
 def test_nothing_is_logged_while_planning(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         Case(tmp_path, injected=(FAKE,), fitted=(both(REAL, FAKE),)).write().plan()

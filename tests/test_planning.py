@@ -11,7 +11,9 @@ from astropy.table import Table
 
 from obiwan.dplearn.errors import CatalogError
 from obiwan.dplearn.planning import candidates
+from obiwan.dplearn.planning.bricks import plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig
+from obiwan.dplearn.planning.inputs import resolve_inputs
 from obiwan.dplearn.survey.coadds import read_pixels
 from obiwan.dplearn.trainingset.examples import FLAG_NEIGHBOUR, FLAG_PADDED
 from synthetic import (
@@ -21,6 +23,7 @@ from synthetic import (
     Brick,
     Case,
     Objects,
+    Place,
     at,
     both,
     fakes,
@@ -29,6 +32,7 @@ from synthetic import (
     pick,
     planes,
     reals,
+    write_run,
 )
 
 PX = 0.262  # arcsec
@@ -130,6 +134,56 @@ def test_with_a_release_other_runs_are_not_asked(tmp_path):
     fitted = (both(REAL, FAKE), both(REAL, both(under, there)))
     case = Case(tmp_path, injected=(FAKE, there), fitted=fitted, release=REAL).write()
     assert fakes(case.plan()) == [500, 600]
+
+
+@pytest.mark.parametrize(("radius", "kept"), [(1.5, ([], [])), (1.0, ([500], [10, 11]))])
+def test_close_pairs_of_either_class(radius, kept, tmp_path):
+    """Two reals 1.2" apart, and a fake with a second source as near: fakes alone would never be in a pair."""
+    pair = both(REAL, {**move(BRICK, REAL, 1.2 / PX), "id": np.array([11])})
+    fragment = {**move(BRICK, FAKE, 1.2 / PX), "id": np.array([12])}
+    case = Case(tmp_path, injected=(FAKE,), fitted=(both(pair, both(FAKE, fragment)),), release=pair).write()
+    plan = case.plan(match_radius=radius)
+    assert (fakes(plan), reals(plan)) == kept
+    for name, ids in zip(("fake", "real"), kept, strict=True):
+        assert plan.flows[name][f'no other source within {radius:g}"'] == len(ids)
+
+
+def test_duplicates_that_the_pipeline_marks_are_no_pairs(tmp_path):
+    twin = {**move(BRICK, REAL, 2.0), "id": np.array([11]), "type": np.array(["DUP"])}
+    plan = Case(tmp_path, injected=(FAKE,), fitted=(both(both(REAL, twin), FAKE),)).write().plan()
+    assert reals(plan) == [10]
+
+
+def test_all_releases_are_asked(tmp_path):
+    """North and south: either may know that an injection fell on a real source, and both give reals."""
+    pair = at((60, 60), (60, 180), first=500)
+    places = {"a": both(REAL, {**pick(pair, [0]), "id": np.array([20])}), "b": at((180, 60), first=30)}
+    places["b"] = both(places["b"], {**pick(pair, [1]), "id": np.array([21])})
+    case = Case(tmp_path, injected=(pair,), fitted=(both(REAL, pair),)).write()
+    for name, rows in places.items():
+        write_run(Place("release", tmp_path / name, BRICK.name), BRICK, rows, suffix=".fits")
+    config = TrainingConfig(select="none")
+    found = {}
+    for names in (("a",), ("b",), ("a", "b")):
+        given = [tmp_path / name for name in names]
+        (brick,) = resolve_inputs(fake=[tmp_path / "fake"], real=given, config=config).bricks
+        plan = plan_brick(brick, config)
+        found[names] = fakes(plan), reals(plan)
+    assert found == {("a",): ([501], [10]), ("b",): ([500], [30]), ("a", "b"): ([], [10, 30])}
+    assert case.kind == "legacysim"
+
+
+def test_the_run_of_a_real_is_drawn_like_the_fakes(tmp_path):
+    """Run 0 has five injections and run 1 has one: of reals in both, five in six are cut from run 0."""
+    injected = at((20, 20), (20, 60), (20, 100), (20, 140), (20, 180), first=500), at((20, 20), first=600)
+    stars = at(*((80 + 30 * i, 40 + 30 * j) for i in range(4) for j in range(5)), first=10)
+    case = Case(tmp_path, injected=injected, fitted=tuple(both(stars, rows) for rows in injected)).write()
+    runs = []
+    for seed in range(12):
+        plan = case.plan(seed=seed, allow_injected_neighbours=True, edge="pad")
+        runs += plan.rows["run"][plan.rows["label"] == 0].tolist()
+    assert len(runs) == 12 * 20
+    assert runs.count(b"file0_rs0_skip0") / len(runs) == pytest.approx(5 / 6, abs=0.08)
 
 
 # --- reals ----------------------------------------------------------------------------------------
@@ -309,6 +363,16 @@ def test_a_table_of_fakes_in_injected_coadds_obeys_the_other_rules(tmp_path):
     # 300 is an injection; a foreign one lies in the stamp of 301; 302 is an injection on a real source.
     assert fakes(case.plan({"fake_table": path})) == [300]
     assert fakes(case.plan({"fake_table": path}, allow_injected_neighbours=True)) == [300, 301]
+
+
+def test_no_pixel_carries_both_labels(tmp_path):
+    """What the user lists as a fake is not a real as well, whatever the catalogue says."""
+    listed = {**move(BRICK, REAL, 2.0), "id": np.array([300])}
+    case = Case(tmp_path, release=both(REAL, at((100, 100), first=14))).write()
+    path = table(tmp_path / "mine.csv", listed)
+    plan = case.plan({"fake_table": path}, reals_from="release")
+    assert (fakes(plan), reals(plan)) == ([300], [14])
+    assert plan.flows["real"]["not in the table of fakes"] == 1
 
 
 def test_a_table_of_reals(tmp_path):

@@ -14,7 +14,16 @@ import pytest
 import obiwan.dplearn
 from benchmarks.planted import Planted, write_set
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.training.checkpoints import Checkpoint, Progress, load_checkpoint, save_checkpoint
+from obiwan.dplearn.training import trainer
+from obiwan.dplearn.training.checkpoints import (
+    Checkpoint,
+    Progress,
+    load_checkpoint,
+    save_checkpoint,
+    values,
+)
+from obiwan.dplearn.training.logs import Logs
+from obiwan.dplearn.training.model import load_network
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.training.steps import make_optimizer
 from obiwan.dplearn.training.trainer import Trainer, has_learnt
@@ -43,11 +52,10 @@ def data(tmp_path_factory):
 RESUME = """
 import hashlib, json, sys
 from pathlib import Path
-from obiwan.dplearn.training.batches import FeedConfig
 from obiwan.dplearn.training.logs import Logs
-from obiwan.dplearn.training.model import network_config
+from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
+from obiwan.dplearn.training.trainer import Trainer
 from obiwan.dplearn.trainingset.shards import open_training_set
-from obiwan.dplearn.training.trainer import RunConfig, Trainer
 
 class Death(BaseException):
     pass
@@ -179,7 +187,7 @@ def test_learning_rate_warms_up_and_falls():
 
 
 def test_divergence_is_said(data, tmp_path):
-    config = RunConfig(TINY, FeedConfig(batch_size=8), learning_rate=1e30, epochs=2)
+    config = RunConfig(TINY, FeedConfig(batch_size=8, seed=0), learning_rate=1e30, epochs=2)
     with pytest.raises(ModelError, match=r"the loss is (nan|inf) at epoch .* lower --learning-rate"):
         Trainer(config, data, tmp_path / "run").fit()
 
@@ -213,3 +221,23 @@ def test_the_documented_pools_learn(tmp_path):
     fitted = Trainer(config, open_training_set(directory), tmp_path / "run").fit()
     assert fitted.learnt
     assert max(row["val_auc"] for row in fitted.progress.history) > 0.9
+
+
+def test_the_best_epoch_is_what_a_run_ends_with(data, tmp_path, monkeypatch):
+    """Validation gets worse after the second of four epochs: its weights are the result, not the last."""
+    losses = iter([0.6, 0.5, 0.7, 0.8])
+
+    def worse(*_, **__):
+        return {"val_loss": next(losses), "val_accuracy": 0.5, "val_auc": 0.5}
+
+    monkeypatch.setattr(trainer, "validate", worse)
+    seen: list[list[np.ndarray]] = []
+    monkeypatch.setattr(Logs, "end_epoch", lambda *_: seen.append(values(run.model.trainable_weights)))
+    run = Trainer(RunConfig(TINY, FeedConfig(batch_size=8, seed=1), epochs=4), data, tmp_path)
+    fitted = run.fit()
+    assert fitted.progress.best_epoch == 2
+    best, last = (load_network(tmp_path / name) for name in ("best.keras", "last.keras"))
+    for model, epoch in ((fitted.model, 2), (best, 2), (last, 4)):
+        for mine, then in zip(values(model.trainable_weights), seen[epoch - 1], strict=True):
+            np.testing.assert_array_equal(mine, then)
+    assert not np.array_equal(seen[1][0], seen[3][0])

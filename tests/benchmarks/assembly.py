@@ -1,8 +1,8 @@
 """What one process of create_training does alone, against its number of runs and of examples.
 
-It finds the files of all runs, and decides which eligible examples are used and where they go.  Both are
-measured on bricks without images, for each number in a process of its own; straight lines give seconds and
-bytes.
+It finds the files of all runs and of the release, decides which eligible examples are used and where they go,
+makes the tasks of the workers, and writes ``sources.fits``.  Both are measured on bricks without images, for
+each number in a process of its own; straight lines give seconds, the largest number gives bytes.
 
     python tests/benchmarks/assembly.py [--workdir DIR]
 """
@@ -29,12 +29,13 @@ from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.eligible import Eligible, filed
 from obiwan.dplearn.planning.inputs import resolve_inputs
 from obiwan.dplearn.planning.rowfile import RowFile
-from obiwan.dplearn.trainingset.examples import blank_examples
+from obiwan.dplearn.trainingset.examples import blank_examples, write_sources
 
 SIDE = 0.25  # of a brick, degrees
 EACH = 128  # eligible examples of each class in a brick
 RUN = "file0_rs0_skip0"
-RUNS, BRICKS = (2500, 5000, 10000, 20000), (500, 1000, 2000, 4000, 8000)
+RUNS, BRICKS = (2500, 5000, 10000, 20000, 40000), (500, 1000, 2000, 4000, 8000, 16000)
+DIRECTORIES = 360  # of a release: one for each degree of right ascension
 
 
 def peak() -> float:
@@ -58,20 +59,28 @@ def apart(program: str, *words: object) -> dict[str, float]:
 def empty_tree(tree: Path, count: int) -> None:
     """The files of so many runs that are looked for, with nothing in them."""
     for i in range(count):
-        brick = f"{i:05d}p00"
+        brick = brick_name(i)
         for kind in ("sim", "tractor", "coadd"):
             (tree / RUN / kind / brick[:3]).mkdir(parents=True, exist_ok=True)
         (tree / RUN / "sim" / brick[:3] / f"injected-{brick}.fits").touch()
         (tree / RUN / "tractor" / brick[:3] / f"tractor-{brick}.fits").touch()
-    first = tree / RUN / "coadd" / "000" / "00000p00"
+    brick = brick_name(0)
+    first = tree / RUN / "coadd" / brick[:3] / brick
     first.mkdir()
-    (first / "legacysurvey-00000p00-image-g.fits.fz").touch()
+    (first / f"legacysurvey-{brick}-image-g.fits.fz").touch()
 
 
-def empty_release(tree: Path) -> None:
-    """A data release of one brick, with which no catalogue of the runs is looked into."""
-    (tree / "tractor" / "000").mkdir(parents=True)
-    (tree / "tractor" / "000" / "tractor-00000p00.fits").touch()
+def brick_name(i: int) -> str:
+    """A brick in one of `DIRECTORIES`."""
+    return f"{i % DIRECTORIES:03d}{i // DIRECTORIES:04d}p"
+
+
+def empty_release(tree: Path, count: int) -> None:
+    """A data release of the same bricks, with which no catalogue of the runs is looked into."""
+    for i in range(count):
+        brick = brick_name(i)
+        (tree / "tractor" / brick[:3]).mkdir(parents=True, exist_ok=True)
+        (tree / "tractor" / brick[:3] / f"tractor-{brick}.fits").touch()
 
 
 def find(count: int, workdir: Path) -> dict[str, float]:
@@ -79,7 +88,7 @@ def find(count: int, workdir: Path) -> dict[str, float]:
     with tempfile.TemporaryDirectory(dir=workdir) as directory:
         tree, release = Path(directory) / "runs", Path(directory) / "release"
         empty_tree(tree, count)
-        empty_release(release)
+        empty_release(release, count)
         before, start = peak(), time.process_time()
         inputs = resolve_inputs(fake=[tree], real=[release], config=TrainingConfig())
         found = {"seconds": time.process_time() - start, "memory": peak() - before}
@@ -104,7 +113,10 @@ def touching_bricks(count: int) -> Iterator[BrickPlan]:
 
 
 def decide(count: int, workdir: Path) -> dict[str, float]:
-    """Receive plans of touching bricks from a worker, and decide; seconds of processor, peak memory (MB)."""
+    """Receive plans of touching bricks from a worker, decide, hand out and write down.
+
+    Returns seconds of processor and peak memory (MB).
+    """
     file, bricks, receiving = RowFile(workdir), [], 0.0
     before = peak()
     for plan in touching_bricks(count):
@@ -117,6 +129,10 @@ def decide(count: int, workdir: Path) -> dict[str, float]:
     del bricks
     planned = assemble(eligible, TrainingConfig(), {"real": {}, "fake": {}})
     planned.crc32  # noqa: B018 - which reads every row, as `begin` does
+    for number in range(len(planned.groups)):
+        pickle.dumps(planned.rows(number))  # as a task goes to a worker
+    with tempfile.TemporaryDirectory(dir=workdir) as directory:
+        write_sources(Path(directory), Path(directory), planned)
     seconds = time.process_time() - start
     return {"seconds": seconds, "memory": peak() - before, "number": len(eligible), "used": len(planned)}
 
@@ -134,14 +150,14 @@ class Line:
 
 
 def line(found: list[dict[str, float]]) -> Line:
-    """Seconds in proportion to the number; memory rising with it, above what is needed for any."""
+    """Seconds in proportion to the number; memory of the largest, which is an upper limit for each."""
     number, seconds, memory = (
         np.array([one[name] for one in found]) for name in ("number", "seconds", "memory")
     )
     each = float(np.mean(seconds / number))
     return Line(
         each,
-        float(np.polyfit(number, memory * 2**20, 1)[0]),
+        float(memory[-1] * 2**20 / number[-1]),
         float(np.abs(each * number / seconds - 1).max()),
     )
 

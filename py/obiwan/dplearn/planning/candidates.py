@@ -16,7 +16,12 @@ from obiwan.dplearn.errors import LayoutError
 from obiwan.dplearn.planning.config import INJECTION_REACH, TrainingConfig
 from obiwan.dplearn.planning.cutflow import CutFlow, count
 from obiwan.dplearn.planning.fields import Field, with_measured_surroundings
-from obiwan.dplearn.planning.matching import mutual_nearest, nearest_distance, stamp_holds_other
+from obiwan.dplearn.planning.matching import (
+    mutual_nearest,
+    nearest_distance,
+    sources_within,
+    stamp_holds_other,
+)
 from obiwan.dplearn.planning.selection import apply_cuts, find_selection
 from obiwan.dplearn.survey.coadds import read_pixels
 from obiwan.dplearn.survey.cutouts import centre_inside, stamp_inside
@@ -44,6 +49,8 @@ class Candidates:
         ``real`` or ``fake``.
     field : Field
         Where they are to be cut from.
+    fitted : Sources or None
+        The catalogue in which they are, or beside which they lie; None where nothing was fitted.
     sources : Sources
         Their quantities; `ra`, `dec` are the centres to use.
     own : ndarray of int
@@ -58,6 +65,7 @@ class Candidates:
 
     label: str
     field: Field
+    fitted: Sources | None
     sources: Sources
     own: Array
     keep: Array
@@ -122,7 +130,8 @@ def fake_candidates(
             sources = replace(sources, ra=truth.ra, dec=truth.dec)
     keep = nearest_distance(truth.ra, truth.dec, *known) > config.match_radius
     count(flow, "not on a real source", keep)
-    return Candidates("fake", here, sources, own, keep, truth.ra, truth.dec, distance, mag_source)
+    fitted = None if here.catalog is None else here.catalog.sources
+    return Candidates("fake", here, fitted, sources, own, keep, truth.ra, truth.dec, distance, mag_source)
 
 
 def real_candidates(here: Field, sources: Sources, config: TrainingConfig, flow: CutFlow) -> Candidates:
@@ -132,7 +141,7 @@ def real_candidates(here: Field, sources: Sources, config: TrainingConfig, flow:
     keep = here.injection_distance(sources.ra, sources.dec) > reach
     count(flow, f'no injection within {reach:g}"', keep)
     none = np.full(len(sources), np.nan)
-    return Candidates("real", here, sources, np.full(len(sources), -1), keep, none, none, none)
+    return Candidates("real", here, sources, sources, np.full(len(sources), -1), keep, none, none, none)
 
 
 def table_candidates(
@@ -145,8 +154,9 @@ def table_candidates(
 ) -> Candidates:
     """A user's rows in one field: no truth match, every other rule of their class."""
     sources = table.sources
+    fitted = None if here.catalog is None else here.catalog.sources
     if label == "real":
-        return replace(real_candidates(here, sources, config, flow), mag_source="table")
+        return replace(real_candidates(here, sources, config, flow), fitted=fitted, mag_source="table")
     count(flow, CANDIDATES, len(sources))
     own, distance = mutual_nearest(
         sources.ra, sources.dec, here.injections.ra, here.injections.dec, config.match_radius
@@ -156,7 +166,7 @@ def table_candidates(
         known = known_reals([], releases, config.match_radius)
         keep &= nearest_distance(sources.ra, sources.dec, *known) > config.match_radius
     count(flow, "not on a real source", keep)
-    return Candidates("fake", here, sources, own, keep, sources.ra, sources.dec, distance, "table")
+    return Candidates("fake", here, fitted, sources, own, keep, sources.ra, sources.dec, distance, "table")
 
 
 @dataclass(frozen=True)
@@ -214,6 +224,8 @@ def screen(
 
 def _without_pixels(candidates: Candidates, config: TrainingConfig, flow: CutFlow) -> _Screened:
     here, sources, keep = candidates.field, candidates.sources, candidates.keep
+    keep = keep & _alone(candidates, config.match_radius)
+    count(flow, f'no other source within {config.match_radius:g}"', keep)
     primary = here.frame.primary(sources.ra, sources.dec)
     keep = keep & (sources.primary if primary is None else primary)
     count(flow, "in the brick's primary area", keep)
@@ -230,6 +242,19 @@ def _without_pixels(candidates: Candidates, config: TrainingConfig, flow: CutFlo
     if candidates.mag_source == "truth":
         flags = flags + FLAG_UNMATCHED
     return _Screened(candidates, np.flatnonzero(keep), x, y, flags)
+
+
+def _alone(candidates: Candidates, radius: float) -> Array:
+    """Whether no second source was fitted within a radius.
+
+    A fake that fell on a real source is dropped; reals that stand as near to another would be the only close
+    pairs, and the network would learn that.
+    """
+    if candidates.fitted is None:
+        return np.ones(len(candidates.sources), dtype=bool)
+    others = candidates.fitted.take(candidates.fitted.type != "DUP")  # the same object, fitted elsewhere
+    near = sources_within(candidates.sources.ra, candidates.sources.dec, others.ra, others.dec, radius)
+    return np.asarray(near <= 1)
 
 
 def _covered(here: Field, screened: Sequence[_Screened]) -> list[Array]:

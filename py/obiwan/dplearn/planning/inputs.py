@@ -11,7 +11,7 @@ from typing import Any
 from obiwan.dplearn.errors import LayoutError
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.fields import refuse_partial_fits
-from obiwan.dplearn.survey.layouts import BrickRun, Root, find_runs, identify
+from obiwan.dplearn.survey.layouts import BrickRun, Root, find_runs, holds_injections, identify
 from obiwan.dplearn.survey.tables import UserTable, read_table
 
 
@@ -73,6 +73,12 @@ def _roots(fake: Sequence[Path], real: Sequence[Path], layout: str | None) -> li
                         if injected
                         else f"{tree}: is an injection tree; leave out --real to take the reals from the "
                         "injection runs themselves, or give the data release there"
+                    )
+                    raise LayoutError(msg)
+                if not injected and holds_injections(tree):
+                    msg = (
+                        f"{tree}: is one run of an injection tree: its sources may be injections; give the "
+                        "tree that holds it with --fake, and with --real the data release"
                     )
                     raise LayoutError(msg)
                 if any(tree.resolve() == root.path.resolve() for root in roots):
@@ -240,6 +246,14 @@ def resolve_inputs(
         for root in injected:
             if runs_of[root.index]:
                 refuse_partial_fits(root, runs_of[root.index])
+    warnings = _warnings(config, roots, [run for of_brick in runs.values() for run in of_brick])
+    if real and reals is None:
+        warnings += _without_reals(chosen - set(releases))
+        chosen &= set(releases)
+        if not chosen:
+            trees = ", ".join(map(str, real))
+            msg = f"{trees}: has none of the bricks that were injected into; give the release of their region"
+            raise LayoutError(msg)
     brick_inputs = tuple(
         BrickInputs(
             brick,
@@ -256,7 +270,6 @@ def resolve_inputs(
         for name, path in (("real_table", real_table), ("fake_table", fake_table))
     }
     description = {"bricks": None if wanted is None else sorted(wanted), **tables}
-    warnings = _warnings(config, roots, [run for of_brick in runs.values() for run in of_brick])
     alone = sum(len(of_brick) == 1 and brick not in releases for brick, of_brick in runs.items())
     if alone and fakes is None:
         warnings.append(
@@ -264,6 +277,14 @@ def resolve_inputs(
             "told there; give more runs, or the release with --real"
         )
     return Inputs(tuple(roots), brick_inputs, tuple(warnings), description)
+
+
+def _without_reals(bricks: set[str]) -> list[str]:
+    """What is said of bricks that the data release does not have: their fakes alone would be no examples."""
+    if not bricks:
+        return []
+    names = ", ".join(sorted(bricks)[:5]) + (", ..." if len(bricks) > 5 else "")
+    return [f"left out: {len(bricks)} brick(s) that the data release of --real does not have: {names}"]
 
 
 def _check_bricks(wanted: set[str] | None, found: set[str], roots: Sequence[Root]) -> None:

@@ -91,6 +91,30 @@ def mutual_nearest(
     return index, distance
 
 
+def sources_within(ra: Array, dec: Array, other_ra: Array, other_dec: Array, radius: float) -> Array:
+    """How many of the others lie within a radius of each position.
+
+    Parameters
+    ----------
+    ra, dec : ndarray, shape (n,)
+        Degrees.
+    other_ra, other_dec : ndarray, shape (m,)
+        Degrees.
+    radius : float
+        Arcsec.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+    """
+    if not len(ra) or not len(other_ra):
+        return np.zeros(len(ra), dtype=np.intp)
+    near = _tree(other_ra, other_dec).query_ball_point(
+        unit_vectors(ra, dec), _chord(radius), return_length=True
+    )
+    return np.asarray(near, dtype=np.intp)
+
+
 def stamp_holds_other(x: Array, y: Array, own: Array, injected_x: Array, injected_y: Array) -> Array:
     """Whether an injected position other than the example's own lies in its stamp.
 

@@ -78,7 +78,8 @@ class Frame:
             return None
         ra_min, ra_max, dec_min, dec_max = self.box
         # Offsets from the western edge, so that a brick may straddle RA = 0.
-        width, offset = (ra_max - ra_min) % 360, (np.asarray(ra) - ra_min) % 360
+        width = (ra_max - ra_min) % 360 or 360.0  # the cap around a pole has all right ascensions
+        offset = (np.asarray(ra) - ra_min) % 360
         return (offset < width) & (dec >= dec_min) & (dec < dec_max)
 
     def far_fraction(self, ra: Array, dec: Array, distance: Any, reach: float) -> float:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from obiwan.dplearn.errors import CoaddError, LayoutError
@@ -262,6 +263,14 @@ def identify(path: Path, layout: str | None = None) -> list[tuple[Path, Layout]]
     hint = f"; did you mean {inside[0][0]}?" if inside else f"; known layouts: {', '.join(LAYOUT_NAMES)}"
     msg = f"{path}: no runs found: neither injection outputs nor a data release are in this directory{hint}"
     raise LayoutError(msg)
+
+
+def holds_injections(path: Path) -> bool:
+    """Whether what looks like a data release is one run of an injection tree: its truth lies in it."""
+    bricks = (found["brick"] for found in expand(path, RELEASE.tractor, RELEASE_RUN, None))
+    first = list(islice(bricks, 1))  # one brick tells: a release has very many
+    truths = [one.truth for one in LAYOUTS if one.truth is not None and one.truth.startswith("{run}/")]
+    return any(any(expand(path, truth.removeprefix("{run}/"), RELEASE_RUN, first)) for truth in truths)
 
 
 def find_runs(root: Root, bricks: Collection[str] | None = None) -> list[BrickRun]:
