@@ -31,8 +31,11 @@ __all__ = [
     "Matches",
     "MetadataResult",
     "balancing_weights",
+    "comparable",
+    "cross_fitted_auc",
     "matched_pairs",
     "metadata_classifier",
+    "propensity",
 ]
 
 FOLDS = 5  #: parts of the cross-fit; fewer where there are fewer bricks
