@@ -19,7 +19,7 @@ import pytest
 from benchmarks import faults
 from benchmarks.planted import Planted, write_set
 from obiwan.dplearn import create_training
-from obiwan.dplearn.cutting import extraction
+from obiwan.dplearn.cutting import extraction, workspace
 from obiwan.dplearn.errors import TakenOverError
 from obiwan.dplearn.files.takeover import end_others, owned, take_over
 from obiwan.dplearn.survey import coadds
@@ -312,6 +312,35 @@ def test_a_second_run_that_is_interrupted(more, made, whole, tmp_path, monkeypat
     again = [word for word in more if word != "--overwrite"]
     assert run(made, outdir, *again) == 0
     assert content_of(outdir) == (content_of(tmp_path / "other") if more else whole)
+
+
+@pytest.mark.parametrize("look", ["check_outdir", "take_over"])
+@pytest.mark.parametrize("more", [[], ["--seed", "7"]])
+def test_another_run_finishes_between_two_looks(look, more, made, whole, tmp_path, monkeypatch, capsys):
+    """While this one plans, or at the very moment at which it takes over: what is finished stays."""
+    outdir = tmp_path / "out"
+    place = create_training if look == "check_outdir" else workspace
+    original = getattr(place, look)
+
+    def looked(*args, **kwargs):
+        found = original(*args, **kwargs) if look == "check_outdir" else None
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(place, look, original)
+            assert run(made, outdir) == 0
+        return original(*args, **kwargs) if found is None else found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, look, looked)
+        status = run(made, outdir, *more)
+    assert content_of(outdir) == whole
+    assert not (outdir / ".work").exists()
+    said = capsys.readouterr()
+    if more:
+        assert status == 1
+        assert f"{outdir}: holds a training set of another configuration" in only_error(said.err)
+    else:
+        assert status == 0
+        assert "already holds this training set; nothing to do" in said.out
 
 
 @pytest.mark.slow

@@ -256,10 +256,10 @@ def create_training(
     request = describe({**asdict(config), **inputs.description}, inputs.roots)
     finished = check_outdir(outdir, request, overwrite=overwrite)
     planned, flows = plan(inputs, config, executor, outdir)
-    if finished:
+    scratch = None if finished else begin(outdir, request, planned, overwrite=overwrite)
+    if scratch is None:
         confirm_finished(outdir, planned)
         return Outcome(None, len(planned))
-    scratch = begin(outdir, request, planned, overwrite=overwrite)
     receipts = _extract(Tasks(planned, inputs, outdir, scratch), executor)
     manifest = finish(outdir, scratch, request, planned, flows, receipts)
     return Outcome(manifest, len(planned))

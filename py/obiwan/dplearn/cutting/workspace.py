@@ -86,21 +86,35 @@ def check_outdir(directory: Path, request: dict[str, Any], *, overwrite: bool) -
         raise TrainingSetError(msg)
     if overwrite or not directory.exists():
         return False
-    for path, finished in ((directory / MANIFEST, True), (directory / WORK / "plan.json", False)):
-        if path.is_file():
-            found = _read_json(path)
-            if {key: found.get(key) for key in request} != request:
-                state = "holds" if finished else "holds an unfinished run of"
-                msg = f"{directory}: {state} a training set of another configuration; {_REMEDY}"
-                raise TrainingSetError(msg)
-            if finished:  # the run may have been killed before it could clear up
-                shutil.rmtree(directory / WORK, ignore_errors=True)
-            return finished
+    if _is_finished(directory, request):
+        return True
+    if _is_of(directory / WORK / "plan.json", request, "holds an unfinished run of"):
+        return False
     strangers = [path.name for path in directory.iterdir() if path.name != WORK]
     if strangers:
         msg = f"{directory}: not empty ({strangers[0]}...) and no training set; {_REMEDY}"
         raise TrainingSetError(msg)
     return False
+
+
+def _is_finished(directory: Path, request: dict[str, Any]) -> bool:
+    """Whether a finished training set is there, which must be of this request; clears up beside it."""
+    if not (directory / MANIFEST).is_file():
+        return False
+    # The run may have been killed before it could, and one that comes too late has begun a scratch directory.
+    shutil.rmtree(directory / WORK, ignore_errors=True)
+    return _is_of(directory / MANIFEST, request, "holds")
+
+
+def _is_of(path: Path, request: dict[str, Any], state: str) -> bool:
+    """Whether a manifest or plan is there; it must be of this request."""
+    if not path.is_file():
+        return False
+    found = _read_json(path)
+    if {key: found.get(key) for key in request} != request:
+        msg = f"{path.parents[path.parent.name == WORK]}: {state} a training set of another configuration; {_REMEDY}"
+        raise TrainingSetError(msg)
+    return True
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -132,25 +146,31 @@ def confirm_finished(directory: Path, planned: Planned) -> None:
         raise TrainingSetError(msg)
 
 
-def begin(directory: Path, request: dict[str, Any], planned: Planned, *, overwrite: bool) -> Path:
+def begin(directory: Path, request: dict[str, Any], planned: Planned, *, overwrite: bool) -> Path | None:
     """Take over the directory and write its plan, or check that an earlier one is the same.
 
     Returns
     -------
-    Path
-        The scratch directory of this run.
+    Path or None
+        The scratch directory of this run; None where another run has finished this training set since
+        `check_outdir` looked.
 
     Raises
     ------
     TrainingSetError
-        If the inputs have changed since the interrupted run made its plan.
+        If another run has finished a training set of another request meanwhile, or the inputs have changed
+        since the interrupted run made its plan.
     """
     if overwrite:
         clear(directory)
     plan = {**request, "rows_crc32": planned.crc32}
     path = directory / WORK / "plan.json"
+    if _is_finished(directory, request):
+        return None
     _check_plan(path, plan)  # before another run is ended
     scratch = take_over(directory / WORK / _RUNNING)
+    if _is_finished(directory, request):  # from here on nobody else can finish
+        return None
     if not _check_plan(path, plan):
         with owned(scratch, directory):
             write_json(path, plan, scratch)
