@@ -24,7 +24,7 @@ from obiwan.dplearn.errors import TakenOverError
 from obiwan.dplearn.files.takeover import end_others, owned, take_over
 from obiwan.dplearn.survey import coadds
 from obiwan.dplearn.trainingset.shards import open_training_set
-from synthetic import Survey, bricks_apart, content_of, survey
+from synthetic import Survey, bricks_apart, content_of, planes, survey, write_plane
 from test_training import ENV
 
 ENDED = 128 + signal.SIGTERM
@@ -195,6 +195,34 @@ def test_a_coadd_that_vanishes_after_planning(copy, whole, tmp_path, monkeypatch
     path.write_bytes(content)
     assert run(copy, tmp_path / "out") == 0
     assert renamed(content_of(tmp_path / "out"), "fake", "injected") == whole
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".fits.fz", ".fits.gz"])
+def test_a_coadd_that_changes_between_two_starts(suffix, tmp_path, monkeypatch, capsys):
+    """Old and new pixels are not mixed, neither in a set that was interrupted nor in one that is finished."""
+    made, outdir = survey(tmp_path, bricks=bricks_apart(3), suffix=suffix), tmp_path / "out"
+    content, number, place = list(made.places())[-1]
+    path, seen, original = place.plane("image", "g", suffix), [], extraction.write_shard
+
+    def interrupted(*args):
+        seen.append(args)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction, "write_shard", interrupted)
+        assert run(made, outdir) == 130
+    before = path.read_bytes()
+    lighter = planes(content.brick, content.painted(number), number)["image", "g"] + 1000
+    write_plane(path, lighter, content.brick.cards())
+    assert run(made, outdir) == 1
+    assert f"{outdir}: the inputs have changed since the interrupted run" in capsys.readouterr().err
+    path.write_bytes(before)
+    assert run(made, outdir) == 0
+    write_plane(path, lighter, content.brick.cards())
+    assert run(made, outdir) == 1
+    assert "holds a training set made from other inputs than these" in capsys.readouterr().err
 
 
 def renamed(content: dict[str, bytes], old: str, new: str) -> dict[str, bytes]:

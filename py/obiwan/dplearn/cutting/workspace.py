@@ -138,7 +138,7 @@ def confirm_finished(directory: Path, planned: Planned) -> None:
         If the inputs have changed, or a file is missing or of another size.
     """
     training_set = open_training_set(directory)
-    if training_set.manifest.get("rows_crc32") != planned.crc32:
+    if {key: training_set.manifest.get(key) for key in planned.identity} != planned.identity:
         msg = f"{directory}: holds a training set made from other inputs than these; {_REMEDY}"
         raise TrainingSetError(msg)
     if not (directory / SOURCES).is_file():
@@ -163,7 +163,7 @@ def begin(directory: Path, request: dict[str, Any], planned: Planned, *, overwri
     """
     if overwrite:
         clear(directory)
-    plan = {**request, "rows_crc32": planned.crc32}
+    plan = {**request, **planned.identity}
     path = directory / WORK / "plan.json"
     if _is_finished(directory, request):
         return None
@@ -270,7 +270,7 @@ def finish(
         "format_version": FORMAT_VERSION,
         "package_version": dplearn.__version__,
         **request,
-        "rows_crc32": planned.crc32,
+        **planned.identity,
         "channels": list(CHANNELS),
         "labels": LABELS,
         "stamp": STAMP,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,6 +11,9 @@ from pathlib import Path
 import fitsio
 
 from obiwan.dplearn.errors import DplearnError, explained
+
+_BLOCK = 2880  #: bytes of a FITS block
+_SAMPLES = 8
 
 
 def _forget_messages() -> None:
@@ -40,6 +45,33 @@ def check_whole(file: fitsio.FITS, path: Path) -> None:
     if size < end:
         msg = f"truncated: {size} bytes of {end}"
         raise OSError(msg)
+
+
+def fingerprint(path: Path, header: tuple[int, int], value: int = 0) -> int:
+    """A number that a file written anew does not keep: of its size, one header and eight blocks of the rest.
+
+    The header has a checksum of the data (DATASUM) where the writer gave one, a gzipped file ends with its
+    own, and in a compressed plane one changed pixel moves what comes behind it.
+
+    Parameters
+    ----------
+    path : Path
+    header : tuple of int
+        First byte of the header and first byte behind it.
+    value : int
+        The fingerprint of other files, to be continued.
+
+    Returns
+    -------
+    int
+        CRC-32 (zlib).
+    """
+    with path.open("rb", buffering=0) as stream:
+        number, size = stream.fileno(), os.fstat(stream.fileno()).st_size
+        last = max(size - _BLOCK, 0)
+        parts = [os.pread(number, header[1] - header[0], header[0])]
+        parts += [os.pread(number, _BLOCK, last * i // (_SAMPLES - 1)) for i in range(_SAMPLES)]
+    return zlib.crc32(b"".join([b"%d" % size, *parts]), value)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,12 +48,15 @@ class BrickPlan:
         Cut flow per class name.
     notes : tuple of str
         What was left out and why.
+    coadds : int
+        Names what is in the files of its coadds (`Frame.content`).
     """
 
     brick: str
     rows: Array
     flows: dict[str, CutFlow]
     notes: tuple[str, ...]
+    coadds: int = 0
 
 
 def _open_fields(runs: Sequence[BrickRun], notes: list[str]) -> list[Field]:
@@ -146,7 +150,9 @@ def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
             (_not_listed(part, inputs.fake_table, config, flows["real"]), n) for part, n in real_parts
         ]
     real_rows = _unique(real_parts, fake_rows, config, inputs.brick, flows["real"])
-    return BrickPlan(inputs.brick, np.concatenate([real_rows, fake_rows]), flows, tuple(dict.fromkeys(notes)))
+    rows = np.concatenate([real_rows, fake_rows])
+    coadds = zlib.crc32(np.array([place.frame.content for place in places], "<u4").tobytes())
+    return BrickPlan(inputs.brick, rows, flows, tuple(dict.fromkeys(notes)), coadds)
 
 
 def _not_listed(part: Array, table: UserTable, config: TrainingConfig, flow: CutFlow) -> Array:

@@ -30,6 +30,7 @@ class Filed:
     radius : float
         Of the sphere around it in which they are, as a distance of unit vectors.
     notes : tuple of str
+    coadds : int
         As in `BrickPlan`.
     """
 
@@ -39,6 +40,7 @@ class Filed:
     centre: tuple[float, ...]
     radius: float
     notes: tuple[str, ...]
+    coadds: int
 
 
 def filed(plan: BrickPlan, file: RowFile) -> Filed:
@@ -47,7 +49,8 @@ def filed(plan: BrickPlan, file: RowFile) -> Filed:
     centre = vectors.mean(0) if len(vectors) else np.zeros(3)
     radius = float(np.sqrt(((vectors - centre) ** 2).sum(1)).max(initial=0))
     first = file.append(plan.rows)
-    return Filed(plan.brick, first, plan.rows["label"].copy(), tuple(centre), radius, plan.notes)
+    label = plan.rows["label"].copy()
+    return Filed(plan.brick, first, label, tuple(centre), radius, plan.notes, plan.coadds)
 
 
 class Eligible:
@@ -67,12 +70,15 @@ class Eligible:
         Number of examples of each brick.
     label : ndarray of uint8
         Of all examples, one brick after the other.
+    coadds : ndarray of uint32
+        What names the content of each brick's coadds.
     """
 
     def __init__(self, bricks: Sequence[Filed], file: RowFile) -> None:
         self.names = [one.brick for one in bricks]
         self.sizes = np.array([len(one.label) for one in bricks], dtype=np.int64)
         self.label = np.concatenate([np.empty(0, np.uint8), *(one.label for one in bricks)])
+        self.coadds = np.array([one.coadds for one in bricks], dtype="<u4")
         self._file = file
         self._first = np.array([one.first for one in bricks], dtype=np.int64)
         self._starts = np.r_[0, np.cumsum(self.sizes)]

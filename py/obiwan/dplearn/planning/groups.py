@@ -135,8 +135,14 @@ class Planned:
 
     @cached_property
     def crc32(self) -> int:
-        """CRC-32 (zlib) of all rows, which names what a training set is made of."""
+        """CRC-32 (zlib) of all rows."""
         value = 0
         for rows in self:
             value = zlib.crc32(rows.tobytes(), value)
         return value
+
+    @cached_property
+    def identity(self) -> dict[str, int]:
+        """What a training set is made of, in two numbers: all its rows, and the coadds of their bricks."""
+        used = sorted({brick for group in self.groups for brick in group.bricks})
+        return {"rows_crc32": self.crc32, "coadds_crc32": zlib.crc32(self._eligible.coadds[used].tobytes())}

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn.conventions import BANDS, STAMP, Array
 from obiwan.dplearn.errors import CoaddError
-from obiwan.dplearn.files.fitsfile import check_whole, reading
+from obiwan.dplearn.files.fitsfile import check_whole, fingerprint, reading
 from obiwan.dplearn.survey.cutouts import centre_pixel, overlap
 from obiwan.dplearn.survey.layouts import BrickRun
 
@@ -59,11 +59,14 @@ class Frame:
     box : tuple of float or None
         RA min, RA max, Dec min, Dec max (degrees) of the brick's primary area, where the header
         has it.
+    content : int
+        Names what is in the files of the six planes (`fingerprint`).
     """
 
     wcs: WCS
     shape: tuple[int, int]
     box: tuple[float, float, float, float] | None
+    content: int
 
     def pixels(self, ra: Array, dec: Array) -> tuple[Array, Array]:
         """0-based pixel positions (x, y) of sky positions in degrees."""
@@ -125,11 +128,13 @@ def read_frame(run: BrickRun) -> Frame:
     """
     paths = _plane_paths(run)
     shapes = []
-    header = None
+    header, content = None, 0
     for path in paths:
         with _naming(run, path), fitsio.FITS(str(path)) as file:
             hdu = _first_image(file)
             check_whole(file, path)
+            offsets = hdu.get_offsets()
+            content = fingerprint(path, (offsets["header_start"], offsets["data_start"]), content)
             ny, nx = hdu.get_dims()
             shapes.append((int(ny), int(nx)))
             if header is None:
@@ -142,7 +147,7 @@ def read_frame(run: BrickRun) -> Frame:
             )
             raise CoaddError(msg)
     with _naming(run, paths[0]):
-        return Frame(_wcs(header), shapes[0], _box(header))
+        return Frame(_wcs(header), shapes[0], _box(header), content)
 
 
 def _wcs(header: Any) -> WCS:
