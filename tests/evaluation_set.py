@@ -17,6 +17,7 @@ from obiwan.dplearn.evaluation import records as evaluation
 from obiwan.dplearn.evaluation.evidence import data_summary, software
 from obiwan.dplearn.trainingset.examples import blank_examples, read_sources, write_sources
 from obiwan.dplearn.trainingset.shards import MANIFEST, TrainingSet, manifest_checksum, open_training_set
+from sealing import seal
 
 BRICKS = {"train": 4, "val": 2, "test": 12}
 FLOW = {
@@ -89,7 +90,8 @@ def make_set(
     training_set = open_training_set(directory)
     parts = [rows_of(split, training_set, samples[split], (bricks or BRICKS)[split]) for split in SPLITS]
     write_sources(directory, directory, np.concatenate(parts))
-    return training_set
+    seal(directory)
+    return open_training_set(directory)
 
 
 def scored_by_hand(

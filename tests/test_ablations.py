@@ -1,6 +1,7 @@
 """Ablations: what each leaves of a cutout, edited views of a training set, retraining that goes on."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +25,7 @@ from obiwan.dplearn.training.logs import RunLogs
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.trainingset.examples import blank_examples, read_sources, write_sources
 from obiwan.dplearn.trainingset.shards import open_training_set
+from sealing import seal
 
 TINY = network_config("lenet5", maps=(2, 2), kernel_size=3, dense=4)
 CONFIG = RunConfig(TINY, FeedConfig(batch_size=8, seed=3), epochs=1, learning_rate=2e-3)
@@ -50,7 +52,8 @@ def data(tmp_path_factory):
     write_set(directory, Planted("flux", 3.0), {"train": 48, "val": 24, "test": 40}, seed=5, rows=24)
     training_set = open_training_set(directory)
     write_sources(directory, directory, make_rows(training_set))
-    return training_set
+    seal(directory)
+    return open_training_set(directory)
 
 
 @pytest.fixture
@@ -149,13 +152,16 @@ def test_rows_must_be_those_of_the_shards(data, tmp_path):
         assert (rows["shard"] == shard.number).all()
         assert np.array_equal(rows["row"], np.arange(shard.rows))
     rows = read_sources(data.directory)
+    shutil.copy(data.directory / "manifest.json", tmp_path)
     for wrong in (rows[:-1], rows[1:]):
         write_sources(tmp_path, tmp_path, wrong)
+        seal(tmp_path)
         with pytest.raises(TrainingSetError, match=r"sources.fits: its rows are not those of x"):
             rows_by_shard(replace(data, directory=tmp_path))
     rows["label"] = 1 - rows["label"]
     rows["label"][rows["split"] == b"val"] = 1
     write_sources(tmp_path, tmp_path, rows)
+    seal(tmp_path)
     with pytest.raises(TrainingSetError, match=r"sources.fits: its rows are not those of xval_1"):
         rows_by_shard(replace(data, directory=tmp_path))
 

@@ -13,6 +13,7 @@ from obiwan.dplearn.training.batches import Batches, ahead, in_order, sample
 from obiwan.dplearn.training.distributed import World
 from obiwan.dplearn.training.settings import FeedConfig
 from obiwan.dplearn.trainingset import shards
+from sealing import seal
 
 
 def make_set(directory, rows_by_split):
@@ -36,6 +37,7 @@ def make_set(directory, rows_by_split):
         "shards": entries,
     }
     (directory / shards.MANIFEST).write_text(json.dumps(manifest))
+    seal(directory)
     return shards.open_training_set(directory)
 
 

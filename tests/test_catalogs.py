@@ -125,6 +125,28 @@ def test_duplicate_ids_are_named(tmp_path):
         read_truth(tmp_path / "u.fits")
 
 
+@pytest.mark.parametrize(
+    "ids", [np.array([1.0, 2.0, 1e300]), np.array([1, 2, 2**64 - 1], "u8"), np.array([1, 2, 2.0**53 + 2])]
+)
+def test_ids_that_would_change(ids, tmp_path):
+    made = rows()
+    columns = {**truth_columns("obiwan", made), "id": ids}
+    write_table(tmp_path / "t.fits", columns)
+    with pytest.raises(CatalogError, match=r"t.fits: the ids in the truth table are beyond .*; number"):
+        read_truth(tmp_path / "t.fits")
+
+
+@pytest.mark.parametrize("dec", [1000.0, -91.0])
+def test_positions_that_are_not_on_the_sky(dec, tmp_path):
+    made = rows()
+    made["dec"] = np.array([dec, 6.0, 6.1])
+    write_tractor(tmp_path / "tractor.fits", made)
+    write_table(tmp_path / "truth.fits", truth_columns("legacysim", made))
+    for name, read in (("tractor", read_tractor), ("truth", read_truth)):
+        with pytest.raises(CatalogError, match=rf"{name}.fits: dec in the {name} .*beyond 90 degrees; "):
+            read(tmp_path / f"{name}.fits")
+
+
 def test_files_that_are_no_catalogue(tmp_path):
     import fitsio
 

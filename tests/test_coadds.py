@@ -240,3 +240,28 @@ def test_header_without_wcs(place):
         write_plane(place.plane(kind, band), plane, {"BUNIT": "nanomaggy"})
     with pytest.raises(CoaddError, match=r"brick 1211p060 .*has no celestial WCS"):
         read_frame(open_run(place))
+
+
+@pytest.mark.parametrize(
+    ("card", "value", "said"),
+    [
+        ("CRPIX1", 1e300, "WCS"),
+        ("CD1_1", 0.0, "cannot read"),
+        ("CRVAL2", 200.0, "cannot read"),
+        ("CRVAL1", "NaN", "cannot read"),
+        ("RAMIN", "NaN", "is not finite"),
+        ("DECMAX", "inf", "is not finite"),
+    ],
+)
+def test_headers_that_lead_nowhere(card, value, said, place):
+    place.coadd.mkdir(parents=True)
+    for (kind, band), plane in planes(BRICK, ROWS).items():
+        write_plane(place.plane(kind, band, ".fits"), plane, BRICK.cards() | {card: value})
+        if isinstance(value, str):  # as no library would write it
+            path = place.plane(kind, band, ".fits")
+            content = path.read_bytes()
+            text = f"'{value:<8}'".encode()
+            assert content.count(text) == 1
+            path.write_bytes(content.replace(text, f"{value:>10}".encode()))
+    with pytest.raises(CoaddError, match=rf"brick 1211p060 .*{said}.*restore the file"):
+        read_frame(open_run(place))

@@ -745,7 +745,7 @@ def test_full_disk_at_the_end(function, made, training, tmp_path, monkeypatch, c
     assert content_of(outdir) == content_of(training)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"config": 1}', ""])
+@pytest.mark.parametrize("content", ["{", "[]", '{"config": 1}', "", "[" * 100_000])
 def test_broken_manifest_or_plan(content, made, training, tmp_path, capsys):
     outdir = tmp_path / "out"
     shutil.copytree(training, outdir)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from benchmarks.planted import Planted, write_set
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.survey.sources import Sources, blank_sources
 from obiwan.dplearn.trainingset.examples import (
@@ -15,6 +16,7 @@ from obiwan.dplearn.trainingset.examples import (
     read_sources,
     write_sources,
 )
+from sealing import seal
 
 
 def some(rng, n: int = 5) -> np.ndarray:
@@ -26,10 +28,28 @@ def some(rng, n: int = 5) -> np.ndarray:
     return rows
 
 
+def make_set(directory, rows: np.ndarray | None = None):
+    """A training set of one example a split, with these rows in its source table."""
+    write_set(directory, Planted("offset", 0.0), dict.fromkeys(("train", "val", "test"), 1), seed=1, rows=1)
+    if rows is not None:
+        write_sources(directory, directory, rows)
+        seal(directory)
+    return directory
+
+
+def test_a_row_that_was_changed(tmp_path, rng):
+    """The intervals rest on the bricks, of which nothing else tells."""
+    made = make_set(tmp_path, some(rng))
+    with fits.open(made / "sources.fits", mode="update") as hdus:
+        hdus[1].data["brick"][2] = "1211p061"
+    with pytest.raises(TrainingSetError, match=r"sources.fits: checksum differs .*make the training set"):
+        read_sources(made)
+
+
 def test_what_is_written_is_read_back(tmp_path, rng):
     rows = some(rng)
-    write_sources(tmp_path, tmp_path, rows)
-    got = read_sources(tmp_path)
+    made = make_set(tmp_path, rows)
+    got = read_sources(made)
     assert got.dtype == EXAMPLE_DTYPE
     for name in EXAMPLE_DTYPE.names:
         np.testing.assert_array_equal(got[name], rows[name])
@@ -80,14 +100,18 @@ def test_every_band_lands_in_its_column():
 
 @pytest.mark.parametrize("content", [None, b"", b"SIMPLE"])
 def test_unreadable_table(content, tmp_path):
+    make_set(tmp_path)
     if content is not None:
         (tmp_path / "sources.fits").write_bytes(content)
+        seal(tmp_path)
     with pytest.raises(TrainingSetError, match=r"sources.fits: cannot read it .*make the training set again"):
         read_sources(tmp_path)
 
 
 def test_a_table_without_a_column(tmp_path, rng):
     rows = some(rng)
+    make_set(tmp_path)
     fits.BinTableHDU(rows[["ra", "dec"]]).writeto(tmp_path / "sources.fits")
+    seal(tmp_path)
     with pytest.raises(TrainingSetError, match=r"sources.fits: cannot read it"):
         read_sources(tmp_path)

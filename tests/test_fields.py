@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from obiwan.dplearn.errors import CatalogError, LayoutError
+from obiwan.dplearn.errors import CatalogError, CoaddError, LayoutError
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.fields import open_field
 from obiwan.dplearn.planning.inputs import resolve_inputs
+from obiwan.dplearn.survey.layouts import Root, find_runs, layout_named
 from obiwan.dplearn.trainingset.examples import FLAG_UNMATCHED
 from synthetic import (
     FAKE,
@@ -19,8 +23,10 @@ from synthetic import (
     Objects,
     at,
     both,
+    bricks_apart,
     fakes,
     reals,
+    survey,
 )
 
 
@@ -155,3 +161,23 @@ def test_legacysim_truth_gets_the_transmission_of_its_neighbourhood(tmp_path):
     (brick,) = resolve_inputs(fake=[tmp_path / "fake"], config=config).bricks
     truth = open_field(brick.runs[0]).truth
     np.testing.assert_allclose(truth.mw_transmission, [[0.90, 0.93, 0.96]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
+@pytest.mark.parametrize("victim", ["image", "tractor", "ccds"])
+def test_a_file_that_cannot_be_looked_at(code, victim, tmp_path, monkeypatch):
+    """It is this brick's fault, of which the others know nothing."""
+    made = survey(tmp_path, bricks=bricks_apart(1), runs=1, kind="obiwan", flavour="dr5")
+    (run,) = find_runs(Root(0, made.fake, layout_named("obiwan")))
+    open_field(run)
+    stat = Path.stat
+
+    def failing(path, **more):
+        if victim in path.name:
+            raise OSError(code, os.strerror(code), str(path))
+        return stat(path, **more)
+
+    monkeypatch.setattr(Path, "stat", failing)
+    said = rf"brick 1000p051 \(rs0\): cannot read .*{victim}.* \({os.strerror(code)}\); restore the file"
+    with pytest.raises(CoaddError, match=said):
+        open_field(run)

@@ -18,6 +18,7 @@ from obiwan.dplearn.training.settings import network_config
 from obiwan.dplearn.training.trainer import save_model
 from obiwan.dplearn.trainingset import shards
 from obiwan.dplearn.trainingset.examples import read_sources, read_stamps, write_sources
+from sealing import seal
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,7 @@ def test_magnitudes_must_be_known(tmp_path, capsys):
     rows = read_sources(place)
     rows["mag_g"][rows["label"] == 1] = np.nan
     write_sources(place, place, rows)
+    seal(place)
     assert mosaic.main(["--data", str(place), "--outdir", str(tmp_path / "out")]) == 1
     assert "no real and fake example with a g magnitude" in capsys.readouterr().err
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,3 +35,15 @@ def test_a_file_that_ends_too_early_is_an_error(tmp_path):
     file.append(blank_examples(3))
     with pytest.raises(OSError, match="ends too early"):
         file.read(2, 2)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_named_by_its_directory(tmp_path):
+    """The file has no name of its own."""
+    file = RowFile(tmp_path)
+    with (
+        Path("/dev/full").open("wb", buffering=0) as file._file,
+        pytest.raises(OSError, match="No space left on device") as caught,
+    ):
+        file.append(blank_examples(3))
+    assert caught.value.filename == str(tmp_path)

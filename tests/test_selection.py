@@ -171,6 +171,9 @@ def wrong(sources):
 
 def short(sources):
     return sources.type[:0] == ""
+
+def fails(sources):
+    return sources.mag_w1 < 20
 """
 
 
@@ -197,6 +200,21 @@ def test_user_selection_mask_and_mapping():
 def test_user_selection_that_returns_something_else(name):
     with pytest.raises(SelectionError, match=rf"my_cuts:{name}.*expected bool"):
         apply_cuts(source(), find_selection(f"my_cuts:{name}"), np.ones(1, bool), {})
+
+
+@pytest.mark.usefixtures("user_module")
+def test_user_selection_that_fails():
+    with pytest.raises(
+        SelectionError, match=r"my_cuts:fails: the function failed \(.*mag_w1.*\); correct it"
+    ):
+        apply_cuts(source(), find_selection("my_cuts:fails"), np.ones(1, bool), {})
+
+
+def test_a_module_that_cannot_be_imported(tmp_path, monkeypatch):
+    (tmp_path / "broken_cuts.py").write_text("def f(:")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match=r"--select broken_cuts:f: .*invalid syntax"):
+        find_selection("broken_cuts:f")
 
 
 @pytest.mark.parametrize("name", ["lrg", "no_such_module_xyz:f", "math:no_such_function"])

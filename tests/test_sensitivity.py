@@ -1,6 +1,7 @@
 """The positive control: what is planted, in whom, and what is made of it, on the mock survey."""
 
 import logging
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -41,6 +42,7 @@ from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_conf
 from obiwan.dplearn.trainingset.examples import read_sources, write_sources
 from obiwan.dplearn.trainingset.shards import open_training_set
 from obiwan.dplearn.twosample import Estimate
+from sealing import seal
 
 DISC = Galaxy(
     flux=(1.0, 2.0, 3.0), fwhm=(1.4, 1.2, 1.0), x=32.3, y=31.8, radius=0.5, sersic=1.0, e1=0.1, e2=-0.2
@@ -232,12 +234,15 @@ def test_rows_without_a_model_are_left_out_alike(data, tmp_path):
     other["label"] = 1 - other["label"]
     assert np.array_equal(galaxies_known(other), expected)
 
+    shutil.copy(data.directory / "manifest.json", tmp_path)
     write_sources(tmp_path, tmp_path, rows)
+    seal(tmp_path)
     plan = make_plan(replace(data, directory=tmp_path), seed=1)
     assert plan.left_out == len(bad)
     assert sum(len(choice.rows) for choice in plan.choice.values()) == len(rows) - len(bad)
     rows["psfsize_g"] = np.nan
     write_sources(tmp_path, tmp_path, rows)
+    seal(tmp_path)
     with pytest.raises(TrainingSetError, match="no example has a fitted flux, shape and PSF width"):
         make_plan(replace(data, directory=tmp_path), seed=1)
 

@@ -24,6 +24,7 @@ from obiwan.dplearn.trainingset.shards import (
     shard_memory,
     write_shard,
 )
+from sealing import seal
 
 
 @pytest.fixture
@@ -40,6 +41,7 @@ def finished(directory, stamps) -> dict:
         **{"labels": LABELS, "stamp": 64, "shards": [shard_entry(shard) for shard in shards]},
     }
     (directory / MANIFEST).write_text(json.dumps(manifest))
+    seal(directory)
     return manifest
 
 
@@ -211,8 +213,8 @@ def test_memory_keeps_so_many_buffers_and_no_more():
     ],
 )
 def test_another_format_is_refused(key, value, tmp_path, stamps):
-    manifest = finished(tmp_path, stamps)
-    (tmp_path / MANIFEST).write_text(json.dumps({**manifest, key: value}))
+    finished(tmp_path, stamps)
+    seal(tmp_path, **{key: value})
     with pytest.raises(TrainingSetError, match=rf"manifest.json: {key} is .*make the training set again"):
         open_training_set(tmp_path)
 
@@ -231,8 +233,22 @@ def test_unreadable_manifest(content, tmp_path, stamps):
 def test_entries_that_make_no_sense(change, tmp_path, stamps):
     manifest = finished(tmp_path, stamps)
     manifest["shards"][0] |= change
+    seal(tmp_path, shards=manifest["shards"])
+    with pytest.raises(TrainingSetError, match=r"manifest.json: (entry|not a readable manifest)"):
+        open_training_set(tmp_path)
+
+
+def test_a_shard_that_is_listed_twice(tmp_path, stamps):
+    entries = finished(tmp_path, stamps)["shards"]
+    seal(tmp_path, shards=[*entries, *entries[:1] * 5])
+    with pytest.raises(TrainingSetError, match=r"manifest.json: .*it names a shard twice"):
+        open_training_set(tmp_path)
+
+
+def test_a_manifest_without_its_checksum(tmp_path, stamps):
+    manifest = finished(tmp_path, stamps)
     (tmp_path / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(TrainingSetError, match=r"manifest.json"):
+    with pytest.raises(TrainingSetError, match=r"manifest.json: .*its checksum does not fit its content"):
         open_training_set(tmp_path)
 
 

@@ -80,6 +80,15 @@ def test_bad_positions(bad, message, tmp_path):
         read_table(path)
 
 
+def test_ids_that_would_change(tmp_path):
+    path = tmp_path / "mine.fits"
+    Table({**GOOD, "id": np.array([1, 2, 2**64 - 1], "u8")}).write(path)
+    with pytest.raises(CatalogError, match=r"mine.fits: values of column id are beyond .* number them anew"):
+        read_table(path)
+    Table({**GOOD, "id": np.array([1, 2, 2**63 - 1], "u8")}).write(path, overwrite=True)
+    assert read_table(path).sources.id.tolist() == [1, 2, 2**63 - 1]
+
+
 def test_no_table(tmp_path):
     with pytest.raises(CatalogError, match=r"mine.csv: no such table"):
         read_table(tmp_path / "mine.csv")

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from obiwan.dplearn.cutting.extraction import GroupTask
-from obiwan.dplearn.cutting.workspace import begin, check_outdir, clear, describe, finished_receipt
+from obiwan.dplearn.cutting.extraction import GroupTask, Receipt
+from obiwan.dplearn.cutting.workspace import (
+    begin,
+    check_outdir,
+    check_place,
+    clear,
+    describe,
+    finish,
+    finished_receipt,
+)
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.planning.groups import Planned
 from obiwan.dplearn.survey.layouts import LAYOUTS, RELEASE, Root
@@ -94,7 +103,52 @@ def test_a_receipt_of_damaged_shards_is_not(name, tmp_path):
     assert finished_receipt(task) is None
 
 
-@pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"shards": [{}], "not_finite": 0}'])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shards": []},
+        {"not_finite": float("inf")},
+        {"negative_invvar": -1},
+        {"split": "val"},
+        {"number": 2},
+        {"rows": 2, "real": 2},
+        {"real": 2, "fake": 1},
+    ],
+)
+def test_a_receipt_of_something_else_is_none(change, tmp_path):
+    """The checksums of its shards may be sound all the same."""
+    task = written(tmp_path)
+    for kind in "xy":  # files of the names that it might say
+        for name in (f"{kind}val_1.npy", f"{kind}train_2.npy"):
+            (tmp_path / name).write_bytes((tmp_path / f"{kind}train_1.npy").read_bytes())
+    content = json.loads(task.receipt.read_text())
+    of_shard = {name: value for name, value in change.items() if name in content["shards"][0]}
+    content["shards"][0] |= of_shard
+    content |= {name: value for name, value in change.items() if name not in of_shard}
+    task.receipt.write_text(json.dumps(content))
+    assert finished_receipt(task) is None
+
+
+def test_a_manifest_vouches_for_all_that_was_planned(tmp_path):
+    scratch = begin(tmp_path / "out", REQUEST, planned(), overwrite=False)
+    with pytest.raises(TrainingSetError, match="0 examples were written and 2 planned"):
+        finish(tmp_path / "out", scratch, REQUEST, planned(), {}, [Receipt((), 0, 0)])
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_places_where_no_set_belongs(tmp_path):
+    (tmp_path / "dr9").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "dr9")
+    roots = [Root(1, tmp_path / "dr9", RELEASE)]
+    check_place(tmp_path / "dr9b", roots)
+    for name in ("dr9", "dr9/sets/new", "link/new"):
+        with pytest.raises(TrainingSetError, match=r"lies in .*dr9, a tree that is read; choose an --outdir"):
+            check_place(tmp_path / name, roots)
+    with pytest.raises(TrainingSetError, match=r"\\udce9'?: its name is not UTF-8"):
+        check_place(tmp_path / os.fsdecode(b"caf\xe9"), roots)
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", "[" * 100_000, '{"shards": [{}], "not_finite": 0}'])
 def test_a_broken_receipt_is_no_receipt(content, tmp_path):
     task = written(tmp_path)
     task.receipt.write_text(content)

@@ -297,6 +297,7 @@ def write_set(
         "planted": vars(planted),
         "shards": [shards.shard_entry(entry) for entry in entries],
     }
+    manifest["manifest_crc32"] = shards.manifest_checksum(manifest)
     write_json(directory / shards.MANIFEST, manifest, directory / shards.WORK)
     (directory / shards.WORK).rmdir()
     return samples

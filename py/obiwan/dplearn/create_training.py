@@ -26,6 +26,7 @@ from obiwan.dplearn.cutting.extraction import GroupTask, Receipt, Tasks, extract
 from obiwan.dplearn.cutting.workspace import (
     begin,
     check_outdir,
+    check_place,
     confirm_finished,
     describe,
     finish,
@@ -254,6 +255,7 @@ def create_training(
         turn out to be damaged only when they are cut, all other groups are finished first.
     """
     request = describe({**asdict(config), **inputs.description}, inputs.roots)
+    check_place(outdir, inputs.roots)
     finished = check_outdir(outdir, request, overwrite=overwrite)
     planned, flows = plan(inputs, config, executor, outdir)
     scratch = None if finished else begin(outdir, request, planned, overwrite=overwrite)

@@ -11,21 +11,22 @@ import json
 import os
 import re
 import shutil
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from obiwan import dplearn
 from obiwan.dplearn.conventions import CHANNELS, LABELS, PIXEL_SCALE, SPLITS, STAMP
 from obiwan.dplearn.cutting.extraction import GroupTask, Receipt
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.takeover import end_others, owned, take_over
-from obiwan.dplearn.files.whole import write_json
+from obiwan.dplearn.files.whole import file_crc32, write_json
 from obiwan.dplearn.planning.cutflow import CutFlow
 from obiwan.dplearn.planning.groups import Planned
 from obiwan.dplearn.survey.layouts import Root
-from obiwan.dplearn.trainingset.examples import write_sources
+from obiwan.dplearn.trainingset.examples import check_sources, write_sources
 from obiwan.dplearn.trainingset.shards import (
     FORMAT,
     FORMAT_VERSION,
@@ -64,6 +65,25 @@ def describe(config: dict[str, Any], roots: Sequence[Root]) -> dict[str, Any]:
 def nearest_directory(directory: Path) -> Path:
     """A directory, or the first of those above it that is there already."""
     return next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
+
+
+def check_place(directory: Path, roots: Sequence[Root]) -> None:
+    """Refuse an output directory that no training set should be in, or can be.
+
+    Raises
+    ------
+    TrainingSetError
+        If it lies in a tree that is read, or its name is none that CFITSIO can open.
+    """
+    try:
+        str(directory).encode()
+    except UnicodeEncodeError:
+        msg = f"{str(directory)!a}: its name is not UTF-8, which FITS files need; {_REMEDY.split(',')[0]}"
+        raise TrainingSetError(msg) from None
+    for root in roots:
+        if directory.resolve().is_relative_to(root.path.resolve()):
+            msg = f"{directory}: lies in {root.path}, a tree that is read; choose an --outdir outside of it"
+            raise TrainingSetError(msg)
 
 
 def check_outdir(directory: Path, request: dict[str, Any], *, overwrite: bool) -> bool:
@@ -112,7 +132,8 @@ def _is_of(path: Path, request: dict[str, Any], state: str) -> bool:
         return False
     found = _read_json(path)
     if {key: found.get(key) for key in request} != request:
-        msg = f"{path.parents[path.parent.name == WORK]}: {state} a training set of another configuration; {_REMEDY}"
+        directory = path.parents[path.parent.name == WORK]
+        msg = f"{directory}: {state} a training set of another configuration; {_REMEDY}"
         raise TrainingSetError(msg)
     return True
 
@@ -120,7 +141,7 @@ def _is_of(path: Path, request: dict[str, Any], state: str) -> bool:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         msg = f"{path}: not readable ({error}); {_REMEDY}"
         raise TrainingSetError(msg) from None
     if not isinstance(content, dict):
@@ -135,7 +156,7 @@ def confirm_finished(directory: Path, planned: Planned) -> None:
     Raises
     ------
     TrainingSetError
-        If the inputs have changed, or a file is missing or of another size.
+        If the inputs have changed, a file is missing or a shard too small, or the source table was changed.
     """
     training_set = open_training_set(directory)
     if {key: training_set.manifest.get(key) for key in planned.identity} != planned.identity:
@@ -144,6 +165,7 @@ def confirm_finished(directory: Path, planned: Planned) -> None:
     if not (directory / SOURCES).is_file():
         msg = f"{directory / SOURCES}: missing; give --overwrite to make the training set again"
         raise TrainingSetError(msg)
+    check_sources(training_set)
 
 
 def begin(directory: Path, request: dict[str, Any], planned: Planned, *, overwrite: bool) -> Path | None:
@@ -205,28 +227,37 @@ def clear(directory: Path) -> None:
 
 
 def finished_receipt(task: GroupTask) -> Receipt | None:
-    """The receipt of a group that an earlier run finished, if its shards are still whole."""
+    """The receipt of a group that an earlier run finished, if it is of these rows and its files are whole."""
     if not task.receipt.is_file():
         return None
     try:
         content = json.loads(task.receipt.read_text(encoding="utf-8"))
-        shards = tuple(Shard(**entry) for entry in content["shards"])
-        receipt = Receipt(shards, int(content["not_finite"]), int(content["negative_invvar"]))
-        for shard in shards:
+        receipt = Receipt(
+            tuple(Shard(**entry) for entry in content["shards"]),
+            content["not_finite"],
+            content["negative_invvar"],
+        )
+        if not _is_receipt_of(receipt, task):
+            return None
+        for shard in receipt.shards:
             for name, expected in ((shard.x_name, shard.x_crc32), (shard.y_name, shard.y_crc32)):
-                if _file_crc32(task.directory / name) != expected:
+                if file_crc32(task.directory / name) != expected:
                     return None
-    except (ValueError, KeyError, TypeError, OSError):
+    except (ValueError, KeyError, TypeError, OSError, RecursionError):
         return None
     return receipt
 
 
-def _file_crc32(path: Path) -> int:
-    value = 0
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            value = zlib.crc32(block, value)
-    return value
+def _is_receipt_of(receipt: Receipt, task: GroupTask) -> bool:
+    """Whether a receipt counts pixels, and has the shards of a task with its examples of either class."""
+    counts = (receipt.not_finite, receipt.negative_invvar)
+    said = [(shard.split, shard.number, shard.real, shard.fake, shard.rows) for shard in receipt.shards]
+    split, wanted = task.rows["split"][0].decode("ascii"), []
+    for number in np.unique(task.rows["shard"]):
+        label = task.rows["label"][task.rows["shard"] == number]
+        real, fake = (int(np.count_nonzero(label == value)) for value in LABELS.values())
+        wanted.append((split, int(number), real, fake, len(label)))
+    return said == wanted and all(type(n) is int and n >= 0 for n in counts)
 
 
 def _refuse_lost(directory: Path, shards: Sequence[Shard]) -> None:
@@ -260,6 +291,10 @@ def finish(
     """
     with owned(scratch, directory):
         write_sources(directory, scratch, planned)
+    made = sum(receipt.examples for receipt in receipts)
+    if made != len(planned):  # the manifest vouches for all of them
+        msg = f"{directory}: {made} examples were written and {len(planned)} planned; give --overwrite"
+        raise TrainingSetError(msg)
     _refuse_lost(directory, [shard for receipt in receipts for shard in receipt.shards])
     shards = sorted(
         (shard for receipt in receipts for shard in receipt.shards),
@@ -290,7 +325,7 @@ def finish(
             "not_finite": sum(receipt.not_finite for receipt in receipts),
             "negative_invvar": sum(receipt.negative_invvar for receipt in receipts),
         },
-        "sources_crc32": _file_crc32(directory / SOURCES),
+        "sources_crc32": file_crc32(directory / SOURCES),
         "shards": [shard_entry(shard) for shard in shards],
     }
     manifest["manifest_crc32"] = manifest_checksum(manifest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,9 +37,20 @@ def replacing(path: Path, scratch: Path | None = None, *, synced: bool = False) 
             with beside.open("rb") as stream:
                 os.fsync(stream.fileno())
         beside.replace(path)
-    except BaseException:
+    except BaseException as error:
         beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and not error.filename:  # as of a write to a full disk
+            error.filename = str(path)
         raise
+
+
+def file_crc32(path: Path) -> int:
+    """CRC-32 (zlib) of a file."""
+    value = 0
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            value = zlib.crc32(block, value)
+    return value
 
 
 def write_json(path: Path, content: dict[str, Any], scratch: Path | None = None) -> None:

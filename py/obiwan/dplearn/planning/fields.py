@@ -69,6 +69,13 @@ def open_field(run: BrickRun) -> Field:
         If the injector of this tree is known to have put sources elsewhere than its truth says,
         differently in each band.
     """
+    try:
+        return _opened(run)
+    except OSError as error:
+        raise run.unreadable(error) from error
+
+
+def _opened(run: BrickRun) -> Field:
     frame = read_frame(run)
     truth = blank_sources(0) if run.truth is None else read_truth(run.truth, run.ids_added).sources
     if run.tractor is not None and not run.tractor.is_file():

@@ -27,6 +27,7 @@ class RowFile:
 
     def __init__(self, directory: Path) -> None:
         self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 - lives as long as this
+        self._directory = directory
         weakref.finalize(self, self._file.close)
         self._length = 0
 
@@ -34,8 +35,12 @@ class RowFile:
         """Store rows; returns the place of the first."""
         first, data = self._length, np.ascontiguousarray(rows).view(np.uint8).data
         written = 0
-        while written < len(data):  # an unbuffered write may be partial
-            written += self._file.write(data[written:])
+        try:
+            while written < len(data):  # an unbuffered write may be partial
+                written += self._file.write(data[written:])
+        except OSError as error:
+            error.filename = str(self._directory)  # the file itself has no name
+            raise
         self._length += len(rows)
         return first
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from obiwan.dplearn.conventions import Array
-from obiwan.dplearn.errors import SelectionError
+from obiwan.dplearn.errors import SelectionError, explained
 from obiwan.dplearn.planning.cutflow import CutFlow, count
 from obiwan.dplearn.survey.sources import Sources
 
@@ -103,7 +103,8 @@ def find_selection(name: str) -> Selection:
     Raises
     ------
     ValueError
-        If there is no such selection, module or function.
+        If there is no such selection, module or function.  The selection that is returned raises
+        `SelectionError` where the user's function fails.
     """
     if name in SELECTIONS:
         return SELECTIONS[name]
@@ -113,12 +114,13 @@ def find_selection(name: str) -> Selection:
         raise ValueError(msg)
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a module that is imported may raise anything
         msg = f"--select {name}: {error}; is the module on PYTHONPATH?"
         raise ValueError(msg) from None
 
     def selection(sources: Sources) -> Mapping[str, Array]:
-        result = function(sources)
+        with explained(f"--select {name}: the function failed", "correct it", SelectionError):
+            result = function(sources)
         return result if isinstance(result, Mapping) else {name: result}
 
     return selection

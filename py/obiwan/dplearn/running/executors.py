@@ -107,9 +107,12 @@ def each(
 
 
 def _at_a_time(executor: Executor, tasks: int) -> int:
-    """How many tasks to hand out before some are done: enough for every worker to have a next one."""
+    """How many tasks to hand out before some are done.
+
+    A few more than there are workers, so that nobody waits for the next one; each may hold 2 MB of rows.
+    """
     workers: int = getattr(executor, "num_workers", 0) or getattr(executor, "_max_workers", tasks)
-    return 2 * workers + 8
+    return workers + max(8, workers // 8)
 
 
 def progress_bar(total: int, description: str, unit: str, **options: Any) -> Any:

@@ -90,6 +90,9 @@ class _Columns:
                 f"{self.path}: {name} in the {self.what} is not a finite number in every row; {self._remedy}"
             )
             raise CatalogError(msg)
+        if name == "dec" and (np.abs(values.astype(np.float64)) > 90).any():
+            msg = f"{self.path}: dec in the {self.what} is beyond 90 degrees; {self._remedy}"
+            raise CatalogError(msg)
         return values.astype(np.float64)
 
     def bands(self, stem: str) -> Array | None:
@@ -144,12 +147,21 @@ def _text(values: Array) -> Array:
     return np.char.upper(np.char.strip(values.astype("U8"))).astype("U4")
 
 
+def signed(values: Array, path: Path, what: str) -> Array:
+    """Return whole numbers as int64; raise `CatalogError` where that would change one."""
+    limit = 2**53 if values.dtype.kind == "f" else 2**63 - 1  # floats are exact up to there
+    if len(values) and (values.max() > limit or (values.dtype.kind != "u" and values.min() < -limit)):
+        msg = f"{path}: {what} are beyond {limit}, where numbers would change; number them anew"
+        raise CatalogError(msg)
+    return values.astype(np.int64)
+
+
 def unique_ids(ids: Array, path: Path, what: str) -> Array:
-    """Return ids as int64; raise `CatalogError` if they are no integers or one occurs twice."""
+    """Return ids as int64; raise `CatalogError` if they are no such integers or one occurs twice."""
     if len(ids) and not (ids.dtype.kind in "iu" or (ids.dtype.kind == "f" and np.all(ids == np.floor(ids)))):
         msg = f"{path}: the ids in the {what} are not integers"
         raise CatalogError(msg)
-    ids = ids.astype(np.int64)
+    ids = signed(ids, path, f"the ids in the {what}")
     unique, count = np.unique(ids, return_counts=True)
     if len(unique) != len(ids):
         twice = ", ".join(str(i) for i in unique[count > 1][:5])

@@ -147,7 +147,9 @@ def read_frame(run: BrickRun) -> Frame:
             )
             raise CoaddError(msg)
     with _naming(run, paths[0]):
-        return Frame(_wcs(header), shapes[0], _box(header), content)
+        frame = Frame(_wcs(header), shapes[0], _box(header), content)
+        _check_on_sky(frame.wcs, frame.shape)
+        return frame
 
 
 def _wcs(header: Any) -> WCS:
@@ -162,11 +164,24 @@ def _wcs(header: Any) -> WCS:
     return WCS(cards)
 
 
+def _check_on_sky(wcs: WCS, shape: tuple[int, int]) -> None:
+    """Raise `ValueError` unless the middle and two corners go to the sky and come back to the same pixels."""
+    pixels = np.outer((0.0, 0.5, 1.0), (shape[1] - 1, shape[0] - 1))
+    with np.errstate(all="ignore"):
+        back = wcs.all_world2pix(wcs.all_pix2world(pixels, 0), 0)
+    if not np.allclose(back, pixels, atol=0.01):
+        msg = "the WCS in its header does not lead from its pixels to the sky and back"
+        raise ValueError(msg)
+
+
 def _box(header: Any) -> tuple[float, float, float, float] | None:
     values = [header.get(name) for name in ("RAMIN", "RAMAX", "DECMIN", "DECMAX")]
     if any(value is None for value in values):
         return None
     ra_min, ra_max, dec_min, dec_max = (float(value) for value in values)
+    if not np.isfinite([ra_min, ra_max, dec_min, dec_max]).all():
+        msg = "RAMIN, RAMAX, DECMIN or DECMAX in its header is not finite"
+        raise ValueError(msg)
     return ra_min, ra_max, dec_min, dec_max
 
 

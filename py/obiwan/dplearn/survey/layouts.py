@@ -171,18 +171,28 @@ class BrickRun:
         Raises
         ------
         CoaddError
-            If no file of any known suffix is there.
+            If no file of any known suffix is there, or the directory cannot be looked into.
         """
         stem = f"legacysurvey-{self.brick}-{kind}-{band}"
         for suffix in IMAGE_SUFFIXES:
             path = self.coadd / (stem + suffix)
-            if path.is_file():
-                return path
+            try:
+                if path.is_file():
+                    return path
+            except OSError as error:  # no permission, a disk that fails: of this brick, not of the others
+                raise self.unreadable(error) from error
         msg = (
             f"{self.label}: band {band} missing: no {stem}.fits[.fz|.gz] in {self.coadd}; "
             f"restore the file, or leave the brick out with --bricks"
         )
         raise CoaddError(msg)
+
+    def unreadable(self, error: OSError) -> CoaddError:
+        """What to raise where the operating system cannot even look at one of these files."""
+        return CoaddError(
+            f"{self.label}: cannot read {error.filename or self.coadd} ({error.strerror or error}); "
+            "restore the file, or leave the brick out with --bricks"
+        )
 
     def ccds(self) -> Path:
         """Path of the brick's CCD table (it need not exist)."""

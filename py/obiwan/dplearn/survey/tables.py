@@ -13,7 +13,7 @@ from astropy.table import Table
 from obiwan.dplearn.conventions import BANDS, Array
 from obiwan.dplearn.errors import CatalogError
 from obiwan.dplearn.files.fitsfile import reading
-from obiwan.dplearn.survey.catalogs import unique_ids
+from obiwan.dplearn.survey.catalogs import signed, unique_ids
 from obiwan.dplearn.survey.layouts import RELEASE_RUN
 from obiwan.dplearn.survey.sources import Sources, blank_sources
 
@@ -111,7 +111,7 @@ def _integers(path: Path, name: str, values: Array) -> Array:
     if np.ma.is_masked(values) or np.asarray(values).dtype.kind not in "iu":
         msg = f"{path}: column {name} must hold an integer in every row"
         raise CatalogError(msg)
-    return np.asarray(values).astype(np.int64)
+    return signed(np.asarray(values), path, f"values of column {name}")
 
 
 def _user_table(path: Path, columns: dict[str, Array]) -> UserTable:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from itertools import chain, groupby
 from pathlib import Path
 
 _FIELDS = {
@@ -44,16 +45,19 @@ def _names(
     part: str,
     pattern: re.Pattern[str],
     fixed: dict[str, str],
-    bricks: Collection[str] | None,
+    bricks: Mapping[str, list[str]] | None,
 ) -> list[str]:
-    """Names in a directory that one component may match: by listing only where they are not known."""
+    """Names in a directory that one component may match: by listing only where they are not known.
+
+    The wanted bricks come sorted, by their first three characters: there are as many directories of those.
+    """
     unknown = set(pattern.groupindex)
     if not unknown:
         known = [part.format(**fixed)]
     elif bricks is not None and unknown == {"bri"}:
-        known = sorted({part.format(bri=brick[:3], **fixed) for brick in bricks})
+        known = sorted(part.format(bri=bri, **fixed) for bri in bricks)
     elif bricks is not None and unknown == {"brick"}:
-        mine = [brick for brick in sorted(bricks) if brick[:3] == fixed.get("bri", brick[:3])]
+        mine = bricks.get(fixed["bri"], []) if "bri" in fixed else chain(*bricks.values())
         known = [part.format(brick=brick, **fixed) for brick in mine]
     else:
         return listing(directory)
@@ -78,10 +82,13 @@ def expand(
     at: on a parallel file system the metadata calls are what costs.
     """
     parts = template.split("/")
+    by_bri = (
+        None if bricks is None else {k: list(g) for k, g in groupby(sorted(bricks), lambda name: name[:3])}
+    )
 
     def descend(directory: Path, depth: int, fixed: dict[str, str]) -> Iterator[dict[str, str]]:
         pattern = _part_regex(parts[depth], run_names, fixed)
-        for name in _names(directory, parts[depth], pattern, fixed, bricks):
+        for name in _names(directory, parts[depth], pattern, fixed, by_bri):
             match = pattern.fullmatch(name)
             found = {**fixed, **match.groupdict()} if match else {}
             if match is None or not _is_of_brick(found, bricks):

@@ -11,9 +11,9 @@ import numpy as np
 from obiwan.dplearn.conventions import BANDS, CHANNELS, STAMP, Array
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.fitsfile import check_whole, reading
-from obiwan.dplearn.files.whole import replacing
+from obiwan.dplearn.files.whole import file_crc32, replacing
 from obiwan.dplearn.survey.sources import Sources
-from obiwan.dplearn.trainingset.shards import SOURCES, TrainingSet
+from obiwan.dplearn.trainingset.shards import SOURCES, TrainingSet, open_training_set
 
 FLAG_PADDED = 1  #: the stamp reaches beyond the coadd (``--edge pad``)
 FLAG_NEIGHBOUR = 2  #: another injection lies in the stamp (``--allow-injected-neighbours``)
@@ -101,6 +101,25 @@ def write_sources(directory: Path, scratch: Path, rows: Array | Iterable[Array])
             file[-1].append(part)
 
 
+def check_sources(training_set: TrainingSet) -> None:
+    """Compare ``sources.fits`` with its checksum: intervals rest on the bricks that it names.
+
+    Raises
+    ------
+    TrainingSetError
+        If the file is missing or differs.
+    """
+    path = training_set.directory / SOURCES
+    with reading(f"{path}: cannot read it", "make the training set again", TrainingSetError):
+        found = file_crc32(path)
+    if found != training_set.manifest.get("sources_crc32", found):
+        msg = (
+            f"{path}: checksum differs from the manifest's, the table is corrupt; make the training set "
+            "again (create_training --overwrite) or copy the file anew"
+        )
+        raise TrainingSetError(msg)
+
+
 def read_sources(directory: Path) -> Array:
     """Read ``sources.fits`` of a training set.
 
@@ -112,9 +131,10 @@ def read_sources(directory: Path) -> Array:
     Raises
     ------
     TrainingSetError
-        If the file is missing or unreadable.
+        If the file is missing, unreadable or not the one that the manifest vouches for.
     """
     path = directory / SOURCES
+    check_sources(open_training_set(directory, files=False))
     with reading(f"{path}: cannot read it", "make the training set again", TrainingSetError):
         with fitsio.FITS(str(path)) as file:
             check_whole(file, path)

@@ -257,10 +257,13 @@ def open_training_set(directory: Path, *, files: bool = True) -> TrainingSet:
             msg = "not a JSON object"
             raise TypeError(msg)
         _check_format(path, manifest)
-        if manifest.get("manifest_crc32", manifest_checksum(manifest)) != manifest_checksum(manifest):
+        if manifest.get("manifest_crc32") != manifest_checksum(manifest):
             msg = "its checksum does not fit its content"
             raise ValueError(msg)
         shards = tuple(Shard(**entry) for entry in manifest["shards"])
+        if len({(shard.split, shard.number) for shard in shards}) < len(shards):
+            msg = "it names a shard twice"
+            raise ValueError(msg)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         msg = f"{path}: not a readable manifest ({error}); make the training set again"
         raise TrainingSetError(msg) from None
