@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -76,15 +77,23 @@ def nothing_half_written(outdir: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_killed_at_random_moments(made, whole, tmp_path):
-    """A few of what `benchmarks/faults.py` does by the dozen."""
+def test_killed_while_shards_are_written(made, whole, tmp_path):
+    """A few of what `benchmarks/faults.py` does by the dozen, and at any moment."""
     rng = random.Random(os.urandom(8))
-    struck = []
     for way in ("worker", "driver", "all"):
-        words = faults.stamps_words(made, tmp_path / way, 2)
-        struck.append(faults.disturbed("create_training", words, rng.uniform(0.8, 4.0), way, rng))
-        assert run(made, tmp_path / way) == 0
-        assert content_of(tmp_path / way) == whole, (way, struck)
+        outdir, files = tmp_path / way, rng.randint(1, 30)
+        moment = partial(has_files, outdir, files)
+        status = faults.disturbed("create_training", faults.stamps_words(made, outdir, 2), moment, way, rng)
+        assert status != 0, (way, files)
+        assert has_files(outdir, files)
+        nothing_half_written(outdir)
+        assert run(made, outdir) == 0
+        assert content_of(outdir) == whole, (way, files)
+
+
+def has_files(outdir: Path, number: int) -> bool:
+    """Whether so many files of shards are there."""
+    return len(list(outdir.glob("*.npy"))) >= number
 
 
 @pytest.mark.slow

@@ -113,6 +113,27 @@ def test_only_the_listed_bricks_are_looked_for(tmp_path):
     assert [run.brick for run in find_runs(root, {"1025p051", "9999p000"})] == ["1025p051"]
 
 
+class Counted(frozenset):
+    """Names that know how often all of them were looked at."""
+
+    looks = 0
+
+    def __iter__(self):
+        type(self).looks += 1
+        return super().__iter__()
+
+
+def test_the_list_of_bricks_is_not_gone_through_for_every_directory(tmp_path):
+    names = [f"{i:03d}0p000" for i in range(30)]
+    for name in names:
+        path = tmp_path / f"tractor/{name[:3]}/tractor-{name}.fits"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    found = find_runs(Root(0, tmp_path, layout_named("release")), Counted([*names[:20], "9999p999"]))
+    assert [run.brick for run in found] == names[:20]
+    assert Counted.looks <= 3  # one for each walk
+
+
 def test_a_brick_in_the_wrong_directory_is_no_brick(tmp_path):
     make(Place("legacysim", tmp_path, "1211p060"))
     stray = tmp_path / "file0_rs0_skip0/sim/999/injected-1211p060.fits"

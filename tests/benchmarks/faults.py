@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.planted import Planted, write_set
@@ -69,11 +69,15 @@ def strike(process: subprocess.Popen[str], way: str, rng: random.Random) -> None
         process.kill()
 
 
-def disturbed(program: str, words: Sequence[str], moment: float, way: str, rng: random.Random) -> int:
-    """Run a program that is struck after so many seconds; its status (0: it was quicker)."""
+def disturbed(
+    program: str, words: Sequence[str], moment: float | Callable[[], bool], way: str, rng: random.Random
+) -> int:
+    """Run a program that is struck after so many seconds, or when that is so; its status (0: too late)."""
     process = start(program, words)
+    while callable(moment) and process.poll() is None and not moment():
+        time.sleep(0.001)
     try:
-        _, said = process.communicate(timeout=moment)
+        _, said = process.communicate(timeout=0 if callable(moment) else moment)
     except subprocess.TimeoutExpired:
         strike(process, way, rng)
         _, said = process.communicate(timeout=300)

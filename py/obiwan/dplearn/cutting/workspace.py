@@ -78,7 +78,7 @@ def check_place(directory: Path, roots: Sequence[Root]) -> None:
     try:
         str(directory).encode()
     except UnicodeEncodeError:
-        msg = f"{str(directory)!a}: its name is not UTF-8, which FITS files need; {_REMEDY.split(',')[0]}"
+        msg = f"{str(directory)!a}: its name is not UTF-8, which FITS files need; choose another --outdir"
         raise TrainingSetError(msg) from None
     for root in roots:
         if directory.resolve().is_relative_to(root.path.resolve()):
