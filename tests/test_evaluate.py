@@ -70,6 +70,7 @@ def evaluated(trained, capsys_module):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "MOSAIC_ROWS", 2)
         patch.setattr(evidence, "ATTRIBUTION_EXAMPLES", 40)
+        patch.setattr(evidence, "OCCLUSION_EXAMPLES", 40)
         assert run(place, models=("cnn1", "cnn2")) == 0
     return place, capsys_module.readouterr().out
 
@@ -106,7 +107,7 @@ def test_what_a_run_leaves(evaluated):
     metrics = json.loads((place / "report" / "metrics.json").read_text())
     assert metrics["verdict"]["kind"] == "distinguishable"
     assert metrics["answer"]["auc"]["low"] > 0.5
-    assert metrics["attribution"]["counts"] == [20, 20]
+    assert metrics["attribution"]["counts"] == metrics["occlusion"]["counts"] == [20, 20]
     assert metrics["looks"] == 2
     assert [model["learnt"] for model in metrics["models"]] == [True, True]
     assert [model["name"] for model in metrics["models"]] == ["cnn1/best.keras", "cnn2/best.keras"]
@@ -351,6 +352,7 @@ def quick(monkeypatch):
         lambda *words: (p for p in whole(*words) if p.name in ("scores", "auc_by_sn")),
     )
     monkeypatch.setattr(evidence, "ATTRIBUTION_EXAMPLES", 4)
+    monkeypatch.setattr(evidence, "OCCLUSION_EXAMPLES", 4)
 
 
 @pytest.mark.slow

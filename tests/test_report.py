@@ -19,7 +19,7 @@ import pytest
 from benchmarks.planted import Planted
 from evaluation_set import make_evaluation, make_set, scored_by_hand
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.evaluation import attribution
+from obiwan.dplearn.evaluation import attribution, occlusion
 from obiwan.dplearn.evaluation.gallery import GALLERIES, PERCENTILES, gallery_rows, pair_by_magnitude
 from obiwan.dplearn.report import prose
 from obiwan.dplearn.report.figures import pictures_of
@@ -53,8 +53,15 @@ def looked(evaluation):
     rng = np.random.default_rng(5)
     maps = rng.normal(0, 1e-3, (len(rows), 64, 64, 6))
     maps[:, 32, 33, 0] += 2.0 * rows["label"] - 1
-    found = attribution.summarise(maps, maps.sum((1, 2, 3)), np.zeros(len(rows)), rows, seed=1)
-    return dataclasses.replace(evaluation, attribution=found)
+    found = attribution.summarise(maps, maps.sum((1, 2, 3)), np.zeros(len(rows)), rows)
+    some = occlusion.Occlusion(
+        radii=np.array([4.0, 12.0]),
+        counts=(160, 160),
+        whole=Estimate(0.81, 0.77, 0.85),
+        inner=(Estimate(0.6, 0.55, 0.65), Estimate(0.785, 0.75, 0.82)),
+        outer=(Estimate(0.78, 0.74, 0.82), Estimate(0.514, 0.46, 0.56)),
+    )
+    return dataclasses.replace(evaluation, attribution=found, occlusion=some)
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +217,13 @@ def test_every_figure_is_a_file_too(outdir, looked, shown):
         "auc_by_sn",
         "auc_by_percentile",
     } <= names
-    assert {"attribution_maps", "gallery_fakes_that_fooled", "fake_real_mosaic_p99", "reliability"} <= names
+    assert {
+        "occlusion",
+        "attribution_maps",
+        "gallery_fakes_that_fooled",
+        "fake_real_mosaic_p99",
+        "reliability",
+    } <= names
     files = {path.name for path in (outdir / "figures").iterdir()}
     assert files == {f"{name}.{kind}" for name in names for kind in ("png", "pdf")}
     for path in (outdir / "figures").iterdir():
@@ -230,6 +243,9 @@ def test_metrics_have_every_number(outdir, looked):
     assert found["calibration"]["raw"]["ece"] == looked.calibration.raw.ece
     assert len(found["calibration"]["raw"]["curve"]) == len(looked.calibration.raw.curve)
     assert found["attribution"]["share"][0]["value"] == looked.attribution.share[0].value
+    assert found["attribution"]["radii"] == list(range(1, 33))
+    assert found["occlusion"]["radii"] == [4, 12]
+    assert found["occlusion"]["outer"][1]["high"] == 0.56
     assert found["versions"]["numpy"] == np.__version__
     assert [model["checksum"] for model in found["models"]] == [m.checksum for m in looked.scored.models]
     assert found["settings"]["margin"] == 0.02
@@ -365,7 +381,7 @@ def test_retraining_and_what_was_not_run(looked):
 def test_what_is_not_known_is_said(looked):
     words = text_of(rendered(looked, baseline=None, attribution=None, attribution_note="no gradients"))
     assert "there is no baseline" in words
-    assert "Not run: no gradients." in words
+    assert "Attribution was not run: no gradients." in words
     cautious = text_of(rendered(looked, cautions=("Bricks were seen in training.",)))
     assert "Bricks were seen in training." in cautious
 

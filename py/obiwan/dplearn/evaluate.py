@@ -136,6 +136,7 @@ def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array
         bins=analysis.where(scored, own, analysis.cameras(scored.rows, data["roots"])),
         attribution=looked,
         attribution_note=why_not,
+        occlusion=evidence.occlusion(training_set, members[0], scored, options.seed),
         ideal=offset_curve(offset, own["sn"], half_light_radius(scored.rows)) if offset else None,
         ablations=ablations,
         sensitivity=sensitivity,

@@ -5,8 +5,10 @@ arXiv:1703.01365): the gradient of the log odds of being fake, averaged on the w
 the observed one, times what was added to each pixel.  All this is done behind the network's scaling, where a
 pixel is asinh of its signal over noise; raw nanomaggies would need many more steps.  The empty stamp has
 no light in its images and the median in each inverse-variance plane; pixels without data stay without
-data.  The attributions of a stamp add up to the difference between its log odds and the empty stamp's, so
-a share of them is a share of the answer.
+data.  The attributions of a stamp add up to the difference between its log odds and the empty stamp's.
+
+Noise takes attribution everywhere, so that a share of the absolute attribution is to be compared with the
+share of the area.  Where the *classes* differ `obiwan.dplearn.evaluation.occlusion` says.
 """
 
 from __future__ import annotations
@@ -45,8 +47,10 @@ class Attribution:
         positive where the pixel speaks for a fake.
     planes : ndarray, shape (2, 6)
         Share of each plane in the absolute attribution, by class.
-    growth : ndarray, shape (2, len(RADII))
-        Share of the absolute attribution within `RADII` pixels of the object, by class.
+    radii : ndarray, shape (m,)
+        `RADII`, pixels.
+    growth : ndarray, shape (2, m)
+        Share of the absolute attribution within so many pixels of the object, by class.
     share : tuple of Estimate
         Share of the absolute attribution within the object's half-light radius, by class.
     area : float
@@ -54,11 +58,6 @@ class Attribution:
     radius : float
         Median half-light radius, the PSF included (pixels); NaN, as `share` and `area` then are, where no PSF
         is known.
-    separation : Estimate or None
-        Of the mean difference in log odds between fake and real examples, the share that comes from
-        within that radius; None where the classes are not apart, or the radius is not known.
-    separation_growth : ndarray, shape (len(RADII),), or None
-        The same share within `RADII` pixels; above 1 where what lies beyond speaks against it.
     residual : float
         Rms failure of the attributions of a stamp to add up, over the rms of what they should add up to:
         what the finite number of steps costs.
@@ -67,12 +66,11 @@ class Attribution:
     counts: tuple[int, int]
     maps: Array
     planes: Array
+    radii: Array
     growth: Array
     share: tuple[Estimate, Estimate]
     area: float
     radius: float
-    separation: Estimate | None
-    separation_growth: Array | None
     residual: float
 
 
@@ -119,29 +117,7 @@ def _rms(values: Array) -> float:
     return float(np.sqrt(np.mean(values**2)))
 
 
-def _separation(
-    inside: Array, whole: Array, fake: Array, draws: int, rng: np.random.Generator
-) -> Estimate | None:
-    """Share of the classes' separation in log odds that is inside, or None where they are not apart.
-
-    Apart: the mean log odds differ by more than three standard errors.  The interval is a bootstrap over
-    examples.
-    """
-    apart = whole[fake].mean() - whole[~fake].mean()
-    error = np.sqrt(sum(whole[m].var(ddof=1) / m.sum() for m in (fake, ~fake)))
-    if not apart > 3 * error:
-        return None
-    drawn = []
-    for _ in range(draws):
-        f, r = (rng.choice(np.flatnonzero(m), m.sum()) for m in (fake, ~fake))
-        drawn.append((inside[f].mean() - inside[r].mean()) / (whole[f].mean() - whole[r].mean()))
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return Estimate(float((inside[fake].mean() - inside[~fake].mean()) / apart), float(low), float(high))
-
-
-def summarise(
-    attributions: Array, log_odds: Array, empty_odds: Array, rows: Array, *, seed: int
-) -> Attribution:
+def summarise(attributions: Array, log_odds: Array, empty_odds: Array, rows: Array) -> Attribution:
     """Average attributions per class, on centred objects.
 
     Parameters
@@ -152,8 +128,6 @@ def summarise(
         The network's answers for the stamps and for their empty stamps.
     rows : ndarray of EXAMPLE_DTYPE, shape (n,)
         What is known of the examples, both classes among them.
-    seed : int
-        Of the bootstrap.
 
     Raises
     ------
@@ -175,28 +149,21 @@ def summarise(
     by_plane = np.abs(attributions).sum((1, 2), dtype=np.float64)
     by_plane /= np.maximum(by_plane.sum(1, keepdims=True), np.finfo(float).tiny)
     added = log_odds - empty_odds
-    rng = np.random.default_rng([seed, 41])
-    separation = _separation((together * inside).sum((1, 2)), log_odds, fake, 1000, rng)
-    within = np.stack([(together * (away < r)).sum((1, 2)) for r in RADII], 1)
-    apart = log_odds[fake].mean() - log_odds[~fake].mean()
     classes = (~fake, fake)
     return Attribution(
         counts=(int((~fake).sum()), int(fake.sum())),
         maps=np.stack([together[m].mean(0) for m in classes]),
         planes=np.stack([by_plane[m].mean(0) for m in classes]),
+        radii=RADII,
         growth=np.stack([growth[m].mean(0) for m in classes]),
         share=(_mean(share[~fake]), _mean(share[fake])),
         area=float(inside.mean()) if known else float("nan"),
         radius=float(np.median(radius)),
-        separation=separation if known else None,
-        separation_growth=None
-        if separation is None
-        else (within[fake].mean(0) - within[~fake].mean(0)) / apart,
         residual=_rms(together.sum((1, 2)) - added) / max(_rms(added), np.finfo(float).tiny),
     )
 
 
-def attribute(model: Any, stamps: Array, rows: Array, *, steps: int = STEPS, seed: int = 0) -> Attribution:
+def attribute(model: Any, stamps: Array, rows: Array, *, steps: int = STEPS) -> Attribution:
     """What a network looks at in some examples.
 
     Parameters
@@ -209,8 +176,6 @@ def attribute(model: Any, stamps: Array, rows: Array, *, steps: int = STEPS, see
         Their rows in ``sources.fits``.
     steps : int
         Of the integration.
-    seed : int
-        Of the bootstrap.
 
     Raises
     ------
@@ -221,4 +186,4 @@ def attribute(model: Any, stamps: Array, rows: Array, *, steps: int = STEPS, see
     scaled = outputs(scale, stamps)
     attributions = integrated_gradients(gradient_of(odds), scaled, steps)
     answer, empty = (outputs(odds, inputs)[:, 0].astype(float) for inputs in (scaled, empty_stamps(scaled)))
-    return summarise(attributions, answer, empty, rows, seed=seed)
+    return summarise(attributions, answer, empty, rows)

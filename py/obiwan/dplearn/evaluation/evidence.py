@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from obiwan.dplearn.controls.battery import Control
     from obiwan.dplearn.evaluation.attribution import Attribution
     from obiwan.dplearn.evaluation.ensemble import Member
+    from obiwan.dplearn.evaluation.occlusion import Occlusion
     from obiwan.dplearn.evaluation.records import Scored
     from obiwan.dplearn.retraining.ablations import AblationResult
     from obiwan.dplearn.retraining.planting import Difference
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
 ATTRIBUTION_EXAMPLES = 200  #: of the test split, half of each class
+OCCLUSION_EXAMPLES = 400  #: likewise
 LEAST_TEST = 2  #: test examples of each class without which there is no variance
 SOFTWARE = (
     *(
@@ -131,28 +133,38 @@ def cautions(scored: Scored, data: dict[str, Any]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _some_stamps(training_set: TrainingSet, scored: Scored, count: int, seed: int) -> tuple[Array, Array]:
+    """Rows and cutouts of some test examples, drawn at random, at most half of `count` of each class."""
+    from obiwan.dplearn.trainingset.examples import read_stamps
+
+    rng = np.random.default_rng([seed, 40])
+    drawn = [rng.permutation(np.flatnonzero(scored.labels == value))[: count // 2] for value in (0, 1)]
+    chosen = np.sort(np.concatenate(drawn))
+    return scored.rows[chosen], read_stamps(training_set, "test", scored.rows, chosen)
+
+
 def attribution(
     training_set: TrainingSet, member: Member, scored: Scored, seed: int
 ) -> tuple[Attribution | None, str]:
     """Attribution of the first network on some test examples, or None and the reason."""
     from obiwan.dplearn.evaluation.attribution import attribute
-    from obiwan.dplearn.trainingset.examples import read_stamps
 
-    rng = np.random.default_rng([seed, 40])
-    chosen = np.sort(
-        np.concatenate(
-            [
-                rng.permutation(np.flatnonzero(scored.labels == value))[: ATTRIBUTION_EXAMPLES // 2]
-                for value in (0, 1)
-            ]
-        )
-    )
-    stamps = read_stamps(training_set, "test", scored.rows, chosen)
-    log.info("attribution: what %s looks at in %d test examples", member.info.name, len(chosen))
+    rows, stamps = _some_stamps(training_set, scored, ATTRIBUTION_EXAMPLES, seed)
+    log.info("attribution: what %s looks at in %d test examples", member.info.name, len(rows))
     try:
-        return attribute(member.model, stamps, scored.rows[chosen], seed=seed), ""
+        return attribute(member.model, stamps, rows), ""
     except ModelError as error:
         return None, str(error)
+
+
+def occlusion(training_set: TrainingSet, member: Member, scored: Scored, seed: int) -> Occlusion:
+    """What the first network tells by parts of the stamp, on some test examples."""
+    from obiwan.dplearn.evaluation.gradients import outputs
+    from obiwan.dplearn.evaluation.occlusion import occlude
+
+    rows, stamps = _some_stamps(training_set, scored, OCCLUSION_EXAMPLES, seed)
+    log.info("occlusion: what %s tells by parts of %d test examples", member.info.name, len(rows))
+    return occlude(lambda x: np.asarray(outputs(member.model, x)[:, 1]), stamps, rows, seed=seed)
 
 
 def ablations_asked(names: Sequence[str] | None) -> tuple[str, ...]:

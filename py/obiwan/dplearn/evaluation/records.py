@@ -18,6 +18,7 @@ from obiwan.dplearn.controls.battery import Control
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.evaluation.attribution import Attribution
 from obiwan.dplearn.evaluation.bins import Bins
+from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.twosample import Estimate, calibration
 from obiwan.dplearn.twosample.verdict import Verdict
 
@@ -218,6 +219,8 @@ class Evaluation:
         The last of them at percentiles in brightness.
     attribution : Attribution or None
         With the reason in `attribution_note` where there is none.
+    occlusion : Occlusion or None
+        None in evaluations that were made of scores alone.
     ideal : tuple of ndarray or None
         Signal to noise and AUC of the ideal observer, for a mock whose planted offset is known.
     ablations, sensitivity : tuple
@@ -243,6 +246,7 @@ class Evaluation:
     bins: tuple[Bins, ...]
     attribution: Attribution | None
     attribution_note: str = ""
+    occlusion: Occlusion | None = None
     ideal: tuple[Array, Array] | None = None
     ablations: tuple[Any, ...] = ()
     sensitivity: tuple[Any, ...] = ()

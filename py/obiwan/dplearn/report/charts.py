@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from obiwan.dplearn.conventions import PIXEL_SCALE, STAMP, Array
-from obiwan.dplearn.evaluation.attribution import RADII, Attribution
+from obiwan.dplearn.evaluation.attribution import Attribution
 from obiwan.dplearn.evaluation.bins import Bin, Bins
+from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.twosample import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 REAL, FAKE, NETWORK, OTHER, GREY = "#0072B2", "#D55E00", "#000000", "#CC79A7", "#999999"
@@ -241,64 +241,60 @@ def draw_reliability(axes: Axes, curves: Sequence[tuple[str, Array]]) -> None:
     axes.legend(loc="best")
 
 
-def draw_attribution_maps(figure: Figure, attribution: Attribution) -> None:
-    """Mean attribution maps of both classes on one colour scale, with the half-light circle."""
-    from matplotlib.patches import Circle
-    from matplotlib.ticker import MaxNLocator
-
-    half = STAMP / 2 * PIXEL_SCALE
-    top = float(np.abs(attribution.maps).max()) or 1.0
-    panels = figure.subplots(1, 2, sharey=True)
-    images = []
-    for axes, image, name, count in zip(
-        panels, attribution.maps, ("real", "fake"), attribution.counts, strict=True
-    ):
-        shift = PIXEL_SCALE / 2  # pixel 32 is the centre, and its left edge half a pixel before it
-        box = (-half - shift, half - shift, -half - shift, half - shift)
-        images.append(
-            axes.imshow(
-                image, cmap="PuOr_r", vmin=-top, vmax=top, origin="lower", extent=box, interpolation="nearest"
-            )
-        )
-        if np.isfinite(attribution.radius):
-            axes.add_patch(Circle((0, 0), attribution.radius * PIXEL_SCALE, fill=False, linewidth=0.9))
-        axes.set_title(f"{name} ({count})")
-        axes.set_xlabel("x (arcsec)")
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(True)
-    panels[0].set_ylabel("y (arcsec)")
-    bar = figure.colorbar(images[0], ax=list(panels), orientation="horizontal", shrink=0.8, aspect=30)
-    bar.locator = MaxNLocator(5)
-    bar.update_ticks()
-    bar.set_label("speaks for real  \N{LEFTWARDS ARROW}  log odds per pixel  \N{RIGHTWARDS ARROW}  for fake")
-
-
 def draw_growth(axes: Axes, attribution: Attribution) -> None:
-    """Share of the attribution within a radius, of the classes' separation, and of the area."""
-    arcsec = RADII * PIXEL_SCALE
+    """Share of the attribution within a radius, and of the area."""
+    arcsec = attribution.radii * PIXEL_SCALE
     for curve, name, colour, style in zip(
         attribution.growth, ("real", "fake"), (REAL, FAKE), ("-", "--"), strict=True
     ):
         axes.plot(np.r_[0, arcsec], np.r_[0, curve], color=colour, linestyle=style, label=name)
     axes.plot(
         np.r_[0, arcsec],
-        np.pi * np.r_[0, RADII] ** 2 / STAMP**2,
+        np.pi * np.r_[0, attribution.radii] ** 2 / STAMP**2,
         color=GREY,
         linewidth=0.9,
         label="share of the area",
     )
-    if attribution.separation_growth is not None:
-        axes.plot(
-            np.r_[0, arcsec],
-            np.r_[0, attribution.separation_growth],
-            color=NETWORK,
-            linestyle="-.",
-            label="share of the separation",
-        )
     if np.isfinite(attribution.radius):
         axes.axvline(attribution.radius * PIXEL_SCALE, color=GREY, linewidth=0.9, linestyle=":")
-    axes.set(xlabel="radius (arcsec)", ylabel="share within the radius", xlim=(0, arcsec[-1]))
-    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    axes.set(xlabel="radius (arcsec)", ylabel="share within the radius", xlim=(0, arcsec[-1]), ylim=(0, 1))
+    axes.legend(loc="best")
+
+
+def draw_occlusion(axes: Axes, occlusion: Occlusion, half_light: float) -> None:
+    """AUC by what lies within a radius, and by what lies beyond it.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    occlusion : Occlusion
+    half_light : float
+        Half-light radius (arcsec), a vertical line; NaN for none.
+    """
+    arcsec = occlusion.radii * PIXEL_SCALE
+    whole = occlusion.whole
+    axes.axhspan(whole.low, whole.high, color=GREY, alpha=0.2, linewidth=0)
+    axes.axhline(whole.value, color=NETWORK, linewidth=0.9, linestyle=":")
+    axes.axhline(GUESS, color=GREY, linewidth=0.9)
+    for estimates, name, colour, style, side in (
+        (occlusion.inner, "only what lies within", NETWORK, "o-", -1),
+        (occlusion.outer, "only what lies beyond", OTHER, "s--", 1),
+    ):
+        axes.errorbar(
+            arcsec + side * 0.03,
+            [estimate.value for estimate in estimates],
+            yerr=_arms(estimates),
+            fmt=style,
+            color=colour,
+            markersize=4,
+            elinewidth=1.0,
+            linewidth=1.2,
+            label=name,
+        )
+    if np.isfinite(half_light):
+        axes.axvline(half_light, color=GREY, linewidth=0.9, linestyle=":")
+    axes.set(xlabel="radius (arcsec)", ylabel="AUC", xlim=(0, arcsec[-1] * 1.04))
+    axes.set_ylim(*_auc_limits([whole, *occlusion.inner, *occlusion.outer], 0.0))
     axes.legend(loc="best")
 
 

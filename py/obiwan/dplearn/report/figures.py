@@ -10,9 +10,11 @@ import numpy as np
 from obiwan.dplearn.conventions import PIXEL_SCALE
 from obiwan.dplearn.evaluation.attribution import Attribution
 from obiwan.dplearn.evaluation.bins import Bins
+from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.evaluation.records import PERCENTILES, Evaluation
 from obiwan.dplearn.report import charts
 from obiwan.dplearn.report.pictures import Draw, Gallery, Mosaic, Picture, gallery_picture, mosaic_picture
+from obiwan.dplearn.report.stamps import draw_attribution_maps
 from obiwan.dplearn.report.words import extent, with_interval
 from obiwan.dplearn.retraining.planting import KINDS
 
@@ -193,9 +195,8 @@ def _attribution_pictures(attribution: Attribution) -> Iterator[Picture]:
         "attribution_growth",
         "looks",
         "Share of the absolute attribution within a radius of the object, and the share of the stamp's "
-        "area, which is what a network that looks everywhere alike would show. Where the classes are "
-        "apart, the black line is the share of their separation in log odds; the dotted line is the "
-        "half-light radius.",
+        "area, which is what a network that looks everywhere alike would show: noise takes attribution "
+        "everywhere. The dotted line is the half-light radius.",
         f"Curves of growth of the attribution. {shares}",
         charts.COLUMN,
         3.0,
@@ -203,9 +204,29 @@ def _attribution_pictures(attribution: Attribution) -> Iterator[Picture]:
     )
 
 
+def _occlusion_picture(found: Occlusion, attribution: Attribution | None) -> Picture:
+    half_light = float("nan") if attribution is None else attribution.radius * PIXEL_SCALE
+    line = " The vertical line is the half-light radius." if np.isfinite(half_light) else ""
+    points = "; ".join(
+        f"{radius * PIXEL_SCALE:.1f} arcsec: within {inner.value:.2f}, beyond {outer.value:.2f}"
+        for radius, inner, outer in zip(found.radii, found.inner, found.outer, strict=True)
+    )
+    return Picture(
+        "occlusion",
+        "looks",
+        "AUC of the network by a part of each stamp: what lies within a radius of the object (black), or "
+        "beyond it (pink, dashed); all else is another example's, of either class by chance. "
+        f"Bars are 95 % intervals; the dotted line and its grey band are the AUC on whole stamps.{line}",
+        f"AUC by radius. {points}. On whole stamps {with_interval(found.whole)}.",
+        charts.COLUMN,
+        3.0,
+        _chart(charts.draw_occlusion, found, half_light),
+    )
+
+
 def _maps(figure: Figure, attribution: Attribution) -> None:
     figure.set_layout_engine("constrained")
-    charts.draw_attribution_maps(figure, attribution)
+    draw_attribution_maps(figure, attribution)
 
 
 def _calibration_pictures(evaluation: Evaluation) -> Iterator[Picture]:
@@ -263,6 +284,8 @@ def pictures_of(
     yield from _answer_pictures(evaluation)
     yield from _baseline_pictures(evaluation)
     yield from _bin_pictures(evaluation)
+    if evaluation.occlusion is not None:
+        yield _occlusion_picture(evaluation.occlusion, evaluation.attribution)
     if evaluation.attribution is not None:
         yield from _attribution_pictures(evaluation.attribution)
     yield from map(gallery_picture, (gallery for gallery in galleries if len(gallery.stamps)))

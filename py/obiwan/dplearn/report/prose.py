@@ -6,14 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from obiwan.dplearn.controls.battery import Control
 from obiwan.dplearn.controls.covariates import LABELS
 from obiwan.dplearn.conventions import PIXEL_SCALE
 from obiwan.dplearn.evaluation.analysis import DRAWS
-from obiwan.dplearn.evaluation.attribution import RADII, Attribution
+from obiwan.dplearn.evaluation.attribution import Attribution
 from obiwan.dplearn.evaluation.bins import LEAST
+from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.evaluation.records import PERCENTILES, Evaluation
 from obiwan.dplearn.report.words import (
     DASH,
@@ -167,58 +166,61 @@ def bin_notes(evaluation: Evaluation) -> list[str]:
     return notes
 
 
-def half_radius(found: Attribution) -> float:
-    """Radius (arcsec) from which half of the classes' separation comes; infinite where none does."""
-    if found.separation_growth is None:
-        return math.inf
-    beyond = np.flatnonzero(found.separation_growth >= 0.5)
-    return float(RADII[beyond[0]] * PIXEL_SCALE) if len(beyond) else math.inf
+def occlusion_line(found: Occlusion, name: str) -> str:
+    """Where in the stamp the classes differ to the network, in a sentence or two."""
+    start = (
+        f"On {found.counts[0]} real and {found.counts[1]} fake test examples the network ({name}) has an "
+        f"AUC of {with_interval(found.whole)}"
+    )
+    if found.whole.low <= 0.5:
+        return f"{start}: it is not seen to tell them apart, so that there is no place to ask for."
+    last = len(found.radii) - 1 if found.telling is None else found.telling
+    radius = f"{found.radii[last] * PIXEL_SCALE:.1f} arcsec"
+    inner, outer = found.inner[last], found.outer[last]
+    text = (
+        f"{start}. With everything beyond {radius} taken from another example it has "
+        f"{with_interval(inner)}, with everything within it {with_interval(outer)}: "
+    )
+    if found.telling is not None:
+        return text + f"what tells the classes apart lies within {radius}; beyond it nothing is seen to."
+    if outer.low > 0.5:
+        return text + f"even beyond {radius} something tells the classes apart."
+    return text + "so few examples do not say where the classes differ."
+
+
+def _share_line(found: Attribution) -> str:
+    """The share of the attribution within the half-light radius, beside that of the area."""
+    if not math.isfinite(found.radius):
+        return "The width of the PSF is not known, so that there is no radius to compare with."
+    real, fake = found.share
+    return (
+        f"Within the half-light radius, PSF included (median {found.radius * PIXEL_SCALE:.2f} arcsec), "
+        f"lie {percent(real.value, 1)} ({percent(real.low, 1)} to {percent(real.high, 1)}) of the "
+        f"absolute attribution of real and {percent(fake.value, 1)} ({percent(fake.low, 1)} to "
+        f"{percent(fake.high, 1)}) of that of fake examples. Noise takes attribution everywhere, so compare "
+        f"that with the area, {percent(found.area, 1)} of the stamp: it is "
+        f"{(real.value + fake.value) / 2 / found.area:.0f} times what a network that looks everywhere alike "
+        "would have there."
+    )
 
 
 def looks_lines(evaluation: Evaluation) -> list[str]:
-    """What the attribution says."""
+    """What occlusion and attribution say."""
+    name = evaluation.scored.models[0].name
+    lines = [] if evaluation.occlusion is None else [occlusion_line(evaluation.occlusion, name)]
     found: Attribution | None = evaluation.attribution
     if found is None:
-        return [f"Not run: {evaluation.attribution_note}."]
-    name = evaluation.scored.models[0].name
-    lines = [
+        return [*lines, f"Attribution was not run: {evaluation.attribution_note}."]
+    planes = found.planes.mean(0)
+    return [
+        *lines,
         f"Attribution divides the log odds that the network ({name}) gives a stamp among its pixels "
         f"(integrated gradients, from a stamp without light), here for {found.counts[0]} real and "
         f"{found.counts[1]} fake test examples. It adds up to the log odds within {percent(found.residual)}.",
-    ]
-    if math.isfinite(found.radius):
-        real, fake = found.share
-        lines.append(
-            f"Within the half-light radius, PSF included (median {found.radius * PIXEL_SCALE:.2f} arcsec), "
-            f"lie {percent(real.value, 1)} ({percent(real.low, 1)} to {percent(real.high, 1)}) of the "
-            f"absolute attribution of real and {percent(fake.value, 1)} ({percent(fake.low, 1)} to "
-            f"{percent(fake.high, 1)}) of that of fake examples, on {percent(found.area, 1)} of the area: "
-            f"{(real.value + fake.value) / 2 / found.area:.0f} times what a network that looks everywhere "
-            "alike would have there."
-        )
-    else:
-        lines.append("The width of the PSF is not known, so that there is no radius to compare with.")
-    if found.separation_growth is None:
-        lines.append(
-            "The mean log odds of the classes are not apart, so that there is no separation to be divided."
-        )
-    else:
-        text = (
-            "Of the separation of the classes in mean log odds, half comes from within "
-            f"{half_radius(found):.1f} arcsec"
-        )
-        if found.separation is not None:
-            text += (
-                f", and {percent(found.separation.value)} ({percent(found.separation.low)} to "
-                f"{percent(found.separation.high)}) from within the half-light radius"
-            )
-        lines.append(text + ".")
-    planes = found.planes.mean(0)
-    lines.append(
+        _share_line(found),
         f"The images have {percent(planes[:3].sum())} of the absolute attribution, the inverse variances "
-        f"{percent(planes[3:].sum())}."
-    )
-    return lines
+        f"{percent(planes[3:].sum())}.",
+    ]
 
 
 def calibration_lines(evaluation: Evaluation) -> list[str]:

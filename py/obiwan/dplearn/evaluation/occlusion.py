@@ -1,0 +1,118 @@
+"""Where in the stamp the classes differ to the network: AUC when a part of each stamp is another example's.
+
+Attributions cannot say it: noise takes attribution everywhere, and of two pixels that matter only together
+each has its part, so that pixels which tell nothing by themselves have a share of the separation.  Here
+pixels are taken away instead, and the AUC is what is left.  They are replaced, images and inverse variances
+alike, by those of another stamp of the same brick, which has the same sky, seeing and depth: an empty patch
+would be a picture that the network has never seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from obiwan.dplearn.conventions import Array
+from obiwan.dplearn.evaluation.attribution import distances
+from obiwan.dplearn.twosample import Estimate, auc_interval, usable_bricks
+
+OCCLUSION_RADII = (2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)  #: pixels, from the object
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """What the network tells by parts of the stamp.
+
+    Attributes
+    ----------
+    radii : ndarray, shape (m,)
+        Pixels, from the object.
+    counts : tuple of int
+        Real and fake examples.
+    whole : Estimate
+        AUC on the stamps as they are.
+    inner, outer : tuple of Estimate, length m
+        AUC where each stamp keeps what lies within the radius, and what lies beyond it; all else is
+        another example's.
+    """
+
+    radii: Array
+    counts: tuple[int, int]
+    whole: Estimate
+    inner: tuple[Estimate, ...]
+    outer: tuple[Estimate, ...]
+
+    @property
+    def telling(self) -> int | None:
+        """Index of the least radius within which the classes are told apart, and beyond which they are not.
+
+        By whether the interval reaches 0.5.  None where there is no such radius, and where the classes
+        are not told apart by the whole stamps.
+        """
+        if self.whole.low <= 0.5:
+            return None
+        pairs = enumerate(zip(self.inner, self.outer, strict=True))
+        return next((i for i, (inner, outer) in pairs if outer.low <= 0.5 < inner.low), None)
+
+
+def partners(labels: Array, bricks: Array, rng: np.random.Generator) -> Array:
+    """Draw for each example another one whose class has nothing to do with its own.
+
+    Parameters
+    ----------
+    labels, bricks : ndarray, shape (n,)
+        Both classes, at least two examples of each.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        For half of each class a real, for the other half a fake example, drawn from the same brick where it
+        holds another one of that class.  (Any other example of a brick would more often be of the other
+        class: one of its own class is taken, the example itself.)
+    """
+    wanted = np.empty(len(labels), dtype=int)
+    for value in (0, 1):
+        mine = rng.permutation(np.flatnonzero(labels == value))
+        wanted[mine] = np.arange(len(mine)) % 2
+    chosen = np.empty(len(labels), dtype=int)
+    for i in range(len(labels)):
+        others = labels == wanted[i]
+        others[i] = False
+        near = np.flatnonzero(others & (bricks == bricks[i]))
+        chosen[i] = rng.choice(near if len(near) else np.flatnonzero(others))
+    return chosen
+
+
+def occlude(score: Callable[[Array], Array], stamps: Array, rows: Array, *, seed: int) -> Occlusion:
+    """AUC of a network when what lies within, or beyond, a radius is another example's.
+
+    Parameters
+    ----------
+    score : callable
+        From cutouts, shape (n, 64, 64, 6), to anything that rises with P(fake), shape (n,).
+    stamps : ndarray, shape (n, 64, 64, 6)
+        Raw cutouts.
+    rows : ndarray of EXAMPLE_DTYPE, shape (n,)
+        Their rows in ``sources.fits``; at least two of each class.
+    seed : int
+        Of the choice of partners, the same at every radius.
+    """
+    labels, bricks = rows["label"], np.char.strip(rows["brick"].astype(str))
+    others = stamps[partners(labels, bricks, np.random.default_rng([seed, 42]))]
+    away = distances(rows)[..., None]
+    clusters = usable_bricks(labels, bricks)
+
+    def told(kept: Array) -> Estimate:
+        return auc_interval(labels, score(np.where(kept, stamps, others)), clusters)
+
+    fake = int(np.count_nonzero(labels))
+    return Occlusion(
+        radii=np.array(OCCLUSION_RADII),
+        counts=(len(labels) - fake, fake),
+        whole=auc_interval(labels, score(stamps), clusters),
+        inner=tuple(told(away < radius) for radius in OCCLUSION_RADII),
+        outer=tuple(told(away >= radius) for radius in OCCLUSION_RADII),
+    )
