@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 
 import keras
@@ -12,8 +13,8 @@ from benchmarks.planted import Planted
 from evaluation_set import make_set
 from obiwan.dplearn import mosaic
 from obiwan.dplearn.evaluation import gallery
-from obiwan.dplearn.report.stamps import colour_image, grey_image
-from obiwan.dplearn.training.model import build_network
+from obiwan.dplearn.report.stamps import MOSAIC_WIDTH, RGB_WEIGHTS, colour_image, grey_image, mosaic_height
+from obiwan.dplearn.training.model import build_network, load_network
 from obiwan.dplearn.training.settings import network_config
 from obiwan.dplearn.training.trainer import save_model
 from obiwan.dplearn.trainingset import shards
@@ -33,24 +34,43 @@ def data(tmp_path_factory):
     return place
 
 
+@pytest.fixture
+def brightest(monkeypatch):
+    """One mosaic instead of five, for what is about something else."""
+    for module in (mosaic, gallery):
+        monkeypatch.setattr(module, "PERCENTILES", (99,))
+
+
 def size(path):
     """Width and height of a PNG file."""
     return struct.unpack(">II", path.read_bytes()[16:24])
 
 
+def names(place):
+    return {path.name for path in place.iterdir()}
+
+
 def test_the_five_figures_of_the_seed_page(data, tmp_path, capsys):
     assert mosaic.main(["--data", str(data / "set"), "--outdir", str(tmp_path), "--rows", "4"]) == 0
-    names = [f"fake_real_mosaic_p{p:02d}.png" for p in (99, 75, 50, 25, 1)]
-    assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in names]
-    width, height = size(tmp_path / names[0])
+    stems = [f"fake_real_mosaic_p{p:02d}" for p in (99, 75, 50, 25, 1)]
+    assert capsys.readouterr().out.split() == [str(tmp_path / f"{stem}.png") for stem in stems]
+    assert names(tmp_path) == {f"{stem}.{kind}" for stem in stems for kind in ("png", "pdf")}
+    width, height = size(tmp_path / f"{stems[0]}.png")
     assert width > 800
-    assert height == pytest.approx(width * (4 * 1.09 + 0.25) / 8, abs=2)
-    assert len({(tmp_path / name).read_bytes() for name in names}) == 5
+    assert height == pytest.approx(width * mosaic_height(4) / MOSAIC_WIDTH, abs=2)
+    assert len({(tmp_path / f"{stem}.png").read_bytes() for stem in stems}) == 5
 
 
-def test_galleries_are_of_the_validation_split(data, tmp_path, capsys):
+@pytest.mark.usefixtures("brightest")
+def test_what_no_network_was_trained_on_is_shown(data, tmp_path, capsys, monkeypatch):
+    asked = []
+    whole = mosaic.mosaics_of
+    monkeypatch.setattr(mosaic, "mosaics_of", lambda *words: asked.append(whole(*words)) or asked[-1])
     words = ["--data", str(data / "set"), "--outdir", str(tmp_path), "--rows", "2"]
-    assert mosaic.main([*words, "--model", str(data / "net.keras"), "--split", "val"]) == 0
+    assert mosaic.main([*words, "--model", str(data / "net.keras")]) == 0
+    assert {m.split for m in asked[0]} == {"val"}
+    rows = read_sources(data / "set")
+    assert np.isin(asked[0][0].magnitudes, rows["mag_g"][rows["split"] == b"val"]).all()
     said = capsys.readouterr().out
     drawn = {path.stem for path in tmp_path.glob("gallery_*.png")}
     assert drawn
@@ -59,6 +79,71 @@ def test_galleries_are_of_the_validation_split(data, tmp_path, capsys):
     assert not (data / "set" / "test_looks.jsonl").exists()  # the test split is not looked at
     with pytest.raises(SystemExit):
         mosaic.main([*words, "--split", "test"])
+
+
+@pytest.mark.parametrize("rows", ["0", "1", "3"])
+def test_rows_are_pairs(data, tmp_path, capsys, rows):
+    with pytest.raises(SystemExit):
+        mosaic.main(["--data", str(data / "set"), "--outdir", str(tmp_path), "--rows", rows])
+    assert "--rows must be even and at least 2" in capsys.readouterr().err
+
+
+def network(path, value):
+    """A network whose last layer has but one weight."""
+    model = load_network(path.parent / "net.keras")
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([kernel * 0, bias * 0 + value])
+    save_model(model, path)
+    return str(path)
+
+
+@pytest.mark.usefixtures("brightest")
+def test_a_network_that_gives_no_numbers_is_an_error_and_nothing_is_drawn(data, tmp_path, capsys):
+    words = ["--data", str(data / "set"), "--outdir", str(tmp_path / "out"), "--rows", "2"]
+    assert mosaic.main([*words, "--model", network(data / "nan.keras", np.nan)]) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(lines) == 1
+    assert "64 of 64 scores are not finite" in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("brightest")
+def test_a_network_that_gives_one_number_has_no_galleries_nor_those_of_another(data, tmp_path, capsys):
+    for name in ("gallery_rejected_reals.png", "gallery_rejected_reals.pdf", "gallery_of_mine.png"):
+        (tmp_path / name).write_text("of another network")
+    words = ["--data", str(data / "set"), "--outdir", str(tmp_path), "--rows", "2"]
+    assert mosaic.main([*words, "--model", network(data / "constant.keras", np.array([0, 0.3]))]) == 0
+    assert "no galleries: " in capsys.readouterr().err
+    assert {name for name in names(tmp_path) if name.startswith("gallery")} == {"gallery_of_mine.png"}
+
+
+def test_a_percentile_that_shows_the_same_again_is_left_out(data, tmp_path, capsys):
+    place, out = tmp_path / "set", tmp_path / "out"
+    shutil.copytree(data / "set", place)
+    rows = read_sources(place)
+    for label in (0, 1):
+        mine = np.flatnonzero((rows["split"] == b"val") & (rows["label"] == label))
+        rows["mag_g"][mine[2:]] = np.nan
+    write_sources(place, place, rows)
+    out.mkdir()
+    (out / "fake_real_mosaic_p50.png").write_text("of another training set")
+    assert mosaic.main(["--data", str(place), "--outdir", str(out), "--rows", "6"]) == 0
+    said = capsys.readouterr()
+    assert len(said.out.split()) == 1
+    assert "percentile 50 left out" in said.err
+    assert "pruned" not in said.err  # what the writer of PDF files does to fonts
+    assert names(out) == {"fake_real_mosaic_p99.png", "fake_real_mosaic_p99.pdf"}
+
+
+@pytest.mark.usefixtures("brightest")
+def test_rows_of_another_set_are_refused(data, tmp_path, capsys):
+    shutil.copytree(data / "set", tmp_path / "set")
+    rows = read_sources(tmp_path / "set")
+    rows["label"][rows["split"] == b"val"] = 1 - rows["label"][rows["split"] == b"val"]
+    write_sources(tmp_path / "set", tmp_path / "set", rows)
+    words = ["--data", str(tmp_path / "set"), "--outdir", str(tmp_path / "out"), "--rows", "2"]
+    assert mosaic.main([*words, "--model", str(data / "net.keras")]) == 1
+    assert "its val rows are not those of the shards" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -72,6 +157,7 @@ def test_what_is_wrong_is_one_line(data, tmp_path, capsys, words, message):
     lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert len(lines) == 1
     assert message in lines[0]
+    assert not (tmp_path / "out").exists()
 
 
 def test_magnitudes_must_be_known(tmp_path, capsys):
@@ -145,3 +231,15 @@ def test_colours():
     assert shown[20, 20].argmax() == 0  # z is red
     assert (shown[:, 40:] == 0).all()
     assert (shown[0, 0] > 0).all()
+
+
+def test_noise_is_grey_and_as_bright_at_any_depth(rng):
+    stamp = np.ones((64, 64, 6))
+    noise = rng.normal(0, 1, (64, 64, 3)) / np.array(RGB_WEIGHTS)
+    shown = []
+    for depth in (0.01, 1.0):
+        stamp[..., :3] = noise * depth
+        shown.append(colour_image(stamp).astype(int))
+        assert np.ptp(shown[-1], axis=-1).mean() < 8  # of 255
+    assert np.abs(shown[0].mean() - shown[1].mean()) < 3
+    assert 20 < shown[0].mean() < 110

@@ -20,16 +20,15 @@ from benchmarks.planted import Planted
 from evaluation_set import make_evaluation, make_set, scored_by_hand
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation import attribution, occlusion
-from obiwan.dplearn.evaluation.gallery import GALLERIES, PERCENTILES, gallery_rows, pair_by_magnitude
+from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
 from obiwan.dplearn.report import prose
 from obiwan.dplearn.report.figures import pictures_of
 from obiwan.dplearn.report.files import FORMAT, claim, write_report
 from obiwan.dplearn.report.page import render
-from obiwan.dplearn.report.pictures import Gallery, Mosaic, Picture
+from obiwan.dplearn.report.pictures import Picture
 from obiwan.dplearn.report.words import DASH
 from obiwan.dplearn.retraining.ablations import AblationResult
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult
-from obiwan.dplearn.trainingset.examples import read_stamps
 from obiwan.dplearn.twosample import Estimate
 from obiwan.dplearn.twosample.verdict import SensitivitySummary, decide
 
@@ -68,15 +67,8 @@ def looked(evaluation):
 def shown(data, looked):
     """Galleries and one mosaic."""
     scored = looked.scored
-    magnitude = scored.rows["mag_g"].astype(float)
-    galleries = []
-    for name, title, of, highest in GALLERIES:
-        chosen = gallery_rows(scored.labels, scored.scores, of, highest, 8)
-        stamps = read_stamps(data, "test", scored.rows, chosen)
-        galleries.append(Gallery(name, title, stamps, scored.scores[chosen], magnitude[chosen]))
-    chosen = pair_by_magnitude(magnitude, scored.labels, PERCENTILES[0], 2)
-    stamps = read_stamps(data, "test", scored.rows, chosen)
-    return galleries, [Mosaic(99, stamps, scored.labels[chosen], magnitude[chosen])]
+    galleries = galleries_of(data, "test", scored.rows, scored.scores, 8)
+    return galleries, mosaics_of(data, "test", scored.rows, 4)[:1]
 
 
 @pytest.fixture(scope="module")

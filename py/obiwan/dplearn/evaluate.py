@@ -9,7 +9,6 @@ behind it.  Scores that lie beside a model are used again; every model that sees
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +19,12 @@ import numpy as np
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.evaluation import evidence
 from obiwan.dplearn.running import cli
+from obiwan.dplearn.running.quiet import hush_drawing
 from obiwan.dplearn.trainingset.shards import TrainingSet, open_training_set
 
 if TYPE_CHECKING:
+    from obiwan.dplearn.evaluation.gallery import Gallery, Mosaic
     from obiwan.dplearn.evaluation.records import Scored
-    from obiwan.dplearn.report.pictures import Gallery, Mosaic
 
 NAME = "evaluate"
 GALLERY = 8  #: stamps of a gallery
@@ -148,27 +148,12 @@ def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array
 
 def galleries(training_set: TrainingSet, scored: Scored) -> tuple[list[Gallery], list[Mosaic]]:
     """Stamps of the galleries and of the mosaics, from the test split."""
-    from obiwan.dplearn.evaluation.gallery import GALLERIES, PERCENTILES, gallery_rows, pair_by_magnitude
-    from obiwan.dplearn.report.pictures import Gallery, Mosaic
-    from obiwan.dplearn.trainingset.examples import read_stamps
+    from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
 
-    rows, scores, labels = scored.rows, scored.scores, scored.labels
-    magnitude = rows["mag_g"].astype(float)
-    shown = []
-    for name, title, of, highest in GALLERIES:
-        chosen = gallery_rows(labels, scores, of, highest, GALLERY)
-        stamps = read_stamps(training_set, "test", rows, chosen)
-        shown.append(Gallery(name, title, stamps, scores[chosen], magnitude[chosen]))
-    mosaics: list[Mosaic] = []
-    rows_shown: list[Array] = []
-    for percentile in PERCENTILES:
-        chosen = pair_by_magnitude(magnitude, labels, percentile, MOSAIC_ROWS // 2)
-        again = any(np.array_equal(chosen, other) for other in rows_shown)  # of a very small set
-        if len(chosen) and not again:
-            rows_shown.append(chosen)
-            stamps = read_stamps(training_set, "test", rows, chosen)
-            mosaics.append(Mosaic(percentile, stamps, labels[chosen], magnitude[chosen]))
-    return shown, mosaics
+    return (
+        galleries_of(training_set, "test", scored.rows, scored.scores, GALLERY),
+        mosaics_of(training_set, "test", scored.rows, MOSAIC_ROWS),
+    )
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -210,8 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(parser, argv)
     check_options(parser, options)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
-    for library in ("fontTools", "matplotlib", "PIL"):  # whose details are no use with --verbose
-        logging.getLogger(library).setLevel(logging.WARNING)
+    hush_drawing()
     return cli.run(lambda: evaluate(options), NAME, verbose=options.verbose)
 
 

@@ -6,16 +6,33 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from obiwan.dplearn.controls.measure import split_rows
+from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.evaluation.gallery import GALLERIES, PERCENTILES, gallery_rows, pair_by_magnitude
+from obiwan.dplearn.evaluation.gallery import (
+    GALLERIES,
+    PERCENTILES,
+    Gallery,
+    Mosaic,
+    galleries_of,
+    mosaics_of,
+)
 from obiwan.dplearn.running import cli
-from obiwan.dplearn.trainingset.examples import read_sources, read_stamps
-from obiwan.dplearn.trainingset.shards import open_training_set
+from obiwan.dplearn.running.quiet import hush_drawing
+from obiwan.dplearn.trainingset.examples import read_sources
+from obiwan.dplearn.trainingset.shards import TrainingSet, open_training_set
 
 NAME = "mosaic"
+GALLERY = 8  #: examples of a gallery
+
+log = logging.getLogger(__name__)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -31,73 +48,78 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="trained network (.keras): adds galleries of what it takes for fakes, and of what fooled it",
     )
-    parser.add_argument("--rows", type=int, default=8, metavar="N", help="rows of a figure (default 8)")
     parser.add_argument(
-        "--split", default="train", choices=("train", "val"), help="which examples (default train)"
+        "--rows", type=int, default=8, metavar="N", help="rows of a mosaic, half of them real (default 8)"
+    )
+    parser.add_argument(
+        "--split",
+        default="val",
+        choices=("train", "val"),
+        help="which examples (default val, which no network was trained on)",
     )
     cli.add_config_option(parser)
     parser.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
     return parser
 
 
-def draw_mosaics(data: Path, outdir: Path, *, rows: int = 8, split: str = "train") -> list[Path]:
-    """Draw the figures of a training set, one per percentile in brightness.
+def mosaics(training_set: TrainingSet, split: str, table: Array, rows: int) -> list[Mosaic]:
+    """The mosaics of a split; says which are left out.
+
+    Raises
+    ------
+    TrainingSetError
+        If there are no two examples of known magnitude.
+    """
+    found = mosaics_of(training_set, split, table, rows)
+    if not found:
+        msg = f"{training_set.directory}: no real and fake example with a g magnitude in the {split} split"
+        raise TrainingSetError(msg)
+    drawn = {mosaic.percentile for mosaic in found}
+    for percentile in PERCENTILES:
+        if percentile not in drawn:
+            log.warning("percentile %d left out: so few examples would show the same rows again", percentile)
+    return found
+
+
+def galleries(training_set: TrainingSet, split: str, table: Array, model: Path) -> list[Gallery]:
+    """What a network takes for fakes, and what fooled it; says which galleries would be empty.
+
+    Raises
+    ------
+    ModelError
+        If the network cannot be used.
+    """
+    from obiwan.dplearn.evaluation.ensemble import scores_of
+
+    scores = scores_of(model, training_set, split, table)
+    if np.ptp(scores) == 0:
+        log.warning("no galleries: %s gives every example the score %.3f", model, scores[0])
+        return []
+    found = galleries_of(training_set, split, table, scores, GALLERY)
+    drawn = {gallery.name for gallery in found}
+    for name, title, *_ in GALLERIES:
+        if name not in drawn:
+            log.warning("gallery_%s left out: there are none (%s)", name, title.lower())
+    return found
+
+
+def draw(
+    data: Path, outdir: Path, *, rows: int = 8, split: str = "val", model: Path | None = None
+) -> list[Path]:
+    """Draw the figures of a training set as PNG and PDF: a mosaic per percentile, and galleries of a network.
+
+    Nothing is written before all is known that is to be drawn.  Figures of these names that an earlier run
+    left, and this one would not draw again, are removed; galleries only where a network is given.
 
     Parameters
     ----------
     data, outdir : Path
     rows : int
-        Rows of a figure, half of them real.
+        Rows of a mosaic, half of them real.
     split : str
-        Which examples; the test split is not for looking at.
-
-    Returns
-    -------
-    list of Path
-        The PNG files.
-
-    Raises
-    ------
-    TrainingSetError
-        If the training set is unusable, or has no two examples of known magnitude.
-    """
-    from matplotlib.figure import Figure
-
-    from obiwan.dplearn.report.stamps import draw_mosaic
-
-    training_set = open_training_set(data)
-    sources = read_sources(data)
-    sources = sources[sources["split"] == split.encode()]
-    outdir.mkdir(parents=True, exist_ok=True)
-    written = []
-    for percentile in PERCENTILES:
-        chosen = pair_by_magnitude(sources["mag_g"].astype(float), sources["label"], percentile, rows // 2)
-        if not len(chosen):
-            msg = f"{data}: no real and fake example with a g magnitude in the {split} split"
-            raise TrainingSetError(msg)
-        figure = Figure(figsize=(8.0, 1.09 * len(chosen) + 0.25), dpi=110)
-        stamps = read_stamps(training_set, split, sources, chosen)
-        draw_mosaic(figure, stamps, sources["label"][chosen], sources["mag_g"][chosen])
-        path = outdir / f"fake_real_mosaic_p{percentile:02d}.png"
-        figure.savefig(path, metadata={"Software": None})
-        written.append(path)
-    return written
-
-
-def draw_galleries(
-    data: Path, model: Path, outdir: Path, *, split: str = "val", count: int = 8
-) -> list[Path]:
-    """Draw what a network takes for fakes, and what fooled it.
-
-    Parameters
-    ----------
-    data, outdir : Path
-    model : Path
-        A trained network, a ``.keras`` file.
-    split : str
-        Whose examples; those of the test split are for `obiwan.dplearn.evaluate` alone.
-    count : int
-        Examples of a gallery.
+        Which examples; those of the test split are for `obiwan.dplearn.evaluate` alone.
+    model : Path, optional
+        A trained network, a ``.keras`` file, whose galleries are added.
 
     Returns
     -------
@@ -109,40 +131,37 @@ def draw_galleries(
     TrainingSetError, ModelError
         If the training set or the network is unusable.
     """
-    from obiwan.dplearn.report.pictures import Gallery, gallery_picture, png_of
-    from obiwan.dplearn.training.model import load_network
-    from obiwan.dplearn.training.scoring import score_split
+    from obiwan.dplearn.report.pictures import gallery_picture, mosaic_picture, write_picture
 
     training_set = open_training_set(data)
-    rows = read_sources(data)
-    rows = rows[rows["split"] == split.encode()]
-    score = score_split(load_network(model), training_set, split).score
+    table = split_rows(read_sources(data), split)
+    pictures = [mosaic_picture(mosaic) for mosaic in mosaics(training_set, split, table, rows)]
+    old = [f"fake_real_mosaic_p{percentile:02d}" for percentile in PERCENTILES]
+    if model is not None:
+        pictures += [gallery_picture(gallery) for gallery in galleries(training_set, split, table, model)]
+        old += [f"gallery_{name}" for name, *_ in GALLERIES]
     outdir.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, title, of, highest in GALLERIES:
-        chosen = gallery_rows(rows["label"], score, of, highest, count)
-        if len(chosen):
-            stamps = read_stamps(training_set, split, rows, chosen)
-            gallery = Gallery(name, title, stamps, score[chosen], rows["mag_g"][chosen].astype(float))
-            path = outdir / f"gallery_{name}.png"
-            path.write_bytes(png_of(gallery_picture(gallery)))
-            written.append(path)
-    return written
+    for name in set(old) - {picture.name for picture in pictures}:
+        for suffix in (".png", ".pdf"):
+            (outdir / (name + suffix)).unlink(missing_ok=True)
+    for picture in pictures:
+        write_picture(picture, outdir)
+    return [outdir / f"{picture.name}.png" for picture in pictures]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = build_parser()
     options = cli.parse(parser, argv)
-    if options.rows < 2:
-        parser.error(f"--rows must be at least 2, got {options.rows}")
+    if options.rows < 2 or options.rows % 2:
+        parser.error(f"--rows must be even and at least 2, got {options.rows}: half of them are real")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+    hush_drawing()
 
     def program() -> int:
-        for path in draw_mosaics(options.data, options.outdir, rows=options.rows, split=options.split):
+        words = {"rows": options.rows, "split": options.split, "model": options.model}
+        for path in draw(options.data, options.outdir, **words):
             cli.say(str(path))
-        if options.model is not None:
-            for path in draw_galleries(options.data, options.model, options.outdir, split=options.split):
-                cli.say(str(path))
         return 0
 
     return cli.run(program, NAME, verbose=options.verbose)

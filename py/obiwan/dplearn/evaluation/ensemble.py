@@ -145,14 +145,29 @@ def _aligned(scores: Any, rows: Array, training_set: TrainingSet) -> Array:
     return np.asarray(scores.score[order], np.float64)
 
 
-def _check_finite(member: Member, scores: Array) -> None:
+def _check_finite(path: Path, scores: Array) -> None:
     """Refuse a network that gives anything but numbers."""
     bad = int(np.count_nonzero(~np.isfinite(scores)))
     if bad:
-        msg = (
-            f"{member.path}: {bad} of {len(scores)} scores are not finite: the network is broken; train again"
-        )
+        msg = f"{path}: {bad} of {len(scores)} scores are not finite: the network is broken; train again"
         raise ModelError(msg)
+
+
+def scores_of(path: Path, training_set: TrainingSet, split: str, rows: Array) -> Array:
+    """Scores that a network gives a split, in the order of its rows of the source table.
+
+    Raises
+    ------
+    ModelError
+        If there is no such network, or its scores are not finite, or not those of the rows.
+    """
+    with without_notes():
+        from obiwan.dplearn.training.model import load_network
+        from obiwan.dplearn.training.scoring import score_split
+
+    scores = score_split(load_network(path), training_set, split)
+    _check_finite(path, scores.score)
+    return _aligned(scores, rows, training_set)
 
 
 def score_members(members: Sequence[Member], training_set: TrainingSet, table: Array) -> Scored:
@@ -177,11 +192,11 @@ def score_members(members: Sequence[Member], training_set: TrainingSet, table: A
     singles, validation, looks = [], [], None
     for member in members:
         scores = _test_scores(member, training_set)
-        _check_finite(member, scores.score)
+        _check_finite(member.path, scores.score)
         singles.append(_aligned(scores, rows, training_set))
         looks = count_look(training_set, scores)
         held = scoring.score_split(member.model, training_set, "val")
-        _check_finite(member, held.score)
+        _check_finite(member.path, held.score)
         validation.append(_aligned(held, val_rows, training_set))
     return Scored(
         rows=rows,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from obiwan.dplearn.conventions import LABELS, Array
+from obiwan.dplearn.trainingset.examples import read_stamps
+from obiwan.dplearn.trainingset.shards import TrainingSet
 
 #: Percentiles in brightness of the seed page's five figures: 99 is the brightest.
 PERCENTILES = (99, 75, 50, 25, 1)
@@ -15,6 +19,51 @@ GALLERIES = (
     ("fakes_that_fooled", "The fakes that fooled the network", "fake", False),
     ("rejected_reals", "The real galaxies that it rejected", "real", True),
 )
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Examples to be shown side by side.
+
+    Attributes
+    ----------
+    name, title : str
+        Of the picture's files, and in words.
+    split : str
+        Whose examples.
+    stamps : ndarray, shape (n, 64, 64, 6)
+    scores, magnitudes : ndarray, shape (n,)
+        P(fake) and g (AB).
+    """
+
+    name: str
+    title: str
+    split: str
+    stamps: Array
+    scores: Array
+    magnitudes: Array
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """Real and fake examples in turn at a percentile in brightness.
+
+    Attributes
+    ----------
+    percentile : float
+        99 is the brightest.
+    split : str
+        Whose examples.
+    stamps : ndarray, shape (n, 64, 64, 6)
+    labels, magnitudes : ndarray, shape (n,)
+        Real = 0, fake = 1; g (AB).
+    """
+
+    percentile: float
+    split: str
+    stamps: Array
+    labels: Array
+    magnitudes: Array
 
 
 def pair_by_magnitude(magnitude: Array, label: Array, percentile: float, pairs: int) -> Array:
@@ -71,3 +120,54 @@ def gallery_rows(label: Array, score: Array, of: str, highest: bool, count: int)
     mine = np.flatnonzero((label == LABELS[of]) & beyond)
     order = np.argsort(-score[mine] if highest else score[mine], kind="stable")
     return np.asarray(mine[order[:count]])
+
+
+def galleries_of(
+    training_set: TrainingSet, split: str, rows: Array, scores: Array, count: int
+) -> list[Gallery]:
+    """The galleries of a network that are not empty.
+
+    Parameters
+    ----------
+    training_set : TrainingSet
+    split : str
+    rows : ndarray of EXAMPLE_DTYPE, shape (n,)
+        Of the split.
+    scores : ndarray, shape (n,)
+        P(fake) of each.
+    count : int
+        Examples of a gallery, at most.
+    """
+    found = []
+    for name, title, of, highest in GALLERIES:
+        chosen = gallery_rows(rows["label"], scores, of, highest, count)
+        if len(chosen):
+            stamps = read_stamps(training_set, split, rows, chosen)
+            magnitudes = rows["mag_g"][chosen].astype(float)
+            found.append(Gallery(name, title, split, stamps, scores[chosen], magnitudes))
+    return found
+
+
+def mosaics_of(training_set: TrainingSet, split: str, rows: Array, count: int) -> list[Mosaic]:
+    """Mosaics at `PERCENTILES` in brightness; of a very small set those that show what others do not.
+
+    Parameters
+    ----------
+    training_set : TrainingSet
+    split : str
+    rows : ndarray of EXAMPLE_DTYPE, shape (n,)
+        Of the split.
+    count : int
+        Rows of a mosaic, at most; half of them real.
+    """
+    magnitude = rows["mag_g"].astype(float)
+    found: list[Mosaic] = []
+    before: list[Array] = []
+    for percentile in PERCENTILES:
+        chosen = pair_by_magnitude(magnitude, rows["label"], percentile, count // 2)
+        if not len(chosen) or any(np.array_equal(chosen, other) for other in before):
+            continue
+        before.append(chosen)
+        stamps = read_stamps(training_set, split, rows, chosen)
+        found.append(Mosaic(percentile, split, stamps, rows["label"][chosen], magnitude[chosen]))
+    return found

@@ -10,10 +10,11 @@ import numpy as np
 from obiwan.dplearn.conventions import PIXEL_SCALE
 from obiwan.dplearn.evaluation.attribution import Attribution
 from obiwan.dplearn.evaluation.bins import Bins
+from obiwan.dplearn.evaluation.gallery import Gallery, Mosaic
 from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.evaluation.records import PERCENTILES, Evaluation
 from obiwan.dplearn.report import charts
-from obiwan.dplearn.report.pictures import Draw, Gallery, Mosaic, Picture, gallery_picture, mosaic_picture
+from obiwan.dplearn.report.pictures import Draw, Picture, gallery_picture, mosaic_picture
 from obiwan.dplearn.report.stamps import draw_attribution_maps
 from obiwan.dplearn.report.words import extent, with_interval
 from obiwan.dplearn.retraining.planting import KINDS
@@ -288,7 +289,7 @@ def pictures_of(
         yield _occlusion_picture(evaluation.occlusion, evaluation.attribution)
     if evaluation.attribution is not None:
         yield from _attribution_pictures(evaluation.attribution)
-    yield from map(gallery_picture, (gallery for gallery in galleries if len(gallery.stamps)))
+    yield from map(gallery_picture, galleries)
     yield from map(mosaic_picture, mosaics)
     yield from _calibration_pictures(evaluation)
     yield from _retraining_pictures(evaluation)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from obiwan.dplearn.conventions import Array
+from obiwan.dplearn.conventions import PIXEL_SCALE, STAMP
+from obiwan.dplearn.evaluation.gallery import Gallery, Mosaic
 from obiwan.dplearn.report import charts
-from obiwan.dplearn.report.stamps import draw_gallery, draw_mosaic
+from obiwan.dplearn.report.stamps import MOSAIC_WIDTH, draw_gallery, draw_mosaic, mosaic_height
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 Draw = Callable[["Figure"], None]
 
 DPI = 160
+GALLERY_COLUMNS = 3
+WIDTH = STAMP * PIXEL_SCALE  #: of a stamp (arcsec)
+SCALE = f"Stamps are {WIDTH:.1f} arcsec wide; the marks point at the centre."
+SPLITS = {"train": "training split", "val": "validation split", "test": "test split"}
 
 
 @dataclass(frozen=True)
@@ -76,54 +81,25 @@ def write_picture(picture: Picture, directory: Path) -> bytes:
     return png
 
 
-@dataclass(frozen=True)
-class Gallery:
-    """Examples to be shown side by side.
-
-    Attributes
-    ----------
-    name, title : str
-        Of the picture's files, and in words.
-    stamps : ndarray, shape (n, 64, 64, 6)
-    scores, magnitudes : ndarray, shape (n,)
-        P(fake) and g (AB).
-    """
-
-    name: str
-    title: str
-    stamps: Array
-    scores: Array
-    magnitudes: Array
-
-
 def gallery_picture(gallery: Gallery) -> Picture:
-    """A gallery in colour, the score and the magnitude below each stamp."""
+    """A gallery in colour, the score and the magnitude below each stamp, and their median."""
     captions = [
         f"{score:.2f}   g {magnitude:.1f}" if np.isfinite(magnitude) else f"{score:.2f}"
         for score, magnitude in zip(gallery.scores, gallery.magnitudes, strict=True)
     ]
-    rows = -(-len(captions) // 4)
-    spread = f"{gallery.scores.min():.2f} to {gallery.scores.max():.2f}" if len(captions) else "none"
+    rows = -(-(len(captions) + 1) // GALLERY_COLUMNS)
+    spread = f"{gallery.scores.min():.2f} to {gallery.scores.max():.2f}"
     return Picture(
         f"gallery_{gallery.name}",
         "galleries",
-        f"{gallery.title}. Below each: its score P(fake), and its g magnitude. Stamps are 16.8 arcsec wide, "
-        "in the colours one sees.",
-        f"{len(captions)} colour stamps, {gallery.title.lower()}, with scores {spread}.",
+        f"{gallery.title}, {SPLITS[gallery.split]}. Below each: its score P(fake), and its g magnitude; the "
+        f"last is their median, pixel by pixel. {SCALE} Colours are smoothed a little, as bright as the "
+        "noise of the sky allows, and grey where there is nothing but noise.",
+        f"{len(captions)} colour stamps and their median, {gallery.title.lower()}, with scores {spread}.",
         charts.COLUMN,
-        max(1, rows) * 1.2,
-        lambda figure: draw_gallery(figure, gallery.stamps, captions),
+        rows * 1.55,
+        lambda figure: draw_gallery(figure, gallery.stamps, captions, GALLERY_COLUMNS),
     )
-
-
-@dataclass(frozen=True)
-class Mosaic:
-    """Real and fake examples in turn at a percentile in brightness, as `obiwan.dplearn.mosaic` pairs them."""
-
-    percentile: float
-    stamps: Array
-    labels: Array
-    magnitudes: Array
 
 
 def ordinal(number: float) -> str:
@@ -141,15 +117,21 @@ def ordinal(number: float) -> str:
 
 def mosaic_picture(mosaic: Mosaic) -> Picture:
     """A mosaic as the seed page has it."""
+    where = f"{ordinal(mosaic.percentile)} percentile in brightness, {SPLITS[mosaic.split]}"
     return Picture(
         f"fake_real_mosaic_p{mosaic.percentile:02.0f}",
         "galleries",
         "Real (R) and fake (F) in turn, paired by g magnitude (on the right), at the "
-        f"{ordinal(mosaic.percentile)} percentile in brightness: in colour, then the images in g, r, z and "
-        "their inverse variances.",
+        f"{where}: in colour, then the images in g, r, z and their inverse variances. {SCALE}",
         f"Rows of real and fake galaxies at equal brightness, g {mosaic.magnitudes.min():.1f} to "
         f"{mosaic.magnitudes.max():.1f}.",
-        8.0,
-        1.09 * len(mosaic.stamps) + 0.25,
-        lambda figure: draw_mosaic(figure, mosaic.stamps, mosaic.labels, mosaic.magnitudes),
+        MOSAIC_WIDTH,
+        mosaic_height(len(mosaic.stamps)),
+        lambda figure: draw_mosaic(
+            figure,
+            mosaic.stamps,
+            mosaic.labels,
+            mosaic.magnitudes,
+            f"{where}; stamps are {WIDTH:.1f} arcsec wide",
+        ),
     )

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_TALKERS = ("fontTools", "matplotlib", "PIL")  # whose details are no use with --verbose
 _NOTES = (b"All log messages before absl::InitializeLog", b"oneDNN custom operations are on")
+
+
+def hush_drawing() -> None:
+    """Let the libraries that figures are drawn with say no more than warnings."""
+    for library in _TALKERS:
+        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 @contextmanager
