@@ -73,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--mock",
         type=Path,
         metavar="DIR",
-        help="the mock survey that the data come from: shows what an ideal observer would reach",
+        help="the mock survey that the data come from: shows what an observer of its offset would reach",
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of draws and splits (default 1)")
     parser.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
@@ -102,12 +102,10 @@ def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array
     from obiwan.dplearn.controls.battery import run_controls
     from obiwan.dplearn.controls.covariates import covariates
     from obiwan.dplearn.evaluation import analysis, ensemble
-    from obiwan.dplearn.evaluation.attribution import half_light_radius
-    from obiwan.dplearn.evaluation.ideal import offset_curve, planted_offset
     from obiwan.dplearn.evaluation.records import Evaluation
     from obiwan.dplearn.retraining.sensitivity import parse_amplitudes, summarise
 
-    offset = None if options.mock is None else planted_offset(options.mock)
+    offset, ideal_note = evidence.mock_behind(options.mock, training_set, table)
     scored = ensemble.score_members(members, training_set, table)
     rows, measured, in_test = evidence.control_set(training_set, table)
     columns = covariates(rows, measured)
@@ -120,24 +118,26 @@ def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array
         training_set, members[0].path, options.outdir, names, planted, overwrite=options.overwrite
     )
     positive = summarise(sensitivity) if sensitivity else None
-    looked, why_not = evidence.attribution(training_set, members[0], scored, options.seed)
+    seed = options.seed
+    looked, why_not = evidence.attribution(training_set, members[0], scored, seed)
     return Evaluation(
-        settings={"margin": options.margin, "level": analysis.LEVEL, "seed": options.seed},
+        settings={"margin": options.margin, "level": analysis.LEVEL, "seed": seed},
         data=data,
         scored=scored,
         columns=own,
         verdict=analysis.verdict_of(scored, options.margin, positive),
-        answer=analysis.answer(scored, options.seed),
+        answer=analysis.answer(scored, seed),
         calibration=analysis.calibrate(scored),
-        conditional=analysis.conditional(scored, own, options.seed),
-        baseline=analysis.baseline(columns, rows, in_test, options.seed),
+        conditional=analysis.conditional(scored, own, seed),
+        baseline=analysis.baseline(columns, rows, in_test, seed),
         controls=controls,
         control_examples=len(rows),
         bins=analysis.where(scored, own, analysis.cameras(scored.rows, data["roots"])),
         attribution=looked,
         attribution_note=why_not,
-        occlusion=evidence.occlusion(training_set, members[0], scored, options.seed),
-        ideal=offset_curve(offset, own["sn"], half_light_radius(scored.rows)) if offset else None,
+        occlusion=evidence.occlusion(training_set, members[0], scored, seed),
+        ideal=None if offset is None else evidence.ideal_curve(training_set, scored, own["sn"], offset, seed),
+        ideal_note=ideal_note,
         ablations=ablations,
         sensitivity=sensitivity,
         not_run=evidence.not_run(names, planted, controls),

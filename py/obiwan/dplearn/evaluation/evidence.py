@@ -134,13 +134,13 @@ def cautions(scored: Scored, data: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _some_stamps(training_set: TrainingSet, scored: Scored, count: int, seed: int) -> tuple[Array, Array]:
-    """Rows and cutouts of some test examples, drawn at random, at most half of `count` of each class."""
+    """Numbers and cutouts of some test examples, drawn at random, at most half of `count` of each class."""
     from obiwan.dplearn.trainingset.examples import read_stamps
 
     rng = np.random.default_rng([seed, 40])
     drawn = [rng.permutation(np.flatnonzero(scored.labels == value))[: count // 2] for value in (0, 1)]
     chosen = np.sort(np.concatenate(drawn))
-    return scored.rows[chosen], read_stamps(training_set, "test", scored.rows, chosen)
+    return chosen, read_stamps(training_set, "test", scored.rows, chosen)
 
 
 def attribution(
@@ -149,10 +149,10 @@ def attribution(
     """Attribution of the first network on some test examples, or None and the reason."""
     from obiwan.dplearn.evaluation.attribution import attribute
 
-    rows, stamps = _some_stamps(training_set, scored, ATTRIBUTION_EXAMPLES, seed)
-    log.info("attribution: what %s looks at in %d test examples", member.info.name, len(rows))
+    chosen, stamps = _some_stamps(training_set, scored, ATTRIBUTION_EXAMPLES, seed)
+    log.info("attribution: what %s looks at in %d test examples", member.info.name, len(chosen))
     try:
-        return attribute(member.model, stamps, rows), ""
+        return attribute(member.model, stamps, scored.rows[chosen]), ""
     except ModelError as error:
         return None, str(error)
 
@@ -162,9 +162,47 @@ def occlusion(training_set: TrainingSet, member: Member, scored: Scored, seed: i
     from obiwan.dplearn.evaluation.gradients import outputs
     from obiwan.dplearn.evaluation.occlusion import occlude
 
-    rows, stamps = _some_stamps(training_set, scored, OCCLUSION_EXAMPLES, seed)
-    log.info("occlusion: what %s tells by parts of %d test examples", member.info.name, len(rows))
+    chosen, stamps = _some_stamps(training_set, scored, OCCLUSION_EXAMPLES, seed)
+    log.info("occlusion: what %s tells by parts of %d test examples", member.info.name, len(chosen))
+    rows = scored.rows[chosen]
     return occlude(lambda x: np.asarray(outputs(member.model, x)[:, 1]), stamps, rows, seed=seed)
+
+
+def mock_behind(mock: Path | None, training_set: TrainingSet, table: Array) -> tuple[float | None, str]:
+    """The offset (pixels) that was planted in a mock survey, None where there is no curve; and what to say.
+
+    Raises
+    ------
+    TrainingSetError
+        If there is no such survey, or the training set was not cut from it.
+    """
+    from obiwan.dplearn.controls.measure import split_rows
+    from obiwan.dplearn.evaluation.ideal import check_same_survey, plant_of, why_no_curve
+    from obiwan.dplearn.trainingset.examples import read_stamps
+
+    if mock is None:
+        return None, ""
+    plant = plant_of(mock)
+    rows = split_rows(table, "test")
+    first = np.flatnonzero(rows["label"] == 1)[:1]
+    stamp = read_stamps(training_set, "test", rows, first)[0]
+    notes = [why_no_curve(plant)]
+    if not check_same_survey(mock, rows[first[0]], stamp):
+        notes.append(
+            "The images of the mock survey are not there: that the stamps were cut from it is taken on trust."
+        )
+    return (None if notes[0] else plant.offset), " ".join(filter(None, notes))
+
+
+def ideal_curve(
+    training_set: TrainingSet, scored: Scored, signal_to_noise: Array, offset: float, seed: int
+) -> tuple[Array, Array]:
+    """Signal to noise and AUC of the ideal observer of an offset, from some test examples."""
+    from obiwan.dplearn.evaluation.ideal import EXAMPLES, offset_curve
+
+    chosen, stamps = _some_stamps(training_set, scored, EXAMPLES, seed)
+    log.info("ideal observer: rendering %d test examples", len(chosen))
+    return offset_curve(offset, scored.rows[chosen], stamps, signal_to_noise[chosen])
 
 
 def ablations_asked(names: Sequence[str] | None) -> tuple[str, ...]:

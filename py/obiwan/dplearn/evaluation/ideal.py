@@ -1,54 +1,70 @@
-"""The best that any observer can do on a mock whose planted difference is known: AUC against signal to noise.
+"""What an observer reaches on a mock whose planted difference is known: AUC against signal to noise.
 
-So far for the one difference that can be written down without a model of the population: an offset of the
-fakes, seen by an observer who measures positions as well as the noise allows and knows nothing else.
+Only for fakes whose light is off by so many pixels in x, and nothing else: an observer who measures that
+coordinate as well as the noise allows (the Fisher information of the galaxy's own model on its own pixels),
+and knows all else about the galaxy.  For any other difference the answer hangs on the scatter of the
+population (a galaxy of another size may be a galaxy of that size), which the catalogue of a test split does
+not give; `doc/explanation/learning.rst` has those for populations that are known.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 from scipy.special import ndtr
 
-from obiwan.dplearn.conventions import Array
-from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.conventions import BANDS, CHANNELS, STAMP, Array
+from obiwan.dplearn.errors import CoaddError, LayoutError, TrainingSetError
 from obiwan.dplearn.mock.config import Plant
+from obiwan.dplearn.retraining.planting import Galaxy, galaxies_known, galaxy_of, render
+from obiwan.dplearn.survey.coadds import read_windows
+from obiwan.dplearn.survey.cutouts import clean_stamps
+from obiwan.dplearn.survey.layouts import BrickRun, Root, find_runs, identify
 from obiwan.dplearn.twosample import auc
 
-DRAWS = 20_000  #: positions drawn for each signal to noise
-GAUSSIAN = 1.1774  #: half-light radius of a Gaussian in units of its sigma
+Render = Callable[[Galaxy], Array]
+
+DRAWS = 20_000  #: positions drawn for each point of the curve
+EXAMPLES = 200  #: test examples whose models are rendered
+STEP = 0.1  #: pixels, of the central difference
+TREES = ("injected", "injected_obiwan")  #: of a mock survey
 
 
-def position_error(signal_to_noise: float, radius: float) -> float:
-    """Error of a coordinate of the centre of light (pixels), the least that noise allows.
+def position_error(galaxy: Galaxy, ivar: Array, draw: Render = render) -> float:
+    """The least error with which noise lets one measure the x of a galaxy that is known otherwise.
 
     Parameters
     ----------
-    signal_to_noise : float
-        Of the flux, by matched filter, all bands together.
-    radius : float
-        Half-light radius with the PSF (pixels).
+    galaxy : Galaxy
+    ivar : ndarray, shape (64, 64, 3)
+        Inverse variance of each pixel (1/nanomaggies**2).
+    draw : callable
+        Noiseless images of a galaxy, shape (64, 64, 3), nanomaggies per pixel.
 
     Returns
     -------
     float
-        ``sqrt(2) sigma / (S/N)`` of a Gaussian of that half-light radius: the inverse of the Fisher
-        information, the sum over pixels of (d model / dx)^2 over the noise's variance.
+        Pixels: one over the root of the Fisher information, the sum over pixels of (d model / dx)**2 ivar;
+        infinite where there is none.
     """
-    return float(np.sqrt(2) * radius / GAUSSIAN / signal_to_noise)
+    ahead, behind = (draw(replace(galaxy, x=galaxy.x + step)) for step in (STEP, -STEP))
+    information = float(np.sum(((ahead - behind) / (2 * STEP)) ** 2 * ivar, dtype=np.float64))
+    return information**-0.5 if information > 0 else float("inf")
 
 
-def offset_auc(offset: float, error: float, *, seed: int = 0) -> float:
+def offset_auc(offset: float, errors: Array, *, seed: int = 0) -> float:
     """AUC of the likelihood ratio of one measured coordinate, for fakes that lie `offset` pixels off.
 
     Parameters
     ----------
     offset : float
         Pixels.
-    error : float
-        Of the measurement (pixels).
+    errors : ndarray, shape (n,)
+        Of the measurement of each object (pixels), which the observer knows.
     seed : int
 
     Returns
@@ -58,9 +74,11 @@ def offset_auc(offset: float, error: float, *, seed: int = 0) -> float:
         without noise the AUC is 1 - (1 - d)^2/2 for an offset d below 1, and 1 beyond.
     """
     rng = np.random.default_rng([seed, 77])
-    labels = np.arange(DRAWS) % 2
-    error = max(error, 1e-6)
-    measured = rng.uniform(-0.5, 0.5, DRAWS) + offset * labels + error * rng.standard_normal(DRAWS)
+    errors = np.clip(errors, 1e-6, 1e3)
+    error = np.tile(np.repeat(errors, 2), -(-DRAWS // (2 * len(errors))))
+    labels = np.arange(len(error)) % 2
+    phase, noise = rng.uniform(-0.5, 0.5, len(error)), rng.standard_normal(len(error))
+    measured = phase + offset * labels + error * noise
 
     def likelihood(x: Array) -> Array:
         return np.asarray(
@@ -71,8 +89,8 @@ def offset_auc(offset: float, error: float, *, seed: int = 0) -> float:
     return auc(labels, ratio)
 
 
-def planted_offset(mock: Path) -> float | None:
-    """The offset that was planted in a mock survey (pixels), None where something else was planted too.
+def plant_of(mock: Path) -> Plant:
+    """What was planted in a mock survey.
 
     Parameters
     ----------
@@ -86,15 +104,91 @@ def planted_offset(mock: Path) -> float | None:
     """
     path = mock / "mock.json" if mock.is_dir() else mock
     try:
-        plant = Plant(**json.loads(path.read_text(encoding="utf-8"))["config"]["plant"])
+        return Plant(**json.loads(path.read_text(encoding="utf-8"))["config"]["plant"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         msg = f"{path}: no readable description of a mock survey ({error}); name the --outdir of mock"
         raise TrainingSetError(msg) from None
-    return plant.offset if plant == Plant(offset=plant.offset) else None
+
+
+def why_no_curve(plant: Plant) -> str:
+    """Why there is no ideal observer for what was planted; empty where there is one."""
+    if plant == Plant():
+        return "Nothing is planted in the mock survey: an ideal observer would be at 0.5, too."
+    if plant == Plant(offset=plant.offset):
+        return ""
+    neutral = asdict(Plant())
+    names = [name.replace("_", " ") for name, value in asdict(plant).items() if value != neutral[name]]
+    return (
+        f"There is no curve of an ideal observer for what the mock survey has planted ({', '.join(names)}): "
+        "only for an offset by itself need one not know how the population scatters."
+    )
+
+
+def _run_in(mock: Path, brick: str, run: str) -> BrickRun | None:
+    """An injection run of a brick in the trees of a mock survey; None where there are no trees.
+
+    Raises
+    ------
+    LayoutError
+        If there are trees without it.
+    """
+    directory = mock if mock.is_dir() else mock.parent
+    trees = [directory / name for name in TREES if (directory / name).is_dir()]
+    for tree in trees:
+        for path, layout in identify(tree):
+            for found in find_runs(Root(0, path, layout), [brick]):
+                if found.run == run:
+                    return found
+    if trees:
+        msg = f"no run {run} of brick {brick}"
+        raise LayoutError(msg)
+    return None
+
+
+def check_same_survey(mock: Path, row: np.void, stamp: Array) -> bool:
+    """Whether the stamp of a fake was cut from this mock survey, pixel by pixel.
+
+    Parameters
+    ----------
+    mock : Path
+        As in `plant_of`.
+    row : void of EXAMPLE_DTYPE
+        Of a fake.
+    stamp : ndarray, shape (64, 64, 6)
+        As it stands in the training set.
+
+    Returns
+    -------
+    bool
+        False where it cannot be told: the images of the survey are not there.
+
+    Raises
+    ------
+    TrainingSetError
+        If it was not.
+    """
+    brick, run = (row[name].decode().strip() for name in ("brick", "run"))
+    try:
+        found = _run_in(mock, brick, run)
+        if found is None:
+            return False
+        cut = np.zeros((1, STAMP, STAMP, len(CHANNELS)), np.float32)
+        read_windows(found, row["x"][None], row["y"][None], cut, np.array([0]))
+        clean_stamps(cut)
+        same = np.array_equal(cut[0], stamp)
+    except (CoaddError, LayoutError):
+        same = False
+    if not same:
+        msg = (
+            f"{mock}: the training set was not cut from this mock survey (brick {brick}, {run}, "
+            f"id {row['id']}); name the --outdir of the mock that it was cut from, or leave out --mock"
+        )
+        raise TrainingSetError(msg)
+    return True
 
 
 def offset_curve(
-    offset: float, signal_to_noise: Array, radius: Array, points: int = 12
+    offset: float, rows: Array, stamps: Array, signal_to_noise: Array, points: int = 10
 ) -> tuple[Array, Array]:
     """Signal to noise and AUC of the ideal observer over the range of some examples.
 
@@ -102,21 +196,24 @@ def offset_curve(
     ----------
     offset : float
         Planted (pixels).
-    signal_to_noise, radius : ndarray, shape (n,)
-        Of the examples; the median radius (pixels) at each signal to noise is used.
+    rows : ndarray of EXAMPLE_DTYPE, shape (n,)
+        Their models; those that cannot be rendered are left out.
+    stamps : ndarray, shape (n, 64, 64, 6)
+        Their cutouts, of which the inverse variances are used.
+    signal_to_noise : ndarray, shape (n,)
     points : int
+        Each for as many examples.
 
     Returns
     -------
     tuple of ndarray
+        Empty where nothing can be rendered.
     """
-    known = np.isfinite(signal_to_noise) & np.isfinite(radius) & (signal_to_noise > 0)
-    sn, size = signal_to_noise[known], radius[known]
-    if not len(sn):
-        return np.empty(0), np.empty(0)
-    edges = np.unique(np.quantile(sn, np.linspace(0, 1, points + 1)))
-    number = np.clip(np.searchsorted(edges, sn, side="right") - 1, 0, max(0, len(edges) - 2))
-    middles = [(np.median(sn[number == i]), np.median(size[number == i])) for i in np.unique(number)]
-    curve = [(x, offset_auc(offset, position_error(float(x), float(r)))) for x, r in middles]
-    found = np.array(curve)
+    with np.errstate(invalid="ignore"):
+        known = np.flatnonzero(galaxies_known(rows) & np.isfinite(signal_to_noise) & (signal_to_noise > 0))
+    known = known[np.argsort(signal_to_noise[known], kind="stable")]
+    errors = np.array([position_error(galaxy_of(rows[i]), stamps[i][..., len(BANDS) :]) for i in known])
+    parts = [part for part in np.array_split(np.arange(len(known)), points) if len(part)]
+    curve = [(np.median(signal_to_noise[known[part]]), offset_auc(offset, errors[part])) for part in parts]
+    found = np.array(curve).reshape(-1, 2)
     return found[:, 0], found[:, 1]

@@ -222,7 +222,8 @@ class Evaluation:
     occlusion : Occlusion or None
         None in evaluations that were made of scores alone.
     ideal : tuple of ndarray or None
-        Signal to noise and AUC of the ideal observer, for a mock whose planted offset is known.
+        Signal to noise and AUC of the ideal observer, for a mock whose planted offset is known; with the
+        reason in `ideal_note` where a mock was named and there is none.
     ablations, sensitivity : tuple
         Results of retraining; empty where none was asked for.
     not_run : tuple of str
@@ -248,6 +249,7 @@ class Evaluation:
     attribution_note: str = ""
     occlusion: Occlusion | None = None
     ideal: tuple[Array, Array] | None = None
+    ideal_note: str = ""
     ablations: tuple[Any, ...] = ()
     sensitivity: tuple[Any, ...] = ()
     not_run: tuple[str, ...] = ()

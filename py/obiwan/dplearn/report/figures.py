@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 IDEAL_WORDS = (
-    "The dashed curve is an ideal observer, who measures the planted offset as well as the noise allows."
+    "The dashed curve is an observer who measures the planted offset as well as the noise allows, and knows "
+    "all else about the galaxy."
 )
 
 

@@ -151,7 +151,7 @@ def baseline_lines(evaluation: Evaluation) -> list[str]:
 
 def bin_notes(evaluation: Evaluation) -> list[str]:
     """What the charts of bins leave out."""
-    notes = []
+    notes = [evaluation.ideal_note] if evaluation.ideal_note else []
     empty = [t.label for t in evaluation.bins if not any(b.auc is not None for b in t.bins)]
     if empty:
         notes.append(f"Not known, the same for all, or too few examples: {', '.join(empty)}.")
