@@ -23,7 +23,7 @@ from obiwan.dplearn.mock.config import Plant
 from obiwan.dplearn.retraining.planting import Galaxy, galaxies_known, galaxy_of, render
 from obiwan.dplearn.survey.coadds import read_windows
 from obiwan.dplearn.survey.cutouts import clean_stamps
-from obiwan.dplearn.survey.layouts import BrickRun, Root, find_runs, identify
+from obiwan.dplearn.survey.layouts import Root, find_runs, identify
 from obiwan.dplearn.twosample import auc
 
 Render = Callable[[Galaxy], Array]
@@ -124,24 +124,17 @@ def why_no_curve(plant: Plant) -> str:
     )
 
 
-def _run_in(mock: Path, brick: str, run: str) -> BrickRun | None:
-    """An injection run of a brick in the trees of a mock survey; None where there are no trees.
-
-    Raises
-    ------
-    LayoutError
-        If there are trees without it.
-    """
-    directory = mock if mock.is_dir() else mock.parent
-    trees = [directory / name for name in TREES if (directory / name).is_dir()]
+def _stamp_in(trees: list[Path], row: np.void) -> Array | None:
+    """The stamp of an injection, cut from trees of a mock survey; None where they have not got its run."""
+    brick, name = (row[key].decode().strip() for key in ("brick", "run"))
     for tree in trees:
         for path, layout in identify(tree):
-            for found in find_runs(Root(0, path, layout), [brick]):
-                if found.run == run:
-                    return found
-    if trees:
-        msg = f"no run {run} of brick {brick}"
-        raise LayoutError(msg)
+            for run in find_runs(Root(0, path, layout), [brick]):
+                if run.run == name:
+                    cut = np.zeros((1, STAMP, STAMP, len(CHANNELS)), np.float32)
+                    read_windows(run, row["x"][None], row["y"][None], cut, np.array([0]))
+                    clean_stamps(cut)
+                    return np.asarray(cut[0])
     return None
 
 
@@ -167,21 +160,19 @@ def check_same_survey(mock: Path, row: np.void, stamp: Array) -> bool:
     TrainingSetError
         If it was not.
     """
-    brick, run = (row[name].decode().strip() for name in ("brick", "run"))
+    directory = mock if mock.is_dir() else mock.parent
+    trees = [directory / name for name in TREES if (directory / name).is_dir()]
+    if not trees:
+        return False
     try:
-        found = _run_in(mock, brick, run)
-        if found is None:
-            return False
-        cut = np.zeros((1, STAMP, STAMP, len(CHANNELS)), np.float32)
-        read_windows(found, row["x"][None], row["y"][None], cut, np.array([0]))
-        clean_stamps(cut)
-        same = np.array_equal(cut[0], stamp)
+        cut = _stamp_in(trees, row)
     except (CoaddError, LayoutError):
-        same = False
-    if not same:
+        cut = None
+    if cut is None or not np.array_equal(cut, stamp):
         msg = (
-            f"{mock}: the training set was not cut from this mock survey (brick {brick}, {run}, "
-            f"id {row['id']}); name the --outdir of the mock that it was cut from, or leave out --mock"
+            f"{mock}: the training set was not cut from this mock survey (brick {row['brick'].decode()}, "
+            f"{row['run'].decode()}, id {row['id']}); name the --outdir of the mock that it was cut from, or "
+            "leave out --mock"
         )
         raise TrainingSetError(msg)
     return True
