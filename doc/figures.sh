@@ -40,7 +40,7 @@ from PIL import Image
 static, *paths = map(Path, sys.argv[1:])
 for path in paths:
     image = Image.open(path).convert("RGB")
-    colours = image.crop((30, 25, 146, image.height)).quantize(160, method=Image.Quantize.FASTOCTREE)
+    colours = image.crop((51, 75, 210, image.height)).quantize(160, method=Image.Quantize.FASTOCTREE)
     greys = [level for grey in range(40) for level in [round(grey * 255 / 39)] * 3]
     palette = Image.new("P", (1, 1))
     palette.putpalette(greys + colours.getpalette()[: 3 * 160])

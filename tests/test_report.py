@@ -191,6 +191,12 @@ def test_it_can_be_read_without_seeing_it(page):
     assert {light.words.split(maxsplit=1)[1] for light in lights} >= {"red", "green"}
 
 
+def test_a_wide_figure_scrolls_where_its_words_would_be_too_small(page):
+    assert re.search(r'<figure id="figure-fake_real_mosaic_p99" class="wide">\s*<div class="scroll"', page)
+    assert re.search(r'<figure id="figure-scores">\s*<img', page)
+    assert re.search(r"figure\.wide img \{ min-width: \d+rem", page)
+
+
 def test_the_planted_flaw_is_red(looked, page):
     red = {control.title for control in looked.controls if control.light == "red"}
     assert {"centroid x g", "centroid x r", "centroid x z"} <= red
