@@ -31,3 +31,17 @@ def die(number: int) -> int:
 def over(number: int) -> int:
     msg = f"{number}: another run has taken over"
     raise TakenOverError(msg)
+
+
+def die_of_large(task: tuple[int, bytes]) -> int:
+    """A task larger than what a pipe holds."""
+    return die(task[0]) + len(task[1])
+
+
+def unpicklable(number: int) -> object:
+    """A result that cannot travel, or an error that cannot."""
+    if number == 1:
+        error = ValueError("a lambda within")
+        error.args = (lambda: None,)
+        raise error
+    return lambda: number

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from obiwan.dplearn.errors import CoaddError, DplearnError, TakenOverError
 from obiwan.dplearn.running.executors import each, gather, in_one_line, process_pool, progress_bar
-from pool_tasks import die, full_disk, over, triple
+from pool_tasks import die, full_disk, over, triple, unpicklable
 
 
 class Patient:
@@ -112,6 +112,58 @@ def test_a_worker_that_dies_is_told():
         list(each(die, list(range(4)), workers))
 
 
+LARGE = """
+    import sys
+    from obiwan.dplearn.errors import DplearnError
+    from obiwan.dplearn.running.executors import each, process_pool
+    from pool_tasks import die_of_large
+
+    if __name__ == "__main__":
+        tasks = [(number, bytes(2 << 20)) for number in range(12)]
+        try:
+            with process_pool(2) as workers:
+                list(each(die_of_large, tasks, workers))
+        except DplearnError as error:
+            print(error)
+"""
+
+
+def test_a_worker_that_dies_with_large_tasks_before_it(tmp_path, root, run_python):
+    """Larger than what a pipe holds: on Python 3.10 nobody but the dead one would have read them."""
+    (tmp_path / "parent.py").write_text(textwrap.dedent(LARGE))
+    done = run_python(tmp_path / "parent.py", path=(root / "py", root / "tests"))
+    assert done.stdout.startswith("a worker process died"), done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_dead_worker_ends_the_others():
+    started = []
+
+    def run() -> None:
+        with process_pool(2) as workers:
+            assert len(list(each(triple, [1, 2, 3], workers))) == 3
+            started.extend(worker.process for worker in workers.started)
+            list(each(die, list(range(4)), workers))
+
+    with pytest.raises(DplearnError, match="a worker process died"):
+        run()
+    assert [process.is_alive() for process in started] == [False, False]
+
+
+def test_what_cannot_travel_is_an_error_and_the_worker_goes_on():
+    with process_pool(2) as workers:
+        for number, kind in ((0, Exception), (1, RuntimeError)):
+            with pytest.raises(kind, match="lambda"):
+                list(each(unpicklable, [number], workers))
+        assert [one.result for one in each(triple, [2], workers)] == [6]
+
+
+def test_an_error_says_where_in_the_worker_it_happened():
+    with process_pool(2) as workers, pytest.raises(OSError, match="No space") as caught:
+        list(each(full_disk, [2], workers))
+    assert "in full_disk" in str(caught.value.__cause__)
+
+
 def test_gathered_in_the_order_of_the_tasks(executor, caplog):
     bar = tqdm(total=120, file=io.StringIO())
     with caplog.at_level(logging.WARNING):
@@ -190,6 +242,48 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path, root):
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     assert left == []
+
+
+SIGNALLED = """
+    import sys, time
+    from obiwan.dplearn.running import cli
+    from obiwan.dplearn.running.executors import each, process_pool
+
+    def work(seconds):
+        time.sleep(seconds)
+
+    def body():
+        with process_pool(2) as workers:
+            tasks = each(work, [0, 600, 600], workers)
+            print("begun", flush=True)
+            for _ in tasks:
+                print("working", flush=True)
+
+    if __name__ == "__main__":
+        sys.exit(cli.run(body, "prog"))
+    else:
+        time.sleep(0.5)  # as if a worker's imports took as long
+"""
+
+
+@pytest.mark.parametrize("moment", ["begun", "importing", "working"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_one_line(number, moment, tmp_path, root):
+    """Ctrl-C reaches all processes of a terminal, workers that are still importing, too."""
+    script = tmp_path / "parent.py"
+    script.write_text(textwrap.dedent(SIGNALLED))
+    environ = {**os.environ, "PYTHONPATH": str(root / "py")}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen([sys.executable, str(script)], env=environ, **pipes) as parent:
+        for line in parent.stdout:
+            if line.strip() == moment.replace("importing", "begun"):
+                break
+        time.sleep(0.25 if moment == "importing" else 0)
+        (os.killpg if number == signal.SIGINT else os.kill)(parent.pid, number)
+        _, said = parent.communicate(timeout=60)
+    assert parent.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    (line,) = said.strip().splitlines()
+    assert line.startswith("prog: ")
 
 
 def test_mpi_without_a_launcher(run_python, tmp_path):

@@ -8,18 +8,14 @@ time, and whatever ends the program ends them too.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Executor, Future
 from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
-from threading import Thread
 from time import sleep
 from typing import Any, Generic, TypeVar, cast
 
@@ -27,6 +23,7 @@ from tqdm import tqdm
 
 from obiwan.dplearn.errors import DplearnError, TakenOverError
 from obiwan.dplearn.running.launch import Launch
+from obiwan.dplearn.running.workers import Workers
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -184,29 +181,21 @@ def in_one_line(errors: Iterable[DplearnError], most: int = 5) -> str:
     return "; ".join([*(line.partition("; ")[0] for line in lines[:most]), *more])
 
 
-def _end_with_parent() -> None:
-    """In a worker: end when the parent does, even by kill -9, so that nobody writes on in the dark."""
-    parent = parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
-
-
 @contextmanager
 def process_pool(jobs: int) -> Iterator[Executor | None]:
-    """Worker processes on this machine, or None for one job: the work is then done in this process."""
+    """Worker processes on this machine, or None for one job: the work is then done in this process.
+
+    Whatever error ends the block ends the workers, too.
+    """
     if jobs == 1:
         yield None
         return
-    # Spawned, not forked: a progress bar's thread must not be copied into the workers.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
-        yield pool
+    with Workers(jobs) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.kill()
+            raise
 
 
 def _mpi(launch: Launch, program: str) -> Any:
