@@ -441,13 +441,13 @@ def test_times_of_files_mean_nothing(when, made, whole, tmp_path, monkeypatch):
 TRAINING = """
 import hashlib, json, os, signal, sys
 from pathlib import Path
-from obiwan.dplearn.training.batches import FeedConfig
+from obiwan.dplearn.training.settings import FeedConfig, RunConfig
 from obiwan.dplearn.errors import DplearnError
 from obiwan.dplearn.training.logs import Logs, RunLogs
-from obiwan.dplearn.training.model import network_config
+from obiwan.dplearn.training.settings import network_config
 from obiwan.dplearn.trainingset.shards import open_training_set
 from obiwan.dplearn.files.takeover import take_over
-from obiwan.dplearn.training.trainer import RunConfig, Trainer
+from obiwan.dplearn.training.trainer import Trainer
 
 class Death(BaseException):
     pass

@@ -52,10 +52,13 @@ def data(tmp_path_factory):
 RESUME = """
 import hashlib, json, sys
 from pathlib import Path
+from obiwan.dplearn.training import trainer as module
 from obiwan.dplearn.training.logs import Logs
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.training.trainer import Trainer
 from obiwan.dplearn.trainingset.shards import open_training_set
+
+taken = []  # numbers of the steps of any run
 
 class Death(BaseException):
     pass
@@ -63,7 +66,8 @@ class Death(BaseException):
 class Mortal(Logs):
     def __init__(self, life):
         self.life = life
-    def step(self, *_):
+    def step(self, number, *_):
+        taken.append(number)
         self.life -= 1
         if self.life == 0:
             raise Death
@@ -98,8 +102,19 @@ out = Path(sys.argv[2])
 results = {"whole": run(out / "whole", 10**9), "again": run(out / "whole", 10**9)}
 for life in (9, 13):
     results[str(life)] = run(out / str(life), life)
+
+# Death in the second validation: the epoch before it is not trained again.
+validate, deaths = module.validate, iter([False, True])
+def dying(*given, **more):
+    if next(deaths, False):
+        raise Death
+    return validate(*given, **more)
+taken.clear()
+module.validate = dying
+results["validating"] = run(out / "validating", 10**9)
+steps_taken = list(taken)
 results["damaged"] = run(out / "damaged", 19, damage=True)
-print(json.dumps(results))
+print(json.dumps([results, steps_taken]))
 """
 
 
@@ -107,7 +122,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_ends(data, tmp_path):
     command = [sys.executable, "-c", RESUME, str(data.directory), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=ENV, check=False)
     assert done.returncode == 0, done.stderr
-    results = json.loads(done.stdout.strip().splitlines()[-1])
+    results, steps_taken = json.loads(done.stdout.strip().splitlines()[-1])
     whole = results.pop("whole")
     assert whole["learnt"]
     assert len({row["val_loss"] for row in whole["history"]}) == 3
@@ -115,6 +130,8 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_ends(data, tmp_path):
         assert {**found, "starts": 1} == whole, name
     assert results["9"]["starts"] > 3
     assert results["damaged"]["starts"] >= 2
+    assert results["validating"]["starts"] == 2
+    assert steps_taken == [*range(1, 13)] * 3
 
 
 def test_weights_change_with_the_seed(data, tmp_path):
@@ -142,6 +159,58 @@ def test_checkpoints_round_trip_and_two_are_kept(tmp_path):
     assert np.array_equal(found.weights[0], _checkpoint(9).weights[0])
     assert found.optimizer[0] == 9
     assert found.best == []
+
+
+def test_what_stands_beside_checkpoints_is_let_be(tmp_path):
+    """Copies that a careful user made are no checkpoints, neither the newest nor one to remove."""
+    beside = ["step_0000000052_backup.npz", "step_good_backup.npz", "step_00000000099.npz", "notes.txt"]
+    for name in beside:
+        (tmp_path / name).write_text("mine")
+    for step in (3, 6, 9):
+        save_checkpoint(tmp_path, _checkpoint(step), step)
+    assert load_checkpoint(tmp_path).progress.step == 9
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == {*beside, "step_0000000006.npz", "step_0000000009.npz"}
+
+
+def test_numbers_of_checkpoints(tmp_path):
+    """The newest has the largest; the one after a validation takes the place of the one before it."""
+    for step, number in ((1, 6), (2, 6), (3, 4), (4, 5)):
+        save_checkpoint(tmp_path, _checkpoint(step), number)
+    assert load_checkpoint(tmp_path).progress.step == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_0000000007.npz", "step_0000000008.npz"]
+
+
+WRONG = {
+    "another version's": lambda state, _: state.update(mood="good"),
+    "no number": lambda state, _: state.update(epoch="x"),
+    "not finite": lambda state, _: state.update(loss_sum=math.inf),
+    "no history": lambda state, _: state.update(history=None),
+    "beyond the end": lambda state, _: state.update(step=10**9),
+    "another epoch": lambda state, _: state.update(epoch=1),
+    "an array less": lambda _, arrays: arrays.pop("optimizer_0001"),
+    "another shape": lambda _, arrays: arrays.update(weights_0000=np.zeros(7)),
+}
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_a_checkpoint_that_can_be_read_and_not_be(data, tmp_path, how, caplog):
+    trainer = Trainer(RunConfig(TINY, FeedConfig(batch_size=8)), data, tmp_path)
+    for trainer.progress.step in (3, 6):
+        trainer._save()
+    path = tmp_path / "checkpoints" / "step_0000000006.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    state = json.loads(arrays["state"].tobytes())
+    WRONG[how](state, arrays)
+    np.savez(path, **{**arrays, "state": np.frombuffer(json.dumps(state).encode(), np.uint8)})
+    content = path.read_bytes()
+    with caplog.at_level(logging.WARNING):
+        trainer.begin()
+    assert trainer.progress.step == 3
+    assert "step_0000000006.npz: damaged" in caplog.text
+    assert path.with_name(path.name + ".damaged").read_bytes() == content  # perhaps it is not so bad
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "text"])

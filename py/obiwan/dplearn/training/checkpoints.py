@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from obiwan.dplearn.files.whole import replacing
 log = logging.getLogger(__name__)
 
 KEPT = 2  #: checkpoints on disk: the newest, and the one to fall back to
-PATTERN = "step_*.npz"
+NAME = re.compile(r"step_(\d{10})\.npz")  #: of checkpoints; whatever else stands beside them is let be
+DAMAGED = ".damaged"  #: is appended to the name of one that cannot be used
 
 
 @dataclass
@@ -48,6 +51,18 @@ class Progress:
     best_loss: float | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     ranks: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what no run can have counted, for a file may say anything."""
+        numbers = [self.loss_sum, self.correct, *([] if self.best_loss is None else [self.best_loss])]
+        numbers += [value for row in self.history for value in row.values()]
+        if not (
+            all(type(count) is int for count in (self.epoch, self.step, self.best_epoch, self.ranks))
+            and min(self.epoch, self.step, self.best_epoch, self.ranks - 1) >= 0
+            and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+        ):
+            msg = "its progress makes no sense"
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True)
@@ -81,21 +96,32 @@ def save_checkpoint(
     checkpoint : Checkpoint
         What to keep.
     number : int
-        Steps taken since the run began.  It is raised where an earlier checkpoint's is not less (other ranks
-        count other steps), for the newest has the largest.
+        Steps taken since the run began.  It is raised where an earlier checkpoint's is larger (other ranks
+        count other steps), for the newest has the largest; one of the same number is replaced.
     scratch : Path, optional
         As in `obiwan.dplearn.files.whole.replacing`.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    number = max([number, *(int(path.stem.removeprefix("step_")) + 1 for path in directory.glob(PATTERN))])
+    newest = max(map(_number, _checkpoints(directory)), default=0)
+    number = number if number >= newest else newest + 1
     state = np.frombuffer(json.dumps(asdict(checkpoint.progress)).encode(), np.uint8)
     arrays: dict[str, Any] = {"state": state}
     for kind in ("weights", "optimizer", "best"):
         arrays |= {f"{kind}_{i:04d}": array for i, array in enumerate(getattr(checkpoint, kind))}
     with replacing(directory / f"step_{number:010d}.npz", scratch, synced=True) as beside:
         np.savez(beside, **arrays)
-    for old in sorted(directory.glob(PATTERN))[:-KEPT]:
+    for old in _checkpoints(directory)[:-KEPT]:
         old.unlink()
+
+
+def _checkpoints(directory: Path) -> list[Path]:
+    """The checkpoints of a directory, the newest last."""
+    found = directory.iterdir() if directory.is_dir() else ()
+    return sorted(path for path in found if NAME.fullmatch(path.name))
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.removeprefix("step_"))
 
 
 def _read(path: Path) -> Checkpoint:
@@ -109,20 +135,32 @@ def _read(path: Path) -> Checkpoint:
     return Checkpoint(progress, **kinds)
 
 
-def load_checkpoint(directory: Path) -> Checkpoint | None:
-    """The newest checkpoint that can be read; None where there is none.
+def load_checkpoint(
+    directory: Path, check: Callable[[Checkpoint], None] = lambda _: None
+) -> Checkpoint | None:
+    """The newest checkpoint that can be used; None where there is none.
 
-    A damaged one is passed over with a warning: what it held is trained again.
+    One that cannot is passed over with a warning and keeps another name: what it held is trained again.
+
+    Parameters
+    ----------
+    directory : Path
+        Where they are.
+    check : callable
+        Of a checkpoint that could be read; what it raises says why it is none of this run.
     """
-    for path in sorted(directory.glob(PATTERN), reverse=True):
+    for path in reversed(_checkpoints(directory)):
         try:
-            return _read(path)
+            found = _read(path)
+            check(found)
         except MemoryError:
             raise
         except Exception as error:  # zipfile's, zlib's, numpy's, tokenize's: damage has many names
             log.warning("%s: damaged (%s); going back to the one before it", path, error)
             if not isinstance(error, OSError):  # a disk's error may pass
-                path.unlink(missing_ok=True)
+                path.replace(path.with_name(path.name + DAMAGED))
+        else:
+            return found
     return None
 
 

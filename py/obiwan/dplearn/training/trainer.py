@@ -108,7 +108,7 @@ class Trainer:
     world : World
         Which rank of how many this is.
     checkpoint_steps : int
-        Steps between checkpoints; there is one after each epoch besides.
+        Steps between checkpoints; there is one before and one after each validation besides.
     logs : Logs, optional
         Who is told of the progress.
     scratch : Path, optional
@@ -161,7 +161,7 @@ class Trainer:
 
     def _begin(self) -> None:
         """What the first rank does for all."""
-        found = load_checkpoint(self.outdir / CHECKPOINTS)
+        found = load_checkpoint(self.outdir / CHECKPOINTS, self._check)
         if found is None:
             prepare(self.model, sample(self.training_set, "train", SAMPLE, self.config.feed.seed))
             return
@@ -177,6 +177,27 @@ class Trainer:
             log.info("%d ranks now, %d before%s", ranks, self.progress.ranks, again)
             self.progress = replace(self.progress, step=0, loss_sum=0.0, correct=0.0, ranks=ranks)
             self.optimizer.iterations.assign(done * self.batches.steps)
+
+    def _check(self, found: Checkpoint) -> None:
+        """Refuse, by a ValueError, what no checkpoint of this run can be."""
+        progress = found.progress
+        steps = self.batches.steps if progress.ranks == self.world.size else math.inf
+        if progress.epoch > self.config.epochs or progress.step > steps:
+            msg = f"epoch {progress.epoch} and step {progress.step} are beyond the run's end"
+            raise ValueError(msg)
+        history = progress.history
+        told = all(row.keys() == history[0].keys() >= {"loss", "val_loss"} for row in history)
+        if not told or [row.get("epoch") for row in history] != list(range(1, progress.epoch + 1)):
+            msg = "its history is not that of its epochs"
+            raise ValueError(msg)
+        for kind, arrays, variables in (
+            ("weights", found.weights, self.model.weights),
+            ("optimizer", found.optimizer, self.optimizer.variables),
+            ("best", found.best, self.model.weights if progress.epoch else []),
+        ):
+            if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
+                msg = f"the {kind} arrays are not those of this network"
+                raise ValueError(msg)
 
     def _tell_scaling(self) -> None:
         """Say what the number of ranks does to the batch and to the learning rate."""
@@ -202,7 +223,7 @@ class Trainer:
     def _epoch(self, step: Step) -> None:
         """The rest of the current epoch, its validation and its checkpoint.
 
-        SIGTERM ends it between two steps, with a checkpoint of its own.
+        SIGTERM ends it between two steps, with a checkpoint of its own, or in the validation, which has one.
         """
         progress = self.progress
         batch = self.config.feed.batch_size * self.world.size
@@ -211,7 +232,8 @@ class Trainer:
             for x, y in self.batches.epoch(progress.epoch, progress.step):
                 self._step(step, x, y)
                 ending = asked_to_end() and self.world.leads  # the others end when it is gone
-                due = progress.step % self.checkpoint_steps == 0 and progress.step < self.batches.steps
+                # The last step's is for a death in the validation that follows, which may take long.
+                due = progress.step % self.checkpoint_steps == 0 or progress.step == self.batches.steps
                 if due or ending:
                     self._save()
                 if ending:
