@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import logging
+import re
 
 import pytest
+from tqdm import tqdm
 
 from obiwan.dplearn.create_training import build_parser
 from obiwan.dplearn.errors import DplearnError
 from obiwan.dplearn.running import cli
+from obiwan.dplearn.running.executors import gather
 
 
 def write(tmp_path, text: str) -> str:
@@ -47,8 +52,17 @@ def test_config_file_and_flags_that_win(tmp_path):
     [
         ("sead = 7", "unknown option 'sead'"),
         ("seed = 'seven'", "invalid int value"),
+        ("jobs = 'many'", "invalid int value"),
         ("balance = 'all'", "invalid choice"),
         ("seed = ", "not valid TOML"),
+        ("seed = " + "[" * 20_000, "not valid TOML"),
+        ("seed = 1" + "0" * 10_000, "not valid TOML"),
+        ("outdir = 'a\\u0000b'".replace("'", '"'), "outdir: there is a NUL"),
+        ("outdir = false", "outdir: it is no switch"),
+        ("overwrite = 1", "overwrite: it is a switch"),
+        ("fake = [['a']]", "fake: a list holds words"),
+        ("config = 'other.toml'", "unknown option 'config'"),
+        ("jobs = 3000000000", "must be at most 4096"),
         ("[seed]\nvalue = 1", "is a table"),
     ],
 )
@@ -57,6 +71,53 @@ def test_bad_config(text, message, tmp_path, capsys):
         cli.parse(build_parser(), ["--config", write(tmp_path, text)])
     assert caught.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_given_twice_it_adds_up_and_replaces_the_files(tmp_path):
+    path = write(tmp_path, 'fake = ["a", "b"]\nreal = ["r"]\noutdir = "out"')
+    for given in (["--fake", "c", "d", "--fake", "e"], ["--fake=c", "--fake", "d", "e"]):
+        options = cli.parse(build_parser(), ["--config", path, *given])
+        assert [str(word) for word in options.fake] == ["c", "d", "e"]
+        assert [str(word) for word in options.real] == ["r"]
+    assert build_parser().get_default("fake") == []  # as before
+
+
+@pytest.mark.parametrize("program", ["create_training", "cnn", "evaluate", "mock.__main__", "mosaic"])
+def test_flags_of_many_values_add_up_in_every_program(program):
+    module = importlib.import_module(f"obiwan.dplearn.{program}")
+    parser = module.parser() if program.startswith("mock") else module.build_parser()
+    many = [action for action in parser._actions if action.nargs in ("+", "*")]
+    assert many or program in ("mock.__main__", "mosaic")
+    assert all(isinstance(action, argparse._ExtendAction) for action in many)
+
+
+@pytest.mark.parametrize("program", ["create_training", "cnn", "evaluate", "mock.__main__", "mosaic"])
+def test_what_is_missing_is_told_at_once(program, capsys):
+    with pytest.raises(SystemExit) as caught:
+        importlib.import_module(f"obiwan.dplearn.{program}").main([])
+    assert caught.value.code == 2
+    assert re.search("arguments are required: .*--outdir", capsys.readouterr().err)
+
+
+def test_what_is_logged_steers_no_terminal(capsys):
+    def program() -> int:
+        bar = tqdm(disable=True)
+        hostile = "a.fits\x1b[2J: torn\nb.fits\x9b2J: torn"
+
+        def task(_: int) -> None:
+            raise DplearnError(hostile)
+
+        gather(task, [1], None, bar)
+        logging.getLogger("any").warning("left out: %s", "\x1b]0;title\x07")
+        cli.say("\x1b[2Jsaid")
+        return 0
+
+    assert cli.run(program, "prog") == 0
+    printed = capsys.readouterr()
+    assert printed.err == (
+        "failed: a.fits\\x1b[2J: torn\nfailed: b.fits\\x9b2J: torn\nleft out: \\x1b]0;title\\x07\n"
+    )
+    assert printed.out == "\\x1b[2Jsaid\n"
 
 
 def test_absent_config(tmp_path, capsys):

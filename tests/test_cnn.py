@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.planted import Planted, write_set
 from obiwan.dplearn import cnn
+from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.training import rundir as claims
 from obiwan.dplearn.training.looks import count_look
 from obiwan.dplearn.training.scoring import Scores, bricks_of, read_scores, write_scores
@@ -83,6 +84,15 @@ def test_a_run_and_the_same_again(data, tmp_path, capsys):
     assert run(data, out) == 0
     assert capsys.readouterr().out == said
     assert (out / "scores_test.fits").stat().st_mtime_ns == scores
+    assert len((data / "test_looks.jsonl").read_text().splitlines()) == 1
+
+    # Nor is it where the result cannot be read.
+    for damage in ("", "{}", "[]", '{"lines": 7}', '{"lines": [7]}', "[" * 100_000):
+        (out / "result.json").write_text(damage)
+        assert run(data, out) == 0
+        found = capsys.readouterr()
+        assert found.out == said
+        assert "result.json: not a readable result" in found.err
     assert len((data / "test_looks.jsonl").read_text().splitlines()) == 1
 
     # Another seed is another run: refused, then allowed, and then a second look.
@@ -164,7 +174,6 @@ def test_spoilt_data_is_one_clear_line(data, tmp_path, capsys, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--seed", "-1"], "seed must be at least 0"),
         (["--learning-rate", "-1"], "learning_rate must be positive"),
         (["--arch", "deep"], "multiples of 8"),
     ],
@@ -181,6 +190,15 @@ def test_fewer_examples_than_a_batch_are_one_batch(made, tmp_path, capsys):
     assert run(made, tmp_path / "out", "--batch-size", "65") == 0
     assert "only 64 training examples" in capsys.readouterr().err
     assert json.loads((tmp_path / "out" / "run.json").read_text())["feed"]["batch_size"] == 64
+
+
+@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, '{"feed": 7}'])
+def test_a_run_that_cannot_be_read_is_not_taken_for_this_one(made, tmp_path, capsys, content):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text(content)
+    assert run(made, tmp_path / "out") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "holds another run (" in line
 
 
 def test_outdir_that_is_a_file_or_of_something_else(made, tmp_path, capsys):
@@ -200,11 +218,19 @@ def test_options_from_a_file_and_usage_errors(made, tmp_path, capsys):
     assert cnn.main(["--config", str(config), "--outdir", str(tmp_path / "out")]) == 1
     assert "learning_rate must be positive" in capsys.readouterr().err
     both = ["--data", "x", "--outdir", "y"]
-    wrong = [["--threads", "0"], ["--epochs", "0"], ["--checkpoint-steps", "0"], ["--maps", "3", "-1"]]
+    wrong = [
+        ["--seed", "-1"],
+        ["--seed", "5000000000"],
+        ["--threads", "0"],
+        ["--epochs", "0"],
+        ["--checkpoint-steps", "0"],
+        ["--maps", "3", "-1"],
+    ]
     for words in (["--outdir", "x"], ["--data", "x"], *([*both, *more] for more in wrong)):
         with pytest.raises(SystemExit) as caught:
             cnn.main(words)
         assert caught.value.code == 2
+        assert "Traceback" not in capsys.readouterr().err
 
 
 def test_help_loads_no_keras():
@@ -215,7 +241,7 @@ def test_help_loads_no_keras():
     done = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "direction" in done.stdout  # why --augment is off
-    assert tuple(ARCHITECTURES) == cnn.ARCH_NAMES
+    assert f"{{{','.join(ARCHITECTURES)}}}" in done.stdout
 
 
 def test_killed_and_started_again(made, tmp_path):
@@ -315,6 +341,23 @@ def test_looks_by_different_models_are_counted(data):
     (data / "test_looks.jsonl").unlink(missing_ok=True)
     assert [count_look(training_set, _scores(training_set, m)) for m in ("a", "a", "b", "a")] == [1, 1, 2, 2]
     assert len((data / "test_looks.jsonl").read_text().splitlines()) == 2
-    (data / "test_looks.jsonl").write_text("nonsense\n")
-    with pytest.raises(Exception, match="not a readable list of looks"):
-        count_look(training_set, _scores(training_set))
+    unhashable = {"model": [], "data": training_set.checksum}
+    for nonsense in ("nonsense", "[" * 100_000, "[]", json.dumps(unhashable)):
+        (data / "test_looks.jsonl").write_text(f"{nonsense}\n")
+        with pytest.raises(ModelError, match="not a readable list of looks"):
+            count_look(training_set, _scores(training_set))
+
+
+def test_a_half_written_look_is_passed_over(data, caplog):
+    training_set, path = shards.open_training_set(data), data / "test_looks.jsonl"
+    path.unlink(missing_ok=True)
+    for model in ("a", "b"):
+        count_look(training_set, _scores(training_set, model))
+    first, second = path.read_text().splitlines()
+    path.write_text(f"{first}\n{second[:20]}")
+    assert [count_look(training_set, _scores(training_set, m)) for m in ("a", "c", "c")] == [1, 2, 2]
+    assert caplog.text.count("half-written") == 2  # until something was written
+    assert [json.loads(line)["model"] for line in path.read_text().splitlines()] == ["a", "c"]
+    path.write_text(f"{first}\n{second}")  # nothing is lost where only the end of the line is
+    assert count_look(training_set, _scores(training_set, "c")) == 3
+    assert caplog.text.count("half-written") == 2

@@ -781,7 +781,7 @@ def test_bad_options_end_with_status_2(more, message, made, tmp_path, capsys):
 def test_outdir_is_needed(made, capsys):
     with pytest.raises(SystemExit):
         main(["--fake", str(made.fake)])
-    assert "--outdir is needed" in capsys.readouterr().err
+    assert "required: --outdir" in capsys.readouterr().err
 
 
 def test_user_selection_that_fails_is_told_in_one_line(made, tmp_path, capsys, monkeypatch):

@@ -357,7 +357,7 @@ def test_many_ranks_complain_of_a_command_line_once(monkeypatch, capsys):
         with pytest.raises(SystemExit) as caught:
             cnn.main(["--outdir", "out"])
         assert caught.value.code == 2
-    assert capsys.readouterr().err.count("--data is required") == 1
+    assert capsys.readouterr().err.count("required: --data") == 1
 
 
 @pytest.mark.parametrize("size", range(1, 8))

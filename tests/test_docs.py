@@ -342,6 +342,7 @@ def is_quote(quote: str, text: str) -> bool:
 FROM_ELSEWHERE = (  # Python, the operating system and TensorFlow say these
     "No module named",
     "No space left",
+    "the following arguments are required",
     "WARNING: All log messages",
 )
 OF_NO_OPTION = ("rank must be in", "warmup must be in")  # which no command line can bring about

@@ -327,7 +327,7 @@ def test_what_must_be_given(capsys, missing):
     del words[missing]
     with pytest.raises(SystemExit):
         evaluate.main([word for part in words.values() for word in part])
-    assert f"--{missing} is required" in capsys.readouterr().err
+    assert f"required: --{missing}" in capsys.readouterr().err
 
 
 def test_help_loads_no_keras(run_python):

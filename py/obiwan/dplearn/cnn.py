@@ -10,9 +10,6 @@ validation split.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-import json
 import logging
 import os
 import shutil
@@ -24,16 +21,25 @@ from obiwan.dplearn.files.takeover import owned, take_over
 from obiwan.dplearn.files.whole import write_json
 from obiwan.dplearn.running import cli, profiles
 from obiwan.dplearn.running.cli import positive
-from obiwan.dplearn.running.launch import Launch, launched
+from obiwan.dplearn.running.launch import Launch, first_speaks, launched
 from obiwan.dplearn.running.quiet import without_notes
 from obiwan.dplearn.training.batches import check_splits, fitting_batch
 from obiwan.dplearn.training.distributed import World, joined
 from obiwan.dplearn.training.heldout import score_test, summarise
 from obiwan.dplearn.training.logs import Logs, RunLogs
-from obiwan.dplearn.training.rundir import BEST, HISTORY, RESULT, SCORES, SCRATCH, claim_outdir
+from obiwan.dplearn.training.rundir import (
+    BEST,
+    HISTORY,
+    RESULT,
+    SCORES,
+    SCRATCH,
+    claim_outdir,
+    finished_lines,
+)
 from obiwan.dplearn.training.settings import (
     ARCHITECTURES,
     LR_SCALINGS,
+    MAX_SEED,
     FeedConfig,
     RunConfig,
     network_config,
@@ -51,8 +57,12 @@ def build_parser() -> argparse.ArgumentParser:
         prog=f"python -m obiwan.dplearn.{NAME}", description=(__doc__ or "").split("\n")[0]
     )
     paths = parser.add_argument_group("input and output")
-    paths.add_argument("--data", type=Path, metavar="DIR", help="training set, from create_training")
-    paths.add_argument("--outdir", type=Path, metavar="DIR", help="where the model, logs and result go")
+    paths.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="training set, from create_training"
+    )
+    paths.add_argument(
+        "--outdir", type=Path, required=True, metavar="DIR", help="where the model, logs and result go"
+    )
     paths.add_argument("--overwrite", action="store_true", help="replace another run in --outdir")
     cli.add_config_option(paths)
     _add_network_options(parser.add_argument_group("network (defaults are the architecture's own)"))
@@ -69,7 +79,12 @@ def _add_network_options(group: argparse._ArgumentGroup) -> None:
         help="the documented LeNet-5, the 2018 code's with 2x2 pools, or a residual network (default lenet5)",
     )
     group.add_argument(
-        "--maps", nargs="+", type=positive, metavar="N", help="feature maps of each convolution"
+        "--maps",
+        nargs="+",
+        action="extend",
+        type=positive,
+        metavar="N",
+        help="feature maps of each convolution",
     )
     group.add_argument("--kernel-size", type=positive, metavar="N", help="side of the convolutions, pixels")
     group.add_argument("--pool-size", type=positive, metavar="N", help="side of the average pools, pixels")
@@ -108,7 +123,7 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--seed",
-        type=int,
+        type=cli.between(0, MAX_SEED),
         default=FeedConfig.seed,
         metavar="N",
         help="of weights and shuffles (default %(default)s)",
@@ -182,12 +197,6 @@ def _tell(lines: Sequence[str], outdir: Path) -> None:
     cli.say(f"Model: {outdir / BEST}; test scores: {outdir / SCORES}; history: {outdir / HISTORY}")
 
 
-def _tell_again(outdir: Path) -> None:
-    """Print the result of a run that is finished."""
-    cli.say(f"{outdir}: this run is finished; its result again:")
-    _tell(json.loads((outdir / RESULT).read_text(encoding="utf-8"))["lines"], outdir)
-
-
 def train(options: argparse.Namespace, world: World) -> int:
     """Train, score the test split and say the result, as one of the ranks; returns the exit status."""
     outdir: Path = options.outdir
@@ -202,14 +211,15 @@ def train(options: argparse.Namespace, world: World) -> int:
             config = run_config(options)
         except ValueError as error:
             raise ModelError(str(error)) from None
-        finished = False
+        lines = None
         if world.leads:
             identity = {"data": training_set.checksum, **config.to_dict()}
             claim_outdir(outdir, identity, overwrite=options.overwrite)
-            finished = (outdir / RESULT).is_file()
-    if world.share(finished):
-        if world.leads:
-            _tell_again(outdir)
+            lines = finished_lines(outdir)
+    if world.share(lines is not None):
+        if lines is not None:
+            cli.say(f"{outdir}: this run is finished; its result again:")
+            _tell(lines, outdir)
         return 0
     with world.together():
         scratch = take_over(outdir / SCRATCH) if world.leads else None
@@ -254,14 +264,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 for what is wrong with the data or the run, said in one line.
     """
     parser, launch = build_parser(), launched(os.environ)
-    with contextlib.ExitStack() as stack:
-        if launch.rank > 0:  # of many complaints about the same command line one is enough
-            for redirect in (contextlib.redirect_stdout, contextlib.redirect_stderr):
-                stack.enter_context(redirect(io.StringIO()))
+    with first_speaks(launch):
         options = cli.parse(parser, argv)
-        for name in ("data", "outdir"):
-            if getattr(options, name) is None:
-                parser.error(f"--{name} is required")
     return cli.run(lambda: program(options, launch), NAME, verbose=options.verbose, speaks=launch.rank == 0)
 
 

@@ -14,10 +14,8 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass, fields
 from functools import partial
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +43,7 @@ from obiwan.dplearn.planning.rowfile import RowFile
 from obiwan.dplearn.planning.selection import SELECTIONS
 from obiwan.dplearn.running import cli
 from obiwan.dplearn.running.executors import gather, in_one_line, mpi_pool, process_pool, progress_bar, serve
-from obiwan.dplearn.running.launch import Launch, launched
+from obiwan.dplearn.running.launch import Launch, first_speaks, launched
 from obiwan.dplearn.survey.layouts import LAYOUT_NAMES
 
 NAME = "create_training"
@@ -64,17 +62,24 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_path_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--fake", nargs="+", type=Path, default=[], metavar="DIR", help="injection outputs")
+    group.add_argument(
+        "--fake", nargs="+", action="extend", type=Path, default=[], metavar="DIR", help="injection outputs"
+    )
     group.add_argument(
         "--real",
         nargs="+",
+        action="extend",
         type=Path,
         default=[],
         metavar="DIR",
         help="data releases: the catalogue of reals",
     )
-    group.add_argument("--outdir", type=Path, metavar="DIR", help="where the training set goes")
-    group.add_argument("--bricks", nargs="+", default=[], metavar="FILE|NAME", help="use these bricks only")
+    group.add_argument(
+        "--outdir", type=Path, required=True, metavar="DIR", help="where the training set goes"
+    )
+    group.add_argument(
+        "--bricks", nargs="+", action="extend", default=[], metavar="FILE|NAME", help="use these bricks only"
+    )
     group.add_argument("--layout", choices=LAYOUT_NAMES, help="layout of --fake, where detection fails")
     group.add_argument("--real-table", type=Path, metavar="FILE", help="your own positions of reals")
     group.add_argument("--fake-table", type=Path, metavar="FILE", help="your own positions of fakes")
@@ -119,7 +124,7 @@ def _add_rules(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_running_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--jobs", type=int, default=1, metavar="N", help="worker processes (default 1)")
+    group.add_argument("--jobs", type=cli.jobs, default=1, metavar="N", help="worker processes (default 1)")
     group.add_argument(
         "--mpi",
         action="store_true",
@@ -294,10 +299,6 @@ def _options(argv: Sequence[str] | None, launch: Launch) -> tuple[argparse.Names
         config = TrainingConfig(**{item.name: getattr(options, item.name) for item in fields(TrainingConfig)})
     except ValueError as error:
         parser.error(str(error))
-    if options.outdir is None:
-        parser.error("--outdir is needed")
-    if options.jobs < 1:
-        parser.error(f"--jobs must be at least 1, got {options.jobs}")
     if launch.size > 1 and not options.mpi:
         parser.error(f"{launch.size} ranks were started, and each would do the whole work: give --mpi")
     return options, config
@@ -329,7 +330,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     launch = launched(os.environ)
     if launch.rank > 0:
         try:
-            with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            with first_speaks(launch):
                 _options(argv, launch)
         except SystemExit:  # rank 0 says why, and has the status
             return 0

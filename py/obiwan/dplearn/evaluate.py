@@ -38,15 +38,21 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m obiwan.dplearn.{NAME}", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--data", type=Path, metavar="DIR", help="training set, from create_training")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="training set, from create_training"
+    )
     parser.add_argument(
         "--model",
         type=Path,
+        required=True,
         nargs="+",
+        action="extend",
         metavar="FILE",
         help="trained network (.keras); of several, trained with different seeds, the mean score is tested",
     )
-    parser.add_argument("--outdir", type=Path, metavar="DIR", help="where report, numbers and figures go")
+    parser.add_argument(
+        "--outdir", type=Path, required=True, metavar="DIR", help="where report, numbers and figures go"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the report of other models or data")
     cli.add_config_option(parser)
     parser.add_argument(
@@ -59,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ablations",
         nargs="*",
+        action="extend",
         choices=list(ABLATIONS),
         metavar="NAME",
         help=f"train again on parts of the cutouts; all, or some of: {', '.join(map(repr, ABLATIONS))}",
@@ -66,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sensitivity",
         nargs="+",
+        action="extend",
         metavar="KIND=AMOUNT",
         help="train again on planted differences, such as offset=0.1,0.2 psf=1.05: the positive control",
     )
@@ -82,9 +90,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """End with status 2 where options are missing or make no sense."""
-    for name in ("data", "model", "outdir"):
-        if not getattr(options, name):
-            parser.error(f"--{name} is required")
     if not 0 < options.margin < 0.5:
         parser.error(f"--margin must be between 0 and 0.5 (an AUC's distance from 0.5), got {options.margin}")
     if options.seed < 0:

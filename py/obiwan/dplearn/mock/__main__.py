@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     cli.add_config_option(out)
     out.add_argument("--outdir", type=Path, required=True, help="where to write; must be empty or absent")
     out.add_argument("--overwrite", action="store_true", help="replace a mock survey that is there")
-    out.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes [%(default)s]")
+    out.add_argument("--jobs", type=cli.jobs, default=os.cpu_count() or 1, help="processes [%(default)s]")
     options: tuple[tuple[str, Callable[[str], Any], str], ...] = (
         ("bricks", int, "number of bricks"),
         ("brick-size", int, "pixels on a side of a coadd"),
@@ -115,16 +115,14 @@ def _is_mock(outdir: Path, found: Sequence[str]) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make a mock survey as the command line asks; return the exit status."""
-    options = cli.parse(parser(), argv)
+    words = parser()
+    options = cli.parse(words, argv)
+    try:
+        config = config_from(options)
+    except ValueError as error:
+        words.error(str(error))
 
     def body() -> int:
-        try:
-            config = config_from(options)
-            if options.jobs < 1:
-                msg = f"jobs is {options.jobs}: must be at least 1"
-                raise ValueError(msg)
-        except ValueError as error:
-            raise DplearnError(str(error)) from error
         prepare_outdir(options.outdir, options.overwrite)
         rows, fakes = make_survey(config, options.outdir, min(options.jobs, config.bricks), progress=True)
         cli.say(

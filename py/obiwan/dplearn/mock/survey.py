@@ -7,17 +7,12 @@ the brick and a purpose, so the result does not depend on how many processes sha
 from __future__ import annotations
 
 import json
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from obiwan.dplearn import __version__
 from obiwan.dplearn.mock import catalog, files, sky
@@ -35,6 +30,7 @@ from obiwan.dplearn.mock.bricks import (
 )
 from obiwan.dplearn.mock.config import COLLISION_RADIUS, MockConfig
 from obiwan.dplearn.mock.sky import OBJECT
+from obiwan.dplearn.running.executors import all_of, process_pool, progress_bar
 
 PROGRAM = "obiwan.dplearn.mock"
 RECORD = "mock.json"
@@ -246,27 +242,24 @@ def make_survey(config: MockConfig, outdir: Path, jobs: int = 1, progress: bool 
     """
     bricks = brick_grid(config.bricks, config.brick_size, config.border, config.dec, config.west)
     _write_record(config, outdir, complete=False)
-    totals = [0, 0]
-    with _mapping(jobs) as mapper:
-        reals = list(mapper(_draw_real, [(config, brick) for brick in bricks]))
+    with (
+        process_pool(jobs) as executor,
+        progress_bar(len(bricks), "mock survey", "brick", disable=not progress) as bar,
+    ):
+        objects = all_of(_draw_real, [(config, brick) for brick in bricks], executor, bar, size=lambda _: 0)
         tasks = []
-        for brick, own in zip(bricks, reals, strict=True):
+        for brick, own in zip(bricks, objects, strict=True):
             others = [
                 r
-                for b, r in zip(bricks, reals, strict=True)
+                for b, r in zip(bricks, objects, strict=True)
                 if b != brick and abs(b.row - brick.row) <= 1 and abs(b.col - brick.col) <= 1
             ]
             conditions = draw_conditions(stream(config.seed, brick.name, "conditions"))
             tasks.append(Task(config, outdir, brick, conditions, own, _intruders(brick, others)))
-        done = mapper(make_brick, tasks)
-        for _, rows, fakes in tqdm(
-            done, total=len(tasks), unit="brick", disable=not progress, desc="mock survey"
-        ):
-            totals[0] += rows
-            totals[1] += fakes
+        made = all_of(make_brick, tasks, executor, bar)
     (outdir / "bricks.txt").write_text("".join(f"{brick.name}\n" for brick in bricks))
     _write_record(config, outdir, complete=True)
-    return totals[0], totals[1]
+    return sum(rows for _, rows, _ in made), sum(fakes for _, _, fakes in made)
 
 
 def _write_record(config: MockConfig, outdir: Path, *, complete: bool) -> None:
@@ -277,14 +270,3 @@ def _write_record(config: MockConfig, outdir: Path, *, complete: bool) -> None:
 
 def _draw_real(argument: tuple[MockConfig, Brick]) -> NDArray[np.void]:
     return real_objects(*argument)
-
-
-@contextmanager
-def _mapping(jobs: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """An ordered map over a pool of processes, or in this process when one job is enough."""
-    if jobs == 1:
-        yield map
-        return
-    # Fresh processes: forking one that has threads is not safe.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield pool.map

@@ -12,17 +12,14 @@ import os
 import shutil
 import zlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
-from tqdm import tqdm
 
 from obiwan.dplearn.conventions import BANDS, STAMP, Array
 from obiwan.dplearn.errors import TrainingSetError
@@ -40,6 +37,7 @@ from obiwan.dplearn.retraining.views import (
     rows_by_shard,
     with_choice,
 )
+from obiwan.dplearn.running.executors import all_of, process_pool, progress_bar
 from obiwan.dplearn.trainingset.shards import TrainingSet
 from obiwan.dplearn.twosample.verdict import SensitivitySummary
 
@@ -139,14 +137,14 @@ def make_plan(training_set: TrainingSet, seed: int) -> Plan:
     return Plan(rows, choice, left_out)
 
 
-def _render_shard(path: Path, rows: Array, difference: Difference) -> int:
-    """Write the additions of a shard, whole or not at all; returns how many."""
+def _render_shard(task: tuple[Path, Array], difference: Difference) -> None:
+    """Write the additions of a shard, whole or not at all."""
+    path, rows = task
     out = np.empty((len(rows), STAMP, STAMP, len(BANDS)), np.float32)
     for image, row in zip(out, rows, strict=True):
         image[...] = planted(galaxy_of(row), difference)
     with replacing(path) as beside:
         np.save(beside, out)
-    return len(rows)
 
 
 def _readable(path: Path, count: int) -> bool:
@@ -186,18 +184,14 @@ def render_additions(
     tasks = [(_addition(directory, key), plan.changed(key)) for key in plan.choice]
     todo = [(path, rows) for path, rows in tasks if not _readable(path, len(rows))]
     work = partial(_render_shard, difference=difference)
-    paths, parts = [path for path, _ in todo], [rows for _, rows in todo]
-    total = sum(map(len, parts))
+    sizes = [len(rows) for _, rows in todo]
     if jobs is None:
-        jobs = _processors() if total > MANY else 1
-    with tqdm(total=total, desc=f"planting {difference}", disable=quiet) as bar:
-        if jobs == 1 or len(todo) < 2:
-            for count in map(work, paths, parts):
-                bar.update(count)
-            return
-        with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=get_context("spawn")) as pool:
-            for count in pool.map(work, paths, parts):
-                bar.update(count)
+        jobs = _processors() if sum(sizes) > MANY else 1
+    with (
+        process_pool(max(1, min(jobs, len(todo)))) as executor,
+        progress_bar(sum(sizes), f"planting {difference}", "galaxy", disable=quiet) as bar,
+    ):
+        all_of(work, todo, executor, bar, size=sizes.__getitem__)
 
 
 def plant_in(x: Cutouts, changed: NDArray[np.bool_], added: NDArray[np.float32]) -> Cutouts:

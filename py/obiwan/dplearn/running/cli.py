@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,29 @@ log = logging.getLogger(__name__)
 
 def say(text: str = "") -> None:
     """Write a line of the program's result to standard output (progress goes to stderr)."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(_harmless(text) + "\n")
     sys.stdout.flush()
 
 
-def positive(word: str) -> int:
-    """A command-line number that must be at least 1."""
-    number = int(word)
-    if number < 1:
-        msg = f"must be at least 1, got {number}"
-        raise argparse.ArgumentTypeError(msg)
+def between(least: int, most: int | None = None) -> Callable[[str], int]:
+    """The type of a command-line number that has bounds."""
+
+    def number(word: str) -> int:
+        found = int(word)
+        if found < least:
+            msg = f"must be at least {least}, got {found}"
+            raise argparse.ArgumentTypeError(msg)
+        if most is not None and found > most:
+            msg = f"must be at most {most}, got {found}"
+            raise argparse.ArgumentTypeError(msg)
+        return found
+
+    number.__name__ = "int"  # argparse says of a word that is none: invalid int value
     return number
+
+
+positive = between(1)
+jobs = between(1, 4096)  #: worker processes; no machine has more processors
 
 
 def add_config_option(parser: argparse._ActionsContainer) -> None:
@@ -44,21 +56,37 @@ def add_config_option(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def _tokens(key: str, value: Any) -> list[str]:
-    """One TOML entry as the command-line words that would say the same."""
-    flag = "--" + key.replace("_", "-")
-    if isinstance(value, bool):
-        return [flag] if value else []
-    if isinstance(value, list):
-        return [flag, *(str(item) for item in value)]
+def _token(value: Any) -> str:
+    """One value of a TOML file as a command-line word."""
     if isinstance(value, dict):
-        msg = f"[{key}] is a table; options stand at the top level of the file"
+        msg = "it is a table; options stand at the top level of the file"
         raise ValueError(msg)
-    return [flag, str(value)]
+    if isinstance(value, (list, bool)):
+        msg = "a list holds words or numbers"
+        raise ValueError(msg)
+    if "\0" in str(value):
+        msg = "there is a NUL character in it"
+        raise ValueError(msg)
+    return str(value)
 
 
-def _config_words(parser: argparse.ArgumentParser, path: Path) -> list[str]:
-    """All entries of a TOML file as command-line words, unknown keys refused."""
+def _tokens(action: argparse.Action, flag: str, value: Any) -> list[str]:
+    """One TOML entry as the command-line words that would say the same."""
+    if action.nargs == 0:
+        if not isinstance(value, bool):
+            msg = "it is a switch; say true or false"
+            raise ValueError(msg)
+        return [flag] if value else []
+    if isinstance(value, bool):
+        msg = "it is no switch; give it a value"
+        raise ValueError(msg)
+    if isinstance(value, list):
+        return [flag, *map(_token, value)]
+    return [flag, _token(value)]
+
+
+def _config_words(parser: argparse.ArgumentParser, path: Path, given: Collection[str]) -> list[str]:
+    """The entries of a TOML file, but those of flags that are given, as command-line words."""
     try:
         with path.open("rb") as stream:
             entries = tomllib.load(stream)
@@ -66,23 +94,27 @@ def _config_words(parser: argparse.ArgumentParser, path: Path) -> list[str]:
         parser.error(f"--config {path}: {error.strerror}")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         parser.error(f"--config {path}: not valid TOML: {error}")
-    known = {word for action in parser._actions for word in action.option_strings}
+    except (RecursionError, ValueError) as error:  # brackets in brackets; a number of a million digits
+        parser.error(f"--config {path}: not valid TOML: {type(error).__name__}")
+    actions = {word: action for action in parser._actions for word in action.option_strings}
     words: list[str] = []
     for key, value in entries.items():
-        if "--" + key.replace("_", "-") not in known:
+        flag = "--" + key.replace("_", "-")
+        if flag not in actions or flag in ("--config", "--help"):
             parser.error(f"--config {path}: unknown option {key!r}; see {parser.prog} --help")
         try:
-            words += _tokens(key, value)
+            found = _tokens(actions[flag], flag, value)
         except ValueError as error:
-            parser.error(f"--config {path}: {error}")
+            parser.error(f"--config {path}: {key}: {error}")
+        words += [] if flag in given else found
     return words
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse a command line whose ``--config`` file supplies what the flags leave open.
 
-    The file's entries become words in front of the given ones, so that they pass through the
-    same checks and a flag that is given wins.
+    The file's entries become words in front of the given ones, so that they pass through the same checks.
+    A flag that is given takes the place of the file's; given twice, a flag of many values adds up.
 
     Parameters
     ----------
@@ -102,14 +134,25 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
     finder.add_argument("--config")
     config = finder.parse_known_args(words)[0].config
     if config is not None:
-        words = _config_words(parser, Path(config)) + words
+        given = {word.partition("=")[0] for word in words if word.startswith("--")}
+        words = _config_words(parser, Path(config), given) + words
     return parser.parse_args(words)
 
 
+def _harmless(text: str) -> str:
+    """Text in which a file's or a table's own words cannot steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+class _Harmless(logging.Formatter):
+    """Whatever is logged, from whichever module."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _harmless(super().format(record))
+
+
 def _one_line(error: object) -> str:
-    """A message in one line, in which a file's or a table's own words cannot steer the terminal."""
-    text = " ".join(str(error).split())
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return " ".join(str(error).split())
 
 
 def run(program: Callable[[], int], name: str, *, verbose: bool = False, speaks: bool = True) -> int:
@@ -132,9 +175,9 @@ def run(program: Callable[[], int], name: str, *, verbose: bool = False, speaks:
         The body's status; 1 for an error in the user's data or files; 130 when interrupted.  SIGTERM
         ends the process with status 143.
     """
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO, format="%(message)s", stream=sys.stderr, force=True
-    )
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, stream=sys.stderr, force=True)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Harmless("%(message)s"))
     try:
         with ending(name, speaks=speaks):
             return program()

@@ -172,6 +172,27 @@ def gather(
     return [results[i] for i in sorted(results)], [errors[i] for i in sorted(errors)]
 
 
+def all_of(
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    executor: Executor | None,
+    bar: Any,
+    *,
+    size: Callable[[int], int] = lambda _: 1,
+) -> list[Result]:
+    """The results of all tasks, as of `gather`; the first error ends it.
+
+    Raises
+    ------
+    DplearnError
+        What is wrong with a task's input.
+    """
+    results, errors = gather(function, tasks, executor, bar, size=size, most_errors=1)
+    if errors:
+        raise errors[0]
+    return results
+
+
 def in_one_line(errors: Iterable[DplearnError], most: int = 5) -> str:
     """Errors in one line; of more than one only what is wrong, for `gather` has told the remedies."""
     lines = list(dict.fromkeys(line for error in errors for line in str(error).splitlines()))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 
 # Rank and size as each launcher tells them.  SLURM_NTASKS is not among them: a batch script has it, too, and
 # a program that the script starts without srun is alone.
@@ -44,3 +46,13 @@ def launched(environ: Mapping[str, str]) -> Launch:
         if environ.get(rank, "").isdecimal() and environ.get(size, "").isdecimal() and int(environ[size]) > 1:
             return Launch(launcher, int(environ[rank]), int(environ[size]))
     return Launch()
+
+
+@contextmanager
+def first_speaks(launch: Launch) -> Iterator[None]:
+    """Of many ranks' complaints about the same command line, let the first one's be enough."""
+    if launch.rank == 0:
+        yield
+        return
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        yield

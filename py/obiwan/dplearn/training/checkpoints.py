@@ -52,18 +52,6 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     ranks: int = 1
 
-    def __post_init__(self) -> None:
-        """Refuse what no run can have counted, for a file may say anything."""
-        numbers = [self.loss_sum, self.correct, *([] if self.best_loss is None else [self.best_loss])]
-        numbers += [value for row in self.history for value in row.values()]
-        if not (
-            all(type(count) is int for count in (self.epoch, self.step, self.best_epoch, self.ranks))
-            and min(self.epoch, self.step, self.best_epoch, self.ranks - 1) >= 0
-            and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
-        ):
-            msg = "its progress makes no sense"
-            raise ValueError(msg)
-
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -124,11 +112,26 @@ def _number(path: Path) -> int:
     return int(path.stem.removeprefix("step_"))
 
 
+def _progress(state: dict[str, Any]) -> Progress:
+    """What a file says of a run's progress; a ValueError where no run can have counted so."""
+    found = Progress(**state)
+    numbers = [found.loss_sum, found.correct, *([] if found.best_loss is None else [found.best_loss])]
+    numbers += [value for row in found.history for value in row.values()]
+    if not (
+        all(type(count) is int for count in (found.epoch, found.step, found.best_epoch, found.ranks))
+        and min(found.epoch, found.step, found.best_epoch, found.ranks - 1) >= 0
+        and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+    ):
+        msg = "its progress makes no sense"
+        raise ValueError(msg)
+    return found
+
+
 def _read(path: Path) -> Checkpoint:
     """Read a checkpoint; whatever is raised is damage."""
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}  # the zip's own checksums are verified here
-    progress = Progress(**json.loads(arrays.pop("state").tobytes()))
+    progress = _progress(json.loads(arrays.pop("state").tobytes()))
     kinds: dict[str, list[NDArray[Any]]] = {"weights": [], "optimizer": [], "best": []}
     for name in sorted(arrays):
         kinds[name.rsplit("_", 1)[0]].append(arrays[name])

@@ -24,12 +24,12 @@ def count_look(training_set: TrainingSet, scores: Scores) -> int | None:
         directory cannot be written, which is warned about.
     """
     path = training_set.directory / LOOKS
-    looks = []
     try:
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-            entry = json.loads(line)
-            if entry["data"] == scores.data:
-                looks.append(entry["model"])
+        content = path.read_bytes() if path.is_file() else b""
+        whole = _whole(content)
+        if len(whole) < len(content):
+            log.warning("%s: its last line is half-written and is left out: a look may be missing", path)
+        looks = _looks(whole.decode("utf-8"), scores.data)
         if scores.model not in looks:
             entry = {
                 "model": scores.model,
@@ -37,13 +37,31 @@ def count_look(training_set: TrainingSet, scores: Scores) -> int | None:
                 "n": len(scores.label),
                 "version": __version__,
             }
+            if whole != content:
+                path.write_bytes(whole)
             with path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(entry) + "\n")
-            looks.append(scores.model)
+            looks.add(scores.model)
     except OSError as error:
         log.warning("%s: this look at the test split is not counted (%s)", path, error.strerror)
         return None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         msg = f"{path}: not a readable list of looks; put it right or remove it"
         raise ModelError(msg) from None
-    return len(set(looks))
+    return len(looks)
+
+
+def _whole(content: bytes) -> bytes:
+    """The lines of a list without a last one that was not written to its end."""
+    lines, last = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
+    try:
+        json.loads(last)
+    except (ValueError, RecursionError):
+        return lines
+    return content + b"\n"  # somebody's editor ends no last line
+
+
+def _looks(text: str, data: str) -> set[str]:
+    """The models that have seen this test split; whatever is raised says that the list is not readable."""
+    entries = [json.loads(line) for line in text.split("\n")[:-1]]
+    return {entry["model"] for entry in entries if entry["data"] == data}

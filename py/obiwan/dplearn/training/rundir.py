@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ HISTORY, CHECKPOINTS, TENSORBOARD = "history.csv", "checkpoints", "tensorboard"
 SCRATCH = ".scratch"  # while a run goes on; see `takeover`
 OURS = (RUN, RESULT, BEST, LAST, SCORES, HISTORY, CHECKPOINTS, TENSORBOARD)  # all that a run writes
 
+log = logging.getLogger(__name__)
+
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """What differs between two nested configurations, as ``key: old, now new``."""
@@ -29,6 +32,24 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
         elif a != b:
             found.append(f"{prefix}{key} was {a}, is {b}")
     return found
+
+
+def finished_lines(outdir: Path) -> list[str] | None:
+    """The result that a finished run has printed; None where there is none, or none that can be read.
+
+    Of the latter a warning tells: whoever goes on from the last checkpoint makes it again.
+    """
+    path = outdir / RESULT
+    if not path.is_file():
+        return None
+    try:
+        lines = json.loads(path.read_text(encoding="utf-8"))["lines"]
+        if isinstance(lines, list) and all(isinstance(line, str) for line in lines):
+            return lines
+    except (ValueError, LookupError, TypeError, RecursionError):
+        pass
+    log.warning("%s: not a readable result; it is made again from the last checkpoint", path)
+    return None
 
 
 def claim_outdir(outdir: Path, identity: dict[str, Any], *, overwrite: bool) -> None:
@@ -49,7 +70,7 @@ def claim_outdir(outdir: Path, identity: dict[str, Any], *, overwrite: bool) -> 
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             differing = _differences(found, identity)
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             differing = [f"{RUN} is not readable"]
         if differing:
             msg = f"{outdir}: holds another run ({'; '.join(differing)}); use another --outdir or --overwrite"

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 GROUPS = 8  #: of the deep network's group normalisation
+MAX_SEED = 2**32 - 1  #: of what Keras takes
 LR_SCALINGS = ("sqrt", "linear", "none")
 
 
@@ -110,6 +111,9 @@ class FeedConfig:
             if getattr(self, name) < least:
                 msg = f"{name} must be at least {least}, got {getattr(self, name)}"
                 raise ValueError(msg)
+        if self.seed > MAX_SEED:
+            msg = f"seed must be at most {MAX_SEED}, got {self.seed}"
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True)
