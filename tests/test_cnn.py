@@ -192,7 +192,7 @@ def test_fewer_examples_than_a_batch_are_one_batch(made, tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "run.json").read_text())["feed"]["batch_size"] == 64
 
 
-@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, '{"feed": 7}'])
+@pytest.mark.parametrize("content", ["", "[]", "1.5", "[" * 100_000, '{"feed": 7}'])
 def test_a_run_that_cannot_be_read_is_not_taken_for_this_one(made, tmp_path, capsys, content):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "run.json").write_text(content)

@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import sys
+import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -47,17 +48,19 @@ def places(tmp_path_factory) -> dict[str, Path]:
 def test_a_campaign(run_python, root):
     """A few cases of each kind; `bin/benchmark fuzz -- --cases 20000` is the long one."""
     path = (root / "py", root / "tests", root / "tests" / "benchmarks")
-    words = ("-W", "ignore", root / "tests" / "benchmarks" / "fuzz.py", "--cases", "140", "--seed", "11")
+    words = ("-W", "ignore", root / "tests" / "benchmarks" / "fuzz.py", "--cases", "180", "--seed", "11")
     done = run_python(*words, path=path, env={"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "140 cases, 0 bad"
+    assert done.stdout.splitlines()[-1] == "180 cases, 0 bad"
     found = dict(line.split(maxsplit=1) for line in done.stdout.splitlines()[:-1])
     assert set(found) == set(fuzz.TARGETS)
     assert sum("refused" in said for said in found.values()) >= 10  # the damage was felt
 
 
-def test_the_campaign_tells_what_it_looks_for(places, tmp_path):
-    """A crash, a traceback, a hang of the processor, and memory without end."""
+def test_the_campaign_tells_what_it_looks_for(places, tmp_path, monkeypatch):
+    """A crash, a traceback, a hang that uses no processor, and memory without end."""
+
+    monkeypatch.setattr(fuzz, "PATIENCE", 1)
 
     def crash(_):
         faulthandler.disable()  # pytest's would fill the log
@@ -67,6 +70,7 @@ def test_the_campaign_tells_what_it_looks_for(places, tmp_path):
         yield lambda _: 1 / 0, "ZeroDivisionError"
         yield crash, "ended with status -6"
         yield lambda _: np.ones(1 << 40), "MemoryError"
+        yield lambda _: time.sleep(600), "ended with status -14"
         yield lambda _: open_training_set(tmp_path / "absent"), "although it is sound"
 
     for read, expected in cases():

@@ -355,9 +355,9 @@ def test_additions_are_made_once_and_mended(data, tmp_path, monkeypatch):
     made = []
     original = sensitivity._render_shard
 
-    def noted(path, *arguments, **named):
-        made.append(path.name)
-        return original(path, *arguments, **named)
+    def noted(task, **named):
+        made.append(task[0].name)
+        return original(task, **named)
 
     monkeypatch.setattr(sensitivity, "_render_shard", noted)
     render_additions(plan, difference, tmp_path / "one")
@@ -384,11 +384,11 @@ class Death(BaseException):
 def test_the_control_goes_on_where_it_stopped(data, tmp_path, monkeypatch):
     difference, original, made = Difference("flux", 2.0), sensitivity._render_shard, []
 
-    def mortal(path, *arguments, **named):
+    def mortal(task, **named):
         if len(made) == 2:
             raise Death
-        made.append(path.name)
-        return original(path, *arguments, **named)
+        made.append(task[0].name)
+        return original(task, **named)
 
     place = tmp_path / "sensitivity" / "flux_2"
     with monkeypatch.context() as patch:

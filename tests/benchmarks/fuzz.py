@@ -4,9 +4,9 @@
 
 A case is a file of a small survey or training set with something wrong: truncated, bits flipped, cards of a
 header exchanged or set to absurd values, blocks zeroed, doubled or left out, columns of another type, JSON
-with other values in it.  What is read from it runs in a process of its own, which may take 2 GB and 20 s of
-processor.  It must end well or with a `DplearnError` that says something; anything else is shown with the
-number that makes it again (--case).
+with other values in it.  What is read from it runs in a process of its own, which may take 2 GB, 20 s of
+processor and two minutes by the clock.  It must end well or with a `DplearnError` that says something;
+anything else is shown with the number that makes it again (--case).
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import traceback
@@ -29,21 +31,27 @@ from pathlib import Path
 import fitsio
 import numpy as np
 
+from obiwan.dplearn import cnn
 from obiwan.dplearn.conventions import CHANNELS, LABELS, SPLITS
 from obiwan.dplearn.cutting.extraction import GroupTask, extract_group, row_keys
-from obiwan.dplearn.errors import DplearnError
+from obiwan.dplearn.errors import DplearnError, ModelError
 from obiwan.dplearn.planning.bricks import plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.inputs import resolve_inputs
+from obiwan.dplearn.running import cli
 from obiwan.dplearn.survey.tables import read_table
 from obiwan.dplearn.training.checkpoints import Checkpoint, Progress, load_checkpoint, save_checkpoint
+from obiwan.dplearn.training.looks import count_look
+from obiwan.dplearn.training.rundir import claim_outdir, finished_lines
 from obiwan.dplearn.training.scoring import Scores, read_scores, write_scores
+from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.trainingset.examples import blank_examples, read_sources, write_sources
 from obiwan.dplearn.trainingset.shards import (
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,
     WORK,
+    TrainingSet,
     manifest_checksum,
     open_training_set,
     shard_memory,
@@ -51,7 +59,7 @@ from obiwan.dplearn.trainingset.shards import (
 )
 from synthetic import BRICK, Case, Place, at, both
 
-MEMORY, SECONDS = 2 << 30, 20
+MEMORY, SECONDS, PATIENCE = 2 << 30, 20, 120  # bytes, of processor, by the clock
 RNG = np.random.Generator
 ABSURD = (b"-1", b"0", b"1", b"99999999999", b"9223372036854775807", b"NaN", b"T", b"'AAAAAAAAAA'", b"''")
 DTYPES = ("S1", "S9", "?", "u1", "i2", "i8", "f4", "f8", "c16", "3f4", "2S3", "0f8")
@@ -226,14 +234,85 @@ def _read_sources(place: Path) -> None:
     read_sources(place)
 
 
+def _spoil_checkpoint(path: Path, rng: RNG) -> None:
+    """Half of the time one that can be read, with other progress or other arrays."""
+    if rng.integers(2):
+        return _spoil_bytes(path, rng)
+    with np.load(path) as file:
+        arrays = dict(file)
+    name = str(rng.choice(sorted(arrays)))
+    if name == "state":
+        state = other_json(json.loads(arrays[name].tobytes()), rng)
+        arrays[name] = np.frombuffer(json.dumps(state).encode(), np.uint8)
+    elif rng.integers(2):
+        del arrays[name]
+    else:
+        arrays[name] = np.frombuffer(rng.bytes(32), str(rng.choice(["f4", "f8", "i8", "S4"])))
+    return np.savez(path, **arrays)
+
+
+def _spoil_text(path: Path, rng: RNG) -> None:
+    """A text file: its bytes, or brackets within brackets."""
+    if rng.integers(5) == 0:
+        path.write_text(path.read_text()[: int(rng.integers(20))] + "[" * 30_000)
+    else:
+        _spoil_bytes(path, rng)
+
+
 def _read_scores(place: Path) -> None:
     read_scores(place / "scores.fits", "m", "d")
 
 
+def _check_checkpoint(found: Checkpoint) -> None:
+    """As a run does that has a network."""
+    told = all(row.keys() == {"epoch", "loss"} for row in found.progress.history)
+    if not told or [array.shape for array in (*found.weights, *found.optimizer)] != [(99,), ()]:
+        raise ValueError
+
+
 def _read_checkpoint(place: Path) -> None:
-    load_checkpoint(place)
+    logging.disable()
+    found = load_checkpoint(place, _check_checkpoint)
+    if found is None:
+        msg = "no checkpoint: its run begins anew"
+        raise ModelError(msg)
+    found.progress.step += found.progress.epoch + found.progress.best_epoch + found.progress.ranks
+    found.progress.loss_sum += found.progress.correct + sum(row["loss"] for row in found.progress.history)
 
 
+def _read_run(place: Path) -> None:
+    claim_outdir(place, IDENTITY, overwrite=False)
+
+
+def _read_result(place: Path) -> None:
+    logging.disable()
+    lines = finished_lines(place)
+    if lines is None:
+        msg = "no result: it is made again"
+        raise ModelError(msg)
+    for line in lines:
+        cli.say(line)
+
+
+def _read_looks(place: Path) -> None:
+    logging.disable()
+    labels, ones = np.array([0, 1], "u1"), np.ones(2, "i4")
+    scores = Scores("test", ones, ones, labels, np.zeros(2, "f4"), "another", "d")
+    count_look(TrainingSet(place, {}, ()), scores)
+
+
+def _read_options(place: Path) -> None:
+    """As a program does, whose parser ends it with status 2."""
+    options = cli.parse(cnn.build_parser(), ["--config", str(place / "cnn.toml")])
+    try:
+        cnn.run_config(options)
+    except ValueError as error:
+        raise ModelError(str(error)) from None
+    for path in (options.data, options.outdir):
+        path.exists()
+
+
+IDENTITY = {"data": "0123abcd", **RunConfig(network_config(), FeedConfig()).to_dict()}
 RUN = Place("legacysim", Path("fake"), BRICK.name, "file0_rs0_skip0")
 TARGETS = {
     "tractor": Target(str(RUN.tractor), _spoil_table, _read_survey),
@@ -249,7 +328,11 @@ TARGETS = {
     "ecsv": Target("table.ecsv", _spoil_bytes, _read_user_table),
     "table": Target("table.fits", _spoil_table, _read_user_table),
     "scores": Target("scores.fits", _spoil_bytes, _read_scores),
-    "checkpoint": Target("step_0000000003.npz", _spoil_bytes, _read_checkpoint),
+    "checkpoint": Target("step_0000000003.npz", _spoil_checkpoint, _read_checkpoint),
+    "run": Target("run.json", _spoil_json, _read_run),
+    "result": Target("result.json", _spoil_json, _read_result),
+    "looks": Target("test_looks.jsonl", _spoil_text, _read_looks),
+    "options": Target("cnn.toml", _spoil_text, _read_options),
 }
 
 
@@ -282,8 +365,15 @@ def prepare(base: Path) -> dict[str, Path]:
         run / "scores.fits",
         Scores("test", ones, ones, labels, score, "m", "d"),
     )
-    save_checkpoint(run, Checkpoint(Progress(step=3), [np.arange(99.0)], [np.int64(3)], []), 3)
-    return {**places, "scores": run, "checkpoint": run}
+    progress = Progress(1, 3, best_epoch=1, best_loss=0.6, history=[{"epoch": 1, "loss": 0.7}])
+    save_checkpoint(run, Checkpoint(progress, [np.arange(99.0)], [np.int64(3)], []), 3)
+    (run / "run.json").write_text(json.dumps(IDENTITY))
+    (run / "result.json").write_text(json.dumps({"lines": ["AUC 0.5", "guessing"], "auc": 0.5}))
+    looks = [{"model": model, "data": "d", "n": 2, "version": "1"} for model in "abc"]
+    (run / "test_looks.jsonl").write_text("".join(json.dumps(look) + "\n" for look in looks))
+    options = (Path(__file__).parents[2] / "etc" / "cnn.toml").read_text()
+    (run / "cnn.toml").write_text(f'{options}outdir = "out"\nmaps = [18, 36]\n')
+    return {**places, **dict.fromkeys(("scores", "checkpoint", "run", "result", "looks", "options"), run)}
 
 
 def _packed(survey: Path, place: Path) -> Path:
@@ -336,6 +426,8 @@ def attempt(target: Target, place: Path, rng: RNG | None) -> str:
         if rng is None:
             return f"refused although it is sound: {error}"
         return "refused" if lines and all(lines) else f"an error without words: {error!r}"
+    except SystemExit as error:  # of a command line's parser
+        return "refused" if rng is not None and error.code == 2 else traceback.format_exc()
     except BaseException:  # whatever it is: it is what is looked for
         return traceback.format_exc()
     return "read"
@@ -355,7 +447,10 @@ def apart(target: Target, source: Path, scratch: Path, seed: list[int] | None) -
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(PATIENCE)  # one that waits for something uses no processor
+        for stream in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
         answer.write_text(attempt(target, place, seed and np.random.default_rng(seed)), errors="replace")
         os._exit(0)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

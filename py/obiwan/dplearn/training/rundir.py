@@ -70,7 +70,7 @@ def claim_outdir(outdir: Path, identity: dict[str, Any], *, overwrite: bool) -> 
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             differing = _differences(found, identity)
-        except (ValueError, AttributeError, RecursionError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             differing = [f"{RUN} is not readable"]
         if differing:
             msg = f"{outdir}: holds another run ({'; '.join(differing)}); use another --outdir or --overwrite"
