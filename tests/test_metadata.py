@@ -5,16 +5,9 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import median_abs_deviation, norm
 
-from obiwan.dplearn.controls.metadata import (
-    CALIPER,
-    CLIP,
-    MATCH_ON,
-    balancing_weights,
-    comparable,
-    cross_fitted_auc,
-    matched_pairs,
-    metadata_classifier,
-)
+from obiwan.dplearn.controls.balance import CLIP, balancing_weights
+from obiwan.dplearn.controls.metadata import comparable, cross_fitted_auc, metadata_classifier
+from obiwan.dplearn.controls.pairing import CALIPER, MATCH_ON, matched_pairs
 from obiwan.dplearn.twosample import auc, auc_interval, weighted_auc
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from obiwan.dplearn import twosample
-from obiwan.dplearn.controls import covariates, metadata
+from obiwan.dplearn.controls import balance as balancing
+from obiwan.dplearn.controls import covariates, metadata, pairing
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.evaluation.bins import Bins, auc_at_percentiles, bin_everything, corrected_together
 from obiwan.dplearn.evaluation.records import PERCENTILES, Answer, Baseline, Calibration, Conditional, Scored
@@ -81,7 +82,7 @@ def propensity_strata(propensity: Array, per_stratum: int = PER_STRATUM) -> Arra
 
 def conditional(scored: Scored, columns: Mapping[str, Array], seed: int) -> Conditional:
     """AUC within strata, with weights, and of matched pairs."""
-    names = metadata.MATCH_ON
+    names = pairing.MATCH_ON
     chosen = metadata.comparable({name: columns[name] for name in names}, scored.labels)
     known = list(chosen)
     labels, scores, bricks = scored.labels, scored.scores, scored.bricks
@@ -93,8 +94,8 @@ def conditional(scored: Scored, columns: Mapping[str, Array], seed: int) -> Cond
         )
     if not known:
         return Conditional((), 0, None, None, None, float("nan"), None, 0, tuple(notes))
-    balance = metadata.balancing_weights(chosen, labels, bricks, seed=seed)
-    strata = propensity_strata(metadata.propensity(chosen, labels))
+    balance = balancing.balancing_weights(chosen, labels, bricks, seed=seed)
+    strata = propensity_strata(balancing.propensity(chosen, labels))
     inside = strata >= 0
     own = None if usable is None else usable[inside]
     stratified, p = None, float("nan")
@@ -105,7 +106,7 @@ def conditional(scored: Scored, columns: Mapping[str, Array], seed: int) -> Cond
         p = twosample.permutation_test(*drawn, draws=DRAWS, rng=rng, statistic="stratified")
     except ValueError as error:
         notes.append(f"no AUC within strata: {error}")
-    pairs = metadata.matched_pairs(chosen, labels, bricks, names=known, seed=seed)
+    pairs = pairing.matched_pairs(chosen, labels, bricks, names=known, seed=seed)
     rows = pairs.rows
     matched = None
     if len(pairs.real) >= LEAST_PAIRS:

@@ -14,6 +14,7 @@ import numpy as np
 
 from obiwan.dplearn import twosample
 from obiwan.dplearn.controls import metadata
+from obiwan.dplearn.controls.balance import Balance
 from obiwan.dplearn.controls.battery import Control
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.evaluation.attribution import Attribution
@@ -156,7 +157,7 @@ class Conditional:
         not be had, for which `notes` has the reason.
     stratified_p : float
         Labels exchanged within bricks and strata; NaN without strata.
-    balance : metadata.Balance or None
+    balance : Balance or None
     pairs : int
     notes : tuple of str
     """
@@ -167,7 +168,7 @@ class Conditional:
     weighted: Estimate | None
     matched: Estimate | None
     stratified_p: float
-    balance: metadata.Balance | None
+    balance: Balance | None
     pairs: int
     notes: tuple[str, ...]
 
