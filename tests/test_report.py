@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
 import fitsio
@@ -223,9 +224,12 @@ def test_every_figure_is_a_file_too(outdir, looked, shown):
         "reliability",
     } <= names
     files = {path.name for path in (outdir / "figures").iterdir()}
-    assert files == {f"{name}.{kind}" for name in names for kind in ("png", "pdf")}
-    for path in (outdir / "figures").iterdir():
+    assert files == {f"{name}.{kind}" for name in names for kind in ("png", "pdf")} | {"captions.txt"}
+    for path in (outdir / "figures").glob("*.p*"):
         assert path.read_bytes()[:4] in (b"\x89PNG", b"%PDF")
+    captions = (outdir / "figures" / "captions.txt").read_text(encoding="utf-8")
+    for picture in pictures_of(looked, *shown):  # the figures travel with their captions
+        assert f"{picture.name}: {picture.caption}\n" in captions
 
 
 def test_metrics_have_every_number(outdir, looked):
@@ -274,7 +278,7 @@ def test_equal_results_give_equal_bytes(tmp_path, looked, shown):
         write_report(tmp_path / name, looked, few)
     files = [sorted(p for p in (tmp_path / name).rglob("*") if p.is_file()) for name in ("a", "b")]
     assert [p.name for p in files[0]] == [p.name for p in files[1]]
-    assert len(files[0]) == 3 + 2 * len(few)
+    assert len(files[0]) == 4 + 2 * len(few)
     for one, other in zip(*files, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name
 
@@ -306,14 +310,54 @@ def test_what_stands_in_the_output_directory(tmp_path, looked):
     with pytest.raises(ModelError, match="other models or data"):
         claim(place, {**identity, "data": "00000000"}, overwrite=False)
     claim(place, {**identity, "data": "00000000"}, overwrite=True)
-    (place / "metrics.json").write_text("{")
-    with pytest.raises(ModelError, match="other models or data"):
-        claim(place, identity, overwrite=False)
+    (place / "figures" / "my_paper_figure.pdf").write_text("precious")
+    with pytest.raises(ModelError, match=r"figures/my_paper_figure\.pdf, which no evaluation writes"):
+        claim(place, identity, overwrite=True)
+    (place / "figures" / "my_paper_figure.pdf").unlink()
+    claim(place, identity, overwrite=False)
     (place / "thesis.tex").write_text("precious")
     with pytest.raises(ModelError, match=r"thesis\.tex, which no evaluation writes"):
         claim(place, identity, overwrite=True)
     with pytest.raises(ModelError, match="not a writable directory"):
         claim(place / "thesis.tex" / "report", identity, overwrite=False)
+
+
+@pytest.mark.parametrize("name", ["figures", "scores.fits", "metrics.json", "report.html"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_names_of_a_report_are_anyones_where_no_report_is(tmp_path, name, overwrite):
+    place = tmp_path / "out"
+    for ours in (".work", "ablations", "sensitivity"):  # of an evaluation that was interrupted
+        (place / ours).mkdir(parents=True)
+    claim(place, {}, overwrite=overwrite)
+    (place / name).write_text('{"format": "mine"}')
+    with pytest.raises(ModelError, match=f"{re.escape(name)}, which no evaluation writes"):
+        claim(place, {}, overwrite=overwrite)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_an_evaluation_that_is_interrupted_while_it_writes_can_be_started_again(
+    tmp_path, looked, monkeypatch, before
+):
+    """Whatever is in place by then, the directory is still known as ours."""
+    identity = {"data": looked.data["checksum"], "models": [m.checksum for m in looked.scored.models]}
+    chart = next(p for p in pictures_of(looked, [], []) if p.name == "scores")
+    for moved in range(5):
+        place = tmp_path / str(moved)
+        if before:
+            write_report(place, looked, [chart])
+        with monkeypatch.context() as patch:
+            whole, left = Path.replace, iter([True] * (moved + 1))  # write_json renames once, too
+
+            def replace(self, target, whole=whole, left=left):
+                if not next(left, False):
+                    raise KeyboardInterrupt
+                return whole(self, target)
+
+            patch.setattr(Path, "replace", replace)
+            if moved < 4:
+                with pytest.raises(KeyboardInterrupt):
+                    write_report(place, looked, [dataclasses.replace(chart, name="other")])
+        claim(place, identity, overwrite=False)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

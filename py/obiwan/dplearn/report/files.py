@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,8 +26,10 @@ FORMAT = "obiwan.dplearn evaluation"
 FORMAT_VERSION = 1
 PAGE, METRICS, SCORES, FIGURES, SCRATCH = "report.html", "metrics.json", "scores.fits", "figures", ".work"
 RETRAINED = ("ablations", "sensitivity")  #: where retrained networks are, which outlive the report
-#: In the order in which they take their places: the page, which speaks for all, comes last.
-FILES = (FIGURES, SCORES, METRICS, PAGE)
+#: In the order in which they take their places: first what says that the directory is ours (`claim`), last
+#: the page, which speaks for all.
+FILES = (METRICS, FIGURES, SCORES, PAGE)
+CAPTIONS = "captions.txt"  #: among the figures, which go into papers and talks without the page
 #: Results of so many numbers that they are in figures or tables and not in `METRICS`.
 _BULKY = {"scored", "columns", "scores", "weights", "maps", "real_rows", "fake_rows"}
 
@@ -87,8 +90,40 @@ def write_scores_table(path: Path, evaluation: Evaluation) -> None:
         file.write(list(columns.values()), names=list(columns), units=units, header=header, extname="SCORES")
 
 
+def _report_in(outdir: Path) -> dict[str, Any] | None:
+    """The numbers of the report that a directory holds; None where there is none that we wrote."""
+    try:
+        found = json.loads((outdir / METRICS).read_text(encoding="utf-8"))
+        return dict(found) if found["format"] == FORMAT else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _strangers(outdir: Path, report: Mapping[str, Any] | None) -> list[str]:
+    """What stands in a directory, and among the figures of its report, that no evaluation wrote there."""
+    ours = {SCRATCH, *RETRAINED} | (set() if report is None else set(FILES))
+    found = [path.name for path in outdir.iterdir() if path.name not in ours]
+    names = None if report is None else report.get("figures")
+    if isinstance(names, list) and (outdir / FIGURES).is_dir():  # the list that the report has of them
+        figures = (path.name for path in (outdir / FIGURES).iterdir())
+        found += [f"{FIGURES}/{name}" for name in figures if name not in names]
+    return sorted(found)
+
+
+def _is_of(report: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
+    """Whether a report is of these networks and this training set."""
+    try:
+        models = [model["checksum"] for model in report["models"]]
+        return {"data": report["data"]["checksum"], "models": models} == dict(identity)
+    except (KeyError, TypeError):
+        return False
+
+
 def claim(outdir: Path, identity: Mapping[str, Any], *, overwrite: bool) -> None:
     """Find that an output directory may be written: absent, empty, or of this evaluation.
+
+    It is ours where its ``metrics.json`` is; without one it may hold nothing but what an interrupted
+    evaluation leaves, for the names of a report's files are anyone's.
 
     Parameters
     ----------
@@ -103,8 +138,6 @@ def claim(outdir: Path, identity: Mapping[str, Any], *, overwrite: bool) -> None
     ModelError
         If it is a file, cannot be written, or holds something else.
     """
-    import os
-
     remedy = "choose another --outdir"
     place = next(parent for parent in (outdir, *outdir.absolute().parents) if parent.exists())
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
@@ -112,24 +145,12 @@ def claim(outdir: Path, identity: Mapping[str, Any], *, overwrite: bool) -> None
         raise ModelError(msg)
     if not outdir.is_dir():
         return
-    strangers = sorted(
-        path.name for path in outdir.iterdir() if path.name not in (*FILES, SCRATCH, *RETRAINED)
-    )
+    report = _report_in(outdir)
+    strangers = _strangers(outdir, report)
     if strangers:
         msg = f"{outdir}: holds {strangers[0]}, which no evaluation writes; {remedy}"
         raise ModelError(msg)
-    path = outdir / METRICS
-    if overwrite or not path.is_file():
-        return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        same = found["format"] == FORMAT and {
-            "data": found["data"]["checksum"],
-            "models": [model["checksum"] for model in found["models"]],
-        } == dict(identity)
-    except (ValueError, KeyError, TypeError):
-        same = False
-    if not same:
+    if report is not None and not overwrite and not _is_of(report, identity):
         msg = f"{outdir}: holds the report of other models or data; {remedy}, or give --overwrite"
         raise ModelError(msg)
 
@@ -145,11 +166,15 @@ def write_report(outdir: Path, evaluation: Evaluation, pictures: Iterable[Pictur
     (work / FIGURES).mkdir(parents=True)
     try:
         shown: dict[str, list[dict[str, Any]]] = {}
+        captions = []
         for picture in pictures:
             png = write_picture(picture, work / FIGURES)
             shown.setdefault(picture.section, []).append(embedded(picture, png))
+            captions.append(f"{picture.name}: {picture.caption}\n")
+        (work / FIGURES / CAPTIONS).write_text("\n".join(captions), encoding="utf-8")
+        figures = sorted(path.name for path in (work / FIGURES).iterdir())
         write_scores_table(work / SCORES, evaluation)
-        write_json(work / METRICS, metrics(evaluation))
+        write_json(work / METRICS, {**metrics(evaluation), "figures": figures})
         (work / PAGE).write_text(render(evaluation, shown), encoding="utf-8")
         (outdir / PAGE).unlink(missing_ok=True)
         shutil.rmtree(outdir / FIGURES, ignore_errors=True)
