@@ -15,6 +15,7 @@ from obiwan.dplearn.conventions import PIXEL_SCALE, SPLITS
 from obiwan.dplearn.evaluation import analysis
 from obiwan.dplearn.evaluation import records as evaluation
 from obiwan.dplearn.evaluation.evidence import data_summary, software
+from obiwan.dplearn.training.looks import Ledger, Opening
 from obiwan.dplearn.trainingset.examples import blank_examples, read_sources, write_sources
 from obiwan.dplearn.trainingset.shards import MANIFEST, TrainingSet, manifest_checksum, open_training_set
 from sealing import seal
@@ -113,7 +114,10 @@ def scored_by_hand(
         models=tuple(
             evaluation.ModelInfo(f"run{i}/best.keras", f"{i:016x}", "lenet5", learnt) for i in range(models)
         ),
-        looks=models,
+        ledger=Ledger(
+            tuple(f"{i:016x}" for i in range(models)),
+            openings=(Opening(tuple(f"{i:016x}" for i in range(models)), 0.02),),
+        ),
     )
 
 

@@ -124,7 +124,7 @@ def test_what_a_run_leaves(evaluated):
 @pytest.mark.slow
 def test_scores_beside_the_model_are_used_and_a_look_is_counted_once(evaluated):
     place, _ = evaluated
-    assert len((place / "set" / "test_looks.jsonl").read_text().splitlines()) == 2
+    assert len((place / "set" / "test_looks.jsonl").read_text().splitlines()) == 2 + 1  # and an evaluation
     assert not list(place.glob("cnn*/scores_test_*.fits"))
 
 
@@ -141,10 +141,10 @@ def test_scores_are_made_where_they_are_not_and_kept_apart(place):
     table = read_sources(training_set.directory)
     first = ensemble.score_members(both[:1], training_set, table)
     assert (place / "cnn1" / "scores_test.fits").is_file()
-    assert first.looks == 1
+    assert evidence.ledger(training_set, both[:1], 0.02, ()).looks == 1
     second = ensemble.score_members(both, training_set, table)
     assert (place / "cnn1" / "scores_test_other.fits").is_file()
-    assert second.looks == 2
+    assert evidence.ledger(training_set, both, 0.02, ()).looks == 2
     assert np.array_equal(second.singles[0], first.singles[0])
     other = fitsio.read(str(place / "cnn2" / "scores_test.fits"))["score"]
     assert second.singles[1] == pytest.approx(other, abs=1e-6)
@@ -192,6 +192,45 @@ def test_whether_a_network_without_a_record_learnt(place, tmp_path):
     keras.utils.clear_session()
     (nothing,) = ensemble.load_members([tmp_path / "nothing.keras"], training_set)
     assert nothing.info.learnt is False
+
+
+def test_every_evaluation_is_counted_and_the_same_one_once(place):
+    both, training_set = members(place, "cnn1/best.keras", "cnn2/best.keras")
+    names = ["ivar only", "A/A real"]
+    for margin, parts in ((0.02, ()), (0.3, names), (0.02, names)):
+        found = evidence.ledger(training_set, both, margin, parts)
+        assert found is not None
+    assert [opening.margin for opening in found.openings] == [0.02, 0.3]
+    assert set(found.openings[0].models) == {member.info.checksum for member in both}
+    assert found.retrained == (f"ivar only {both[0].info.checksum}",)  # A/A labels are not real and fake
+    assert len(found.networks) == 2
+    assert found.looks == 3
+
+
+def test_a_broken_network_leaves_no_scores(place):
+    """What is refused is neither counted nor kept beside the model."""
+    broken(place / "cnn1" / "best.keras")
+    (place / "cnn1" / "scores_test.fits").unlink()
+    before = (place / "set" / "test_looks.jsonl").read_text()
+    found, training_set = members(place, "cnn1/best.keras")
+    with pytest.raises(ModelError, match="not finite"):
+        ensemble.score_members(found, training_set, read_sources(training_set.directory))
+    assert not list((place / "cnn1").glob("scores_*"))
+    assert (place / "set" / "test_looks.jsonl").read_text() == before
+
+
+def test_scores_that_were_seen_are_counted_even_if_they_cannot_be_kept(place, monkeypatch):
+    (place / "cnn1" / "scores_test.fits").unlink()
+    (place / "set" / "test_looks.jsonl").unlink()
+
+    def full(*_):
+        assert (place / "set" / "test_looks.jsonl").is_file()  # counted before anything is written
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(scoring, "write_scores", full)
+    found, training_set = members(place, "cnn1/best.keras")
+    ensemble.score_members(found, training_set, read_sources(training_set.directory))
+    assert len((place / "set" / "test_looks.jsonl").read_text().splitlines()) == 1
 
 
 def constant(path):
@@ -386,7 +425,13 @@ def test_few_bricks_and_another_training_set_are_said(trained, tmp_path, capsys)
     assert run(tmp_path, "--overwrite", models=("cnn2",)) == 0
     assert "1 other network has looked at this test split" in capsys.readouterr().out
     assert json.loads((tmp_path / "report" / "metrics.json").read_text())["looks"] == 2
-    assert len((tmp_path / "set" / "test_looks.jsonl").read_text().splitlines()) == 2
+    assert len((tmp_path / "set" / "test_looks.jsonl").read_text().splitlines()) == 2 + 2
+    # And with another margin: it was not declared before.
+    assert run(tmp_path, "--margin", "0.3", models=("cnn2",)) == 0
+    said = capsys.readouterr().out
+    assert "evaluated 3 times; margin 0.1 was used first, then 0.02, 0.3: only the first was declared" in said
+    found = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert [opening["margin"] for opening in found["openings"]] == [0.1, 0.02, 0.3]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ behind it.  Scores that lie beside a model are used again; every model that sees
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,6 +123,7 @@ def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array
     ablations, sensitivity = evidence.retrained(
         training_set, members[0].path, options.outdir, names, planted, overwrite=options.overwrite
     )
+    scored = dataclasses.replace(scored, ledger=evidence.ledger(training_set, members, options.margin, names))
     positive = summarise(sensitivity) if sensitivity else None
     seed = options.seed
     looked, why_not = evidence.attribution(training_set, members[0], scored, seed)

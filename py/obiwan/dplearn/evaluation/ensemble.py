@@ -110,8 +110,8 @@ def load_members(paths: Sequence[Path], training_set: TrainingSet) -> tuple[Memb
     return tuple(members)
 
 
-def _test_scores(member: Member, training_set: TrainingSet) -> Any:
-    """Scores of the test split: those that lie beside the model, or new ones, which are put there."""
+def _test_scores(member: Member, training_set: TrainingSet) -> tuple[Any, Path | None]:
+    """Scores of the test split: those that lie beside the model, or new ones and where they belong."""
     from obiwan.dplearn.training import scoring
 
     key = (member.info.checksum, training_set.checksum)
@@ -121,15 +121,20 @@ def _test_scores(member: Member, training_set: TrainingSet) -> Any:
         kept = scoring.read_scores(path, *key)
         if kept is not None and kept.split == "test":
             log.info("%s: its scores are in %s", member.path, path)
-            return kept
+            return kept, None
     log.info("%s: scoring the test split", member.path)
     scores = scoring.score_split(member.model, training_set, "test")
-    path = own if first.exists() else first
+    return scores, own if first.exists() else first
+
+
+def _keep(path: Path, scores: Any) -> None:
+    """Put scores beside their model, if that can be written."""
+    from obiwan.dplearn.training.scoring import write_scores
+
     try:
-        scoring.write_scores(path, scores)
+        write_scores(path, scores)
     except OSError as error:
         log.warning("warning: %s: the scores are not kept (%s)", path, error)
-    return scores
 
 
 def _aligned(scores: Any, rows: Array, training_set: TrainingSet) -> Array:
@@ -189,12 +194,14 @@ def score_members(members: Sequence[Member], training_set: TrainingSet, table: A
     from obiwan.dplearn.training.looks import count_look
 
     rows, val_rows = (split_rows(table, split) for split in ("test", "val"))
-    singles, validation, looks = [], [], None
+    singles, validation = [], []
     for member in members:
-        scores = _test_scores(member, training_set)
+        scores, place = _test_scores(member, training_set)
         _check_finite(member.path, scores.score)
         singles.append(_aligned(scores, rows, training_set))
-        looks = count_look(training_set, scores)
+        count_look(training_set, scores)  # before anything of it is seen
+        if place is not None:
+            _keep(place, scores)
         held = scoring.score_split(member.model, training_set, "val")
         _check_finite(member.path, held.score)
         validation.append(_aligned(held, val_rows, training_set))
@@ -204,5 +211,4 @@ def score_members(members: Sequence[Member], training_set: TrainingSet, table: A
         val_labels=np.asarray(val_rows["label"]),
         val_scores=np.mean(validation, axis=0),
         models=tuple(member.info for member in members),
-        looks=looks,
     )

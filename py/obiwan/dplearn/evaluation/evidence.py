@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from obiwan.dplearn.retraining.ablations import AblationResult
     from obiwan.dplearn.retraining.planting import Difference
     from obiwan.dplearn.retraining.sensitivity import SensitivityResult
+    from obiwan.dplearn.training.looks import Ledger
 
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
 ATTRIBUTION_EXAMPLES = 200  #: of the test split, half of each class
@@ -106,6 +107,39 @@ def control_set(training_set: TrainingSet, table: Array) -> tuple[Array, Array, 
     return np.concatenate(rows), np.concatenate(measured), in_test
 
 
+def ledger(
+    training_set: TrainingSet, members: Sequence[Member], margin: float, ablations: Sequence[str]
+) -> Ledger | None:
+    """Who has seen the test split, this evaluation and what was trained again for it counted."""
+    from obiwan.dplearn.retraining.ablations import A_A
+    from obiwan.dplearn.training.looks import count_opening, count_retrained
+
+    for name in ablations:
+        if name not in A_A:  # whose labels are not those of real and fake
+            count_retrained(training_set, members[0].info.checksum, name)
+    return count_opening(training_set, [member.info.checksum for member in members], margin)
+
+
+def _looks(scored: Scored, ledger: Ledger) -> list[str]:
+    """What others, and other margins, saw of the test split."""
+    found = []
+    own = {model.checksum for model in scored.models}
+    others = len([network for network in ledger.networks if network not in own])
+    if others:
+        found.append(
+            f"{others} other network{' has' if others == 1 else 's have'} looked at this test split: the "
+            "p-values hold for networks that were not chosen by how they did on it."
+        )
+    margins = list(dict.fromkeys(opening.margin for opening in ledger.openings))
+    if len(margins) > 1:
+        found.append(
+            f"This test split has been evaluated {len(ledger.openings)} times; margin {margins[0]:g} was "
+            f"used first, then {', '.join(f'{margin:g}' for margin in margins[1:])}: only the first was "
+            "declared before anything was seen."
+        )
+    return found
+
+
 def cautions(scored: Scored, data: dict[str, Any]) -> tuple[str, ...]:
     """What a reader must know before believing the number."""
     found = []
@@ -120,16 +154,12 @@ def cautions(scored: Scored, data: dict[str, Any]) -> tuple[str, ...]:
             "Objects of one brick are in several splits, and their stamps share sky: good for a look, not "
             "for a claim."
         )
-    others = 0 if scored.looks is None else scored.looks - len(scored.models)
-    if others > 0:
-        found.append(
-            f"{others} other network{' has' if others == 1 else 's have'} looked at this test split: the "
-            "p-values hold for networks that were not chosen by how they did on it."
-        )
-    if scored.looks is None:
+    if scored.ledger is None:
         found.append(
             "This look at the test split could not be counted: the data directory cannot be written."
         )
+    else:
+        found += _looks(scored, scored.ledger)
     return tuple(found)
 
 

@@ -20,6 +20,7 @@ from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.evaluation.attribution import Attribution
 from obiwan.dplearn.evaluation.bins import Bins
 from obiwan.dplearn.evaluation.occlusion import Occlusion
+from obiwan.dplearn.training.looks import Ledger
 from obiwan.dplearn.twosample import Estimate, calibration
 from obiwan.dplearn.twosample.verdict import Verdict
 
@@ -64,8 +65,8 @@ class Scored:
     val_labels, val_scores : ndarray, shape (m,)
         Labels and mean score of the validation split.
     models : tuple of ModelInfo
-    looks : int or None
-        How many models have seen this test split; None where that could not be counted.
+    ledger : Ledger or None
+        Who has seen this test split; None where that could not be counted.
     """
 
     rows: Array
@@ -73,7 +74,7 @@ class Scored:
     val_labels: Array
     val_scores: Array
     models: tuple[ModelInfo, ...]
-    looks: int | None
+    ledger: Ledger | None = None
 
     @property
     def labels(self) -> Array:
@@ -89,6 +90,11 @@ class Scored:
     def scores(self) -> Array:
         """The score that is tested: the mean over the networks, declared before any was looked at."""
         return np.asarray(self.singles.mean(0, dtype=np.float64))
+
+    @property
+    def constant(self) -> bool:
+        """Whether every example has the same score."""
+        return bool(np.ptp(self.scores) == 0)
 
     @property
     def learnt(self) -> bool:

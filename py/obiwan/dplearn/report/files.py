@@ -59,11 +59,13 @@ def plain(value: Any) -> Any:
 def metrics(evaluation: Evaluation) -> dict[str, Any]:
     """All numbers of an evaluation, as ``metrics.json`` has them."""
     models = [plain(model) for model in evaluation.scored.models]
+    ledger = evaluation.scored.ledger
     head = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "models": models,
-        "looks": evaluation.scored.looks,
+        "looks": None if ledger is None else ledger.looks,
+        "openings": None if ledger is None else plain(ledger.openings),
     }
     return {**head, **plain(evaluation)}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from obiwan.dplearn.controls.battery import Control
@@ -16,6 +16,7 @@ from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.evaluation.records import PERCENTILES, Evaluation
 from obiwan.dplearn.report.words import (
     DASH,
+    counted,
     effect,
     interval,
     number,
@@ -25,16 +26,21 @@ from obiwan.dplearn.report.words import (
     with_interval,
 )
 from obiwan.dplearn.retraining.sensitivity import summarise
+from obiwan.dplearn.training.looks import Ledger
 
 
 def tested(evaluation: Evaluation) -> str:
     """What was tested, in two or three sentences."""
     data, config = evaluation.data, evaluation.data["config"]
     counts = data["counts"]["test"]
+    one = counts["bricks"] == 1
+    if config.get("split") == "object":
+        where = "parts of which are"
+    else:
+        where = "which is not" if one else "none of which is"
     text = (
-        f"{counts['real']:,} real and {counts['fake']:,} fake examples of {counts['bricks']} bricks, "
-        + ("parts of which" if config.get("split") == "object" else "none of which")
-        + f" {'is' if counts['bricks'] == 1 else 'are'} in the training split."
+        f"{counts['real']:,} real and {counts['fake']:,} fake examples of "
+        f"{counted(counts['bricks'], 'brick')}, {where} in the training split."
     )
     if config:
         text += (
@@ -42,9 +48,22 @@ def tested(evaluation: Evaluation) -> str:
             f"centred on {config.get('centers')} positions; classes balanced by {config.get('balance')}; "
             f"split by {config.get('split')}."
         )
-    looks, models = evaluation.scored.looks, len(evaluation.scored.models)
-    if looks is not None and looks <= models:
-        text += " No other network has looked at this test split."
+    ledger = evaluation.scored.ledger
+    if ledger is not None:
+        text += _seen_by(ledger, {model.checksum for model in evaluation.scored.models})
+    return text
+
+
+def _seen_by(ledger: Ledger, own: Container[str]) -> str:
+    """Who else has seen the test split."""
+    text = ""
+    if all(network in own for network in ledger.networks):
+        text += " No other network has looked at this test split"
+        if ledger.retrained:
+            text += f", but for {len(ledger.retrained)} trained again on parts of the cutouts"
+        text += "."
+    if len(ledger.openings) > 1:
+        text += f" It has been evaluated {len(ledger.openings)} times, with other networks or margins."
     return text
 
 
@@ -264,10 +283,19 @@ def provenance(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("selection and seed", ", ".join(f"{k} {v}" for k, v in data["config"].items() if v is not None))
     )
     rows.append(("settings of this evaluation", ", ".join(f"{k} {v}" for k, v in settings.items())))
-    looks = evaluation.scored.looks
-    rows.append(("models that have seen this test split", "not counted" if looks is None else str(looks)))
+    rows.append(("who has seen this test split", _ledger_words(evaluation.scored.ledger)))
     rows.append(("software", ", ".join(f"{name} {version}" for name, version in evaluation.versions.items())))
     return rows
+
+
+def _ledger_words(ledger: Ledger | None) -> str:
+    """The ledger of looks in one line."""
+    if ledger is None:
+        return "not counted"
+    words = f"{counted(len(ledger.networks), 'network')}, {len(ledger.retrained)} trained again on parts of "
+    words += f"the cutouts; {counted(len(ledger.openings), 'evaluation')}"
+    margins = dict.fromkeys(opening.margin for opening in ledger.openings)
+    return words + "".join(f", margin {margin:g}" for margin in margins)
 
 
 def cut_flow(data: dict[str, Any]) -> list[tuple[str, str | int, str | int]]:

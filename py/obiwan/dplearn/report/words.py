@@ -56,6 +56,17 @@ def thousands(count: float | str) -> str:
     return count if isinstance(count, str) else f"{count:,.0f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """So many of something.
+
+    Examples
+    --------
+    >>> counted(1, "brick"), counted(1200, "brick")
+    ('1 brick', '1,200 bricks')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def sentence(text: str) -> str:
     """A phrase as a sentence."""
     return text[:1].upper() + text[1:].rstrip(".") + "." if text else ""

@@ -1,9 +1,16 @@
-"""The ledger of looks: which networks have seen the test split of a training set (requirement R9)."""
+"""The ledger of looks: who has seen the test split of a training set, and what was asked of it (R9).
+
+A line of ``test_looks.jsonl`` for each network, for each network that was trained again on parts of the
+cutouts with the true labels, and for each evaluation: some networks and the margin that was declared.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from obiwan.dplearn import __version__
 from obiwan.dplearn.errors import ModelError
@@ -14,41 +21,45 @@ LOOKS = "test_looks.jsonl"
 log = logging.getLogger(__name__)
 
 
-def count_look(training_set: TrainingSet, scores: Scores) -> int | None:
-    """Record that a model has seen the test split; a model that has seen it before is not counted again.
+@dataclass(frozen=True)
+class Opening:
+    """One evaluation of a test split; the same networks and margin again are the same one.
 
-    Returns
-    -------
-    int or None
-        How many different models have looked at this test split, this one included; None where the data
-        directory cannot be written, which is warned about.
+    Attributes
+    ----------
+    models : tuple of str
+        Checksums, in alphabetical order.
+    margin : float
+        That was declared.
     """
-    path = training_set.directory / LOOKS
-    try:
-        content = path.read_bytes() if path.is_file() else b""
-        whole = _whole(content)
-        if len(whole) < len(content):
-            log.warning("%s: its last line is half-written and is left out: a look may be missing", path)
-        looks = _looks(whole.decode("utf-8"), scores.data)
-        if scores.model not in looks:
-            entry = {
-                "model": scores.model,
-                "data": scores.data,
-                "n": len(scores.label),
-                "version": __version__,
-            }
-            if whole != content:
-                path.write_bytes(whole)
-            with path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(entry) + "\n")
-            looks.add(scores.model)
-    except OSError as error:
-        log.warning("%s: this look at the test split is not counted (%s)", path, error.strerror)
-        return None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        msg = f"{path}: not a readable list of looks; put it right or remove it"
-        raise ModelError(msg) from None
-    return len(looks)
+
+    models: tuple[str, ...]
+    margin: float
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Who has seen a test split, in the order in which they did.
+
+    Attributes
+    ----------
+    networks : tuple of str
+        Checksums of different networks.
+    retrained : tuple of str
+        Of networks trained again on parts of the cutouts: which part, and the checksum of the network whose
+        settings they have.
+    openings : tuple of Opening
+        Different evaluations.
+    """
+
+    networks: tuple[str, ...] = ()
+    retrained: tuple[str, ...] = ()
+    openings: tuple[Opening, ...] = ()
+
+    @property
+    def looks(self) -> int:
+        """How many networks have looked."""
+        return len(self.networks) + len(self.retrained)
 
 
 def _whole(content: bytes) -> bytes:
@@ -61,7 +72,98 @@ def _whole(content: bytes) -> bytes:
     return content + b"\n"  # somebody's editor ends no last line
 
 
-def _looks(text: str, data: str) -> set[str]:
-    """The models that have seen this test split; whatever is raised says that the list is not readable."""
+def _entries(text: str, data: str) -> list[dict[str, Any]]:
+    """The lines about a training set; whatever is raised, here or later, says that the list is not readable."""
     entries = [json.loads(line) for line in text.split("\n")[:-1]]
-    return {entry["model"] for entry in entries if entry["data"] == data}
+    return [entry for entry in entries if entry["data"] == data]
+
+
+def _ledger(entries: Sequence[dict[str, Any]]) -> Ledger:
+    """What these lines say, each once."""
+    networks: dict[str, None] = {}
+    retrained: dict[str, None] = {}
+    openings: dict[Opening, None] = {}
+    for entry in entries:
+        if "margin" in entry:
+            openings[Opening(tuple(sorted(map(str, entry["models"]))), float(entry["margin"]))] = None
+        elif "part" in entry:
+            retrained[f"{entry['part']} {entry['model']}"] = None
+        else:
+            networks[entry["model"]] = None
+    return Ledger(tuple(networks), tuple(retrained), tuple(openings))
+
+
+def _count(training_set: TrainingSet, entry: dict[str, Any]) -> Ledger | None:
+    """Add a line to the ledger, unless it says what is known; None where that cannot be written."""
+    path = training_set.directory / LOOKS
+    entry = {**entry, "data": training_set.checksum, "version": __version__}
+    try:
+        content = path.read_bytes() if path.is_file() else b""
+        whole = _whole(content)
+        if len(whole) < len(content):
+            log.warning("%s: its last line is half-written and is left out: a look may be missing", path)
+        entries = _entries(whole.decode("utf-8"), training_set.checksum)
+        before, after = _ledger(entries), _ledger([*entries, entry])
+        if after != before:
+            if whole != content:
+                path.write_bytes(whole)
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(entry) + "\n")
+    except OSError as error:
+        log.warning("%s: this look at the test split is not counted (%s)", path, error.strerror)
+        return None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        msg = f"{path}: not a readable list of looks; put it right or remove it"
+        raise ModelError(msg) from None
+    return after
+
+
+def count_look(training_set: TrainingSet, scores: Scores) -> int | None:
+    """Record that a model has seen the test split; a model that has seen it before is not counted again.
+
+    Returns
+    -------
+    int or None
+        How many different models have looked at this test split, this one included; None where the data
+        directory cannot be written, which is warned about.
+    """
+    found = _count(training_set, {"model": scores.model, "n": len(scores.label)})
+    return None if found is None else found.looks
+
+
+def count_retrained(training_set: TrainingSet, model: str, part: str) -> Ledger | None:
+    """Record that a network trained again on a part of the cutouts, with the true labels, has seen them too.
+
+    Parameters
+    ----------
+    training_set : TrainingSet
+    model : str
+        Checksum of the network whose settings it has.
+    part : str
+        Of the cutouts.
+
+    Returns
+    -------
+    Ledger or None
+        As for `count_look`.
+    """
+    return _count(training_set, {"model": model, "part": part})
+
+
+def count_opening(training_set: TrainingSet, models: Sequence[str], margin: float) -> Ledger | None:
+    """Record an evaluation: the margin is declared before the first of them and before no other.
+
+    Parameters
+    ----------
+    training_set : TrainingSet
+    models : sequence of str
+        Checksums.
+    margin : float
+        That was declared.
+
+    Returns
+    -------
+    Ledger or None
+        As for `count_look`.
+    """
+    return _count(training_set, {"models": sorted(models), "margin": margin})

@@ -277,8 +277,8 @@ def _distinguishable(facts: _Facts, learns: bool) -> _Ruling:
             else "a positive control that finds what is planted (--sensitivity)"
         )
         reasons.append(
-            f"The difference is real but lies within the margin ({facts.within}) that was called small "
-            f"enough before; with {missing} this would be equivalent."
+            f"The difference is real but lies within the margin ({facts.within}); with {missing} this would "
+            "be equivalent."
         )
     if not learns:
         reasons.append("The training did not go as it should, yet the test examples show a difference.")
@@ -289,7 +289,7 @@ def _equivalent(facts: _Facts, differs: bool) -> _Ruling:
     headline = f"Equivalent within the margin: for this network the AUC is {facts.within}."
     reasons = [facts.interval, f"What it means: {effect_words(facts.auc.value)}."]
     if differs:
-        reasons.append("The difference can be measured, but it is smaller than what was declared to matter.")
+        reasons.append("The difference can be measured, but it is smaller than the margin.")
     reasons.append("A positive control stands behind this: the same network finds what is planted.")
     reasons += [line.rstrip(".") + "." for line in (facts.positive.lines if facts.positive else ())]
     reasons.append("It says nothing of differences that this network cannot see.")
