@@ -9,7 +9,13 @@ from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import brier_score_loss, log_loss
 
-from obiwan.dplearn.twosample.calibration import LN2, bounds, recalibrate, reliability
+from obiwan.dplearn.twosample.calibration import (
+    LN2,
+    bounds,
+    recalibrate,
+    recalibration_helps,
+    reliability,
+)
 
 SHIFT = 0.8
 
@@ -200,3 +206,14 @@ def test_scikit_learn_waits_until_it_is_needed(run_python):
     modules = "obiwan.dplearn.twosample.calibration, obiwan.dplearn.twosample.verdict"
     code = f"import sys, {modules}; print('sklearn' in sys.modules)"
     assert run_python("-c", code).stdout.strip() == "False"
+
+
+def test_recalibration_helps_where_it_generalises():
+    rng = np.random.default_rng(8)
+    labels = np.arange(2000) % 2
+    logit = rng.normal(labels - 0.5, 1)
+    honest = 1 / (1 + np.exp(-logit))  # the likelihood ratio of these normals
+    boastful = 1 / (1 + np.exp(-6 * logit))
+    assert recalibration_helps(labels, boastful)
+    assert not recalibration_helps(labels[:80], honest[:80])  # fitted on few, it only adds noise
+    assert not recalibration_helps(labels[:3], honest[:3])

@@ -111,6 +111,8 @@ def test_what_a_run_leaves(evaluated):
     assert metrics["looks"] == 2
     assert [model["learnt"] for model in metrics["models"]] == [True, True]
     assert [model["name"] for model in metrics["models"]] == ["cnn1/best.keras", "cnn2/best.keras"]
+    assert metrics["verdict"]["effect"]["pairs"] == pytest.approx(100 * metrics["answer"]["auc"]["value"])
+    assert 0.5 < metrics["verdict"]["detectable"] < 1
     assert metrics["control_examples"] == sum(COUNTS.values())
     table = fitsio.read(str(place / "report" / "scores.fits"))
     parts = [fitsio.read(str(place / name / "scores_test.fits"))["score"] for name in ("cnn1", "cnn2")]
@@ -343,10 +345,11 @@ def test_one_network_twice_is_refused(place, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--margin", "0"], "--margin must be between 0 and 0.5"),
-        (["--margin", "0.7"], "--margin must be between 0 and 0.5"),
+        (["--margin", "0"], "--margin must be between 0.001 and 0.5"),
+        (["--margin", "0.7"], "--margin must be between 0.001 and 0.5"),
+        (["--margin", "1e-300"], "to show less would take millions"),
         (["--margin", "small"], "invalid float value: 'small'"),
-        (["--margin", "nan"], "--margin must be between 0 and 0.5"),
+        (["--margin", "nan"], "--margin must be between 0.001 and 0.5"),
         (["--seed", "-1"], "--seed must be at least 0"),
         (["--ablations", "image"], "invalid choice: 'image'"),
         (["--sensitivity", "offset"], "'offset' is not KIND=AMPLITUDE"),
@@ -403,6 +406,11 @@ def test_constant_scores_say_that_nothing_was_learnt(place, capsys):
     assert said.splitlines()[0].startswith("The network gives every galaxy the same score")
     assert "Distinguishable" not in said
     assert "says nothing about the fakes" in said
+    page = (place / "report" / "report.html").read_text()
+    assert "cnn1/best.keras gives every stamp the same score, so there is nothing to divide" in page
+    found = json.loads((place / "report" / "metrics.json").read_text())
+    assert found["attribution"] is found["verdict"]["tost_p"] is found["verdict"]["detectable"] is None
+    assert found["versions"]["keras backend"]
 
 
 @pytest.mark.slow
@@ -444,6 +452,9 @@ def test_retraining_on_request(place, capsys):
     assert run(place, *words) == 0
     found = json.loads((place / "report" / "metrics.json").read_text())
     assert [result["name"] for result in found["ablations"]] == ["ivar only"]
+    assert 0 <= found["ablations"][0]["p"] <= 1
+    assert found["looks"] == 2  # the network, and that which was trained again
+    assert "5 networks trained with different seeds, --model: only one is given" in " ".join(found["not_run"])
     assert [result["kind"] for result in found["sensitivity"]] == ["offset"]
     assert len(found["ideal"][0]) == len(found["ideal"][1]) > 3
     page = (place / "report" / "report.html").read_text()
@@ -485,6 +496,6 @@ def test_a_network_that_is_not_ours_has_a_reason_instead_of_an_attribution(train
     monkeypatch.setattr("obiwan.dplearn.evaluation.attribution.attribute", refuse)
     training_set = shards.open_training_set(trained / "set")
     rows = split_rows(read_sources(trained / "set"), "test")
-    scored = SimpleNamespace(rows=rows, labels=rows["label"])
+    scored = SimpleNamespace(rows=rows, labels=rows["label"], singles=rows["flux_g"][None])
     member = SimpleNamespace(model=None, info=SimpleNamespace(name="x"))
     assert evidence.attribution(training_set, member, scored, 1) == (None, "openvino has no gradients")

@@ -16,18 +16,19 @@ from types import SimpleNamespace
 import fitsio
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from benchmarks.planted import Planted
 from evaluation_set import make_evaluation, make_set, scored_by_hand
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.evaluation import attribution, occlusion
+from obiwan.dplearn.evaluation import analysis, attribution, occlusion
 from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
-from obiwan.dplearn.report import prose
+from obiwan.dplearn.report import origins, prose
 from obiwan.dplearn.report.figures import pictures_of
 from obiwan.dplearn.report.files import FORMAT, claim, write_report
-from obiwan.dplearn.report.page import render
+from obiwan.dplearn.report.page import render, retraining_rows
 from obiwan.dplearn.report.pictures import Picture
-from obiwan.dplearn.report.words import DASH
+from obiwan.dplearn.report.words import DASH, effect
 from obiwan.dplearn.retraining.ablations import AblationResult
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult
 from obiwan.dplearn.twosample import Estimate
@@ -398,7 +399,7 @@ def test_the_other_verdicts(data, kind):
 def test_retraining_and_what_was_not_run(looked):
     auc = Estimate(0.52, 0.47, 0.57)
     size = {"train": 64, "test": 320, "bricks": 12}
-    ablation = AblationResult(auc, learnt=False, **size, name="ivar only")
+    ablation = AblationResult(auc, learnt=False, **size, name="ivar only", p=0.4)
     planted = [
         SensitivityResult(
             found, learnt, **size, kind="offset", amplitude=amplitude, detected=found.low > 0.5, left_out=3
@@ -409,15 +410,146 @@ def test_retraining_and_what_was_not_run(looked):
         looked, ablations=(ablation,), sensitivity=tuple(planted), not_run=("Band g.",)
     )
     words = text_of(render(changed, {}))
-    assert "ivar only 0.520 0.470 to 0.570 did not learn" in words
-    assert "planted: offset, 0.2 px 0.700 0.600 to 0.800 detected; power 0.9" in words
-    assert "planted: offset, 0.1 px 0.520 0.470 to 0.570 not detected; did not learn" in words
+    assert "ivar only 0.520 0.470 to 0.570 0.4 did not learn" in words
+    assert f"planted: offset, 0.2 px 0.700 0.600 to 0.800 {DASH} detected; power 0.9" in words
+    assert f"planted: offset, 0.1 px 0.520 0.470 to 0.570 {DASH} not detected; did not learn" in words
+    assert "those of run0/best.keras, the first of 2" in words
     assert "Offset: 0.2 px was detected (AUC 0.7" in words  # the smallest (R11)
-    assert "3 examples without a fitted flux" in words
+    assert "3 examples were in neither half, for want of a fitted flux" in words
     assert "Band g." in words
     names = [picture.name for picture in pictures_of(changed, [], [])]
     assert {"ablations", "sensitivity_offset"} <= set(names)
     assert "The network trained again" not in text_of(rendered(looked))
+
+
+def retrained_as(name, low, high, p):
+    auc = Estimate((low + high) / 2, low, high)
+    return AblationResult(auc, learnt=True, train=64, test=320, bricks=12, name=name, p=p)
+
+
+def test_halves_of_one_class_that_are_told_apart_are_an_alarm(data, looked):
+    """Nothing is said before it: the test itself is broken."""
+    sound = (retrained_as("A/A real", 0.45, 0.55, 0.9), retrained_as("ivar only", 0.6, 0.7, 0.001))
+    verdict = analysis.verdict_of(looked.scored, 0.02, None, sound)
+    fine = dataclasses.replace(looked, ablations=sound, verdict=verdict)
+    assert "broken" not in text_of(render(fine, {}))
+    assert "0.5, as it must be" in text_of(render(fine, {}))
+    for low, high in ((0.51, 0.6), (0.4, 0.49)):
+        broken = (*sound[1:], retrained_as("A/A real", low, high, 0.02))
+        verdict = analysis.verdict_of(looked.scored, 0.02, None, broken)
+        assert verdict.explanation[0].startswith("The test itself is broken: in A/A real")
+        found = dataclasses.replace(looked, ablations=broken, verdict=verdict)
+        said = prose.summary(found)
+        assert said[:2] == [verdict.explanation[0], verdict.headline]
+        assert "\n".join(said).count("The test itself is broken") == 1
+        elements = Elements(render(found, {}))
+        alarm = next(e for e in elements.of("p") if e.words == verdict.explanation[0])
+        assert alarm.attrs["class"] == "warning"
+        assert "A/A real 0.555" in text_of(render(found, {})) or low < 0.5
+
+
+def test_ablations_are_corrected_for_being_several(looked):
+    tried = tuple(retrained_as(name, 0.5, 0.6, 0.02) for name in ("ivar only", "centre masked", "band g"))
+    old = retrained_as("band r", 0.5, 0.6, float("nan"))  # of a version that did not keep its p
+    rows = retraining_rows(dataclasses.replace(looked, ablations=(*tried, old)))
+    assert [p for _, _, p, _, _ in rows[:3]] == pytest.approx([0.06] * 3)
+    assert np.isnan(rows[3][2])
+
+
+def test_a_constant_network_gets_no_sentence_that_is_wrong_for_it(data, looked, shown):
+    scored = scored_by_hand(data, 0.0, learnt=False)
+    scored = dataclasses.replace(scored, singles=np.full_like(scored.singles, 0.5))
+    found = make_evaluation(data, scored)
+    words = text_of(rendered(found))
+    assert "gives every galaxy the same score" in words
+    assert "noticed four times out of five" not in words
+    assert "What the network tells apart may be that" not in words
+    assert f"equivalence (margin 0.02) {DASH}" in words
+    assert "put the examples in no order" in words
+    names = {picture.name for picture in pictures_of(found, *shown)}
+    assert not any(name.startswith("gallery") for name in names)
+    assert "fake_real_mosaic_p99" in names
+    assert any(name.startswith("gallery") for name in (p.name for p in pictures_of(looked, *shown)))
+
+
+def test_the_headline_and_the_table_say_one_bound(looked):
+    rows = {row[0]: row for row in prose.answer_rows(looked)}
+    low = looked.answer.auc.low
+    bound = 1 - np.sqrt(2 * (1 - low))
+    assert rows["total variation, from the AUC, at least"][1:3] == (f"{bound:.4f}", DASH)
+    assert f"at least {100 * bound:.0f} % of the fakes" in " ".join(looked.verdict.explanation)
+    assert sum(name.startswith("total variation") for name in rows) == 1
+    assert looked.verdict.effect.others == pytest.approx(bound)
+    for helps, which in ((True, "recalibrated"), (False, "as scored")):  # chosen on the validation split
+        calibrated = dataclasses.replace(looked.calibration, helps=helps)
+        rows = {row[0]: row for row in prose.answer_rows(dataclasses.replace(looked, calibration=calibrated))}
+        bounds = looked.calibration.bounds if helps else looked.calibration.bounds_raw
+        assert rows[f"cross-entropy, {which} (nats)"][1] == f"{bounds.bce.value:.4f}"
+        low = f"{bounds.jensen_shannon.low:.4f}"
+        assert rows[f"Jensen-Shannon divergence, {which} (nats), at least"][1] == low
+
+
+def test_p_values_are_called_what_they_are(tmp_path):
+    few = make_set(
+        tmp_path / "set",
+        Planted(),
+        {"train": 16, "val": 8, "test": 80},
+        bricks={"train": 1, "val": 1, "test": 4},
+    )
+    found = make_evaluation(few, scored_by_hand(few, 3.0))
+    rows = {row[0]: row[1] for row in prose.answer_rows(found)}
+    assert rows["p, labels of whole bricks swapped (2,000 times)"].endswith(
+        " (no smaller than 0.06 with 4 bricks)"
+    )
+    assert "p of the test for equivalence (margin 0.02)" in rows
+    assert "e-" not in "".join(rows.values())
+    words = text_of(rendered(found))
+    assert "outside the margin" not in words
+    assert "of 4 bricks, none of which is in the training split" in words
+
+
+def test_many_red_controls_are_named_by_quantity(looked):
+    first = next(c for c in looked.controls if c.light == "red" and c.band)
+    many = tuple(
+        dataclasses.replace(first, name=name, band=band)
+        for name in ("centroid scatter", "ivar step", "width")
+        for band in "grz"
+    )
+    together = "centroid scatter (g, r, z), ivar step (g, r, z), width (g, r, z)"
+    words = text_of(rendered(looked, controls=many))
+    assert f"9 of 9 of them are red: {together}." in words
+    assert f"Red: {together}." in prose.control_summary(many)
+
+
+def test_a_distance_beyond_chance_is_called_that(looked):
+    spread = next(c for c in looked.controls if c.name == "width" and c.light != "not run")
+    assert effect(spread).startswith("KS distance beyond chance 0.")
+
+
+def test_what_is_planted_is_called_by_its_name(looked):
+    auc = Estimate(0.52, 0.47, 0.57)
+    one = SensitivityResult(
+        auc,
+        learnt=True,
+        train=64,
+        test=320,
+        bricks=12,
+        kind="psf",
+        amplitude=1.05,
+        detected=False,
+        left_out=1,
+    )
+    found = dataclasses.replace(looked, sensitivity=(one,))
+    words = text_of(rendered(found))
+    assert "PSF width: not even a factor of 1.05 was detected" in words
+    assert "1 example was in neither half" in words
+    assert "Psf" not in words
+    picture = next(p for p in pictures_of(found, [], []) if p.name == "sensitivity_psf")
+    figure = Figure()
+    picture.draw(figure)
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "PSF width (factor)"
+    assert axes.get_xticks().tolist() == [1.05]  # alone: no axis of its own
 
 
 def test_what_is_not_known_is_said(looked):
@@ -450,7 +582,7 @@ def test_a_set_of_a_few_galaxies(tmp_path):
 
 
 def test_the_cut_flow_of_both_classes_is_one_table(looked):
-    merged = prose.cut_flow(looked.data)
+    merged = origins.cut_flow(looked.data)
     dash = DASH
     assert merged == [
         ("catalogue rows", 900, 800),

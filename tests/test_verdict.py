@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from obiwan.dplearn.twosample import auc_interval, measure_auc
+from obiwan.dplearn.twosample import Estimate, auc_interval, measure_auc
+from obiwan.dplearn.twosample.effect import effect_of, effect_words
 from obiwan.dplearn.twosample.verdict import (
     SensitivitySummary,
     decide,
-    effect_words,
     further_examples,
     tost,
 )
@@ -218,10 +218,41 @@ def test_further_examples_fall_with_the_margin():
     assert tight == pytest.approx(4 * loose + 6000, rel=0.06)
 
 
+def _sure(value):
+    return Estimate(value, value, value)
+
+
 def test_effect_in_words():
-    assert "76 of 100 pairs" in effect_words(0.76)
-    assert "1.0 standard deviations" in effect_words(0.76)
-    assert "50.7 of 100" in effect_words(0.507)
-    assert "more than" in effect_words(1.0)
-    assert "%" not in effect_words(0.5)
-    assert "at least 31 % of the fakes" in effect_words(0.76)
+    assert "76 of 100 pairs" in effect_words(_sure(0.76))
+    assert "1.0 standard deviations" in effect_words(_sure(0.76))
+    assert "50.7 of 100" in effect_words(_sure(0.507))
+    assert "more than" in effect_words(_sure(1.0))
+    assert "%" not in effect_words(_sure(0.5))
+    assert "at least 31 % of the fakes" in effect_words(_sure(0.76))
+
+
+def test_what_is_said_to_be_so_at_least_is_so_by_the_lower_end_of_the_interval():
+    auc = Estimate(0.76, 0.7, 0.82)
+    assert "at least 23 % of the fakes" in effect_words(auc)
+    assert effect_of(auc).others == pytest.approx(1 - np.sqrt(0.6))
+    assert effect_of(Estimate(0.6, 0.49, 0.71)).others == 0
+    assert "%" not in effect_words(Estimate(0.6, 0.49, 0.71))
+
+
+def test_a_network_that_learnt_nothing_would_notice_nothing(alike):
+    labels, _, bricks = alike
+    constant = _decide((labels, np.full(len(labels), 0.5), bricks))
+    assert np.isnan(constant.tost_p)
+    for found in (constant, _decide(alike, learnt=False, sensitivity=None)):
+        assert found.kind == "not learnt"
+        assert found.detectable is None
+        assert not any("noticed" in line or "relied on" in line for line in found.explanation)
+    learnt = _decide(alike)
+    assert f"A true AUC of {learnt.detectable:.3f} would be noticed" in " ".join(learnt.explanation)
+
+
+def test_a_margin_that_nothing_can_show_is_refused(alike):
+    for margin in (1e-300, 0.0009):
+        with pytest.raises(ValueError, match=r"at least, got|at least 0\.001"):
+            _decide(alike, margin=margin)
+    assert _decide(alike, margin=0.001).needed > 10**6

@@ -91,8 +91,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """End with status 2 where options are missing or make no sense."""
-    if not 0 < options.margin < 0.5:
-        parser.error(f"--margin must be between 0 and 0.5 (an AUC's distance from 0.5), got {options.margin}")
+    from obiwan.dplearn.twosample.verdict import LEAST_MARGIN
+
+    if not LEAST_MARGIN <= options.margin < 0.5:
+        parser.error(
+            f"--margin must be between {LEAST_MARGIN:g} and 0.5 (an AUC's distance from 0.5; to show less "
+            f"would take millions of examples), got {options.margin}"
+        )
     if options.seed < 0:
         parser.error(f"--seed must be at least 0, got {options.seed}")
     from obiwan.dplearn.retraining.sensitivity import parse_amplitudes
@@ -132,7 +137,7 @@ def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array
         data=data,
         scored=scored,
         columns=own,
-        verdict=analysis.verdict_of(scored, options.margin, positive),
+        verdict=analysis.verdict_of(scored, options.margin, positive, ablations),
         answer=analysis.answer(scored, seed),
         calibration=analysis.calibrate(scored),
         conditional=analysis.conditional(scored, own, seed),
@@ -147,7 +152,7 @@ def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array
         ideal_note=ideal_note,
         ablations=ablations,
         sensitivity=sensitivity,
-        not_run=evidence.not_run(names, planted, controls),
+        not_run=evidence.not_run(len(members), names, planted, controls),
         cautions=evidence.cautions(scored, data),
         versions=evidence.software(),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from obiwan.dplearn.controls import covariates, metadata, pairing
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.evaluation.bins import Bins, auc_at_percentiles, bin_everything, corrected_together
 from obiwan.dplearn.evaluation.records import PERCENTILES, Answer, Baseline, Calibration, Conditional, Scored
+from obiwan.dplearn.retraining.ablations import A_A, AblationResult
 from obiwan.dplearn.twosample import calibration
 from obiwan.dplearn.twosample.verdict import SensitivitySummary, Verdict, decide
 
 LEVEL = 0.05
+GUESS = 0.5
 DRAWS = 2000  #: of permutations and bootstraps
 #: The quantities of the report's bins, in its order; those of `obiwan.dplearn.controls.covariates`.
 BINNED = ("mag_g", "mag_r", "mag_z", "sn", "shape_r", "psfdepth_r", "psfsize_r", "ebv", "edge")
@@ -50,7 +53,8 @@ def calibrate(scored: Scored) -> Calibration:
     probabilities = (scored.scores, better(scored.scores))
     curves = [calibration.reliability(scored.labels, p) for p in probabilities]
     bounds = [calibration.bounds(scored.labels, p, scored.bricks) for p in probabilities]
-    return Calibration(curves[0], curves[1], bounds[0], bounds[1])
+    helps = calibration.recalibration_helps(scored.val_labels, scored.val_scores)
+    return Calibration(curves[0], curves[1], bounds[0], bounds[1], helps)
 
 
 def propensity_strata(propensity: Array, per_stratum: int = PER_STRATUM) -> Array:
@@ -189,9 +193,29 @@ def cameras(rows: Array, roots: Sequence[Mapping[str, Any]]) -> Array:
     return np.array([of_root.get(int(index), "") for index in rows["root"]], dtype=str)
 
 
-def verdict_of(scored: Scored, margin: float, sensitivity: SensitivitySummary | None) -> Verdict:
-    """The verdict on the mean score."""
-    return decide(
+def alarms(ablations: Sequence[AblationResult]) -> tuple[str, ...]:
+    """What must be read before anything else: halves of one class, drawn at random, that are told apart."""
+    broken = [
+        result
+        for result in ablations
+        if result.name in A_A and not result.auc.low <= GUESS <= result.auc.high
+    ]
+    return tuple(
+        f"The test itself is broken: in {result.name}, halves of one class that were drawn at random, the "
+        f"network tells them apart (AUC {result.auc}), so believe nothing below before that is understood; "
+        "by chance it comes out once in twenty times."
+        for result in broken
+    )
+
+
+def verdict_of(
+    scored: Scored,
+    margin: float,
+    sensitivity: SensitivitySummary | None,
+    ablations: Sequence[AblationResult] = (),
+) -> Verdict:
+    """The verdict on the mean score, after the alarms."""
+    found = decide(
         scored.labels,
         scored.scores,
         scored.bricks,
@@ -200,3 +224,4 @@ def verdict_of(scored: Scored, margin: float, sensitivity: SensitivitySummary | 
         learnt=scored.learnt,
         sensitivity=sensitivity,
     )
+    return replace(found, explanation=(*alarms(ablations), *found.explanation))

@@ -10,6 +10,7 @@ import dataclasses
 import importlib.metadata
 import logging
 import platform
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
 ATTRIBUTION_EXAMPLES = 200  #: of the test split, half of each class
 OCCLUSION_EXAMPLES = 400  #: likewise
+SEEDS = 5  #: networks of which the spread says how much the luck of a training matters (R8)
 LEAST_TEST = 2  #: test examples of each class without which there is no variance
 SOFTWARE = (
     *(
@@ -62,6 +64,8 @@ def software() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+    if "keras" in sys.modules:
+        found["keras backend"] = str(sys.modules["keras"].config.backend())
     return found
 
 
@@ -179,6 +183,8 @@ def attribution(
     """Attribution of the first network on some test examples, or None and the reason."""
     from obiwan.dplearn.evaluation.attribution import attribute
 
+    if np.ptp(scored.singles[0]) == 0:
+        return None, f"{member.info.name} gives every stamp the same score, so there is nothing to divide"
     chosen, stamps = _some_stamps(training_set, scored, ATTRIBUTION_EXAMPLES, seed)
     log.info("attribution: what %s looks at in %d test examples", member.info.name, len(chosen))
     try:
@@ -281,12 +287,18 @@ def retrained(
 
 
 def not_run(
-    ablations: Sequence[str], planted: Sequence[Difference], controls: Sequence[Control]
+    models: int, ablations: Sequence[str], planted: Sequence[Difference], controls: Sequence[Control]
 ) -> tuple[str, ...]:
     """What could have been run and was not, each with how, or why."""
     from obiwan.dplearn.retraining.ablations import ABLATIONS
 
     left = []
+    if models < SEEDS:
+        only = "one is" if models == 1 else f"{models} are"
+        left.append(
+            f"{SEEDS} networks trained with different seeds, --model: only {only} given, and the answer "
+            "hangs on the luck of the training."
+        )
     if not planted:
         left.append("The positive control, without which nothing can be called equivalent: --sensitivity.")
     names = [f"“{name}” ({says})" for name, says in ABLATIONS.items() if name not in ablations]

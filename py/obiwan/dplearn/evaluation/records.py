@@ -140,12 +140,28 @@ class Answer:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Whether scores mean what they say, and what they prove about the populations."""
+    """Whether scores mean what they say, and what they prove about the populations.
+
+    Attributes
+    ----------
+    raw, recalibrated : calibration.Reliability
+        As scored, and after a recalibration that was fitted on the validation split.
+    bounds_raw, bounds : calibration.Bounds
+        The same.
+    helps : bool
+        Whether recalibration lowers the cross-entropy on the validation split (cross-fitted there).
+    """
 
     raw: calibration.Reliability
     recalibrated: calibration.Reliability
     bounds_raw: calibration.Bounds
     bounds: calibration.Bounds
+    helps: bool
+
+    @property
+    def best(self) -> calibration.Bounds:
+        """The bounds to be read: which they are was decided on the validation split."""
+        return self.bounds if self.helps else self.bounds_raw
 
 
 @dataclass(frozen=True)

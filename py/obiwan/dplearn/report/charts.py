@@ -327,6 +327,9 @@ def draw_sensitivity(
         linewidth=0.9,
     )
     axes.set(xlabel=words, ylabel="AUC")
+    if len(set(amplitudes)) == 1:  # alone, it would have an axis of millionths around it
+        axes.set_xticks([amplitudes[0]])
+        axes.set_xlim(amplitudes[0] - 0.1 * abs(amplitudes[0]), amplitudes[0] + 0.1 * abs(amplitudes[0]))
     axes.set_ylim(*_auc_limits([*found, network], 0.0))
 
 

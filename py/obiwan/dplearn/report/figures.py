@@ -18,6 +18,7 @@ from obiwan.dplearn.report.pictures import Draw, Picture, gallery_picture, mosai
 from obiwan.dplearn.report.stamps import draw_attribution_maps
 from obiwan.dplearn.report.words import extent, with_interval
 from obiwan.dplearn.retraining.planting import KINDS
+from obiwan.dplearn.retraining.sensitivity import kind_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -266,16 +267,17 @@ def _retraining_pictures(evaluation: Evaluation) -> Iterator[Picture]:
     for kind in dict.fromkeys(result.kind for result in evaluation.sensitivity):
         found = sorted((r for r in evaluation.sensitivity if r.kind == kind), key=lambda r: r.amplitude)
         amplitudes, aucs = [r.amplitude for r in found], [r.auc for r in found]
+        words = f"{kind_words(kind)} ({KINDS[kind].unit})"
         points = ", ".join(f"{a:g}: {e.value:.3f}" for a, e in zip(amplitudes, aucs, strict=True))
         yield Picture(
             f"sensitivity_{kind}",
             "retraining",
-            f"What the same network makes of a planted {kind}, with 95 % intervals. The dotted line and its "
-            "grey band are the network's AUC between fakes and reals.",
-            f"AUC by amplitude of a planted {kind}: {points}.",
+            f"What the same network makes of a planted difference ({kind_words(kind)}), with 95 % intervals. "
+            "The dotted line and its grey band are the network's AUC between fakes and reals.",
+            f"AUC by amplitude of a planted difference ({kind_words(kind)}): {points}.",
             charts.COLUMN,
             2.7,
-            _chart(charts.draw_sensitivity, amplitudes, aucs, f"{kind} ({KINDS[kind].unit})", network),
+            _chart(charts.draw_sensitivity, amplitudes, aucs, words, network),
         )
 
 
@@ -290,7 +292,8 @@ def pictures_of(
         yield _occlusion_picture(evaluation.occlusion, evaluation.attribution)
     if evaluation.attribution is not None:
         yield from _attribution_pictures(evaluation.attribution)
-    yield from map(gallery_picture, galleries)
+    if evaluation.verdict.kind != "not learnt":  # whose scores put nothing in order
+        yield from map(gallery_picture, galleries)
     yield from map(mosaic_picture, mosaics)
     yield from _calibration_pictures(evaluation)
     yield from _retraining_pictures(evaluation)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from obiwan.dplearn.controls.covariates import LABELS
+from obiwan.dplearn.evaluation.analysis import alarms
 from obiwan.dplearn.evaluation.records import Evaluation
-from obiwan.dplearn.report import prose, words
+from obiwan.dplearn.report import origins, prose, words
 from obiwan.dplearn.report.pictures import Picture
-from obiwan.dplearn.retraining.sensitivity import amplitude_words
+from obiwan.dplearn.retraining.ablations import A_A
+from obiwan.dplearn.retraining.sensitivity import amplitude_words, kind_words
+from obiwan.dplearn.twosample import holm
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -61,17 +67,23 @@ def flags(text: str) -> Markup:
     return Markup(re.sub(r"(--[a-z]+)", r"<code>\1</code>", str(escape(text))))
 
 
-def retraining_rows(evaluation: Evaluation) -> list[tuple[str, Any, str]]:
-    """Rows of the table of retrained networks."""
+def retraining_rows(evaluation: Evaluation) -> list[tuple[str, Any, float, str, str]]:
+    """Rows of the table of retrained networks: what on, AUC, corrected p, light, words."""
     rows = []
-    for result in evaluation.ablations:
-        rows.append((result.name, result.auc, "learnt" if result.learnt else "did not learn"))
+    known = np.array([result.p for result in evaluation.ablations], float)
+    found = np.full(len(known), np.nan)
+    found[np.isfinite(known)] = holm(known[np.isfinite(known)])
+    for result, p in zip(evaluation.ablations, found, strict=True):
+        light, says = "", "learnt" if result.learnt else "did not learn"
+        if result.name in A_A:
+            light, says = ("red", "must be 0.5") if alarms([result]) else ("green", "0.5, as it must be")
+        rows.append((result.name, result.auc, float(p), light, says))
     for result in evaluation.sensitivity:
-        found = f"detected; power {min(result.power, 0.99):.2f}" if result.detected else "not detected"
+        says = f"detected; power {min(result.power, 0.99):.2f}" if result.detected else "not detected"
         if not result.learnt:
-            found += "; did not learn"
-        planted = f"{result.kind}, {amplitude_words(result.kind, result.amplitude)}"
-        rows.append((f"planted: {planted}", result.auc, found))
+            says += "; did not learn"
+        planted = f"{kind_words(result.kind)}, {amplitude_words(result.kind, result.amplitude)}"
+        rows.append((f"planted: {planted}", result.auc, math.nan, "", says))
     return rows
 
 
@@ -100,6 +112,7 @@ def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) ->
         "effect": words.effect,
         "extent": words.extent,
         "limit": words.limit,
+        "together": words.together,
         "flags": flags,
     }
     lights = {light: [c for c in evaluation.controls if c.light == light] for light in SYMBOLS}
@@ -114,14 +127,15 @@ def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) ->
         counts=evaluation.data["counts"]["test"],
         titles=TITLES,
         parts=[(key, TITLES[key]) for key in used],
+        alarms=alarms(evaluation.ablations),
         symbols=SYMBOLS,
         lights=lights,
         red=lights["red"],
         run=[c for c in evaluation.controls if c.light != "not run"],
         pictures={key: shown.get(key, []) for key in TITLES},
         answer_rows=prose.answer_rows(evaluation),
-        tested=prose.tested(evaluation),
-        flow=prose.cut_flow(evaluation.data),
+        tested=origins.tested(evaluation),
+        flow=origins.cut_flow(evaluation.data),
         baseline_lines=prose.baseline_lines(evaluation),
         importance=[
             (LABELS.get(name, (name, ""))[0], loss) for name, loss in importance if loss >= LEAST_LOSS
@@ -133,5 +147,5 @@ def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) ->
         retraining_lines=prose.retraining_lines(evaluation),
         retraining_rows=retraining_rows(evaluation),
         models=list(zip(evaluation.scored.models, evaluation.answer.singles, strict=True)),
-        provenance=prose.provenance(evaluation),
+        provenance=origins.provenance(evaluation),
     )

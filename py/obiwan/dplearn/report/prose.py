@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from obiwan.dplearn.controls.battery import Control
 from obiwan.dplearn.controls.covariates import LABELS
 from obiwan.dplearn.conventions import PIXEL_SCALE
-from obiwan.dplearn.evaluation.analysis import DRAWS
+from obiwan.dplearn.evaluation.analysis import DRAWS, alarms
 from obiwan.dplearn.evaluation.attribution import Attribution
 from obiwan.dplearn.evaluation.bins import LEAST
 from obiwan.dplearn.evaluation.occlusion import Occlusion
@@ -23,48 +22,13 @@ from obiwan.dplearn.report.words import (
     percent,
     probability,
     sentence,
+    together,
     with_interval,
 )
 from obiwan.dplearn.retraining.sensitivity import summarise
-from obiwan.dplearn.training.looks import Ledger
+from obiwan.dplearn.twosample import FEW_BRICKS
 
-
-def tested(evaluation: Evaluation) -> str:
-    """What was tested, in two or three sentences."""
-    data, config = evaluation.data, evaluation.data["config"]
-    counts = data["counts"]["test"]
-    one = counts["bricks"] == 1
-    if config.get("split") == "object":
-        where = "parts of which are"
-    else:
-        where = "which is not" if one else "none of which is"
-    text = (
-        f"{counts['real']:,} real and {counts['fake']:,} fake examples of "
-        f"{counted(counts['bricks'], 'brick')}, {where} in the training split."
-    )
-    if config:
-        text += (
-            f" Selection “{config.get('select')}”; reals cut from the {config.get('reals_from')} coadds; "
-            f"centred on {config.get('centers')} positions; classes balanced by {config.get('balance')}; "
-            f"split by {config.get('split')}."
-        )
-    ledger = evaluation.scored.ledger
-    if ledger is not None:
-        text += _seen_by(ledger, {model.checksum for model in evaluation.scored.models})
-    return text
-
-
-def _seen_by(ledger: Ledger, own: Container[str]) -> str:
-    """Who else has seen the test split."""
-    text = ""
-    if all(network in own for network in ledger.networks):
-        text += " No other network has looked at this test split"
-        if ledger.retrained:
-            text += f", but for {len(ledger.retrained)} trained again on parts of the cutouts"
-        text += "."
-    if len(ledger.openings) > 1:
-        text += f" It has been evaluated {len(ledger.openings)} times, with other networks or margins."
-    return text
+MANY = 8  #: red controls, of which each is named with its size; more are named by quantity
 
 
 def answer_rows(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
@@ -80,7 +44,12 @@ def answer_rows(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
             "0.5",
         ),
         (f"p, labels exchanged within bricks ({DRAWS:,} times)", probability(a.permutation_p), DASH, DASH),
-        (f"p, labels of whole bricks swapped ({DRAWS:,} times)", probability(a.flip_p), DASH, DASH),
+        (
+            f"p, labels of whole bricks swapped ({DRAWS:,} times)",
+            probability(a.flip_p) + _floor(evaluation),
+            DASH,
+            DASH,
+        ),
         (
             "accuracy, fake if the score exceeds 0.5",
             number(a.accuracy.accuracy.value, 4),
@@ -96,22 +65,34 @@ def answer_rows(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
         ("p of the accuracy", probability(a.accuracy.p), DASH, DASH),
         ("design effect of sharing bricks", number(a.design_effect), DASH, "1"),
     ]
-    for name, bound in (
-        ("total variation, at least", c.bounds.total_variation),
-        ("total variation from the AUC, at least", c.bounds.total_variation_auc),
-        ("Jensen-Shannon divergence (nats), at least", c.bounds.jensen_shannon),
-    ):
-        rows.append((name, number(bound.value, 4), interval(bound, 4), "0"))
-    rows.append(
+    which = "recalibrated" if c.helps else "as scored"
+    variation, divergence = c.bounds_raw.total_variation_auc, c.best.jensen_shannon
+    rows += [
+        ("total variation, from the AUC, at least", number(variation.low, 4), DASH, "0"),
+        (f"Jensen-Shannon divergence, {which} (nats), at least", number(divergence.low, 4), DASH, "0"),
         (
-            "cross-entropy, recalibrated (nats)",
-            number(c.bounds.bce.value, 4),
-            interval(c.bounds.bce, 4),
+            f"cross-entropy, {which} (nats)",
+            number(c.best.bce.value, 4),
+            interval(c.best.bce, 4),
             "0.6931",
-        )
-    )
-    rows.append(("p that the AUC is outside the margin", probability(evaluation.verdict.tost_p), DASH, DASH))
+        ),
+        (
+            f"p of the test for equivalence (margin {evaluation.settings['margin']:g})",
+            probability(evaluation.verdict.tost_p),
+            DASH,
+            DASH,
+        ),
+    ]
     return rows
+
+
+def _floor(evaluation: Evaluation) -> str:
+    """What the p-value of swapped bricks cannot be smaller than, where bricks are few."""
+    scored = evaluation.scored
+    both = np.intersect1d(*(scored.bricks[scored.labels == value] for value in (0, 1)))
+    if len(both) >= FEW_BRICKS:
+        return ""
+    return f" (no smaller than {2.0 ** -len(both):.1g} with {counted(len(both), 'brick')})"
 
 
 def baseline_lines(evaluation: Evaluation) -> list[str]:
@@ -256,70 +237,34 @@ def calibration_lines(evaluation: Evaluation) -> list[str]:
 def retraining_lines(evaluation: Evaluation) -> list[str]:
     """What the networks that were trained again are for."""
     lines = []
+    models = evaluation.scored.models
+    if len(models) > 1:
+        lines.append(
+            f"Network and settings are those of {models[0].name}, the first of {len(models)}; the others "
+            "were not trained again."
+        )
     if evaluation.ablations:
         lines.append(
             "Ablations: what is left when a part of every cutout is taken away. By the inverse variances "
             "alone, or with the object masked, an AUC above 0.5 is leakage and not galaxies; real against "
-            "real must be 0.5."
+            "real must be 0.5. Each p is of a difference from 0.5, with all ablations considered (Holm)."
         )
     if evaluation.sensitivity:
         lines.append(
             "Positive control: labels drawn at random within brick and class, and a known difference "
-            "planted in one half. What the same network finds there it would have found between fakes and "
-            "reals."
+            "planted in one half. What is found there is what such a network can find with so many "
+            "examples; that it would have found as much between fakes and reals is likely, not proved."
         )
-        lines += [sentence(line) for line in summarise(evaluation.sensitivity).lines]
+    lines += [sentence(line) for line in summarise(evaluation.sensitivity).lines if evaluation.sensitivity]
     return lines
-
-
-def provenance(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """Where everything comes from."""
-    data, settings = evaluation.data, evaluation.settings
-    rows = [
-        ("training set", f"checksum {data['checksum']}, made by obiwan.dplearn {data['package_version']}")
-    ]
-    rows += [("input tree", f"{root.get('name')} ({root.get('layout')})") for root in data["roots"]]
-    rows.append(
-        ("selection and seed", ", ".join(f"{k} {v}" for k, v in data["config"].items() if v is not None))
-    )
-    rows.append(("settings of this evaluation", ", ".join(f"{k} {v}" for k, v in settings.items())))
-    rows.append(("who has seen this test split", _ledger_words(evaluation.scored.ledger)))
-    rows.append(("software", ", ".join(f"{name} {version}" for name, version in evaluation.versions.items())))
-    return rows
-
-
-def _ledger_words(ledger: Ledger | None) -> str:
-    """The ledger of looks in one line."""
-    if ledger is None:
-        return "not counted"
-    words = f"{counted(len(ledger.networks), 'network')}, {len(ledger.retrained)} trained again on parts of "
-    words += f"the cutouts; {counted(len(ledger.openings), 'evaluation')}"
-    margins = dict.fromkeys(opening.margin for opening in ledger.openings)
-    return words + "".join(f", margin {margin:g}" for margin in margins)
-
-
-def cut_flow(data: dict[str, Any]) -> list[tuple[str, str | int, str | int]]:
-    """Rows of the cut flow of both classes, merged in order; a dash where a rule is of one class only."""
-    real, fake = (list(map(tuple, data["cut_flow"].get(name, ()))) for name in ("real", "fake"))
-    merged: list[tuple[str, str | int, str | int]] = []
-    while real or fake:
-        later_fakes = [name for name, _ in fake]
-        if real and real[0][0] not in later_fakes:
-            name, count = real.pop(0)
-            merged.append((name, count, DASH))
-        elif real and fake and fake[0][0] == real[0][0]:
-            name, count = real.pop(0)
-            merged.append((name, count, fake.pop(0)[1]))
-        else:
-            name, count = fake.pop(0)
-            merged.append((name, DASH, count))
-    return merged
 
 
 def summary(evaluation: Evaluation) -> list[str]:
     """What the program prints: the verdict first, then what stands against it."""
     a, verdict = evaluation.answer, evaluation.verdict
-    lines = [verdict.headline, *(f"  {line}" for line in verdict.explanation)]
+    first = alarms(evaluation.ablations)
+    reasons = verdict.explanation[len(first) :]
+    lines = [*first, verdict.headline, *(f"  {line}" for line in reasons)]
     lines.append(
         f"Accuracy {with_interval(a.accuracy.accuracy)}; guessing the most numerous class: "
         f"{a.accuracy.no_information:.3f}."
@@ -343,6 +288,9 @@ def control_summary(controls: Sequence[Control]) -> str:
     }
     counts = ", ".join(f"{len(found)} {light}" for light, found in lights.items())
     text = f"Controls: {counts}."
-    if lights["red"]:
-        text += " Red: " + "; ".join(f"{c.title} {effect(c)}" for c in lights["red"]) + "."
+    red = lights["red"]
+    if len(red) > MANY:
+        text += f" Red: {', '.join(together(red))}."
+    elif red:
+        text += " Red: " + "; ".join(f"{c.title} {effect(c)}" for c in red) + "."
     return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from obiwan.dplearn.controls.battery import DISTRIBUTION, Control
 from obiwan.dplearn.evaluation.bins import Bin
@@ -41,14 +42,15 @@ def probability(p: float) -> str:
 
     Examples
     --------
-    >>> probability(0.0312), probability(1e-9)
-    ('0.031', '< 1e-06')
+    >>> probability(0.0312), probability(0.0000312), probability(1e-9)
+    ('0.031', '0.000031', '< 0.000001')
     """
     if not math.isfinite(p):
         return DASH
     if p < 1e-6:
-        return "< 1e-06"
-    return f"{p:.2g}" if p < 0.9995 else "1"
+        return "< 0.000001"
+    digits = 1 - math.floor(math.log10(p))  # two that count, and never as a power of ten
+    return f"{p:.{digits}f}".rstrip("0") if p < 0.995 else "1"
 
 
 def thousands(count: float | str) -> str:
@@ -96,8 +98,16 @@ def effect(control: Control) -> str:
     if math.isfinite(control.low):
         unit = f" {control.unit}" if control.unit else ""
         return f"{control.effect:+.3g}{unit} ({control.low:+.3g} to {control.high:+.3g})"
-    kind = "KS distance" if control.statistic == DISTRIBUTION else "association"
+    kind = "KS distance beyond chance" if control.statistic == DISTRIBUTION else "association"
     return f"{kind} {control.effect:.3f}"
+
+
+def together(controls: Sequence[Control]) -> list[str]:
+    """Names of controls, those of one quantity in several bands as one."""
+    bands: dict[str, list[str]] = {}
+    for control in controls:
+        bands.setdefault(control.name, []).extend([control.band] if control.band else [])
+    return [f"{name} ({', '.join(found)})" if found else name for name, found in bands.items()]
 
 
 def span(low: float, high: float) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from obiwan.dplearn.files.whole import write_json
 from obiwan.dplearn.retraining.views import EditedSet
 from obiwan.dplearn.training.batches import check_splits, fitting_batch
 from obiwan.dplearn.training.rundir import RESULT, RUN, claim_outdir
-from obiwan.dplearn.twosample import Estimate, answer
+from obiwan.dplearn.twosample import Estimate, answer, auc_pvalue, usable_bricks
 
 if TYPE_CHECKING:
     from obiwan.dplearn.training.settings import RunConfig
@@ -55,7 +56,7 @@ def run_config_of(model: Path) -> RunConfig:
 
 def _known(content: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
     """The entries that are fields of a dataclass."""
-    return {field.name: content[field.name] for field in fields(kind) if field.name in content}
+    return {own.name: content[own.name] for own in fields(kind) if own.name in content}
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class Retrained:
         Examples.
     bricks : int
         Bricks that the interval rests on; 0 where it rests on examples.
+    p : float
+        Of the AUC's difference from 0.5, two-sided; NaN for results of versions that did not keep it.
     """
 
     auc: Estimate
@@ -79,6 +82,7 @@ class Retrained:
     train: int
     test: int
     bricks: int
+    p: float = field(default=math.nan, kw_only=True)
 
 
 def _read_result(path: Path) -> Retrained:
@@ -159,6 +163,7 @@ def retrain(
         "train": sum(edited.count("train")),
         "test": len(label),
         "bricks": found.bricks,
+        "p": auc_pvalue(label, outputs[:, 1], usable_bricks(label, bricks), "two-sided"),
     }
     write_json(outdir / RESULT, content)
     return _read_result(outdir / RESULT)

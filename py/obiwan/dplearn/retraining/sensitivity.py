@@ -296,6 +296,11 @@ def smallest_detected(results: Sequence[SensitivityResult]) -> SensitivityResult
     return found
 
 
+def kind_words(kind: str) -> str:
+    """A kind as people write it."""
+    return {"psf": "PSF width", "sersic": "S\u00e9rsic index"}.get(kind, kind)
+
+
 def amplitude_words(kind: str, amplitude: float) -> str:
     """An amplitude with its unit, as people write it."""
     if KINDS[kind].unit == "factor":
@@ -328,8 +333,9 @@ def summarise(results: Sequence[SensitivityResult]) -> SensitivitySummary:
                 f"{amplitude_words(kind, found.amplitude)} was detected (AUC {found.auc}), as it would be in "
                 f"{'more than ' if found.power > 0.99 else ''}{often} of such tests"
             )
-        lines.append(f"{kind}: {words}")
+        lines.append(f"{kind_words(kind)}: {words}")
     left_out = max((result.left_out for result in results), default=0)
     if left_out:
-        lines.append(f"{left_out} examples without a fitted flux, shape and PSF width were in neither half")
+        which = "1 example was" if left_out == 1 else f"{left_out} examples were"
+        lines.append(f"{which} in neither half, for want of a fitted flux, shape or PSF width")
     return SensitivitySummary(all_found, tuple(lines))

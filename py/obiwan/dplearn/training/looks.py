@@ -73,7 +73,7 @@ def _whole(content: bytes) -> bytes:
 
 
 def _entries(text: str, data: str) -> list[dict[str, Any]]:
-    """The lines about a training set; whatever is raised, here or later, says that the list is not readable."""
+    """The lines about a training set; what is raised says that the list is not readable."""
     entries = [json.loads(line) for line in text.split("\n")[:-1]]
     return [entry for entry in entries if entry["data"] == data]
 

@@ -111,8 +111,7 @@ def bounds(
     groups = None if bricks is None else cluster_numbers(bricks, len(fake))
     calls = measure_auc(fake, prob > 0.5, bricks).interval(level)
     ranks = measure_auc(fake, prob, bricks).interval(level)
-    loss = -np.log(np.clip(np.where(fake, prob, 1 - prob), TINY, 1))
-    weights = _class_weights(fake)
+    loss, weights = _losses(fake, prob), _class_weights(fake)
     entropy = float(weights @ loss)
     means = np.where(fake, loss[fake].mean(), loss[~fake].mean())
     bce = Measured.of(entropy, weights * (loss - means), fake, groups).interval(level, 0.0, np.inf)
@@ -122,6 +121,11 @@ def bounds(
         jensen_shannon=_mapped(Estimate(bce.value, bce.high, bce.low), lambda b: LN2 - b),
         bce=bce,
     )
+
+
+def _losses(fake: NDArray[np.bool_], prob: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cross-entropy of each example in nats."""
+    return np.asarray(-np.log(np.clip(np.where(fake, prob, 1 - prob), TINY, 1)))
 
 
 def _mapped(estimate: Estimate, function: Any) -> Estimate:
@@ -247,3 +251,27 @@ def recalibrate(val_labels: NDArray[Any], val_prob: NDArray[Any]) -> Recalibrati
     least = 1 / (len(fake) + 2)
     meant = np.clip(fit.y_thresholds_, least, 1 - least)
     return Recalibration(tuple(map(float, fit.X_thresholds_)), tuple(map(float, meant)))
+
+
+def recalibration_helps(val_labels: NDArray[Any], val_prob: NDArray[Any]) -> bool:
+    """Whether recalibration lowers the cross-entropy of validation examples that it was not fitted on.
+
+    Each half of either class, every other example, is recalibrated with what the other half says; with fewer
+    than two examples of a class there are no halves.
+
+    Parameters
+    ----------
+    val_labels, val_prob : ndarray
+        As for `recalibrate`.
+    """
+    fake, prob = _probabilities(val_labels, val_prob)
+    if min(fake.sum(), (~fake).sum()) < 2:
+        return False
+    half = np.zeros(len(fake), int)
+    for members in (fake, ~fake):
+        half[members] = np.arange(members.sum()) % 2
+    better = np.empty_like(prob)
+    for number in (0, 1):
+        better[half == number] = recalibrate(fake[half != number], prob[half != number])(prob[half == number])
+    weights = _class_weights(fake)
+    return bool(weights @ _losses(fake, better) < weights @ _losses(fake, prob))

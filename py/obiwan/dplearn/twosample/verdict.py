@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 from scipy.stats import t as student
 
 from obiwan.dplearn.twosample import (
@@ -24,8 +23,10 @@ from obiwan.dplearn.twosample import (
     measure_auc,
     usable_bricks,
 )
+from obiwan.dplearn.twosample.effect import Effect, effect_of, effect_words
 
 Kind = Literal["distinguishable", "equivalent", "inconclusive", "not learnt"]
+LEAST_MARGIN = 0.001  #: to show an AUC to be nearer to 0.5 would take millions of test examples
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,19 @@ class Verdict:
         How many more test examples would decide, whatever the AUC turns out to be; None where more examples
         are not what is missing.
     tost_p : float
-        p-value of the two one-sided tests: small where the AUC lies within the margin.
+        p-value of the two one-sided tests: small where the AUC lies within the margin; NaN where all scores
+        are the same.
     margin : float
         How far from 0.5 an AUC may be and still count as equivalent.
     auc : Estimate
         With its interval of coverage 1 - `level`.
     level : float
         Rate of wrong answers that was allowed.
+    effect : Effect
+        What the AUC means.
+    detectable : float or None
+        The AUC that would be noticed four times out of five; None where the network learnt nothing, or where
+        there are too few examples for any.
     """
 
     kind: Kind
@@ -77,6 +84,8 @@ class Verdict:
     margin: float
     auc: Estimate
     level: float
+    effect: Effect
+    detectable: float | None
 
 
 def tost(measured: Measured, margin: float) -> float:
@@ -116,28 +125,6 @@ def further_examples(measured: Measured, n: int, margin: float, level: float) ->
     return int(np.ceil(more / digit) * digit)
 
 
-def effect_words(value: float) -> str:
-    """An AUC as a cosmologist would want to hear it.
-
-    Examples
-    --------
-    >>> effect_words(0.76)
-    'of a fake and a real galaxy it picks the fake in 76 of 100 pairs (50 is guessing), as for two Gaussians
-    1.0 ...'
-    """
-    shift = np.sqrt(2) * norm.ppf(np.clip(value, 0.0001, 0.9999))
-    pairs = f"{100 * value:.0f}" if abs(value - 0.5) >= 0.03 else f"{100 * value:.1f}"
-    side = "more than " if value > 0.9999 else ""
-    words = (
-        f"of a fake and a real galaxy it picks the fake in {pairs} of 100 pairs (50 is guessing), as for two "
-        f"Gaussians {side}{abs(shift):.{1 if abs(shift) >= 0.095 else 2}f} standard deviations apart"
-    )
-    bound = 1 - np.sqrt(2 * (1 - value))
-    if bound >= 0.01:
-        words += f"; at least {100 * bound:.0f} % of the fakes would have to be others to match"
-    return words
-
-
 def decide(
     labels: NDArray[Any],
     scores: NDArray[Any],
@@ -175,8 +162,9 @@ def decide(
         If there is one class only, a score is not finite, a class has one example, or margin or level make
         no sense.
     """
-    if not (0 < margin < 0.5 and 0 < level < 0.5):
-        msg = f"margin and level must be between 0 and 0.5, got {margin:g} and {level:g}"
+    if not (LEAST_MARGIN <= margin < 0.5 and 0 < level < 0.5):
+        span = f"between 0 and 0.5, the margin at least {LEAST_MARGIN:g}"
+        msg = f"margin and level must be {span}, got {margin:g} and {level:g}"
         raise ValueError(msg)
     scores = np.asarray(scores)
     usable = usable_bricks(labels, bricks)
@@ -191,17 +179,23 @@ def decide(
         further=further_examples(measured, len(scores), margin, level),
         positive=sensitivity,
     )
-    background = _background(np.asarray(labels), scores, bricks, measured, usable, level)
-    kind, headline, reasons, needed = _ruling(facts, learnt, constant=bool(np.ptp(scores) == 0))
+    constant = bool(np.ptp(scores) == 0)
+    kind, headline, reasons, needed = _ruling(facts, learnt, constant)
+    labels = np.asarray(labels)
+    effect = 1.0 if usable is None or constant else max(1.0, design_effect(labels, scores, usable))
+    seen = None if kind == "not learnt" else _detectable(facts, labels, effect)
+    background = _background(labels, bricks, effect, seen, kind != "not learnt")
     return Verdict(
         kind,
         headline,
         (*reasons, *background),
         needed,
-        tost(measured, margin),
+        float("nan") if constant else tost(measured, margin),
         margin,
         facts.auc,
         level,
+        effect_of(facts.auc),
+        seen,
     )
 
 
@@ -261,7 +255,7 @@ def _ruling(facts: _Facts, learnt: bool, constant: bool) -> _Ruling:
 
 
 def _distinguishable(facts: _Facts, learns: bool) -> _Ruling:
-    reasons = [facts.interval, f"What it means: {effect_words(facts.auc.value)}."]
+    reasons = [facts.interval, f"What it means: {effect_words(facts.auc)}."]
     headline = "Distinguishable: the network tells fake galaxies from real ones"
     if facts.auc.high < 0.5:
         headline = "Distinguishable, but the wrong way round: the network calls real galaxies fake more often"
@@ -287,7 +281,7 @@ def _distinguishable(facts: _Facts, learns: bool) -> _Ruling:
 
 def _equivalent(facts: _Facts, differs: bool) -> _Ruling:
     headline = f"Equivalent within the margin: for this network the AUC is {facts.within}."
-    reasons = [facts.interval, f"What it means: {effect_words(facts.auc.value)}."]
+    reasons = [facts.interval, f"What it means: {effect_words(facts.auc)}."]
     if differs:
         reasons.append("The difference can be measured, but it is smaller than the margin.")
     reasons.append("A positive control stands behind this: the same network finds what is planted.")
@@ -323,30 +317,32 @@ def _inconclusive(facts: _Facts) -> _Ruling:
     return "inconclusive", headline, (facts.interval, why, *lines), None
 
 
+def _detectable(facts: _Facts, labels: NDArray[Any], effect: float) -> float | None:
+    """The AUC that would be noticed four times out of five; None where none would."""
+    fakes = int(np.count_nonzero(labels))
+    freedom = facts.measured.freedom if facts.on_bricks else np.inf
+    excess = detectable_excess(len(labels) - fakes, fakes, effect, facts.level / 2, freedom=freedom)
+    return 0.5 + excess if excess < 0.5 else None
+
+
 def _background(
     labels: NDArray[Any],
-    scores: NDArray[Any],
     bricks: NDArray[Any] | None,
-    measured: Measured,
-    usable: NDArray[Any] | None,
-    level: float,
+    effect: float,
+    detectable: float | None,
+    learnt: bool,
 ) -> tuple[str, ...]:
     """How many examples, what sharing bricks costs, what could be seen, what the interval is worth."""
     n, fakes = len(labels), int(np.count_nonzero(labels))
     lines = [f"Tested on {n - fakes:,} real and {fakes:,} fake galaxies."]
-    effect = 1.0
-    if usable is not None:
-        effect = max(1.0, design_effect(labels, scores, usable))
-        if effect > 1.1:
-            lines.append(
-                f"Galaxies of a brick share sky, depth and PSF: the {n:,} are worth {n / effect:,.0f} "
-                f"independent ones (design effect {effect:.1f})."
-            )
-    freedom = np.inf if usable is None else measured.freedom
-    excess = detectable_excess(n - fakes, fakes, effect, level / 2, freedom=freedom)
-    if excess < 0.5:
-        lines.append(f"A true AUC of {0.5 + excess:.3f} would be noticed four times out of five.")
-    else:
+    if effect > 1.1:
+        lines.append(
+            f"Galaxies of a brick share sky, depth and PSF: the {n:,} are worth {n / effect:,.0f} "
+            f"independent ones (design effect {effect:.1f})."
+        )
+    if detectable is not None:
+        lines.append(f"A true AUC of {detectable:.3f} would be noticed four times out of five.")
+    elif learnt:
         lines.append("So few cannot even be relied on to show a network that is nearly always right.")
     caveat = brick_caveat(labels, bricks)
     if caveat:
