@@ -146,7 +146,7 @@ def test_the_verdict_comes_first_and_the_controls_before_the_claims(page, looked
     assert sections == [*order, "provenance"]
     words = text_of(page)
     assert words.index(looked.verdict.headline) < words.index("AUC")
-    assert "centroid x g" in words[: words.index("The number")]  # what is red is said at once
+    assert "centroid x (g, r, z)" in words[: words.index("The number")]  # what is red is said at once
 
 
 def test_it_needs_nothing_beside_it(page):
@@ -427,7 +427,7 @@ def retrained_as(name, low, high, p):
     return AblationResult(auc, learnt=True, train=64, test=320, bricks=12, name=name, p=p)
 
 
-def test_halves_of_one_class_that_are_told_apart_are_an_alarm(data, looked):
+def test_halves_of_one_class_that_are_told_apart_are_an_alarm(looked):
     """Nothing is said before it: the test itself is broken."""
     sound = (retrained_as("A/A real", 0.45, 0.55, 0.9), retrained_as("ivar only", 0.6, 0.7, 0.001))
     verdict = analysis.verdict_of(looked.scored, 0.02, None, sound)
@@ -490,12 +490,8 @@ def test_the_headline_and_the_table_say_one_bound(looked):
 
 
 def test_p_values_are_called_what_they_are(tmp_path):
-    few = make_set(
-        tmp_path / "set",
-        Planted(),
-        {"train": 16, "val": 8, "test": 80},
-        bricks={"train": 1, "val": 1, "test": 4},
-    )
+    counts, bricks = {"train": 16, "val": 8, "test": 80}, {"train": 1, "val": 1, "test": 4}
+    few = make_set(tmp_path / "set", Planted(), counts, bricks=bricks)
     found = make_evaluation(few, scored_by_hand(few, 3.0))
     rows = {row[0]: row[1] for row in prose.answer_rows(found)}
     assert rows["p, labels of whole bricks swapped (2,000 times)"].endswith(
@@ -528,17 +524,8 @@ def test_a_distance_beyond_chance_is_called_that(looked):
 
 def test_what_is_planted_is_called_by_its_name(looked):
     auc = Estimate(0.52, 0.47, 0.57)
-    one = SensitivityResult(
-        auc,
-        learnt=True,
-        train=64,
-        test=320,
-        bricks=12,
-        kind="psf",
-        amplitude=1.05,
-        detected=False,
-        left_out=1,
-    )
+    size = {"train": 64, "test": 320, "bricks": 12, "left_out": 1}
+    one = SensitivityResult(auc, learnt=True, **size, kind="psf", amplitude=1.05, detected=False)
     found = dataclasses.replace(looked, sensitivity=(one,))
     words = text_of(rendered(found))
     assert "PSF width: not even a factor of 1.05 was detected" in words
