@@ -23,12 +23,12 @@ from evaluation_set import make_evaluation, make_set, scored_by_hand
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation import analysis, attribution, occlusion
 from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
-from obiwan.dplearn.report import origins, prose
+from obiwan.dplearn.report import charts, origins, prose
 from obiwan.dplearn.report.figures import pictures_of
 from obiwan.dplearn.report.files import FORMAT, claim, write_report
 from obiwan.dplearn.report.page import render, retraining_rows
 from obiwan.dplearn.report.pictures import Picture
-from obiwan.dplearn.report.words import DASH, effect
+from obiwan.dplearn.report.words import DASH, effect, extents
 from obiwan.dplearn.retraining.ablations import AblationResult
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult
 from obiwan.dplearn.twosample import Estimate
@@ -143,7 +143,7 @@ def test_the_verdict_comes_first_and_the_controls_before_the_claims(page, looked
         "calibration",
         "notrun",
     ]
-    assert sections == [*order, "provenance"]
+    assert sections == [*order, "provenance", "glossary"]
     words = text_of(page)
     assert words.index(looked.verdict.headline) < words.index("AUC")
     assert "centroid x (g, r, z)" in words[: words.index("The number")]  # what is red is said at once
@@ -502,6 +502,57 @@ def test_p_values_are_called_what_they_are(tmp_path):
     words = text_of(rendered(found))
     assert "outside the margin" not in words
     assert "of 4 bricks, none of which is in the training split" in words
+
+
+def test_ends_of_bins_have_the_decimals_of_their_table(looked):
+    words = text_of(rendered(looked))
+    drawn = [t for t in looked.bins if t.bins and not t.bins[0].name]
+    assert len(drawn) > 5
+    for table in drawn:
+        ends = extents(table.bins)
+        assert all(f"{end} " in words for end in ends), table.key
+        assert len({len(number.partition(".")[2]) for end in ends for number in end.split(" to ")}) == 1
+        # Every end that is shared is written alike, and no bin is without an extent.
+        assert [end.split(" to ")[1] for end in ends[:-1]] == [end.split(" to ")[0] for end in ends[1:]]
+        assert all(low != high for low, high in (end.split(" to ") for end in ends))
+
+
+def test_single_bricks_make_no_trend(data):
+    scored = scored_by_hand(data, 1.0)
+    rows = scored.rows.copy()
+    rows["ebv"] = 0.01 * (1 + np.unique(scored.bricks, return_inverse=True)[1] % 4)
+    found = make_evaluation(data, dataclasses.replace(scored, rows=rows))
+    names = {picture.name for picture in pictures_of(found, [], [])}
+    assert "auc_by_ebv" not in names
+    assert "auc_by_mag_r" in names
+    words = text_of(rendered(found))
+    assert "those of 12 bricks, and single bricks make no trend: E(B-V)." in words
+    assert "AUC by E(B-V)" in words  # the numbers are there
+
+
+def test_one_camera_is_no_division(looked):
+    assert "camera" not in {table.key for table in looked.bins}
+    rows = looked.scored.rows.copy()
+    rows["root"] = np.arange(len(rows)) % 4 == 0
+    both = analysis.cameras(rows, [{"index": 0, "name": "south"}, {"index": 1, "name": "north"}])
+    tables = analysis.where(looked.scored, looked.columns, both)
+    assert "camera" in {table.key for table in tables}
+
+
+def test_neighbouring_bins_are_not_a_staircase(looked):
+    """Their extents are paler than the intervals and end in caps; the histogram has no walls."""
+    picture = next(p for p in pictures_of(looked, [], []) if p.name == "auc_by_mag_r")
+    figure = Figure()
+    picture.draw(figure)
+    (axes,) = figure.axes
+    caps = [line for line in axes.lines if line.get_marker() == "|"]
+    assert len(caps) == 2
+    assert {line.get_markeredgecolor() for line in caps} == {charts.GREY}
+    figure = Figure()
+    charts.draw_scores(figure.subplots(), looked.scored.labels, looked.scored.scores)
+    (axes,) = figure.axes
+    assert [patch.get_data().baseline for patch in axes.patches] == [None, None]
+    assert axes.get_ylabel() == "share of the class in 0.04 of score"
 
 
 def test_many_red_controls_are_named_by_quantity(looked):

@@ -21,7 +21,9 @@ from obiwan.dplearn.twosample.verdict import SensitivitySummary, Verdict, decide
 LEVEL = 0.05
 GUESS = 0.5
 DRAWS = 2000  #: of permutations and bootstraps
-#: The quantities of the report's bins, in its order; those of `obiwan.dplearn.controls.covariates`.
+#: The quantities of the report's bins, in its order; those of `obiwan.dplearn.controls.covariates`.  Depth
+#: and PSF width of r stand for those of the other bands, which rise and fall with them: every further bin
+#: makes the correction of all others harsher.
 BINNED = ("mag_g", "mag_r", "mag_z", "sn", "shape_r", "psfdepth_r", "psfsize_r", "ebv", "edge")
 LEAST_PAIRS = 20
 PER_STRATUM = 60
@@ -166,11 +168,11 @@ def where(scored: Scored, columns: Mapping[str, Array], cameras: Array) -> tuple
     columns : mapping
         Covariates of the test examples.
     cameras : ndarray of str, shape (n,)
-        Empty where not known.
+        Empty where not known; one camera alone is no division.
     """
     shown: dict[str, Array] = {key: columns[key] for key in BINNED}
     words = {key: covariates.LABELS[key] for key in BINNED}
-    if np.char.str_len(cameras).any():
+    if len(np.unique(cameras[np.char.str_len(cameras) > 0])) > 1:
         shown["camera"], words["camera"] = cameras, ("camera", "")
     tables = bin_everything(shown, words, scored.labels, scored.scores, scored.bricks)
     bins = auc_at_percentiles(columns["mag_g"], scored.labels, scored.scores, scored.bricks)

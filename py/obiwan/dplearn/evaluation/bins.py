@@ -17,6 +17,7 @@ from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.twosample import Estimate, auc_interval, auc_pvalue, holm, usable_bricks
 
 LEAST = 20  #: examples of each class below which a bin has no AUC: its standard error would exceed 0.09
+LEAST_VALUES = 5  #: different values of a quantity that make a trend; fewer bricks have fewer depths
 PER_BIN = 120  #: examples that a quantile bin should hold; small tests have fewer bins
 MOST_BINS = 6
 PERCENTILES = (99, 75, 50, 25, 1)  #: in brightness, brightest first
@@ -73,6 +74,8 @@ class Bins:
         Empty where the quantity is not known or the same everywhere.
     unknown : int
         Examples for which it is not known.
+    values : int
+        How many different values it has; 0 where that says nothing, as of names and percentiles.
     """
 
     key: str
@@ -80,6 +83,12 @@ class Bins:
     unit: str
     bins: tuple[Bin, ...]
     unknown: int = 0
+    values: int = 0
+
+    @property
+    def coarse(self) -> bool:
+        """Whether so few values, those of single bricks, make no trend."""
+        return 0 < self.values < LEAST_VALUES
 
 
 def _one_bin(
@@ -238,10 +247,11 @@ def bin_everything(
     tables = []
     for key, values in covariates.items():
         if values.dtype.kind in "US":
-            bins = auc_by_name(values, labels, scores, bricks)
+            bins, different = auc_by_name(values, labels, scores, bricks), 0
             unknown = int(np.count_nonzero(np.char.str_len(values) == 0))
         else:
             bins = auc_by(values, labels, scores, bricks)
             unknown = int(np.count_nonzero(~np.isfinite(values)))
-        tables.append(Bins(key, *words[key], bins=bins, unknown=unknown))
+            different = len(np.unique(values[np.isfinite(values)]))
+        tables.append(Bins(key, *words[key], bins=bins, unknown=unknown, values=different))
     return corrected_together(tables)

@@ -82,10 +82,10 @@ def draw_scores(axes: Axes, labels: Array, scores: Array) -> None:
     for value, name, colour, style in ((0, "real", REAL, "-"), (1, "fake", FAKE, "--")):
         mine = scores[labels == value]
         share = np.histogram(mine, edges)[0] / max(1, len(mine))
-        axes.stairs(
-            share, edges, color=colour, linestyle=style, label=f"{name} ({len(mine):,})", linewidth=1.6
-        )
-    axes.set(xlabel="score: P(fake)", ylabel="share of the class per bin", xlim=(0, 1))
+        label = f"{name} ({len(mine):,})"
+        # Without a base line, which would be taken for a drop of the distribution at 0 and 1.
+        axes.stairs(share, edges, baseline=None, color=colour, linestyle=style, label=label, linewidth=1.6)
+    axes.set(xlabel="score: P(fake)", ylabel=f"share of the class in {edges[1]:g} of score", xlim=(0, 1))
     axes.set_ylim(bottom=0)
     axes.legend()
 
@@ -121,15 +121,10 @@ def _auc_axis(axes: Axes, margin: float, overall: Estimate) -> None:
 def _draw_points(axes: Axes, x: Array, bins: Sequence[Bin], widths: Array | None) -> None:
     """AUCs with intervals: filled where they differ from 0.5 with all bins considered."""
     estimates = [b.auc for b in bins if b.auc is not None]
-    axes.errorbar(
-        x,
-        [e.value for e in estimates],
-        yerr=_arms(estimates),
-        xerr=widths,
-        fmt="none",
-        ecolor=NETWORK,
-        elinewidth=1.0,
-    )
+    values = [e.value for e in estimates]
+    if widths is not None:  # pale and with an end: neighbours' bars would join to a staircase
+        axes.errorbar(x, values, xerr=widths, fmt="none", ecolor=GREY, elinewidth=0.9, capsize=2.5)
+    axes.errorbar(x, values, yerr=_arms(estimates), fmt="none", ecolor=NETWORK, elinewidth=1.1)
     for differs, face in ((True, NETWORK), (False, "white")):
         here = [i for i, b in enumerate(bins) if b.differs == differs]
         axes.plot(

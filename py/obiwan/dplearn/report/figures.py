@@ -16,7 +16,7 @@ from obiwan.dplearn.evaluation.records import PERCENTILES, Evaluation
 from obiwan.dplearn.report import charts
 from obiwan.dplearn.report.pictures import Draw, Picture, gallery_picture, mosaic_picture
 from obiwan.dplearn.report.stamps import draw_attribution_maps
-from obiwan.dplearn.report.words import extent, with_interval
+from obiwan.dplearn.report.words import extents, with_interval
 from obiwan.dplearn.retraining.planting import KINDS
 from obiwan.dplearn.retraining.sensitivity import kind_words
 
@@ -62,8 +62,8 @@ def _answer_pictures(evaluation: Evaluation) -> Iterator[Picture]:
         "scores",
         "answer",
         "The network's score of every test example, real (blue, solid) and fake (orange, dashed), as "
-        "shares of their class. Were the classes alike to the network, the two outlines would agree but "
-        "for noise.",
+        "shares of their class in bins of 0.04. Were the classes alike to the network, the two outlines "
+        "would agree but for noise.",
         "Two outlines of the distribution of scores, real and fake; the AUC between them is "
         f"{with_interval(auc)}.",
         charts.COLUMN,
@@ -118,22 +118,21 @@ def _baseline_pictures(evaluation: Evaluation) -> Iterator[Picture]:
 
 def _bin_caption(table: Bins) -> str:
     """What a chart of bins shows: where the AUC is least and where it is greatest."""
-    bins = [b for b in table.bins if b.auc is not None]
-    least, most = (pick(bins, key=lambda b: b.auc.value if b.auc else 0.0) for pick in (min, max))
+    named = zip(table.bins, extents(table.bins), strict=True)
+    found = [(b.auc.value, ends) for b, ends in named if b.auc is not None]
     text = f"AUC by {table.label}"
-    if len(bins) > 1 and least.auc and most.auc:
-        text += (
-            f": from {least.auc.value:.2f} ({extent(least)}) to {most.auc.value:.2f} ({extent(most)}"
-            f"{' ' + table.unit if table.unit else ''})"
-        )
+    if len(found) > 1:
+        (low, least), (high, most) = min(found), max(found)
+        unit = f" {table.unit}" if table.unit else ""
+        text += f": from {low:.2f} ({least}) to {high:.2f} ({most}{unit})"
     return text + "."
 
 
 def _binwith_interval(table: Bins) -> str:
     """How the AUC comes out over bins, in a sentence."""
     parts = [
-        f"{b.name or f'{b.low:.3g} to {b.high:.3g}'}: {b.auc.value:.2f}"
-        for b in table.bins
+        f"{b.name or ends}: {b.auc.value:.2f}"
+        for b, ends in zip(table.bins, extents(table.bins), strict=True)
         if b.auc is not None
     ]
     return f"AUC by {table.label}: {', '.join(parts)}"
@@ -142,7 +141,7 @@ def _binwith_interval(table: Bins) -> str:
 def _bin_pictures(evaluation: Evaluation) -> Iterator[Picture]:
     margin, auc = float(evaluation.settings["margin"]), evaluation.answer.auc
     for table in evaluation.bins:
-        if not any(b.auc is not None for b in table.bins):
+        if table.coarse or not any(b.auc is not None for b in table.bins):
             continue
         if table.key == PERCENTILES:
             yield Picture(

@@ -16,6 +16,7 @@ from obiwan.dplearn.controls.covariates import LABELS
 from obiwan.dplearn.evaluation.analysis import alarms
 from obiwan.dplearn.evaluation.records import Evaluation
 from obiwan.dplearn.report import origins, prose, words
+from obiwan.dplearn.report.glossary import GLOSSARY
 from obiwan.dplearn.report.pictures import Picture
 from obiwan.dplearn.retraining.ablations import A_A
 from obiwan.dplearn.retraining.sensitivity import amplitude_words, kind_words
@@ -44,6 +45,7 @@ TITLES = {
     "retraining": "The network trained again",
     "notrun": "What was not run",
     "provenance": "Where everything comes from",
+    "glossary": "Words",
 }
 _HERE = Path(__file__).parent / "html"
 
@@ -110,7 +112,7 @@ def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) ->
         "thousands": words.thousands,
         "sentence": words.sentence,
         "effect": words.effect,
-        "extent": words.extent,
+        "extents": words.extents,
         "limit": words.limit,
         "together": words.together,
         "flags": flags,
@@ -147,5 +149,6 @@ def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) ->
         retraining_lines=prose.retraining_lines(evaluation),
         retraining_rows=retraining_rows(evaluation),
         models=list(zip(evaluation.scored.models, evaluation.answer.singles, strict=True)),
+        glossary=GLOSSARY,
         provenance=origins.provenance(evaluation),
     )

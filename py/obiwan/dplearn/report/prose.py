@@ -10,7 +10,7 @@ from obiwan.dplearn.controls.covariates import LABELS
 from obiwan.dplearn.conventions import PIXEL_SCALE
 from obiwan.dplearn.evaluation.analysis import DRAWS, alarms
 from obiwan.dplearn.evaluation.attribution import Attribution
-from obiwan.dplearn.evaluation.bins import LEAST
+from obiwan.dplearn.evaluation.bins import LEAST, LEAST_VALUES
 from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.evaluation.records import PERCENTILES, Evaluation
 from obiwan.dplearn.report.words import (
@@ -156,7 +156,18 @@ def bin_notes(evaluation: Evaluation) -> list[str]:
     if empty:
         notes.append(f"Not known, the same for all, or too few examples: {', '.join(empty)}.")
     if "camera" not in {t.key for t in evaluation.bins}:
-        notes.append("Cameras are not told apart: the names of the input trees do not give them.")
+        notes.append("Cameras are not told apart: the names of the input trees give one at most.")
+    coarse = [t.label for t in evaluation.bins if t.coarse]
+    if coarse:
+        notes.append(
+            f"Not drawn, for they have fewer than {LEAST_VALUES} values, those of "
+            f"{counted(evaluation.answer.bricks, 'brick')}, and single bricks make no trend: "
+            f"{', '.join(coarse)}. The numbers are in the tables."
+        )
+    notes.append(
+        "PSF width and depth are divided in r alone: those of the other bands rise and fall with them, and "
+        "every further bin makes the correction of all harsher."
+    )
     small = sum(b.auc is None for t in evaluation.bins for b in t.bins)
     if small:
         notes.append(f"{small} bins have fewer than {LEAST} examples of a class and no AUC.")

@@ -110,21 +110,28 @@ def together(controls: Sequence[Control]) -> list[str]:
     return [f"{name} ({', '.join(found)})" if found else name for name, found in bands.items()]
 
 
-def span(low: float, high: float) -> str:
-    """Two ends with as many decimals as tell them apart to some per cent.
+def decimals(low: float, high: float) -> int | None:
+    """Decimals that tell two ends apart to some per cent; None where they are the same."""
+    width = high - low
+    return max(0, 1 - math.floor(math.log10(width))) if width > 0 else None
+
+
+def extent(one: Bin, digits: int | None) -> str:
+    """The ends of a bin with so many decimals, or its name."""
+    if one.name:
+        return f"{one.name} (g {one.low:.2f} to {one.high:.2f})" if one.low != one.high else one.name
+    return f"{number(one.low, digits)} to {number(one.high, digits)}"
+
+
+def extents(bins: Sequence[Bin]) -> list[str]:
+    """The ends of the bins of one quantity, all with the decimals that the narrowest needs.
 
     Examples
     --------
-    >>> span(21.97, 22.31), span(8.17, 19.6), span(0.0453, 0.0593)
-    ('21.97 to 22.31', '8 to 20', '0.045 to 0.059')
+    >>> edges = (21.97, 22.31, 24.5)
+    >>> extents([Bin("", *ends, 22.0, 9, 9, 1, None, 1.0, 1.0) for ends in zip(edges, edges[1:])])
+    ['21.97 to 22.31', '22.31 to 24.50']
     """
-    width = high - low
-    digits = max(0, 1 - math.floor(math.log10(width))) if width > 0 else None
-    return f"{number(low, digits)} to {number(high, digits)}"
-
-
-def extent(one: Bin) -> str:
-    """The ends of a bin, or its name."""
-    if one.name:
-        return f"{one.name} (g {one.low:.2f} to {one.high:.2f})" if one.low != one.high else one.name
-    return span(one.low, one.high)
+    needed = [decimals(b.low, b.high) for b in bins if not b.name and math.isfinite(b.high - b.low)]
+    digits = max((d for d in needed if d is not None), default=None)
+    return [extent(b, digits) for b in bins]
