@@ -1,4 +1,4 @@
-"""What the words of a report mean, a line each: for a reader who does statistics, or galaxies, and not both."""
+"""What the words of a report mean, a line each, for readers of statistics or of galaxies."""
 
 GLOSSARY = (
     (
@@ -8,14 +8,14 @@ GLOSSARY = (
     ),
     (
         "blank pixels, blank core",
-        "shares of pixels without data (ivar = 0): in the stamp, and at its centre.",
+        "shares of pixels without data (ivar = 0): of the stamp, and of its centre.",
     ),
     (
         "centroid",
         "where the light at the centre of the stamp lies, in pixels from where the source should be.",
     ),
     ("centroid scatter", "how far single centroids lie from the mean of their class."),
-    ("concentration", "share of the light around the centre that lies in the innermost pixels."),
+    ("concentration", "light in a window of 1.25 pixels over that in one of 2.5."),
     (
         "cross-entropy",
         "the mean of minus the log of the probability that was given to the true class; ln 2 = 0.6931 for a "
@@ -28,13 +28,13 @@ GLOSSARY = (
     ("isotonic recalibration", "a rising staircase from scores to the shares of fakes among such scores."),
     (
         "ivar",
-        "inverse variance of a pixel, in the units of the image to the power of -2; 0 where no data are.",
+        "inverse variance of a pixel (1/nanomaggies squared); 0 where there are no data.",
     ),
     ("ivar dip", "how much lower ivar is at the centre than around it: the photons of the galaxy itself."),
     (
         "ivar levels, ivar step",
-        "how many different values a row of an ivar plane has, and how near the nearest two are: traces of "
-        "how the file was compressed.",
+        "how many different values a row of an ivar plane has for its pixels, and how far apart the nearest "
+        "two are: traces of how the file was compressed.",
     ),
     (
         "Jensen-Shannon divergence",

@@ -45,8 +45,8 @@ def answer_rows(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
         ),
         (f"p, labels exchanged within bricks ({DRAWS:,} times)", probability(a.permutation_p), DASH, DASH),
         (
-            f"p, labels of whole bricks swapped ({DRAWS:,} times)",
-            probability(a.flip_p) + _floor(evaluation),
+            f"p, labels of whole bricks swapped ({DRAWS:,} times{_floor(evaluation)})",
+            probability(a.flip_p),
             DASH,
             DASH,
         ),
@@ -92,7 +92,7 @@ def _floor(evaluation: Evaluation) -> str:
     both = np.intersect1d(*(scored.bricks[scored.labels == value] for value in (0, 1)))
     if len(both) >= FEW_BRICKS:
         return ""
-    return f" (no smaller than {2.0 ** -len(both):.1g} with {counted(len(both), 'brick')})"
+    return f"; no smaller than {2.0 ** -len(both):.1g} with {counted(len(both), 'brick')}"
 
 
 def baseline_lines(evaluation: Evaluation) -> list[str]:
