@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from obiwan.dplearn.controls.battery import Control
 from obiwan.dplearn.controls.covariates import LABELS
 from obiwan.dplearn.conventions import PIXEL_SCALE
