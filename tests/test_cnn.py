@@ -20,6 +20,7 @@ from obiwan.dplearn.training import rundir as claims
 from obiwan.dplearn.training.looks import count_look
 from obiwan.dplearn.training.scoring import Scores, bricks_of, read_scores, write_scores
 from obiwan.dplearn.trainingset import shards
+from sealing import seal
 from test_training import ENV
 
 NETWORK = ["--maps", "3", "4", "--kernel-size", "3", "--dense", "6", "--quiet"]
@@ -132,6 +133,7 @@ def _edit_manifest(data, change):
     manifest = json.loads(path.read_text())
     change(manifest)
     path.write_text(json.dumps(manifest))
+    seal(data)
 
 
 def _flip(path):

@@ -81,7 +81,7 @@ def written(tmp_path) -> GroupTask:
     rows["split"], rows["shard"], rows["row"] = "train", 1, np.arange(3)
     shard = write_shard(tmp_path, "train", 1, np.ones((3, 64, 64, 6), "<f4"), np.zeros(3, "u1"))
     task = GroupTask(0, tmp_path, tmp_path / WORK, rows, {})
-    content = {"shards": [vars(shard)], "not_finite": 4, "negative_invvar": 5}
+    content = {"shards": [vars(shard)], "not_finite": 4, "negative_invvar": 5, "coadds_crc32": 0}
     task.receipt.write_text(json.dumps(content))
     return task
 
@@ -109,6 +109,7 @@ def test_a_receipt_of_damaged_shards_is_not(name, tmp_path):
         {"shards": []},
         {"not_finite": float("inf")},
         {"negative_invvar": -1},
+        {"coadds_crc32": 7},
         {"split": "val"},
         {"number": 2},
         {"rows": 2, "real": 2},

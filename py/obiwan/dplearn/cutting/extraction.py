@@ -42,6 +42,8 @@ class GroupTask:
         The group's examples, sorted by shard and row.
     runs : dict
         Files of every coadd that the rows name.
+    coadds : int
+        Names what was in the coadds of its bricks when they were planned.
     """
 
     number: int
@@ -49,6 +51,7 @@ class GroupTask:
     scratch: Path
     rows: Array
     runs: dict[Key, BrickRun]
+    coadds: int = 0
 
     @property
     def receipt(self) -> Path:
@@ -84,7 +87,7 @@ class Tasks(Sequence[GroupTask]):
         names = {brick.decode("ascii") for brick in np.unique(rows["brick"])}
         runs = {(run.root.index, run.brick, run.run): run for name in names for run in self._bricks[name]}
         mine = {key: runs[key] for key in set(row_keys(rows))}
-        return GroupTask(number, self.directory, self.scratch, rows, mine)
+        return GroupTask(number, self.directory, self.scratch, rows, mine, self.planned.coadds(number))
 
     def size(self, number: int) -> int:
         """Number of examples of a task."""
@@ -239,6 +242,7 @@ def _write_receipt(task: GroupTask, receipt: Receipt) -> None:
         "shards": [vars(shard) for shard in receipt.shards],
         "not_finite": receipt.not_finite,
         "negative_invvar": receipt.negative_invvar,
+        "coadds_crc32": task.coadds,
     }
     with owned(task.scratch, task.directory):
         write_json(task.receipt, content, task.scratch)

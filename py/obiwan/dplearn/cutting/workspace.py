@@ -185,7 +185,7 @@ def begin(directory: Path, request: dict[str, Any], planned: Planned, *, overwri
     """
     if overwrite:
         clear(directory)
-    plan = {**request, **planned.identity}
+    plan = {**request, "rows_crc32": planned.crc32}
     path = directory / WORK / "plan.json"
     if _is_finished(directory, request):
         return None
@@ -227,7 +227,7 @@ def clear(directory: Path) -> None:
 
 
 def finished_receipt(task: GroupTask) -> Receipt | None:
-    """The receipt of a group that an earlier run finished, if it is of these rows and its files are whole."""
+    """The receipt of a group that an earlier run finished, if it is of these rows and coadds and still whole."""
     if not task.receipt.is_file():
         return None
     try:
@@ -237,7 +237,7 @@ def finished_receipt(task: GroupTask) -> Receipt | None:
             content["not_finite"],
             content["negative_invvar"],
         )
-        if not _is_receipt_of(receipt, task):
+        if content["coadds_crc32"] != task.coadds or not _is_receipt_of(receipt, task):
             return None
         for shard in receipt.shards:
             for name, expected in ((shard.x_name, shard.x_crc32), (shard.y_name, shard.y_crc32)):

@@ -144,5 +144,9 @@ class Planned:
     @cached_property
     def identity(self) -> dict[str, int]:
         """What a training set is made of, in two numbers: all its rows, and the coadds of their bricks."""
-        used = sorted({brick for group in self.groups for brick in group.bricks})
-        return {"rows_crc32": self.crc32, "coadds_crc32": zlib.crc32(self._eligible.coadds[used].tobytes())}
+        coadds = np.array([self.coadds(number) for number in range(len(self.groups))], dtype="<u4")
+        return {"rows_crc32": self.crc32, "coadds_crc32": zlib.crc32(coadds.tobytes())}
+
+    def coadds(self, number: int) -> int:
+        """CRC-32 (zlib) of what names the content of the coadds of a group's bricks."""
+        return zlib.crc32(self._eligible.coadds[list(self.groups[number].bricks)].tobytes())
