@@ -56,10 +56,15 @@ def run(made: Survey, outdir: Path, *more: str, jobs: int = 1) -> int:
     return create_training.main([*faults.stamps_words(made, outdir, jobs), *more])
 
 
+BAR = re.compile(r"(plan|extract): +(\d+%\||0(\.0+)?(brick|cutout))")  # of tqdm
+TOLD = ("failed: ", "going on after ")  # what a run may say before it ends
+
+
 def only_error(text: str) -> str:
-    """The one line that says what is wrong."""
-    assert "Traceback" not in text
-    (line,) = [line for line in re.split(r"[\r\n]", text) if ": error:" in line]
+    """The one line that says what is wrong; beside it there are only bars and what is known to be said."""
+    lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
+    (line,) = [line for line in lines if not BAR.match(line) and not line.startswith(TOLD)]
+    assert ": error: " in line
     return line
 
 
