@@ -227,7 +227,7 @@ def clear(directory: Path) -> None:
 
 
 def finished_receipt(task: GroupTask) -> Receipt | None:
-    """The receipt of a group that an earlier run finished, if it is of these rows and coadds and still whole."""
+    """The receipt of a group that an earlier run finished, of these rows and coadds and still whole."""
     if not task.receipt.is_file():
         return None
     try:
