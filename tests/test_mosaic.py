@@ -125,6 +125,7 @@ def test_a_percentile_that_shows_the_same_again_is_left_out(data, tmp_path, caps
         mine = np.flatnonzero((rows["split"] == b"val") & (rows["label"] == label))
         rows["mag_g"][mine[2:]] = np.nan
     write_sources(place, place, rows)
+    seal(place)
     out.mkdir()
     (out / "fake_real_mosaic_p50.png").write_text("of another training set")
     assert mosaic.main(["--data", str(place), "--outdir", str(out), "--rows", "6"]) == 0
@@ -141,6 +142,7 @@ def test_rows_of_another_set_are_refused(data, tmp_path, capsys):
     rows = read_sources(tmp_path / "set")
     rows["label"][rows["split"] == b"val"] = 1 - rows["label"][rows["split"] == b"val"]
     write_sources(tmp_path / "set", tmp_path / "set", rows)
+    seal(tmp_path / "set")
     words = ["--data", str(tmp_path / "set"), "--outdir", str(tmp_path / "out"), "--rows", "2"]
     assert mosaic.main([*words, "--model", str(data / "net.keras")]) == 1
     assert "its val rows are not those of the shards" in capsys.readouterr().err
