@@ -10,13 +10,13 @@ import numpy as np
 from benchmarks.planted import Planted, Sample, write_set
 from obiwan.dplearn.controls.battery import run_controls
 from obiwan.dplearn.controls.covariates import covariates
-from obiwan.dplearn.controls.measure import measure_split, split_rows
+from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.conventions import PIXEL_SCALE, SPLITS
 from obiwan.dplearn.evaluation import analysis
 from obiwan.dplearn.evaluation import records as evaluation
 from obiwan.dplearn.evaluation.evidence import data_summary, software
 from obiwan.dplearn.training.looks import Ledger, Opening
-from obiwan.dplearn.trainingset.examples import blank_examples, read_sources, write_sources
+from obiwan.dplearn.trainingset.examples import blank_examples, read_sources, split_rows, write_sources
 from obiwan.dplearn.trainingset.shards import MANIFEST, TrainingSet, manifest_checksum, open_training_set
 from sealing import seal
 

@@ -15,12 +15,11 @@ import pytest
 from benchmarks.planted import Planted
 from evaluation_set import make_set
 from obiwan.dplearn import cnn, evaluate
-from obiwan.dplearn.controls.measure import split_rows
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation import ensemble, evidence
 from obiwan.dplearn.training import scoring
 from obiwan.dplearn.trainingset import shards
-from obiwan.dplearn.trainingset.examples import read_sources
+from obiwan.dplearn.trainingset.examples import read_sources, split_rows
 
 NETWORK = ["--maps", "3", "4", "--kernel-size", "3", "--dense", "6", "--quiet", "--learning-rate", "3e-3"]
 COUNTS = {"train": 192, "val": 64, "test": 256}

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from obiwan.dplearn.controls.contrasts import location
-from obiwan.dplearn.controls.measure import CHUNK, MEASURE_DTYPE, measure_split, measure_stamps, split_rows
+from obiwan.dplearn.controls.measure import CHUNK, MEASURE_DTYPE, measure_split, measure_stamps
 from obiwan.dplearn.conventions import BANDS
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.trainingset import shards
+from obiwan.dplearn.trainingset.examples import split_rows
 from stamps import SHOT, SKY, Galaxies, cut, galaxies, light, rows_of
 
 

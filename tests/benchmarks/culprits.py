@@ -18,10 +18,10 @@ import numpy as np
 
 from obiwan.dplearn import create_training
 from obiwan.dplearn.controls.battery import Control, run_controls
-from obiwan.dplearn.controls.measure import measure_split, split_rows
+from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.conventions import SPLITS
 from obiwan.dplearn.mock import __main__ as mock
-from obiwan.dplearn.trainingset.examples import read_sources
+from obiwan.dplearn.trainingset.examples import read_sources, split_rows
 from obiwan.dplearn.trainingset.shards import MANIFEST, open_training_set
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from obiwan.dplearn.controls.measure import split_rows
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.evaluation.gallery import (
@@ -26,7 +25,7 @@ from obiwan.dplearn.evaluation.gallery import (
 )
 from obiwan.dplearn.running import cli
 from obiwan.dplearn.running.quiet import hush_drawing
-from obiwan.dplearn.trainingset.examples import read_sources
+from obiwan.dplearn.trainingset.examples import read_sources, split_rows
 from obiwan.dplearn.trainingset.shards import TrainingSet, open_training_set
 
 NAME = "mosaic"

@@ -19,6 +19,7 @@ from obiwan.dplearn.controls.centroids import BOX, NEED, RADIUS, REACH, WINDOW, 
 from obiwan.dplearn.conventions import BANDS, STAMP, Array
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.survey.cutouts import HALF, centre_pixel
+from obiwan.dplearn.trainingset.examples import split_rows
 from obiwan.dplearn.trainingset.shards import SOURCES, Shard, TrainingSet
 
 Floats = NDArray[np.float32]
@@ -114,12 +115,6 @@ def measure_stamps(x: Floats, rows: Array) -> Array:
     return out
 
 
-def split_rows(rows: Array, split: str) -> Array:
-    """Rows of the source table that belong to a split, in the order of its shards."""
-    mine: Array = rows[rows["split"] == split.encode()]
-    return mine[np.lexsort((mine["row"], mine["shard"]))]
-
-
 def measure_split(training_set: TrainingSet, split: str, rows: Array) -> Array:
     """Measure every cutout of a split, a shard at a time.
 
@@ -135,7 +130,7 @@ def measure_split(training_set: TrainingSet, split: str, rows: Array) -> Array:
     Returns
     -------
     ndarray of MEASURE_DTYPE
-        In the order of `split_rows`, which is that of the shards.
+        In the order of `obiwan.dplearn.trainingset.examples.split_rows`, which is that of the shards.
 
     Raises
     ------

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from obiwan.dplearn.controls.measure import split_rows
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation.records import ModelInfo, Scored
 from obiwan.dplearn.running.quiet import without_notes
 from obiwan.dplearn.training.rundir import RESULT, RUN, SCORES
-from obiwan.dplearn.trainingset.shards import SOURCES, TrainingSet
+from obiwan.dplearn.trainingset.examples import split_rows
+from obiwan.dplearn.trainingset.shards import TrainingSet
 
 log = logging.getLogger(__name__)
 
@@ -139,15 +139,9 @@ def _keep(path: Path, scores: Any) -> None:
 
 def _aligned(scores: Any, rows: Array, training_set: TrainingSet) -> Array:
     """Scores in the order of the rows of the source table."""
-    order = np.lexsort((scores.row, scores.shard))
-    same = len(order) == len(rows) and all(
-        np.array_equal(rows[name], getattr(scores, name)[order]) for name in ("shard", "row", "label")
-    )
-    if not same:
-        path = training_set.directory / SOURCES
-        msg = f"{path}: its {scores.split} rows are not those of the shards; make the training set again"
-        raise ModelError(msg)
-    return np.asarray(scores.score[order], np.float64)
+    from obiwan.dplearn.training.scoring import order_of
+
+    return np.asarray(scores.score[order_of(scores, rows, training_set)], np.float64)
 
 
 def _check_finite(path: Path, scores: Array) -> None:

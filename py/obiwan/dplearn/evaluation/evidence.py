@@ -93,7 +93,8 @@ def control_set(training_set: TrainingSet, table: Array) -> tuple[Array, Array, 
     Controls learn nothing, so training examples serve as well as others: the test split first, then
     validation and training shards up to `CONTROL_EXAMPLES`.
     """
-    from obiwan.dplearn.controls.measure import measure_split, split_rows
+    from obiwan.dplearn.controls.measure import measure_split
+    from obiwan.dplearn.trainingset.examples import split_rows
 
     room, rows, measured = CONTROL_EXAMPLES, [], []
     for split in ("test", "val", "train"):
@@ -212,9 +213,8 @@ def mock_behind(mock: Path | None, training_set: TrainingSet, table: Array) -> t
     TrainingSetError
         If there is no such survey, or the training set was not cut from it.
     """
-    from obiwan.dplearn.controls.measure import split_rows
     from obiwan.dplearn.evaluation.ideal import check_same_survey, plant_of, why_no_curve
-    from obiwan.dplearn.trainingset.examples import read_stamps
+    from obiwan.dplearn.trainingset.examples import read_stamps, split_rows
 
     if mock is None:
         return None, ""

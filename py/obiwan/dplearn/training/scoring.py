@@ -19,6 +19,7 @@ from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.fitsfile import check_whole, reading
 from obiwan.dplearn.files.whole import replacing
 from obiwan.dplearn.training.distributed import World
+from obiwan.dplearn.trainingset.examples import split_rows
 from obiwan.dplearn.trainingset.shards import SOURCES, TrainingSet
 from obiwan.dplearn.twosample import auc
 
@@ -180,6 +181,32 @@ def read_scores(path: Path, model: str, data: str) -> Scores | None:
         return Scores(split=str(header["SPLIT"]).strip(), model=model, data=data, **columns)
 
 
+def order_of(scores: Scores, rows: NDArray[Any], training_set: TrainingSet) -> NDArray[np.intp]:
+    """Which score belongs to each row of the source table: ``scores.score[order]`` is in the rows' order.
+
+    Parameters
+    ----------
+    scores : Scores
+    rows : ndarray with the columns shard, row and label, shape (n,)
+        Of the same split (`obiwan.dplearn.trainingset.examples.split_rows`).
+    training_set : TrainingSet
+
+    Raises
+    ------
+    ModelError
+        If the table and the scores are not of the same examples.
+    """
+    order = np.lexsort((scores.row, scores.shard))
+    same = len(order) == len(rows) and all(
+        np.array_equal(rows[name], getattr(scores, name)[order]) for name in ("shard", "row", "label")
+    )
+    if not same:
+        path = training_set.directory / SOURCES
+        msg = f"{path}: its {scores.split} rows are not those of the shards; make the training set again"
+        raise ModelError(msg)
+    return order
+
+
 def bricks_of(training_set: TrainingSet, scores: Scores) -> NDArray[np.str_] | None:
     """The brick of each scored example from ``sources.fits``; None where there is no such table."""
     path = training_set.directory / SOURCES
@@ -187,16 +214,9 @@ def bricks_of(training_set: TrainingSet, scores: Scores) -> NDArray[np.str_] | N
         return None
     with reading(f"{path}: not a readable table of sources", "make the training set again", ModelError):
         table = fitsio.read(str(path), ext=1, columns=["split", "shard", "row", "label", "brick"])
-    here = np.char.strip(table["split"].astype(str)) == scores.split
-    table = table[here]
-    table = table[np.lexsort((table["row"], table["shard"]))]
-    order = np.lexsort((scores.row, scores.shard))
-    same = len(table) == len(order) and all(
-        np.array_equal(table[name], getattr(scores, name)[order]) for name in ("shard", "row", "label")
-    )
-    if not same:
-        msg = f"{path}: its {scores.split} rows are not those of the shards; make the training set again"
-        raise ModelError(msg)
-    bricks = np.empty(len(order), table["brick"].astype(str).dtype)
-    bricks[order] = np.char.strip(table["brick"].astype(str))
+    for name in ("split", "brick"):  # FITS pads them with blanks
+        table[name] = np.char.strip(table[name])
+    rows = split_rows(table, scores.split)
+    bricks = np.empty(len(rows), rows["brick"].astype(str).dtype)
+    bricks[order_of(scores, rows, training_set)] = rows["brick"].astype(str)
     return bricks

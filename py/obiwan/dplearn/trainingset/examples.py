@@ -145,6 +145,12 @@ def read_sources(directory: Path) -> Array:
     return rows
 
 
+def split_rows(rows: Array, split: str) -> Array:
+    """Rows of the source table that belong to a split, in the order of its shards."""
+    mine: Array = rows[rows["split"] == split.encode()]
+    return mine[np.lexsort((mine["row"], mine["shard"]))]
+
+
 def read_stamps(training_set: TrainingSet, split: str, rows: Array, chosen: Array) -> Array:
     """Read chosen examples of a split, one shard at a time.
 
