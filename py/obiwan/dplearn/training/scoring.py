@@ -19,7 +19,6 @@ from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.fitsfile import check_whole, reading
 from obiwan.dplearn.files.whole import replacing
 from obiwan.dplearn.training.distributed import World
-from obiwan.dplearn.trainingset.examples import split_rows
 from obiwan.dplearn.trainingset.shards import SOURCES, TrainingSet
 from obiwan.dplearn.twosample import auc
 
@@ -214,9 +213,8 @@ def bricks_of(training_set: TrainingSet, scores: Scores) -> NDArray[np.str_] | N
         return None
     with reading(f"{path}: not a readable table of sources", "make the training set again", ModelError):
         table = fitsio.read(str(path), ext=1, columns=["split", "shard", "row", "label", "brick"])
-    for name in ("split", "brick"):  # FITS pads them with blanks
-        table[name] = np.char.strip(table[name])
-    rows = split_rows(table, scores.split)
+    rows = table[np.char.strip(table["split"].astype(str)) == scores.split]
+    rows = rows[np.lexsort((rows["row"], rows["shard"]))]
     bricks = np.empty(len(rows), rows["brick"].astype(str).dtype)
-    bricks[order_of(scores, rows, training_set)] = rows["brick"].astype(str)
+    bricks[order_of(scores, rows, training_set)] = np.char.strip(rows["brick"].astype(str))
     return bricks
