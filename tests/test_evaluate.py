@@ -408,7 +408,13 @@ def test_constant_scores_say_that_nothing_was_learnt(place, capsys):
     page = (place / "report" / "report.html").read_text()
     assert "cnn1/best.keras gives every stamp the same score, so there is nothing to divide" in page
     found = json.loads((place / "report" / "metrics.json").read_text())
-    assert found["attribution"] is found["verdict"]["tost_p"] is found["verdict"]["detectable"] is None
+    assert (
+        found["occlusion"]
+        is found["attribution"]
+        is found["verdict"]["tost_p"]
+        is found["verdict"]["detectable"]
+        is None
+    )
     assert found["versions"]["keras backend"]
 
 
@@ -452,7 +458,7 @@ def test_retraining_on_request(place, capsys):
     found = json.loads((place / "report" / "metrics.json").read_text())
     assert [result["name"] for result in found["ablations"]] == ["ivar only"]
     assert 0 <= found["ablations"][0]["p"] <= 1
-    assert found["looks"] == 2  # the network, and that which was trained again
+    assert found["looks"] == 3  # both networks, and that which was trained again
     assert "5 networks trained with different seeds, --model: only one is given" in " ".join(found["not_run"])
     assert [result["kind"] for result in found["sensitivity"]] == ["offset"]
     assert len(found["ideal"][0]) == len(found["ideal"][1]) > 3

@@ -438,9 +438,9 @@ def test_the_summary_in_words():
     assert found.lines == (
         "offset: -0.2 px was detected (AUC 0.600 (95 % interval 0.550 to 0.650)), as it would be in 98 % of "
         "such tests",
-        "psf: a factor of 1.05 was detected (AUC 0.650 (95 % interval 0.600 to 0.700)), as it would be in "
-        "more than 99 % of such tests",
-        "3 examples without a fitted flux, shape and PSF width were in neither half",
+        "PSF width: a factor of 1.05 was detected (AUC 0.650 (95 % interval 0.600 to 0.700)), as it would be "
+        "in more than 99 % of such tests",
+        "3 examples were in neither half, for want of a fitted flux, shape or PSF width",
     )
     faint = [result("colour", 0.01, 0.4), result("colour", -0.02, 0.5)]
     missed = summarise([result("offset", 0.2, 0.55), *faint])

@@ -131,6 +131,7 @@ def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array
     scored = dataclasses.replace(scored, ledger=evidence.ledger(training_set, members, options.margin, names))
     positive = summarise(sensitivity) if sensitivity else None
     seed = options.seed
+    parts = np.ptp(scored.singles[0]) > 0  # a constant score has none
     looked, why_not = evidence.attribution(training_set, members[0], scored, seed)
     return Evaluation(
         settings={"margin": options.margin, "level": analysis.LEVEL, "seed": seed},
@@ -147,7 +148,7 @@ def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array
         bins=analysis.where(scored, own, analysis.cameras(scored.rows, data["roots"])),
         attribution=looked,
         attribution_note=why_not,
-        occlusion=evidence.occlusion(training_set, members[0], scored, seed),
+        occlusion=evidence.occlusion(training_set, members[0], scored, seed) if parts else None,
         ideal=None if offset is None else evidence.ideal_curve(training_set, scored, own["sn"], offset, seed),
         ideal_note=ideal_note,
         ablations=ablations,

@@ -112,7 +112,7 @@ def _count(training_set: TrainingSet, entry: dict[str, Any]) -> Ledger | None:
     except OSError as error:
         log.warning("%s: this look at the test split is not counted (%s)", path, error.strerror)
         return None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         msg = f"{path}: not a readable list of looks; put it right or remove it"
         raise ModelError(msg) from None
     return after
