@@ -43,8 +43,14 @@ def between(least: int, most: int | None = None) -> Callable[[str], int]:
     return number
 
 
-positive = between(1)
-jobs = between(1, 4096)  #: worker processes; no machine has more processors
+def positive(word: str) -> int:
+    """A command-line number that must be at least 1."""
+    return between(1)(word)
+
+
+def jobs(word: str) -> int:
+    """A command-line number of worker processes; no machine has more processors than are allowed."""
+    return between(1, 4096)(word)
 
 
 def add_config_option(parser: argparse._ActionsContainer) -> None:
