@@ -181,8 +181,8 @@ def test_training_and_going_on(on_backend, data, tmp_path):
     assert "Held-out result: 24 test examples" in done.stdout
     assert "Unable to initialize backend" not in done.stderr
 
-    # Steps 4 and 6 of the first epoch, 4 of the second.
-    assert on_backend(TRAIN, 3, *words, "--outdir", tmp_path / "twice").returncode == -9
+    # Step 4 of the first epoch, its last step, its end after validation; step 4 of the second.
+    assert on_backend(TRAIN, 4, *words, "--outdir", tmp_path / "twice").returncode == -9
     assert not (tmp_path / "twice" / "result.json").exists()
     done = on_backend(TRAIN, 0, *words, "--outdir", tmp_path / "twice")
     assert done.returncode == 0, done.stderr
