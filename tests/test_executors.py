@@ -271,7 +271,8 @@ SIGNALLED = """
 def test_signals_are_one_line(number, moment, tmp_path, root):
     """Ctrl-C reaches all processes of a terminal, workers that are still importing, too."""
     script = tmp_path / "parent.py"
-    script.write_text(textwrap.dedent(SIGNALLED))
+    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # as on a terminal
+    script.write_text(heard + textwrap.dedent(SIGNALLED))
     environ = {**os.environ, "PYTHONPATH": str(root / "py")}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     with subprocess.Popen([sys.executable, str(script)], env=environ, **pipes) as parent:
