@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -270,13 +270,22 @@ def resolve_inputs(
         for name, path in (("real_table", real_table), ("fake_table", fake_table))
     }
     description = {"bricks": None if wanted is None else sorted(wanted), **tables}
-    alone = sum(len(of_brick) == 1 and brick not in releases for brick, of_brick in runs.items())
-    if alone and fakes is None:
-        warnings.append(
-            f"{alone} brick(s) with one run and no data release: fakes that fell on a real source cannot be "
-            "told there; give more runs, or the release with --real"
-        )
+    if fakes is None:
+        warnings += _alone(runs, releases)
     return Inputs(tuple(roots), brick_inputs, tuple(warnings), description)
+
+
+def _alone(
+    runs: Mapping[str, tuple[BrickRun, ...]], releases: Mapping[str, tuple[BrickRun, ...]]
+) -> list[str]:
+    """What is said of bricks in which neither a release nor another run tells what lies under a fake."""
+    alone = sum(len(of_brick) == 1 and brick not in releases for brick, of_brick in runs.items())
+    if not alone:
+        return []
+    return [
+        f"{alone} brick(s) with one run and no data release: fakes that fell on a real source cannot be "
+        "told there; give more runs, or the release with --real"
+    ]
 
 
 def _without_reals(bricks: set[str]) -> list[str]:
