@@ -153,7 +153,7 @@ def test_primary_area_also_across_ra_zero(ra, place):
 
 
 def test_the_cap_around_a_pole_has_all_right_ascensions():
-    frame = Frame(WCS(naxis=2), (10, 10), (0.0, 360.0, 89.9, 90.0))
+    frame = Frame(WCS(naxis=2), (10, 10), (0.0, 360.0, 89.9, 90.0), content=0)
     ra, dec = np.array([0.0, 123.0, 359.9]), np.array([89.95, 89.95, 89.8])
     assert frame.primary(ra, dec).tolist() == [True, True, False]
 
