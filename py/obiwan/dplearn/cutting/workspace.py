@@ -7,7 +7,6 @@ states and ends with the same bytes.  Of two runs at a time the later one goes o
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -20,9 +19,9 @@ import numpy as np
 from obiwan import dplearn
 from obiwan.dplearn.conventions import CHANNELS, LABELS, PIXEL_SCALE, SPLITS, STAMP
 from obiwan.dplearn.cutting.extraction import GroupTask, Receipt
-from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.errors import TrainingSetError, explained
 from obiwan.dplearn.files.takeover import end_others, owned, take_over
-from obiwan.dplearn.files.whole import file_crc32, write_json
+from obiwan.dplearn.files.whole import file_crc32, read_json, write_json
 from obiwan.dplearn.planning.cutflow import CutFlow
 from obiwan.dplearn.planning.groups import Planned
 from obiwan.dplearn.survey.layouts import Root
@@ -130,7 +129,7 @@ def _is_of(path: Path, request: dict[str, Any], state: str) -> bool:
     """Whether a manifest or plan is there; it must be of this request."""
     if not path.is_file():
         return False
-    found = _read_json(path)
+    found = _read(path)
     if {key: found.get(key) for key in request} != request:
         directory = path.parents[path.parent.name == WORK]
         msg = f"{directory}: {state} a training set of another configuration; {_REMEDY}"
@@ -138,16 +137,9 @@ def _is_of(path: Path, request: dict[str, Any], state: str) -> bool:
     return True
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        msg = f"{path}: not readable ({error}); {_REMEDY}"
-        raise TrainingSetError(msg) from None
-    if not isinstance(content, dict):
-        msg = f"{path}: not a JSON object; {_REMEDY}"
-        raise TrainingSetError(msg)
-    return content
+def _read(path: Path) -> dict[str, Any]:
+    with explained(f"{path}: not readable", _REMEDY, TrainingSetError):
+        return read_json(path)
 
 
 def confirm_finished(directory: Path, planned: Planned) -> None:
@@ -203,7 +195,7 @@ def _check_plan(path: Path, plan: dict[str, Any]) -> bool:
     """Whether a plan is there; it must be this one."""
     if not path.is_file():
         return False
-    if _read_json(path) != plan:
+    if _read(path) != plan:
         directory = path.parents[1]
         msg = (
             f"{directory}: the inputs have changed since the interrupted run; give --overwrite to start anew"
@@ -231,7 +223,7 @@ def finished_receipt(task: GroupTask) -> Receipt | None:
     if not task.receipt.is_file():
         return None
     try:
-        content = json.loads(task.receipt.read_text(encoding="utf-8"))
+        content = read_json(task.receipt)
         receipt = Receipt(
             tuple(Shard(**entry) for entry in content["shards"]),
             content["not_finite"],
@@ -243,7 +235,7 @@ def finished_receipt(task: GroupTask) -> Receipt | None:
             for name, expected in ((shard.x_name, shard.x_crc32), (shard.y_name, shard.y_crc32)):
                 if file_crc32(task.directory / name) != expected:
                     return None
-    except (ValueError, KeyError, TypeError, OSError, RecursionError):
+    except (ValueError, KeyError, TypeError, OSError):
         return None
     return receipt
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation.records import ModelInfo, Scored
+from obiwan.dplearn.files.whole import read_json
 from obiwan.dplearn.running.quiet import without_notes
 from obiwan.dplearn.training.rundir import RESULT, RUN, SCORES
 from obiwan.dplearn.trainingset.examples import split_rows
@@ -49,10 +49,9 @@ def short_name(path: Path) -> str:
 def _record(path: Path) -> dict[str, Any]:
     """A JSON file that a training run left beside its model; empty where there is none that can be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _has_learnt(path: Path, model: Any, checksum: str, training_set: TrainingSet) -> bool:

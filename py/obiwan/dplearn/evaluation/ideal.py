@@ -9,7 +9,6 @@ not give; `doc/explanation/learning.rst` has those for populations that are know
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from scipy.special import ndtr
 
 from obiwan.dplearn.conventions import BANDS, CHANNELS, STAMP, Array
 from obiwan.dplearn.errors import CoaddError, LayoutError, TrainingSetError
+from obiwan.dplearn.files.whole import read_json
 from obiwan.dplearn.mock.config import Plant
 from obiwan.dplearn.retraining.planting import Galaxy, galaxies_known, galaxy_of, render
 from obiwan.dplearn.survey.coadds import read_windows
@@ -104,7 +104,7 @@ def plant_of(mock: Path) -> Plant:
     """
     path = mock / "mock.json" if mock.is_dir() else mock
     try:
-        return Plant(**json.loads(path.read_text(encoding="utf-8"))["config"]["plant"])
+        return Plant(**read_json(path)["config"]["plant"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         msg = f"{path}: no readable description of a mock survey ({error}); name the --outdir of mock"
         raise TrainingSetError(msg) from None

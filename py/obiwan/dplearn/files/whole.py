@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and JSON that is read without faith in it."""
 
 from __future__ import annotations
 
@@ -51,6 +51,27 @@ def file_crc32(path: Path) -> int:
         while block := stream.read(1 << 22):
             value = zlib.crc32(block, value)
     return value
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is no JSON, nested deeper than Python follows, or no object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        msg = "nested too deeply"
+        raise ValueError(msg) from None
+    if not isinstance(content, dict):
+        msg = f"a JSON {type(content).__name__} where an object should be"
+        raise ValueError(msg)
+    return content
 
 
 def write_json(path: Path, content: dict[str, Any], scratch: Path | None = None) -> None:

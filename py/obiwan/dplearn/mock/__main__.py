@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from obiwan.dplearn.errors import DplearnError
+from obiwan.dplearn.files.whole import read_json
 from obiwan.dplearn.mock.config import LAYOUTS, MockConfig, Plant
 from obiwan.dplearn.mock.survey import PROGRAM, RECORD, make_survey
 from obiwan.dplearn.running import cli
@@ -107,10 +107,10 @@ def prepare_outdir(outdir: Path, overwrite: bool) -> None:
 def _is_mock(outdir: Path, found: Sequence[str]) -> bool:
     """Whether a directory was made by this program, from its record, and holds nothing else."""
     try:
-        record = json.loads((outdir / RECORD).read_text())
+        record = read_json(outdir / RECORD)
     except (OSError, ValueError):
         return False
-    return isinstance(record, dict) and record.get("program") == PROGRAM and set(found) <= set(OWN_ENTRIES)
+    return record.get("program") == PROGRAM and set(found) <= set(OWN_ENTRIES)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

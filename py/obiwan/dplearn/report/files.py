@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 import shutil
@@ -18,7 +17,7 @@ from obiwan.dplearn.controls.covariates import LABELS
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation.records import Evaluation
-from obiwan.dplearn.files.whole import write_json
+from obiwan.dplearn.files.whole import read_json, write_json
 from obiwan.dplearn.report.page import embedded, render
 from obiwan.dplearn.report.pictures import Picture, write_picture
 
@@ -95,10 +94,10 @@ def write_scores_table(path: Path, evaluation: Evaluation) -> None:
 def _report_in(outdir: Path) -> dict[str, Any] | None:
     """The numbers of the report that a directory holds; None where there is none that we wrote."""
     try:
-        found = json.loads((outdir / METRICS).read_text(encoding="utf-8"))
-        return dict(found) if found["format"] == FORMAT else None
-    except (OSError, ValueError, KeyError, TypeError):
+        found = read_json(outdir / METRICS)
+    except (OSError, ValueError):
         return None
+    return found if found.get("format") == FORMAT else None
 
 
 def _strangers(outdir: Path, report: Mapping[str, Any] | None) -> list[str]:

@@ -7,7 +7,6 @@ interrupted run goes on, and the AUC on the test split.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.files.whole import write_json
+from obiwan.dplearn.files.whole import read_json, write_json
 from obiwan.dplearn.retraining.views import EditedSet
 from obiwan.dplearn.training.batches import check_splits, fitting_batch
 from obiwan.dplearn.training.rundir import RESULT, RUN, claim_outdir
@@ -44,7 +43,7 @@ def run_config_of(model: Path) -> RunConfig:
         msg = f"{path}: not there; to train the same network again, give a model in the directory of its run"
         raise ModelError(msg)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         network = NetworkConfig(**{**found["network"], "maps": tuple(found["network"]["maps"])})
         feed = FeedConfig(**_known(found["feed"], FeedConfig))
         rest = {key: value for key, value in found.items() if key not in ("network", "feed")}
@@ -88,7 +87,7 @@ class Retrained:
 def _read_result(path: Path) -> Retrained:
     """A result that was written before."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         return Retrained(**{**content, "auc": Estimate(**content["auc"])})
     except (ValueError, TypeError, KeyError) as error:
         msg = f"{path}: not a readable result ({error}); remove it and start again"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import Any
 
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.takeover import end_others
-from obiwan.dplearn.files.whole import write_json
+from obiwan.dplearn.files.whole import read_json, write_json
 
 RUN, RESULT, SCORES = "run.json", "result.json", "scores_test.fits"
 BEST, LAST = "best.keras", "last.keras"
@@ -43,10 +42,10 @@ def finished_lines(outdir: Path) -> list[str] | None:
     if not path.is_file():
         return None
     try:
-        lines = json.loads(path.read_text(encoding="utf-8"))["lines"]
+        lines = read_json(path)["lines"]
         if isinstance(lines, list) and all(isinstance(line, str) for line in lines):
             return lines
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, KeyError):
         pass
     log.warning("%s: not a readable result; it is made again from the last checkpoint", path)
     return None
@@ -68,9 +67,8 @@ def claim_outdir(outdir: Path, identity: dict[str, Any], *, overwrite: bool) -> 
             shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
     if path.is_file():
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            differing = _differences(found, identity)
-        except (ValueError, TypeError, AttributeError, RecursionError):
+            differing = _differences(read_json(path), identity)
+        except ValueError:
             differing = [f"{RUN} is not readable"]
         if differing:
             msg = f"{outdir}: holds another run ({'; '.join(differing)}); use another --outdir or --overwrite"

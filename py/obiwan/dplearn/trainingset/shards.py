@@ -25,6 +25,7 @@ from obiwan.dplearn.conventions import CHANNELS, LABELS, SPLITS, STAMP
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.memory import Memory
 from obiwan.dplearn.files.npyfile import load_npy, write_npy
+from obiwan.dplearn.files.whole import read_json
 
 FORMAT = "obiwan.dplearn training set"
 FORMAT_VERSION = 1
@@ -252,10 +253,7 @@ def open_training_set(directory: Path, *, files: bool = True) -> TrainingSet:
         msg = f"{directory}: {state} ({MANIFEST} is missing)"
         raise TrainingSetError(msg)
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(manifest, dict):
-            msg = "not a JSON object"
-            raise TypeError(msg)
+        manifest = read_json(path)
         _check_format(path, manifest)
         if manifest.get("manifest_crc32") != manifest_checksum(manifest):
             msg = "its checksum does not fit its content"
@@ -264,7 +262,7 @@ def open_training_set(directory: Path, *, files: bool = True) -> TrainingSet:
         if len({(shard.split, shard.number) for shard in shards}) < len(shards):
             msg = "it names a shard twice"
             raise ValueError(msg)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         msg = f"{path}: not a readable manifest ({error}); make the training set again"
         raise TrainingSetError(msg) from None
     for shard in shards:
