@@ -13,7 +13,7 @@ from obiwan.dplearn.evaluation.bins import (
     bin_everything,
     corrected_together,
 )
-from obiwan.dplearn.twosample import auc, auc_interval, holm
+from obiwan.dplearn.twosample import LEAST_CLUSTERS, auc, auc_interval, holm
 
 
 @pytest.fixture
@@ -157,6 +157,35 @@ def test_bins_of_nothing_stay_within_their_rate(rng):
         bricks = rng.integers(0, 12, 600).astype(str)
         wrong += any(b.differs for b in auc_by(values, labels, rng.standard_normal(600), bricks, quantiles=5))
     assert wrong <= 22  # binomial(200, 0.05): 10 expected, more than 22 once in ten thousand
+
+
+def test_odd_bricks_make_no_trend(rng):
+    """Null on average, some bricks easier than others, and quantities that each brick has one value of.
+
+    Bins of a few bricks whose examples are taken for independent would be called different in nearly every
+    report.
+    """
+    wrong, count = 0, 20
+    bricks, labels = np.repeat(np.arange(count), 50), np.tile([0, 1], 25 * count)
+    words = {name: (name, "") for name in ("depth", "psf", "ebv")}
+    for _ in range(60):
+        scores = rng.standard_normal(len(labels)) + labels * rng.normal(0, 0.7, count)[bricks]
+        columns = {name: rng.uniform(size=count)[bricks] for name in words}
+        tables = bin_everything(columns, words, labels, scores, bricks.astype(str))
+        assert all(b.bricks >= LEAST_CLUSTERS for table in tables for b in table.bins)
+        wrong += any(b.differs for table in tables for b in table.bins)
+    assert wrong <= 9  # binomial(60, 0.05): 3 expected, more than 9 once in a thousand
+
+
+def test_a_bin_of_too_few_bricks_has_no_auc(rng):
+    labels, values = np.tile([0, 1], 300), np.arange(600.0)
+    bricks = (np.arange(600) // 50).astype(str)
+    first, last = auc_by(values, labels, rng.standard_normal(600), bricks, edges=[0, 199, 600])
+    assert (first.bricks, last.bricks) == (4, 9)
+    assert first.auc is None
+    assert last.auc is not None
+    few = np.minimum(np.arange(600) // 150, 3).astype(str)  # of a test that cannot rest on bricks
+    assert auc_by(values, labels, rng.standard_normal(600), few, edges=[0, 199, 600])[0].auc is not None
 
 
 def test_intervals_rest_on_bricks_where_there_are_enough(rng):

@@ -91,6 +91,31 @@ def test_the_curve_rises_from_the_faintest_to_the_brightest():
     assert found[-1] == pytest.approx(1 - 0.6**2 / 2, abs=0.03)
 
 
+def scattered(n, pixels, rng):
+    """Bright point sources whose stamps are centred so many pixels from their truth in each coordinate."""
+    rows = blank_examples(n)
+    rows["x"], rows["y"], rows["type"] = 100.0, 80.0, b"PSF"
+    for band in "grz":
+        rows[f"flux_{band}"], rows[f"psfsize_{band}"] = 1000.0, 1.4
+    rows["ra"], rows["dec"] = 200.0, 60.0
+    x, y = rng.normal(0, pixels * PIXEL_SCALE / 3600, (2, n))
+    rows["truth_ra"], rows["truth_dec"] = 200 + x / np.cos(np.radians(60)), 60 + y
+    return rows
+
+
+def test_who_does_not_know_the_middle_of_the_stamp_cannot_know_the_offset(rng):
+    """Without noise there is the scatter of the positions, and the phase, left."""
+    rows, stamps = scattered(400, 1.3, rng), np.full((400, 64, 64, 6), 3000.0, np.float32)
+    assert ideal.placing_error(rows) == pytest.approx(1.3, rel=0.1)
+    _, found = ideal.offset_curve(1.5, rows, stamps, np.arange(1.0, 401), points=1)
+    assert found[0] == pytest.approx(norm.cdf(1.5 / np.sqrt(2 * (1.3**2 + 1 / 12))), abs=0.02)
+    rows["ra"], rows["dec"] = rows["truth_ra"], rows["truth_dec"]  # --centers truth
+    assert ideal.offset_curve(1.5, rows, stamps, np.arange(1.0, 401), points=1)[1] == pytest.approx([1.0])
+    reals = blank_examples(3)
+    reals["truth_ra"] = np.nan
+    assert ideal.placing_error(reals) == 0
+
+
 @pytest.mark.parametrize(
     ("plant", "words"),
     [

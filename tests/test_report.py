@@ -378,7 +378,7 @@ def test_what_comes_from_files_is_not_markup(looked):
 @pytest.mark.parametrize("kind", ["not learnt", "inconclusive", "equivalent"])
 def test_the_other_verdicts(data, kind):
     scored = scored_by_hand(data, 0.0, learnt=kind != "not learnt", seed=2)
-    positive = SensitivitySummary(True, ("offset: 0.2 px was detected",))
+    positive = SensitivitySummary(True, ("offset: 0.2 px was detected",), 0.58)
     verdict = decide(
         scored.labels,
         scored.scores,

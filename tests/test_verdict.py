@@ -13,8 +13,9 @@ from obiwan.dplearn.twosample.verdict import (
     tost,
 )
 
-SEEN = SensitivitySummary(True, ("offset: 0.2 px was detected", "psf: 5 % was detected."))
-UNSEEN = SensitivitySummary(False, ("offset: 0.5 px was not detected",))
+SEEN = SensitivitySummary(True, ("offset: 0.2 px was detected", "psf: 5 % was detected."), 0.56)
+UNSEEN = SensitivitySummary(False, ("offset: 0.5 px was not detected",), np.nan)
+EASILY = SensitivitySummary(True, ("offset: 8 px was detected",), 0.99)
 
 
 def _split(rng, n=2000, area=0.5, bricks=40, odd=0.0):
@@ -61,7 +62,12 @@ def test_equivalent(alike):
 
 
 @pytest.mark.parametrize(
-    ("sensitivity", "says"), [(None, "--sensitivity"), (UNSEEN, "did not find what was planted")]
+    ("sensitivity", "says"),
+    [
+        (None, "--sensitivity"),
+        (UNSEEN, "did not find what was planted"),
+        (EASILY, "hard to miss (AUC 0.990 at the weakest, more than 0.75)"),
+    ],
 )
 def test_without_a_positive_control_nothing_is_equivalent(alike, sensitivity, says):
     found = _decide(alike, sensitivity=sensitivity)
@@ -94,7 +100,7 @@ def test_small_but_certain():
 
 
 def test_not_learnt(alike):
-    for sensitivity in (None, UNSEEN):
+    for sensitivity in (None, UNSEEN, EASILY):
         found = _decide(alike, learnt=False, sensitivity=sensitivity)
         assert found.kind == "not learnt"
         assert "did not learn" in found.headline

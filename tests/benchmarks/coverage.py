@@ -24,7 +24,7 @@ from scipy.stats import t as student
 from obiwan.dplearn import twosample as ts
 from obiwan.dplearn.twosample.verdict import SensitivitySummary, Verdict, decide, further_examples
 
-CONTROL = SensitivitySummary(True, ("offset: 0.2 px was detected",))
+CONTROL = SensitivitySummary(True, ("offset: 0.2 px was detected",), 0.58)
 Rows = list[tuple[object, ...]]
 
 

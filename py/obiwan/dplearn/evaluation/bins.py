@@ -3,6 +3,10 @@
 Edges come from both classes together, so that no bin is drawn with regard to the label.  Every bin is one
 more look at the same test, so p-values are corrected (Holm 1979, Scand. J. Statist. 6, 65) over all bins
 of all quantities that are shown side by side.
+
+Where the test rests on whole bricks, so does every bin: depth, PSF width and extinction hardly vary within
+a brick, and a bin of three bricks that took its examples for independent would mistake an odd brick for a
+trend.  Bins of such quantities are therefore fewer, and one that still has too few bricks has no AUC.
 """
 
 from __future__ import annotations
@@ -40,7 +44,8 @@ class Bin:
     real, fake, bricks : int
         Examples of each class, and bricks that they come from.
     auc : Estimate or None
-        None where a class has fewer than `LEAST` examples.
+        None where a class has fewer than `LEAST` examples, or is found in fewer than `LEAST_CLUSTERS` bricks
+        of a test that rests on bricks.
     p, p_holm : float
         Of the AUC's difference from 0.5, two-sided, before and after correction; NaN without an AUC.
     """
@@ -100,8 +105,8 @@ def _one_bin(
     real = len(label) - fake
     middle = float(np.median(values[inside])) if len(label) else float("nan")
     found, p = None, float("nan")
-    if min(real, fake) >= LEAST:
-        clusters = usable_bricks(label, brick)
+    clusters = usable_bricks(label, brick)
+    if min(real, fake) >= LEAST and (clusters is not None or usable_bricks(labels, bricks) is None):
         found = auc_interval(label, score, clusters)
         p = auc_pvalue(label, score, clusters, "two-sided")
     return Bin(*ends, middle, real, fake, len(np.unique(brick)), found, p, p)
@@ -141,7 +146,7 @@ def auc_by(
         Ends of the bins, rising.
     quantiles : int, optional
         Without edges: the number of bins with equally many examples; by default as many as leave
-        `PER_BIN` in each, from 2 to `MOST_BINS`.
+        `PER_BIN` in each and, where the test rests on bricks, enough of those; from 2 to `MOST_BINS`.
 
     Returns
     -------
@@ -157,19 +162,39 @@ def auc_by(
     values = np.asarray(values, float)
     known = np.isfinite(values)
     if edges is None:
-        if quantiles is None:
-            quantiles = int(np.clip(np.count_nonzero(known) // PER_BIN, 2, MOST_BINS))
-        edges = quantile_edges(values[known], quantiles) if known.any() else np.empty(0)
+        edges = _edges(values, known, quantiles, labels, bricks)
     edges = np.asarray(edges, float)
     if (np.diff(edges) <= 0).any():
         msg = f"edges of bins must rise, got {edges.tolist()}"
         raise ValueError(msg)
-    found = []
-    for low, high in pairwise(edges):
-        below = values <= high if high == edges[-1] else values < high
-        inside = known & (values >= low) & below
-        found.append(_one_bin(values, inside, labels, scores, bricks, ("", float(low), float(high))))
+    found = [
+        _one_bin(values, inside, labels, scores, bricks, ("", float(low), float(high)))
+        for (low, high), inside in zip(pairwise(edges), _members(values, edges), strict=True)
+    ]
     return corrected(found)
+
+
+def _members(values: Array, edges: Array) -> list[Array]:
+    """Which examples are in each bin; the upper end is in the last one only."""
+    return [
+        (values >= low) & (values <= high if high == edges[-1] else values < high)
+        for low, high in pairwise(edges)
+    ]
+
+
+def _edges(values: Array, known: Array, quantiles: int | None, labels: Array, bricks: Array) -> Array:
+    """Edges of so many quantile bins, or of as many as have the examples and the bricks that they need."""
+    if not known.any():
+        return np.empty(0)
+    if quantiles is not None:
+        return quantile_edges(values[known], quantiles)
+    on_bricks = usable_bricks(labels, bricks) is not None
+    for number in range(int(np.clip(np.count_nonzero(known) // PER_BIN, 2, MOST_BINS)), 1, -1):
+        edges = quantile_edges(values[known], number)
+        enough = (usable_bricks(labels[i], bricks[i]) is not None for i in _members(values, edges))
+        if not on_bricks or all(enough):
+            break
+    return edges
 
 
 def auc_by_name(names: Array, labels: Array, scores: Array, bricks: Array) -> tuple[Bin, ...]:

@@ -2,7 +2,8 @@
 
 Only for fakes whose light is off by so many pixels in x, and nothing else: an observer who measures that
 coordinate as well as the noise allows (the Fisher information of the galaxy's own model on its own pixels),
-and knows all else about the galaxy.  For any other difference the answer hangs on the scatter of the
+and knows all else about the galaxy but where the middle of its stamp lies: stamps are cut around fitted
+positions, which have an error of their own.  For any other difference the answer hangs on the scatter of the
 population (a galaxy of another size may be a galaxy of that size), which the catalogue of a test split does
 not give; `doc/explanation/learning.rst` has those for populations that are known.
 """
@@ -14,9 +15,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+from astropy.coordinates import angular_separation
 from scipy.special import ndtr
 
-from obiwan.dplearn.conventions import BANDS, CHANNELS, STAMP, Array
+from obiwan.dplearn.conventions import BANDS, CHANNELS, PIXEL_SCALE, STAMP, Array
 from obiwan.dplearn.errors import CoaddError, LayoutError, TrainingSetError
 from obiwan.dplearn.files.whole import read_json
 from obiwan.dplearn.mock.config import Plant
@@ -64,7 +66,8 @@ def offset_auc(offset: float, errors: Array, *, seed: int = 0) -> float:
     offset : float
         Pixels.
     errors : ndarray, shape (n,)
-        Of the measurement of each object (pixels), which the observer knows.
+        Of the position of each object in its stamp (pixels), which the observer knows: of its measurement
+        and of the position around which the stamp was cut.
     seed : int
 
     Returns
@@ -87,6 +90,28 @@ def offset_auc(offset: float, errors: Array, *, seed: int = 0) -> float:
 
     ratio = np.log(likelihood(measured - offset)) - np.log(likelihood(measured))
     return auc(labels, ratio)
+
+
+def placing_error(rows: Array) -> float:
+    """How far from the truth stamps are centred, in one coordinate.
+
+    Parameters
+    ----------
+    rows : ndarray of EXAMPLE_DTYPE, shape (n,)
+        Of which those without a truth tell nothing.
+
+    Returns
+    -------
+    float
+        Pixels: the median distance over that of two Gaussians of width 1, the root of 2 ln 2; 0 where no
+        truth is known.
+    """
+    known = rows[np.isfinite(rows["truth_ra"])]
+    if not len(known):
+        return 0.0
+    places = (np.radians(known[name]) for name in ("ra", "dec", "truth_ra", "truth_dec"))
+    distance = 3600 * np.degrees(angular_separation(*places))  # arcsec
+    return float(np.median(distance) / np.sqrt(2 * np.log(2)) / PIXEL_SCALE)
 
 
 def plant_of(mock: Path) -> Plant:
@@ -205,6 +230,10 @@ def offset_curve(
     known = known[np.argsort(signal_to_noise[known], kind="stable")]
     errors = np.array([position_error(galaxy_of(rows[i]), stamps[i][..., len(BANDS) :]) for i in known])
     parts = [part for part in np.array_split(np.arange(len(known)), points) if len(part)]
-    curve = [(np.median(signal_to_noise[known[part]]), offset_auc(offset, errors[part])) for part in parts]
+    placing = [placing_error(rows[known[part]]) for part in parts]
+    curve = [
+        (np.median(signal_to_noise[known[part]]), offset_auc(offset, np.hypot(errors[part], placed)))
+        for part, placed in zip(parts, placing, strict=True)
+    ]
     found = np.array(curve).reshape(-1, 2)
     return found[:, 0], found[:, 1]

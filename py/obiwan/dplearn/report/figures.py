@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 IDEAL_WORDS = (
     "The dashed curve is an observer who measures the planted offset as well as the noise allows, and knows "
-    "all else about the galaxy."
+    "all else about the galaxy but the error of the position around which its stamp was cut."
 )
 
 
@@ -162,7 +162,7 @@ def _bin_pictures(evaluation: Evaluation) -> Iterator[Picture]:
                 f"auc_by_{table.key}",
                 "where",
                 _bin_caption(table)
-                + (" Bins with too few examples are left out." if some else "")
+                + (" Bins with too few examples or bricks are left out." if some else "")
                 + (f" {IDEAL_WORDS}" if ideal is not None else ""),
                 _binwith_interval(table) + ".",
                 charts.COLUMN,

@@ -28,7 +28,7 @@ from obiwan.dplearn.report.words import (
     with_interval,
 )
 from obiwan.dplearn.retraining.sensitivity import summarise
-from obiwan.dplearn.twosample import FEW_BRICKS
+from obiwan.dplearn.twosample import FEW_BRICKS, LEAST_CLUSTERS
 
 MANY = 8  #: red controls, of which each is named with its size; more are named by quantity
 
@@ -109,10 +109,11 @@ def baseline_lines(evaluation: Evaluation) -> list[str]:
         by = "brick" if found.result.by == "bricks" else "example (bricks are too few)"
         text = (
             f"Gradient boosting on {len(found.result.names)} measured quantities alone, with no look at the "
-            f"pixels and cross-fitted by {by} over {found.examples:,} examples, has an AUC of "
-            f"{with_interval(found.test_auc)} on the test examples; the network has {with_interval(network)}."
+            f"pixels and cross-fitted by {by}, has an AUC of {with_interval(found.result.auc)} on all "
+            f"{found.examples:,} examples and {with_interval(found.test_auc)} on those of the test; the "
+            f"network has {with_interval(network)} there."
         )
-        if found.test_auc.low > 0.5:
+        if found.result.auc.low > 0.5:
             text += (
                 " The classes are therefore not matched: part of what the network tells may be brightness, "
                 "size or depth; see its AUC at equal quantities."
@@ -156,7 +157,7 @@ def bin_notes(evaluation: Evaluation) -> list[str]:
     notes = [evaluation.ideal_note] if evaluation.ideal_note else []
     empty = [t.label for t in evaluation.bins if not any(b.auc is not None for b in t.bins)]
     if empty:
-        notes.append(f"Not known, the same for all, or too few examples: {', '.join(empty)}.")
+        notes.append(f"Not known, the same for all, or too few examples or bricks: {', '.join(empty)}.")
     if "camera" not in {t.key for t in evaluation.bins}:
         notes.append("Cameras are not told apart: the names of the input trees give one at most.")
     coarse = [t.label for t in evaluation.bins if t.coarse]
@@ -172,7 +173,10 @@ def bin_notes(evaluation: Evaluation) -> list[str]:
     )
     small = sum(b.auc is None for t in evaluation.bins for b in t.bins)
     if small:
-        notes.append(f"{small} bins have fewer than {LEAST} examples of a class and no AUC.")
+        bricks = (
+            f", or come from fewer than {LEAST_CLUSTERS} bricks," if evaluation.answer.rests_on_bricks else ""
+        )
+        notes.append(f"{small} bins have fewer than {LEAST} examples of a class{bricks} and no AUC.")
     missing = [f"{t.label} of {t.unknown:,}" for t in evaluation.bins if t.unknown and t.key != PERCENTILES]
     if missing:
         notes.append(f"Not known for some examples: {', '.join(missing)}.")
@@ -258,9 +262,11 @@ def retraining_lines(evaluation: Evaluation) -> list[str]:
         )
     if evaluation.ablations:
         lines.append(
-            "Ablations: what is left when a part of every cutout is taken away. By the inverse variances "
-            "alone, or with the object masked, an AUC above 0.5 is leakage and not galaxies; real against "
-            "real must be 0.5. Each p is of a difference from 0.5, with all ablations considered (Holm)."
+            "Ablations: what is left when a part of every cutout is taken away. With the object masked an "
+            "AUC above 0.5 is leakage and not galaxies. By the inverse variances alone it is leakage, or a "
+            "difference in brightness or size, which the photons of the galaxies leave there: look at the "
+            "controls of flux, magnitude and size. Real against real must be 0.5. Each p is of a difference "
+            "from 0.5, with all ablations considered (Holm)."
         )
     if evaluation.sensitivity:
         lines.append(
@@ -288,7 +294,7 @@ def summary(evaluation: Evaluation) -> list[str]:
     lines.append(control_summary(evaluation.controls))
     if evaluation.baseline is not None:
         lines.append(
-            f"Measured quantities alone have an AUC of {with_interval(evaluation.baseline.test_auc)}."
+            f"Measured quantities alone have an AUC of {with_interval(evaluation.baseline.result.auc)}."
         )
     lines += [f"Caution: {line}" for line in evaluation.cautions]
     return lines

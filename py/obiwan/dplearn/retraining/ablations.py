@@ -109,7 +109,7 @@ EDITS: dict[str, Edit] = {
 A_A = {"A/A real": LABELS["real"], "A/A fake": LABELS["fake"]}
 ABLATIONS: dict[str, str] = {
     "image only": "inverse variances flat: what the images say",
-    "ivar only": "images zero: above 0.5 it is leakage, not galaxies",
+    "ivar only": "images zero: above 0.5 it is leakage, or brighter galaxies by their photons",
     "centre masked": f"only what is beyond {CORE} pixels: above 0.5 it is mostly the surroundings",
     "outskirts masked": f"only what is within {CORE} pixels: the object",
     **{f"band {band}": f"{band} alone" for band in BANDS},

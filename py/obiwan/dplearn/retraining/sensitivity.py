@@ -8,6 +8,7 @@ trained with the same settings on the result.  The smallest amplitude that it de
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import zlib
@@ -317,7 +318,7 @@ def summarise(results: Sequence[SensitivityResult]) -> SensitivitySummary:
         ``detected`` if of every kind that was planted the strongest amplitude was detected; not so where
         nothing was planted.
     """
-    lines, all_found = [], bool(results)
+    lines, all_found, aucs = [], bool(results), []
     for kind in dict.fromkeys(result.kind for result in results):
         tried = [result for result in results if result.kind == kind]
         found = smallest_detected(tried)
@@ -328,6 +329,7 @@ def summarise(results: Sequence[SensitivityResult]) -> SensitivitySummary:
             )
             all_found = False
         else:
+            aucs.append(found.auc.value)
             often = f"{100 * min(found.power, 0.99):.0f} %"
             words = (
                 f"{amplitude_words(kind, found.amplitude)} was detected (AUC {found.auc}), as it would be in "
@@ -338,4 +340,4 @@ def summarise(results: Sequence[SensitivityResult]) -> SensitivitySummary:
     if left_out:
         which = "1 example was" if left_out == 1 else f"{left_out} examples were"
         lines.append(f"{which} in neither half, for want of a fitted flux, shape or PSF width")
-    return SensitivitySummary(all_found, tuple(lines))
+    return SensitivitySummary(all_found, tuple(lines), min(aucs, default=math.nan))

@@ -26,6 +26,9 @@ from obiwan.dplearn.twosample import (
 from obiwan.dplearn.twosample.effect import Effect, effect_of, effect_words
 
 Kind = Literal["distinguishable", "equivalent", "inconclusive", "not learnt"]
+#: AUC of the weakest planted difference that was found, above which finding it proves little: three of four
+#: pairs are told apart, as for two Gaussians one standard deviation apart.
+EASY = 0.75
 LEAST_MARGIN = 0.001  #: to show an AUC to be nearer to 0.5 would take millions of test examples
 
 
@@ -39,10 +42,18 @@ class SensitivitySummary:
         Whether a planted difference was found.
     lines : tuple of str
         What was detected, for instance ``offset: 0.2 px was detected``.
+    weakest : float
+        AUC of the weakest difference that was found, of any kind; NaN where none was.
     """
 
     detected: bool
     lines: tuple[str, ...]
+    weakest: float
+
+    @property
+    def easy(self) -> bool:
+        """Whether nothing was found but what is hard to miss."""
+        return self.weakest > EASY
 
 
 @dataclass(frozen=True)
@@ -154,7 +165,8 @@ def decide(
         one all the same, and a network that finds what is planted is taken to be able to learn: within a
         margin of 0.02 there is less to be learnt than shows in the loss.
     sensitivity : SensitivitySummary or None
-        The positive control; without it, or where it found nothing, the verdict is never ``equivalent``.
+        The positive control; without it, or where it found nothing but what is hard to miss (an AUC above
+        `EASY`), the verdict is never ``equivalent``.
 
     Raises
     ------
@@ -214,8 +226,8 @@ class _Facts:
 
     @property
     def control_found(self) -> bool:
-        """Whether a positive control was run and found what was planted."""
-        return self.positive is not None and self.positive.detected
+        """Whether a positive control was run and found what was planted, something weak among it."""
+        return self.positive is not None and self.positive.detected and not self.positive.easy
 
     @property
     def interval(self) -> str:
@@ -268,7 +280,7 @@ def _distinguishable(facts: _Facts, learns: bool) -> _Ruling:
         missing = (
             f"{LEAST_CLUSTERS} or more test bricks with both classes"
             if facts.control_found
-            else "a positive control that finds what is planted (--sensitivity)"
+            else "a positive control that finds something weak that is planted (--sensitivity)"
         )
         reasons.append(
             f"The difference is real but lies within the margin ({facts.within}); with {missing} this would "
@@ -284,7 +296,8 @@ def _equivalent(facts: _Facts, differs: bool) -> _Ruling:
     reasons = [facts.interval, f"What it means: {effect_words(facts.auc)}."]
     if differs:
         reasons.append("The difference can be measured, but it is smaller than the margin.")
-    reasons.append("A positive control stands behind this: the same network finds what is planted.")
+    weakest = f" down to an AUC of {facts.positive.weakest:.3f}" if facts.positive else ""
+    reasons.append(f"A positive control stands behind this: the same network finds what is planted{weakest}.")
     reasons += [line.rstrip(".") + "." for line in (facts.positive.lines if facts.positive else ())]
     reasons.append("It says nothing of differences that this network cannot see.")
     return "equivalent", headline, tuple(reasons), None
@@ -299,7 +312,7 @@ def _inconclusive(facts: _Facts) -> _Ruling:
         )
         wanted = f"To be called equivalent the AUC must be shown to lie in {facts.within}"
         if not facts.control_found:
-            wanted += ", and a positive control must find what is planted (--sensitivity)"
+            wanted += ", and a positive control must find something weak that is planted (--sensitivity)"
         return "inconclusive", headline, (facts.interval, wanted + "."), facts.further
     if not facts.on_bricks:
         headline = "Inconclusive: the interval lies within the margin but does not rest on enough bricks."
@@ -313,6 +326,11 @@ def _inconclusive(facts: _Facts) -> _Ruling:
         )
         return "inconclusive", headline, (facts.interval, why), None
     why = "The same network did not find what was planted, so that its finding nothing here means nothing."
+    if facts.positive.detected:
+        why = (
+            f"What was planted and found is hard to miss (AUC {facts.positive.weakest:.3f} at the weakest, "
+            f"more than {EASY:g}): whether the network sees less was not tried; plant smaller differences."
+        )
     lines = tuple(line.rstrip(".") + "." for line in facts.positive.lines)
     return "inconclusive", headline, (facts.interval, why, *lines), None
 
