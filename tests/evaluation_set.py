@@ -139,7 +139,7 @@ def make_evaluation(training_set: TrainingSet, scored: evaluation.Scored, **chan
         "baseline": analysis.baseline(columns, rows, np.ones(len(rows), bool), 1),
         "controls": run_controls(rows, measured, rows["label"], scored.bricks),
         "control_examples": len(rows),
-        "bins": analysis.where(scored, columns, analysis.cameras(rows, data["roots"])),
+        "bins": analysis.where(scored, columns),
         "attribution": None,
         "attribution_note": "no network",
         "not_run": ("The positive control.",),

@@ -131,6 +131,7 @@ def rows_of(sample: Galaxies, label: int, seed: int) -> np.ndarray:
         rows[f"mag_{band}"] = 22.5 - 2.5 * np.log10(flux)
         rows[f"psfsize_{band}"] = sample.psf[:, k] * 2.3548 * PIXEL_SCALE
         rows[f"psfdepth_{band}"] = error**-2
+        rows[f"nobs_{band}"] = 2 + np.arange(len(rows)) % 3
         rows[f"mw_transmission_{band}"] = 0.9
     rows["shape_r"] = sample.size * PIXEL_SCALE * rng.lognormal(0, 0.1, n)
     rows["e1"], rows["e2"] = sample.e + 0.05 * rng.normal(size=n), 0.05 * rng.normal(size=n)

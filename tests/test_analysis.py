@@ -1,4 +1,4 @@
-"""Numbers from scores alone: strata, equal quantities, cameras."""
+"""Numbers from scores alone: strata and equal quantities."""
 
 from __future__ import annotations
 
@@ -54,10 +54,3 @@ def test_unknown_quantities_leave_nothing_to_hold_equal():
     found = analysis.conditional(scored, columns, 1)
     assert (found.stratified, found.weighted, found.matched, found.balance) == (None, None, None, None)
     assert "not known" in found.notes[0]
-
-
-def test_cameras_by_the_names_of_trees():
-    rows = np.zeros(3, [("root", "i2")])
-    rows["root"] = [0, 1, 2]
-    roots = [{"index": 0, "name": "South"}, {"index": 1, "name": "dr9_north"}, {"index": 2, "name": "elg"}]
-    assert analysis.cameras(rows, roots).tolist() == ["DECam", "90Prime, Mosaic-3", ""]

@@ -9,6 +9,7 @@ from scipy.stats import ks_2samp, kstest, norm
 from obiwan.dplearn.controls.contrasts import (
     Groups,
     association,
+    composition_pvalue,
     distance_beyond_chance,
     distribution_pvalue,
     ks_distance,
@@ -144,6 +145,21 @@ def test_association_under_the_null(sparse: bool, rng: np.random.Generator):
     many = 30 if sparse else 4
     p = [association(rng.integers(0, many, 90), rng.random(90) < 0.4, rng)[1] for _ in range(100)]
     assert kstest(p, "uniform").pvalue > 1e-3
+
+
+def test_labels_that_bricks_share(rng: np.random.Generator):
+    """Types vary from brick to brick, and so does the share of fakes: chi-square would alarm more often."""
+    bricks, p, naive = np.repeat(np.arange(20), 40), [], []
+    for _ in range(400):
+        fake = rng.random(800) < rng.beta(0.7, 0.7, 20)[bricks]
+        types = (rng.random(800) < rng.beta(0.7, 0.7, 20)[bricks]).astype(int) + (rng.random(800) < 0.3)
+        p.append(composition_pvalue(types, Groups.of(fake.astype(int), bricks)))
+        naive.append(association(types, fake, rng)[1])
+    assert np.mean(np.array(p) < 0.05) < 0.08  # 0.05 and three standard errors
+    assert np.mean(np.array(naive) < 0.05) > 0.2
+    moved = np.where(fake & (rng.random(800) < 0.5), 1, types)
+    assert composition_pvalue(moved, Groups.of(fake.astype(int), bricks)) < 1e-3
+    assert composition_pvalue(np.zeros(800), Groups.of(fake.astype(int), bricks)) == 1
 
 
 def test_association_measures_how_much(rng: np.random.Generator):

@@ -15,6 +15,7 @@ from benchmarks.culprits import CULPRITS, by_light, controls_of, surprises
 from obiwan.dplearn import create_training
 from obiwan.dplearn.controls.battery import LEAST, LIGHTS, Control, run_controls
 from obiwan.dplearn.controls.measure import measure_stamps
+from obiwan.dplearn.conventions import BANDS
 from obiwan.dplearn.mock.config import MockConfig, Plant
 from obiwan.dplearn.trainingset.examples import FLAG_NEIGHBOUR, FLAG_PADDED
 from stamps import BRICKS, FIELD, Galaxies, cut, galaxies, rows_of
@@ -144,6 +145,8 @@ def test_the_documented_table_is_of_these_culprits(root: Path):
     for kind, culprit in CULPRITS.items():
         red = {re.sub(r" \([grz]+\)$", "", said) for said in table[kind]["red"].split("; ") if said}
         assert culprit.must <= red <= culprit.must | culprit.may
+        amber = {re.sub(r" \([grz]+\)$", "", said) for said in table[kind]["amber"].split("; ") if said}
+        assert amber <= culprit.must | culprit.may | {"distance to the edge of the coadd"}  # D15
         assert table[kind]["amplitude"] == ("" if culprit.amplitude is None else str(culprit.amplitude))
 
 
@@ -245,6 +248,8 @@ CHANGES: dict[str, tuple[Change, set[str]]] = {
     "ebv": (_times("ebv", 1.5), {"E(B-V)"}),
     "psf": (_times("psfsize_g", 1.2), {"PSF width"}),
     "depth": (_times("psfdepth_z", 4.0), {"depth"}),
+    "exposures": (_times("nobs_g", 3), {"exposures"}),
+    "mask": (_set("maskbits", 2), {"in a mask"}),
     "padded": (_set("flags", FLAG_PADDED), {"padded cutouts"}),
     "injected neighbours": (_set("flags", FLAG_NEIGHBOUR), {"injected neighbours"}),
     "type": (_set("type", b"EXP"), {"fitted type"}),
@@ -261,6 +266,28 @@ def test_each_control_sees_its_own(what: str, reals: Sets, fakes: Sets):
     rows, found = fakes[0].copy(), fakes[1].copy()
     change(rows, found)
     assert set(by_light(battery(reals, (rows, found)), "red")) == expected
+
+
+@pytest.mark.parametrize("band", BANDS)
+def test_each_band_has_its_own_controls(band: str, reals: Sets, fakes: Sets):
+    """Everything that is measured in one band is changed there: all of its controls are red, no others."""
+    rows, found = fakes[0].copy(), fakes[1].copy()
+    changed = {control.name for control in battery(reals, fakes) if control.band == "g"}
+    for name in found.dtype.names:
+        if name.endswith(f"_{band}") and not name.startswith(("e1", "e2")):
+            positive = name.startswith(("noise", "core"))
+            found[name] = found[name] * 1.5 if positive else found[name] + 0.7
+    found[f"dx_{band}"] *= 1.5  # scatter; some are not measured at all
+    found[f"dx_{band}"][: len(found) // 5] = np.nan
+    rows[f"mag_{band}"] += 0.5
+    rows[f"nobs_{band}"] += 3
+    rows[f"psfdepth_{band}"] *= 4
+    rows[f"psfsize_{band}"] *= 1.2
+    controls = battery(reals, (rows, found))
+    red = {(c.name, c.band) for c in controls if c.light == "red" and c.band}
+    unmoved = {"width of stars"}  # there are too few
+    assert {name for name, where in red if where == band} >= changed - unmoved
+    assert {where for _, where in red} == {band}
 
 
 @pytest.mark.parametrize("axis", ["x", "y"])

@@ -96,7 +96,9 @@ def test_northern_cameras_are_fine_elsewhere(tmp_path):
             camera="90prime",
             flavour=flavour,
         ).write()
-        assert fakes(case.plan()) == [500]
+        planned = case.plan()
+        assert fakes(planned) == [500]
+        assert set(planned.rows["camera"].tolist()) == {b"90prime"}
 
 
 def test_trees_without_coadds_are_refused(tmp_path):

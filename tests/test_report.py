@@ -531,10 +531,10 @@ def test_single_bricks_make_no_trend(data):
 def test_one_camera_is_no_division(looked):
     assert "camera" not in {table.key for table in looked.bins}
     rows = looked.scored.rows.copy()
-    rows["root"] = np.arange(len(rows)) % 4 == 0
-    both = analysis.cameras(rows, [{"index": 0, "name": "south"}, {"index": 1, "name": "north"}])
-    tables = analysis.where(looked.scored, looked.columns, both)
-    assert "camera" in {table.key for table in tables}
+    rows["camera"] = np.where(np.arange(len(rows)) % 4 == 0, b"90prime+mosaic", b"decam")
+    tables = analysis.where(dataclasses.replace(looked.scored, rows=rows), looked.columns)
+    (cameras,) = (table for table in tables if table.key == "camera")
+    assert [b.name for b in cameras.bins] == ["90prime+mosaic", "decam"]
 
 
 def test_neighbouring_bins_are_not_a_staircase(looked):

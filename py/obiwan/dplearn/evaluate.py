@@ -145,7 +145,7 @@ def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array
         baseline=analysis.baseline(columns, rows, in_test, seed),
         controls=controls,
         control_examples=len(rows),
-        bins=analysis.where(scored, own, analysis.cameras(scored.rows, data["roots"])),
+        bins=analysis.where(scored, own),
         attribution=looked,
         attribution_note=why_not,
         occlusion=evidence.occlusion(training_set, members[0], scored, seed) if parts else None,

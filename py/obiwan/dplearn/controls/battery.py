@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from obiwan.dplearn.controls.contrasts import (
     Groups,
     association,
+    composition_pvalue,
     distance_beyond_chance,
     distribution_pvalue,
     location,
@@ -101,6 +102,7 @@ class _Question:
     unit: str = ""
     threshold: float = DISTANCE
     kind: str = DISTRIBUTION
+    shared: bool = False  # a label that examples of a brick have in common, more than by chance
     reason: str = ""  # why it cannot be run
 
 
@@ -181,7 +183,10 @@ def _answer(question: _Question, label: Array, bricks: Array) -> Control:
     if question.reason:
         return control
     if question.kind == ASSOCIATED:
-        return _associated(replace(control, light=""), question.values, label)
+        groups = Groups.of(label, bricks)
+        control = _associated(replace(control, light=""), question.values, label)
+        on_bricks = question.shared and groups.number is not None
+        return replace(control, p=composition_pvalue(question.values, groups)) if on_bricks else control
     kept = np.isfinite(question.values)
     groups = Groups.of(label[kept], bricks[kept])
     if reason := _too_few(groups.fake):
@@ -285,7 +290,7 @@ def _scatter(dx: Array, dy: Array, fake: NDArray[np.bool_]) -> Array:
 _HAZARDS = {
     **dict.fromkeys(("phase_x", "phase_y"), "D4"),
     **dict.fromkeys(("neighbours", "nearest"), "D12"),
-    **dict.fromkeys((f"{stem}_{band}" for stem in ("psfsize", "psfdepth") for band in BANDS), "D9"),
+    **dict.fromkeys((f"{stem}_{band}" for stem in ("psfsize", "psfdepth", "nobs") for band in BANDS), "D9"),
     "edge": "D15",
     "ebv": "D11",
     "sn": "D10",
@@ -296,14 +301,16 @@ _NOT_FITTED = "the catalogue's numbers have another origin for one class (truth 
 def _of_samples(rows: Array, measured: Array) -> Iterator[_Question]:
     """Controls of the population: every covariate, positions in the brick, what the flags tell."""
     comparable = catalogued(rows)
+    reason_of_fit = "" if comparable else _NOT_FITTED
     for name, values in covariates(rows, measured).items():
         said, unit = LABELS[name]
-        band = name[-1] if name[:-2] in ("mag", "psfsize", "psfdepth") else ""
+        band = name[-1] if name[:-2] in ("mag", "psfsize", "psfdepth", "nobs") else ""
         said = said.removesuffix(f" in {band}").removeprefix(f"{band} ") if band else said
-        reason = _NOT_FITTED if name in CATALOGUED and not comparable else ""
+        reason = reason_of_fit if name in CATALOGUED else ""
         yield _Question(said, _HAZARDS.get(name, "D17"), band, values, unit, reason=reason)
     yield _Question("position in the coadd, x", "D12", "", rows["x"], "px")
     yield _Question("position in the coadd, y", "D12", "", rows["y"], "px")
+    yield _Question("in a mask", "D12", "", (rows["maskbits"] != 0).astype(float), reason=reason_of_fit)
     yield _Question("padded cutouts", "D15", "", (rows["flags"] & FLAG_PADDED > 0).astype(float))
     yield _Question("injected neighbours", "D14", "", (rows["flags"] & FLAG_NEIGHBOUR > 0).astype(float))
     for band in BANDS:
@@ -311,17 +318,17 @@ def _of_samples(rows: Array, measured: Array) -> Iterator[_Question]:
         star = (rows["type"] == b"PSF") & (psf > 0)
         with np.errstate(all="ignore"):
             width = np.where(star, measured[f"width_{band}"] / psf, np.nan)
-        yield _Question("width of stars", "D20", band, width, reason="" if comparable else _NOT_FITTED)
+        yield _Question("width of stars", "D20", band, width, reason=reason_of_fit)
 
 
 def _of_labels(rows: Array, bricks: Array) -> Iterator[_Question]:
     """Controls of where examples come from and stand: is the share of fakes the same everywhere?"""
     runs = np.char.add(np.char.add(rows["root"].astype("S6"), b"/"), rows["run"])
     reason = "" if catalogued(rows) else _NOT_FITTED
-    for name, hazard, keys, why in (
-        ("fitted type", "D10", rows["type"], reason),
-        ("brick", "D18", bricks, ""),
-        ("run", "D9", runs, ""),
-        ("shard", "D18", rows["shard"], ""),
+    for name, hazard, keys, shared, why in (
+        ("fitted type", "D10", rows["type"], True, reason),
+        ("brick", "D18", bricks, False, ""),
+        ("run", "D9", runs, False, ""),
+        ("shard", "D18", rows["shard"], False, ""),
     ):
-        yield _Question(name, hazard, "", keys, "", ASSOCIATION, ASSOCIATED, why)
+        yield _Question(name, hazard, "", keys, "", ASSOCIATION, ASSOCIATED, shared, why)

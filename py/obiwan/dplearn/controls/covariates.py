@@ -28,6 +28,7 @@ LABELS: dict[str, tuple[str, str]] = {
     "e": ("ellipticity", ""),
     **{f"psfsize_{band}": (f"PSF width in {band}", "arcsec") for band in BANDS},
     **{f"psfdepth_{band}": (f"depth in {band}", "mag") for band in BANDS},
+    **{f"nobs_{band}": (f"exposures in {band}", "") for band in BANDS},
     "ebv": ("E(B-V)", "mag"),
     "edge": ("distance to the edge of the coadd", "px"),
     "phase_x": ("position within the pixel, x", "px"),
@@ -65,6 +66,7 @@ def covariates(rows: Array, measured: Array, *, size: int | None = None) -> Colu
         for band in BANDS:
             sigma = 1 / np.sqrt(_positive(rows[f"psfdepth_{band}"]))
             wide[f"psfdepth_{band}"] = 22.5 - 2.5 * np.log10(5 * sigma)
+            wide[f"nobs_{band}"] = np.where(rows[f"nobs_{band}"] > 0, rows[f"nobs_{band}"], np.nan)
     wide["ebv"] = rows["ebv"].astype(np.float64)
     wide["edge"] = edge_distance(rows, size)
     for name, column in (("phase_x",) * 2, ("phase_y",) * 2, ("neighbours", "peaks"), ("nearest",) * 2):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -159,7 +158,7 @@ def baseline(columns: Mapping[str, Array], rows: Array, in_test: Array, seed: in
     return Baseline(result, tested, len(rows), scores, left_out)
 
 
-def where(scored: Scored, columns: Mapping[str, Array], cameras: Array) -> tuple[Bins, ...]:
+def where(scored: Scored, columns: Mapping[str, Array]) -> tuple[Bins, ...]:
     """AUC in bins of everything that is shown, and at percentiles in brightness, all corrected together.
 
     Parameters
@@ -167,32 +166,16 @@ def where(scored: Scored, columns: Mapping[str, Array], cameras: Array) -> tuple
     scored : Scored
     columns : mapping
         Covariates of the test examples.
-    cameras : ndarray of str, shape (n,)
-        Empty where not known; one camera alone is no division.
     """
     shown: dict[str, Array] = {key: columns[key] for key in BINNED}
     words = {key: covariates.LABELS[key] for key in BINNED}
+    cameras = np.char.strip(scored.rows["camera"].astype(str))  # empty where not known
     if len(np.unique(cameras[np.char.str_len(cameras) > 0])) > 1:
         shown["camera"], words["camera"] = cameras, ("camera", "")
     tables = bin_everything(shown, words, scored.labels, scored.scores, scored.bricks)
     bins = auc_at_percentiles(columns["mag_g"], scored.labels, scored.scores, scored.bricks)
     unknown = int(np.count_nonzero(~np.isfinite(columns["mag_g"])))
     return corrected_together([*tables, Bins(PERCENTILES, "percentile in brightness", "", bins, unknown)])
-
-
-def cameras(rows: Array, roots: Sequence[Mapping[str, Any]]) -> Array:
-    """Camera of each example where the name of its input tree gives it, else an empty word.
-
-    From DR8 on the trees of a release are called after the surveys that they hold: ``south`` was taken with
-    DECam, ``north`` with 90Prime (g, r) and Mosaic-3 (z).
-    """
-    known = {"south": "DECam", "north": "90Prime, Mosaic-3"}
-    names = {int(root["index"]): str(root.get("name", "")).lower() for root in roots}
-    of_root = {
-        index: next((camera for word, camera in known.items() if word in name), "")
-        for index, name in names.items()
-    }
-    return np.array([of_root.get(int(index), "") for index in rows["root"]], dtype=str)
 
 
 def alarms(ablations: Sequence[AblationResult]) -> tuple[str, ...]:

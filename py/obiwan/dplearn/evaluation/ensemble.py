@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,25 @@ def _record(path: Path) -> dict[str, Any]:
         return {}
 
 
+def _feed(run: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How a run's examples were put in batches; empty where its record does not say."""
+    feed = run.get("feed")
+    return feed if isinstance(feed, dict) else {}
+
+
+def _training_words(run: Mapping[str, Any]) -> str:
+    """How a network was trained, as far as the record of its run says."""
+    feed = _feed(run)
+    named = (
+        ("epochs", run.get("epochs")),
+        ("batch", feed.get("batch_size")),
+        ("learning rate", run.get("learning_rate")),
+        ("seed", feed.get("seed")),
+    )
+    words = [f"{name} {value:g}" for name, value in named if isinstance(value, (int, float))]
+    return ", ".join([*words, "flipped and turned"] if feed.get("augment") is True else words)
+
+
 def _has_learnt(path: Path, model: Any, checksum: str, training_set: TrainingSet) -> bool:
     """Whether a network learnt: as its run recorded it, else from its loss on training and validation."""
     record = _record(path.parent / RESULT)
@@ -98,12 +117,15 @@ def load_members(paths: Sequence[Path], training_set: TrainingSet) -> tuple[Memb
         if same is not None:
             msg = f"{path}: the same network as {same.path}; name each --model once"
             raise ModelError(msg)
+        run = _record(path.parent / RUN)
         info = ModelInfo(
             name=short_name(path),
             checksum=checksum,
             arch=str(model.name).replace("_", "-"),
             learnt=_has_learnt(path, model, checksum, training_set),
-            trained_on=str(_record(path.parent / RUN).get("data", "")),
+            trained_on=str(run.get("data", "")),
+            training=_training_words(run),
+            augmented=_feed(run).get("augment") is True,
         )
         members.append(Member(path, model, info))
     return tuple(members)

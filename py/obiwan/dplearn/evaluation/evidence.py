@@ -154,6 +154,22 @@ def cautions(scored: Scored, data: dict[str, Any]) -> tuple[str, ...]:
                 f"{model.name} was trained on another training set ({model.trained_on}): it may have seen "
                 "bricks of this test split."
             )
+    failed = [model.name for model in scored.models if not model.learnt]
+    if failed and scored.learnt:
+        found.append(
+            f"{', '.join(failed)} did not learn; the score is the mean of all networks, as it was declared."
+        )
+    if any(model.augmented for model in scored.models):
+        found.append(
+            "The network was trained on stamps that were flipped and turned (--augment): it cannot see a "
+            "difference that has a direction, such as an offset."
+        )
+    released = any(root.get("injected") is False for root in data["roots"])
+    if released and data["config"].get("reals_from") == "injected":
+        found.append(
+            "Reals have the positions and fitted quantities of the data release (--real), fakes those of the "
+            "injected run: where the two pipelines differ in version, so may these."
+        )
     if data["config"].get("split") == "object":
         found.append(
             "Objects of one brick are in several splits, and their stamps share sky: good for a look, not "

@@ -38,6 +38,8 @@ class Field:
         0-based pixel positions of the rows of `injections`.
     catalog : Catalog or None
         The tractor catalogue; None in an early-coadds tree.
+    camera : str
+        With which the images were taken, several joined by ``+``; empty where no file says.
     """
 
     run: BrickRun
@@ -46,6 +48,7 @@ class Field:
     injected_x: Array
     injected_y: Array
     catalog: Catalog | None
+    camera: str = ""
 
     @property
     def injections(self) -> Sources:
@@ -85,12 +88,13 @@ def _opened(run: BrickRun) -> Field:
         )
         raise CatalogError(msg)
     catalog = None if run.tractor is None else read_tractor(run.tractor)
-    _refuse_displaced(run, catalog)
+    cameras = _cameras(run, catalog)
+    _refuse_displaced(run, catalog, cameras)
     if catalog is not None:
         truth = with_measured_surroundings(truth, catalog.sources)
     injected = truth.take(truth.injected)
     x, y = frame.pixels(injected.ra, injected.dec)
-    return Field(run, frame, truth, x, y, catalog)
+    return Field(run, frame, truth, x, y, catalog, "+".join(sorted(cameras)))
 
 
 def with_measured_surroundings(truth: Sources, fitted: Sources) -> Sources:
@@ -108,14 +112,19 @@ def with_measured_surroundings(truth: Sources, fitted: Sources) -> Sources:
     return replace(truth, **filled)
 
 
-def _refuse_displaced(run: BrickRun, catalog: Catalog | None) -> None:
+def _cameras(run: BrickRun, catalog: Catalog | None) -> set[str]:
+    """Cameras of a brick's images, from the header of the catalogue (DR8 on), else from the CCD table."""
+    if catalog is not None and catalog.header is not None:
+        named = " ".join(str(catalog.header.get(f"CAMS_{band}", "") or "") for band in "GRZ")
+        if cameras := set(named.lower().split()):
+            return cameras
+    return read_cameras(run.ccds())
+
+
+def _refuse_displaced(run: BrickRun, catalog: Catalog | None, cameras: set[str]) -> None:
     """Refuse northern cameras in trees of the original injector (data-model.md, C4, K2, K4)."""
     if run.root.layout.placement != "shifted" or (catalog is not None and catalog.dr9_columns):
         return  # obiwan_dr9m shares the paths and corrected the placement
-    cameras = read_cameras(run.ccds())
-    if catalog is not None and catalog.header is not None:
-        named = [str(catalog.header.get(f"CAMS_{band}", "")) for band in "GRZ"]
-        cameras |= {word.lower() for words in named for word in words.split()}
     northern = sorted(cameras & NORTHERN)
     if northern:
         msg = (

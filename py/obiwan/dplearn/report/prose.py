@@ -159,7 +159,7 @@ def bin_notes(evaluation: Evaluation) -> list[str]:
     if empty:
         notes.append(f"Not known, the same for all, or too few examples or bricks: {', '.join(empty)}.")
     if "camera" not in {t.key for t in evaluation.bins}:
-        notes.append("Cameras are not told apart: the names of the input trees give one at most.")
+        notes.append("Cameras are not told apart: the examples have one at most that is known.")
     coarse = [t.label for t in evaluation.bins if t.coarse]
     if coarse:
         notes.append(

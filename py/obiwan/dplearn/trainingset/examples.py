@@ -47,7 +47,8 @@ EXAMPLE_DTYPE = np.dtype(
         *[("mag_source", "S8"), ("shape_r", "f4"), ("e1", "f4"), ("e2", "f4"), ("sersic", "f4")],
         *_bands("psfsize"),
         *_bands("psfdepth"),
-        *[("ebv", "f4"), ("flags", "i4")],
+        *[(f"nobs_{band}", "i2") for band in BANDS],
+        *[("maskbits", "i4"), ("camera", "S24"), ("ebv", "f4"), ("flags", "i4")],
     ]
 )  #: columns of ``sources.fits``; design: one record from planning to disk
 
@@ -78,7 +79,9 @@ def fill_measurements(rows: Array, sources: Sources) -> None:
         values = getattr(sources, stem)
         for i, band in enumerate(BANDS):
             rows[f"{stem}_{band}"] = values[:, i]
-    for name in ("shape_r", "e1", "e2", "sersic", "ebv"):
+    for i, band in enumerate(BANDS):
+        rows[f"nobs_{band}"] = sources.nobs[:, i]
+    for name in ("shape_r", "e1", "e2", "sersic", "ebv", "maskbits"):
         rows[name] = getattr(sources, name)
     rows["type"] = sources.type.astype("S4")
 
