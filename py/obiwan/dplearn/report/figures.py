@@ -128,7 +128,7 @@ def _bin_caption(table: Bins) -> str:
     return text + "."
 
 
-def _binwith_interval(table: Bins) -> str:
+def _bins_with_intervals(table: Bins) -> str:
     """How the AUC comes out over bins, in a sentence."""
     parts = [
         f"{b.name or ends}: {b.auc.value:.2f}"
@@ -150,7 +150,7 @@ def _bin_pictures(evaluation: Evaluation) -> Iterator[Picture]:
                 "AUC around five percentiles in brightness, the brightest on the left, each for the "
                 f"{max(b.real + b.fake for b in table.bins):,} examples around it; below, their g "
                 "magnitudes.",
-                _binwith_interval(table) + ".",
+                _bins_with_intervals(table) + ".",
                 charts.COLUMN,
                 3.0,
                 _chart(charts.draw_percentiles, table.bins, auc, margin),
@@ -164,7 +164,7 @@ def _bin_pictures(evaluation: Evaluation) -> Iterator[Picture]:
                 _bin_caption(table)
                 + (" Bins with too few examples are left out." if some else "")
                 + (f" {IDEAL_WORDS}" if ideal is not None else ""),
-                _binwith_interval(table) + ".",
+                _bins_with_intervals(table) + ".",
                 charts.COLUMN,
                 2.7,
                 _chart(charts.draw_bins, table, auc, margin, ideal),

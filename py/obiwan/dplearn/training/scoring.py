@@ -1,10 +1,9 @@
-"""Score a split with a trained model, keep the scores, and count who has looked at the test split."""
+"""Score a split with a trained model, keep the scores, and find what each of them belongs to."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -18,13 +17,10 @@ from numpy.typing import NDArray
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.fitsfile import check_whole, reading
 from obiwan.dplearn.files.whole import replacing
+from obiwan.dplearn.training.batches import in_order
 from obiwan.dplearn.training.distributed import World
 from obiwan.dplearn.trainingset.shards import SOURCES, TrainingSet
 from obiwan.dplearn.twosample import auc
-
-log = logging.getLogger(__name__)
-
-LOOKS = "test_looks.jsonl"
 
 
 def model_checksum(model: Any) -> str:
@@ -88,8 +84,6 @@ def shared_probabilities(
 
     The batches are those of one process, so that the answer does not depend on the number of ranks.
     """
-    from obiwan.dplearn.training.batches import in_order
-
     mine = replace(training_set, shards=tuple(world.part(training_set.split(split))))
     with world.together():
         labels, outputs = np.zeros(0, np.uint8), np.zeros((0, 2), np.float32)

@@ -1,7 +1,6 @@
 """The area under the ROC curve: what it is, how uncertain, and how much less certain for shared sky.
 
-Labels are 0 (real) and 1 (fake); a score is the higher the more an example looks fake.  Everything public
-here is also in `obiwan.dplearn.twosample`.
+Labels are 0 (real) and 1 (fake); a score is the higher the more an example looks fake.
 """
 
 from __future__ import annotations
