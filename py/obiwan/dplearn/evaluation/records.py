@@ -1,4 +1,4 @@
-"""All numbers of an evaluation, from scores, measurements and rows of examples: no files, no figures.
+"""What an evaluation has found, as records; `obiwan.dplearn.evaluation.analysis` fills most of them.
 
 The order is that of the report: the answer, what stands against it (controls and the metadata baseline),
 where the classes differ, and what the network looks at.
@@ -166,7 +166,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Conditional:
-    """The network's AUC at equal magnitude, colour and size (R16), where these are known.
+    """The network's AUC at equal magnitude, colour and size, where these are known.
 
     Attributes
     ----------

@@ -109,7 +109,11 @@ def with_measured_surroundings(truth: Sources, fitted: Sources) -> Sources:
 
 
 def _refuse_displaced(run: BrickRun, catalog: Catalog | None) -> None:
-    """Refuse northern cameras in trees of the original injector (data-model.md, C4, K2, K4)."""
+    """Refuse northern cameras in trees of the original injector.
+
+    It draws injections about 1.5 CCD pixels off.  BASS and MzLS detectors do not lie alike, so that there the
+    images in g and r are displaced otherwise than that in z (``doc/explanation/defects-2018.rst``).
+    """
     if run.root.layout.placement != "shifted" or (catalog is not None and catalog.dr9_columns):
         return  # obiwan_dr9m shares the paths and corrected the placement
     cameras = read_cameras(run.ccds())
