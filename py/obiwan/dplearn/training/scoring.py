@@ -92,16 +92,22 @@ def shared_probabilities(
     return world.gather(labels), world.gather(outputs)
 
 
-def validate(
-    model: Any, training_set: TrainingSet, split: str = "val", world: World | None = None
+def measure(
+    model: Any, training_set: TrainingSet, split: str, world: World | None = None
 ) -> dict[str, float]:
-    """Loss (nats), accuracy and AUC of a model on a split."""
+    """How good a model is on a split: ``loss`` (nats), ``accuracy`` and ``auc``.
+
+    Parameters
+    ----------
+    model, training_set, split, world
+        As for `score_split`.
+    """
     labels, outputs = shared_probabilities(model, training_set, split, world or World())
     given = np.maximum(outputs[np.arange(len(labels)), labels].astype(np.float64), 1e-7)
     return {
-        "val_loss": float(-np.log(given).mean()),
-        "val_accuracy": float((outputs.argmax(1) == labels).mean()),
-        "val_auc": auc(labels, outputs[:, 1]) if np.isfinite(outputs).all() else math.nan,
+        "loss": float(-np.log(given).mean()),
+        "accuracy": float((outputs.argmax(1) == labels).mean()),
+        "auc": auc(labels, outputs[:, 1]) if np.isfinite(outputs).all() else math.nan,
     }
 
 
