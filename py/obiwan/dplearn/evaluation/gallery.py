@@ -12,6 +12,7 @@ from obiwan.dplearn.trainingset.shards import TrainingSet
 
 #: Percentiles in brightness of the seed page's five figures: 99 is the brightest.
 PERCENTILES = (99, 75, 50, 25, 1)
+GALLERY_SIZE = 8  #: examples of a gallery, at most
 CALL = 0.5  #: score above which the network calls an example fake
 #: The galleries: name, what is seen, class, and whether the highest scores come first.
 GALLERIES = (

@@ -24,7 +24,7 @@ from obiwan.dplearn.training.looks import Ledger
 from obiwan.dplearn.twosample import Estimate, calibration
 from obiwan.dplearn.twosample.verdict import Verdict
 
-PERCENTILES = "percentile"  #: key of the bins at percentiles in brightness
+BY_PERCENTILE = "percentile"  #: key of the bins at percentiles in brightness
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Answer:
+class NetworkAnswer:
     """What the network's scores say.
 
     Attributes
@@ -261,7 +261,7 @@ class Evaluation:
     scored: Scored
     columns: Mapping[str, Array]
     verdict: Verdict
-    answer: Answer
+    answer: NetworkAnswer
     calibration: Calibration
     conditional: Conditional
     baseline: Baseline | None

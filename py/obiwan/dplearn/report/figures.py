@@ -12,7 +12,7 @@ from obiwan.dplearn.evaluation.attribution import Attribution
 from obiwan.dplearn.evaluation.bins import Bins
 from obiwan.dplearn.evaluation.gallery import Gallery, Mosaic
 from obiwan.dplearn.evaluation.occlusion import Occlusion
-from obiwan.dplearn.evaluation.records import PERCENTILES, Evaluation
+from obiwan.dplearn.evaluation.records import BY_PERCENTILE, Evaluation
 from obiwan.dplearn.report import charts
 from obiwan.dplearn.report.pictures import Draw, Picture, gallery_picture, mosaic_picture
 from obiwan.dplearn.report.stamps import draw_attribution_maps
@@ -143,7 +143,7 @@ def _bin_pictures(evaluation: Evaluation) -> Iterator[Picture]:
     for table in evaluation.bins:
         if table.coarse or not any(b.auc is not None for b in table.bins):
             continue
-        if table.key == PERCENTILES:
+        if table.key == BY_PERCENTILE:
             yield Picture(
                 "auc_by_percentile",
                 "where",

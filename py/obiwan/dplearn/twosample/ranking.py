@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 from scipy.stats import t as student
 
+GUESS = 0.5  #: AUC of whoever cannot tell the classes apart
+
 Alternative = Literal["greater", "less", "two-sided"]
 
 
@@ -68,7 +70,7 @@ class Measured:
         half = float(student.ppf(0.5 + level / 2, self.freedom)) * self.error
         return Estimate(self.value, max(least, self.value - half), min(most, self.value + half))
 
-    def p_value(self, null: float = 0.5, alternative: Alternative = "greater") -> float:
+    def p_value(self, null: float = GUESS, alternative: Alternative = "greater") -> float:
         """Probability of a value as far from `null` as this one, were `null` the truth."""
         distance = (self.value - null) / self.error
         above, below = (float(tail(distance, self.freedom)) for tail in (student.sf, student.cdf))
@@ -244,7 +246,7 @@ def auc_pvalue(
         ``greater`` (fakes score higher), ``less`` or ``two-sided``.
     """
     if clusters is not None:
-        return measure_auc(labels, scores, clusters).p_value(0.5, alternative)
+        return measure_auc(labels, scores, clusters).p_value(GUESS, alternative)
     fake, scores = checked(labels, scores)
     if np.ptp(scores) == 0:
         return 1.0
