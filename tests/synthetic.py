@@ -2,7 +2,7 @@
 
 A `Brick` is a piece of sky with a WCS; `objects` lists sources at given pixels of it; `planes` paints
 them as Gaussians on noise; a `Place` says where the files of one tree lie.  Paths, column names and
-headers are written out here anew, from data-model.md; only `Case.plan` calls the package.
+headers are written out here anew, from doc/explanation/data-model.rst; only `Case.plan` calls the package.
 """
 
 from __future__ import annotations

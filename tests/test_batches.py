@@ -1,44 +1,17 @@
 """Order, ranks and resumption of the batches; every example carries its number in a pixel."""
 
-import json
 import threading
 
 import numpy as np
 import pytest
 
-from obiwan.dplearn import conventions
+from numbered_set import make_set
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files import memory
 from obiwan.dplearn.training.batches import Batches, ahead, in_order, sample
 from obiwan.dplearn.training.distributed import World
 from obiwan.dplearn.training.settings import FeedConfig
 from obiwan.dplearn.trainingset import shards
-from sealing import seal
-
-
-def make_set(directory, rows_by_split):
-    """A training set whose cutouts are 0 but for their number (from 0 in each split) in pixel (0, 0, 0)."""
-    (directory / shards.WORK).mkdir(parents=True)
-    entries = []
-    for split, rows in rows_by_split.items():
-        start = 0
-        for number, count in enumerate(rows, 1):
-            x = np.zeros((count, 64, 64, 6), "<f4")
-            x[:, 0, 0, 0] = np.arange(start, start + count)
-            y = (np.arange(start, start + count) % 2).astype("u1")
-            entries.append(shards.shard_entry(shards.write_shard(directory, split, number, x, y)))
-            start += count
-    manifest = {
-        "format": shards.FORMAT,
-        "format_version": shards.FORMAT_VERSION,
-        "channels": list(conventions.CHANNELS),
-        "labels": conventions.LABELS,
-        "stamp": conventions.STAMP,
-        "shards": entries,
-    }
-    (directory / shards.MANIFEST).write_text(json.dumps(manifest))
-    seal(directory)
-    return shards.open_training_set(directory)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ import pytest
 
 from benchmarks.planted import Planted, write_set
 from benchmarks.scaling_model import GRADIENTS, Machine, halving, ring, slowest, table
+from numbered_set import make_set
 from obiwan.dplearn import cnn
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.running import launch
@@ -29,8 +30,7 @@ from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_conf
 from obiwan.dplearn.training.steps import lr_factor
 from obiwan.dplearn.training.trainer import Trainer
 from obiwan.dplearn.trainingset.shards import open_training_set
-from test_batches import make_set
-from test_training import ENV
+from processes import ENV
 
 TESTS = Path(__file__).parent
 BIN = Path(sys.executable).parent

@@ -25,8 +25,8 @@ from obiwan.dplearn.errors import TakenOverError
 from obiwan.dplearn.files.takeover import end_others, owned, take_over
 from obiwan.dplearn.survey import coadds
 from obiwan.dplearn.trainingset.shards import open_training_set
+from processes import ENV
 from synthetic import Survey, bricks_apart, content_of, planes, survey, write_plane
-from test_training import ENV
 
 ENDED = 128 + signal.SIGTERM
 

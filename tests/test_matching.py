@@ -172,11 +172,11 @@ def test_one_row_is_seeded():
 
 
 @pytest.mark.parametrize(
-    ("far_rows", "rows", "far_area", "verdict"),
-    [(60, 100, 0.6, True), (2, 100, 0.6, False), (0, 100, 0.05, None), (0, 0, 0.9, None)],
+    ("far_rows", "expected", "verdict"),
+    [(60, 60.0, True), (2, 60.0, False), (3, 10.0, True), (2, 10.0, False), (0, 5.0, None), (0, 0.0, None)],
 )
-def test_evidence_of_what_a_run_fitted(far_rows, rows, far_area, verdict):
-    assert fitted_everywhere(far_rows, rows, far_area) is verdict
+def test_evidence_of_what_a_run_fitted(far_rows, expected, verdict):
+    assert fitted_everywhere(far_rows, expected) is verdict
 
 
 def test_a_run_is_drawn_in_proportion_to_its_weight():

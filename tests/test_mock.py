@@ -18,15 +18,16 @@ from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 from scipy.stats import ks_2samp, kstest
 
+from obiwan.dplearn.conventions import BANDS, PIXEL_SCALE
 from obiwan.dplearn.mock import __main__ as mock
 from obiwan.dplearn.mock import bricks as mock_bricks
 from obiwan.dplearn.mock import catalog as mock_catalog
 from obiwan.dplearn.mock import files as mock_files
 from obiwan.dplearn.mock import sky as mock_sky
-from obiwan.dplearn.mock.bricks import BANDS, PIXEL_SCALE
 from obiwan.dplearn.mock.config import MockConfig, Plant
 from obiwan.dplearn.mock.sky import Light, render
 from obiwan.dplearn.mock.survey import make_survey
+from obiwan.dplearn.survey.rendering import MOFFAT_BETA
 
 SMALL = MockConfig(bricks=4, brick_size=420, runs=3, seed=7, west=1, layout="both")
 TINY = MockConfig(bricks=1, brick_size=256, runs=1, injections=12, density=1.0, seed=3)
@@ -227,7 +228,7 @@ def test_render_puts_the_light_where_it_is_told(centre: tuple[float, float]) -> 
 
 def test_psf_is_not_convolved_with_another_pixel() -> None:
     """The central pixel holds the surface brightness there, not its mean over a pixel."""
-    beta, fwhm = mock_sky.MOFFAT_BETA, 0.9
+    beta, fwhm = MOFFAT_BETA, 0.9
     alpha = fwhm / 2 / np.sqrt(2 ** (1 / beta) - 1)
     peak = (beta - 1) / (np.pi * alpha**2) * PIXEL_SCALE**2
     assert render(Light(1.0), fwhm, 64, (32, 32))[32, 32] == pytest.approx(peak, rel=3e-3)

@@ -414,7 +414,7 @@ def test_retraining_and_what_was_not_run(looked):
     assert f"planted: offset, 0.2 px 0.700 0.600 to 0.800 {DASH} detected; power 0.9" in words
     assert f"planted: offset, 0.1 px 0.520 0.470 to 0.570 {DASH} not detected; did not learn" in words
     assert "those of run0/best.keras, the first of 2" in words
-    assert "Offset: 0.2 px was detected (AUC 0.7" in words  # the smallest (R11)
+    assert "Offset: 0.2 px was detected (AUC 0.7" in words  # the smallest
     assert "3 examples were in neither half, for want of a fitted flux" in words
     assert "Band g." in words
     names = [picture.name for picture in pictures_of(changed, [], [])]

@@ -48,8 +48,8 @@ def test_a_galaxy_in_the_middle_passes():
     assert failed(select_elg, source()) == []
 
 
-# data-model.md section 3, with the pads written out: the first line is g-r <= 1.15 (r-z) + 0.61199, the
-# second g-r <= -1.2 (r-z) + 2.38102, and -0.2 <= r-z <= 2.1.  Each edge from both sides, by 0.001 mag.
+# As in doc/explanation/data-model.rst: the first line is g-r <= 1.15 (r-z) + 0.61199, the second g-r <=
+# -1.2 (r-z) + 2.38102, and -0.2 <= r-z <= 2.1.  Each edge from both sides, by 0.001 mag.
 EDGES = [
     (22.0 + 1.15 * 0.3 + 0.61199, 22.0, 21.7, +1, "g"),  # first line at r-z = 0.3: g-r up to 0.95699
     (22.0 - 1.2 * 1.5 + 2.38102, 22.0, 20.5, +1, "g"),  # second line at r-z = 1.5: g-r up to 0.58102

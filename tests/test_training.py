@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import obiwan.dplearn
 from benchmarks.planted import Planted, write_set
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.training import trainer
@@ -28,15 +26,9 @@ from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_conf
 from obiwan.dplearn.training.steps import make_optimizer
 from obiwan.dplearn.training.trainer import Trainer, has_learnt
 from obiwan.dplearn.trainingset.shards import open_training_set
+from processes import ENV
 
-ENV = {
-    **os.environ,
-    "PYTHONPATH": str(Path(obiwan.dplearn.__file__).parents[2]),
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-    "OMP_NUM_THREADS": "1",
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-}
+RESUME = Path(__file__).parent / "resume_program.py"
 TINY = network_config("lenet5", maps=(3, 4), kernel_size=3, dense=6)
 
 
@@ -47,79 +39,8 @@ def data(tmp_path_factory):
     return open_training_set(directory)
 
 
-# Runs in a Python of its own, on one thread: an uninterrupted run, then runs that die after so many steps
-# and are started again until they end.  A death is an exception out of the loop.
-RESUME = """
-import hashlib, json, sys
-from pathlib import Path
-from obiwan.dplearn.training import trainer as module
-from obiwan.dplearn.training.logs import Logs
-from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
-from obiwan.dplearn.training.trainer import Trainer
-from obiwan.dplearn.trainingset.shards import open_training_set
-
-taken = []  # numbers of the steps of any run
-
-class Death(BaseException):
-    pass
-
-class Mortal(Logs):
-    def __init__(self, life):
-        self.life = life
-    def step(self, number, *_):
-        taken.append(number)
-        self.life -= 1
-        if self.life == 0:
-            raise Death
-    def end_epoch(self, history):
-        self.life -= 1
-        if self.life == 0:
-            raise Death
-
-def run(outdir, life, damage=False):
-    network = network_config("lenet5", maps=(3, 4), kernel_size=3, dense=6)
-    feed = FeedConfig(batch_size=8, seed=2, augment=True, window=2)
-    config = RunConfig(network, feed, epochs=3, learning_rate=2e-3)
-    data = open_training_set(Path(sys.argv[1]))
-    starts = 0
-    while True:
-        starts += 1
-        trainer = Trainer(config, data, outdir, checkpoint_steps=5, logs=Mortal(life))
-        try:
-            fitted = trainer.fit()
-            break
-        except Death:
-            newest = sorted((outdir / "checkpoints").glob("*.npz"))
-            if damage and starts == 1:
-                newest[-1].write_bytes(newest[-1].read_bytes()[:3000])
-    digest = hashlib.sha256()
-    for variable in [*fitted.model.weights, *trainer.optimizer.variables]:
-        digest.update(variable.numpy().tobytes())
-    return {"digest": digest.hexdigest(), "history": fitted.progress.history, "starts": starts,
-            "best": fitted.progress.best_epoch, "learnt": fitted.learnt}
-
-out = Path(sys.argv[2])
-results = {"whole": run(out / "whole", 10**9), "again": run(out / "whole", 10**9)}
-for life in (9, 13):
-    results[str(life)] = run(out / str(life), life)
-
-# Death in the second validation: the epoch before it is not trained again.
-validate, deaths = module.validate, iter([False, True])
-def dying(*given, **more):
-    if next(deaths, False):
-        raise Death
-    return validate(*given, **more)
-taken.clear()
-module.validate = dying
-results["validating"] = run(out / "validating", 10**9)
-steps_taken = list(taken)
-results["damaged"] = run(out / "damaged", 19, damage=True)
-print(json.dumps([results, steps_taken]))
-"""
-
-
 def test_a_resumed_run_ends_where_an_uninterrupted_one_ends(data, tmp_path):
-    command = [sys.executable, "-c", RESUME, str(data.directory), str(tmp_path)]
+    command = [sys.executable, str(RESUME), str(data.directory), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=ENV, check=False)
     assert done.returncode == 0, done.stderr
     results, steps_taken = json.loads(done.stdout.strip().splitlines()[-1])
@@ -297,9 +218,9 @@ def test_the_best_epoch_is_what_a_run_ends_with(data, tmp_path, monkeypatch):
     losses = iter([0.6, 0.5, 0.7, 0.8])
 
     def worse(*_, **__):
-        return {"val_loss": next(losses), "val_accuracy": 0.5, "val_auc": 0.5}
+        return {"loss": next(losses), "accuracy": 0.5, "auc": 0.5}
 
-    monkeypatch.setattr(trainer, "validate", worse)
+    monkeypatch.setattr(trainer, "measure", worse)
     seen: list[list[np.ndarray]] = []
     monkeypatch.setattr(Logs, "end_epoch", lambda *_: seen.append(values(run.model.trainable_weights)))
     run = Trainer(RunConfig(TINY, FeedConfig(batch_size=8, seed=1), epochs=4), data, tmp_path)

@@ -44,6 +44,9 @@ def test_states_of_an_outdir(tmp_path):
     with pytest.raises(TrainingSetError, match="holds an unfinished run of a training set of another"):
         check_outdir(outdir, {**REQUEST, "config": {"seed": 2}}, overwrite=False)
     (outdir / "manifest.json").write_text(json.dumps({**REQUEST, "more": 1}))
+    with pytest.raises(TrainingSetError, match="holds a training set of another"):
+        check_outdir(outdir, {**REQUEST, "config": {"seed": 2}}, overwrite=False)
+    assert (outdir / WORK).exists()  # who is refused changes nothing
     assert check_outdir(outdir, REQUEST, overwrite=False) is True
     assert not (outdir / WORK).exists()  # left by a run that was killed at its very end
     assert check_outdir(outdir, {"config": 0, "roots": []}, overwrite=True) is False

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
+from obiwan.dplearn.conventions import BANDS
 from obiwan.dplearn.mock import files
-from obiwan.dplearn.mock.bricks import BANDS, Brick
+from obiwan.dplearn.mock.bricks import Brick
 from obiwan.dplearn.mock.catalog import TRACTOR
 
 RUN = "file0_rs0_skip0"

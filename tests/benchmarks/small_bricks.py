@@ -16,8 +16,9 @@ import numpy as np
 from astropy.io import fits
 from scipy.spatial import cKDTree
 
+from obiwan.dplearn.conventions import BANDS
 from obiwan.dplearn.mock import files
-from obiwan.dplearn.mock.bricks import BANDS, Brick
+from obiwan.dplearn.mock.bricks import Brick
 from obiwan.dplearn.mock.catalog import TRACTOR
 
 RUN = "file0_rs0_skip0"

@@ -18,3 +18,4 @@ LABELS = {"real": 0, "fake": 1}
 SPLITS = ("train", "val", "test")
 STAMP = 64  #: pixels on a side of a cutout
 PIXEL_SCALE = 0.262  #: arcsec per pixel of the coadds
+FWHM = 2.3548200450309493  #: of a Gaussian in units of its sigma, 2 sqrt(2 ln 2)

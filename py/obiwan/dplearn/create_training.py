@@ -29,9 +29,9 @@ from obiwan.dplearn.cutting.workspace import (
     describe,
     finish,
     finished_receipt,
-    nearest_directory,
 )
 from obiwan.dplearn.errors import DplearnError, TrainingSetError
+from obiwan.dplearn.files.place import nearest_directory
 from obiwan.dplearn.planning.assembly import assemble
 from obiwan.dplearn.planning.bricks import BrickPlan, plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig

@@ -28,21 +28,25 @@ if TYPE_CHECKING:
     from obiwan.dplearn.evaluation.records import Scored
 
 NAME = "evaluate"
-GALLERY = 8  #: stamps of a gallery
 MOSAIC_ROWS = 6
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; its long flags are also the keys of ``--config`` files."""
-    from obiwan.dplearn.retraining.ablations import ABLATIONS
-
     parser = argparse.ArgumentParser(
         prog=f"python -m obiwan.dplearn.{NAME}", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument(
+    _add_path_options(parser.add_argument_group("input and output"))
+    _add_test_options(parser.add_argument_group("the test, and networks trained again to back it"))
+    parser.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
+    return parser
+
+
+def _add_path_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="training set, from create_training"
     )
-    parser.add_argument(
+    group.add_argument(
         "--model",
         type=Path,
         required=True,
@@ -51,19 +55,30 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="trained network (.keras); of several, trained with different seeds, the mean score is tested",
     )
-    parser.add_argument(
+    group.add_argument(
         "--outdir", type=Path, required=True, metavar="DIR", help="where report, numbers and figures go"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the report of other models or data")
-    cli.add_config_option(parser)
-    parser.add_argument(
+    group.add_argument("--overwrite", action="store_true", help="replace the report of other models or data")
+    group.add_argument(
+        "--mock",
+        type=Path,
+        metavar="DIR",
+        help="the mock survey that the data come from: shows what an observer of its offset would reach",
+    )
+    cli.add_config_option(group)
+
+
+def _add_test_options(group: argparse._ArgumentGroup) -> None:
+    from obiwan.dplearn.retraining.ablations import ABLATIONS
+
+    group.add_argument(
         "--margin",
         type=float,
         default=0.02,
         metavar="X",
         help="AUCs within 0.5 +- X count as equivalent; to be declared before (default 0.02)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--ablations",
         nargs="*",
         action="extend",
@@ -71,22 +86,14 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"train again on parts of the cutouts; all, or some of: {', '.join(map(repr, ABLATIONS))}",
     )
-    parser.add_argument(
+    group.add_argument(
         "--sensitivity",
         nargs="+",
         action="extend",
         metavar="KIND=AMOUNT",
         help="train again on planted differences, such as offset=0.1,0.2 psf=1.05: the positive control",
     )
-    parser.add_argument(
-        "--mock",
-        type=Path,
-        metavar="DIR",
-        help="the mock survey that the data come from: shows what an observer of its offset would reach",
-    )
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of draws and splits (default 1)")
-    parser.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
-    return parser
+    group.add_argument("--seed", type=int, default=1, metavar="N", help="of draws and splits (default 1)")
 
 
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -161,10 +168,10 @@ def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array
 
 def galleries(training_set: TrainingSet, scored: Scored) -> tuple[list[Gallery], list[Mosaic]]:
     """Stamps of the galleries and of the mosaics, from the test split."""
-    from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
+    from obiwan.dplearn.evaluation.gallery import GALLERY_SIZE, galleries_of, mosaics_of
 
     return (
-        galleries_of(training_set, "test", scored.rows, scored.scores, GALLERY),
+        galleries_of(training_set, "test", scored.rows, scored.scores, GALLERY_SIZE),
         mosaics_of(training_set, "test", scored.rows, MOSAIC_ROWS),
     )
 

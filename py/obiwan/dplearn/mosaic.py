@@ -17,6 +17,7 @@ from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.evaluation.gallery import (
     GALLERIES,
+    GALLERY_SIZE,
     PERCENTILES,
     Gallery,
     Mosaic,
@@ -29,7 +30,6 @@ from obiwan.dplearn.trainingset.examples import read_sources, split_rows
 from obiwan.dplearn.trainingset.shards import TrainingSet, open_training_set
 
 NAME = "mosaic"
-GALLERY = 8  #: examples of a gallery
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def galleries(training_set: TrainingSet, split: str, table: Array, model: Path) 
     if np.ptp(scores) == 0:
         log.warning("no galleries: %s gives every example the score %.3f", model, scores[0])
         return []
-    found = galleries_of(training_set, split, table, scores, GALLERY)
+    found = galleries_of(training_set, split, table, scores, GALLERY_SIZE)
     drawn = {gallery.name for gallery in found}
     for name, title, *_ in GALLERIES:
         if name not in drawn:

@@ -1,6 +1,7 @@
 """The classes made alike in chosen quantities: weights, and a score to make strata of.
 
-What remains of the network's AUC then is not that the fakes are brighter, redder or larger (requirement R16).
+What remains of the network's AUC then is not that the fakes are brighter, redder or larger
+(``doc/explanation/sensitivity.rst``).
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from obiwan.dplearn.controls.contrasts import (
     shift,
 )
 from obiwan.dplearn.controls.covariates import CATALOGUED, LABELS, catalogued, covariates
-from obiwan.dplearn.conventions import BANDS, PIXEL_SCALE, Array
+from obiwan.dplearn.conventions import BANDS, FWHM, PIXEL_SCALE, Array
 from obiwan.dplearn.trainingset.examples import FLAG_NEIGHBOUR, FLAG_PADDED
 from obiwan.dplearn.twosample import brick_caveat, holm
 
@@ -34,7 +34,6 @@ DISTANCE = 0.03  #: KS distance of two normals so far apart that the number alon
 ASSOCIATION = 0.035  #: Cramer's V that by itself gives an AUC of 0.52
 OFFSET = 0.02  #: pixels; what placement can be held to (hazard D2)
 LIGHTS = ("red", "amber", "green", "not run")
-FWHM = 2.3548200450309493  #: of a Gaussian in units of its sigma
 _NAN = float("nan")
 
 SHIFT = "clustered t test of Huber locations"

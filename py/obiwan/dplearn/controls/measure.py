@@ -12,12 +12,12 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from obiwan.dplearn.controls import centroids
 from obiwan.dplearn.controls.centroids import BOX, NEED, RADIUS, REACH, WINDOW, Moments
 from obiwan.dplearn.conventions import BANDS, STAMP, Array
 from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.running.executors import progress_bar
 from obiwan.dplearn.survey.cutouts import HALF, centre_pixel
 from obiwan.dplearn.trainingset.examples import split_rows
 from obiwan.dplearn.trainingset.shards import SOURCES, Shard, TrainingSet
@@ -144,9 +144,7 @@ def measure_split(training_set: TrainingSet, split: str, rows: Array) -> Array:
         raise _not_its_table(training_set, f"{len(mine)} {split} rows for {total} cutouts")
     out = np.empty(total, dtype=MEASURE_DTYPE)
     start = 0
-    with tqdm(
-        total=total, desc=f"measure {split}", unit="cutout", unit_scale=True, dynamic_ncols=True
-    ) as bar:
+    with progress_bar(total, f"measure {split}", "cutout", unit_scale=True) as bar:
         for shard in shards:
             part = slice(start, start + shard.rows)
             x, y = training_set.read(shard)

@@ -1,7 +1,4 @@
-"""Pairs of a real and a fake that are alike in magnitude, colour and size.
-
-Everything here is also in `obiwan.dplearn.controls.metadata`.
-"""
+"""Pairs of a real and a fake that are alike in magnitude, colour and size."""
 
 from __future__ import annotations
 

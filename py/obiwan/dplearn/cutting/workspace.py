@@ -20,6 +20,7 @@ from obiwan import dplearn
 from obiwan.dplearn.conventions import CHANNELS, LABELS, PIXEL_SCALE, SPLITS, STAMP
 from obiwan.dplearn.cutting.extraction import GroupTask, Receipt
 from obiwan.dplearn.errors import TrainingSetError, explained
+from obiwan.dplearn.files.place import check_writable
 from obiwan.dplearn.files.takeover import end_others, owned, take_over
 from obiwan.dplearn.files.whole import file_crc32, read_json, write_json
 from obiwan.dplearn.planning.cutflow import CutFlow
@@ -61,11 +62,6 @@ def describe(config: dict[str, Any], roots: Sequence[Root]) -> dict[str, Any]:
     }
 
 
-def nearest_directory(directory: Path) -> Path:
-    """A directory, or the first of those above it that is there already."""
-    return next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
-
-
 def check_place(directory: Path, roots: Sequence[Root]) -> None:
     """Refuse an output directory that no training set should be in, or can be.
 
@@ -99,13 +95,11 @@ def check_outdir(directory: Path, request: dict[str, Any], *, overwrite: bool) -
     TrainingSetError
         If it holds something else, or cannot be written.
     """
-    existing = nearest_directory(directory)
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        msg = f"{directory}: cannot write there (not a writable directory); {_REMEDY.split(',')[0]}"
-        raise TrainingSetError(msg)
+    check_writable(directory, TrainingSetError)
     if overwrite or not directory.exists():
         return False
     if _is_finished(directory, request):
+        _clear_work(directory)
         return True
     if _is_of(directory / WORK / "plan.json", request, "holds an unfinished run of"):
         return False
@@ -117,12 +111,13 @@ def check_outdir(directory: Path, request: dict[str, Any], *, overwrite: bool) -
 
 
 def _is_finished(directory: Path, request: dict[str, Any]) -> bool:
-    """Whether a finished training set is there, which must be of this request; clears up beside it."""
-    if not (directory / MANIFEST).is_file():
-        return False
-    # The run may have been killed before it could, and one that comes too late has begun a scratch directory.
-    shutil.rmtree(directory / WORK, ignore_errors=True)
+    """Whether a finished training set is there; it must be of this request."""
     return _is_of(directory / MANIFEST, request, "holds")
+
+
+def _clear_work(directory: Path) -> None:
+    """Remove what lies beside a finished training set: its run may have been killed before it could."""
+    shutil.rmtree(directory / WORK, ignore_errors=True)
 
 
 def _is_of(path: Path, request: dict[str, Any], state: str) -> bool:
@@ -180,11 +175,14 @@ def begin(directory: Path, request: dict[str, Any], planned: Planned, *, overwri
     plan = {**request, "rows_crc32": planned.crc32}
     path = directory / WORK / "plan.json"
     if _is_finished(directory, request):
+        _clear_work(directory)
         return None
     _check_plan(path, plan)  # before another run is ended
     scratch = take_over(directory / WORK / _RUNNING)
-    if _is_finished(directory, request):  # from here on nobody else can finish
-        return None
+    if (directory / MANIFEST).is_file():  # another was quicker; from here on nobody else can finish
+        _clear_work(directory)  # this run has just begun it, also where the other made something else
+        if _is_finished(directory, request):
+            return None
     if not _check_plan(path, plan):
         with owned(scratch, directory):
             write_json(path, plan, scratch)
@@ -288,6 +286,21 @@ def finish(
         msg = f"{directory}: {made} examples were written and {len(planned)} planned; give --overwrite"
         raise TrainingSetError(msg)
     _refuse_lost(directory, [shard for receipt in receipts for shard in receipt.shards])
+    manifest = _manifest(directory, request, planned, flows, receipts)
+    with owned(scratch, directory):
+        write_json(directory / MANIFEST, manifest, scratch)
+    _clear_work(directory)
+    return manifest
+
+
+def _manifest(
+    directory: Path,
+    request: dict[str, Any],
+    planned: Planned,
+    flows: dict[str, CutFlow],
+    receipts: Sequence[Receipt],
+) -> dict[str, Any]:
+    """The manifest of what lies there: what was asked for, found and written, and a checksum of all that."""
     shards = sorted(
         (shard for receipt in receipts for shard in receipt.shards),
         key=lambda shard: (SPLITS.index(shard.split), shard.number),
@@ -321,7 +334,4 @@ def finish(
         "shards": [shard_entry(shard) for shard in shards],
     }
     manifest["manifest_crc32"] = manifest_checksum(manifest)
-    with owned(scratch, directory):
-        write_json(directory / MANIFEST, manifest, scratch)
-    shutil.rmtree(directory / WORK, ignore_errors=True)
     return manifest

@@ -12,13 +12,19 @@ from obiwan.dplearn.controls import balance as balancing
 from obiwan.dplearn.controls import covariates, metadata, pairing
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.evaluation.bins import Bins, auc_at_percentiles, bin_everything, corrected_together
-from obiwan.dplearn.evaluation.records import PERCENTILES, Answer, Baseline, Calibration, Conditional, Scored
+from obiwan.dplearn.evaluation.records import (
+    BY_PERCENTILE,
+    Baseline,
+    Calibration,
+    Conditional,
+    NetworkAnswer,
+    Scored,
+)
 from obiwan.dplearn.retraining.ablations import A_A, AblationResult
 from obiwan.dplearn.twosample import calibration
 from obiwan.dplearn.twosample.verdict import SensitivitySummary, Verdict, decide
 
 LEVEL = 0.05
-GUESS = 0.5
 DRAWS = 2000  #: of permutations and bootstraps
 #: The quantities of the report's bins, in its order; those of `obiwan.dplearn.controls.covariates`.  Depth
 #: and PSF width of r stand for those of the other bands, which rise and fall with them: every further bin
@@ -28,13 +34,13 @@ LEAST_PAIRS = 20
 PER_STRATUM = 60
 
 
-def answer(scored: Scored, seed: int) -> Answer:
+def answer(scored: Scored, seed: int) -> NetworkAnswer:
     """The network's AUC and accuracy with their intervals and tests."""
     labels, scores, bricks = scored.labels, scored.scores, scored.bricks
     usable = twosample.usable_bricks(labels, bricks)
     streams = [np.random.default_rng([seed, purpose]) for purpose in range(3)]
     one = len(np.unique(bricks)) == 1
-    return Answer(
+    return NetworkAnswer(
         auc=twosample.auc_interval(labels, scores, usable),
         bootstrap=twosample.auc_bootstrap(labels, scores, usable, draws=DRAWS, rng=streams[0]),
         accuracy=twosample.accuracy_test(labels, scores > 0.5, bricks),
@@ -175,7 +181,7 @@ def where(scored: Scored, columns: Mapping[str, Array]) -> tuple[Bins, ...]:
     tables = bin_everything(shown, words, scored.labels, scored.scores, scored.bricks)
     bins = auc_at_percentiles(columns["mag_g"], scored.labels, scored.scores, scored.bricks)
     unknown = int(np.count_nonzero(~np.isfinite(columns["mag_g"])))
-    return corrected_together([*tables, Bins(PERCENTILES, "percentile in brightness", "", bins, unknown)])
+    return corrected_together([*tables, Bins(BY_PERCENTILE, "percentile in brightness", "", bins, unknown)])
 
 
 def alarms(ablations: Sequence[AblationResult]) -> tuple[str, ...]:
@@ -183,7 +189,7 @@ def alarms(ablations: Sequence[AblationResult]) -> tuple[str, ...]:
     broken = [
         result
         for result in ablations
-        if result.name in A_A and not result.auc.low <= GUESS <= result.auc.high
+        if result.name in A_A and not result.auc.low <= twosample.GUESS <= result.auc.high
     ]
     return tuple(
         f"The test itself is broken: in {result.name}, halves of one class that were drawn at random, the "

@@ -18,14 +18,14 @@ from itertools import pairwise
 import numpy as np
 
 from obiwan.dplearn.conventions import Array
+from obiwan.dplearn.evaluation.gallery import PERCENTILES
 from obiwan.dplearn.twosample import Estimate, auc_interval, auc_pvalue, holm, usable_bricks
 
 LEAST = 20  #: examples of each class below which a bin has no AUC: its standard error would exceed 0.09
 LEAST_VALUES = 5  #: different values of a quantity that make a trend; fewer bricks have fewer depths
 PER_BIN = 120  #: examples that a quantile bin should hold; small tests have fewer bins
 MOST_BINS = 6
-PERCENTILES = (99, 75, 50, 25, 1)  #: in brightness, brightest first
-#: Width (per cent of the examples) of the window around each, and what it should hold where that widens it.
+#: Width (per cent of the examples) of a percentile's window, and what it should hold where that widens it.
 WINDOW, WIDEST_WINDOW, PER_WINDOW = 10.0, 20.0, 60
 
 

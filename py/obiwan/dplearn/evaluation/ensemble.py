@@ -78,14 +78,14 @@ def _has_learnt(path: Path, model: Any, checksum: str, training_set: TrainingSet
     record = _record(path.parent / RESULT)
     if record.get("model") == checksum and isinstance(record.get("learnt"), bool):
         return bool(record["learnt"])
-    from obiwan.dplearn.training.scoring import validate
+    from obiwan.dplearn.training.scoring import measure
     from obiwan.dplearn.training.trainer import has_learnt
 
     log.info("%s: no record of its training; looking at its loss", path)
     part = dataclasses.replace(training_set, shards=training_set.split("train")[:LEARNT_SHARDS])
     history = {
-        "loss": validate(model, part, "train")["val_loss"],
-        "val_loss": validate(model, training_set, "val")["val_loss"],
+        "loss": measure(model, part, "train")["loss"],
+        "val_loss": measure(model, training_set, "val")["loss"],
     }
     return has_learnt([history], {"train": part.count("train"), "val": training_set.count("val")})
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
 ATTRIBUTION_EXAMPLES = 200  #: of the test split, half of each class
 OCCLUSION_EXAMPLES = 400  #: likewise
-SEEDS = 5  #: networks of which the spread says how much the luck of a training matters (R8)
+SEEDS = 5  #: networks of which the spread says how much the luck of a training matters
 LEAST_TEST = 2  #: test examples of each class without which there is no variance
 SOFTWARE = (
     *(

@@ -10,8 +10,9 @@ from obiwan.dplearn.conventions import LABELS, Array
 from obiwan.dplearn.trainingset.examples import read_stamps
 from obiwan.dplearn.trainingset.shards import TrainingSet
 
-#: Percentiles in brightness of the seed page's five figures: 99 is the brightest.
+#: Percentiles in brightness of the five mosaics, and of the AUC that stands beside them: 99 is the brightest.
 PERCENTILES = (99, 75, 50, 25, 1)
+GALLERY_SIZE = 8  #: examples of a gallery, at most
 CALL = 0.5  #: score above which the network calls an example fake
 #: The galleries: name, what is seen, class, and whether the highest scores come first.
 GALLERIES = (

@@ -1,4 +1,4 @@
-"""All numbers of an evaluation, from scores, measurements and rows of examples: no files, no figures.
+"""What an evaluation has found, as records; `obiwan.dplearn.evaluation.analysis` fills most of them.
 
 The order is that of the report: the answer, what stands against it (controls and the metadata baseline),
 where the classes differ, and what the network looks at.
@@ -24,7 +24,7 @@ from obiwan.dplearn.training.looks import Ledger
 from obiwan.dplearn.twosample import Estimate, calibration
 from obiwan.dplearn.twosample.verdict import Verdict
 
-PERCENTILES = "percentile"  #: key of the bins at percentiles in brightness
+BY_PERCENTILE = "percentile"  #: key of the bins at percentiles in brightness
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Answer:
+class NetworkAnswer:
     """What the network's scores say.
 
     Attributes
@@ -172,7 +172,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Conditional:
-    """The network's AUC at equal magnitude, colour and size (R16), where these are known.
+    """The network's AUC at equal magnitude, colour and size, where these are known.
 
     Attributes
     ----------
@@ -267,7 +267,7 @@ class Evaluation:
     scored: Scored
     columns: Mapping[str, Array]
     verdict: Verdict
-    answer: Answer
+    answer: NetworkAnswer
     calibration: Calibration
     conditional: Conditional
     baseline: Baseline | None

@@ -14,9 +14,8 @@ import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-BANDS = ("g", "r", "z")
-PIXEL_SCALE = 0.262
-"""Arcseconds per coadd pixel, as in the Legacy Surveys."""
+from obiwan.dplearn.conventions import PIXEL_SCALE
+
 EXTINCTION = (3.214, 2.165, 1.211)
 """A_band / E(B-V) in g, r, z: the DR9 coefficients for DECam."""
 LABEL_STEP = 0.25
@@ -168,9 +167,13 @@ def brick_grid(number: int, size: int, border: int, dec0: float = 0.0, west: int
     return [Brick(k // ncol, k % ncol - west, size, border, dec0) for k in range(number)]
 
 
-def stream(seed: int, *keys: str | int) -> np.random.Generator:
-    """Return the random generator that belongs to ``(seed, *keys)`` whoever asks, in whatever order."""
-    words = [key if isinstance(key, int) else zlib.crc32(key.encode()) for key in keys]
+def brick_stream(seed: int, brick: str, *purpose: str | int) -> np.random.Generator:
+    """Return the random generator of one purpose in one brick, whoever asks and in whatever order.
+
+    Not `obiwan.dplearn.planning.streams.stream`, which derives its seeds in another way: with it every mock
+    survey would have other bytes.
+    """
+    words = [key if isinstance(key, int) else zlib.crc32(key.encode()) for key in (brick, *purpose)]
     return np.random.default_rng(np.random.SeedSequence([seed, *words]))
 
 

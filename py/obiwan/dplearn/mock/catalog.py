@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from obiwan.dplearn.mock.bricks import BANDS, PIXEL_SCALE, SATUR, Brick, Conditions, Exposure
+from obiwan.dplearn.conventions import BANDS, FWHM, PIXEL_SCALE
+from obiwan.dplearn.mock.bricks import SATUR, Brick, Conditions, Exposure
 from obiwan.dplearn.mock.sky import SATURATION_FLUX
 from obiwan.dplearn.survey.rendering import along_major, circularised
 
@@ -27,9 +28,8 @@ RELEASE = 9010
 NPRIMARY, SATUR_G, ALLMASK_G, MEDIUM = 1, 4, 32, 0x800
 """maskbits: not primary, saturated in g (r, z: the next bits), masked in g (same), near a bright star."""
 MEDIUM_RADIUS = 60.0
-GAUSSIAN = 2.0 * np.sqrt(2.0 * np.log(2.0))
 HALF_LIGHT = np.sqrt(2.0 * np.log(2.0))
-"""FWHM and half-light radius of a Gaussian, in units of its sigma."""
+"""Half-light radius of a Gaussian in units of its sigma: half its FWHM."""
 
 _PER_BAND = (
     ("flux", "f4"),
@@ -95,7 +95,7 @@ class Seen:
 
     def __init__(self, objects: NDArray[np.void], conditions: Conditions, nobs: NDArray[np.int64]) -> None:
         self.nobs = np.broadcast_to(nobs, (len(objects), 3))
-        self.psf_sigma = np.array(conditions.fwhm) / GAUSSIAN
+        self.psf_sigma = np.array(conditions.fwhm) / FWHM
         widened = self.psf_sigma * objects["light_psf"][:, None]
         radius = circularised(objects["light_r"], objects["e1"], objects["e2"])
         size2 = (radius[:, None] / HALF_LIGHT) ** 2

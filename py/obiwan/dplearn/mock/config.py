@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from obiwan.dplearn.mock.bricks import PIXEL_SCALE
+from obiwan.dplearn.conventions import PIXEL_SCALE
 
 COLLISION_RADIUS = 5.0
 """Arcseconds between injections of one run, as in obiwan and legacysim."""

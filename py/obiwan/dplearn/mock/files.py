@@ -14,7 +14,8 @@ import fitsio
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.mock.bricks import BANDS, PIXEL_SCALE, Brick, Conditions
+from obiwan.dplearn.conventions import BANDS, PIXEL_SCALE
+from obiwan.dplearn.mock.bricks import Brick, Conditions
 
 TILE = (100, 100)
 IMAGE_STEP = -1e-4

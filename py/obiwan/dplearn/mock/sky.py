@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from obiwan.dplearn.mock.bricks import PIXEL_SCALE, SATUR, Exposure
+from obiwan.dplearn.conventions import PIXEL_SCALE, STAMP
+from obiwan.dplearn.mock.bricks import SATUR, Exposure
 from obiwan.dplearn.mock.config import Plant
-from obiwan.dplearn.survey.rendering import along_major, galaxy
+from obiwan.dplearn.survey.rendering import MOFFAT_BETA, along_major, galaxy
 
-MOFFAT_BETA = 3.5
-STAMP = 64
 BRIGHT_STAMP = 192
+"""Pixels on a side of what is drawn of a bright star; of all else, `STAMP`."""
 SATURATION_FLUX = 500.0
 """Nanomaggies in r above which the core of a star is saturated."""
 SATURATION_FILL = 10.0
@@ -269,7 +269,7 @@ def inverse_variance(light: NDArray[np.float32], exposure: Exposure, gain: float
 
 def dip(invvar: NDArray[np.float32], objects: NDArray[np.void], depth: float, fwhm: float) -> None:
     """Multiply ``invvar``, in place, by 1 - depth * Gaussian PSF around each object's position."""
-    sigma = fwhm / PIXEL_SCALE / 2.3548
+    sigma = fwhm / PIXEL_SCALE / 2.3548  # conventions.FWHM, rounded: surveys with a dip keep their bytes
     reach = int(np.ceil(5 * sigma))
     size = invvar.shape[0]
     for row in objects:

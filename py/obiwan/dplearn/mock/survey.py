@@ -15,18 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn import __version__
+from obiwan.dplearn.conventions import BANDS, PIXEL_SCALE, STAMP
 from obiwan.dplearn.mock import catalog, files, sky
 from obiwan.dplearn.mock import truth as truths
 from obiwan.dplearn.mock.bricks import (
-    BANDS,
-    PIXEL_SCALE,
     Brick,
     Conditions,
     Exposure,
     brick_grid,
+    brick_stream,
     draw_conditions,
     draw_exposure,
-    stream,
 )
 from obiwan.dplearn.mock.config import COLLISION_RADIUS, MockConfig
 from obiwan.dplearn.mock.sky import OBJECT
@@ -53,9 +52,9 @@ def real_objects(config: MockConfig, brick: Brick) -> NDArray[np.void]:
 
     The detectable ones keep a hard core; a fifth of the bricks also has one saturated star.
     """
-    rng = stream(config.seed, brick.name, "real")
-    conditions = draw_conditions(stream(config.seed, brick.name, "conditions"))
-    expected = config.density * config.primary_area / 64**2
+    rng = brick_stream(config.seed, brick.name, "real")
+    conditions = draw_conditions(brick_stream(config.seed, brick.name, "conditions"))
+    expected = config.density * config.primary_area / STAMP**2
     low, high = config.span
     pool = sky.draw_population(rng, int(2 * expected) + 50, conditions.transmission())
     bright = catalog.true_snr(pool, conditions) > catalog.DETECTION_SNR
@@ -83,7 +82,7 @@ def _settle(objects: NDArray[np.void], brick: Brick, first_id: int) -> NDArray[n
 def _exposures(config: MockConfig, brick: Brick, conditions: Conditions) -> list[Exposure]:
     return [
         draw_exposure(
-            stream(config.seed, brick.name, "exposure", band),
+            brick_stream(config.seed, brick.name, "exposure", band),
             brick.size,
             conditions.sigma[k],
             conditions.nobs[k],
@@ -100,7 +99,7 @@ def injections(config: MockConfig, task: Task, run: int) -> tuple[NDArray[np.voi
     tuple
         Objects with what is planted in their light, and the flags of those that are not injected.
     """
-    rng = stream(config.seed, task.brick.name, "injected", run)
+    rng = brick_stream(config.seed, task.brick.name, "injected", run)
     rows = sky.draw_population(rng, config.per_run, task.conditions.transmission())
     low, high = config.span
     rows["x"], rows["y"] = rng.uniform(low, high, (2, len(rows)))
@@ -151,13 +150,13 @@ def _write_band(
     fwhm, gain, band = conditions.fwhm[k], conditions.gain[k], BANDS[k]
     light = np.zeros((brick.size, brick.size), dtype=np.float32)
     sky.add_light(light, real, k, fwhm)
-    image = sky.noisy_image(stream(config.seed, brick.name, "noise", band), light, exposure, gain)
+    image = sky.noisy_image(brick_stream(config.seed, brick.name, "noise", band), light, exposure, gain)
     folder = task.outdir / "release" / "coadd" / brick.name[:3] / brick.name
     files.write_planes(folder, brick, band, image, sky.inverse_variance(light, exposure, gain))
     for run, rows in enumerate(injected):
         added = np.zeros_like(light)
         sky.add_light(added, rows, k, fwhm)
-        rng = stream(config.seed, brick.name, "shot", band, run)
+        rng = brick_stream(config.seed, brick.name, "shot", band, run)
         noise = np.sqrt(sky.shot_variance(added, exposure, gain))
         noise *= rng.standard_normal(added.shape, dtype=np.float32) * np.float32(
             1 - config.plant.no_shot_noise
@@ -224,7 +223,7 @@ def _intruders(brick: Brick, others: Iterable[NDArray[np.void]]) -> NDArray[np.v
     for rows in others:
         moved = rows.copy()
         moved["x"], moved["y"] = brick.to_pixels(rows["ra"], rows["dec"])
-        reach = np.where(rows["flux"][:, 1] > sky.SATURATION_FLUX, sky.BRIGHT_STAMP, sky.STAMP) / 2
+        reach = np.where(rows["flux"][:, 1] > sky.SATURATION_FLUX, sky.BRIGHT_STAMP, STAMP) / 2
         near = (np.abs(moved["x"] - brick.size / 2) < brick.size / 2 + reach) & (
             np.abs(moved["y"] - brick.size / 2) < brick.size / 2 + reach
         )
@@ -254,7 +253,7 @@ def make_survey(config: MockConfig, outdir: Path, jobs: int = 1, progress: bool 
                 for b, r in zip(bricks, objects, strict=True)
                 if b != brick and abs(b.row - brick.row) <= 1 and abs(b.col - brick.col) <= 1
             ]
-            conditions = draw_conditions(stream(config.seed, brick.name, "conditions"))
+            conditions = draw_conditions(brick_stream(config.seed, brick.name, "conditions"))
             tasks.append(Task(config, outdir, brick, conditions, own, _intruders(brick, others)))
         made = all_of(make_brick, tasks, executor, bar)
     (outdir / "bricks.txt").write_text("".join(f"{brick.name}\n" for brick in bricks))

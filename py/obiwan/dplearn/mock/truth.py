@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.mock.bricks import BANDS, EXTINCTION, Brick, Conditions
+from obiwan.dplearn.conventions import BANDS
+from obiwan.dplearn.mock.bricks import EXTINCTION, Brick, Conditions
 from obiwan.dplearn.mock.files import Card, brick_cards, card, write_table
 from obiwan.dplearn.survey.rendering import circularised
 

@@ -11,12 +11,12 @@ import numpy as np
 from obiwan.dplearn.conventions import LABELS, Array
 from obiwan.dplearn.errors import CatalogError
 from obiwan.dplearn.planning.candidates import (
-    Candidates,
     fake_candidates,
     known_reals,
+    listed_fakes,
+    listed_reals,
     real_candidates,
     screen,
-    table_candidates,
 )
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.cutflow import CutFlow, count
@@ -135,12 +135,14 @@ def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
         known = known_reals(runs, release_rows, config.match_radius)
         fakes = [fake_candidates(here, known, release_rows, config, flows["fake"]) for here in runs]
     else:
-        fakes = _table_candidates("fake", inputs.fake_table, places, release_rows, config, flows["fake"])
+        listed = _listed(inputs.fake_table, places)
+        fakes = [listed_fakes(here, rows, release_rows, config, flows["fake"]) for here, rows in listed]
     if inputs.real_table is None:
         sources_of = _real_sources(inputs, runs, releases, release_rows, config)
         reals = [real_candidates(here, rows, config, flows["real"]) for here, rows in sources_of]
     else:
-        reals = _table_candidates("real", inputs.real_table, places, release_rows, config, flows["real"])
+        listed = _listed(inputs.real_table, places)
+        reals = [listed_reals(here, rows, config, flows["real"]) for here, rows in listed]
 
     parts = screen([*fakes, *reals], config, flows)
     real_parts = list(zip(parts[len(fakes) :], range(len(reals)), strict=True))
@@ -185,14 +187,8 @@ def _real_sources(
     return [(here, sources) for here in runs for sources in release_rows]
 
 
-def _table_candidates(
-    label: str,
-    table: UserTable,
-    fields_: Sequence[Field],
-    releases: Sequence[Sources],
-    config: TrainingConfig,
-    flow: CutFlow,
-) -> list[Candidates]:
+def _listed(table: UserTable, fields_: Sequence[Field]) -> list[tuple[Field, Sources]]:
+    """A user's rows run by run, each with the field that they lie in."""
     parts = []
     for run in np.unique(table.run):
         places = [here for here in fields_ if here.run.run == run]
@@ -203,7 +199,5 @@ def _table_candidates(
                 "correct the table's run column, or the directories"
             )
             raise CatalogError(msg)
-        mask = table.run == run
-        rows = UserTable(table.path, table.brick[mask], table.run[mask], table.sources.take(mask))
-        parts.append(table_candidates(label, places[0], rows, releases, config, flow))
+        parts.append((places[0], table.sources.take(table.run == run)))
     return parts

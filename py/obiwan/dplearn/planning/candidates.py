@@ -27,7 +27,6 @@ from obiwan.dplearn.survey.coadds import read_pixels
 from obiwan.dplearn.survey.cutouts import centre_inside, stamp_inside
 from obiwan.dplearn.survey.layouts import RELEASE_RUN
 from obiwan.dplearn.survey.sources import Sources
-from obiwan.dplearn.survey.tables import UserTable
 from obiwan.dplearn.trainingset.examples import (
     FLAG_NEIGHBOUR,
     FLAG_PADDED,
@@ -130,8 +129,8 @@ def fake_candidates(
             sources = replace(sources, ra=truth.ra, dec=truth.dec)
     keep = nearest_distance(truth.ra, truth.dec, *known) > config.match_radius
     count(flow, "not on a real source", keep)
-    fitted = None if here.catalog is None else here.catalog.sources
-    return Candidates("fake", here, fitted, sources, own, keep, truth.ra, truth.dec, distance, mag_source)
+    ra, dec = truth.ra, truth.dec
+    return Candidates("fake", here, _fitted(here), sources, own, keep, ra, dec, distance, mag_source)
 
 
 def real_candidates(here: Field, sources: Sources, config: TrainingConfig, flow: CutFlow) -> Candidates:
@@ -144,19 +143,20 @@ def real_candidates(here: Field, sources: Sources, config: TrainingConfig, flow:
     return Candidates("real", here, sources, sources, np.full(len(sources), -1), keep, none, none, none)
 
 
-def table_candidates(
-    label: str,
+def listed_reals(here: Field, sources: Sources, config: TrainingConfig, flow: CutFlow) -> Candidates:
+    """A user's own reals in one field: the rules of reals, beside what was fitted there."""
+    found = real_candidates(here, sources, config, flow)
+    return replace(found, fitted=_fitted(here), mag_source="table")
+
+
+def listed_fakes(
     here: Field,
-    table: UserTable,
+    sources: Sources,
     releases: Sequence[Sources],
     config: TrainingConfig,
     flow: CutFlow,
 ) -> Candidates:
-    """A user's rows in one field: no truth match, every other rule of their class."""
-    sources = table.sources
-    fitted = None if here.catalog is None else here.catalog.sources
-    if label == "real":
-        return replace(real_candidates(here, sources, config, flow), fitted=fitted, mag_source="table")
+    """A user's own fakes in one field: they need no match of truth and catalogue, else the rules of fakes."""
     count(flow, CANDIDATES, len(sources))
     own, distance = mutual_nearest(
         sources.ra, sources.dec, here.injections.ra, here.injections.dec, config.match_radius
@@ -166,7 +166,12 @@ def table_candidates(
         known = known_reals([], releases, config.match_radius)
         keep &= nearest_distance(sources.ra, sources.dec, *known) > config.match_radius
     count(flow, "not on a real source", keep)
-    return Candidates("fake", here, fitted, sources, own, keep, sources.ra, sources.dec, distance, "table")
+    ra, dec = sources.ra, sources.dec
+    return Candidates("fake", here, _fitted(here), sources, own, keep, ra, dec, distance, "table")
+
+
+def _fitted(here: Field) -> Sources | None:
+    return None if here.catalog is None else here.catalog.sources
 
 
 @dataclass(frozen=True)

@@ -37,13 +37,19 @@ class FlowSum:
 
 def flow_table(real: CutFlow, fake: CutFlow) -> str:
     """Lay out both cut flows side by side, one line per cut, '-' where a cut is not of the class."""
-    names = _merged_names(list(real), list(fake))
-    width = max([len("after the cut"), *(len(name) for name in names)])
+    rows = merged(real, fake)
+    width = max([len("after the cut"), *(len(name) for name, *_ in rows)])
     lines = [f"{'after the cut':<{width}}  {'real':>10}  {'fake':>10}"]
-    for name in names:
-        cells = [f"{flow[name]:,}" if name in flow else "-" for flow in (real, fake)]
+    for name, *numbers in rows:
+        cells = ["-" if number is None else f"{number:,}" for number in numbers]
         lines.append(f"{name:<{width}}  {cells[0]:>10}  {cells[1]:>10}")
     return "\n".join(lines)
+
+
+def merged(real: CutFlow, fake: CutFlow) -> list[tuple[str, int | None, int | None]]:
+    """Both cut flows as one: name and survivors of each class, None where a cut is not of the class."""
+    names = _merged_names(list(real), list(fake))
+    return [(name, real.get(name), fake.get(name)) for name in names]
 
 
 def _merged_names(first: list[str], second: list[str]) -> list[str]:

@@ -171,7 +171,10 @@ def _check_flags(
         raise LayoutError(msg)
 
 
-def _warnings(config: TrainingConfig, roots: Sequence[Root], runs: Sequence[BrickRun]) -> list[str]:
+def _warnings(
+    config: TrainingConfig, roots: Sequence[Root], injected: Mapping[str, tuple[BrickRun, ...]]
+) -> list[str]:
+    """What the user should know of options and trees."""
     warnings = []
     if config.reals_from == "release":
         warnings.append(
@@ -183,7 +186,8 @@ def _warnings(config: TrainingConfig, roots: Sequence[Root], runs: Sequence[Bric
             "--centers truth: fakes are centred on their true positions, reals on fitted ones, so their "
             "centroids scatter differently; the network may learn that (hazard D3)"
         )
-    early = sorted({str(run.root.path) for run in runs if run.tractor is None})
+    every = (run for runs in injected.values() for run in runs)
+    early = sorted({str(run.root.path) for run in every if run.tractor is None})
     warnings += [
         f"{path}: early-coadds tree: fakes cannot be required to be recovered, and cuts use their true "
         "magnitudes where reals have measured ones (hazard D10)"
@@ -231,34 +235,19 @@ def resolve_inputs(
     roots = _roots(fake, real, layout)
     wanted = read_brick_list(bricks)
     reals, fakes, named = _tables(real_table, fake_table, wanted)
-    injected = [root for root in roots if root.layout.injected]
-    runs_of = {root.index: find_runs(root, wanted) for root in injected}
-    for root in injected:
-        if runs_of[root.index]:
-            _refuse_without_coadds(root, runs_of[root.index])
-    runs = _by_brick([run for root in injected for run in runs_of[root.index]])
-    chosen = set(runs) | named
-    releases = _by_brick(
-        [run for root in roots if not root.layout.injected for run in find_runs(root, chosen)]
-    )
-    _check_bricks(wanted, chosen, roots)
-    if not real and real_table is None:
-        for root in injected:
-            if runs_of[root.index]:
-                refuse_partial_fits(root, runs_of[root.index])
-    warnings = _warnings(config, roots, [run for of_brick in runs.values() for run in of_brick])
+    found = _find(roots, wanted, named)
+    _check_runs(found, roots, wanted, reals_among_fakes=not real and real_table is None)
+    warnings, chosen = _warnings(config, roots, found.injected), found.bricks
     if real and reals is None:
-        warnings += _without_reals(chosen - set(releases))
-        chosen &= set(releases)
-        if not chosen:
-            trees = ", ".join(map(str, real))
-            msg = f"{trees}: has none of the bricks that were injected into; give the release of their region"
-            raise LayoutError(msg)
+        chosen, left_out = _in_release(found, real)
+        warnings += left_out
+    if fakes is None:
+        warnings += _warnings_of_single_runs(found)
     brick_inputs = tuple(
         BrickInputs(
             brick,
-            runs.get(brick, ()),
-            releases.get(brick, ()),
+            found.injected.get(brick, ()),
+            found.releases.get(brick, ()),
             bool(real),
             None if reals is None else reals.of_brick(brick),
             None if fakes is None else fakes.of_brick(brick),
@@ -270,30 +259,76 @@ def resolve_inputs(
         for name, path in (("real_table", real_table), ("fake_table", fake_table))
     }
     description = {"bricks": None if wanted is None else sorted(wanted), **tables}
-    if fakes is None:
-        warnings += _alone(runs, releases)
     return Inputs(tuple(roots), brick_inputs, tuple(warnings), description)
 
 
-def _alone(
-    runs: Mapping[str, tuple[BrickRun, ...]], releases: Mapping[str, tuple[BrickRun, ...]]
-) -> list[str]:
-    """What is said of bricks in which neither a release nor another run tells what lies under a fake."""
-    alone = sum(len(of_brick) == 1 and brick not in releases for brick, of_brick in runs.items())
-    if not alone:
-        return []
-    return [
-        f"{alone} brick(s) with one run and no data release: fakes that fell on a real source cannot be "
-        "told there; give more runs, or the release with --real"
+@dataclass(frozen=True)
+class _Found:
+    """What the trees have of the bricks that are wanted.
+
+    Attributes
+    ----------
+    trees : tuple
+        Injection trees, each with its runs.
+    injected, releases : dict
+        Brick to its injection runs, and to its data releases.
+    bricks : set of str
+        All that have injection runs, or are named by a user's table.
+    """
+
+    trees: tuple[tuple[Root, Sequence[BrickRun]], ...]
+    injected: dict[str, tuple[BrickRun, ...]]
+    releases: dict[str, tuple[BrickRun, ...]]
+    bricks: set[str]
+
+
+def _find(roots: Sequence[Root], wanted: set[str] | None, named: set[str]) -> _Found:
+    """Look for the runs of bricks; `named` are those of a user's tables."""
+    trees = tuple((root, find_runs(root, wanted)) for root in roots if root.layout.injected)
+    injected = _by_brick([run for _, runs in trees for run in runs])
+    bricks = set(injected) | named
+    releases = [run for root in roots if not root.layout.injected for run in find_runs(root, bricks)]
+    return _Found(trees, injected, _by_brick(releases), bricks)
+
+
+def _check_runs(
+    found: _Found, roots: Sequence[Root], wanted: set[str] | None, *, reals_among_fakes: bool
+) -> None:
+    """Refuse runs without images, bricks without runs, and trees without the reals that they must have."""
+    trees = [(root, runs) for root, runs in found.trees if runs]
+    for root, runs in trees:
+        _refuse_without_coadds(root, runs)
+    _check_bricks(wanted, found.bricks, roots)
+    if reals_among_fakes:
+        for root, runs in trees:
+            refuse_partial_fits(root, runs)
+
+
+def _in_release(found: _Found, real: Sequence[Path]) -> tuple[set[str], list[str]]:
+    """Bricks that the data release has; a warning of the others, whose fakes alone would be no examples."""
+    chosen = found.bricks & set(found.releases)
+    if not chosen:
+        trees = ", ".join(map(str, real))
+        msg = f"{trees}: has none of the bricks that were injected into; give the release of their region"
+        raise LayoutError(msg)
+    others = sorted(found.bricks - chosen)
+    if not others:
+        return chosen, []
+    names = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+    return chosen, [
+        f"left out: {len(others)} brick(s) that the data release of --real does not have: {names}"
     ]
 
 
-def _without_reals(bricks: set[str]) -> list[str]:
-    """What is said of bricks that the data release does not have: their fakes alone would be no examples."""
-    if not bricks:
+def _warnings_of_single_runs(found: _Found) -> list[str]:
+    """A warning of bricks in which neither a release nor another run tells what lies under a fake."""
+    single = sum(len(runs) == 1 and brick not in found.releases for brick, runs in found.injected.items())
+    if not single:
         return []
-    names = ", ".join(sorted(bricks)[:5]) + (", ..." if len(bricks) > 5 else "")
-    return [f"left out: {len(bricks)} brick(s) that the data release of --real does not have: {names}"]
+    return [
+        f"{single} brick(s) with one run and no data release: fakes that fell on a real source cannot be "
+        "told there; give more runs, or the release with --real"
+    ]
 
 
 def _check_bricks(wanted: set[str] | None, found: set[str], roots: Sequence[Root]) -> None:

@@ -20,7 +20,7 @@ Cuts = dict[str, Array]
 Selection = Callable[[Sources], Mapping[str, Array]]
 
 # The colour box of the 2018 training set, padded by a perpendicular distance of 0.5 mag
-# (obiwan create_training.py, lines 266-285 and 383-386; data-model.md section 3).
+# (obiwan create_training.py, lines 266-285 and 383-386; doc/explanation/data-model.rst writes it out).
 _PAD = 0.5
 _FAINT = (24.5, 23.9, 23.0)
 _BRIGHT = (20.6766, 20.4659, 19.4391)

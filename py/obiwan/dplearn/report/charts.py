@@ -16,7 +16,7 @@ from obiwan.dplearn.conventions import PIXEL_SCALE, STAMP, Array
 from obiwan.dplearn.evaluation.attribution import Attribution
 from obiwan.dplearn.evaluation.bins import Bin, Bins
 from obiwan.dplearn.evaluation.occlusion import Occlusion
-from obiwan.dplearn.twosample import Estimate
+from obiwan.dplearn.twosample import GUESS, Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +40,6 @@ STYLE: Any = {
     "savefig.facecolor": "white",
 }
 COLUMN = 4.2  #: inches, the width of a chart: about a journal's column, and a phone's screen
-GUESS = 0.5
 
 
 @dataclass(frozen=True)

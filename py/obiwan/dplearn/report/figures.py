@@ -12,7 +12,7 @@ from obiwan.dplearn.evaluation.attribution import Attribution
 from obiwan.dplearn.evaluation.bins import Bins
 from obiwan.dplearn.evaluation.gallery import Gallery, Mosaic
 from obiwan.dplearn.evaluation.occlusion import Occlusion
-from obiwan.dplearn.evaluation.records import PERCENTILES, Evaluation
+from obiwan.dplearn.evaluation.records import BY_PERCENTILE, Evaluation
 from obiwan.dplearn.report import charts
 from obiwan.dplearn.report.pictures import Draw, Picture, gallery_picture, mosaic_picture
 from obiwan.dplearn.report.stamps import draw_attribution_maps
@@ -128,7 +128,7 @@ def _bin_caption(table: Bins) -> str:
     return text + "."
 
 
-def _binwith_interval(table: Bins) -> str:
+def _bins_with_intervals(table: Bins) -> str:
     """How the AUC comes out over bins, in a sentence."""
     parts = [
         f"{b.name or ends}: {b.auc.value:.2f}"
@@ -143,14 +143,14 @@ def _bin_pictures(evaluation: Evaluation) -> Iterator[Picture]:
     for table in evaluation.bins:
         if table.coarse or not any(b.auc is not None for b in table.bins):
             continue
-        if table.key == PERCENTILES:
+        if table.key == BY_PERCENTILE:
             yield Picture(
                 "auc_by_percentile",
                 "where",
                 "AUC around five percentiles in brightness, the brightest on the left, each for the "
                 f"{max(b.real + b.fake for b in table.bins):,} examples around it; below, their g "
                 "magnitudes.",
-                _binwith_interval(table) + ".",
+                _bins_with_intervals(table) + ".",
                 charts.COLUMN,
                 3.0,
                 _chart(charts.draw_percentiles, table.bins, auc, margin),
@@ -164,7 +164,7 @@ def _bin_pictures(evaluation: Evaluation) -> Iterator[Picture]:
                 _bin_caption(table)
                 + (" Bins with too few examples or bricks are left out." if some else "")
                 + (f" {IDEAL_WORDS}" if ideal is not None else ""),
-                _binwith_interval(table) + ".",
+                _bins_with_intervals(table) + ".",
                 charts.COLUMN,
                 2.7,
                 _chart(charts.draw_bins, table, auc, margin, ideal),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from obiwan.dplearn.controls.covariates import LABELS
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation.records import Evaluation
+from obiwan.dplearn.files.place import check_writable
 from obiwan.dplearn.files.whole import read_json, write_json
 from obiwan.dplearn.report.page import embedded, render
 from obiwan.dplearn.report.pictures import Picture, write_picture
@@ -140,10 +140,7 @@ def claim(outdir: Path, identity: Mapping[str, Any], *, overwrite: bool) -> None
         If it is a file, cannot be written, or holds something else.
     """
     remedy = "choose another --outdir"
-    place = next(parent for parent in (outdir, *outdir.absolute().parents) if parent.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        msg = f"{outdir}: cannot write there (not a writable directory); {remedy}"
-        raise ModelError(msg)
+    check_writable(outdir, ModelError)
     if not outdir.is_dir():
         return
     report = _report_in(outdir)

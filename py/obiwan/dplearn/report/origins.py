@@ -6,6 +6,7 @@ from collections.abc import Container
 from typing import Any
 
 from obiwan.dplearn.evaluation.records import Evaluation
+from obiwan.dplearn.planning.cutflow import merged
 from obiwan.dplearn.report.words import DASH, counted
 from obiwan.dplearn.training.looks import Ledger
 
@@ -76,17 +77,8 @@ def _ledger_words(ledger: Ledger | None) -> str:
 
 def cut_flow(data: dict[str, Any]) -> list[tuple[str, str | int, str | int]]:
     """Rows of the cut flow of both classes, merged in order; a dash where a rule is of one class only."""
-    real, fake = (list(map(tuple, data["cut_flow"].get(name, ()))) for name in ("real", "fake"))
-    merged: list[tuple[str, str | int, str | int]] = []
-    while real or fake:
-        later_fakes = [name for name, _ in fake]
-        if real and real[0][0] not in later_fakes:
-            name, count = real.pop(0)
-            merged.append((name, count, DASH))
-        elif real and fake and fake[0][0] == real[0][0]:
-            name, count = real.pop(0)
-            merged.append((name, count, fake.pop(0)[1]))
-        else:
-            name, count = fake.pop(0)
-            merged.append((name, DASH, count))
-    return merged
+    flows = (dict(data["cut_flow"].get(name, ())) for name in ("real", "fake"))
+    return [
+        (name, DASH if real is None else real, DASH if fake is None else fake)
+        for name, real, fake in merged(*flows)
+    ]

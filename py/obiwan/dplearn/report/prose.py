@@ -14,7 +14,7 @@ from obiwan.dplearn.evaluation.analysis import DRAWS, alarms
 from obiwan.dplearn.evaluation.attribution import Attribution
 from obiwan.dplearn.evaluation.bins import LEAST, LEAST_VALUES
 from obiwan.dplearn.evaluation.occlusion import Occlusion
-from obiwan.dplearn.evaluation.records import PERCENTILES, Evaluation
+from obiwan.dplearn.evaluation.records import BY_PERCENTILE, Evaluation
 from obiwan.dplearn.report.words import (
     DASH,
     counted,
@@ -173,11 +173,10 @@ def bin_notes(evaluation: Evaluation) -> list[str]:
     )
     small = sum(b.auc is None for t in evaluation.bins for b in t.bins)
     if small:
-        bricks = (
-            f", or come from fewer than {LEAST_CLUSTERS} bricks," if evaluation.answer.rests_on_bricks else ""
-        )
+        on_bricks = evaluation.answer.rests_on_bricks
+        bricks = f", or come from fewer than {LEAST_CLUSTERS} bricks," if on_bricks else ""
         notes.append(f"{small} bins have fewer than {LEAST} examples of a class{bricks} and no AUC.")
-    missing = [f"{t.label} of {t.unknown:,}" for t in evaluation.bins if t.unknown and t.key != PERCENTILES]
+    missing = [f"{t.label} of {t.unknown:,}" for t in evaluation.bins if t.unknown and t.key != BY_PERCENTILE]
     if missing:
         notes.append(f"Not known for some examples: {', '.join(missing)}.")
     return notes

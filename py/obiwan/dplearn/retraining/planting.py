@@ -25,7 +25,6 @@ from obiwan.dplearn.survey.cutouts import HALF, centre_pixel
 if TYPE_CHECKING:
     import galsim
 
-MOFFAT_BETA = 3.5  #: of the PSF, whose FWHM is ``psfsize``; its Fourier transform is analytic
 SERSIC_RANGE = (0.5, 6.0)  #: the tractor's own limits, well inside GalSim's
 LARGEST = 4.0  #: half-light radius (arcsec): a quarter of a stamp
 THINNEST = 0.8  #: ellipticity: an axis ratio of 1 : 9
@@ -284,7 +283,7 @@ def _drawn(profile: galsim.GSObject | None, galaxy: Galaxy, band: int) -> NDArra
     """A unit-flux stamp; the PSF's width includes the pixel, so no pixel is convolved again."""
     import galsim
 
-    light = galsim.Moffat(beta=MOFFAT_BETA, fwhm=galaxy.fwhm[band])
+    light = galsim.Moffat(beta=rendering.MOFFAT_BETA, fwhm=galaxy.fwhm[band])
     if profile is not None:
         light = galsim.Convolve(profile, light, gsparams=galsim.GSParams(folding_threshold=FOLDING))
     image = galsim.ImageD(STAMP, STAMP, xmin=0, ymin=0, scale=PIXEL_SCALE)

@@ -79,7 +79,8 @@ class SensitivityResult(Retrained):
     def power(self) -> float:
         """How often a test of this size detects such a difference, were the measured AUC the true one.
 
-        One that was just detected would be missed every other time; requirement R11 asks for 0.95.
+        One that was just detected would be missed every other time; what a positive control is said to see,
+        it must see nearly always: 0.95 is asked for.
         """
         edge = float(norm.ppf(0.975))
         error = max((self.auc.high - self.auc.low) / (2 * edge), 1e-12)

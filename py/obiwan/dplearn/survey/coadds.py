@@ -85,16 +85,6 @@ class Frame:
         offset = (np.asarray(ra) - ra_min) % 360
         return (offset < width) & (dec >= dec_min) & (dec < dec_max)
 
-    def far_fraction(self, ra: Array, dec: Array, distance: Any, reach: float) -> float:
-        """Fraction of the area farther than `reach` arcsec from every one of some positions.
-
-        Measured on a grid of 40 x 40 points; `distance` is `matching.nearest_distance`.
-        """
-        ny, nx = self.shape
-        gx, gy = np.meshgrid(np.linspace(0, nx - 1, 40), np.linspace(0, ny - 1, 40))
-        grid_ra, grid_dec = self.wcs.all_pix2world(gx.ravel(), gy.ravel(), 0)
-        return float(np.mean(distance(grid_ra, grid_dec, ra, dec) > reach))
-
 
 def _plane_paths(run: BrickRun) -> list[Path]:
     """Paths of the six planes; tells a band that never was from one that was lost."""

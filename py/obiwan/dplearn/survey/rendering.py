@@ -16,6 +16,8 @@ from obiwan.dplearn.conventions import Array
 if TYPE_CHECKING:
     import galsim
 
+MOFFAT_BETA = 3.5  #: of the PSF, whose FWHM is ``psfsize``; its Fourier transform is analytic
+
 
 def axis_ratio(e1: Array | float, e2: Array | float) -> Array:
     """Minor over major axis, b/a = (1 - e) / (1 + e)."""

@@ -102,10 +102,3 @@ def blank_sources(n: int) -> Sources:
         primary=np.ones(n, dtype=bool),
         injected=np.ones(n, dtype=bool),
     )
-
-
-def stack_sources(parts: list[Sources]) -> Sources:
-    """Return the rows of several records, one after the other."""
-    return Sources(
-        **{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Sources)}
-    )

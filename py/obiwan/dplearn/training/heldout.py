@@ -13,7 +13,7 @@ from obiwan.dplearn.training.looks import count_look
 from obiwan.dplearn.training.rundir import SCORES
 from obiwan.dplearn.training.scoring import Scores
 from obiwan.dplearn.trainingset.shards import TrainingSet
-from obiwan.dplearn.twosample import answer
+from obiwan.dplearn.twosample import Answer, answer
 
 if TYPE_CHECKING:
     from obiwan.dplearn.training.trainer import Fitted
@@ -35,9 +35,9 @@ class Result:
     numbers: dict[str, Any]
 
 
-def _verdict(answer: Any, fitted: Fitted) -> tuple[str, ...]:
+def _verdict(found: Answer, fitted: Fitted) -> tuple[str, ...]:
     """The result in plain words."""
-    if answer.tells:
+    if found.tells:
         return ("The network can tell fakes from real galaxies.",)
     if not fitted.learnt:
         return (
@@ -46,7 +46,7 @@ def _verdict(answer: Any, fitted: Fitted) -> tuple[str, ...]:
         )
     return (
         "The network cannot tell fakes from real galaxies on examples it has not seen.",
-        f"That does not prove them alike: an AUC up to {answer.auc.high:.3f} is compatible with this test.",
+        f"That does not prove them alike: an AUC up to {found.auc.high:.3f} is compatible with this test.",
     )
 
 

@@ -1,4 +1,7 @@
-"""The ledger of looks: who has seen the test split of a training set, and what was asked of it (R9).
+"""The ledger of looks: who has seen the test split of a training set, and what was asked of it.
+
+A test split that is looked at until it says what one hopes for proves nothing: whoever reads a result must
+know how many looks came before it.
 
 A line of ``test_looks.jsonl`` for each network, for each network that was trained again on parts of the
 cutouts with the true labels, and for each evaluation: some networks and the margin that was declared.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.files.place import check_writable
 from obiwan.dplearn.files.takeover import end_others
 from obiwan.dplearn.files.whole import read_json, write_json
 
@@ -57,9 +58,11 @@ def claim_outdir(outdir: Path, identity: dict[str, Any], *, overwrite: bool) -> 
     Raises
     ------
     ModelError
-        If another run is in it, or something else.
+        If another run is in it, or something else, or it cannot be written.
     """
     path = outdir / RUN
+    if overwrite or not (outdir / RESULT).is_file():  # a finished run only says its result again
+        check_writable(outdir, ModelError)
     if overwrite and path.is_file():
         end_others(outdir / SCRATCH)  # before its files are removed, lest it write others
         for name in (*OURS[1:], RUN):  # the claim last, so that an interruption can be made good

@@ -1,10 +1,9 @@
-"""Score a split with a trained model, keep the scores, and count who has looked at the test split."""
+"""Score a split with a trained model, keep the scores, and find what each of them belongs to."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -18,13 +17,10 @@ from numpy.typing import NDArray
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.fitsfile import check_whole, reading
 from obiwan.dplearn.files.whole import replacing
+from obiwan.dplearn.training.batches import in_order
 from obiwan.dplearn.training.distributed import World
 from obiwan.dplearn.trainingset.shards import SOURCES, TrainingSet
 from obiwan.dplearn.twosample import auc
-
-log = logging.getLogger(__name__)
-
-LOOKS = "test_looks.jsonl"
 
 
 def model_checksum(model: Any) -> str:
@@ -88,8 +84,6 @@ def shared_probabilities(
 
     The batches are those of one process, so that the answer does not depend on the number of ranks.
     """
-    from obiwan.dplearn.training.batches import in_order
-
     mine = replace(training_set, shards=tuple(world.part(training_set.split(split))))
     with world.together():
         labels, outputs = np.zeros(0, np.uint8), np.zeros((0, 2), np.float32)
@@ -98,16 +92,22 @@ def shared_probabilities(
     return world.gather(labels), world.gather(outputs)
 
 
-def validate(
-    model: Any, training_set: TrainingSet, split: str = "val", world: World | None = None
+def measure(
+    model: Any, training_set: TrainingSet, split: str, world: World | None = None
 ) -> dict[str, float]:
-    """Loss (nats), accuracy and AUC of a model on a split."""
+    """How good a model is on a split: ``loss`` (nats), ``accuracy`` and ``auc``.
+
+    Parameters
+    ----------
+    model, training_set, split, world
+        As for `score_split`.
+    """
     labels, outputs = shared_probabilities(model, training_set, split, world or World())
     given = np.maximum(outputs[np.arange(len(labels)), labels].astype(np.float64), 1e-7)
     return {
-        "val_loss": float(-np.log(given).mean()),
-        "val_accuracy": float((outputs.argmax(1) == labels).mean()),
-        "val_auc": auc(labels, outputs[:, 1]) if np.isfinite(outputs).all() else math.nan,
+        "loss": float(-np.log(given).mean()),
+        "accuracy": float((outputs.argmax(1) == labels).mean()),
+        "auc": auc(labels, outputs[:, 1]) if np.isfinite(outputs).all() else math.nan,
     }
 
 

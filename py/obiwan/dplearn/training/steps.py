@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +12,6 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.training.distributed import World
-
-log = logging.getLogger(__name__)
 
 Step = Callable[[NDArray[np.float32], NDArray[np.uint8]], tuple[float, float]]
 

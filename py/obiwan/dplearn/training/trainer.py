@@ -36,7 +36,7 @@ from obiwan.dplearn.training.initialise import prepare
 from obiwan.dplearn.training.logs import Logs
 from obiwan.dplearn.training.model import build_network
 from obiwan.dplearn.training.rundir import BEST, CHECKPOINTS, LAST
-from obiwan.dplearn.training.scoring import validate
+from obiwan.dplearn.training.scoring import measure
 from obiwan.dplearn.training.settings import RunConfig
 from obiwan.dplearn.training.steps import Step, lr_factor, make_optimizer, make_step
 from obiwan.dplearn.trainingset.shards import TrainingSet
@@ -254,11 +254,12 @@ class Trainer:
     def _finish_epoch(self) -> None:
         """Validate, remember the best, log, checkpoint."""
         progress, steps = self.progress, self.batches.steps
+        found = measure(self.model, self.training_set, "val", self.world)
         row = {
             "epoch": progress.epoch + 1,
             "loss": progress.loss_sum / steps,
             "accuracy": progress.correct / steps,
-            **validate(self.model, self.training_set, world=self.world),
+            **{f"val_{name}": value for name, value in found.items()},
             "learning_rate": float(ops.convert_to_numpy(self.optimizer.learning_rate)),
         }
         if not math.isfinite(row["val_loss"]):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from obiwan.dplearn.twosample.conditional import effective_number, stratified_auc, weighted_auc
 from obiwan.dplearn.twosample.ranking import (
+    GUESS,
     Estimate,
     Measured,
     auc,
@@ -38,6 +39,7 @@ from obiwan.dplearn.twosample.summary import (
 
 __all__ = [
     "FEW_BRICKS",
+    "GUESS",
     "LEAST_CLUSTERS",
     "AccuracyTest",
     "Answer",

@@ -1,7 +1,4 @@
-"""The AUC at equal magnitude, colour or whatever else: within strata, or with weights that equalise it.
-
-Everything here is also in `obiwan.dplearn.twosample`.
-"""
+"""The AUC at equal magnitude, colour or whatever else: within strata, or with weights that equalise it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """The area under the ROC curve: what it is, how uncertain, and how much less certain for shared sky.
 
-Labels are 0 (real) and 1 (fake); a score is the higher the more an example looks fake.  Everything public
-here is also in `obiwan.dplearn.twosample`.
+Labels are 0 (real) and 1 (fake); a score is the higher the more an example looks fake.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 from scipy.stats import t as student
+
+GUESS = 0.5  #: AUC of whoever cannot tell the classes apart
 
 Alternative = Literal["greater", "less", "two-sided"]
 
@@ -69,7 +70,7 @@ class Measured:
         half = float(student.ppf(0.5 + level / 2, self.freedom)) * self.error
         return Estimate(self.value, max(least, self.value - half), min(most, self.value + half))
 
-    def p_value(self, null: float = 0.5, alternative: Alternative = "greater") -> float:
+    def p_value(self, null: float = GUESS, alternative: Alternative = "greater") -> float:
         """Probability of a value as far from `null` as this one, were `null` the truth."""
         distance = (self.value - null) / self.error
         above, below = (float(tail(distance, self.freedom)) for tail in (student.sf, student.cdf))
@@ -245,7 +246,7 @@ def auc_pvalue(
         ``greater`` (fakes score higher), ``less`` or ``two-sided``.
     """
     if clusters is not None:
-        return measure_auc(labels, scores, clusters).p_value(0.5, alternative)
+        return measure_auc(labels, scores, clusters).p_value(GUESS, alternative)
     fake, scores = checked(labels, scores)
     if np.ptp(scores) == 0:
         return 1.0
