@@ -15,11 +15,12 @@ import pytest
 
 from benchmarks.planted import Planted, write_set
 from obiwan.dplearn import cnn
-from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.errors import ModelError, TrainingSetError
 from obiwan.dplearn.training import rundir as claims
 from obiwan.dplearn.training.looks import count_look
 from obiwan.dplearn.training.scoring import Scores, bricks_of, read_scores, write_scores
 from obiwan.dplearn.trainingset import shards
+from obiwan.dplearn.trainingset.examples import blank_examples
 from sealing import seal
 from test_training import ENV
 
@@ -336,6 +337,36 @@ def test_bricks_come_from_the_source_table(data):
     fitsio.write(str(data / shards.SOURCES), shuffled, clobber=True)
     with pytest.raises(Exception, match="not those of the shards"):
         bricks_of(training_set, scores)
+
+
+@pytest.mark.parametrize("column", ["split", "label", "brick", None])
+def test_a_source_table_of_another_shape_is_one_line(column, data):
+    """At the end of a training, where a traceback would hide the result."""
+    training_set = shards.open_training_set(data)
+    scores = _scores(training_set)
+    n = len(scores.row)
+    table = blank_examples(n)
+    table["split"], table["label"], table["brick"] = b"test", scores.label, b"0001p000"
+    table["shard"], table["row"] = scores.shard, scores.row
+    columns = {name: table[name] for name in table.dtype.names}
+    if column is None:
+        columns["brick"] = np.full(n, b"\xe9", "S8")  # as an old code page has it
+    else:
+        columns[column] = np.stack([columns[column]] * 2, axis=1)
+    with fitsio.FITS(str(data / shards.SOURCES), "rw", clobber=True) as file:
+        file.write(list(columns.values()), names=list(columns))
+    with pytest.raises(TrainingSetError, match=r"cannot read it .*make the training set again"):
+        bricks_of(training_set, scores)
+
+
+def test_bricks_come_from_the_table_that_the_manifest_vouches_for(data):
+    training_set = shards.open_training_set(data)
+    fitsio.write(str(data / shards.SOURCES), blank_examples(1))
+    seal(data)
+    with (data / shards.SOURCES).open("ab") as stream:
+        stream.write(bytes(2880))
+    with pytest.raises(TrainingSetError, match="checksum differs"):
+        bricks_of(training_set, _scores(training_set))
 
 
 def test_looks_by_different_models_are_counted(data):

@@ -35,6 +35,7 @@ from obiwan.dplearn import cnn
 from obiwan.dplearn.conventions import CHANNELS, LABELS, SPLITS
 from obiwan.dplearn.cutting.extraction import GroupTask, extract_group, row_keys
 from obiwan.dplearn.errors import DplearnError, ModelError
+from obiwan.dplearn.evaluation.evidence import data_summary
 from obiwan.dplearn.planning.bricks import plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.inputs import resolve_inputs
@@ -43,7 +44,7 @@ from obiwan.dplearn.survey.tables import read_table
 from obiwan.dplearn.training.checkpoints import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from obiwan.dplearn.training.looks import count_look
 from obiwan.dplearn.training.rundir import claim_outdir, finished_lines
-from obiwan.dplearn.training.scoring import Scores, read_scores, write_scores
+from obiwan.dplearn.training.scoring import Scores, bricks_of, read_scores, write_scores
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.trainingset.examples import blank_examples, read_sources, write_sources
 from obiwan.dplearn.trainingset.shards import (
@@ -231,7 +232,15 @@ def _read_user_table(place: Path) -> None:
 
 
 def _read_sources(place: Path) -> None:
-    read_sources(place)
+    """Whole, as ``evaluate`` does, and for the bricks of some scores, as ``cnn`` does at its end."""
+    table = read_sources(place)
+    ones = np.ones(4, "i4")
+    scores = Scores("test", ones, np.arange(4, dtype="i4"), np.array([0, 1, 0, 1], "u1"), ones / 2, "m", "d")
+    found = open_training_set(place)
+    bricks = bricks_of(found, scores)
+    if bricks is None or len(bricks) != 4:
+        raise ValueError
+    data_summary(found, table)
 
 
 def _spoil_checkpoint(path: Path, rng: RNG) -> None:
@@ -349,7 +358,7 @@ def prepare(base: Path) -> dict[str, Path]:
     rng = np.random.default_rng(3)
     stamps, labels = rng.normal(size=(4, 64, 64, 6)).astype("<f4"), np.array([0, 1, 0, 1], "u1")
     shards = [write_shard(training, split, 1, stamps, labels) for split in SPLITS]
-    write_sources(training, training / WORK, blank_examples(12))
+    write_sources(training, training / WORK, _example_rows(labels))
     shutil.rmtree(training / WORK)
     manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "channels": list(CHANNELS), "stamp": 64}
     manifest |= {"labels": LABELS, "shards": [vars(shard) for shard in shards]}
@@ -374,6 +383,15 @@ def prepare(base: Path) -> dict[str, Path]:
     options = (Path(__file__).parents[2] / "etc" / "cnn.toml").read_text()
     (run / "cnn.toml").write_text(f'{options}outdir = "out"\nmaps = [18, 36]\n')
     return {**places, **dict.fromkeys(("scores", "checkpoint", "run", "result", "looks", "options"), run)}
+
+
+def _example_rows(labels: np.ndarray) -> np.ndarray:
+    """Rows of one shard of each split with these labels."""
+    rows = blank_examples(len(SPLITS) * len(labels))
+    rows["split"], rows["shard"] = np.repeat(np.array(SPLITS, "S5"), len(labels)), 1
+    rows["row"], rows["label"] = np.tile(np.arange(len(labels)), len(SPLITS)), np.tile(labels, len(SPLITS))
+    rows["brick"] = BRICK.name.encode()
+    return rows
 
 
 def _packed(survey: Path, place: Path) -> Path:
