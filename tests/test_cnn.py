@@ -381,15 +381,25 @@ def test_looks_by_different_models_are_counted(data):
             count_look(training_set, _scores(training_set))
 
 
-def test_a_half_written_look_is_passed_over(data, caplog):
+def test_a_half_written_look_is_passed_over(data, caplog, monkeypatch):
+    def torn(self, content):
+        with self.open("wb") as stream:
+            stream.write(content[:10])
+        raise KeyboardInterrupt
+
     training_set, path = shards.open_training_set(data), data / "test_looks.jsonl"
     path.unlink(missing_ok=True)
     for model in ("a", "b"):
         count_look(training_set, _scores(training_set, model))
     first, second = path.read_text().splitlines()
     path.write_text(f"{first}\n{second[:20]}")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", torn)
+        with pytest.raises(KeyboardInterrupt):
+            count_look(training_set, _scores(training_set, "c"))
+    assert path.read_text() == f"{first}\n{second[:20]}"  # a death in the repair loses no look
     assert [count_look(training_set, _scores(training_set, m)) for m in ("a", "c", "c")] == [1, 2, 2]
-    assert caplog.text.count("half-written") == 2  # until something was written
+    assert caplog.text.count("half-written") == 3  # until something was written
     assert [json.loads(line)["model"] for line in path.read_text().splitlines()] == ["a", "c"]
     path.write_text(f"{first}\n{second}")  # nothing is lost where only the end of the line is
     assert count_look(training_set, _scores(training_set, "c")) == 3
