@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.planted import Planted, write_set
 from obiwan.dplearn.conventions import BANDS, SPLITS
 from obiwan.dplearn.errors import ModelError, TakenOverError, TrainingSetError
 from obiwan.dplearn.retraining import runs as retraining
@@ -26,6 +25,7 @@ from obiwan.dplearn.training.rundir import SCRATCH
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.trainingset.examples import blank_examples, read_sources, write_sources
 from obiwan.dplearn.trainingset.shards import open_training_set
+from planted import Planted, write_set
 from sealing import seal
 
 TINY = network_config("lenet5", maps=(2, 2), kernel_size=3, dense=4)

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.planted import Planted, write_set
 from benchmarks.scaling_model import GRADIENTS, Machine, halving, ring, slowest, table
 from obiwan.dplearn import cnn
 from obiwan.dplearn.errors import ModelError
@@ -29,6 +28,7 @@ from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_conf
 from obiwan.dplearn.training.steps import lr_factor
 from obiwan.dplearn.training.trainer import Trainer
 from obiwan.dplearn.trainingset.shards import open_training_set
+from planted import Planted, write_set
 from test_batches import make_set
 from test_training import ENV
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from benchmarks.planted import Planted, write_set
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.survey.sources import Sources, blank_sources
 from obiwan.dplearn.trainingset import examples
@@ -19,6 +18,7 @@ from obiwan.dplearn.trainingset.examples import (
     read_sources,
     write_sources,
 )
+from planted import Planted, write_set
 from sealing import seal
 
 

@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks import faults
-from benchmarks.planted import Planted, write_set
 from obiwan.dplearn import create_training
 from obiwan.dplearn.cutting import extraction, workspace
 from obiwan.dplearn.errors import TakenOverError
 from obiwan.dplearn.files.takeover import end_others, owned, take_over
 from obiwan.dplearn.survey import coadds
 from obiwan.dplearn.trainingset.shards import open_training_set
+from planted import Planted, write_set
 from synthetic import Survey, bricks_apart, content_of, planes, survey, write_plane
 from test_training import ENV
 

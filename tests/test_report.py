@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from benchmarks.planted import Planted
 from evaluation_set import make_evaluation, make_set, scored_by_hand
 from obiwan.dplearn.errors import ModelError, TakenOverError
 from obiwan.dplearn.evaluation import analysis, attribution, occlusion
@@ -33,6 +32,7 @@ from obiwan.dplearn.retraining.ablations import AblationResult
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult
 from obiwan.dplearn.twosample import Estimate
 from obiwan.dplearn.twosample.verdict import SensitivitySummary, decide
+from planted import Planted
 from synthetic import content_of
 
 COUNTS = {"train": 64, "val": 64, "test": 320}

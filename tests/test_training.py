@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import obiwan.dplearn
-from benchmarks.planted import Planted, write_set
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.training import trainer
 from obiwan.dplearn.training.checkpoints import (
@@ -28,6 +27,7 @@ from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_conf
 from obiwan.dplearn.training.steps import make_optimizer
 from obiwan.dplearn.training.trainer import Trainer, has_learnt
 from obiwan.dplearn.trainingset.shards import open_training_set
+from planted import Planted, write_set
 
 ENV = {
     **os.environ,

@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.planted import Planted, write_set
+from planted import Planted, write_set
 from synthetic import Survey, bricks_apart, content_of, survey
 
 ROOT = Path(__file__).resolve().parents[2]
