@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.planted import Planted, Sample, write_set
 from obiwan.dplearn.controls.battery import run_controls
 from obiwan.dplearn.controls.covariates import covariates
 from obiwan.dplearn.controls.measure import measure_split
@@ -18,6 +17,7 @@ from obiwan.dplearn.evaluation.evidence import data_summary, software
 from obiwan.dplearn.training.looks import Ledger, Opening
 from obiwan.dplearn.trainingset.examples import blank_examples, read_sources, split_rows, write_sources
 from obiwan.dplearn.trainingset.shards import MANIFEST, TrainingSet, manifest_checksum, open_training_set
+from planted import Planted, Sample, write_set
 from sealing import seal
 
 BRICKS = {"train": 4, "val": 2, "test": 12}

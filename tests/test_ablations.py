@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.planted import Planted, write_set
 from obiwan.dplearn.conventions import BANDS, SPLITS
-from obiwan.dplearn.errors import ModelError, TrainingSetError
+from obiwan.dplearn.errors import ModelError, TakenOverError, TrainingSetError
 from obiwan.dplearn.retraining import runs as retraining
 from obiwan.dplearn.retraining.ablations import ABLATIONS, CORE, EDITS, run_ablation
 from obiwan.dplearn.retraining.runs import directory_name, retrain, run_config_of
@@ -22,9 +21,11 @@ from obiwan.dplearn.retraining.views import (
     with_edit,
 )
 from obiwan.dplearn.training.logs import RunLogs
+from obiwan.dplearn.training.rundir import SCRATCH
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.trainingset.examples import blank_examples, read_sources, write_sources
 from obiwan.dplearn.trainingset.shards import open_training_set
+from planted import Planted, write_set
 from sealing import seal
 
 TINY = network_config("lenet5", maps=(2, 2), kernel_size=3, dense=4)
@@ -133,6 +134,23 @@ def test_an_edited_view(data):
         assert np.array_equal(y, label)
 
 
+def test_shards_are_looked_up_and_not_searched_for(data):
+    """A pass over many shards must not take as many searches of as many."""
+
+    class Counted(tuple):
+        passes = 0
+
+        def __iter__(self):
+            Counted.passes += 1
+            return super().__iter__()
+
+    view = with_edit(replace(data, shards=Counted(data.shards)), "ivar only", EDITS["ivar only"])
+    Counted.passes = 0
+    for shard in view.shards:
+        view.read(shard)
+    assert Counted.passes == 1 < len(view.shards)
+
+
 def test_a_damaged_shard_is_noticed_through_a_view(tmp_path):
     write_set(tmp_path / "set", Planted(), {"train": 8, "val": 8, "test": 8}, seed=1, rows=8)
     own = open_training_set(tmp_path / "set")
@@ -230,6 +248,27 @@ def test_settings_that_are_not_there(tmp_path, text):
         run_config_of(tmp_path / "best.keras")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 1.5},
+        {"epochs": True},
+        {"learning_rate": "1"},
+        {"learning_rate": 10**400},
+        {"feed": []},
+        {"feed": {"window": 2.0}},
+        {"feed": {"augment": "no"}},
+        {"network": {**TINY.to_dict(), "maps": [2, 2.5]}},
+        {"network": {**TINY.to_dict(), "dense": 4.5}},
+    ],
+)
+def test_settings_of_other_types(change, tmp_path):
+    """They would end the training in a traceback, or be another run's."""
+    (tmp_path / "run.json").write_text(json.dumps({**CONFIG.to_dict(), **change}))
+    with pytest.raises(ModelError, match=r"run\.json: not the settings of a run"):
+        run_config_of(tmp_path / "best.keras")
+
+
 # --- retraining
 
 
@@ -270,6 +309,21 @@ def test_an_interrupted_ablation_goes_on_and_a_finished_one_is_not_repeated(data
     (directory / "result.json").write_text("{")
     with pytest.raises(ModelError, match=r"result.json: not a readable result"):
         run_ablation(name, data, replace(two, epochs=1), tmp_path)
+
+
+def test_of_two_retrainings_in_one_directory_the_later_goes_on(data, tmp_path, monkeypatch):
+    view, second = with_edit(data, "band r", EDITS["band r"]), []
+
+    def begin_another(*_):
+        monkeypatch.undo()
+        second.append(retrain(view, CONFIG, tmp_path / "both", name="band r"))
+
+    alone = retrain(view, CONFIG, tmp_path / "alone", name="band r")
+    monkeypatch.setattr(RunLogs, "step", begin_another)
+    with pytest.raises(TakenOverError, match="another run was started here and has taken over"):
+        retrain(view, CONFIG, tmp_path / "both", name="band r")
+    assert second == [alone]
+    assert not (tmp_path / "both" / SCRATCH).exists()
 
 
 def test_reals_against_reals(data, tmp_path):

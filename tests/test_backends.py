@@ -14,12 +14,12 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks.planted import Planted, write_set
 from obiwan.dplearn.training.initialise import prepare
 from obiwan.dplearn.training.model import build_network, load_network
 from obiwan.dplearn.training.scoring import score_split
 from obiwan.dplearn.training.settings import ARCHITECTURES, network_config
 from obiwan.dplearn.trainingset.shards import open_training_set
+from planted import Planted, write_set
 
 pytestmark = [
     pytest.mark.slow,

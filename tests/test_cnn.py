@@ -13,13 +13,14 @@ import fitsio
 import numpy as np
 import pytest
 
-from benchmarks.planted import Planted, write_set
 from obiwan.dplearn import cnn
-from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.errors import ModelError, TrainingSetError
 from obiwan.dplearn.training import rundir as claims
 from obiwan.dplearn.training.looks import count_look
 from obiwan.dplearn.training.scoring import Scores, bricks_of, read_scores, write_scores
 from obiwan.dplearn.trainingset import shards
+from obiwan.dplearn.trainingset.examples import blank_examples
+from planted import Planted, write_set
 from processes import ENV
 from sealing import seal
 
@@ -339,6 +340,36 @@ def test_bricks_come_from_the_source_table(data):
         bricks_of(training_set, scores)
 
 
+@pytest.mark.parametrize("column", ["split", "label", "brick", None])
+def test_a_source_table_of_another_shape_is_one_line(column, data):
+    """At the end of a training, where a traceback would hide the result."""
+    training_set = shards.open_training_set(data)
+    scores = _scores(training_set)
+    n = len(scores.row)
+    table = blank_examples(n)
+    table["split"], table["label"], table["brick"] = b"test", scores.label, b"0001p000"
+    table["shard"], table["row"] = scores.shard, scores.row
+    columns = {name: table[name] for name in table.dtype.names}
+    if column is None:
+        columns["brick"] = np.full(n, b"\xe9", "S8")  # as an old code page has it
+    else:
+        columns[column] = np.stack([columns[column]] * 2, axis=1)
+    with fitsio.FITS(str(data / shards.SOURCES), "rw", clobber=True) as file:
+        file.write(list(columns.values()), names=list(columns))
+    with pytest.raises(TrainingSetError, match=r"cannot read it .*make the training set again"):
+        bricks_of(training_set, scores)
+
+
+def test_bricks_come_from_the_table_that_the_manifest_vouches_for(data):
+    training_set = shards.open_training_set(data)
+    fitsio.write(str(data / shards.SOURCES), blank_examples(1))
+    seal(data)
+    with (data / shards.SOURCES).open("ab") as stream:
+        stream.write(bytes(2880))
+    with pytest.raises(TrainingSetError, match="checksum differs"):
+        bricks_of(training_set, _scores(training_set))
+
+
 def test_looks_by_different_models_are_counted(data):
     training_set = shards.open_training_set(data)
     (data / "test_looks.jsonl").unlink(missing_ok=True)
@@ -351,16 +382,26 @@ def test_looks_by_different_models_are_counted(data):
             count_look(training_set, _scores(training_set))
 
 
-def test_a_half_written_look_is_passed_over(data, caplog):
+def test_a_half_written_look_is_passed_over(data, caplog, monkeypatch):
+    def torn(self, content):
+        with self.open("wb") as stream:
+            stream.write(content[:10])
+        raise KeyboardInterrupt
+
     training_set, path = shards.open_training_set(data), data / "test_looks.jsonl"
     path.unlink(missing_ok=True)
     for model in ("a", "b"):
         count_look(training_set, _scores(training_set, model))
     first, second = path.read_text().splitlines()
     path.write_text(f"{first}\n{second[:20]}")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", torn)
+        with pytest.raises(KeyboardInterrupt):
+            count_look(training_set, _scores(training_set, "c"))
+    assert path.read_text() == f"{first}\n{second[:20]}"  # a death in the repair loses no look
     assert [count_look(training_set, _scores(training_set, m)) for m in ("a", "c", "c")] == [1, 2, 2]
-    assert caplog.text.count("half-written") == 2  # until something was written
+    assert caplog.text.count("half-written") == 3  # until something was written
     assert [json.loads(line)["model"] for line in path.read_text().splitlines()] == ["a", "c"]
     path.write_text(f"{first}\n{second}")  # nothing is lost where only the end of the line is
     assert count_look(training_set, _scores(training_set, "c")) == 3
-    assert caplog.text.count("half-written") == 2
+    assert caplog.text.count("half-written") == 3

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import textwrap
 import time
 import zlib
 from pathlib import Path
@@ -382,116 +377,6 @@ def test_another_seed_gives_another_set(made, training, tmp_path):
     )
 
 
-KILLER = """
-import json, os, signal, sys
-from pathlib import Path
-from obiwan.dplearn.planning import groups
-from obiwan.dplearn.cutting import extraction
-from obiwan.dplearn.create_training import main
-
-words, base = json.loads(sys.argv[1]), Path(sys.argv[2])
-groups.GROUP_ROWS = 40  # several groups
-real_replace = Path.replace
-
-
-def child(outdir, moment=None, after=False, count=None):
-    '''Run in a fork that kills itself at the n-th file that is renamed into place.'''
-    pid = os.fork()
-    if pid == 0:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        seen = 0
-
-        def replace(self, target):
-            nonlocal seen
-            seen += 1
-            if count is not None:
-                count.write_text(str(seen))
-            if seen == moment and not after:
-                os.truncate(self, os.path.getsize(self) // 2)  # caught in the middle of writing
-                os.kill(os.getpid(), signal.SIGKILL)
-            done = real_replace(self, target)
-            if seen == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return done
-
-        Path.replace = replace
-        os._exit(main([*words, "--outdir", str(outdir)]))
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-number = base / "number"
-results = {"whole": child(base / "whole", count=number)}
-total = int(number.read_text())
-middle = total // 2
-moments = [(1, False), (2, False), (3, True), (middle, False), (total - 1, False), (total, False)]
-moments.append((total, True))
-for moment, after in moments:
-    outdir = base / f"at{moment}{after}"
-    killed, left = child(outdir, moment, after), (outdir / "manifest.json").exists()
-    results[outdir.name] = [killed, left == (moment == total and after), child(outdir)]
-print(json.dumps([total, results]))
-"""
-
-
-def test_killed_at_any_moment_and_started_again(made, run_python, tmp_path):
-    script = tmp_path / "killer.py"
-    script.write_text(KILLER)
-    few = [content.brick.name for content in made.scenes[:3]]
-    given = [*words(made, Path("x"), "--bricks", *few)]
-    del given[given.index("--outdir") : given.index("--outdir") + 2]
-    done = run_python(script, json.dumps(given), tmp_path)
-    assert done.returncode == 0, done.stderr
-    total, results = json.loads(done.stdout)
-    assert total > 20
-    assert results.pop("whole") == 0
-    whole = content_of(tmp_path / "whole")
-    assert len(whole) > 10
-    for name, outcome in results.items():
-        assert outcome == [-signal.SIGKILL, True, 0], name
-        assert content_of(tmp_path / name) == whole, name
-
-
-def test_killed_with_workers_and_started_again(made, training, tmp_path):
-    script = textwrap.dedent(
-        """
-        import sys
-        from obiwan.dplearn.create_training import main
-        if __name__ == "__main__":
-            sys.exit(main(sys.argv[1:]))
-        """
-    )
-    (tmp_path / "run.py").write_text(script)
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-W", "ignore", str(tmp_path / "run.py")]
-    command += words(made, tmp_path / "out", "--jobs", "2")
-    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, start_new_session=True) as process:
-        deadline = time.monotonic() + 60
-        while not list((tmp_path / "out").glob("xtrain_*.npy")) and time.monotonic() < deadline:
-            if process.poll() is not None:
-                break
-            time.sleep(0.002)
-        os.killpg(process.pid, signal.SIGKILL)
-    assert main(words(made, tmp_path / "out")) == 0  # and with another number of workers
-    assert content_of(tmp_path / "out") == content_of(training)
-
-
-def test_a_damaged_shard_is_written_again_on_restart(made, training, tmp_path, monkeypatch):
-    def stop(*_args):
-        raise KeyboardInterrupt
-
-    outdir = tmp_path / "out"
-    with monkeypatch.context() as patch:
-        patch.setattr(workspace, "write_sources", stop)
-        assert main(words(made, outdir)) == 130
-    assert not (outdir / "manifest.json").exists()
-    with (outdir / "xval_1.npy").open("r+b") as stream:
-        stream.seek(1000)
-        stream.write(b"broken")
-    assert main(words(made, outdir)) == 0
-    assert content_of(outdir) == content_of(training)
-
-
 def test_finished_is_finished(made, training, tmp_path, capsys):
     outdir = tmp_path / "out"
     shutil.copytree(training, outdir)
@@ -713,36 +598,6 @@ def test_read_only_outdir(made, tmp_path, capsys):
     outdir.mkdir(mode=0o500)
     line = refusal(words(made, outdir), outdir, capsys)
     assert "cannot write there" in line
-
-
-def test_full_disk(made, run_python, tmp_path):
-    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
-    limited += "from obiwan.dplearn.create_training import main; sys.exit(main(sys.argv[1:]))"
-    outdir = tmp_path / "out"
-    done = run_python("-c", limited, *words(made, outdir))
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    last = done.stderr.rstrip().splitlines()[-1]
-    assert "create_training: error: File too large" in last
-    assert "the space left" in last
-    assert list(outdir.glob("*")) == [outdir / ".work"]
-
-
-@pytest.mark.parametrize("function", ["write_sources", "write_json"])
-def test_full_disk_at_the_end(function, made, training, tmp_path, monkeypatch, capsys):
-    outdir = tmp_path / "out"
-    original = getattr(workspace, function)
-
-    def full(*args, **kwargs):
-        if function == "write_json" and Path(args[0]).name != "manifest.json":
-            return original(*args, **kwargs)
-        raise OSError(errno.ENOSPC, "No space left on device", str(args[0]))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(workspace, function, full)
-        assert "No space left on device" in refusal(words(made, outdir), outdir, capsys)
-    assert main(words(made, outdir)) == 0
-    assert content_of(outdir) == content_of(training)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"config": 1}', "", "[" * 100_000])

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.planted import Planted, write_set
 from benchmarks.scaling_model import GRADIENTS, Machine, halving, ring, slowest, table
 from numbered_set import make_set
 from obiwan.dplearn import cnn
@@ -30,6 +29,7 @@ from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_conf
 from obiwan.dplearn.training.steps import lr_factor
 from obiwan.dplearn.training.trainer import Trainer
 from obiwan.dplearn.trainingset.shards import open_training_set
+from planted import Planted, write_set
 from processes import ENV
 
 TESTS = Path(__file__).parent

@@ -12,7 +12,6 @@ import fitsio
 import numpy as np
 import pytest
 
-from benchmarks.planted import Planted
 from evaluation_set import make_set
 from obiwan.dplearn import cnn, evaluate
 from obiwan.dplearn.errors import ModelError
@@ -20,6 +19,7 @@ from obiwan.dplearn.evaluation import ensemble, evidence
 from obiwan.dplearn.training import scoring
 from obiwan.dplearn.trainingset import shards
 from obiwan.dplearn.trainingset.examples import read_sources, split_rows
+from planted import Planted
 
 NETWORK = ["--maps", "3", "4", "--kernel-size", "3", "--dense", "6", "--quiet", "--learning-rate", "3e-3"]
 COUNTS = {"train": 192, "val": 64, "test": 256}

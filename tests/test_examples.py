@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from astropy.io import fits
 
-from benchmarks.planted import Planted, write_set
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.survey.sources import Sources, blank_sources
+from obiwan.dplearn.trainingset import examples
 from obiwan.dplearn.trainingset.examples import (
     EXAMPLE_DTYPE,
     blank_examples,
@@ -16,6 +18,7 @@ from obiwan.dplearn.trainingset.examples import (
     read_sources,
     write_sources,
 )
+from planted import Planted, write_set
 from sealing import seal
 
 
@@ -115,3 +118,24 @@ def test_a_table_without_a_column(tmp_path, rng):
     seal(tmp_path)
     with pytest.raises(TrainingSetError, match=r"sources.fits: cannot read it"):
         read_sources(tmp_path)
+
+
+def test_a_large_table_is_read_in_pieces(tmp_path, rng, monkeypatch):
+    rows = some(rng)
+    made = make_set(tmp_path, rows)
+    monkeypatch.setattr(examples, "_PIECE", 2)
+    np.testing.assert_array_equal(read_sources(made)["ra"], rows["ra"])
+    wanted = read_sources(made, ("brick", "id"))
+    assert wanted.dtype.names == ("brick", "id")
+    for name in wanted.dtype.names:
+        np.testing.assert_array_equal(wanted[name], rows[name])
+
+
+def test_reading_holds_the_table_once(tmp_path):
+    made = make_set(tmp_path, blank_examples(150_000))
+    read_sources(made, ("brick",))  # whatever is imported or kept at the first time
+    tracemalloc.start()
+    size = read_sources(made).nbytes
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1.5 * size

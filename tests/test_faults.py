@@ -12,19 +12,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from benchmarks import faults
-from benchmarks.planted import Planted, write_set
 from obiwan.dplearn import create_training
 from obiwan.dplearn.cutting import extraction, workspace
 from obiwan.dplearn.errors import TakenOverError
 from obiwan.dplearn.files.takeover import end_others, owned, take_over
 from obiwan.dplearn.survey import coadds
 from obiwan.dplearn.trainingset.shards import open_training_set
+from planted import Planted, write_set
 from processes import ENV
 from synthetic import Survey, bricks_apart, content_of, planes, survey, write_plane
 
@@ -88,7 +89,9 @@ def test_killed_while_shards_are_written(made, whole, tmp_path):
     for way in ("worker", "driver", "all"):
         outdir, files = tmp_path / way, rng.randint(1, 30)
         moment = partial(has_files, outdir, files)
-        status = faults.disturbed("create_training", faults.stamps_words(made, outdir, 2), moment, way, rng)
+        status, _ = faults.disturbed(
+            "create_training", faults.stamps_words(made, outdir, 2), moment, way, rng
+        )
         assert status != 0, (way, files)
         assert has_files(outdir, files)
         nothing_half_written(outdir)
@@ -96,9 +99,118 @@ def test_killed_while_shards_are_written(made, whole, tmp_path):
         assert content_of(outdir) == whole, (way, files)
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize(("way", "hit"), [("worker", "driver"), ("driver", "driver"), ("SIGTERM", "SIGTERM")])
+def test_the_campaign_counts_what_it_hit(way, hit):
+    """A program without workers loses none."""
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with subprocess.Popen(command, start_new_session=True, text=True) as process:
+        assert faults.strike(process, way, random.Random(1)) == hit
+    assert process.returncode == -(signal.SIGTERM if way == "SIGTERM" else signal.SIGKILL)
+    assert faults.kills(Counter({hit: 3})) == (0 if hit == "SIGTERM" else 3)
+
+
 def has_files(outdir: Path, number: int) -> bool:
     """Whether so many files of shards are there."""
     return len(list(outdir.glob("*.npy"))) >= number
+
+
+KILLER = """
+import json, os, signal, sys
+from pathlib import Path
+from obiwan.dplearn.planning import groups
+from obiwan.dplearn.cutting import extraction
+from obiwan.dplearn.create_training import main
+
+words, base = json.loads(sys.argv[1]), Path(sys.argv[2])
+groups.GROUP_ROWS = 40  # several groups
+real_replace = Path.replace
+
+
+def child(outdir, moment=None, after=False, count=None):
+    '''Run in a fork that kills itself at the n-th file that is renamed into place.'''
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        seen = 0
+
+        def replace(self, target):
+            nonlocal seen
+            seen += 1
+            if count is not None:
+                count.write_text(str(seen))
+            if seen == moment and not after:
+                os.truncate(self, os.path.getsize(self) // 2)  # caught in the middle of writing
+                os.kill(os.getpid(), signal.SIGKILL)
+            done = real_replace(self, target)
+            if seen == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return done
+
+        Path.replace = replace
+        os._exit(main([*words, "--outdir", str(outdir)]))
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+number = base / "number"
+results = {"whole": child(base / "whole", count=number)}
+total = int(number.read_text())
+middle = total // 2
+moments = [(1, False), (2, False), (3, True), (middle, False), (total - 1, False), (total, False)]
+moments.append((total, True))
+for moment, after in moments:
+    outdir = base / f"at{moment}{after}"
+    killed, left = child(outdir, moment, after), (outdir / "manifest.json").exists()
+    results[outdir.name] = [killed, left == (moment == total and after), child(outdir)]
+print(json.dumps([total, results]))
+"""
+
+
+def test_killed_at_any_moment_and_started_again(made, run_python, tmp_path):
+    script = tmp_path / "killer.py"
+    script.write_text(KILLER)
+    few = [content.brick.name for content in made.scenes[:3]]
+    given = [*faults.stamps_words(made, Path("x"), 1), "--bricks", *few]
+    del given[given.index("--outdir") : given.index("--outdir") + 2]
+    done = run_python(script, json.dumps(given), tmp_path)
+    assert done.returncode == 0, done.stderr
+    total, results = json.loads(done.stdout)
+    assert total > 20
+    assert results.pop("whole") == 0
+    undisturbed = content_of(tmp_path / "whole")
+    assert len(undisturbed) > 10
+    for name, outcome in results.items():
+        assert outcome == [-signal.SIGKILL, True, 0], name
+        assert content_of(tmp_path / name) == undisturbed, name
+
+
+def test_killed_with_workers_and_started_again(made, whole, tmp_path):
+    outdir = tmp_path / "out"
+    process = faults.start("create_training", faults.stamps_words(made, outdir, 2))
+    deadline = time.monotonic() + 60
+    while not has_files(outdir, 1) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL  # before its end
+    assert has_files(outdir, 1)
+    nothing_half_written(outdir)
+    assert run(made, outdir) == 0  # and with another number of workers
+    assert content_of(outdir) == whole
+
+
+def test_a_damaged_shard_is_written_again_on_restart(made, whole, tmp_path, monkeypatch):
+    outdir = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(workspace, "write_sources", stop)
+        assert run(made, outdir) == 130
+    nothing_half_written(outdir)
+    with (outdir / "xval_1.npy").open("r+b") as stream:
+        stream.seek(1000)
+        stream.write(b"broken")
+    assert run(made, outdir) == 0
+    assert content_of(outdir) == whole
 
 
 @pytest.mark.slow
@@ -123,6 +235,22 @@ def test_sigterm_is_one_line_and_a_status(jobs, made, whole, tmp_path):
     assert not any(Path(f"/proc/{number}/fd/1").exists() for number in workers)
     assert run(made, outdir) == 0
     assert content_of(outdir) == whole
+
+
+SLOW_END = """
+import os, signal, time
+from obiwan.dplearn.running import interruptions
+interruptions.GRACE = 0.2
+with interruptions.ending("cnn"), interruptions.deferred():
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+"""
+
+
+def test_an_end_that_takes_too_long_is_one_line_too(run_python):
+    done = run_python("-c", SLOW_END)
+    assert done.returncode == ENDED
+    assert only_error(done.stderr).startswith("cnn: error: ended by SIGTERM")
 
 
 # --- the disk -----------------------------------------------------------------------------------------
@@ -150,6 +278,38 @@ def test_a_full_disk(jobs, small_disk, made, whole, capsys):
     assert list(outdir.glob("*.npy"))  # what there was room for
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     assert run(made, outdir, jobs=jobs) == 0
+    assert content_of(outdir) == whole
+
+
+def test_files_that_may_not_be_so_large(made, run_python, tmp_path):
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))\n"
+    limited += "from obiwan.dplearn.create_training import main; sys.exit(main(sys.argv[1:]))"
+    outdir = tmp_path / "out"
+    done = run_python("-c", limited, *faults.stamps_words(made, outdir, 1))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    line = only_error(done.stderr)
+    assert "create_training: error: File too large" in line
+    assert "the space left" in line
+    assert list(outdir.glob("*")) == [outdir / ".work"]
+
+
+@pytest.mark.parametrize("function", ["write_sources", "write_json"])
+def test_a_disk_that_is_full_at_the_end(function, made, whole, tmp_path, monkeypatch, capsys):
+    outdir = tmp_path / "out"
+    original = getattr(workspace, function)
+
+    def full(*args, **kwargs):
+        if function == "write_json" and Path(args[0]).name != "manifest.json":
+            return original(*args, **kwargs)
+        raise OSError(errno.ENOSPC, "No space left on device", str(args[0]))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workspace, function, full)
+        assert run(made, outdir) == 1
+    assert "No space left on device" in only_error(capsys.readouterr().err)
+    nothing_half_written(outdir)
+    assert run(made, outdir) == 0
     assert content_of(outdir) == whole
 
 
@@ -617,3 +777,42 @@ def test_a_second_training_takes_over(data, tmp_path):
         checkpoints.save_checkpoint(tmp_path / "checkpoints", state, 4, first)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_0000000003.npz"]
     assert open_training_set(data).shards
+
+
+# In one Python, on one thread: a training that is left alone, and one in whose middle a second is started.
+TWO_TRAININGS = """
+import json, sys
+from obiwan.dplearn import cnn
+from obiwan.dplearn.training.logs import RunLogs
+
+alone, both, moment = json.loads(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
+statuses, seen, step = [cnn.main(alone)], 0, RunLogs.step
+
+def watched(self, *given):
+    global seen
+    seen += 1
+    if seen == moment:
+        RunLogs.step = step
+        statuses.append(cnn.main(both))
+    return step(self, *given)
+
+RunLogs.step = watched
+statuses.append(cnn.main(both))
+print(json.dumps(statuses))
+"""
+
+
+@pytest.mark.slow
+def test_a_second_cnn_takes_over_and_the_first_ends(data, tmp_path):
+    """In the middle of an epoch, after checkpoints of it; the weights are those of a run left alone."""
+    words = [faults.training_words(data, tmp_path / name) for name in ("alone", "both")]
+    given = [json.dumps([*these, "--epochs", "2"]) for these in words]
+    command = [sys.executable, "-c", TWO_TRAININGS, *given, "53"]  # of 48 steps an epoch
+    done = subprocess.run(command, capture_output=True, text=True, env=ENV, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.strip().splitlines()[-1]) == [0, 0, 1]  # alone, the second, the first
+    (line,) = [line for line in done.stderr.splitlines() if ": error:" in line]
+    assert line.startswith(f"cnn: error: {tmp_path / 'both'}: the scratch directory of this run is gone")
+    assert "going on after 1 finished epochs and 4 steps" in done.stderr
+    assert not (tmp_path / "both" / ".scratch").exists()
+    assert faults.weights(tmp_path / "both") == faults.weights(tmp_path / "alone")

@@ -128,6 +128,31 @@ def test_a_manifest_with_other_shards(entries, sealed, places, tmp_path):
     read_all(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": [1]},
+        {"config": None},
+        {"roots": [1]},
+        {"roots": {"index": 0}},
+        {"roots": [{"name": "south"}]},
+        {"roots": [{"index": "0"}]},
+        {"roots": [{"index": 0, "name": 5}]},
+        {"cut_flow": [1]},
+        {"cut_flow": {"real": 5}},
+        {"cut_flow": {"fake": [["balanced"]]}},
+        {"cut_flow": {"fake": [["balanced", "many"]]}},
+    ],
+)
+def test_a_manifest_with_origins_that_no_report_can_read(change, places, tmp_path):
+    spoil_manifest(places, tmp_path, sealed=True, change=change)
+    (name,) = change
+    with pytest.raises(
+        TrainingSetError, match=rf"not a readable manifest \(its {name} is .*make the training"
+    ):
+        open_training_set(tmp_path)
+
+
 def spoil_manifest(places, directory: Path, *, sealed: bool, change: dict) -> None:
     for path in places["manifest"].glob("*.npy"):
         if not (directory / path.name).exists():

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks.planted import Planted
 from evaluation_set import make_set
 from obiwan.dplearn import mosaic
 from obiwan.dplearn.evaluation import gallery
@@ -19,6 +18,7 @@ from obiwan.dplearn.training.settings import network_config
 from obiwan.dplearn.training.trainer import save_model
 from obiwan.dplearn.trainingset import shards
 from obiwan.dplearn.trainingset.examples import read_sources, read_stamps, write_sources
+from planted import Planted
 from sealing import seal
 
 

@@ -18,21 +18,22 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from benchmarks.planted import Planted
 from evaluation_set import make_evaluation, make_set, scored_by_hand
-from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.errors import ModelError, TakenOverError
 from obiwan.dplearn.evaluation import analysis, attribution, occlusion
 from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
 from obiwan.dplearn.report import charts, origins, prose
 from obiwan.dplearn.report.figures import pictures_of
-from obiwan.dplearn.report.files import FORMAT, claim, write_report
+from obiwan.dplearn.report.files import FORMAT, begun, claim, write_report
 from obiwan.dplearn.report.page import render, retraining_rows
-from obiwan.dplearn.report.pictures import Picture
+from obiwan.dplearn.report.pictures import Picture, write_picture
 from obiwan.dplearn.report.words import DASH, effect, extents
 from obiwan.dplearn.retraining.ablations import AblationResult
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult
 from obiwan.dplearn.twosample import Estimate
 from obiwan.dplearn.twosample.verdict import SensitivitySummary, decide
+from planted import Planted
+from synthetic import content_of
 
 COUNTS = {"train": 64, "val": 64, "test": 320}
 
@@ -342,12 +343,13 @@ def test_an_evaluation_that_is_interrupted_while_it_writes_can_be_started_again(
     """Whatever is in place by then, the directory is still known as ours."""
     identity = {"data": looked.data["checksum"], "models": [m.checksum for m in looked.scored.models]}
     chart = next(p for p in pictures_of(looked, [], []) if p.name == "scores")
-    for moved in range(5):
+    other, moved, died = dataclasses.replace(chart, name="other"), 0, True
+    while died:
         place = tmp_path / str(moved)
         if before:
             write_report(place, looked, [chart])
         with monkeypatch.context() as patch:
-            whole, left = Path.replace, iter([True] * (moved + 1))  # write_json renames once, too
+            whole, left = Path.replace, iter([True] * moved)
 
             def replace(self, target, whole=whole, left=left):
                 if not next(left, False):
@@ -355,10 +357,82 @@ def test_an_evaluation_that_is_interrupted_while_it_writes_can_be_started_again(
                 return whole(self, target)
 
             patch.setattr(Path, "replace", replace)
-            if moved < 4:
-                with pytest.raises(KeyboardInterrupt):
-                    write_report(place, looked, [dataclasses.replace(chart, name="other")])
+            try:
+                write_report(place, looked, [other])
+                died = False
+            except KeyboardInterrupt:
+                moved += 1
         claim(place, identity, overwrite=False)
+        assert died or not (place / ".work").exists()
+    assert moved >= 4 + 2 + 1  # files of the report, of the picture, and of JSON
+
+
+def test_of_two_evaluations_the_later_goes_on(tmp_path, looked, monkeypatch):
+    """Whenever it begins, and whatever the first still wanted to remove or to put into place."""
+    other = dataclasses.replace(looked, settings={**looked.settings, "seed": 7})
+    write_report(tmp_path / "alone", other, [])
+    alone = content_of(tmp_path / "alone")
+    moment, ended = 0, True
+    while ended:
+        place, seen = tmp_path / str(moment), 0
+        write_report(place, looked, [])
+        with monkeypatch.context() as patch:
+            whole = Path.replace
+
+            def replace(self, target, whole=whole, place=place, moment=moment, patch=patch):
+                nonlocal seen
+                seen += 1
+                if seen == moment + 1:
+                    patch.setattr(Path, "replace", whole)
+                    write_report(place, other, [])
+                return whole(self, target)
+
+            patch.setattr(Path, "replace", replace)
+            try:
+                write_report(place, looked, [])
+                ended = False
+            except TakenOverError as error:
+                assert "another run was started here and has taken over" in str(error)  # noqa: PT017
+                assert content_of(place) == alone
+                moment += 1
+    assert moment >= 4 + 2 + 1  # files put into place, old ones put away, and of JSON
+
+
+def test_what_an_earlier_version_left_half_done_is_no_hindrance(tmp_path, looked):
+    (tmp_path / ".work" / "figures").mkdir(parents=True)
+    (tmp_path / ".work" / "metrics.json").write_text("{")
+    write_report(tmp_path, looked, [])
+    assert not (tmp_path / ".work").exists()
+
+
+def test_an_evaluation_that_fails_leaves_no_directory(tmp_path):
+    with pytest.raises(ModelError), begun(tmp_path / "out"):
+        raise ModelError
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_is_whole_or_the_one_before(tmp_path, monkeypatch):
+    def torn(self, content):
+        with self.open("wb") as stream:
+            stream.write(content[:10])
+        raise KeyboardInterrupt
+
+    def fails(_):
+        raise OSError(28, "No space left on device")
+
+    def draws(figure):
+        figure.text(0.5, 0.5, "x")
+
+    picture = Picture("chart", "answer", "caption", "alt", 1, 1, draws)
+    write_picture(picture, tmp_path)
+    before = content_of(tmp_path)
+    assert set(before) == {"chart.pdf", "chart.png"}
+    monkeypatch.setattr(Path, "write_bytes", torn)
+    with pytest.raises(KeyboardInterrupt):
+        write_picture(picture, tmp_path)
+    with pytest.raises(OSError, match="No space"):
+        write_picture(dataclasses.replace(picture, draw=fails), tmp_path)
+    assert content_of(tmp_path) == before
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.planted import Planted, write_set
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.training import trainer
 from obiwan.dplearn.training.checkpoints import (
@@ -26,6 +25,7 @@ from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_conf
 from obiwan.dplearn.training.steps import make_optimizer
 from obiwan.dplearn.training.trainer import Trainer, has_learnt
 from obiwan.dplearn.trainingset.shards import open_training_set
+from planted import Planted, write_set
 from processes import ENV
 
 RESUME = Path(__file__).parent / "resume_program.py"

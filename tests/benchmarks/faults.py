@@ -4,8 +4,8 @@
 
 Each time the driver, one of its two workers, or all of them are killed with SIGKILL, or the driver is ended
 with SIGTERM, at a random moment of a run of create_training; then the same command goes on, by chance with
-another number of workers.  After some kills of one directory it is compared with the undisturbed run, byte
-by byte.  For cnn the weights at the end are compared.
+another number of workers.  It is the kills that are counted; the SIGTERMs come on top.  After some of one
+directory it is compared with the undisturbed run, byte by byte.  For cnn the weights at the end are compared.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.planted import Planted, write_set
+from planted import Planted, write_set
 from synthetic import Survey, bricks_apart, content_of, survey
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,8 +57,8 @@ def workers_of(process: int) -> list[int]:
     return found
 
 
-def strike(process: subprocess.Popen[str], way: str, rng: random.Random) -> None:
-    """End a running program in one of the `WAYS`."""
+def strike(process: subprocess.Popen[str], way: str, rng: random.Random) -> str:
+    """End a running program in one of the `WAYS`; which it was: where no worker is, the driver is killed."""
     if way == "all":
         os.killpg(process.pid, signal.SIGKILL)
     elif way == "SIGTERM":
@@ -67,24 +67,35 @@ def strike(process: subprocess.Popen[str], way: str, rng: random.Random) -> None
         os.kill(rng.choice(workers), signal.SIGKILL)
     else:
         process.kill()
+        return "driver"
+    return way
 
 
 def disturbed(
     program: str, words: Sequence[str], moment: float | Callable[[], bool], way: str, rng: random.Random
-) -> int:
-    """Run a program that is struck after so many seconds, or when that is so; its status (0: too late)."""
+) -> tuple[int, str]:
+    """Run a program that is struck after so many seconds, or when that is so.
+
+    Returns its status (0: it had ended before), and which of the `WAYS` it was.
+    """
     process = start(program, words)
     while callable(moment) and process.poll() is None and not moment():
         time.sleep(0.001)
     try:
         _, said = process.communicate(timeout=0 if callable(moment) else moment)
     except subprocess.TimeoutExpired:
-        strike(process, way, rng)
+        way = strike(process, way, rng)
         _, said = process.communicate(timeout=300)
     status = process.returncode
     if "Traceback" in said or status not in (0, 1, 128 + signal.SIGTERM, -signal.SIGKILL, -signal.SIGTERM):
-        raise SystemExit(f"{way} after {moment:.2f} s: status {status}\n{said}")
-    return status
+        after = "at its moment" if callable(moment) else f"after {moment:.2f} s"
+        raise SystemExit(f"{way} {after}: status {status}\n{said}")
+    return status, way
+
+
+def kills(hits: Counter[str]) -> int:
+    """How many of the hits were by SIGKILL, which leaves a program no time to put anything in order."""
+    return sum(number for way, number in hits.items() if way != "SIGTERM")
 
 
 def undisturbed(program: str, words: Sequence[str]) -> float:
@@ -103,21 +114,22 @@ def stamps_words(made: Survey, outdir: Path, jobs: int) -> list[str]:
     return [*given, "--shard-size", "2", "--jobs", str(jobs)]
 
 
-def stamps(made: Survey, base: Path, kills: int, rng: random.Random) -> Counter[str]:
-    """Kill and restart create_training until there were so many kills; what was hit how often."""
+def stamps(made: Survey, base: Path, wanted: int, rng: random.Random) -> Counter[str]:
+    """Disturb and restart create_training until there were so many kills; what was hit how often."""
     seconds = undisturbed("create_training", stamps_words(made, base / "whole", 2))
     whole, hits, number = content_of(base / "whole"), Counter[str](), 0
-    while sum(hits.values()) < kills:
+    while kills(hits) < wanted:
         number += 1
         outdir = base / f"struck{number}"
         for _ in range(rng.randint(1, 4)):
             way, jobs = rng.choice(WAYS), rng.choice((1, 2, 2))
             # A part of the time is that of the imports, which needs fewer tries.
             words = stamps_words(made, outdir, jobs)
-            status = disturbed("create_training", words, rng.uniform(0.4, 1.1) * seconds, way, rng)
+            moment = rng.uniform(0.4, 1.1) * seconds
+            status, hit = disturbed("create_training", words, moment, way, rng)
             if status == 0:
                 break
-            hits[way] += 1
+            hits[hit] += 1
             if (outdir / "manifest.json").exists() and not whole.items() <= content_of(outdir).items():
                 raise SystemExit(f"{outdir}: a manifest, but not the files that it names")
         undisturbed("create_training", stamps_words(made, outdir, 1))
@@ -139,20 +151,21 @@ def weights(outdir: Path) -> str:
     return str(json.loads((outdir / "result.json").read_text(encoding="utf-8"))["model"])
 
 
-def training(base: Path, kills: int, rng: random.Random) -> Counter[str]:
-    """Kill and restart cnn until there were so many kills."""
+def training(base: Path, wanted: int, rng: random.Random) -> Counter[str]:
+    """Disturb and restart cnn until there were so many kills."""
     write_set(base / "set", Planted("size", 2.5), {"train": 96, "val": 32, "test": 32}, seed=5, rows=32)
     seconds = undisturbed("cnn", training_words(base / "set", base / "untouched"))
     hits, number = Counter[str](), 0
-    while sum(hits.values()) < kills:
+    while kills(hits) < wanted:
         number += 1
         outdir = base / f"trained{number}"
         for _ in range(rng.randint(1, 3)):
             way = rng.choice(("driver", "SIGTERM"))
             moment = rng.uniform(0.5, 1.1) * seconds
-            if disturbed("cnn", training_words(base / "set", outdir), moment, way, rng) == 0:
+            status, hit = disturbed("cnn", training_words(base / "set", outdir), moment, way, rng)
+            if status == 0:
                 break
-            hits[way] += 1
+            hits[hit] += 1
         undisturbed("cnn", training_words(base / "set", outdir))
         if weights(outdir) != weights(base / "untouched"):
             raise SystemExit(f"{outdir}: other weights than the undisturbed run")
@@ -167,7 +180,9 @@ def told(hits: Counter[str]) -> str:
 def main() -> None:
     """Run the campaign."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--kills", type=int, default=50, help="of create_training")
+    parser.add_argument(
+        "--kills", type=int, default=50, help="of create_training, by SIGKILL; SIGTERMs come on top"
+    )
     parser.add_argument("--training", type=int, default=10, help="kills of cnn")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

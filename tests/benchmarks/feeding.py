@@ -25,12 +25,11 @@ from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
-from planted import Planted, write_set
-
 from obiwan.dplearn.training.logs import RunLogs
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.training.trainer import Step, Trainer, make_step
 from obiwan.dplearn.trainingset.shards import open_training_set
+from planted import Planted, write_set
 
 REQUIRED = 0.95
 KINDS = ("clock", "processor")

@@ -27,6 +27,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import fitsio
 import numpy as np
@@ -34,16 +35,23 @@ import numpy as np
 from obiwan.dplearn import cnn
 from obiwan.dplearn.conventions import CHANNELS, LABELS, SPLITS
 from obiwan.dplearn.cutting.extraction import GroupTask, extract_group, row_keys
+from obiwan.dplearn.cutting.workspace import begin, check_outdir, finished_receipt
 from obiwan.dplearn.errors import DplearnError, ModelError
+from obiwan.dplearn.evaluation.evidence import data_summary
+from obiwan.dplearn.evaluation.ideal import plant_of, why_no_curve
+from obiwan.dplearn.mock.config import Plant
 from obiwan.dplearn.planning.bricks import plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.inputs import resolve_inputs
+from obiwan.dplearn.report import files as report_files
+from obiwan.dplearn.report.origins import cut_flow
+from obiwan.dplearn.retraining import runs as retraining
 from obiwan.dplearn.running import cli
 from obiwan.dplearn.survey.tables import read_table
 from obiwan.dplearn.training.checkpoints import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from obiwan.dplearn.training.looks import count_look
 from obiwan.dplearn.training.rundir import claim_outdir, finished_lines
-from obiwan.dplearn.training.scoring import Scores, read_scores, write_scores
+from obiwan.dplearn.training.scoring import Scores, bricks_of, read_scores, write_scores
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.trainingset.examples import blank_examples, read_sources, write_sources
 from obiwan.dplearn.trainingset.shards import (
@@ -217,6 +225,11 @@ def _read_set(place: Path) -> None:
     for shard in found.shards:
         assert (place / shard.x_name).resolve().parent == place.resolve()
         found.read(shard, memory)
+    table = read_sources(place)  # and what a report says of it
+    told = data_summary(found, table)
+    any(root.get("injected") is False for root in told["roots"])
+    cut_flow(told)
+    ", ".join(f"{key} {value}" for key, value in told["config"].items())
 
 
 def _read_user_table(place: Path) -> None:
@@ -231,7 +244,15 @@ def _read_user_table(place: Path) -> None:
 
 
 def _read_sources(place: Path) -> None:
-    read_sources(place)
+    """Whole, as ``evaluate`` does, and for the bricks of some scores, as ``cnn`` does at its end."""
+    table = read_sources(place)
+    ones = np.ones(4, "i4")
+    scores = Scores("test", ones, np.arange(4, dtype="i4"), np.array([0, 1, 0, 1], "u1"), ones / 2, "m", "d")
+    found = open_training_set(place)
+    bricks = bricks_of(found, scores)
+    if bricks is None or len(bricks) != 4:
+        raise ValueError
+    data_summary(found, table)
 
 
 def _spoil_checkpoint(path: Path, rng: RNG) -> None:
@@ -301,6 +322,41 @@ def _read_looks(place: Path) -> None:
     count_look(TrainingSet(place, {}, ()), scores)
 
 
+def _read_settings(place: Path) -> None:
+    """As what is trained again does, which counts with them."""
+    config = retraining.run_config_of(place / "best.keras")
+    for number in (config.epochs, config.feed.batch_size, config.feed.window, *config.network.maps):
+        range(number)
+    json.dumps(config.to_dict())
+
+
+def _read_retrained(place: Path) -> None:
+    found = retraining._read_result(place / "result.json")
+    f"{found.auc} {found.p:.2g} {found.train + found.test + found.bricks}"
+
+
+def _read_metrics(place: Path) -> None:
+    report_files.claim(place, {"data": "d", "models": ["m"]}, overwrite=False)
+
+
+def _read_mock(place: Path) -> None:
+    why_no_curve(plant_of(place))
+
+
+def _read_receipt(place: Path) -> None:
+    rows = _example_rows(np.array([0, 1, 0, 1], "u1"))[:4]
+    receipt = finished_receipt(GroupTask(0, place, place / WORK, rows, {}))
+    if receipt is None:
+        msg = "no receipt: its shards are made again"
+        raise ModelError(msg)
+    assert receipt.examples + receipt.not_finite + receipt.negative_invvar == 4
+
+
+def _read_plan(place: Path) -> None:
+    check_outdir(place, REQUEST, overwrite=False)
+    begin(place, REQUEST, SimpleNamespace(crc32=7), overwrite=False)
+
+
 def _read_options(place: Path) -> None:
     """As a program does, whose parser ends it with status 2."""
     options = cli.parse(cnn.build_parser(), ["--config", str(place / "cnn.toml")])
@@ -313,6 +369,16 @@ def _read_options(place: Path) -> None:
 
 
 IDENTITY = {"data": "0123abcd", **RunConfig(network_config(), FeedConfig()).to_dict()}
+REQUEST = {"config": {"seed": 1}, "roots": []}  # of a training set
+ORIGINS = {
+    "package_version": "0",
+    "config": {"select": "elg", "seed": 1},
+    "roots": [{"index": 0, "name": "dr9/south", "layout": "legacysim", "injected": True}],
+    "cut_flow": {
+        "real": [["rows", 9], ["balanced", 6]],
+        "fake": [["rows", 8], ["matched", 7], ["balanced", 6]],
+    },
+}  # what a manifest says of where the examples come from
 RUN = Place("legacysim", Path("fake"), BRICK.name, "file0_rs0_skip0")
 TARGETS = {
     "tractor": Target(str(RUN.tractor), _spoil_table, _read_survey),
@@ -333,6 +399,12 @@ TARGETS = {
     "result": Target("result.json", _spoil_json, _read_result),
     "looks": Target("test_looks.jsonl", _spoil_text, _read_looks),
     "options": Target("cnn.toml", _spoil_text, _read_options),
+    "settings": Target("run.json", _spoil_json, _read_settings),
+    "retrained": Target("result.json", _spoil_json, _read_retrained),
+    "metrics": Target(report_files.METRICS, _spoil_json, _read_metrics),
+    "mock": Target("mock.json", _spoil_json, _read_mock),
+    "receipt": Target(f"{WORK}/group-000000.json", _spoil_json, _read_receipt),
+    "plan": Target(f"{WORK}/plan.json", _spoil_json, _read_plan),
 }
 
 
@@ -349,10 +421,10 @@ def prepare(base: Path) -> dict[str, Path]:
     rng = np.random.default_rng(3)
     stamps, labels = rng.normal(size=(4, 64, 64, 6)).astype("<f4"), np.array([0, 1, 0, 1], "u1")
     shards = [write_shard(training, split, 1, stamps, labels) for split in SPLITS]
-    write_sources(training, training / WORK, blank_examples(12))
+    write_sources(training, training / WORK, _example_rows(labels))
     shutil.rmtree(training / WORK)
     manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "channels": list(CHANNELS), "stamp": 64}
-    manifest |= {"labels": LABELS, "shards": [vars(shard) for shard in shards]}
+    manifest |= {"labels": LABELS, "shards": [vars(shard) for shard in shards], **ORIGINS}
     manifest["manifest_crc32"] = manifest_checksum(manifest)
     (training / MANIFEST).write_text(json.dumps(manifest))
     places |= dict.fromkeys(("manifest", "shard", "sources"), training)
@@ -373,7 +445,39 @@ def prepare(base: Path) -> dict[str, Path]:
     (run / "test_looks.jsonl").write_text("".join(json.dumps(look) + "\n" for look in looks))
     options = (Path(__file__).parents[2] / "etc" / "cnn.toml").read_text()
     (run / "cnn.toml").write_text(f'{options}outdir = "out"\nmaps = [18, 36]\n')
-    return {**places, **dict.fromkeys(("scores", "checkpoint", "run", "result", "looks", "options"), run)}
+    places |= dict.fromkeys(("scores", "checkpoint", "run", "result", "looks", "options", "settings"), run)
+    return {**places, **_records(base, stamps, labels)}
+
+
+def _records(base: Path, stamps: np.ndarray, labels: np.ndarray) -> dict[str, Path]:
+    """What programs leave for themselves and for each other: the place of each."""
+    places = {name: base / name for name in ("retrained", "metrics", "mock", "receipt", "plan")}
+    for place in places.values():
+        (place / WORK).mkdir(parents=True)
+    auc = {"value": 0.6, "low": 0.5, "high": 0.7}
+    result = {"auc": auc, "learnt": True, "train": 9, "test": 4, "bricks": 3, "p": 0.1}
+    (places["retrained"] / "result.json").write_text(json.dumps(result))
+    report = {"format": report_files.FORMAT, "format_version": report_files.FORMAT_VERSION}
+    report |= {"models": [{"checksum": "m"}], "data": {"checksum": "d"}, "figures": ["scores.png"]}
+    (places["metrics"] / report_files.METRICS).write_text(json.dumps(report))
+    (places["metrics"] / report_files.FIGURES).mkdir()
+    (places["metrics"] / report_files.FIGURES / "scores.png").touch()
+    mock = {"config": {"bricks": 4, "plant": vars(Plant(offset=0.5))}}
+    (places["mock"] / "mock.json").write_text(json.dumps(mock))
+    shard = write_shard(places["receipt"], "train", 1, stamps, labels)
+    receipt = {"shards": [vars(shard)], "not_finite": 0, "negative_invvar": 0, "coadds_crc32": 0}
+    (places["receipt"] / WORK / "group-000000.json").write_text(json.dumps(receipt))
+    (places["plan"] / WORK / "plan.json").write_text(json.dumps({**REQUEST, "rows_crc32": 7}))
+    return places
+
+
+def _example_rows(labels: np.ndarray) -> np.ndarray:
+    """Rows of one shard of each split with these labels."""
+    rows = blank_examples(len(SPLITS) * len(labels))
+    rows["split"], rows["shard"] = np.repeat(np.array(SPLITS, "S5"), len(labels)), 1
+    rows["row"], rows["label"] = np.tile(np.arange(len(labels)), len(SPLITS)), np.tile(labels, len(SPLITS))
+    rows["brick"] = BRICK.name.encode()
+    return rows
 
 
 def _packed(survey: Path, place: Path) -> Path:

@@ -14,9 +14,10 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from planted import Planted, Population, Sample, draw_population, noiseless, plant
 from scipy.special import ndtr
 from scipy.stats import rankdata
+
+from planted import Planted, Population, Sample, draw_population, noiseless, plant
 
 PARAMETERS = ("ln g", "ln r", "ln z", "x", "y", "ln size", "e1", "e2", "ln psf", "dev")
 

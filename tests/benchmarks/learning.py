@@ -21,11 +21,11 @@ from pathlib import Path
 from threading import Lock
 
 from ideal import ideal_auc
-from planted import Planted, write_set
 from scipy.special import ndtri
 
 from obiwan.dplearn.files.whole import write_json
 from obiwan.dplearn.trainingset import shards
+from planted import Planted, write_set
 
 PLANTED = {
     "offset": Planted("offset", 0.5),

@@ -32,6 +32,7 @@ from statistics import median
 from typing import NamedTuple
 
 import numpy as np
+
 from planted import Planted, write_set
 
 REQUIRED = 0.95

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from planted import PIXEL, Planted, Sample, write_set
 
 from obiwan.dplearn.conventions import BANDS, SPLITS
 from obiwan.dplearn.retraining.planting import KINDS, Difference, Galaxy, planted
@@ -22,6 +21,7 @@ from obiwan.dplearn.retraining.sensitivity import parse_amplitudes, run_sensitiv
 from obiwan.dplearn.training.settings import ARCHITECTURES, FeedConfig, RunConfig, network_config
 from obiwan.dplearn.trainingset.examples import blank_examples, write_sources
 from obiwan.dplearn.trainingset.shards import TrainingSet, open_training_set
+from planted import PIXEL, Planted, Sample, write_set
 
 BRICK = 64  #: examples of a brick
 

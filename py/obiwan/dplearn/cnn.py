@@ -12,12 +12,11 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.files.takeover import owned, take_over
+from obiwan.dplearn.files.takeover import let_go, owned, take_over
 from obiwan.dplearn.files.whole import write_json
 from obiwan.dplearn.running import cli, profiles
 from obiwan.dplearn.running.cli import positive
@@ -234,7 +233,8 @@ def train(options: argparse.Namespace, world: World) -> int:
         result = summarise(fitted, training_set, scores)
         with owned(scratch, outdir):
             write_json(outdir / RESULT, {"lines": list(result.lines), **result.numbers}, scratch)
-        shutil.rmtree(outdir / SCRATCH, ignore_errors=True)
+        if scratch is not None:
+            let_go(scratch)
         _tell(result.lines, outdir)
     return 0
 

@@ -189,9 +189,10 @@ def evaluate(options: argparse.Namespace) -> int:
     members = ensemble.load_members(options.model, training_set)
     identity = {"data": training_set.checksum, "models": [member.info.checksum for member in members]}
     files.claim(options.outdir, identity, overwrite=options.overwrite)
-    found = analyse(options, training_set, table, members)
-    shown = figures.pictures_of(found, *galleries(training_set, found.scored))
-    page = files.write_report(options.outdir, found, shown)
+    with files.begun(options.outdir) as scratch:
+        found = analyse(options, training_set, table, members)
+        shown = figures.pictures_of(found, *galleries(training_set, found.scored))
+        page = files.write_report(options.outdir, found, shown, scratch)
     for line in prose.summary(found):
         cli.say(line)
     cli.say(f"Report: {page}")

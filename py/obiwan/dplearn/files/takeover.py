@@ -27,7 +27,7 @@ def end_others(parent: Path, mine: Path | None = None) -> None:
         grave = old if old.name.startswith(_GONE) else Path(tempfile.mkdtemp(prefix=_GONE, dir=parent))
         if grave != old:
             with suppress(FileNotFoundError):  # somebody else was quicker
-                old.replace(grave)  # at once and for good; removing file by file would leave gaps
+                old.replace(grave / old.name)  # at once and for good; file by file would leave gaps
         shutil.rmtree(grave, ignore_errors=True)
 
 
@@ -49,6 +49,13 @@ def take_over(parent: Path) -> Path:
     mine = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
     end_others(parent, mine)
     return mine
+
+
+def let_go(scratch: Path) -> None:
+    """Remove the scratch directory of a run that has ended, and what held it unless another run has begun."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    with suppress(OSError):
+        scratch.parent.rmdir()
 
 
 @contextmanager

@@ -280,7 +280,7 @@ def _rows(candidates: Candidates, index: Array, x: Array, y: Array, flags: Array
     fill_measurements(rows, sources)
     rows["label"] = LABELS[candidates.label]
     rows["root"], rows["brick"], rows["run"] = run.root.index, run.brick.encode(), run.run.encode()
-    rows["camera"] = candidates.field.camera.encode()
+    rows["camera"] = candidates.field.camera.encode("ascii", "replace")
     rows["id"], rows["ra"], rows["dec"] = sources.id, sources.ra, sources.dec
     rows["x"], rows["y"], rows["flags"] = x[index], y[index], flags[index]
     rows["truth_ra"], rows["truth_dec"] = candidates.truth_ra[index], candidates.truth_dec[index]

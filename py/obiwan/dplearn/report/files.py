@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation.records import Evaluation
 from obiwan.dplearn.files.place import check_writable
+from obiwan.dplearn.files.takeover import let_go, owned, take_over
 from obiwan.dplearn.files.whole import read_json, write_json
 from obiwan.dplearn.report.page import embedded, render
 from obiwan.dplearn.report.pictures import Picture, write_picture
@@ -153,31 +154,72 @@ def claim(outdir: Path, identity: Mapping[str, Any], *, overwrite: bool) -> None
         raise ModelError(msg)
 
 
-def write_report(outdir: Path, evaluation: Evaluation, pictures: Iterable[Picture]) -> Path:
+@contextmanager
+def begun(outdir: Path) -> Iterator[Path]:
+    """While the block lasts, the output directory is this evaluation's; one that began before it will end.
+
+    Yields
+    ------
+    Path
+        Its scratch directory, for `write_report`; see `obiwan.dplearn.files.takeover`.
+    """
+    made = not outdir.exists()
+    scratch = take_over(outdir / SCRATCH)
+    try:
+        yield scratch
+    finally:
+        let_go(scratch)
+        if made:  # and nothing has come into it
+            with suppress(OSError):
+                outdir.rmdir()
+
+
+def write_report(
+    outdir: Path, evaluation: Evaluation, pictures: Iterable[Picture], scratch: Path | None = None
+) -> Path:
     """Write page, numbers, scores and figures, whole or not at all; returns the page.
 
     Everything is made in a scratch directory first.  The old page goes before anything takes its place and
     the new one comes last, so that a page that is there belongs to the files beside it.
+
+    Parameters
+    ----------
+    outdir : Path
+    evaluation : Evaluation
+    pictures : iterable of Picture
+    scratch : Path, optional
+        That of `begun`; one for this report alone by default.
+
+    Raises
+    ------
+    TakenOverError
+        If another evaluation has begun in the directory: its report is the one that counts.
     """
-    work = outdir / SCRATCH
-    shutil.rmtree(work, ignore_errors=True)
-    (work / FIGURES).mkdir(parents=True)
-    try:
-        shown: dict[str, list[dict[str, Any]]] = {}
-        captions = []
-        for picture in pictures:
-            png = write_picture(picture, work / FIGURES)
-            shown.setdefault(picture.section, []).append(embedded(picture, png))
-            captions.append(f"{picture.name}: {picture.caption}\n")
-        (work / FIGURES / CAPTIONS).write_text("\n".join(captions), encoding="utf-8")
-        figures = sorted(path.name for path in (work / FIGURES).iterdir())
-        write_scores_table(work / SCORES, evaluation)
-        write_json(work / METRICS, {**metrics(evaluation), "figures": figures})
-        (work / PAGE).write_text(render(evaluation, shown), encoding="utf-8")
-        (outdir / PAGE).unlink(missing_ok=True)
-        shutil.rmtree(outdir / FIGURES, ignore_errors=True)
+    if scratch is None:
+        with begun(outdir) as own:
+            return write_report(outdir, evaluation, pictures, own)
+    with owned(scratch, outdir):
+        _make(scratch, evaluation, pictures)
+        # Old files go into the scratch directory, too: without one nothing of another report can be removed.
+        for name in (PAGE, FIGURES):
+            if (outdir / name).exists():
+                (outdir / name).replace(scratch / f"old-{name}")
         for name in FILES:
-            (work / name).replace(outdir / name)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+            (scratch / name).replace(outdir / name)
     return outdir / PAGE
+
+
+def _make(work: Path, evaluation: Evaluation, pictures: Iterable[Picture]) -> None:
+    """Make the files of a report in a scratch directory."""
+    (work / FIGURES).mkdir()
+    shown: dict[str, list[dict[str, Any]]] = {}
+    captions = []
+    for picture in pictures:
+        png = write_picture(picture, work / FIGURES)
+        shown.setdefault(picture.section, []).append(embedded(picture, png))
+        captions.append(f"{picture.name}: {picture.caption}\n")
+    (work / FIGURES / CAPTIONS).write_text("\n".join(captions), encoding="utf-8")
+    figures = sorted(path.name for path in (work / FIGURES).iterdir())
+    write_scores_table(work / SCORES, evaluation)
+    write_json(work / METRICS, {**metrics(evaluation), "figures": figures})
+    (work / PAGE).write_text(render(evaluation, shown), encoding="utf-8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.files.takeover import let_go, owned, take_over
 from obiwan.dplearn.files.whole import read_json, write_json
 from obiwan.dplearn.retraining.views import EditedSet
 from obiwan.dplearn.training.batches import check_splits, fitting_batch
-from obiwan.dplearn.training.rundir import RESULT, RUN, claim_outdir
+from obiwan.dplearn.training.rundir import RESULT, RUN, SCRATCH, claim_outdir
 from obiwan.dplearn.twosample import Estimate, answer, auc_pvalue, usable_bricks
 
 if TYPE_CHECKING:
@@ -44,18 +46,33 @@ def run_config_of(model: Path) -> RunConfig:
         raise ModelError(msg)
     try:
         found = read_json(path)
-        network = NetworkConfig(**{**found["network"], "maps": tuple(found["network"]["maps"])})
+        maps = tuple(_typed("maps", size, "int") for size in found["network"]["maps"])
+        network = NetworkConfig(maps=maps, **_known(found["network"], NetworkConfig, "maps"))
         feed = FeedConfig(**_known(found["feed"], FeedConfig))
-        rest = {key: value for key, value in found.items() if key not in ("network", "feed")}
-        return RunConfig(network, feed, **_known(rest, RunConfig))
-    except (ValueError, KeyError, TypeError) as error:
+        return RunConfig(network, feed, **_known(found, RunConfig, "network", "feed"))
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         msg = f"{path}: not the settings of a run ({error}); train the model again"
         raise ModelError(msg) from None
 
 
-def _known(content: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
-    """The entries that are fields of a dataclass."""
-    return {own.name: content[own.name] for own in fields(kind) if own.name in content}
+_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "bool": (bool,), "str": (str,)}
+
+
+def _typed(name: str, value: Any, kind: str) -> Any:
+    """A value that must be of a type; a TypeError where it is of another."""
+    if type(value) not in _TYPES[kind]:  # True is an int to isinstance
+        msg = f"{name} is {reprlib.repr(value)}, not of type {kind}"
+        raise TypeError(msg)
+    return value
+
+
+def _known(content: Mapping[str, Any], kind: type[Any], *but: str) -> dict[str, Any]:
+    """The entries that are fields of a dataclass, but for some, and of their types."""
+    if not isinstance(content, dict):
+        msg = f"{reprlib.repr(content)} is no object"
+        raise TypeError(msg)
+    mine = [own for own in fields(kind) if own.name in content and own.name not in but]
+    return {own.name: _typed(own.name, content[own.name], str(own.type)) for own in mine}
 
 
 @dataclass(frozen=True)
@@ -88,7 +105,8 @@ def _read_result(path: Path) -> Retrained:
     """A result that was written before."""
     try:
         content = read_json(path)
-        return Retrained(**{**content, "auc": Estimate(**content["auc"])})
+        auc = Estimate(**_known(content["auc"], Estimate))
+        return Retrained(auc, **_known(content, Retrained, "auc"))
     except (ValueError, TypeError, KeyError) as error:
         msg = f"{path}: not a readable result ({error}); remove it and start again"
         raise ModelError(msg) from None
@@ -132,6 +150,8 @@ def retrain(
         If a split of the edited set lacks one of the labels.
     ModelError
         If the directory holds another training, or the training diverges.
+    TakenOverError
+        If the same training was started there meanwhile, which goes on.
     """
     check_splits(edited)
     batch = fitting_batch(config.feed.batch_size, edited)
@@ -153,7 +173,9 @@ def retrain(
     from obiwan.dplearn.training.trainer import Trainer
 
     log.info("%s: training the same network again, %d examples", name, sum(edited.count("train")))
-    fitted = Trainer(config, edited, outdir, logs=RunLogs(outdir, quiet=quiet)).fit()
+    scratch = take_over(outdir / SCRATCH)
+    logs = RunLogs(outdir, quiet=quiet, scratch=scratch)
+    fitted = Trainer(config, edited, outdir, logs=logs, scratch=scratch).fit()
     label, outputs = probabilities(fitted.model, in_order(edited, "test"))
     found = answer(label, outputs[:, 1], bricks)
     content = {
@@ -164,7 +186,9 @@ def retrain(
         "bricks": found.bricks,
         "p": auc_pvalue(label, outputs[:, 1], usable_bricks(label, bricks), "two-sided"),
     }
-    write_json(outdir / RESULT, content)
+    with owned(scratch, outdir):
+        write_json(outdir / RESULT, content, scratch)
+    let_go(scratch)
     return _read_result(outdir / RESULT)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,12 @@ class EditedSet(TrainingSet):
     def read(self, shard: Shard, memory: Memory | None = None) -> tuple[Cutouts, Labels]:
         """Read a shard of the base, its checksum verified, and edit it."""
         key = (shard.split, shard.number)
-        original = next(s for s in self.base.shards if (s.split, s.number) == key)
-        return self.edit(key, *self.base.read(original, memory))
+        return self.edit(key, *self.base.read(self._originals[key], memory))
+
+    @cached_property
+    def _originals(self) -> dict[Key, Shard]:
+        """The base's shards by key."""
+        return {(shard.split, shard.number): shard for shard in self.base.shards}
 
 
 def _renamed(shard: Shard, name: str, **changes: Any) -> Shard:

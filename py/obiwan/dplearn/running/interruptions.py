@@ -1,7 +1,9 @@
 """SIGTERM, which batch systems send before they kill: one line, a status of its own, nothing half-written.
 
-Every file of the package is written beside its place and renamed, so that a program may end at any
-moment.  What SIGTERM adds is that the log says so, and that training keeps the steps it has taken.
+Results are written beside their place, or in a scratch directory, and renamed, so that a program may end at
+any moment.  Exceptions are TensorBoard's logs, the ledger of looks, to which lines are appended, and the toy
+survey of `obiwan.dplearn.mock`.  What SIGTERM adds is that the log says so, and that training keeps the steps
+it has taken.
 """
 
 from __future__ import annotations
@@ -60,14 +62,20 @@ def deferred() -> Iterator[Callable[[], bool]]:
         yield lambda: False
         return
     last_call: list[Timer] = []
+    before = signal.getsignal(signal.SIGTERM)
+
+    def end() -> None:
+        if callable(before):
+            before(signal.SIGTERM, None)  # that of `ending`, which has the program's line
+        os._exit(ENDED)
 
     def note(_number: int, _frame: object) -> None:
         if not last_call:
-            last_call.append(Timer(GRACE, os._exit, (ENDED,)))
+            last_call.append(Timer(GRACE, end))
             last_call[0].daemon = True
             last_call[0].start()
 
-    before = signal.signal(signal.SIGTERM, note)
+    signal.signal(signal.SIGTERM, note)
     try:
         yield lambda: bool(last_call)
     finally:

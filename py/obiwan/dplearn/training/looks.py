@@ -17,6 +17,7 @@ from typing import Any
 
 from obiwan.dplearn import __version__
 from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.files.whole import replacing
 from obiwan.dplearn.training.scoring import Scores
 from obiwan.dplearn.trainingset.shards import TrainingSet
 
@@ -109,7 +110,8 @@ def _count(training_set: TrainingSet, entry: dict[str, Any]) -> Ledger | None:
         before, after = _ledger(entries), _ledger([*entries, entry])
         if after != before:
             if whole != content:
-                path.write_bytes(whole)
+                with replacing(path) as beside:  # only this is not an append, which others may do meanwhile
+                    beside.write_bytes(whole)
             with path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(entry) + "\n")
     except OSError as error:

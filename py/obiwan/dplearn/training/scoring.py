@@ -19,6 +19,7 @@ from obiwan.dplearn.files.fitsfile import check_whole, reading
 from obiwan.dplearn.files.whole import replacing
 from obiwan.dplearn.training.batches import in_order
 from obiwan.dplearn.training.distributed import World
+from obiwan.dplearn.trainingset.examples import read_sources, split_rows
 from obiwan.dplearn.trainingset.shards import SOURCES, TrainingSet
 from obiwan.dplearn.twosample import auc
 
@@ -207,14 +208,20 @@ def order_of(scores: Scores, rows: NDArray[Any], training_set: TrainingSet) -> N
 
 
 def bricks_of(training_set: TrainingSet, scores: Scores) -> NDArray[np.str_] | None:
-    """The brick of each scored example from ``sources.fits``; None where there is no such table."""
-    path = training_set.directory / SOURCES
-    if not path.is_file():
+    """The brick of each scored example from ``sources.fits``; None where there is no such table.
+
+    Raises
+    ------
+    TrainingSetError
+        If the table cannot be read, or is not the one that the manifest vouches for.
+    ModelError
+        If it is not of the scored examples.
+    """
+    if not (training_set.directory / SOURCES).is_file():
         return None
-    with reading(f"{path}: not a readable table of sources", "make the training set again", ModelError):
-        table = fitsio.read(str(path), ext=1, columns=["split", "shard", "row", "label", "brick"])
-    rows = table[np.char.strip(table["split"].astype(str)) == scores.split]
-    rows = rows[np.lexsort((rows["row"], rows["shard"]))]
-    bricks = np.empty(len(rows), rows["brick"].astype(str).dtype)
-    bricks[order_of(scores, rows, training_set)] = np.char.strip(rows["brick"].astype(str))
-    return bricks
+    table = read_sources(training_set.directory, ("split", "shard", "row", "label", "brick"))
+    rows = split_rows(table, scores.split)
+    bricks = np.char.strip(rows["brick"].astype(str))
+    found = np.empty_like(bricks)
+    found[order_of(scores, rows, training_set)] = bricks
+    return found

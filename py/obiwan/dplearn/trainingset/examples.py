@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import fitsio
@@ -20,6 +20,7 @@ FLAG_NEIGHBOUR = 2  #: another injection lies in the stamp (``--allow-injected-n
 FLAG_UNMATCHED = 4  #: a fake without a tractor match: its quantities are the truth's
 FLAG_OVERLAP = 8  #: shares sky with an example of another split (``--split object``)
 
+_PIECE = 1 << 14  # rows of `SOURCES` that are read at a time
 _PER_BAND = ("flux", "flux_ivar", "mag", "mw_transmission", "psfsize", "psfdepth")
 
 
@@ -123,13 +124,20 @@ def check_sources(training_set: TrainingSet) -> None:
         raise TrainingSetError(msg)
 
 
-def read_sources(directory: Path) -> Array:
+def read_sources(directory: Path, columns: Sequence[str] | None = None) -> Array:
     """Read ``sources.fits`` of a training set.
+
+    Parameters
+    ----------
+    directory : Path
+        The training set.
+    columns : sequence of str, optional
+        Those that are wanted; all by default.
 
     Returns
     -------
-    ndarray of EXAMPLE_DTYPE
-        A row per example, by split, shard and row; text columns are bytes without blanks.
+    ndarray of EXAMPLE_DTYPE, or of some of its fields
+        A row per example, by split, shard and row; text columns are bytes without blanks, and ASCII.
 
     Raises
     ------
@@ -138,13 +146,20 @@ def read_sources(directory: Path) -> Array:
     """
     path = directory / SOURCES
     check_sources(open_training_set(directory, files=False))
-    with reading(f"{path}: cannot read it", "make the training set again", TrainingSetError):
-        with fitsio.FITS(str(path)) as file:
-            check_whole(file, path)
-            table = file[1].read()
-        rows = np.zeros(len(table), dtype=EXAMPLE_DTYPE)
-        for name in EXAMPLE_DTYPE.names or ():
-            rows[name] = table[name]
+    names = EXAMPLE_DTYPE.names if columns is None else tuple(columns)
+    dtype = np.dtype([(name, EXAMPLE_DTYPE[name]) for name in names or ()])
+    problem = reading(f"{path}: cannot read it", "make the training set again", TrainingSetError)
+    with problem, fitsio.FITS(str(path)) as file:
+        check_whole(file, path)
+        table = file[1]
+        rows = np.zeros(table.get_nrows(), dtype)
+        for start in range(0, len(rows), _PIECE):  # lest a large table be in memory twice
+            piece = table[start : start + _PIECE]
+            for name in dtype.names or ():
+                mine = rows[name][start : start + _PIECE]
+                mine[:] = piece[name]
+                if mine.dtype.kind == "S":
+                    mine.astype(str)  # an error where it is not ASCII
     return rows
 
 

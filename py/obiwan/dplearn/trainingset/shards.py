@@ -262,6 +262,7 @@ def open_training_set(directory: Path, *, files: bool = True) -> TrainingSet:
         if len({(shard.split, shard.number) for shard in shards}) < len(shards):
             msg = "it names a shard twice"
             raise ValueError(msg)
+        _check_origins(manifest)
     except (ValueError, KeyError, TypeError) as error:
         msg = f"{path}: not a readable manifest ({error}); make the training set again"
         raise TrainingSetError(msg) from None
@@ -270,6 +271,42 @@ def open_training_set(directory: Path, *, files: bool = True) -> TrainingSet:
         if files:
             _check_files(directory, shard)
     return TrainingSet(directory, manifest, shards)
+
+
+def _check_origins(manifest: dict[str, Any]) -> None:
+    """What a manifest may say of where the examples come from must be what a report reads of it.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+    """
+    flow = manifest.get("cut_flow", {})
+    right = {
+        "config": isinstance(manifest.get("config", {}), dict),
+        "roots": isinstance(roots := manifest.get("roots", []), list) and all(map(_is_root, roots)),
+        "cut_flow": isinstance(flow, dict) and all(_is_flow(flow.get(name, [])) for name in LABELS),
+    }
+    wrong = [name for name, is_right in right.items() if not is_right]
+    if wrong:
+        msg = f"its {wrong[0]} is {reprlib.repr(manifest[wrong[0]])}"
+        raise ValueError(msg)
+
+
+def _is_root(root: Any) -> bool:
+    """Whether this tells of an input tree: its number, and its words."""
+    return (
+        isinstance(root, dict)
+        and type(root.get("index")) is int
+        and all(isinstance(root.get(key, ""), str) for key in ("name", "layout"))
+    )
+
+
+def _is_flow(flow: Any) -> bool:
+    """Whether this is a cut flow of one class: cuts, and how many examples were left after each."""
+    return isinstance(flow, list) and all(
+        isinstance(cut, list) and list(map(type, cut)) == [str, int] for cut in flow
+    )
 
 
 def _adds_up(shard: Shard) -> bool:
