@@ -14,10 +14,11 @@ from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.evaluation import ideal
 from obiwan.dplearn.mock.config import MockConfig, Plant
 from obiwan.dplearn.mock.survey import make_survey
-from obiwan.dplearn.retraining.planting import MOFFAT_BETA, Galaxy
+from obiwan.dplearn.retraining.planting import Galaxy
 from obiwan.dplearn.survey.coadds import read_planes
 from obiwan.dplearn.survey.cutouts import clean_stamps, cut_stamps
 from obiwan.dplearn.survey.layouts import Root, find_runs, layout_named
+from obiwan.dplearn.survey.rendering import MOFFAT_BETA
 from obiwan.dplearn.trainingset.examples import blank_examples
 
 POINT = Galaxy((3.0, 5.0, 8.0), (1.5, 1.4, 1.3), 32.2, 31.9, 0.0, 0.0, 0.0, 0.0)
