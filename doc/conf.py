@@ -52,6 +52,7 @@ numpydoc_xref_aliases = {
     "Generator": "numpy.random.Generator",
     "Figure": "matplotlib.figure.Figure",
     "Axes": "matplotlib.axes.Axes",
+    "iterable": "collections.abc.Iterable",
     "sequence": "collections.abc.Sequence",
     "callable": "collections.abc.Callable",
     "collection": "collections.abc.Collection",

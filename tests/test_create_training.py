@@ -74,6 +74,11 @@ COLUMNS = [
     "psfdepth_g",
     "psfdepth_r",
     "psfdepth_z",
+    "nobs_g",
+    "nobs_r",
+    "nobs_z",
+    "maskbits",
+    "camera",
     "ebv",
     "flags",
 ]

@@ -684,7 +684,7 @@ def test_a_set_of_a_few_galaxies(tmp_path):
     page = write_report(tmp_path / "out", tiny, pictures_of(tiny, [], []))
     words = text_of(page.read_text(encoding="utf-8"))
     assert "5 real and 5 fake examples of 2 bricks, parts of which are in the training split." in words
-    assert "There are too few test examples to divide them into bins." in words
+    assert "There are too few test examples, or bricks, to divide them into bins." in words
     assert "So few cannot even be relied on to show" in words
     assert "Only 2 bricks with both classes" in words
     numbers = json.loads((tmp_path / "out" / "metrics.json").read_text())

@@ -20,7 +20,7 @@ FLAG_NEIGHBOUR = 2  #: another injection lies in the stamp (``--allow-injected-n
 FLAG_UNMATCHED = 4  #: a fake without a tractor match: its quantities are the truth's
 FLAG_OVERLAP = 8  #: shares sky with an example of another split (``--split object``)
 
-_PIECE = 1 << 14  # rows of `SOURCES` that are read at a time
+_PIECE = 1 << 13  # rows of `SOURCES` that are read at a time
 _PER_BAND = ("flux", "flux_ivar", "mag", "mw_transmission", "psfsize", "psfdepth")
 
 
