@@ -22,8 +22,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import fitsio
 import h5py
@@ -101,6 +102,59 @@ def cutout2d(tasks: list[GroupTask], out: Path, buffer: np.ndarray) -> None:
                 np.save(out / f"x_{number}.npy", buffer[: len(part)])
                 np.save(out / f"y_{number}.npy", part["label"])
                 number += 1
+
+
+def _sections(tasks: list[GroupTask], out: Path, buffer: np.ndarray, opened: Callable[[Path], Any]) -> None:
+    """Read a window of each open file for every source, and leave it to the library what it decodes."""
+    number = 0
+    for task in tasks:
+        for paths, rows in _coadds(task):
+            with contextlib.ExitStack() as stack:
+                planes = [stack.enter_context(opened(path)) for path in paths]
+                left, low = _corner(rows)
+                for first in range(0, len(rows), SHARD):
+                    n = min(SHARD, len(rows) - first)
+                    for i in range(n):
+                        x, y = left[first + i], low[first + i]
+                        for channel, plane in enumerate(planes):
+                            buffer[i, :, :, channel] = plane.window[y : y + 64, x : x + 64]
+                    np.save(out / f"x_{number}.npy", buffer[:n])
+                    np.save(out / f"y_{number}.npy", rows["label"][first : first + n])
+                    number += 1
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """An open file, and what gives a window of its image."""
+
+    file: Any
+    window: Any
+
+    def __enter__(self) -> _Plane:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+def fitsio_sections(tasks: list[GroupTask], out: Path, buffer: np.ndarray) -> None:
+    """``hdu[y0:y1, x0:x1]`` of fitsio, which decodes the tiles that the window touches."""
+
+    def opened(path: Path) -> _Plane:
+        file = fitsio.FITS(str(path))
+        return _Plane(file, file[1])
+
+    _sections(tasks, out, buffer, opened)
+
+
+def astropy_sections(tasks: list[GroupTask], out: Path, buffer: np.ndarray) -> None:
+    """``hdu.section[y0:y1, x0:x1]`` of astropy, which does the same."""
+
+    def opened(path: Path) -> _Plane:
+        file = fits.open(path)
+        return _Plane(file, file[1].section)
+
+    _sections(tasks, out, buffer, opened)
 
 
 def hdf5_2018(tasks: list[GroupTask], out: Path, _buffer: np.ndarray) -> None:
@@ -211,6 +265,8 @@ def compare_dense(tree: Path, tasks: list[GroupTask], scratch: Path, rounds: int
         "lean floor": floor,
         "extraction, one worker": ours,
         "whole create_training": command(tree),
+        "fitsio, a window for each source": fitsio_sections,
+        "astropy, a section for each source": astropy_sections,
         "Cutout2D loop": cutout2d,
         "2018: HDF5 group per source, repacked": hdf5_2018,
     }

@@ -35,7 +35,17 @@ import assembly
 import full_bricks
 import numpy as np
 from assembly import Line, apart, peak
-from extraction import cutout2d, floor, hdf5_2018, interleave, ours, plan, table
+from extraction import (
+    astropy_sections,
+    cutout2d,
+    fitsio_sections,
+    floor,
+    hdf5_2018,
+    interleave,
+    ours,
+    plan,
+    table,
+)
 from small_bricks import Size, bricks_of, build
 
 from obiwan.dplearn import create_training
@@ -231,6 +241,8 @@ def peers(tasks: list[GroupTask], scratch: Path, rounds: int, title: str) -> flo
     ways = {
         "extraction, one worker": ours,
         "lean floor": floor,
+        "fitsio, a window for each source": fitsio_sections,
+        "astropy, a section for each source": astropy_sections,
         "Cutout2D loop": cutout2d,
         "2018: HDF5 group per source, repacked": hdf5_2018,
     }
