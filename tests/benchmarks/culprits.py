@@ -66,7 +66,11 @@ CULPRITS = {
     ),
     "sersic": Culprit(1.0, _names("concentration"), _names(f"{WIDER}; {BRIGHTER}; {EASIER}")),
     "no-shot-noise": Culprit(1.0, _names("noise under the source")),
-    "ivar-dip": Culprit(0.1, _names("ivar dip; ivar-flux slope"), _names("noise under the source")),
+    "ivar-dip": Culprit(
+        0.1,
+        _names("ivar dip; ivar-flux slope"),
+        _names("noise under the source; ivar step"),  # what is multiplied has other levels
+    ),
 }
 
 
