@@ -6,11 +6,10 @@ from scipy.stats import norm
 
 from obiwan.dplearn.twosample import Estimate, auc_interval, measure_auc
 from obiwan.dplearn.twosample.effect import effect_of, effect_words
+from obiwan.dplearn.twosample.equivalence import further_examples, tost
 from obiwan.dplearn.twosample.verdict import (
     SensitivitySummary,
     decide,
-    further_examples,
-    tost,
 )
 
 SEEN = SensitivitySummary(True, ("offset: 0.2 px was detected", "psf: 5 % was detected."), 0.56)

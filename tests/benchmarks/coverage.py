@@ -22,7 +22,8 @@ from scipy.stats import kstest, norm
 from scipy.stats import t as student
 
 from obiwan.dplearn import twosample as ts
-from obiwan.dplearn.twosample.verdict import SensitivitySummary, Verdict, decide, further_examples
+from obiwan.dplearn.twosample.equivalence import further_examples
+from obiwan.dplearn.twosample.verdict import SensitivitySummary, Verdict, decide
 
 CONTROL = SensitivitySummary(True, ("offset: 0.2 px was detected",), 0.58)
 Rows = list[tuple[object, ...]]

@@ -98,7 +98,7 @@ def _add_test_options(group: argparse._ArgumentGroup) -> None:
 
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """End with status 2 where options are missing or make no sense."""
-    from obiwan.dplearn.twosample.verdict import LEAST_MARGIN
+    from obiwan.dplearn.twosample.equivalence import LEAST_MARGIN
 
     if not LEAST_MARGIN <= options.margin < 0.5:
         parser.error(
