@@ -21,7 +21,7 @@ FLAG_UNMATCHED = 4  #: a fake without a tractor match: its quantities are the tr
 FLAG_OVERLAP = 8  #: shares sky with an example of another split (``--split object``)
 
 _PIECE = 1 << 13  # rows of `SOURCES` that are read at a time
-_PER_BAND = ("flux", "flux_ivar", "mag", "mw_transmission", "psfsize", "psfdepth")
+_PER_BAND = ("flux", "flux_ivar", "mag", "mw_transmission", "psfsize", "psfdepth", "nobs")
 
 
 def _bands(stem: str) -> list[tuple[str, str]]:
@@ -80,8 +80,6 @@ def fill_measurements(rows: Array, sources: Sources) -> None:
         values = getattr(sources, stem)
         for i, band in enumerate(BANDS):
             rows[f"{stem}_{band}"] = values[:, i]
-    for i, band in enumerate(BANDS):
-        rows[f"nobs_{band}"] = sources.nobs[:, i]
     for name in ("shape_r", "e1", "e2", "sersic", "ebv", "maskbits"):
         rows[name] = getattr(sources, name)
     rows["type"] = sources.type.astype("S4")
