@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,45 +104,38 @@ def cutout2d(tasks: list[GroupTask], out: Path, buffer: np.ndarray) -> None:
                 number += 1
 
 
-def _sections(tasks: list[GroupTask], out: Path, buffer: np.ndarray, opened: Callable[[Path], Any]) -> None:
-    """Read a window of each open file for every source, and leave it to the library what it decodes."""
+def _sections(
+    tasks: list[GroupTask], out: Path, buffer: np.ndarray, opened: Callable[[Path], tuple[Any, Any]]
+) -> None:
+    """Read a window of each open file for every source, and leave it to the library what it decodes.
+
+    `opened` gives the file of a plane, to be closed, and what gives a window of its image.
+    """
     number = 0
     for task in tasks:
         for paths, rows in _coadds(task):
             with contextlib.ExitStack() as stack:
-                planes = [stack.enter_context(opened(path)) for path in paths]
+                files, planes = zip(*map(opened, paths), strict=True)
+                for file in files:
+                    stack.callback(file.close)
                 left, low = _corner(rows)
                 for first in range(0, len(rows), SHARD):
                     n = min(SHARD, len(rows) - first)
                     for i in range(n):
                         x, y = left[first + i], low[first + i]
                         for channel, plane in enumerate(planes):
-                            buffer[i, :, :, channel] = plane.window[y : y + 64, x : x + 64]
+                            buffer[i, :, :, channel] = plane[y : y + 64, x : x + 64]
                     np.save(out / f"x_{number}.npy", buffer[:n])
                     np.save(out / f"y_{number}.npy", rows["label"][first : first + n])
                     number += 1
 
 
-@dataclass(frozen=True)
-class _Plane:
-    """An open file, and what gives a window of its image."""
-
-    file: Any
-    window: Any
-
-    def __enter__(self) -> _Plane:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-
-
 def fitsio_sections(tasks: list[GroupTask], out: Path, buffer: np.ndarray) -> None:
     """``hdu[y0:y1, x0:x1]`` of fitsio, which decodes the tiles that the window touches."""
 
-    def opened(path: Path) -> _Plane:
+    def opened(path: Path) -> tuple[Any, Any]:
         file = fitsio.FITS(str(path))
-        return _Plane(file, file[1])
+        return file, file[1]
 
     _sections(tasks, out, buffer, opened)
 
@@ -150,9 +143,9 @@ def fitsio_sections(tasks: list[GroupTask], out: Path, buffer: np.ndarray) -> No
 def astropy_sections(tasks: list[GroupTask], out: Path, buffer: np.ndarray) -> None:
     """``hdu.section[y0:y1, x0:x1]`` of astropy, which does the same."""
 
-    def opened(path: Path) -> _Plane:
+    def opened(path: Path) -> tuple[Any, Any]:
         file = fits.open(path)
-        return _Plane(file, file[1].section)
+        return file, file[1].section
 
     _sections(tasks, out, buffer, opened)
 
