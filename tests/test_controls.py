@@ -14,6 +14,7 @@ import pytest
 from benchmarks.culprits import CULPRITS, by_light, controls_of, surprises
 from obiwan.dplearn import create_training
 from obiwan.dplearn.controls.battery import LEAST, LIGHTS, Control, run_controls
+from obiwan.dplearn.controls.contrasts import Groups, composition_pvalue
 from obiwan.dplearn.controls.measure import measure_stamps
 from obiwan.dplearn.conventions import BANDS
 from obiwan.dplearn.mock.config import MockConfig, Plant
@@ -266,6 +267,14 @@ def test_each_control_sees_its_own(what: str, reals: Sets, fakes: Sets):
     rows, found = fakes[0].copy(), fakes[1].copy()
     change(rows, found)
     assert set(by_light(battery(reals, (rows, found)), "red")) == expected
+
+
+def test_fitted_types_are_compared_by_brick(reals: Sets, fakes: Sets):
+    rows = np.concatenate([reals[0], fakes[0]])
+    rows["type"][::3] = b"EXP"
+    found = run_controls(rows, np.concatenate([reals[1], fakes[1]]), rows["label"], rows["brick"].astype(str))
+    expected = composition_pvalue(rows["type"], Groups.of(rows["label"], rows["brick"].astype(str)))
+    assert only(found, "fitted type").p == expected
 
 
 @pytest.mark.parametrize("band", BANDS)

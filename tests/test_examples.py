@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
 
 import numpy as np
@@ -129,6 +130,16 @@ def test_a_large_table_is_read_in_pieces(tmp_path, rng, monkeypatch):
     assert wanted.dtype.names == ("brick", "id")
     for name in wanted.dtype.names:
         np.testing.assert_array_equal(wanted[name], rows[name])
+
+
+def test_what_the_catalogue_says_of_a_source_is_in_its_row():
+    sources = dataclasses.replace(
+        blank_sources(2), nobs=np.array([[1, 2, 3], [4, 5, 6]]), maskbits=np.array([0, 2048])
+    )
+    rows = blank_examples(2)
+    fill_measurements(rows, sources)
+    assert [rows[f"nobs_{band}"].tolist() for band in "grz"] == [[1, 4], [2, 5], [3, 6]]
+    assert rows["maskbits"].tolist() == [0, 2048]
 
 
 def test_reading_holds_the_table_once(tmp_path):

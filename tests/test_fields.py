@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from obiwan.dplearn.errors import CatalogError, CoaddError, LayoutError
+from obiwan.dplearn.mock.config import MockConfig
+from obiwan.dplearn.mock.survey import make_survey
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.fields import open_field
 from obiwan.dplearn.planning.inputs import resolve_inputs
@@ -99,6 +102,21 @@ def test_northern_cameras_are_fine_elsewhere(tmp_path):
         planned = case.plan()
         assert fakes(planned) == [500]
         assert set(planned.rows["camera"].tolist()) == {b"90prime"}
+
+
+def test_the_catalogues_header_names_the_cameras_before_the_table_of_ccds(tmp_path):
+    """It is read anyway; the table is one more file a brick."""
+    tree = tmp_path / "mock"
+    tree.mkdir()
+    make_survey(MockConfig(bricks=1, brick_size=200, border=20, runs=1), tree)
+    (run,) = find_runs(Root(0, tree / "injected", layout_named("legacysim")))
+    if run.ccds().is_file():
+        run.ccds().unlink()
+    assert open_field(run).camera == "decam"
+    with fits.open(run.tractor, mode="update") as hdus:
+        for band, camera in (("G", "90prime"), ("R", "90prime"), ("Z", "mosaic")):
+            hdus[0].header[f"CAMS_{band}"] = camera
+    assert open_field(run).camera == "90prime+mosaic"
 
 
 def test_trees_without_coadds_are_refused(tmp_path):

@@ -602,6 +602,29 @@ def test_single_bricks_make_no_trend(data):
     assert "AUC by E(B-V)" in words  # the numbers are there
 
 
+@pytest.mark.parametrize("differ", [True, False])
+def test_all_measured_examples_say_whether_the_classes_are_matched(looked, differ):
+    """Those of the test are too few to see what the others show; either way both numbers are given."""
+    on_all = Estimate(0.53, 0.51 if differ else 0.49, 0.55)
+    result = dataclasses.replace(looked.baseline.result, auc=on_all)
+    on_test = Estimate(0.53, 0.49 if differ else 0.51, 0.57)
+    words = text_of(
+        rendered(looked, baseline=dataclasses.replace(looked.baseline, result=result, test_auc=on_test))
+    )
+    assert ("The classes are therefore not matched" in words) == differ
+    assert ("the classes are not seen to differ" in words) != differ
+    assert f"{on_all.low:.3f} to 0.550" in words
+    assert f"{on_test.low:.3f} to 0.570" in words
+
+
+def test_the_page_says_what_its_intervals_rest_on(looked):
+    assert "rest on whole bricks, those of calibration and attribution on examples." in text_of(
+        rendered(looked)
+    )
+    answer = dataclasses.replace(looked.answer, rests_on_bricks=False)
+    assert "rest on the examples, taken one by one." in text_of(rendered(looked, answer=answer))
+
+
 def test_one_camera_is_no_division(looked):
     assert "camera" not in {table.key for table in looked.bins}
     rows = looked.scored.rows.copy()
