@@ -63,11 +63,15 @@ def strike(process: subprocess.Popen[str], way: str, rng: random.Random) -> str:
         os.killpg(process.pid, signal.SIGKILL)
     elif way == "SIGTERM":
         process.terminate()
-    elif way == "worker" and (workers := workers_of(process.pid)):
-        os.kill(rng.choice(workers), signal.SIGKILL)
+    elif way == "worker":
+        # Nothing goes on while /proc is read, which takes as long as a worker takes for its last task.
+        os.killpg(process.pid, signal.SIGSTOP)
+        workers = workers_of(process.pid)
+        os.kill(rng.choice(workers) if workers else process.pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGCONT)
+        return "worker" if workers else "driver"
     else:
         process.kill()
-        return "driver"
     return way
 
 
