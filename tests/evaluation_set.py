@@ -14,11 +14,13 @@ from obiwan.dplearn.conventions import PIXEL_SCALE, SPLITS
 from obiwan.dplearn.evaluation import analysis
 from obiwan.dplearn.evaluation import records as evaluation
 from obiwan.dplearn.evaluation.evidence import data_summary, software
-from obiwan.dplearn.training.looks import Ledger, Opening
-from obiwan.dplearn.trainingset.examples import blank_examples, read_sources, split_rows, write_sources
-from obiwan.dplearn.trainingset.shards import MANIFEST, TrainingSet, manifest_checksum, open_training_set
+from obiwan.dplearn.training.testlog import Ledger, Opening
+from obiwan.dplearn.trainingset.examples import blank_examples
+from obiwan.dplearn.trainingset.manifest import MANIFEST, manifest_checksum
+from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
 from planted import Planted, Sample, write_set
 from sealing import seal
+from tables import read_table, write_table
 
 BRICKS = {"train": 4, "val": 2, "test": 12}
 FLOW = {
@@ -32,7 +34,7 @@ FLOW = {
 }
 
 
-def rows_of(split: str, training_set: TrainingSet, sample: Sample, bricks: int) -> np.ndarray:
+def rows_of(split: str, training_set: StampSet, sample: Sample, bricks: int) -> np.ndarray:
     """Rows of the source table that say of each example what it was drawn with."""
     shards = training_set.split(split)
     n = sum(shard.rows for shard in shards)
@@ -69,7 +71,7 @@ def make_set(
     *,
     seed: int = 3,
     bricks: dict[str, int] | None = None,
-) -> TrainingSet:
+) -> StampSet:
     """Write a training set with shards, source table and a manifest like create_training's."""
     samples = write_set(directory, planted, counts, seed, rows=64)
     path = directory / MANIFEST
@@ -90,22 +92,22 @@ def make_set(
     path.write_text(json.dumps(manifest))
     training_set = open_training_set(directory)
     parts = [rows_of(split, training_set, samples[split], (bricks or BRICKS)[split]) for split in SPLITS]
-    write_sources(directory, directory, np.concatenate(parts))
+    write_table(directory, np.concatenate(parts))
     seal(directory)
     return open_training_set(directory)
 
 
 def scored_by_hand(
-    training_set: TrainingSet, strength: float, *, models: int = 1, seed: int = 0, learnt: bool = True
+    training_set: StampSet, strength: float, *, models: int = 1, seed: int = 0, learnt: bool = True
 ) -> evaluation.Scored:
     """Scores as a network might give them: fakes higher by `strength` standard deviations."""
-    table = read_sources(training_set.directory)
+    table = read_table(training_set.directory)
     rng = np.random.default_rng(seed)
 
     def draw(labels: np.ndarray) -> np.ndarray:
         return 1 / (1 + np.exp(-(rng.standard_normal(len(labels)) + strength * (labels - 0.5))))
 
-    rows, val = split_rows(table, "test"), split_rows(table, "val")
+    rows, val = table[table["split"] == b"test"], table[table["split"] == b"val"]
     return evaluation.Scored(
         rows=rows,
         singles=np.stack([draw(rows["label"].astype(float)) for _ in range(models)]),
@@ -121,12 +123,12 @@ def scored_by_hand(
     )
 
 
-def make_evaluation(training_set: TrainingSet, scored: evaluation.Scored, **changes) -> evaluation.Evaluation:
+def make_evaluation(training_set: StampSet, scored: evaluation.Scored, **changes) -> evaluation.Evaluation:
     """An evaluation of scores, with all that needs no network."""
-    table = read_sources(training_set.directory)
-    rows, measured = scored.rows, measure_split(training_set, "test", table)
+    table = read_table(training_set.directory)
+    rows, measured = scored.rows, measure_split(training_set, "test")
     columns = covariates(rows, measured)
-    data = data_summary(training_set, table)
+    data = data_summary(training_set)
     everything = {
         "settings": {"margin": 0.02, "level": 0.05, "seed": 1},
         "data": data,

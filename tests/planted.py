@@ -7,15 +7,17 @@ Everything is analytic, so that `ideal` can say what the best possible observer 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn import conventions
-from obiwan.dplearn.files.whole import write_json
-from obiwan.dplearn.trainingset import shards
+from obiwan.dplearn.files.atomic import write_json
+from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.trainingset import manifest as manifests
+from tables import write_shard
 
 STAMP, PIXEL = conventions.STAMP, conventions.PIXEL_SCALE
 EXP_AMPLITUDE = np.array([2.34853813e-03, 3.07995260e-02, 2.23364214e-01, 1.17949102, 4.33873750, 5.99820770])
@@ -275,7 +277,7 @@ def write_set(
 
     The first n training examples are the same whatever number is asked for: each shard has its own stream.
     """
-    (directory / shards.WORK).mkdir(parents=True, exist_ok=True)
+    (directory / manifests.WORK).mkdir(parents=True, exist_ok=True)
     entries, samples = [], {}
     for index, split in enumerate(conventions.SPLITS):
         parts = []
@@ -283,21 +285,19 @@ def write_set(
             rng = np.random.default_rng([seed, index, number])
             x, y, sample = draw(rows, planted, rng)
             keep = min(rows, counts[split] - start)
-            entries.append(shards.write_shard(directory, split, number, x[:keep], y[:keep]))
+            entries.append(write_shard(directory, split, number, x[:keep], y[:keep]))
             parts.append(sample.take(slice(0, keep)))
         samples[split] = Sample(
             **{name: np.concatenate([getattr(p, name) for p in parts]) for name in vars(parts[0])}
         )
     manifest = {
-        "format": shards.FORMAT,
-        "format_version": shards.FORMAT_VERSION,
-        "channels": list(conventions.CHANNELS),
-        "labels": conventions.LABELS,
-        "stamp": STAMP,
+        "format": manifests.FORMAT,
+        "format_version": manifests.FORMAT_VERSION,
+        **StampSpec().to_manifest(),
         "planted": vars(planted),
-        "shards": [shards.shard_entry(entry) for entry in entries],
+        "shards": [asdict(entry) for entry in entries],
     }
-    manifest["manifest_crc32"] = shards.manifest_checksum(manifest)
-    write_json(directory / shards.MANIFEST, manifest, directory / shards.WORK)
-    (directory / shards.WORK).rmdir()
+    manifest["manifest_crc32"] = manifests.manifest_checksum(manifest)
+    write_json(directory / manifests.MANIFEST, manifest, directory / manifests.WORK)
+    (directory / manifests.WORK).rmdir()
     return samples

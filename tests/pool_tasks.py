@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from obiwan.dplearn.errors import CoaddError, TakenOverError
+from obiwan.dplearn.errors import CoaddError, LeaseLostError
 
 
 def triple(number: int) -> int:
@@ -30,7 +30,7 @@ def die(number: int) -> int:
 
 def over(number: int) -> int:
     msg = f"{number}: another run has taken over"
-    raise TakenOverError(msg)
+    raise LeaseLostError(msg)
 
 
 def die_of_large(task: tuple[int, bytes]) -> int:

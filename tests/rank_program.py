@@ -134,7 +134,7 @@ def interrupted(world, data, outdir):
     from obiwan.dplearn.training.checkpoints import values
     from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
     from obiwan.dplearn.training.trainer import Trainer
-    from obiwan.dplearn.trainingset.shards import open_training_set
+    from obiwan.dplearn.trainingset.stampset import open_training_set
 
     network = network_config("lenet5", maps=(3, 4), kernel_size=3, dense=6)
     config = RunConfig(network, FeedConfig(batch_size=8, seed=2, window=2), epochs=2, learning_rate=2e-3)

@@ -16,7 +16,7 @@ from obiwan.dplearn.training import trainer as module
 from obiwan.dplearn.training.logs import Logs
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.training.trainer import Trainer
-from obiwan.dplearn.trainingset.shards import open_training_set
+from obiwan.dplearn.trainingset.stampset import open_training_set
 
 taken = []  # numbers of the steps of any run
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from obiwan.dplearn.files.whole import file_crc32
-from obiwan.dplearn.trainingset.shards import MANIFEST, SOURCES, manifest_checksum
+from obiwan.dplearn.files.atomic import file_crc32
+from obiwan.dplearn.trainingset.manifest import MANIFEST, SOURCES, manifest_checksum
 
 
 def seal(directory: Path, **changes: Any) -> None:

@@ -8,25 +8,20 @@ import numpy as np
 import pytest
 
 from obiwan.dplearn.conventions import BANDS, SPLITS
-from obiwan.dplearn.errors import ModelError, TakenOverError, TrainingSetError
+from obiwan.dplearn.errors import LeaseLostError, ModelError, TrainingSetError
 from obiwan.dplearn.retraining import runs as retraining
 from obiwan.dplearn.retraining.ablations import ABLATIONS, CORE, EDITS, run_ablation
+from obiwan.dplearn.retraining.halves import choose, halves, rows_by_shard
 from obiwan.dplearn.retraining.runs import directory_name, retrain, run_config_of
-from obiwan.dplearn.retraining.views import (
-    bricks_of_test,
-    choose,
-    halves,
-    rows_by_shard,
-    with_choice,
-    with_edit,
-)
 from obiwan.dplearn.training.logs import RunLogs
 from obiwan.dplearn.training.rundir import SCRATCH
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
-from obiwan.dplearn.trainingset.examples import blank_examples, read_sources, write_sources
-from obiwan.dplearn.trainingset.shards import open_training_set
+from obiwan.dplearn.trainingset.examples import blank_examples
+from obiwan.dplearn.trainingset.stampset import open_training_set
+from obiwan.dplearn.trainingset.views import with_choice, with_edit
 from planted import Planted, write_set
 from sealing import seal
+from tables import read_table, write_table
 
 TINY = network_config("lenet5", maps=(2, 2), kernel_size=3, dense=4)
 CONFIG = RunConfig(TINY, FeedConfig(batch_size=8, seed=3), epochs=1, learning_rate=2e-3)
@@ -52,7 +47,7 @@ def data(tmp_path_factory):
     directory = tmp_path_factory.mktemp("data") / "set"
     write_set(directory, Planted("flux", 3.0), {"train": 48, "val": 24, "test": 40}, seed=5, rows=24)
     training_set = open_training_set(directory)
-    write_sources(directory, directory, make_rows(training_set))
+    write_table(directory, make_rows(training_set))
     seal(directory)
     return open_training_set(directory)
 
@@ -169,16 +164,16 @@ def test_rows_must_be_those_of_the_shards(data, tmp_path):
         assert (rows["split"] == shard.split.encode()).all()
         assert (rows["shard"] == shard.number).all()
         assert np.array_equal(rows["row"], np.arange(shard.rows))
-    rows = read_sources(data.directory)
+    rows = read_table(data.directory)
     shutil.copy(data.directory / "manifest.json", tmp_path)
     for wrong in (rows[:-1], rows[1:]):
-        write_sources(tmp_path, tmp_path, wrong)
+        write_table(tmp_path, wrong)
         seal(tmp_path)
         with pytest.raises(TrainingSetError, match=r"sources.fits: its rows are not those of x"):
             rows_by_shard(replace(data, directory=tmp_path))
     rows["label"] = 1 - rows["label"]
     rows["label"][rows["split"] == b"val"] = 1
-    write_sources(tmp_path, tmp_path, rows)
+    write_table(tmp_path, rows)
     seal(tmp_path)
     with pytest.raises(TrainingSetError, match=r"sources.fits: its rows are not those of xval_1"):
         rows_by_shard(replace(data, directory=tmp_path))
@@ -197,14 +192,14 @@ def test_chosen_examples_under_labels_of_their_own(data):
         raw, label = data.read(original)
         assert np.array_equal(x, raw[label == 0])
         assert (shard.rows, shard.fake) == (len(y), y.sum())
-    bricks = bricks_of_test(rows, view, reals)
+    bricks = view.bricks("test")
     expected = np.concatenate([rows["test", n]["brick"][rows["test", n]["label"] == 0] for n in (1, 2)])
     assert bricks.tolist() == [name.decode() for name in expected]
     assert view.checksum != with_choice(data, "fakes", reals).checksum
 
 
 def test_halves_of_every_brick_and_class(data, rng):
-    rows = read_sources(data.directory)
+    rows = read_table(data.directory)
     label = halves(rows, seed=7)
     assert set(label) == {0, 1}
     for brick in np.unique(rows["brick"]):
@@ -320,7 +315,7 @@ def test_of_two_retrainings_in_one_directory_the_later_goes_on(data, tmp_path, m
 
     alone = retrain(view, CONFIG, tmp_path / "alone", name="band r")
     monkeypatch.setattr(RunLogs, "step", begin_another)
-    with pytest.raises(TakenOverError, match="another run was started here and has taken over"):
+    with pytest.raises(LeaseLostError, match="another run was started here and has taken over"):
         retrain(view, CONFIG, tmp_path / "both", name="band r")
     assert second == [alone]
     assert not (tmp_path / "both" / SCRATCH).exists()

@@ -18,7 +18,7 @@ from obiwan.dplearn.training.initialise import prepare
 from obiwan.dplearn.training.model import build_network, load_network
 from obiwan.dplearn.training.scoring import score_split
 from obiwan.dplearn.training.settings import ARCHITECTURES, network_config
-from obiwan.dplearn.trainingset.shards import open_training_set
+from obiwan.dplearn.trainingset.stampset import open_training_set
 from planted import Planted, write_set
 
 pytestmark = [

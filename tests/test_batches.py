@@ -7,11 +7,11 @@ import pytest
 
 from numbered_set import make_set
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.files import memory
+from obiwan.dplearn.files import buffers
 from obiwan.dplearn.training.batches import Batches, ahead, in_order, sample
 from obiwan.dplearn.training.distributed import World
 from obiwan.dplearn.training.settings import FeedConfig
-from obiwan.dplearn.trainingset import shards
+from obiwan.dplearn.trainingset import shards, stampset
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +82,9 @@ def test_resumes_in_mid_epoch(small, start, augment):
 def test_resuming_does_not_read_what_was_seen(small, monkeypatch):
     read = []
     monkeypatch.setattr(
-        shards.TrainingSet,
+        stampset.StampSet,
         "read",
-        lambda self, s, m: read.append(s) or shards.read_shard(self.directory, s, m),
+        lambda self, s, m: read.append(s) or shards.read_shard(self.directory, self.spec, s, m),
     )
     batches = Batches(small, "train", FeedConfig(batch_size=4, seed=1, window=1))
     list(batches.epoch(0, 9))
@@ -124,7 +124,7 @@ def buffers_made(monkeypatch):
             super().__init__(size)
             made.append(size)
 
-    monkeypatch.setattr(memory, "bytearray", Counted, raising=False)
+    monkeypatch.setattr(buffers, "bytearray", Counted, raising=False)
     return made
 
 

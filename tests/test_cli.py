@@ -13,7 +13,7 @@ from tqdm import tqdm
 from obiwan.dplearn.create_training import build_parser
 from obiwan.dplearn.errors import DplearnError
 from obiwan.dplearn.running import cli
-from obiwan.dplearn.running.executors import gather
+from obiwan.dplearn.running.executors import run_tasks
 
 
 def write(tmp_path, text: str) -> str:
@@ -107,7 +107,7 @@ def test_what_is_logged_steers_no_terminal(capsys):
         def task(_: int) -> None:
             raise DplearnError(hostile)
 
-        gather(task, [1], None, bar)
+        run_tasks(task, [1], None, bar)
         logging.getLogger("any").warning("left out: %s", "\x1b]0;title\x07")
         cli.say("\x1b[2Jsaid")
         return 0

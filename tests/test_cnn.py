@@ -16,9 +16,10 @@ import pytest
 from obiwan.dplearn import cnn
 from obiwan.dplearn.errors import ModelError, TrainingSetError
 from obiwan.dplearn.training import rundir as claims
-from obiwan.dplearn.training.looks import count_look
 from obiwan.dplearn.training.scoring import Scores, bricks_of, read_scores, write_scores
-from obiwan.dplearn.trainingset import shards
+from obiwan.dplearn.training.testlog import record_evaluation
+from obiwan.dplearn.trainingset import manifest as manifests
+from obiwan.dplearn.trainingset import stampset
 from obiwan.dplearn.trainingset.examples import blank_examples
 from planted import Planted, write_set
 from processes import ENV
@@ -130,7 +131,7 @@ def test_a_network_that_did_not_learn_says_so(data, tmp_path, capsys):
 
 
 def _edit_manifest(data, change):
-    path = data / shards.MANIFEST
+    path = data / manifests.MANIFEST
     manifest = json.loads(path.read_text())
     change(manifest)
     path.write_text(json.dumps(manifest))
@@ -149,9 +150,9 @@ def _without(split):
 
 SPOIL = {
     "no such directory": lambda d: shutil.rmtree(d),
-    "holds no training set": lambda d: (d / shards.MANIFEST).unlink(),
-    "is not finished": lambda d: ((d / shards.MANIFEST).unlink(), (d / shards.WORK).mkdir()),
-    "not a readable manifest": lambda d: (d / shards.MANIFEST).write_text('{"format": '),
+    "holds no training set": lambda d: (d / manifests.MANIFEST).unlink(),
+    "is not finished": lambda d: ((d / manifests.MANIFEST).unlink(), (d / manifests.WORK).mkdir()),
+    "not a readable manifest": lambda d: (d / manifests.MANIFEST).write_text('{"format": '),
     "channels is": lambda d: _edit_manifest(d, lambda m: m.update(channels=["g", "r"])),
     "stamp is 32": lambda d: _edit_manifest(d, lambda m: m.update(stamp=32)),
     "the val split has no examples": lambda d: _edit_manifest(d, _without("val")),
@@ -307,7 +308,7 @@ def _scores(training_set, model="m"):
 
 
 def test_scores_round_trip_and_belong_to_a_model(made, tmp_path):
-    scores = _scores(shards.open_training_set(made))
+    scores = _scores(stampset.open_training_set(made))
     path = tmp_path / "scores.fits"
     assert read_scores(path, "m", scores.data) is None
     write_scores(path, scores)
@@ -320,7 +321,7 @@ def test_scores_round_trip_and_belong_to_a_model(made, tmp_path):
 
 
 def test_bricks_come_from_the_source_table(data):
-    training_set = shards.open_training_set(data)
+    training_set = stampset.open_training_set(data)
     scores = _scores(training_set)
     assert bricks_of(training_set, scores) is None
     n = len(scores.row)
@@ -332,10 +333,10 @@ def test_bricks_come_from_the_source_table(data):
         table[name][:n] = getattr(scores, name)
     table["brick"] = [f"{i % 6:04d}p000" for i in range(n + 3)]
     shuffled = np.random.default_rng(0).permutation(table)
-    fitsio.write(str(data / shards.SOURCES), shuffled, clobber=True)
+    fitsio.write(str(data / manifests.SOURCES), shuffled, clobber=True)
     assert np.array_equal(bricks_of(training_set, scores), table["brick"][:n])
     shuffled["label"] = 1 - shuffled["label"]
-    fitsio.write(str(data / shards.SOURCES), shuffled, clobber=True)
+    fitsio.write(str(data / manifests.SOURCES), shuffled, clobber=True)
     with pytest.raises(Exception, match="not those of the shards"):
         bricks_of(training_set, scores)
 
@@ -343,7 +344,7 @@ def test_bricks_come_from_the_source_table(data):
 @pytest.mark.parametrize("column", ["split", "label", "brick", None])
 def test_a_source_table_of_another_shape_is_one_line(column, data):
     """At the end of a training, where a traceback would hide the result."""
-    training_set = shards.open_training_set(data)
+    training_set = stampset.open_training_set(data)
     scores = _scores(training_set)
     n = len(scores.row)
     table = blank_examples(n)
@@ -354,32 +355,37 @@ def test_a_source_table_of_another_shape_is_one_line(column, data):
         columns["brick"] = np.full(n, b"\xe9", "S8")  # as an old code page has it
     else:
         columns[column] = np.stack([columns[column]] * 2, axis=1)
-    with fitsio.FITS(str(data / shards.SOURCES), "rw", clobber=True) as file:
+    with fitsio.FITS(str(data / manifests.SOURCES), "rw", clobber=True) as file:
         file.write(list(columns.values()), names=list(columns))
     with pytest.raises(TrainingSetError, match=r"cannot read it .*make the training set again"):
         bricks_of(training_set, scores)
 
 
 def test_bricks_come_from_the_table_that_the_manifest_vouches_for(data):
-    training_set = shards.open_training_set(data)
-    fitsio.write(str(data / shards.SOURCES), blank_examples(1))
+    training_set = stampset.open_training_set(data)
+    fitsio.write(str(data / manifests.SOURCES), blank_examples(1))
     seal(data)
-    with (data / shards.SOURCES).open("ab") as stream:
+    with (data / manifests.SOURCES).open("ab") as stream:
         stream.write(bytes(2880))
     with pytest.raises(TrainingSetError, match="checksum differs"):
         bricks_of(training_set, _scores(training_set))
 
 
 def test_looks_by_different_models_are_counted(data):
-    training_set = shards.open_training_set(data)
+    training_set = stampset.open_training_set(data)
     (data / "test_looks.jsonl").unlink(missing_ok=True)
-    assert [count_look(training_set, _scores(training_set, m)) for m in ("a", "a", "b", "a")] == [1, 1, 2, 2]
+    assert [record_evaluation(training_set, _scores(training_set, m)) for m in ("a", "a", "b", "a")] == [
+        1,
+        1,
+        2,
+        2,
+    ]
     assert len((data / "test_looks.jsonl").read_text().splitlines()) == 2
     unhashable = {"model": [], "data": training_set.checksum}
     for nonsense in ("nonsense", "[" * 100_000, "[]", json.dumps(unhashable)):
         (data / "test_looks.jsonl").write_text(f"{nonsense}\n")
         with pytest.raises(ModelError, match="not a readable list of looks"):
-            count_look(training_set, _scores(training_set))
+            record_evaluation(training_set, _scores(training_set))
 
 
 def test_a_half_written_look_is_passed_over(data, caplog, monkeypatch):
@@ -388,20 +394,20 @@ def test_a_half_written_look_is_passed_over(data, caplog, monkeypatch):
             stream.write(content[:10])
         raise KeyboardInterrupt
 
-    training_set, path = shards.open_training_set(data), data / "test_looks.jsonl"
+    training_set, path = stampset.open_training_set(data), data / "test_looks.jsonl"
     path.unlink(missing_ok=True)
     for model in ("a", "b"):
-        count_look(training_set, _scores(training_set, model))
+        record_evaluation(training_set, _scores(training_set, model))
     first, second = path.read_text().splitlines()
     path.write_text(f"{first}\n{second[:20]}")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", torn)
         with pytest.raises(KeyboardInterrupt):
-            count_look(training_set, _scores(training_set, "c"))
+            record_evaluation(training_set, _scores(training_set, "c"))
     assert path.read_text() == f"{first}\n{second[:20]}"  # a death in the repair loses no look
-    assert [count_look(training_set, _scores(training_set, m)) for m in ("a", "c", "c")] == [1, 2, 2]
+    assert [record_evaluation(training_set, _scores(training_set, m)) for m in ("a", "c", "c")] == [1, 2, 2]
     assert caplog.text.count("half-written") == 3  # until something was written
     assert [json.loads(line)["model"] for line in path.read_text().splitlines()] == ["a", "c"]
     path.write_text(f"{first}\n{second}")  # nothing is lost where only the end of the line is
-    assert count_look(training_set, _scores(training_set, "c")) == 3
+    assert record_evaluation(training_set, _scores(training_set, "c")) == 3
     assert caplog.text.count("half-written") == 3

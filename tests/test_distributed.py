@@ -28,7 +28,7 @@ from obiwan.dplearn.training.distributed import World, joined
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.training.steps import lr_factor
 from obiwan.dplearn.training.trainer import Trainer
-from obiwan.dplearn.trainingset.shards import open_training_set
+from obiwan.dplearn.trainingset.stampset import open_training_set
 from planted import Planted, write_set
 from processes import ENV
 

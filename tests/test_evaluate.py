@@ -17,9 +17,11 @@ from obiwan.dplearn import cnn, evaluate
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation import ensemble, evidence
 from obiwan.dplearn.training import scoring
-from obiwan.dplearn.trainingset import shards
-from obiwan.dplearn.trainingset.examples import read_sources, split_rows
+from obiwan.dplearn.trainingset import manifest as manifests
+from obiwan.dplearn.trainingset import stampset
+from obiwan.dplearn.trainingset.examples import split_rows
 from planted import Planted
+from tables import read_table, write_shard
 
 NETWORK = ["--maps", "3", "4", "--kernel-size", "3", "--dense", "6", "--quiet", "--learning-rate", "3e-3"]
 COUNTS = {"train": 192, "val": 64, "test": 256}
@@ -130,7 +132,7 @@ def test_scores_beside_the_model_are_used_and_a_look_is_counted_once(evaluated):
 
 
 def members(place, *names):
-    training_set = shards.open_training_set(place / "set")
+    training_set = stampset.open_training_set(place / "set")
     return ensemble.load_members([place / name for name in names], training_set), training_set
 
 
@@ -139,11 +141,11 @@ def test_scores_are_made_where_they_are_not_and_kept_apart(place):
     (place / "set" / "test_looks.jsonl").unlink()
     shutil.copy(place / "cnn2" / "best.keras", place / "cnn1" / "other.keras")
     both, training_set = members(place, "cnn1/best.keras", "cnn1/other.keras")
-    table = read_sources(training_set.directory)
-    first = ensemble.score_members(both[:1], training_set, table)
+    table = read_table(training_set.directory)
+    first = ensemble.score_members(both[:1], training_set)
     assert (place / "cnn1" / "scores_test.fits").is_file()
     assert evidence.ledger(training_set, both[:1], 0.02, ()).looks == 1
-    second = ensemble.score_members(both, training_set, table)
+    second = ensemble.score_members(both, training_set)
     assert (place / "cnn1" / "scores_test_other.fits").is_file()
     assert evidence.ledger(training_set, both, 0.02, ()).looks == 2
     assert np.array_equal(second.singles[0], first.singles[0])
@@ -154,7 +156,7 @@ def test_scores_are_made_where_they_are_not_and_kept_apart(place):
 
 def test_scores_stand_beside_their_rows(place):
     """Rows and scores agree whatever the order of the scores' file."""
-    training_set = shards.open_training_set(place / "set")
+    training_set = stampset.open_training_set(place / "set")
     ((member,), _) = members(place, "cnn1/best.keras")
     scores = scoring.read_scores(
         place / "cnn1" / "scores_test.fits", member.info.checksum, training_set.checksum
@@ -167,10 +169,10 @@ def test_scores_stand_beside_their_rows(place):
         scores.data,
     )
     scoring.write_scores(place / "cnn1" / "scores_test.fits", mixed)
-    table = read_sources(training_set.directory)
-    found = ensemble.score_members((member,), training_set, table)
+    table = read_table(training_set.directory)
+    found = ensemble.score_members((member,), training_set)
     assert found.singles[0] == pytest.approx(scores.score)
-    rows = split_rows(table, "test")
+    rows = table[table["split"] == b"test"]
     assert np.array_equal(found.labels, rows["label"])
     assert found.bricks.tolist() == [b.decode() for b in rows["brick"]]
 
@@ -181,7 +183,7 @@ def test_whether_a_network_without_a_record_learnt(place, tmp_path):
     from obiwan.dplearn.training.model import load_network
     from obiwan.dplearn.training.trainer import save_model
 
-    training_set = shards.open_training_set(place / "set")
+    training_set = stampset.open_training_set(place / "set")
     recorded = json.loads((place / "cnn1" / "result.json").read_text())["learnt"]
     shutil.copy(place / "cnn1" / "best.keras", tmp_path / "alone.keras")
     (alone,) = ensemble.load_members([tmp_path / "alone.keras"], training_set)
@@ -215,7 +217,7 @@ def test_a_broken_network_leaves_no_scores(place):
     before = (place / "set" / "test_looks.jsonl").read_text()
     found, training_set = members(place, "cnn1/best.keras")
     with pytest.raises(ModelError, match="not finite"):
-        ensemble.score_members(found, training_set, read_sources(training_set.directory))
+        ensemble.score_members(found, training_set)
     assert not list((place / "cnn1").glob("scores_*"))
     assert (place / "set" / "test_looks.jsonl").read_text() == before
 
@@ -230,7 +232,7 @@ def test_scores_that_were_seen_are_counted_even_if_they_cannot_be_kept(place, mo
 
     monkeypatch.setattr(scoring, "write_scores", full)
     found, training_set = members(place, "cnn1/best.keras")
-    ensemble.score_members(found, training_set, read_sources(training_set.directory))
+    ensemble.score_members(found, training_set)
     assert len((place / "set" / "test_looks.jsonl").read_text().splitlines()) == 1
 
 
@@ -266,10 +268,10 @@ def other_shape(path, shape, classes=2):
 
 def without(place, split):
     """A training set without a split."""
-    path = place / "set" / shards.MANIFEST
+    path = place / "set" / manifests.MANIFEST
     manifest = json.loads(path.read_text())
     manifest["shards"] = [entry for entry in manifest["shards"] if entry["split"] != split]
-    manifest["manifest_crc32"] = shards.manifest_checksum(manifest)
+    manifest["manifest_crc32"] = manifests.manifest_checksum(manifest)
     path.write_text(json.dumps(manifest))
 
 
@@ -281,18 +283,18 @@ def cut(path, share):
 
 def relabel(place, split, label):
     """All examples of a split are of one class."""
-    training_set = shards.open_training_set(place / "set")
-    path = place / "set" / shards.MANIFEST
+    training_set = stampset.open_training_set(place / "set")
+    path = place / "set" / manifests.MANIFEST
     manifest = json.loads(path.read_text())
     for entry in manifest["shards"]:
         if entry["split"] == split:
             x, _ = training_set.read(
                 next(s for s in training_set.split(split) if s.number == entry["number"])
             )
-            (place / "set" / shards.WORK).mkdir(exist_ok=True)
+            (place / "set" / manifests.WORK).mkdir(exist_ok=True)
             y = np.full(len(x), label, np.uint8)
-            entry.update(vars(shards.write_shard(place / "set", split, entry["number"], x.copy(), y)))
-    manifest["manifest_crc32"] = shards.manifest_checksum(manifest)
+            entry.update(vars(write_shard(place / "set", split, entry["number"], x.copy(), y)))
+    manifest["manifest_crc32"] = manifests.manifest_checksum(manifest)
     path.write_text(json.dumps(manifest))
 
 
@@ -484,13 +486,13 @@ def test_retraining_needs_the_record_of_the_run(place, capsys):
 
 
 def test_controls_take_the_test_split_and_others_as_far_as_there_is_room(trained, monkeypatch):
-    training_set = shards.open_training_set(trained / "set")
-    table = read_sources(training_set.directory)
+    training_set = stampset.open_training_set(trained / "set")
+    table = read_table(training_set.directory)
     for room, expected in ((10_000, 512), (COUNTS["test"] + 100, 256 + 64), (1, 256)):
         monkeypatch.setattr(evidence, "CONTROL_EXAMPLES", room)
-        rows, measured, in_test = evidence.control_set(training_set, table)
+        rows, measured, in_test = evidence.control_set(training_set)
         assert len(rows) == len(measured) == len(in_test) == expected
-        assert rows[in_test].tobytes() == split_rows(table, "test").tobytes()
+        assert rows[in_test].tobytes() == table[table["split"] == b"test"].tobytes()
 
 
 def test_a_network_that_is_not_ours_has_a_reason_instead_of_an_attribution(trained, monkeypatch):
@@ -499,8 +501,8 @@ def test_a_network_that_is_not_ours_has_a_reason_instead_of_an_attribution(train
         raise ModelError(msg)
 
     monkeypatch.setattr("obiwan.dplearn.evaluation.attribution.attribute", refuse)
-    training_set = shards.open_training_set(trained / "set")
-    rows = split_rows(read_sources(trained / "set"), "test")
+    training_set = stampset.open_training_set(trained / "set")
+    rows = split_rows(read_table(trained / "set"), "test")
     scored = SimpleNamespace(rows=rows, labels=rows["label"], singles=rows["flux_g"][None])
     member = SimpleNamespace(model=None, info=SimpleNamespace(name="x"))
     assert evidence.attribution(training_set, member, scored, 1) == (None, "openvino has no gradients")

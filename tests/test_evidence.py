@@ -10,7 +10,7 @@ import pytest
 from obiwan.dplearn.evaluation import ensemble
 from obiwan.dplearn.evaluation.evidence import cautions
 from obiwan.dplearn.evaluation.records import ModelInfo, Scored
-from obiwan.dplearn.training.looks import Ledger
+from obiwan.dplearn.training.testlog import Ledger
 from obiwan.dplearn.trainingset.examples import blank_examples
 
 DATA = {

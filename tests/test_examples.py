@@ -16,11 +16,10 @@ from obiwan.dplearn.trainingset.examples import (
     EXAMPLE_DTYPE,
     blank_examples,
     fill_measurements,
-    read_sources,
-    write_sources,
 )
 from planted import Planted, write_set
 from sealing import seal
+from tables import read_table, write_table
 
 
 def some(rng, n: int = 5) -> np.ndarray:
@@ -36,7 +35,7 @@ def make_set(directory, rows: np.ndarray | None = None):
     """A training set of one example a split, with these rows in its source table."""
     write_set(directory, Planted("offset", 0.0), dict.fromkeys(("train", "val", "test"), 1), seed=1, rows=1)
     if rows is not None:
-        write_sources(directory, directory, rows)
+        write_table(directory, rows)
         seal(directory)
     return directory
 
@@ -47,13 +46,13 @@ def test_a_row_that_was_changed(tmp_path, rng):
     with fits.open(made / "sources.fits", mode="update") as hdus:
         hdus[1].data["brick"][2] = "1211p061"
     with pytest.raises(TrainingSetError, match=r"sources.fits: checksum differs .*make the training set"):
-        read_sources(made)
+        read_table(made)
 
 
 def test_what_is_written_is_read_back(tmp_path, rng):
     rows = some(rng)
     made = make_set(tmp_path, rows)
-    got = read_sources(made)
+    got = read_table(made)
     assert got.dtype == EXAMPLE_DTYPE
     for name in EXAMPLE_DTYPE.names:
         np.testing.assert_array_equal(got[name], rows[name])
@@ -61,7 +60,7 @@ def test_what_is_written_is_read_back(tmp_path, rng):
 
 def test_a_stranger_reads_it(tmp_path, rng):
     rows = some(rng)
-    write_sources(tmp_path, tmp_path, rows)
+    write_table(tmp_path, rows)
     with fits.open(tmp_path / "sources.fits") as hdus:
         assert hdus[1].name == "SOURCES"
         assert hdus[1].columns.names == list(EXAMPLE_DTYPE.names)
@@ -76,7 +75,7 @@ def test_equal_rows_give_equal_bytes(tmp_path, rng):
     rows = some(rng)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        write_sources(tmp_path / name, tmp_path / name, rows)
+        write_table(tmp_path / name, rows)
     assert (tmp_path / "a/sources.fits").read_bytes() == (tmp_path / "b/sources.fits").read_bytes()
 
 
@@ -109,7 +108,7 @@ def test_unreadable_table(content, tmp_path):
         (tmp_path / "sources.fits").write_bytes(content)
         seal(tmp_path)
     with pytest.raises(TrainingSetError, match=r"sources.fits: cannot read it .*make the training set again"):
-        read_sources(tmp_path)
+        read_table(tmp_path)
 
 
 def test_a_table_without_a_column(tmp_path, rng):
@@ -118,15 +117,15 @@ def test_a_table_without_a_column(tmp_path, rng):
     fits.BinTableHDU(rows[["ra", "dec"]]).writeto(tmp_path / "sources.fits")
     seal(tmp_path)
     with pytest.raises(TrainingSetError, match=r"sources.fits: cannot read it"):
-        read_sources(tmp_path)
+        read_table(tmp_path)
 
 
 def test_a_large_table_is_read_in_pieces(tmp_path, rng, monkeypatch):
     rows = some(rng)
     made = make_set(tmp_path, rows)
     monkeypatch.setattr(examples, "_PIECE", 2)
-    np.testing.assert_array_equal(read_sources(made)["ra"], rows["ra"])
-    wanted = read_sources(made, ("brick", "id"))
+    np.testing.assert_array_equal(read_table(made)["ra"], rows["ra"])
+    wanted = read_table(made, ("brick", "id"))
     assert wanted.dtype.names == ("brick", "id")
     for name in wanted.dtype.names:
         np.testing.assert_array_equal(wanted[name], rows[name])
@@ -144,9 +143,9 @@ def test_what_the_catalogue_says_of_a_source_is_in_its_row():
 
 def test_reading_holds_the_table_once(tmp_path):
     made = make_set(tmp_path, blank_examples(150_000))
-    read_sources(made, ("brick",))  # whatever is imported or kept at the first time
+    read_table(made, ("brick",))  # whatever is imported or kept at the first time
     tracemalloc.start()
-    size = read_sources(made).nbytes
+    size = read_table(made).nbytes
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 1.5 * size

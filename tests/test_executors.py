@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from tqdm import tqdm
 
-from obiwan.dplearn.errors import CoaddError, DplearnError, TakenOverError
-from obiwan.dplearn.running.executors import each, gather, in_one_line, process_pool, progress_bar
+from obiwan.dplearn.errors import CoaddError, DplearnError, LeaseLostError
+from obiwan.dplearn.running.executors import each, in_one_line, process_pool, progress_bar, run_tasks
 from pool_tasks import die, full_disk, over, triple, unpicklable
 
 
@@ -103,7 +103,7 @@ def test_tasks_are_asked_for_as_workers_become_free():
 
 
 def test_another_run_that_took_over_ends_all(executor):
-    with pytest.raises(TakenOverError, match="another run"):
+    with pytest.raises(LeaseLostError, match="another run"):
         list(each(over, list(range(8)), executor))
 
 
@@ -167,7 +167,7 @@ def test_an_error_says_where_in_the_worker_it_happened():
 def test_gathered_in_the_order_of_the_tasks(executor, caplog):
     bar = tqdm(total=120, file=io.StringIO())
     with caplog.at_level(logging.WARNING):
-        results, errors = gather(triple, list(range(12)), executor, bar, size=lambda _: 10)
+        results, errors = run_tasks(triple, list(range(12)), executor, bar, size=lambda _: 10)
     assert results == [3 * number for number in range(12) if number not in (4, 9)]
     assert [str(error)[:6] for error in errors] == ["task 4", "task 9"]
     assert bar.n == 100
@@ -177,7 +177,7 @@ def test_gathered_in_the_order_of_the_tasks(executor, caplog):
 
 
 def test_enough_errors_are_enough():
-    results, errors = gather(triple, [4, 9, 1, 14, 19], None, tqdm(disable=True), most_errors=2)
+    results, errors = run_tasks(triple, [4, 9, 1, 14, 19], None, tqdm(disable=True), most_errors=2)
     assert (results, len(errors)) == ([], 2)
 
 

@@ -14,7 +14,7 @@ from obiwan.dplearn.cutting.extraction import GroupTask, extract_group, row_keys
 from obiwan.dplearn.errors import CoaddError
 from obiwan.dplearn.survey.layouts import LAYOUTS, BrickRun, Root
 from obiwan.dplearn.trainingset.examples import blank_examples
-from obiwan.dplearn.trainingset.shards import WORK
+from obiwan.dplearn.trainingset.manifest import WORK
 from synthetic import BRICK, Case, Place, Reader, at, both, content_of, move, planes, write_coadd
 
 LEGACYSIM = LAYOUTS[0]

@@ -21,10 +21,10 @@ import pytest
 from benchmarks import faults
 from obiwan.dplearn import create_training
 from obiwan.dplearn.cutting import extraction, workspace
-from obiwan.dplearn.errors import TakenOverError
-from obiwan.dplearn.files.takeover import end_others, owned, take_over
+from obiwan.dplearn.errors import LeaseLostError
+from obiwan.dplearn.files.lease import acquire_lease, holding_lease, revoke_leases
 from obiwan.dplearn.survey import coadds
-from obiwan.dplearn.trainingset.shards import open_training_set
+from obiwan.dplearn.trainingset.stampset import open_training_set
 from planted import Planted, write_set
 from processes import ENV
 from synthetic import Survey, bricks_apart, content_of, planes, survey, write_plane
@@ -399,7 +399,7 @@ def renamed(content: dict[str, bytes], old: str, new: str) -> dict[str, bytes]:
     """A training set as it would be were its first root of another name."""
     manifest = json.loads(content["manifest.json"])
     manifest["roots"][0]["name"] = manifest["roots"][0]["name"].replace(old, new)
-    from obiwan.dplearn.trainingset.shards import manifest_checksum
+    from obiwan.dplearn.trainingset.manifest import manifest_checksum
 
     manifest["manifest_crc32"] = manifest_checksum(manifest)
     return {**content, "manifest.json": (json.dumps(manifest, indent=1) + "\n").encode()}
@@ -509,7 +509,7 @@ def test_a_second_run_that_is_interrupted(more, made, whole, tmp_path, monkeypat
     assert content_of(outdir) == (content_of(tmp_path / "other") if more else whole)
 
 
-@pytest.mark.parametrize("look", ["check_outdir", "take_over"])
+@pytest.mark.parametrize("look", ["check_outdir", "acquire_lease"])
 @pytest.mark.parametrize("more", [[], ["--seed", "7"]])
 def test_another_run_finishes_between_two_looks(look, more, made, whole, tmp_path, monkeypatch, capsys):
     """While this one plans, or at the very moment at which it takes over: what is finished stays."""
@@ -553,18 +553,21 @@ def test_two_runs_started_at_the_same_moment(made, whole, tmp_path):
 
 
 def test_a_scratch_directory_is_lost_at_once_and_for_good(tmp_path):
-    first = take_over(tmp_path / "running")
+    first = acquire_lease(tmp_path / "running")
     (first / "half").write_text("half")
-    second = take_over(tmp_path / "running")
+    second = acquire_lease(tmp_path / "running")
     assert [path.name for path in (tmp_path / "running").iterdir()] == [second.name]
-    with pytest.raises(TakenOverError, match="another run was started here"), owned(first, tmp_path):
+    with pytest.raises(LeaseLostError, match="another run was started here"), holding_lease(first, tmp_path):
         (first / "more").write_text("more")
-    with owned(second, tmp_path):
+    with holding_lease(second, tmp_path):
         (second / "more").write_text("more")
-    with pytest.raises(FileNotFoundError), owned(second, tmp_path):  # not every lost file is a lost directory
+    with (
+        pytest.raises(FileNotFoundError),
+        holding_lease(second, tmp_path),
+    ):  # not every lost file is a lost directory
         (second / "absent").read_text()
-    end_others(tmp_path / "running")
-    end_others(tmp_path / "never was")
+    revoke_leases(tmp_path / "running")
+    revoke_leases(tmp_path / "never was")
     assert list((tmp_path / "running").iterdir()) == []
 
 
@@ -604,8 +607,8 @@ from obiwan.dplearn.training.settings import FeedConfig, RunConfig
 from obiwan.dplearn.errors import DplearnError
 from obiwan.dplearn.training.logs import Logs, RunLogs
 from obiwan.dplearn.training.settings import network_config
-from obiwan.dplearn.trainingset.shards import open_training_set
-from obiwan.dplearn.files.takeover import take_over
+from obiwan.dplearn.trainingset.stampset import open_training_set
+from obiwan.dplearn.files.lease import acquire_lease
 from obiwan.dplearn.training.trainer import Trainer
 
 class Death(BaseException):
@@ -625,7 +628,7 @@ def fit(outdir, on_step=lambda _: None):
     network = network_config("lenet5", maps=(3, 4), kernel_size=3, dense=6)
     config = RunConfig(network, FeedConfig(batch_size=8, seed=2, window=2), epochs=2, learning_rate=2e-3)
     data = open_training_set(Path(sys.argv[1]))
-    scratch = take_over(outdir / ".scratch")
+    scratch = acquire_lease(outdir / ".scratch")
     trainer = Trainer(config, data, outdir, checkpoint_steps=5, logs=Watched(on_step), scratch=scratch)
     fitted = trainer.fit()
     digest = hashlib.sha256()
@@ -768,12 +771,12 @@ def test_a_second_training_takes_over(data, tmp_path):
     """Its files are the ones that stay; the first ends with a line instead of mixing its own in."""
     from obiwan.dplearn.training import checkpoints
 
-    first = take_over(tmp_path / ".scratch")
+    first = acquire_lease(tmp_path / ".scratch")
     state = checkpoints.Checkpoint(checkpoints.Progress(), [], [], [])
-    with owned(first, tmp_path):
+    with holding_lease(first, tmp_path):
         checkpoints.save_checkpoint(tmp_path / "checkpoints", state, 3, first)
-    take_over(tmp_path / ".scratch")
-    with pytest.raises(TakenOverError), owned(first, tmp_path):
+    acquire_lease(tmp_path / ".scratch")
+    with pytest.raises(LeaseLostError), holding_lease(first, tmp_path):
         checkpoints.save_checkpoint(tmp_path / "checkpoints", state, 4, first)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_0000000003.npz"]
     assert open_training_set(data).shards

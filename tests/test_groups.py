@@ -10,8 +10,8 @@ import pytest
 
 from obiwan.dplearn.planning import groups as module
 from obiwan.dplearn.planning.groups import Planned, grouped
+from obiwan.dplearn.planning.rng import stream
 from obiwan.dplearn.planning.splits import TEST, TRAIN, VAL
-from obiwan.dplearn.planning.streams import stream
 from obiwan.dplearn.trainingset.examples import FLAG_OVERLAP
 from plans import all_rows, eligible_of, plan_of
 

@@ -11,9 +11,10 @@ from obiwan.dplearn.controls.contrasts import location
 from obiwan.dplearn.controls.measure import CHUNK, MEASURE_DTYPE, measure_split, measure_stamps
 from obiwan.dplearn.conventions import BANDS
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.trainingset import shards
-from obiwan.dplearn.trainingset.examples import split_rows
+from obiwan.dplearn.trainingset import manifest as manifests
+from obiwan.dplearn.trainingset import stampset
 from stamps import SHOT, SKY, Galaxies, cut, galaxies, light, rows_of
+from tables import write_shard
 
 
 def flat(image: np.ndarray) -> np.ndarray:
@@ -249,21 +250,21 @@ def on_disk(tmp_path):
     x, rows = cut(sample, 43), rows_of(sample, 0, 44)
     rows["label"] = np.arange(60) % 2
     rows["shard"], rows["row"] = 1 + np.arange(60) // 40, np.arange(60) % 40
-    (tmp_path / shards.WORK).mkdir()
+    (tmp_path / manifests.WORK).mkdir()
     made = [
-        shards.write_shard(tmp_path, "train", n, np.ascontiguousarray(x[part]), rows["label"][part].copy())
+        write_shard(tmp_path, "train", n, np.ascontiguousarray(x[part]), rows["label"][part].copy())
         for n, part in ((1, slice(0, 40)), (2, slice(40, 60)))
     ]
     elsewhere = rows[:5].copy()
     elsewhere["split"] = b"test"
     table = np.concatenate([elsewhere, rows])[np.random.default_rng(1).permutation(65)]
-    return shards.TrainingSet(tmp_path, {}, tuple(made)), x, rows, table
+    return stampset.StampSet(tmp_path, {}, tuple(made)), x, rows, table
 
 
 def test_a_split_is_measured_in_the_order_of_its_shards(on_disk):
     training_set, x, rows, table = on_disk
-    assert same(split_rows(table, "train"), rows)
-    assert same(measure_split(training_set, "train", table), measure_stamps(x, rows))
+    assert same(table[table["split"] == b"train"], rows)
+    assert same(measure_split(training_set, "train"), measure_stamps(x, rows))
 
 
 @pytest.mark.parametrize("wrong", ["missing", "label", "shard"])
@@ -275,14 +276,14 @@ def test_a_table_of_another_set_is_refused(on_disk, wrong):
     if wrong == "shard":
         table["shard"][table["shard"] == 2] = 3
     with pytest.raises(TrainingSetError, match=r"sources\.fits: .*make the training set again"):
-        measure_split(training_set, "train", table)
+        measure_split(training_set, "train")
 
 
 def test_one_shard_at_a_time(on_disk, monkeypatch):
     """Memory is that of a shard: none is read before the one before it has been measured."""
     training_set, _, _, table = on_disk
     events = []
-    read, measure = shards.TrainingSet.read, measure_stamps
+    read, measure = stampset.StampSet.read, measure_stamps
 
     def reading(self, shard):
         events.append(f"read {shard.number}")
@@ -292,7 +293,7 @@ def test_one_shard_at_a_time(on_disk, monkeypatch):
         events.append(f"measure {len(x)}")
         return measure(x, rows)
 
-    monkeypatch.setattr(shards.TrainingSet, "read", reading)
+    monkeypatch.setattr(stampset.StampSet, "read", reading)
     monkeypatch.setattr("obiwan.dplearn.controls.measure.measure_stamps", measuring)
-    measure_split(training_set, "train", table)
+    measure_split(training_set, "train")
     assert events == ["read 1", "measure 40", "read 2", "measure 20"]

@@ -22,8 +22,8 @@ from obiwan.dplearn.conventions import BANDS, PIXEL_SCALE
 from obiwan.dplearn.mock import __main__ as mock
 from obiwan.dplearn.mock import bricks as mock_bricks
 from obiwan.dplearn.mock import catalog as mock_catalog
-from obiwan.dplearn.mock import files as mock_files
 from obiwan.dplearn.mock import sky as mock_sky
+from obiwan.dplearn.mock import writers as mock_files
 from obiwan.dplearn.mock.config import MockConfig, Plant
 from obiwan.dplearn.mock.sky import Light, render
 from obiwan.dplearn.mock.survey import make_survey

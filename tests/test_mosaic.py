@@ -16,10 +16,10 @@ from obiwan.dplearn.report.stamps import MOSAIC_WIDTH, RGB_WEIGHTS, colour_image
 from obiwan.dplearn.training.model import build_network, load_network
 from obiwan.dplearn.training.settings import network_config
 from obiwan.dplearn.training.trainer import save_model
-from obiwan.dplearn.trainingset import shards
-from obiwan.dplearn.trainingset.examples import read_sources, read_stamps, write_sources
+from obiwan.dplearn.trainingset import stampset
 from planted import Planted
 from sealing import seal
+from tables import read_table, write_table
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_what_no_network_was_trained_on_is_shown(data, tmp_path, capsys, monkeyp
     words = ["--data", str(data / "set"), "--outdir", str(tmp_path), "--rows", "2"]
     assert mosaic.main([*words, "--model", str(data / "net.keras")]) == 0
     assert {m.split for m in asked[0]} == {"val"}
-    rows = read_sources(data / "set")
+    rows = read_table(data / "set")
     assert np.isin(asked[0][0].magnitudes, rows["mag_g"][rows["split"] == b"val"]).all()
     said = capsys.readouterr().out
     drawn = {path.stem for path in tmp_path.glob("gallery_*.png")}
@@ -120,11 +120,11 @@ def test_a_network_that_gives_one_number_has_no_galleries_nor_those_of_another(d
 def test_a_percentile_that_shows_the_same_again_is_left_out(data, tmp_path, capsys):
     place, out = tmp_path / "set", tmp_path / "out"
     shutil.copytree(data / "set", place)
-    rows = read_sources(place)
+    rows = read_table(place)
     for label in (0, 1):
         mine = np.flatnonzero((rows["split"] == b"val") & (rows["label"] == label))
         rows["mag_g"][mine[2:]] = np.nan
-    write_sources(place, place, rows)
+    write_table(place, rows)
     seal(place)
     out.mkdir()
     (out / "fake_real_mosaic_p50.png").write_text("of another training set")
@@ -139,9 +139,9 @@ def test_a_percentile_that_shows_the_same_again_is_left_out(data, tmp_path, caps
 @pytest.mark.usefixtures("brightest")
 def test_rows_of_another_set_are_refused(data, tmp_path, capsys):
     shutil.copytree(data / "set", tmp_path / "set")
-    rows = read_sources(tmp_path / "set")
+    rows = read_table(tmp_path / "set")
     rows["label"][rows["split"] == b"val"] = 1 - rows["label"][rows["split"] == b"val"]
-    write_sources(tmp_path / "set", tmp_path / "set", rows)
+    write_table(tmp_path / "set", rows)
     seal(tmp_path / "set")
     words = ["--data", str(tmp_path / "set"), "--outdir", str(tmp_path / "out"), "--rows", "2"]
     assert mosaic.main([*words, "--model", str(data / "net.keras")]) == 1
@@ -165,9 +165,9 @@ def test_what_is_wrong_is_one_line(data, tmp_path, capsys, words, message):
 def test_magnitudes_must_be_known(tmp_path, capsys):
     place = tmp_path / "set"
     make_set(place, Planted("offset", 1.5), {"train": 64, "val": 64, "test": 64})
-    rows = read_sources(place)
+    rows = read_table(place)
     rows["mag_g"][rows["label"] == 1] = np.nan
-    write_sources(place, place, rows)
+    write_table(place, rows)
     seal(place)
     assert mosaic.main(["--data", str(place), "--outdir", str(tmp_path / "out")]) == 1
     assert "no real and fake example with a g magnitude" in capsys.readouterr().err
@@ -199,11 +199,11 @@ def test_galleries_hold_what_their_titles_say():
 
 
 def test_stamps_are_read_in_the_order_asked_for(data):
-    training_set = shards.open_training_set(data / "set")
-    rows = read_sources(data / "set")
+    training_set = stampset.open_training_set(data / "set")
+    rows = read_table(data / "set")
     rows = rows[rows["split"] == b"train"]
     chosen = np.array([40, 3, 17])
-    stamps = read_stamps(training_set, "train", rows, chosen)
+    stamps = training_set.stamps("train", chosen)
     for stamp, row in zip(stamps, rows[chosen], strict=True):
         shard = next(s for s in training_set.split("train") if s.number == row["shard"])
         assert np.array_equal(stamp, training_set.read(shard)[0][row["row"]])

@@ -8,7 +8,7 @@ import pytest
 from obiwan.dplearn.conventions import PIXEL_SCALE
 from obiwan.dplearn.evaluation.attribution import distances
 from obiwan.dplearn.evaluation.occlusion import OCCLUSION_RADII, Occlusion, occlude, partners
-from obiwan.dplearn.report.prose import occlusion_line
+from obiwan.dplearn.report.wording import occlusion_line
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.twosample import Estimate
 

@@ -11,11 +11,11 @@ import pytest
 from astropy.io import fits
 
 from obiwan.dplearn.create_training import main
+from obiwan.dplearn.retraining.halves import rows_by_shard
 from obiwan.dplearn.retraining.planting import galaxy_of, render
-from obiwan.dplearn.retraining.views import rows_by_shard
 from obiwan.dplearn.survey.layouts import RELEASE, BrickRun, Root, find_runs, identify
 from obiwan.dplearn.survey.rendering import circularised
-from obiwan.dplearn.trainingset.shards import open_training_set
+from obiwan.dplearn.trainingset.stampset import open_training_set
 from synthetic import Place, Reader
 
 pytestmark = pytest.mark.data

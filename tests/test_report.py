@@ -19,15 +19,15 @@ import pytest
 from matplotlib.figure import Figure
 
 from evaluation_set import make_evaluation, make_set, scored_by_hand
-from obiwan.dplearn.errors import ModelError, TakenOverError
+from obiwan.dplearn.errors import LeaseLostError, ModelError
 from obiwan.dplearn.evaluation import analysis, attribution, occlusion
 from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
-from obiwan.dplearn.report import charts, origins, prose
+from obiwan.dplearn.report import charts, provenance, wording
 from obiwan.dplearn.report.figures import pictures_of
-from obiwan.dplearn.report.files import FORMAT, begun, claim, write_report
+from obiwan.dplearn.report.formatting import DASH, effect, extents
+from obiwan.dplearn.report.output import FORMAT, begun, claim, write_report
 from obiwan.dplearn.report.page import render, retraining_rows
 from obiwan.dplearn.report.pictures import Picture, write_picture
-from obiwan.dplearn.report.words import DASH, effect, extents
 from obiwan.dplearn.retraining.ablations import AblationResult
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult
 from obiwan.dplearn.twosample import Estimate
@@ -70,8 +70,8 @@ def looked(evaluation):
 def shown(data, looked):
     """Galleries and one mosaic."""
     scored = looked.scored
-    galleries = galleries_of(data, "test", scored.rows, scored.scores, 8)
-    return galleries, mosaics_of(data, "test", scored.rows, 4)[:1]
+    galleries = galleries_of(data, "test", scored.scores, 8)
+    return galleries, mosaics_of(data, "test", 4)[:1]
 
 
 @pytest.fixture(scope="module")
@@ -391,7 +391,7 @@ def test_of_two_evaluations_the_later_goes_on(tmp_path, looked, monkeypatch):
             try:
                 write_report(place, looked, [])
                 ended = False
-            except TakenOverError as error:
+            except LeaseLostError as error:
                 assert "another run was started here and has taken over" in str(error)  # noqa: PT017
                 assert content_of(place) == alone
                 moment += 1
@@ -513,7 +513,7 @@ def test_halves_of_one_class_that_are_told_apart_are_an_alarm(looked):
         verdict = analysis.verdict_of(looked.scored, 0.02, None, broken)
         assert verdict.explanation[0].startswith("The test itself is broken: in A/A real")
         found = dataclasses.replace(looked, ablations=broken, verdict=verdict)
-        said = prose.summary(found)
+        said = wording.summary(found)
         assert said[:2] == [verdict.explanation[0], verdict.headline]
         assert "\n".join(said).count("The test itself is broken") == 1
         elements = Elements(render(found, {}))
@@ -547,7 +547,7 @@ def test_a_constant_network_gets_no_sentence_that_is_wrong_for_it(data, looked, 
 
 
 def test_the_headline_and_the_table_say_one_bound(looked):
-    rows = {row[0]: row for row in prose.answer_rows(looked)}
+    rows = {row[0]: row for row in wording.answer_rows(looked)}
     low = looked.answer.auc.low
     bound = 1 - np.sqrt(2 * (1 - low))
     assert rows["total variation, from the AUC, at least"][1:3] == (f"{bound:.4f}", DASH)
@@ -556,7 +556,9 @@ def test_the_headline_and_the_table_say_one_bound(looked):
     assert looked.verdict.effect.others == pytest.approx(bound)
     for helps, which in ((True, "recalibrated"), (False, "as scored")):  # chosen on the validation split
         calibrated = dataclasses.replace(looked.calibration, helps=helps)
-        rows = {row[0]: row for row in prose.answer_rows(dataclasses.replace(looked, calibration=calibrated))}
+        rows = {
+            row[0]: row for row in wording.answer_rows(dataclasses.replace(looked, calibration=calibrated))
+        }
         bounds = looked.calibration.bounds if helps else looked.calibration.bounds_raw
         assert rows[f"cross-entropy, {which} (nats)"][1] == f"{bounds.bce.value:.4f}"
         low = f"{bounds.jensen_shannon.low:.4f}"
@@ -567,7 +569,7 @@ def test_p_values_are_called_what_they_are(tmp_path):
     counts, bricks = {"train": 16, "val": 8, "test": 80}, {"train": 1, "val": 1, "test": 4}
     few = make_set(tmp_path / "set", Planted(), counts, bricks=bricks)
     found = make_evaluation(few, scored_by_hand(few, 3.0))
-    rows = {row[0]: row[1] for row in prose.answer_rows(found)}
+    rows = {row[0]: row[1] for row in wording.answer_rows(found)}
     assert "p, labels of whole bricks swapped (2,000 times; no smaller than 0.06 with 4 bricks)" in rows
     assert "p of the test for equivalence (margin 0.02)" in rows
     assert "e-" not in "".join(rows.values())
@@ -660,7 +662,7 @@ def test_many_red_controls_are_named_by_quantity(looked):
     together = "centroid scatter (g, r, z), ivar step (g, r, z), width (g, r, z)"
     words = text_of(rendered(looked, controls=many))
     assert f"9 of 9 of them are red: {together}." in words
-    assert f"Red: {together}." in prose.control_summary(many)
+    assert f"Red: {together}." in wording.control_summary(many)
 
 
 def test_a_distance_beyond_chance_is_called_that(looked):
@@ -715,7 +717,7 @@ def test_a_set_of_a_few_galaxies(tmp_path):
 
 
 def test_the_cut_flow_of_both_classes_is_one_table(looked):
-    merged = origins.cut_flow(looked.data)
+    merged = provenance.cut_flow(looked.data)
     dash = DASH
     assert merged == [
         ("catalogue rows", 900, 800),
@@ -727,7 +729,7 @@ def test_the_cut_flow_of_both_classes_is_one_table(looked):
 
 
 def test_the_summary_begins_with_the_verdict(looked):
-    lines = prose.summary(looked)
+    lines = wording.summary(looked)
     assert lines[0] == looked.verdict.headline
     text = "\n".join(lines)
     assert "Red: centroid x g +1.5" in text

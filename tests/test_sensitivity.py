@@ -16,6 +16,7 @@ from obiwan.dplearn.mock import sky
 from obiwan.dplearn.mock.config import MockConfig
 from obiwan.dplearn.mock.survey import make_survey
 from obiwan.dplearn.retraining import sensitivity
+from obiwan.dplearn.retraining.halves import rows_by_shard
 from obiwan.dplearn.retraining.planting import (
     KINDS,
     Difference,
@@ -37,12 +38,11 @@ from obiwan.dplearn.retraining.sensitivity import (
     smallest_detected,
     summarise,
 )
-from obiwan.dplearn.retraining.views import rows_by_shard
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
-from obiwan.dplearn.trainingset.examples import read_sources, write_sources
-from obiwan.dplearn.trainingset.shards import open_training_set
+from obiwan.dplearn.trainingset.stampset import open_training_set
 from obiwan.dplearn.twosample import Estimate
 from sealing import seal
+from tables import read_table, write_table
 
 DISC = Galaxy(
     flux=(1.0, 2.0, 3.0), fwhm=(1.4, 1.2, 1.0), x=32.3, y=31.8, radius=0.5, sersic=1.0, e1=0.1, e2=-0.2
@@ -209,7 +209,7 @@ def test_words_that_mean_nothing(word, said):
 
 
 def test_rows_without_a_model_are_left_out_alike(data, tmp_path):
-    rows = read_sources(data.directory)
+    rows = read_table(data.directory)
     assert galaxies_known(rows).all()
     star = np.flatnonzero(rows["type"] == b"PSF")[0]
     galaxies = np.flatnonzero(rows["type"] != b"PSF")
@@ -235,13 +235,13 @@ def test_rows_without_a_model_are_left_out_alike(data, tmp_path):
     assert np.array_equal(galaxies_known(other), expected)
 
     shutil.copy(data.directory / "manifest.json", tmp_path)
-    write_sources(tmp_path, tmp_path, rows)
+    write_table(tmp_path, rows)
     seal(tmp_path)
     plan = make_plan(replace(data, directory=tmp_path), seed=1)
     assert plan.left_out == len(bad)
     assert sum(len(choice.rows) for choice in plan.choice.values()) == len(rows) - len(bad)
     rows["psfsize_g"] = np.nan
-    write_sources(tmp_path, tmp_path, rows)
+    write_table(tmp_path, rows)
     seal(tmp_path)
     with pytest.raises(TrainingSetError, match="no example has a fitted flux, shape and PSF width"):
         make_plan(replace(data, directory=tmp_path), seed=1)

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import json
 import zlib
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
-from obiwan.dplearn.conventions import CHANNELS, LABELS
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.files.memory import Memory
-from obiwan.dplearn.files.whole import write_json
-from obiwan.dplearn.trainingset.shards import (
-    FORMAT,
-    FORMAT_VERSION,
-    MANIFEST,
-    WORK,
-    Shard,
-    open_training_set,
-    read_shard,
-    shard_entry,
-    shard_memory,
-    write_shard,
-)
+from obiwan.dplearn.files.atomic import write_json
+from obiwan.dplearn.files.buffers import BufferPool
+from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.trainingset.manifest import FORMAT, FORMAT_VERSION, MANIFEST, WORK
+from obiwan.dplearn.trainingset.shards import Shard, read_shard, shard_buffers
+from obiwan.dplearn.trainingset.stampset import open_training_set
 from sealing import seal
+from tables import write_shard
+
+SPEC = StampSpec()
 
 
 @pytest.fixture
@@ -37,8 +32,8 @@ def finished(directory, stamps) -> dict:
     (directory / WORK).mkdir(parents=True)
     shards = [write_shard(directory, split, 1, *stamps) for split in ("train", "val", "test")]
     manifest = {
-        **{"format": FORMAT, "format_version": FORMAT_VERSION, "channels": list(CHANNELS)},
-        **{"labels": LABELS, "stamp": 64, "shards": [shard_entry(shard) for shard in shards]},
+        **{"format": FORMAT, "format_version": FORMAT_VERSION, **SPEC.to_manifest()},
+        "shards": [asdict(shard) for shard in shards],
     }
     (directory / MANIFEST).write_text(json.dumps(manifest))
     seal(directory)
@@ -55,7 +50,7 @@ def test_files_are_those_of_numpy_save(tmp_path, stamps):
         assert content == (tmp_path / "reference.npy").read_bytes()
         assert crc == zlib.crc32(content)
     assert list((tmp_path / WORK).iterdir()) == []
-    x, y = read_shard(tmp_path, shard)
+    x, y = read_shard(tmp_path, SPEC, shard)
     np.testing.assert_array_equal(x, stamps[0])
     np.testing.assert_array_equal(y, stamps[1])
 
@@ -132,7 +127,7 @@ def test_pickled_arrays_are_never_loaded(tmp_path):
     with pytest.raises(
         TrainingSetError, match=r"xtrain_1.npy: object of shape .* not what the manifest says"
     ):
-        read_shard(tmp_path, Shard("train", 1, 1, 1, 0, *crc))
+        read_shard(tmp_path, SPEC, Shard("train", 1, 1, 1, 0, *crc))
 
 
 def test_a_shard_of_another_size_than_the_manifest_says(tmp_path, stamps):
@@ -142,7 +137,7 @@ def test_a_shard_of_another_size_than_the_manifest_says(tmp_path, stamps):
     with pytest.raises(
         TrainingSetError, match=r"xtrain_1.npy: float32 of shape .* not what the manifest says"
     ):
-        read_shard(tmp_path, other)
+        read_shard(tmp_path, SPEC, other)
 
 
 @pytest.mark.parametrize("spoil", [lambda x: x.astype(">f4"), np.asfortranarray, lambda x: x.astype("f8")])
@@ -151,14 +146,14 @@ def test_a_file_of_another_kind_with_the_right_checksum(spoil, tmp_path, stamps)
     np.save(tmp_path / "ytrain_1.npy", stamps[1])
     crc = [zlib.crc32((tmp_path / f"{axis}train_1.npy").read_bytes()) for axis in "xy"]
     with pytest.raises(TrainingSetError, match=r"xtrain_1.npy: .*not what the manifest says"):
-        read_shard(tmp_path, Shard("train", 1, 4, 2, 2, *crc))
+        read_shard(tmp_path, SPEC, Shard("train", 1, 4, 2, 2, *crc))
 
 
 def test_memory_of_an_array_is_used_again_only_when_nobody_looks_at_it(tmp_path, stamps):
     finished(tmp_path, stamps)
     training = open_training_set(tmp_path)
     shard = training.split("train")[0]
-    memory = shard_memory([shard], 1)
+    memory = shard_buffers([shard], SPEC, 1)
     x, _ = training.read(shard, memory)
     address, view = x.ctypes.data, x[2:3, :, :, 0].T  # a view of a view of a view
     del x
@@ -176,7 +171,7 @@ def test_what_memory_held_before_does_not_hide_damage(tmp_path, stamps):
     finished(tmp_path, stamps)
     training = open_training_set(tmp_path)
     shard = training.split("train")[0]
-    memory = shard_memory([shard], 1)
+    memory = shard_buffers([shard], SPEC, 1)
     path = tmp_path / shard.x_name
     content = path.read_bytes()
     for damaged in (content[:-4], content[:4000], content + b"\0" * 9000, b"", content[:-1] + b"\1"):
@@ -188,7 +183,7 @@ def test_what_memory_held_before_does_not_hide_damage(tmp_path, stamps):
 
 
 def test_memory_keeps_so_many_buffers_and_no_more():
-    memory = Memory(100, 2)
+    memory = BufferPool(100, 2)
     arrays = [memory.take(60) for _ in range(5)]
     assert len({a.ctypes.data for a in arrays}) == 5
     addresses = [a.ctypes.data for a in arrays]

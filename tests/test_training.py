@@ -24,7 +24,7 @@ from obiwan.dplearn.training.model import load_network
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.training.steps import make_optimizer
 from obiwan.dplearn.training.trainer import Trainer, has_learnt
-from obiwan.dplearn.trainingset.shards import open_training_set
+from obiwan.dplearn.trainingset.stampset import open_training_set
 from planted import Planted, write_set
 from processes import ENV
 

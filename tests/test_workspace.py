@@ -23,8 +23,9 @@ from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.planning.groups import Planned
 from obiwan.dplearn.survey.layouts import LAYOUTS, RELEASE, Root
 from obiwan.dplearn.trainingset.examples import blank_examples
-from obiwan.dplearn.trainingset.shards import WORK, write_shard
+from obiwan.dplearn.trainingset.manifest import WORK
 from plans import eligible_of, plan_of
+from tables import write_shard
 
 REQUEST = {"config": {"seed": 1}, "roots": []}
 

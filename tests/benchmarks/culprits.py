@@ -21,8 +21,10 @@ from obiwan.dplearn.controls.battery import Control, run_controls
 from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.conventions import SPLITS
 from obiwan.dplearn.mock import __main__ as mock
-from obiwan.dplearn.trainingset.examples import read_sources, split_rows
-from obiwan.dplearn.trainingset.shards import MANIFEST, open_training_set
+from obiwan.dplearn.trainingset.examples import split_rows
+from obiwan.dplearn.trainingset.manifest import MANIFEST
+from obiwan.dplearn.trainingset.stampset import open_training_set
+from tables import read_table
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ def training_set(workdir: Path, kind: str, bricks: int, seed: int) -> Path:
 
 def controls_of(directory: Path) -> tuple[Control, ...]:
     """The battery on all splits together."""
-    whole, rows = open_training_set(directory), read_sources(directory)
-    measured = np.concatenate([measure_split(whole, split, rows) for split in SPLITS])
+    whole, rows = open_training_set(directory), read_table(directory)
+    measured = np.concatenate([measure_split(whole, split) for split in SPLITS])
     rows = np.concatenate([split_rows(rows, split) for split in SPLITS])
     return run_controls(rows, measured, rows["label"], rows["brick"].astype(str))
 

@@ -28,7 +28,7 @@ from typing import Any
 from obiwan.dplearn.training.logs import RunLogs
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.training.trainer import Step, Trainer, make_step
-from obiwan.dplearn.trainingset.shards import open_training_set
+from obiwan.dplearn.trainingset.stampset import open_training_set
 from planted import Planted, write_set
 
 REQUIRED = 0.95

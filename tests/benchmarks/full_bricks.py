@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from obiwan.dplearn.conventions import BANDS
-from obiwan.dplearn.mock import files
+from obiwan.dplearn.mock import writers
 from obiwan.dplearn.mock.bricks import Brick
 from obiwan.dplearn.mock.catalog import TRACTOR
 
@@ -31,7 +31,7 @@ def _planes(folder: Path, brick: Brick, rng: np.random.Generator) -> None:
         noise = 1 + 0.02 * rng.standard_normal((SIZE, SIZE), dtype=np.float32)
         invvar = (ccd / sigma**2 * noise).astype(np.float32)
         image[:60, :400], invvar[:60, :400] = 0, 0  # uncovered
-        files.write_planes(folder, brick, band, image, invvar, simulated=True)
+        writers.write_planes(folder, brick, band, image, invvar, simulated=True)
 
 
 def _positions(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -60,7 +60,7 @@ def _tables(root: Path, brick: Brick, n: int, rng: np.random.Generator) -> None:
         table[f"flux_{band}"], table[f"flux_ivar_{band}"] = 2, 100
         table[f"mw_transmission_{band}"], table[f"nobs_{band}"] = 1, 3
     rows = table[rng.permutation(len(table))]
-    files.write_tractor(root / RUN / "tractor" / brick.name[:3] / f"tractor-{brick.name}.fits", rows, brick)
+    writers.write_tractor(root / RUN / "tractor" / brick.name[:3] / f"tractor-{brick.name}.fits", rows, brick)
     truth = np.zeros(
         n, dtype=[("id", "i8"), *((k, "f8") for k in ("ra", "dec", "sersic", "shape_r")), ("collided", "?")]
         + [(f"flux_{band}", "f8") for band in BANDS],
@@ -69,7 +69,7 @@ def _tables(root: Path, brick: Brick, n: int, rng: np.random.Generator) -> None:
     truth["sersic"], truth["shape_r"] = 1, 0.5
     for band in BANDS:
         truth[f"flux_{band}"] = 2
-    files.write_table(root / RUN / "sim" / brick.name[:3] / f"injected-{brick.name}.fits", truth)
+    writers.write_table(root / RUN / "sim" / brick.name[:3] / f"injected-{brick.name}.fits", truth)
 
 
 def build(root: Path, bricks: int, sources: int) -> Path:

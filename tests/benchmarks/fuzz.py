@@ -43,29 +43,22 @@ from obiwan.dplearn.mock.config import Plant
 from obiwan.dplearn.planning.bricks import plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.inputs import resolve_inputs
-from obiwan.dplearn.report import files as report_files
-from obiwan.dplearn.report.origins import cut_flow
+from obiwan.dplearn.report import output as report_files
+from obiwan.dplearn.report.provenance import cut_flow
 from obiwan.dplearn.retraining import runs as retraining
 from obiwan.dplearn.running import cli
 from obiwan.dplearn.survey.tables import read_table
 from obiwan.dplearn.training.checkpoints import Checkpoint, Progress, load_checkpoint, save_checkpoint
-from obiwan.dplearn.training.looks import count_look
 from obiwan.dplearn.training.rundir import claim_outdir, finished_lines
 from obiwan.dplearn.training.scoring import Scores, bricks_of, read_scores, write_scores
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
-from obiwan.dplearn.trainingset.examples import blank_examples, read_sources, write_sources
-from obiwan.dplearn.trainingset.shards import (
-    FORMAT,
-    FORMAT_VERSION,
-    MANIFEST,
-    WORK,
-    TrainingSet,
-    manifest_checksum,
-    open_training_set,
-    shard_memory,
-    write_shard,
-)
+from obiwan.dplearn.training.testlog import record_evaluation
+from obiwan.dplearn.trainingset.examples import blank_examples
+from obiwan.dplearn.trainingset.manifest import FORMAT, FORMAT_VERSION, MANIFEST, WORK, manifest_checksum
+from obiwan.dplearn.trainingset.shards import shard_buffers
+from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
 from synthetic import BRICK, Case, Place, at, both
+from tables import write_shard, write_table
 
 MEMORY, SECONDS, PATIENCE = 2 << 30, 20, 120  # bytes, of processor, by the clock
 RNG = np.random.Generator
@@ -221,12 +214,12 @@ def _read_survey(place: Path) -> None:
 
 def _read_set(place: Path) -> None:
     found = open_training_set(place)
-    memory = shard_memory(found.shards, 1) if found.shards else None
+    memory = shard_buffers(found.shards, found.spec, 1) if found.shards else None
     for shard in found.shards:
         assert (place / shard.x_name).resolve().parent == place.resolve()
         found.read(shard, memory)
-    table = read_sources(place)  # and what a report says of it
-    told = data_summary(found, table)
+    table = read_table(place)  # and what a report says of it
+    told = data_summary(found)
     any(root.get("injected") is False for root in told["roots"])
     cut_flow(told)
     ", ".join(f"{key} {value}" for key, value in told["config"].items())
@@ -245,14 +238,14 @@ def _read_user_table(place: Path) -> None:
 
 def _read_sources(place: Path) -> None:
     """Whole, as ``evaluate`` does, and for the bricks of some scores, as ``cnn`` does at its end."""
-    table = read_sources(place)
+    table = read_table(place)
     ones = np.ones(4, "i4")
     scores = Scores("test", ones, np.arange(4, dtype="i4"), np.array([0, 1, 0, 1], "u1"), ones / 2, "m", "d")
     found = open_training_set(place)
     bricks = bricks_of(found, scores)
     if bricks is None or len(bricks) != 4:
         raise ValueError
-    data_summary(found, table)
+    data_summary(found)
 
 
 def _spoil_checkpoint(path: Path, rng: RNG) -> None:
@@ -319,7 +312,7 @@ def _read_looks(place: Path) -> None:
     logging.disable()
     labels, ones = np.array([0, 1], "u1"), np.ones(2, "i4")
     scores = Scores("test", ones, ones, labels, np.zeros(2, "f4"), "another", "d")
-    count_look(TrainingSet(place, {}, ()), scores)
+    record_evaluation(StampSet(place, {}, ()), scores)
 
 
 def _read_settings(place: Path) -> None:
@@ -421,7 +414,7 @@ def prepare(base: Path) -> dict[str, Path]:
     rng = np.random.default_rng(3)
     stamps, labels = rng.normal(size=(4, 64, 64, 6)).astype("<f4"), np.array([0, 1, 0, 1], "u1")
     shards = [write_shard(training, split, 1, stamps, labels) for split in SPLITS]
-    write_sources(training, training / WORK, _example_rows(labels))
+    write_table(training, _example_rows(labels))
     shutil.rmtree(training / WORK)
     manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "channels": list(CHANNELS), "stamp": 64}
     manifest |= {"labels": LABELS, "shards": [vars(shard) for shard in shards], **ORIGINS}

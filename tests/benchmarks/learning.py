@@ -16,15 +16,16 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
 
 from ideal import ideal_auc
 from scipy.special import ndtri
 
-from obiwan.dplearn.files.whole import write_json
-from obiwan.dplearn.trainingset import shards
+from obiwan.dplearn.files.atomic import write_json
+from obiwan.dplearn.trainingset import manifest as manifests
+from obiwan.dplearn.trainingset import stampset
 from planted import Planted, write_set
 
 PLANTED = {
@@ -72,7 +73,7 @@ def cases(only: list[str]) -> list[Case]:
 def data_for(workdir: Path, kind: str) -> Path:
     """The largest training set with this difference, made if need be."""
     directory = workdir / "data" / kind
-    if not (directory / shards.MANIFEST).is_file():
+    if not (directory / manifests.MANIFEST).is_file():
         many = MANY if kind in ("offset", "size") else USUAL
         write_set(directory, PLANTED[kind], {"train": many, **HELD_OUT}, SEED)
     return directory
@@ -80,7 +81,7 @@ def data_for(workdir: Path, kind: str) -> Path:
 
 def subset(directory: Path, examples: int, outdir: Path) -> Path:
     """A training set of the first examples of another, by links; the held-out examples are the same."""
-    whole = shards.open_training_set(directory)
+    whole = stampset.open_training_set(directory)
     outdir.mkdir(parents=True, exist_ok=True)
     kept, count = [], 0
     for shard in whole.shards:
@@ -92,8 +93,8 @@ def subset(directory: Path, examples: int, outdir: Path) -> Path:
         for name in (shard.x_name, shard.y_name):
             if not (outdir / name).is_symlink():
                 (outdir / name).symlink_to((directory / name).resolve())
-    manifest = {**whole.manifest, "shards": [shards.shard_entry(shard) for shard in kept]}
-    write_json(outdir / shards.MANIFEST, manifest)
+    manifest = {**whole.manifest, "shards": [asdict(shard) for shard in kept]}
+    write_json(outdir / manifests.MANIFEST, manifest)
     return outdir
 
 

@@ -97,7 +97,7 @@ def work(data: Path, place: Path, batch: int) -> None:
         from obiwan.dplearn.training.logs import Logs
         from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
         from obiwan.dplearn.training.trainer import Trainer
-        from obiwan.dplearn.trainingset.shards import open_training_set
+        from obiwan.dplearn.trainingset.stampset import open_training_set
 
         class Times(Logs):
             """The clock at each step, since the machine was started, eight bytes a step."""

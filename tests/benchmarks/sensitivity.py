@@ -19,14 +19,15 @@ from obiwan.dplearn.conventions import BANDS, SPLITS
 from obiwan.dplearn.retraining.planting import KINDS, Difference, Galaxy, planted
 from obiwan.dplearn.retraining.sensitivity import parse_amplitudes, run_sensitivity, summarise
 from obiwan.dplearn.training.settings import ARCHITECTURES, FeedConfig, RunConfig, network_config
-from obiwan.dplearn.trainingset.examples import blank_examples, write_sources
-from obiwan.dplearn.trainingset.shards import TrainingSet, open_training_set
+from obiwan.dplearn.trainingset.examples import blank_examples
+from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
 from planted import PIXEL, Planted, Sample, write_set
+from tables import write_table
 
 BRICK = 64  #: examples of a brick
 
 
-def table(training_set: TrainingSet, samples: dict[str, Sample]) -> NDArray[np.void]:
+def table(training_set: StampSet, samples: dict[str, Sample]) -> NDArray[np.void]:
     """The source table of a set that was drawn, with the true parameters as the fitted ones."""
     parts = []
     for split in SPLITS:
@@ -52,12 +53,12 @@ def table(training_set: TrainingSet, samples: dict[str, Sample]) -> NDArray[np.v
     return np.concatenate(parts)
 
 
-def make_set(directory: Path, examples: int) -> TrainingSet:
+def make_set(directory: Path, examples: int) -> StampSet:
     """The training set, made if need be."""
     if not (directory / "sources.fits").is_file():
         held_out = {"val": max(256, examples // 8), "test": max(512, examples // 4)}
         samples = write_set(directory, Planted(), {"train": examples, **held_out}, seed=11)
-        write_sources(directory, directory, table(open_training_set(directory), samples))
+        write_table(directory, table(open_training_set(directory), samples))
     return open_training_set(directory)
 
 

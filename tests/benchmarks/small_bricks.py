@@ -17,7 +17,7 @@ from astropy.io import fits
 from scipy.spatial import cKDTree
 
 from obiwan.dplearn.conventions import BANDS
-from obiwan.dplearn.mock import files
+from obiwan.dplearn.mock import writers
 from obiwan.dplearn.mock.bricks import Brick
 from obiwan.dplearn.mock.catalog import TRACTOR
 
@@ -76,7 +76,7 @@ def _pattern(number: int, size: Size, scratch: Path) -> Pattern:
     for band in BANDS:
         image = rng.normal(0, 0.005, (SIZE, SIZE)).astype(np.float32)
         invvar = (4e4 * (1 + 0.02 * rng.standard_normal((SIZE, SIZE)))).astype(np.float32)
-        files.write_planes(scratch, brick, band, image, invvar, simulated=True)
+        writers.write_planes(scratch, brick, band, image, invvar, simulated=True)
     stem = f"legacysurvey-{brick.name}"
     return Pattern(x, y, {path.name.removeprefix(stem): path.read_bytes() for path in scratch.iterdir()})
 
@@ -110,9 +110,9 @@ def _write_brick(tree: Path, brick: Brick, pattern: Pattern, size: Size) -> None
         truth[f"flux_{band}"] = flux
     truth["id"], truth["sersic"], truth["shape_r"] = np.arange(size.each), 1, 0.5
     truth["ra"], truth["dec"] = table["ra"][: size.each], table["dec"][: size.each]
-    head = [*files.brick_cards(brick, "dr9", True), files.card("CMDLINE", "legacysim --all-blobs")]
-    files.write_table(tree / RUN / "tractor" / brick.name[:3] / f"tractor-{brick.name}.fits", table, head)
-    files.write_table(tree / RUN / "sim" / brick.name[:3] / f"injected-{brick.name}.fits", truth)
+    head = [*writers.brick_cards(brick, "dr9", True), writers.card("CMDLINE", "legacysim --all-blobs")]
+    writers.write_table(tree / RUN / "tractor" / brick.name[:3] / f"tractor-{brick.name}.fits", table, head)
+    writers.write_table(tree / RUN / "sim" / brick.name[:3] / f"injected-{brick.name}.fits", truth)
 
 
 def bricks_of(size: Size) -> list[Brick]:

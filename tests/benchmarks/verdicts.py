@@ -22,10 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
-from obiwan.dplearn.files.whole import write_json
+from obiwan.dplearn.files.atomic import write_json
 from obiwan.dplearn.training.rundir import RESULT, SCORES
 from obiwan.dplearn.training.scoring import bricks_of, read_scores
-from obiwan.dplearn.trainingset.shards import MANIFEST, open_training_set
+from obiwan.dplearn.trainingset.manifest import MANIFEST
+from obiwan.dplearn.trainingset.stampset import open_training_set
 from obiwan.dplearn.twosample import wilson
 from obiwan.dplearn.twosample.verdict import Verdict, decide
 

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.files.takeover import let_go, owned, take_over
-from obiwan.dplearn.files.whole import write_json
+from obiwan.dplearn.files.atomic import write_json
+from obiwan.dplearn.files.lease import acquire_lease, holding_lease, release_lease
 from obiwan.dplearn.running import cli, profiles
 from obiwan.dplearn.running.cli import positive
 from obiwan.dplearn.running.launch import Launch, first_speaks, launched
@@ -43,7 +43,7 @@ from obiwan.dplearn.training.settings import (
     RunConfig,
     network_config,
 )
-from obiwan.dplearn.trainingset.shards import open_training_set
+from obiwan.dplearn.trainingset.stampset import open_training_set
 
 NAME = "cnn"
 
@@ -221,7 +221,7 @@ def train(options: argparse.Namespace, world: World) -> int:
             _tell(lines, outdir)
         return 0
     with world.together():
-        scratch = take_over(outdir / SCRATCH) if world.leads else None
+        scratch = acquire_lease(outdir / SCRATCH) if world.leads else None
         logs = RunLogs(outdir, quiet=options.quiet, scratch=scratch) if world.leads else Logs()
         steps = options.checkpoint_steps
         trainer = Trainer(
@@ -231,10 +231,10 @@ def train(options: argparse.Namespace, world: World) -> int:
     scores = score_test(fitted, training_set, outdir, world, scratch)
     if world.leads:
         result = summarise(fitted, training_set, scores)
-        with owned(scratch, outdir):
+        with holding_lease(scratch, outdir):
             write_json(outdir / RESULT, {"lines": list(result.lines), **result.numbers}, scratch)
         if scratch is not None:
-            let_go(scratch)
+            release_lease(scratch)
         _tell(result.lines, outdir)
     return 0
 

@@ -31,7 +31,7 @@ from obiwan.dplearn.cutting.workspace import (
     finished_receipt,
 )
 from obiwan.dplearn.errors import DplearnError, TrainingSetError
-from obiwan.dplearn.files.place import nearest_directory
+from obiwan.dplearn.files.outdir import nearest_directory
 from obiwan.dplearn.planning.assembly import assemble
 from obiwan.dplearn.planning.bricks import BrickPlan, plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig
@@ -42,7 +42,14 @@ from obiwan.dplearn.planning.inputs import Inputs, resolve_inputs
 from obiwan.dplearn.planning.rowfile import RowFile
 from obiwan.dplearn.planning.selection import SELECTIONS
 from obiwan.dplearn.running import cli
-from obiwan.dplearn.running.executors import gather, in_one_line, mpi_pool, process_pool, progress_bar, serve
+from obiwan.dplearn.running.executors import (
+    in_one_line,
+    mpi_pool,
+    mpi_worker,
+    process_pool,
+    progress_bar,
+    run_tasks,
+)
 from obiwan.dplearn.running.launch import Launch, first_speaks, launched
 from obiwan.dplearn.survey.layouts import LAYOUT_NAMES
 
@@ -161,7 +168,7 @@ def _plan(
         return filed(plan, file)
 
     with progress_bar(len(inputs.bricks), "plan", "brick") as bar:
-        bricks, errors = gather(function, inputs.bricks, executor, bar, most_errors=MANY, keep=keep)
+        bricks, errors = run_tasks(function, inputs.bricks, executor, bar, most_errors=MANY, keep=keep)
     if errors:
         raise DplearnError(in_one_line(errors))
     notes = [note for one in bricks for note in one.notes]
@@ -216,7 +223,7 @@ def _extract(tasks: Tasks, executor: Executor | None) -> list[Receipt]:
         If some groups failed, naming their files; the others are done, and stay done.
     """
     with progress_bar(len(tasks.planned), "extract", "cutout", unit_scale=True) as bar:
-        receipts, errors = gather(take_group, tasks, executor, bar, size=tasks.size)
+        receipts, errors = run_tasks(take_group, tasks, executor, bar, size=tasks.size)
     if errors:
         msg = (
             f"{len(errors)} of {len(tasks)} groups of bricks failed, the others are done and kept: "
@@ -334,7 +341,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _options(argv, launch)
         except SystemExit:  # rank 0 says why, and has the status
             return 0
-        return serve(launch, MODULE)
+        return mpi_worker(launch, MODULE)
     options, config = _options(argv, launch)
     return cli.run(lambda: _run(options, config, launch), NAME, verbose=options.verbose)
 

@@ -34,7 +34,7 @@ class TrainingSetError(DplearnError):
     """A training set on disk is absent, incomplete, corrupt or of another format."""
 
 
-class TakenOverError(DplearnError):
+class LeaseLostError(DplearnError):
     """Another run has begun in the same directory: whatever this one would still do is in vain."""
 
 

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.evaluation import evidence
 from obiwan.dplearn.running import cli
 from obiwan.dplearn.running.quiet import hush_drawing
-from obiwan.dplearn.trainingset.shards import TrainingSet, open_training_set
+from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
 
 if TYPE_CHECKING:
     from obiwan.dplearn.evaluation.gallery import Gallery, Mosaic
@@ -115,7 +114,7 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
         parser.error(f"--sensitivity: {error}")
 
 
-def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array, members: Any) -> Any:
+def analyse(options: argparse.Namespace, training_set: StampSet, members: Any) -> Any:
     """All numbers of the report, as an `obiwan.dplearn.evaluation.records.Evaluation`."""
     from obiwan.dplearn.controls.battery import run_controls
     from obiwan.dplearn.controls.covariates import covariates
@@ -123,13 +122,13 @@ def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array
     from obiwan.dplearn.evaluation.records import Evaluation
     from obiwan.dplearn.retraining.sensitivity import parse_amplitudes, summarise
 
-    offset, ideal_note = evidence.mock_behind(options.mock, training_set, table)
-    scored = ensemble.score_members(members, training_set, table)
-    rows, measured, in_test = evidence.control_set(training_set, table)
+    offset, ideal_note = evidence.mock_behind(options.mock, training_set)
+    scored = ensemble.score_members(members, training_set)
+    rows, measured, in_test = evidence.control_set(training_set)
     columns = covariates(rows, measured)
     own = {name: values[in_test] for name, values in columns.items()}
     controls = run_controls(rows, measured, rows["label"], np.char.strip(rows["brick"].astype(str)))
-    data = evidence.data_summary(training_set, table)
+    data = evidence.data_summary(training_set)
     names = evidence.ablations_asked(options.ablations)
     planted = parse_amplitudes(options.sensitivity or ())
     ablations, sensitivity = evidence.retrained(
@@ -166,34 +165,31 @@ def analyse(options: argparse.Namespace, training_set: TrainingSet, table: Array
     )
 
 
-def galleries(training_set: TrainingSet, scored: Scored) -> tuple[list[Gallery], list[Mosaic]]:
+def galleries(training_set: StampSet, scored: Scored) -> tuple[list[Gallery], list[Mosaic]]:
     """Stamps of the galleries and of the mosaics, from the test split."""
     from obiwan.dplearn.evaluation.gallery import GALLERY_SIZE, galleries_of, mosaics_of
 
     return (
-        galleries_of(training_set, "test", scored.rows, scored.scores, GALLERY_SIZE),
-        mosaics_of(training_set, "test", scored.rows, MOSAIC_ROWS),
+        galleries_of(training_set, "test", scored.scores, GALLERY_SIZE),
+        mosaics_of(training_set, "test", MOSAIC_ROWS),
     )
 
 
 def evaluate(options: argparse.Namespace) -> int:
     """The program's body; returns the exit status."""
-    from obiwan.dplearn.trainingset.examples import read_sources
-
     training_set = open_training_set(options.data)
     evidence.check_set(training_set)
-    table = read_sources(options.data)
     from obiwan.dplearn.evaluation import ensemble  # Keras only now: what is wrong is said at once
-    from obiwan.dplearn.report import figures, files, prose
+    from obiwan.dplearn.report import figures, output, wording
 
     members = ensemble.load_members(options.model, training_set)
     identity = {"data": training_set.checksum, "models": [member.info.checksum for member in members]}
-    files.claim(options.outdir, identity, overwrite=options.overwrite)
-    with files.begun(options.outdir) as scratch:
-        found = analyse(options, training_set, table, members)
+    output.claim(options.outdir, identity, overwrite=options.overwrite)
+    with output.begun(options.outdir) as scratch:
+        found = analyse(options, training_set, members)
         shown = figures.pictures_of(found, *galleries(training_set, found.scored))
-        page = files.write_report(options.outdir, found, shown, scratch)
-    for line in prose.summary(found):
+        page = output.write_report(options.outdir, found, shown, scratch)
+    for line in wording.summary(found):
         cli.say(line)
     cli.say(f"Report: {page}")
     return 0

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.evaluation.gallery import (
     GALLERIES,
@@ -26,8 +25,7 @@ from obiwan.dplearn.evaluation.gallery import (
 )
 from obiwan.dplearn.running import cli
 from obiwan.dplearn.running.quiet import hush_drawing
-from obiwan.dplearn.trainingset.examples import read_sources, split_rows
-from obiwan.dplearn.trainingset.shards import TrainingSet, open_training_set
+from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
 
 NAME = "mosaic"
 
@@ -61,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def mosaics(training_set: TrainingSet, split: str, table: Array, rows: int) -> list[Mosaic]:
+def mosaics(training_set: StampSet, split: str, rows: int) -> list[Mosaic]:
     """The mosaics of a split; says which are left out.
 
     Raises
@@ -69,7 +67,7 @@ def mosaics(training_set: TrainingSet, split: str, table: Array, rows: int) -> l
     TrainingSetError
         If there are no two examples of known magnitude.
     """
-    found = mosaics_of(training_set, split, table, rows)
+    found = mosaics_of(training_set, split, rows)
     if not found:
         msg = f"{training_set.directory}: no real and fake example with a g magnitude in the {split} split"
         raise TrainingSetError(msg)
@@ -80,7 +78,7 @@ def mosaics(training_set: TrainingSet, split: str, table: Array, rows: int) -> l
     return found
 
 
-def galleries(training_set: TrainingSet, split: str, table: Array, model: Path) -> list[Gallery]:
+def galleries(training_set: StampSet, split: str, model: Path) -> list[Gallery]:
     """What a network takes for fakes, and what fooled it; says which galleries would be empty.
 
     Raises
@@ -90,11 +88,11 @@ def galleries(training_set: TrainingSet, split: str, table: Array, model: Path) 
     """
     from obiwan.dplearn.evaluation.ensemble import scores_of
 
-    scores = scores_of(model, training_set, split, table)
+    scores = scores_of(model, training_set, split)
     if np.ptp(scores) == 0:
         log.warning("no galleries: %s gives every example the score %.3f", model, scores[0])
         return []
-    found = galleries_of(training_set, split, table, scores, GALLERY_SIZE)
+    found = galleries_of(training_set, split, scores, GALLERY_SIZE)
     drawn = {gallery.name for gallery in found}
     for name, title, *_ in GALLERIES:
         if name not in drawn:
@@ -133,11 +131,10 @@ def draw(
     from obiwan.dplearn.report.pictures import gallery_picture, mosaic_picture, write_picture
 
     training_set = open_training_set(data)
-    table = split_rows(read_sources(data), split)
-    pictures = [mosaic_picture(mosaic) for mosaic in mosaics(training_set, split, table, rows)]
+    pictures = [mosaic_picture(mosaic) for mosaic in mosaics(training_set, split, rows)]
     old = [f"fake_real_mosaic_p{percentile:02d}" for percentile in PERCENTILES]
     if model is not None:
-        pictures += [gallery_picture(gallery) for gallery in galleries(training_set, split, table, model)]
+        pictures += [gallery_picture(gallery) for gallery in galleries(training_set, split, model)]
         old += [f"gallery_{name}" for name, *_ in GALLERIES]
     outdir.mkdir(parents=True, exist_ok=True)
     for name in set(old) - {picture.name for picture in pictures}:

@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 from obiwan.dplearn.controls import centroids
 from obiwan.dplearn.controls.centroids import BOX, NEED, RADIUS, REACH, WINDOW, Moments
 from obiwan.dplearn.conventions import BANDS, STAMP, Array
-from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.running.executors import progress_bar
 from obiwan.dplearn.survey.cutouts import HALF, centre_pixel
-from obiwan.dplearn.trainingset.examples import split_rows
-from obiwan.dplearn.trainingset.shards import SOURCES, Shard, TrainingSet
+from obiwan.dplearn.trainingset.stampset import StampSet
 
 Floats = NDArray[np.float32]
 Named = Iterator[tuple[str, Floats]]
@@ -115,57 +113,36 @@ def measure_stamps(x: Floats, rows: Array) -> Array:
     return out
 
 
-def measure_split(training_set: TrainingSet, split: str, rows: Array) -> Array:
+def measure_split(training_set: StampSet, split: str) -> Array:
     """Measure every cutout of a split, a shard at a time.
 
     Parameters
     ----------
-    training_set : TrainingSet
+    training_set : StampSet
         Where the cutouts are.
     split : str
         ``train``, ``val`` or ``test``.
-    rows : ndarray of EXAMPLE_DTYPE
-        The source table (`obiwan.dplearn.trainingset.examples.read_sources`), whole or of this split.
 
     Returns
     -------
     ndarray of MEASURE_DTYPE
-        In the order of `obiwan.dplearn.trainingset.examples.split_rows`, which is that of the shards.
+        In the order of `StampSet.rows`.
 
     Raises
     ------
     TrainingSetError
         If the table does not have the rows of the shards.
     """
-    mine = split_rows(rows, split)
-    shards = training_set.split(split)
-    total = sum(shard.rows for shard in shards)
-    if total != len(mine):
-        raise _not_its_table(training_set, f"{len(mine)} {split} rows for {total} cutouts")
-    out = np.empty(total, dtype=MEASURE_DTYPE)
+    rows = training_set.rows(split)
+    out = np.empty(len(rows), dtype=MEASURE_DTYPE)
     start = 0
-    with progress_bar(total, f"measure {split}", "cutout", unit_scale=True) as bar:
-        for shard in shards:
+    with progress_bar(len(rows), f"measure {split}", "cutout", unit_scale=True) as bar:
+        for shard in training_set.split(split):
             part = slice(start, start + shard.rows)
-            x, y = training_set.read(shard)
-            if not _same_rows(mine[part], shard, y):
-                raise _not_its_table(training_set, f"its {split} rows are not those of {shard.x_name}")
-            out[part] = measure_stamps(x, mine[part])
+            out[part] = measure_stamps(training_set.read(shard)[0], rows[part])
             start += shard.rows
             bar.update(shard.rows)
     return out
-
-
-def _same_rows(rows: Array, shard: Shard, label: NDArray[np.uint8]) -> bool:
-    return (
-        np.array_equal(rows["label"], label)
-        and bool((rows["shard"] == shard.number).all())
-        and np.array_equal(rows["row"], np.arange(shard.rows))
-    )
-
-
-def _not_its_table(training_set: TrainingSet, what: str) -> TrainingSetError:
-    return TrainingSetError(f"{training_set.directory / SOURCES}: {what}; make the training set again")
 
 
 def _measure(image: Floats, ivar: Floats, expected: Floats) -> Named:

@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn.conventions import BANDS, CHANNELS, STAMP, Array
 from obiwan.dplearn.errors import CoaddError
-from obiwan.dplearn.files.takeover import owned
-from obiwan.dplearn.files.whole import write_json
+from obiwan.dplearn.files.atomic import write_json
+from obiwan.dplearn.files.lease import holding_lease
 from obiwan.dplearn.planning.groups import GROUP_ROWS, Planned
 from obiwan.dplearn.planning.inputs import Inputs
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.coadds import read_planes, read_windows, windows_pay
 from obiwan.dplearn.survey.cutouts import clean_stamps, cut_stamps
 from obiwan.dplearn.survey.layouts import BrickRun
-from obiwan.dplearn.trainingset.shards import WORK, Shard, write_shard
+from obiwan.dplearn.trainingset.manifest import WORK
+from obiwan.dplearn.trainingset.shards import Shard, write_shard
 
 Key = tuple[int, str, str]  # root, brick, run
 
@@ -191,7 +193,7 @@ def extract_group(task: GroupTask) -> Receipt:
         If planes cannot be read, a line for each coadd; the group then has no receipt.
     OSError
         If a file cannot be written.
-    TakenOverError
+    LeaseLostError
         If another run has begun in the directory.
     """
     rows = task.rows
@@ -223,8 +225,8 @@ def extract_group(task: GroupTask) -> Receipt:
             x = buffer[shard[0] - first : shard[-1] + 1 - first]
             y = np.ascontiguousarray(rows["label"][shard])
             number = int(rows["shard"][shard[0]])
-            with owned(task.scratch, task.directory):
-                written.append(write_shard(task.directory, split, number, x, y, task.scratch))
+            with holding_lease(task.scratch, task.directory):
+                written.append(write_shard(task.directory, StampSpec(), split, number, x, y, task.scratch))
     if damaged:
         raise CoaddError("\n".join(str(error) for error in damaged.values()))
     receipt = Receipt(tuple(written), cutter.not_finite, cutter.negative)
@@ -244,5 +246,5 @@ def _write_receipt(task: GroupTask, receipt: Receipt) -> None:
         "negative_invvar": receipt.negative_invvar,
         "coadds_crc32": task.coadds,
     }
-    with owned(task.scratch, task.directory):
+    with holding_lease(task.scratch, task.directory):
         write_json(task.receipt, content, task.scratch)

@@ -2,7 +2,7 @@
 
 ``.work/plan.json`` says what is being made; a receipt per group says what is written; the manifest,
 written last, says that all is.  Whatever moment a run is stopped at, the next one finds one of these
-states and ends with the same bytes.  Of two runs at a time the later one goes on (`takeover`).
+states and ends with the same bytes.  Of two runs at a time the later one goes on (`lease`).
 """
 
 from __future__ import annotations
@@ -11,33 +11,34 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from obiwan import dplearn
-from obiwan.dplearn.conventions import CHANNELS, LABELS, PIXEL_SCALE, SPLITS, STAMP
+from obiwan.dplearn.conventions import LABELS, SPLITS
 from obiwan.dplearn.cutting.extraction import GroupTask, Receipt
 from obiwan.dplearn.errors import TrainingSetError, explained
-from obiwan.dplearn.files.place import check_writable
-from obiwan.dplearn.files.takeover import end_others, owned, take_over
-from obiwan.dplearn.files.whole import file_crc32, read_json, write_json
+from obiwan.dplearn.files.atomic import file_crc32, read_json, write_json
+from obiwan.dplearn.files.lease import acquire_lease, holding_lease, revoke_leases
+from obiwan.dplearn.files.outdir import check_writable
 from obiwan.dplearn.planning.cutflow import CutFlow
 from obiwan.dplearn.planning.groups import Planned
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.layouts import Root
 from obiwan.dplearn.trainingset.examples import check_sources, write_sources
-from obiwan.dplearn.trainingset.shards import (
+from obiwan.dplearn.trainingset.manifest import (
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,
     SOURCES,
     WORK,
-    Shard,
     manifest_checksum,
-    open_training_set,
-    shard_entry,
 )
+from obiwan.dplearn.trainingset.shards import Shard
+from obiwan.dplearn.trainingset.stampset import open_training_set
 
 _OURS = re.compile(
     rf"[xy](?:{'|'.join(SPLITS)})_\d+\.npy|{re.escape(MANIFEST)}(?:\.part)?|{re.escape(SOURCES)}"
@@ -152,7 +153,7 @@ def confirm_finished(directory: Path, planned: Planned) -> None:
     if not (directory / SOURCES).is_file():
         msg = f"{directory / SOURCES}: missing; give --overwrite to make the training set again"
         raise TrainingSetError(msg)
-    check_sources(training_set)
+    check_sources(directory, training_set.manifest)
 
 
 def begin(directory: Path, request: dict[str, Any], planned: Planned, *, overwrite: bool) -> Path | None:
@@ -178,13 +179,13 @@ def begin(directory: Path, request: dict[str, Any], planned: Planned, *, overwri
         _clear_work(directory)
         return None
     _check_plan(path, plan)  # before another run is ended
-    scratch = take_over(directory / WORK / _RUNNING)
+    scratch = acquire_lease(directory / WORK / _RUNNING)
     if (directory / MANIFEST).is_file():  # another was quicker; from here on nobody else can finish
         _clear_work(directory)  # this run has just begun it, also where the other made something else
         if _is_finished(directory, request):
             return None
     if not _check_plan(path, plan):
-        with owned(scratch, directory):
+        with holding_lease(scratch, directory):
             write_json(path, plan, scratch)
     return scratch
 
@@ -209,7 +210,7 @@ def clear(directory: Path) -> None:
     """
     if directory.is_dir():
         (directory / MANIFEST).unlink(missing_ok=True)
-        end_others(directory / WORK / _RUNNING)
+        revoke_leases(directory / WORK / _RUNNING)
         shutil.rmtree(directory / WORK, ignore_errors=True)
         for path in directory.iterdir():
             if _OURS.fullmatch(path.name):
@@ -279,15 +280,15 @@ def finish(
     dict
         The manifest.
     """
-    with owned(scratch, directory):
-        write_sources(directory, scratch, planned)
+    with holding_lease(scratch, directory):
+        write_sources(directory / SOURCES, scratch, StampSpec(), planned)
     made = sum(receipt.examples for receipt in receipts)
     if made != len(planned):  # the manifest vouches for all of them
         msg = f"{directory}: {made} examples were written and {len(planned)} planned; give --overwrite"
         raise TrainingSetError(msg)
     _refuse_lost(directory, [shard for receipt in receipts for shard in receipt.shards])
     manifest = _manifest(directory, request, planned, flows, receipts)
-    with owned(scratch, directory):
+    with holding_lease(scratch, directory):
         write_json(directory / MANIFEST, manifest, scratch)
     _clear_work(directory)
     return manifest
@@ -311,10 +312,7 @@ def _manifest(
         "package_version": dplearn.__version__,
         **request,
         **planned.identity,
-        "channels": list(CHANNELS),
-        "labels": LABELS,
-        "stamp": STAMP,
-        "pixel_scale": PIXEL_SCALE,
+        **StampSpec().to_manifest(),
         "units": {"image": "nanomaggies", "ivar": "1/nanomaggies^2"},
         "seed": request["config"]["seed"],
         "counts": {
@@ -331,7 +329,7 @@ def _manifest(
             "negative_invvar": sum(receipt.negative_invvar for receipt in receipts),
         },
         "sources_crc32": file_crc32(directory / SOURCES),
-        "shards": [shard_entry(shard) for shard in shards],
+        "shards": [asdict(shard) for shard in shards],
     }
     manifest["manifest_crc32"] = manifest_checksum(manifest)
     return manifest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +13,10 @@ import numpy as np
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation.records import ModelInfo, Scored
-from obiwan.dplearn.files.whole import read_json
+from obiwan.dplearn.files.atomic import read_json
 from obiwan.dplearn.running.quiet import without_notes
 from obiwan.dplearn.training.rundir import RESULT, RUN, SCORES
-from obiwan.dplearn.trainingset.examples import split_rows
-from obiwan.dplearn.trainingset.shards import TrainingSet
+from obiwan.dplearn.trainingset.stampset import StampSet
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +71,7 @@ def _training_words(run: Mapping[str, Any]) -> str:
     return ", ".join([*words, "flipped and turned"] if feed.get("augment") is True else words)
 
 
-def _has_learnt(path: Path, model: Any, checksum: str, training_set: TrainingSet) -> bool:
+def _has_learnt(path: Path, model: Any, checksum: str, training_set: StampSet) -> bool:
     """Whether a network learnt: as its run recorded it, else from its loss on training and validation."""
     record = _record(path.parent / RESULT)
     if record.get("model") == checksum and isinstance(record.get("learnt"), bool):
@@ -82,7 +80,7 @@ def _has_learnt(path: Path, model: Any, checksum: str, training_set: TrainingSet
     from obiwan.dplearn.training.trainer import has_learnt
 
     log.info("%s: no record of its training; looking at its loss", path)
-    part = dataclasses.replace(training_set, shards=training_set.split("train")[:LEARNT_SHARDS])
+    part = training_set.only(training_set.split("train")[:LEARNT_SHARDS])
     history = {
         "loss": measure(model, part, "train")["loss"],
         "val_loss": measure(model, training_set, "val")["loss"],
@@ -90,14 +88,14 @@ def _has_learnt(path: Path, model: Any, checksum: str, training_set: TrainingSet
     return has_learnt([history], {"train": part.count("train"), "val": training_set.count("val")})
 
 
-def load_members(paths: Sequence[Path], training_set: TrainingSet) -> tuple[Member, ...]:
+def load_members(paths: Sequence[Path], training_set: StampSet) -> tuple[Member, ...]:
     """Load networks and find out what is known of them.
 
     Parameters
     ----------
     paths : sequence of Path
         ``.keras`` files.
-    training_set : TrainingSet
+    training_set : StampSet
         On which they will be tested.
 
     Raises
@@ -131,7 +129,7 @@ def load_members(paths: Sequence[Path], training_set: TrainingSet) -> tuple[Memb
     return tuple(members)
 
 
-def _test_scores(member: Member, training_set: TrainingSet) -> tuple[Any, Path | None]:
+def _test_scores(member: Member, training_set: StampSet) -> tuple[Any, Path | None]:
     """Scores of the test split: those that lie beside the model, or new ones and where they belong."""
     from obiwan.dplearn.training import scoring
 
@@ -158,11 +156,9 @@ def _keep(path: Path, scores: Any) -> None:
         log.warning("warning: %s: the scores are not kept (%s)", path, error)
 
 
-def _aligned(scores: Any, rows: Array, training_set: TrainingSet) -> Array:
-    """Scores in the order of the rows of the source table."""
-    from obiwan.dplearn.training.scoring import order_of
-
-    return np.asarray(scores.score[order_of(scores, rows, training_set)], np.float64)
+def _aligned(scores: Any, training_set: StampSet) -> Array:
+    """Scores in the order of the rows of their split."""
+    return np.asarray(scores.score[training_set.aligned(scores.split, scores.table)], np.float64)
 
 
 def _check_finite(path: Path, scores: Array) -> None:
@@ -173,7 +169,7 @@ def _check_finite(path: Path, scores: Array) -> None:
         raise ModelError(msg)
 
 
-def scores_of(path: Path, training_set: TrainingSet, split: str, rows: Array) -> Array:
+def scores_of(path: Path, training_set: StampSet, split: str) -> Array:
     """Scores that a network gives a split, in the order of its rows of the source table.
 
     Raises
@@ -187,18 +183,16 @@ def scores_of(path: Path, training_set: TrainingSet, split: str, rows: Array) ->
 
     scores = score_split(load_network(path), training_set, split)
     _check_finite(path, scores.score)
-    return _aligned(scores, rows, training_set)
+    return _aligned(scores, training_set)
 
 
-def score_members(members: Sequence[Member], training_set: TrainingSet, table: Array) -> Scored:
+def score_members(members: Sequence[Member], training_set: StampSet) -> Scored:
     """Score the test and the validation split with every network; counts the looks at the test split.
 
     Parameters
     ----------
     members : sequence of Member
-    training_set : TrainingSet
-    table : ndarray of EXAMPLE_DTYPE
-        The whole source table.
+    training_set : StampSet
 
     Raises
     ------
@@ -206,20 +200,20 @@ def score_members(members: Sequence[Member], training_set: TrainingSet, table: A
         If scores are not finite, or not those of the table's rows.
     """
     from obiwan.dplearn.training import scoring
-    from obiwan.dplearn.training.looks import count_look
+    from obiwan.dplearn.training.testlog import record_evaluation
 
-    rows, val_rows = (split_rows(table, split) for split in ("test", "val"))
+    rows, val_rows = (training_set.rows(split) for split in ("test", "val"))
     singles, validation = [], []
     for member in members:
         scores, place = _test_scores(member, training_set)
         _check_finite(member.path, scores.score)
-        singles.append(_aligned(scores, rows, training_set))
-        count_look(training_set, scores)  # before anything of it is seen
+        singles.append(_aligned(scores, training_set))
+        record_evaluation(training_set, scores)  # before anything of it is seen
         if place is not None:
             _keep(place, scores)
         held = scoring.score_split(member.model, training_set, "val")
         _check_finite(member.path, held.score)
-        validation.append(_aligned(held, val_rows, training_set))
+        validation.append(_aligned(held, training_set))
     return Scored(
         rows=rows,
         singles=np.stack(singles),

@@ -6,7 +6,6 @@ trained again.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import logging
 import platform
@@ -20,7 +19,7 @@ import numpy as np
 from obiwan.dplearn import __version__
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError, TrainingSetError
-from obiwan.dplearn.trainingset.shards import TrainingSet
+from obiwan.dplearn.trainingset.stampset import StampSet
 
 if TYPE_CHECKING:
     from obiwan.dplearn.controls.battery import Control
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from obiwan.dplearn.retraining.ablations import AblationResult
     from obiwan.dplearn.retraining.planting import Difference
     from obiwan.dplearn.retraining.sensitivity import SensitivityResult
-    from obiwan.dplearn.training.looks import Ledger
+    from obiwan.dplearn.training.testlog import Ledger
 
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
 ATTRIBUTION_EXAMPLES = 200  #: of the test split, half of each class
@@ -69,14 +68,14 @@ def software() -> dict[str, str]:
     return found
 
 
-def data_summary(training_set: TrainingSet, table: Array) -> dict[str, Any]:
-    """What a report says of a training set; counts are those of its source table."""
+def data_summary(training_set: StampSet) -> dict[str, Any]:
+    """What a report says of a training set."""
     manifest = training_set.manifest
     counts = {}
     for split in ("train", "val", "test"):
-        mine = table[table["split"] == split.encode()]
-        fake = int(np.count_nonzero(mine["label"]))
-        counts[split] = {"real": len(mine) - fake, "fake": fake, "bricks": len(np.unique(mine["brick"]))}
+        real, fake = training_set.count(split)
+        bricks = len(np.unique(training_set.rows(split)["brick"]))
+        counts[split] = {"real": real, "fake": fake, "bricks": bricks}
     return {
         "checksum": training_set.checksum,
         "package_version": str(manifest.get("package_version", "unknown")),
@@ -87,14 +86,13 @@ def data_summary(training_set: TrainingSet, table: Array) -> dict[str, Any]:
     }
 
 
-def control_set(training_set: TrainingSet, table: Array) -> tuple[Array, Array, Array]:
+def control_set(training_set: StampSet) -> tuple[Array, Array, Array]:
     """Rows and measurements of what the controls are run on, and which of them are the test examples.
 
     Controls learn nothing, so training examples serve as well as others: the test split first, then
     validation and training shards up to `CONTROL_EXAMPLES`.
     """
     from obiwan.dplearn.controls.measure import measure_split
-    from obiwan.dplearn.trainingset.examples import split_rows
 
     room, rows, measured = CONTROL_EXAMPLES, [], []
     for split in ("test", "val", "train"):
@@ -103,26 +101,24 @@ def control_set(training_set: TrainingSet, table: Array) -> tuple[Array, Array, 
             if split == "test" or shard.rows <= room:
                 shards.append(shard)
                 room -= shard.rows
-        part = dataclasses.replace(training_set, shards=tuple(shards))
-        mine = split_rows(table, split)
-        mine = mine[np.isin(mine["shard"], [shard.number for shard in shards])]
-        rows.append(mine)
-        measured.append(measure_split(part, split, mine))
+        part = training_set.only(shards)
+        rows.append(part.rows(split))
+        measured.append(measure_split(part, split))
     in_test = np.arange(sum(map(len, rows))) < len(rows[0])
     return np.concatenate(rows), np.concatenate(measured), in_test
 
 
 def ledger(
-    training_set: TrainingSet, members: Sequence[Member], margin: float, ablations: Sequence[str]
+    training_set: StampSet, members: Sequence[Member], margin: float, ablations: Sequence[str]
 ) -> Ledger | None:
     """Who has seen the test split, this evaluation and what was trained again for it counted."""
     from obiwan.dplearn.retraining.ablations import A_A
-    from obiwan.dplearn.training.looks import count_opening, count_retrained
+    from obiwan.dplearn.training.testlog import record_report, record_retraining
 
     for name in ablations:
         if name not in A_A:  # whose labels are not those of real and fake
-            count_retrained(training_set, members[0].info.checksum, name)
-    return count_opening(training_set, [member.info.checksum for member in members], margin)
+            record_retraining(training_set, members[0].info.checksum, name)
+    return record_report(training_set, [member.info.checksum for member in members], margin)
 
 
 def _looks(scored: Scored, ledger: Ledger) -> list[str]:
@@ -184,18 +180,16 @@ def cautions(scored: Scored, data: dict[str, Any]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _some_stamps(training_set: TrainingSet, scored: Scored, count: int, seed: int) -> tuple[Array, Array]:
+def _some_stamps(training_set: StampSet, scored: Scored, count: int, seed: int) -> tuple[Array, Array]:
     """Numbers and cutouts of some test examples, drawn at random, at most half of `count` of each class."""
-    from obiwan.dplearn.trainingset.examples import read_stamps
-
     rng = np.random.default_rng([seed, 40])
     drawn = [rng.permutation(np.flatnonzero(scored.labels == value))[: count // 2] for value in (0, 1)]
     chosen = np.sort(np.concatenate(drawn))
-    return chosen, read_stamps(training_set, "test", scored.rows, chosen)
+    return chosen, training_set.stamps("test", chosen)
 
 
 def attribution(
-    training_set: TrainingSet, member: Member, scored: Scored, seed: int
+    training_set: StampSet, member: Member, scored: Scored, seed: int
 ) -> tuple[Attribution | None, str]:
     """Attribution of the first network on some test examples, or None and the reason."""
     from obiwan.dplearn.evaluation.attribution import attribute
@@ -210,7 +204,7 @@ def attribution(
         return None, str(error)
 
 
-def occlusion(training_set: TrainingSet, member: Member, scored: Scored, seed: int) -> Occlusion:
+def occlusion(training_set: StampSet, member: Member, scored: Scored, seed: int) -> Occlusion:
     """What the first network tells by parts of the stamp, on some test examples."""
     from obiwan.dplearn.evaluation.gradients import outputs
     from obiwan.dplearn.evaluation.occlusion import occlude
@@ -221,7 +215,7 @@ def occlusion(training_set: TrainingSet, member: Member, scored: Scored, seed: i
     return occlude(lambda x: np.asarray(outputs(member.model, x)[:, 1]), stamps, rows, seed=seed)
 
 
-def mock_behind(mock: Path | None, training_set: TrainingSet, table: Array) -> tuple[float | None, str]:
+def mock_behind(mock: Path | None, training_set: StampSet) -> tuple[float | None, str]:
     """The offset (pixels) that was planted in a mock survey, None where there is no curve; and what to say.
 
     Raises
@@ -230,14 +224,13 @@ def mock_behind(mock: Path | None, training_set: TrainingSet, table: Array) -> t
         If there is no such survey, or the training set was not cut from it.
     """
     from obiwan.dplearn.evaluation.ideal import check_same_survey, plant_of, why_no_curve
-    from obiwan.dplearn.trainingset.examples import read_stamps, split_rows
 
     if mock is None:
         return None, ""
     plant = plant_of(mock)
-    rows = split_rows(table, "test")
+    rows = training_set.rows("test")
     first = np.flatnonzero(rows["label"] == 1)[:1]
-    stamp = read_stamps(training_set, "test", rows, first)[0]
+    stamp = training_set.stamps("test", first)[0]
     notes = [why_no_curve(plant)]
     if not check_same_survey(mock, rows[first[0]], stamp):
         notes.append(
@@ -247,7 +240,7 @@ def mock_behind(mock: Path | None, training_set: TrainingSet, table: Array) -> t
 
 
 def ideal_curve(
-    training_set: TrainingSet, scored: Scored, signal_to_noise: Array, offset: float, seed: int
+    training_set: StampSet, scored: Scored, signal_to_noise: Array, offset: float, seed: int
 ) -> tuple[Array, Array]:
     """Signal to noise and AUC of the ideal observer of an offset, from some test examples."""
     from obiwan.dplearn.evaluation.ideal import EXAMPLES, offset_curve
@@ -265,7 +258,7 @@ def ablations_asked(names: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def retrained(
-    training_set: TrainingSet,
+    training_set: StampSet,
     model: Path,
     outdir: Path,
     ablations: Sequence[str],
@@ -277,7 +270,7 @@ def retrained(
 
     Parameters
     ----------
-    training_set : TrainingSet
+    training_set : StampSet
     model : Path
         Whose network and settings are used.
     outdir : Path
@@ -324,7 +317,7 @@ def not_run(
     return tuple(left)
 
 
-def check_set(training_set: TrainingSet) -> None:
+def check_set(training_set: StampSet) -> None:
     """Every split must hold both classes, and the test split two of each, or there is no interval.
 
     Raises

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from obiwan.dplearn.conventions import LABELS, Array
-from obiwan.dplearn.trainingset.examples import read_stamps
-from obiwan.dplearn.trainingset.shards import TrainingSet
+from obiwan.dplearn.trainingset.stampset import StampSet
 
 #: Percentiles in brightness of the five mosaics, and of the AUC that stands beside them: 99 is the brightest.
 PERCENTILES = (99, 75, 50, 25, 1)
@@ -123,44 +122,39 @@ def gallery_rows(label: Array, score: Array, of: str, highest: bool, count: int)
     return np.asarray(mine[order[:count]])
 
 
-def galleries_of(
-    training_set: TrainingSet, split: str, rows: Array, scores: Array, count: int
-) -> list[Gallery]:
+def galleries_of(training_set: StampSet, split: str, scores: Array, count: int) -> list[Gallery]:
     """The galleries of a network that are not empty.
 
     Parameters
     ----------
-    training_set : TrainingSet
+    training_set : StampSet
     split : str
-    rows : ndarray of EXAMPLE_DTYPE, shape (n,)
-        Of the split.
     scores : ndarray, shape (n,)
-        P(fake) of each.
+        P(fake) of each example, in the order of `StampSet.rows`.
     count : int
         Examples of a gallery, at most.
     """
-    found = []
+    found, rows = [], training_set.rows(split)
     for name, title, of, highest in GALLERIES:
         chosen = gallery_rows(rows["label"], scores, of, highest, count)
         if len(chosen):
-            stamps = read_stamps(training_set, split, rows, chosen)
+            stamps = training_set.stamps(split, chosen)
             magnitudes = rows["mag_g"][chosen].astype(float)
             found.append(Gallery(name, title, split, stamps, scores[chosen], magnitudes))
     return found
 
 
-def mosaics_of(training_set: TrainingSet, split: str, rows: Array, count: int) -> list[Mosaic]:
+def mosaics_of(training_set: StampSet, split: str, count: int) -> list[Mosaic]:
     """Mosaics at `PERCENTILES` in brightness; of a very small set those that show what others do not.
 
     Parameters
     ----------
-    training_set : TrainingSet
+    training_set : StampSet
     split : str
-    rows : ndarray of EXAMPLE_DTYPE, shape (n,)
-        Of the split.
     count : int
         Rows of a mosaic, at most; half of them real.
     """
+    rows = training_set.rows(split)
     magnitude = rows["mag_g"].astype(float)
     found: list[Mosaic] = []
     before: list[Array] = []
@@ -169,6 +163,6 @@ def mosaics_of(training_set: TrainingSet, split: str, rows: Array, count: int) -
         if not len(chosen) or any(np.array_equal(chosen, other) for other in before):
             continue
         before.append(chosen)
-        stamps = read_stamps(training_set, split, rows, chosen)
+        stamps = training_set.stamps(split, chosen)
         found.append(Mosaic(percentile, split, stamps, rows["label"][chosen], magnitude[chosen]))
     return found

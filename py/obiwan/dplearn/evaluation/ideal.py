@@ -20,7 +20,7 @@ from scipy.special import ndtr
 
 from obiwan.dplearn.conventions import BANDS, CHANNELS, PIXEL_SCALE, STAMP, Array
 from obiwan.dplearn.errors import CoaddError, LayoutError, TrainingSetError
-from obiwan.dplearn.files.whole import read_json
+from obiwan.dplearn.files.atomic import read_json
 from obiwan.dplearn.mock.config import Plant
 from obiwan.dplearn.retraining.planting import Galaxy, galaxies_known, galaxy_of, render
 from obiwan.dplearn.survey.coadds import read_windows

@@ -20,7 +20,7 @@ from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.evaluation.attribution import Attribution
 from obiwan.dplearn.evaluation.bins import Bins
 from obiwan.dplearn.evaluation.occlusion import Occlusion
-from obiwan.dplearn.training.looks import Ledger
+from obiwan.dplearn.training.testlog import Ledger
 from obiwan.dplearn.twosample import Estimate, calibration
 from obiwan.dplearn.twosample.verdict import Verdict
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from obiwan.dplearn.errors import DplearnError
-from obiwan.dplearn.files.whole import read_json
+from obiwan.dplearn.files.atomic import read_json
 from obiwan.dplearn.mock.config import LAYOUTS, MockConfig, Plant
 from obiwan.dplearn.mock.survey import PROGRAM, RECORD, make_survey
 from obiwan.dplearn.running import cli

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn import __version__
 from obiwan.dplearn.conventions import BANDS, PIXEL_SCALE, STAMP
-from obiwan.dplearn.mock import catalog, files, sky
+from obiwan.dplearn.mock import catalog, sky, writers
 from obiwan.dplearn.mock import truth as truths
 from obiwan.dplearn.mock.bricks import (
     Brick,
@@ -29,7 +29,7 @@ from obiwan.dplearn.mock.bricks import (
 )
 from obiwan.dplearn.mock.config import COLLISION_RADIUS, MockConfig
 from obiwan.dplearn.mock.sky import OBJECT
-from obiwan.dplearn.running.executors import all_of, process_pool, progress_bar
+from obiwan.dplearn.running.executors import process_pool, progress_bar, run_all
 
 PROGRAM = "obiwan.dplearn.mock"
 RECORD = "mock.json"
@@ -126,13 +126,13 @@ def make_brick(task: Task) -> tuple[str, int, int]:
         _write_band(task, k, exposures[k], real, [rows[~collided] for rows, collided in runs])
     release = catalog.measure(real, brick, task.conditions, exposures)
     root = task.outdir / "release"
-    files.write_tractor(root / "tractor" / brick.name[:3] / f"tractor-{brick.name}.fits", release, brick)
+    writers.write_tractor(root / "tractor" / brick.name[:3] / f"tractor-{brick.name}.fits", release, brick)
     _write_ccds(root / "coadd" / brick.name[:3] / brick.name, task)
     truth = truths.truth_columns(task.real, brick, task.conditions)
-    files.write_table(
+    writers.write_table(
         task.outdir / "truth" / brick.name[:3] / f"real-{brick.name}.fits",
         truth,
-        [*files.brick_cards(brick, "dr9", False), *truths.condition_cards(task.conditions)],
+        [*writers.brick_cards(brick, "dr9", False), *truths.condition_cards(task.conditions)],
     )
     for run, (rows, collided) in enumerate(runs):
         catalogue = catalog.measure(
@@ -152,7 +152,7 @@ def _write_band(
     sky.add_light(light, real, k, fwhm)
     image = sky.noisy_image(brick_stream(config.seed, brick.name, "noise", band), light, exposure, gain)
     folder = task.outdir / "release" / "coadd" / brick.name[:3] / brick.name
-    files.write_planes(folder, brick, band, image, sky.inverse_variance(light, exposure, gain))
+    writers.write_planes(folder, brick, band, image, sky.inverse_variance(light, exposure, gain))
     for run, rows in enumerate(injected):
         added = np.zeros_like(light)
         sky.add_light(added, rows, k, fwhm)
@@ -166,7 +166,7 @@ def _write_band(
             sky.dip(invvar, rows, config.plant.ivar_dip, fwhm)
         total = sky.blank(image + added + noise, exposure)
         for root, era in _roots(task, run):
-            files.write_planes(_coadd(root, brick, era), brick, band, total, invvar, era, simulated=True)
+            writers.write_planes(_coadd(root, brick, era), brick, band, total, invvar, era, simulated=True)
 
 
 def _roots(task: Task, run: int) -> list[tuple[Path, str]]:
@@ -187,7 +187,7 @@ def _coadd(root: Path, brick: Brick, era: str) -> Path:
 
 
 def _write_ccds(folder: Path, task: Task) -> None:
-    files.write_ccds(folder / f"legacysurvey-{task.brick.name}-ccds.fits", task.brick, task.conditions)
+    writers.write_ccds(folder / f"legacysurvey-{task.brick.name}-ccds.fits", task.brick, task.conditions)
 
 
 def _write_run(
@@ -214,7 +214,7 @@ def _write_run(
             truths.write_simcat(
                 root.parent / "obiwan" / name[:3] / name / root.name, truth, collided, on_ccd, brick
             )
-        files.write_tractor(tractor / f"tractor-{name}.fits", catalogue, brick, era, simulated=True)
+        writers.write_tractor(tractor / f"tractor-{name}.fits", catalogue, brick, era, simulated=True)
 
 
 def _intruders(brick: Brick, others: Iterable[NDArray[np.void]]) -> NDArray[np.void]:
@@ -245,7 +245,7 @@ def make_survey(config: MockConfig, outdir: Path, jobs: int = 1, progress: bool 
         process_pool(jobs) as executor,
         progress_bar(len(bricks), "mock survey", "brick", disable=not progress) as bar,
     ):
-        objects = all_of(_draw_real, [(config, brick) for brick in bricks], executor, bar, size=lambda _: 0)
+        objects = run_all(_draw_real, [(config, brick) for brick in bricks], executor, bar, size=lambda _: 0)
         tasks = []
         for brick, own in zip(bricks, objects, strict=True):
             others = [
@@ -255,7 +255,7 @@ def make_survey(config: MockConfig, outdir: Path, jobs: int = 1, progress: bool 
             ]
             conditions = draw_conditions(brick_stream(config.seed, brick.name, "conditions"))
             tasks.append(Task(config, outdir, brick, conditions, own, _intruders(brick, others)))
-        made = all_of(make_brick, tasks, executor, bar)
+        made = run_all(make_brick, tasks, executor, bar)
     (outdir / "bricks.txt").write_text("".join(f"{brick.name}\n" for brick in bricks))
     _write_record(config, outdir, complete=True)
     return sum(rows for _, rows, _ in made), sum(fakes for _, _, fakes in made)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn.conventions import BANDS
 from obiwan.dplearn.mock.bricks import EXTINCTION, Brick, Conditions
-from obiwan.dplearn.mock.files import Card, brick_cards, card, write_table
+from obiwan.dplearn.mock.writers import Card, brick_cards, card, write_table
 from obiwan.dplearn.survey.rendering import circularised
 
 

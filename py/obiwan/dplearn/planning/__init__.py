@@ -4,5 +4,5 @@
 `selection`, `cutflow` (which injection became which source; named cuts and their counts) -> `candidates`,
 `bricks` (what can be an example, brick by brick) -> `rowfile`, `eligible` (those of all bricks, in a file)
 -> `splits`, `sky`, `assembly` (train, val, test; shared sky; balance) -> `groups` (which bricks' examples
-share shards). `streams` has the chance.
+share shards). `rng` has the chance.
 """

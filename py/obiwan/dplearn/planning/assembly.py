@@ -12,9 +12,9 @@ from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.cutflow import CutFlow, count
 from obiwan.dplearn.planning.eligible import Eligible
 from obiwan.dplearn.planning.groups import Planned
+from obiwan.dplearn.planning.rng import stream
 from obiwan.dplearn.planning.sky import sharing_sky
 from obiwan.dplearn.planning.splits import TEST, TRAIN, VAL, balanced, split_names
-from obiwan.dplearn.planning.streams import stream
 
 UNUSED = -1  # instead of a split
 log = logging.getLogger(__name__)

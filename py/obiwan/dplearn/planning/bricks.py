@@ -23,7 +23,7 @@ from obiwan.dplearn.planning.cutflow import CutFlow, count
 from obiwan.dplearn.planning.fields import Field, open_field
 from obiwan.dplearn.planning.inputs import BrickInputs
 from obiwan.dplearn.planning.matching import nearest_distance, one_row_per_source, same_source_groups
-from obiwan.dplearn.planning.streams import stream
+from obiwan.dplearn.planning.rng import stream
 from obiwan.dplearn.survey.catalogs import Catalog, read_tractor
 from obiwan.dplearn.survey.coadds import BandNotObservedError
 from obiwan.dplearn.survey.layouts import BrickRun

@@ -12,7 +12,7 @@ import numpy as np
 
 from obiwan.dplearn.conventions import SPLITS, Array
 from obiwan.dplearn.planning.eligible import Eligible
-from obiwan.dplearn.planning.streams import stream
+from obiwan.dplearn.planning.rng import stream
 from obiwan.dplearn.trainingset.examples import FLAG_OVERLAP
 
 GROUP_ROWS = 8192  #: most examples in a group of bricks that share their shards

@@ -10,7 +10,7 @@ import numpy as np
 
 from obiwan.dplearn.conventions import LABELS, Array
 from obiwan.dplearn.errors import SelectionError
-from obiwan.dplearn.planning.streams import hashed
+from obiwan.dplearn.planning.rng import hashed
 
 TRAIN, VAL, TEST = range(3)  # positions in SPLITS
 

@@ -2,6 +2,6 @@
 
 What goes in is an `obiwan.dplearn.evaluation.records.Evaluation`, which knows nothing of how it is shown.
 
-The road inside: `words`, `prose` (what is said) and `charts`, `stamps` (what is drawn) -> `pictures`,
-`figures` (drawings with captions) -> `page` (HTML) -> `files` (all of it on disk, whole or not at all).
+The road inside: `formatting`, `wording` (what is said) and `charts`, `stamps` (what is drawn) -> `pictures`,
+`figures` (drawings with captions) -> `page` (HTML) -> `output` (all of it on disk, whole or not at all).
 """

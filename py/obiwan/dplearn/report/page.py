@@ -15,7 +15,7 @@ import numpy as np
 from obiwan.dplearn.controls.covariates import LABELS
 from obiwan.dplearn.evaluation.analysis import alarms
 from obiwan.dplearn.evaluation.records import Evaluation
-from obiwan.dplearn.report import origins, prose, words
+from obiwan.dplearn.report import formatting, provenance, wording
 from obiwan.dplearn.report.glossary import GLOSSARY
 from obiwan.dplearn.report.pictures import Picture
 from obiwan.dplearn.retraining.ablations import A_A
@@ -105,16 +105,16 @@ def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) ->
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=False
     )
     environment.filters |= {
-        "number": words.number,
-        "interval": words.interval,
-        "interval_of": words.with_interval,
-        "p": words.probability,
-        "thousands": words.thousands,
-        "sentence": words.sentence,
-        "effect": words.effect,
-        "extents": words.extents,
-        "limit": words.limit,
-        "together": words.together,
+        "number": formatting.number,
+        "interval": formatting.interval,
+        "interval_of": formatting.with_interval,
+        "p": formatting.probability,
+        "thousands": formatting.thousands,
+        "sentence": formatting.sentence,
+        "effect": formatting.effect,
+        "extents": formatting.extents,
+        "limit": formatting.limit,
+        "together": formatting.together,
         "flags": flags,
     }
     lights = {light: [c for c in evaluation.controls if c.light == light] for light in SYMBOLS}
@@ -135,20 +135,20 @@ def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) ->
         red=lights["red"],
         run=[c for c in evaluation.controls if c.light != "not run"],
         pictures={key: shown.get(key, []) for key in TITLES},
-        answer_rows=prose.answer_rows(evaluation),
-        tested=origins.tested(evaluation),
-        flow=origins.cut_flow(evaluation.data),
-        baseline_lines=prose.baseline_lines(evaluation),
+        answer_rows=wording.answer_rows(evaluation),
+        tested=provenance.tested(evaluation),
+        flow=provenance.cut_flow(evaluation.data),
+        baseline_lines=wording.baseline_lines(evaluation),
         importance=[
             (LABELS.get(name, (name, ""))[0], loss) for name, loss in importance if loss >= LEAST_LOSS
         ],
         bins_shown=sum(b.auc is not None for t in evaluation.bins for b in t.bins),
-        bin_notes=prose.bin_notes(evaluation),
-        looks_lines=prose.looks_lines(evaluation),
-        calibration_lines=prose.calibration_lines(evaluation),
-        retraining_lines=prose.retraining_lines(evaluation),
+        bin_notes=wording.bin_notes(evaluation),
+        looks_lines=wording.looks_lines(evaluation),
+        calibration_lines=wording.calibration_lines(evaluation),
+        retraining_lines=wording.retraining_lines(evaluation),
         retraining_rows=retraining_rows(evaluation),
         models=list(zip(evaluation.scored.models, evaluation.answer.singles, strict=True)),
         glossary=GLOSSARY,
-        provenance=origins.provenance(evaluation),
+        provenance=provenance.provenance(evaluation),
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from obiwan.dplearn.conventions import PIXEL_SCALE, STAMP
 from obiwan.dplearn.evaluation.gallery import Gallery, Mosaic
-from obiwan.dplearn.files.whole import replacing
+from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.report import charts
 from obiwan.dplearn.report.stamps import MOSAIC_WIDTH, draw_gallery, draw_mosaic, mosaic_height
 
@@ -77,9 +77,9 @@ def png_of(picture: Picture, pdf: Path | None = None) -> bytes:
 
 def write_picture(picture: Picture, directory: Path) -> bytes:
     """Write a picture as PNG and PDF into a directory, each whole or not at all; returns the PNG."""
-    with replacing(directory / f"{picture.name}.pdf") as beside:
+    with atomic_write(directory / f"{picture.name}.pdf") as beside:
         png = png_of(picture, beside)
-    with replacing(directory / f"{picture.name}.png") as beside:
+    with atomic_write(directory / f"{picture.name}.png") as beside:
         beside.write_bytes(png)
     return png
 

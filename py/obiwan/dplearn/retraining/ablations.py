@@ -16,17 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn.conventions import BANDS, LABELS, STAMP, Array
+from obiwan.dplearn.retraining.halves import choose, rows_by_shard
 from obiwan.dplearn.retraining.runs import Retrained, directory_name, retrain
-from obiwan.dplearn.retraining.views import (
-    Cutouts,
-    Edit,
-    bricks_of_test,
-    choose,
-    rows_by_shard,
-    with_choice,
-    with_edit,
-)
-from obiwan.dplearn.trainingset.shards import SOURCES, TrainingSet
+from obiwan.dplearn.trainingset.stampset import Stamps as Cutouts
+from obiwan.dplearn.trainingset.stampset import StampSet
+from obiwan.dplearn.trainingset.views import Edit, with_choice, with_edit
 
 if TYPE_CHECKING:
     from obiwan.dplearn.training.settings import RunConfig
@@ -124,7 +118,7 @@ def _of_class(label: int) -> Callable[[Array], NDArray[np.bool_]]:
 
 def run_ablation(
     name: str,
-    training_set: TrainingSet,
+    training_set: StampSet,
     config: RunConfig,
     outdir: Path,
     *,
@@ -137,7 +131,7 @@ def run_ablation(
     ----------
     name : str
         One of `ABLATIONS`.
-    training_set : TrainingSet
+    training_set : StampSet
         That of the run.
     config : RunConfig
         That of the run (`retraining.run_config_of`); its seed also splits the classes of an A/A test.
@@ -158,15 +152,11 @@ def run_ablation(
     if name not in ABLATIONS:
         msg = f"no ablation is called {name!r}; there are {', '.join(ABLATIONS)}"
         raise ValueError(msg)
-    choice = None
     if name in A_A:
-        rows = rows_by_shard(training_set)
-        choice = choose(rows, _of_class(A_A[name]), config.feed.seed)
+        choice = choose(rows_by_shard(training_set), _of_class(A_A[name]), config.feed.seed)
         edited = with_choice(training_set, f"{name} {config.feed.seed}", choice)
     else:
-        rows = rows_by_shard(training_set) if (training_set.directory / SOURCES).is_file() else {}
         edited = with_edit(training_set, name, EDITS[name])
-    bricks = bricks_of_test(rows, edited, choice) if rows else None
     place = outdir / "ablations" / directory_name([name])
-    found = retrain(edited, config, place, name=name, bricks=bricks, overwrite=overwrite, quiet=quiet)
+    found = retrain(edited, config, place, name=name, overwrite=overwrite, quiet=quiet)
     return AblationResult(**vars(found), name=name)

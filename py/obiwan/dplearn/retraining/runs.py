@@ -15,13 +15,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.files.takeover import let_go, owned, take_over
-from obiwan.dplearn.files.whole import read_json, write_json
-from obiwan.dplearn.retraining.views import EditedSet
+from obiwan.dplearn.files.atomic import read_json, write_json
+from obiwan.dplearn.files.lease import acquire_lease, holding_lease, release_lease
 from obiwan.dplearn.training.batches import check_splits, fitting_batch
 from obiwan.dplearn.training.rundir import RESULT, RUN, SCRATCH, claim_outdir
+from obiwan.dplearn.trainingset.manifest import SOURCES
+from obiwan.dplearn.trainingset.stampset import StampSet
 from obiwan.dplearn.twosample import Estimate, answer, auc_pvalue, usable_bricks
 
 if TYPE_CHECKING:
@@ -113,12 +113,11 @@ def _read_result(path: Path) -> Retrained:
 
 
 def retrain(
-    edited: EditedSet,
+    edited: StampSet,
     config: RunConfig,
     outdir: Path,
     *,
     name: str,
-    bricks: Array | None = None,
     before: Callable[[], None] | None = None,
     overwrite: bool = False,
     quiet: bool = False,
@@ -127,7 +126,7 @@ def retrain(
 
     Parameters
     ----------
-    edited : EditedSet
+    edited : StampSet
         On what.
     config : RunConfig
         The network and settings of the run that is examined.
@@ -135,8 +134,6 @@ def retrain(
         A directory for this training alone; an interrupted one goes on from its last checkpoint there.
     name : str
         What is done to the data, for ``run.json`` and messages.
-    bricks : ndarray, optional
-        Of the test examples.
     before : callable, optional
         Called before training, once the directory is claimed, unless the result is there.
     overwrite : bool
@@ -150,7 +147,7 @@ def retrain(
         If a split of the edited set lacks one of the labels.
     ModelError
         If the directory holds another training, or the training diverges.
-    TakenOverError
+    LeaseLostError
         If the same training was started there meanwhile, which goes on.
     """
     check_splits(edited)
@@ -173,10 +170,11 @@ def retrain(
     from obiwan.dplearn.training.trainer import Trainer
 
     log.info("%s: training the same network again, %d examples", name, sum(edited.count("train")))
-    scratch = take_over(outdir / SCRATCH)
+    scratch = acquire_lease(outdir / SCRATCH)
     logs = RunLogs(outdir, quiet=quiet, scratch=scratch)
     fitted = Trainer(config, edited, outdir, logs=logs, scratch=scratch).fit()
     label, outputs = probabilities(fitted.model, in_order(edited, "test"))
+    bricks = edited.bricks("test") if (edited.directory / SOURCES).is_file() else None
     found = answer(label, outputs[:, 1], bricks)
     content = {
         "auc": vars(found.auc),
@@ -186,9 +184,9 @@ def retrain(
         "bricks": found.bricks,
         "p": auc_pvalue(label, outputs[:, 1], usable_bricks(label, bricks), "two-sided"),
     }
-    with owned(scratch, outdir):
+    with holding_lease(scratch, outdir):
         write_json(outdir / RESULT, content, scratch)
-    let_go(scratch)
+    release_lease(scratch)
     return _read_result(outdir / RESULT)
 
 

@@ -24,22 +24,15 @@ from scipy.stats import norm
 
 from obiwan.dplearn.conventions import BANDS, STAMP, Array
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.files.whole import replacing
+from obiwan.dplearn.files.atomic import atomic_write
+from obiwan.dplearn.retraining.halves import choose, rows_by_shard
 from obiwan.dplearn.retraining.planting import KINDS, Difference, galaxies_known, galaxy_of, planted
 from obiwan.dplearn.retraining.planting import parse_amplitudes as parse_amplitudes
 from obiwan.dplearn.retraining.runs import Retrained, directory_name, retrain
-from obiwan.dplearn.retraining.views import (
-    Choice,
-    Cutouts,
-    EditedSet,
-    Key,
-    bricks_of_test,
-    choose,
-    rows_by_shard,
-    with_choice,
-)
-from obiwan.dplearn.running.executors import all_of, process_pool, progress_bar
-from obiwan.dplearn.trainingset.shards import TrainingSet
+from obiwan.dplearn.running.executors import process_pool, progress_bar, run_all
+from obiwan.dplearn.trainingset.stampset import Stamps as Cutouts
+from obiwan.dplearn.trainingset.stampset import StampSet
+from obiwan.dplearn.trainingset.views import Choice, Key, with_choice
 from obiwan.dplearn.twosample.verdict import SensitivitySummary
 
 if TYPE_CHECKING:
@@ -119,7 +112,7 @@ class Plan:
         return f"{crc32:08x}"
 
 
-def make_plan(training_set: TrainingSet, seed: int) -> Plan:
+def make_plan(training_set: StampSet, seed: int) -> Plan:
     """Draw the halves; they are the same for every difference.
 
     Raises
@@ -145,7 +138,7 @@ def _render_shard(task: tuple[Path, Array], difference: Difference) -> None:
     out = np.empty((len(rows), STAMP, STAMP, len(BANDS)), np.float32)
     for image, row in zip(out, rows, strict=True):
         image[...] = planted(galaxy_of(row), difference)
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         np.save(beside, out)
 
 
@@ -193,7 +186,7 @@ def render_additions(
         process_pool(max(1, min(jobs, len(todo)))) as executor,
         progress_bar(sum(sizes), f"planting {difference}", "galaxy", disable=quiet) as bar,
     ):
-        all_of(work, todo, executor, bar, size=sizes.__getitem__)
+        run_all(work, todo, executor, bar, size=sizes.__getitem__)
 
 
 def plant_in(x: Cutouts, changed: NDArray[np.bool_], added: NDArray[np.float32]) -> Cutouts:
@@ -214,7 +207,7 @@ def plant_in(x: Cutouts, changed: NDArray[np.bool_], added: NDArray[np.float32])
     return x
 
 
-def planted_set(training_set: TrainingSet, plan: Plan, difference: Difference, directory: Path) -> EditedSet:
+def planted_set(training_set: StampSet, plan: Plan, difference: Difference, directory: Path) -> StampSet:
     """The training set with the difference in the half of label 1, from renderings in a directory."""
 
     def change(key: Key, x: Cutouts) -> Cutouts:
@@ -225,7 +218,7 @@ def planted_set(training_set: TrainingSet, plan: Plan, difference: Difference, d
 
 def run_sensitivity(
     difference: Difference,
-    training_set: TrainingSet,
+    training_set: StampSet,
     config: RunConfig,
     outdir: Path,
     *,
@@ -240,7 +233,7 @@ def run_sensitivity(
     ----------
     difference : Difference
         From `parse_amplitudes`.
-    training_set : TrainingSet
+    training_set : StampSet
         That of the run.
     config : RunConfig
         That of the run (`retraining.run_config_of`).
@@ -272,7 +265,6 @@ def run_sensitivity(
         config,
         place,
         name=f"planted {difference}",
-        bricks=bricks_of_test(plan.rows, edited, plan.choice),
         before=partial(render_additions, plan, difference, added, jobs=jobs, quiet=quiet),
         overwrite=overwrite,
         quiet=quiet,

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from tqdm import tqdm
 
-from obiwan.dplearn.errors import DplearnError, TakenOverError
+from obiwan.dplearn.errors import DplearnError, LeaseLostError
 from obiwan.dplearn.running.launch import Launch
 from obiwan.dplearn.running.workers import Workers
 
@@ -73,7 +73,7 @@ def each(
         for number, task in enumerate(tasks):
             try:
                 yield Done(number, function(task))
-            except TakenOverError:
+            except LeaseLostError:
                 raise
             except DplearnError as error:
                 yield Done(number, error=error)
@@ -91,7 +91,7 @@ def each(
                 number = futures.pop(future)
                 try:
                     yield Done(number, future.result())
-                except TakenOverError:
+                except LeaseLostError:
                     raise
                 except DplearnError as error:
                     yield Done(number, error=error)
@@ -126,7 +126,7 @@ def progress_bar(total: int, description: str, unit: str, **options: Any) -> Any
     )
 
 
-def gather(
+def run_tasks(
     function: Callable[[Task], Result],
     tasks: Sequence[Task],
     executor: Executor | None,
@@ -172,7 +172,7 @@ def gather(
     return [results[i] for i in sorted(results)], [errors[i] for i in sorted(errors)]
 
 
-def all_of(
+def run_all(
     function: Callable[[Task], Result],
     tasks: Sequence[Task],
     executor: Executor | None,
@@ -180,21 +180,21 @@ def all_of(
     *,
     size: Callable[[int], int] = lambda _: 1,
 ) -> list[Result]:
-    """The results of all tasks, as of `gather`; the first error ends it.
+    """The results of all tasks, as of `run_tasks`; the first error ends it.
 
     Raises
     ------
     DplearnError
         What is wrong with a task's input.
     """
-    results, errors = gather(function, tasks, executor, bar, size=size, most_errors=1)
+    results, errors = run_tasks(function, tasks, executor, bar, size=size, most_errors=1)
     if errors:
         raise errors[0]
     return results
 
 
 def in_one_line(errors: Iterable[DplearnError], most: int = 5) -> str:
-    """Errors in one line; of more than one only what is wrong, for `gather` has told the remedies."""
+    """Errors in one line; of more than one only what is wrong, for `run_tasks` has told the remedies."""
     lines = list(dict.fromkeys(line for error in errors for line in str(error).splitlines()))
     if len(lines) == 1:
         return lines[0]
@@ -273,7 +273,7 @@ def mpi_pool(launch: Launch, program: str) -> Iterator[Executor]:
         yield pool
 
 
-def serve(launch: Launch, program: str) -> int:
+def mpi_worker(launch: Launch, program: str) -> int:
     """On the other ranks: work until rank 0 has no more; silent, for rank 0 speaks.
 
     Returns

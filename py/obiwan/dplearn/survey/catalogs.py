@@ -20,7 +20,7 @@ import numpy as np
 
 from obiwan.dplearn.conventions import BANDS, Array
 from obiwan.dplearn.errors import CatalogError
-from obiwan.dplearn.files.fitsfile import check_whole, reading
+from obiwan.dplearn.files.fits import check_not_truncated, reading
 from obiwan.dplearn.survey.sources import Sources, blank_sources
 
 SIMP_RADIUS = 0.45  #: arcsec; the fixed half-light radius of tractor's SIMP model
@@ -38,7 +38,7 @@ class _Columns:
             if not tables:
                 msg = f"{path}: empty catalogue: the {what} holds no table; {self._remedy}"
                 raise CatalogError(msg)
-            check_whole(file, path)
+            check_not_truncated(file, path)
             self.header = dict(file[0].read_header())
             names = tables[0].get_colnames()
             self._column_of = {name.lower(): name for name in names}

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn.conventions import BANDS, STAMP, Array
 from obiwan.dplearn.errors import CoaddError
-from obiwan.dplearn.files.fitsfile import check_whole, fingerprint, reading
+from obiwan.dplearn.files.fits import check_not_truncated, fingerprint, reading
 from obiwan.dplearn.survey.cutouts import centre_pixel, overlap
 from obiwan.dplearn.survey.layouts import BrickRun
 
@@ -122,7 +122,7 @@ def read_frame(run: BrickRun) -> Frame:
     for path in paths:
         with _naming(run, path), fitsio.FITS(str(path)) as file:
             hdu = _first_image(file)
-            check_whole(file, path)
+            check_not_truncated(file, path)
             offsets = hdu.get_offsets()
             content = fingerprint(path, (offsets["header_start"], offsets["data_start"]), content)
             ny, nx = hdu.get_dims()

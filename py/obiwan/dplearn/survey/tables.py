@@ -12,7 +12,7 @@ from astropy.table import Table
 
 from obiwan.dplearn.conventions import BANDS, Array
 from obiwan.dplearn.errors import CatalogError
-from obiwan.dplearn.files.fitsfile import reading
+from obiwan.dplearn.files.fits import reading
 from obiwan.dplearn.survey.catalogs import signed, unique_ids
 from obiwan.dplearn.survey.layouts import RELEASE_RUN
 from obiwan.dplearn.survey.sources import Sources, blank_sources

@@ -19,11 +19,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.conventions import CHANNELS, SPLITS, STAMP
 from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.training.distributed import World
 from obiwan.dplearn.training.settings import FeedConfig
-from obiwan.dplearn.trainingset.shards import X_DTYPE, Y_DTYPE, Shard, TrainingSet, shard_memory
+from obiwan.dplearn.trainingset.shards import X_DTYPE, Y_DTYPE, Shard, shard_buffers
+from obiwan.dplearn.trainingset.stampset import StampSet
 
 Batch = tuple[NDArray[np.float32], NDArray[np.uint8]]
 Item = TypeVar("Item")
@@ -56,7 +57,7 @@ class Batches:
 
     Parameters
     ----------
-    training_set : TrainingSet
+    training_set : StampSet
         Where the shards are.
     split : str
         ``train``, ``val`` or ``test``.
@@ -72,7 +73,7 @@ class Batches:
     """
 
     def __init__(
-        self, training_set: TrainingSet, split: str, config: FeedConfig, world: World | None = None
+        self, training_set: StampSet, split: str, config: FeedConfig, world: World | None = None
     ) -> None:
         self.training_set = training_set
         self.split = split
@@ -86,7 +87,7 @@ class Batches:
                 f"of {config.batch_size} on {self.world.size} rank(s); use a smaller --batch-size"
             )
             raise TrainingSetError(msg)
-        self._memory = shard_memory(training_set.split(split), 2 * config.window)
+        self._memory = shard_buffers(training_set.split(split), training_set.spec, 2 * config.window)
 
     def pieces(self, epoch: int) -> list[Piece]:
         """What this rank reads in an epoch: parts of shards, before the windows are mixed."""
@@ -121,7 +122,7 @@ class Batches:
             Labels, shape (batch_size,).
         """
         size = self.config.batch_size
-        x, y, filled, step = *_empty(size), 0, start
+        x, y, filled, step = *self._empty(), 0, start
         for window in self._windows(epoch, start * size):
             for index, row in zip(window.index.tolist(), window.row.tolist(), strict=True):
                 shard = window.shards[index]
@@ -129,7 +130,7 @@ class Batches:
                 filled += 1
                 if filled == size:
                     yield self._turned(x, epoch, step), y
-                    x, y, filled, step = *_empty(size), 0, step + 1
+                    x, y, filled, step = *self._empty(), 0, step + 1
             del window, shard  # its memory is free for the window after the next
 
     def _windows(self, epoch: int, skip: int) -> Iterator[Window]:
@@ -164,14 +165,14 @@ class Batches:
             stamp[...] = np.rot90(stamp[::-1] if turn >= 4 else stamp, turn % 4).copy()
         return x
 
+    def _empty(self) -> Batch:
+        """Room for a batch."""
+        size = self.config.batch_size
+        return np.empty((size, *self.training_set.spec.shape), X_DTYPE), np.empty(size, Y_DTYPE)
+
     def _stream(self, *purpose: int) -> np.random.Generator:
         """A random stream of its own for each purpose."""
         return np.random.default_rng([self.config.seed, *purpose])
-
-
-def _empty(size: int) -> Batch:
-    """Room for a batch."""
-    return np.empty((size, STAMP, STAMP, len(CHANNELS)), X_DTYPE), np.empty(size, Y_DTYPE)
 
 
 def ahead(load: Callable[[Item], Loaded], items: Iterable[Item]) -> Iterator[Loaded]:
@@ -186,19 +187,19 @@ def ahead(load: Callable[[Item], Loaded], items: Iterable[Item]) -> Iterator[Loa
             yield pending.popleft().result()
 
 
-def in_order(training_set: TrainingSet, split: str, size: int = 128) -> Iterator[Batch]:
+def in_order(training_set: StampSet, split: str, size: int = 128) -> Iterator[Batch]:
     """All examples of a split in shard order, in batches of at most `size` that never span shards."""
     shards = training_set.split(split)
     if not shards:
         return
-    memory = shard_memory(shards, 2)
+    memory = shard_buffers(shards, training_set.spec, 2)
     for x, y in ahead(lambda shard: training_set.read(shard, memory), shards):
         for start in range(0, len(y), size):
             yield x[start : start + size], y[start : start + size]
         del x, y  # the memory is free for the shard after the next
 
 
-def sample(training_set: TrainingSet, split: str, count: int, seed: int) -> NDArray[np.float32]:
+def sample(training_set: StampSet, split: str, count: int, seed: int) -> NDArray[np.float32]:
     """Up to `count` cutouts of a split, drawn with a seed from a few of its shards."""
     rng = np.random.default_rng([seed, 99])
     shards = training_set.split(split)
@@ -211,7 +212,7 @@ def sample(training_set: TrainingSet, split: str, count: int, seed: int) -> NDAr
     return np.concatenate(parts)
 
 
-def fitting_batch(asked: int, training_set: TrainingSet, ranks: int = 1) -> int:
+def fitting_batch(asked: int, training_set: StampSet, ranks: int = 1) -> int:
     """The batch size asked for, or this rank's share of too few examples: a tiny set must run too."""
     examples = sum(training_set.count("train"))
     fitting = max(1, min(asked, examples // ranks))
@@ -222,7 +223,7 @@ def fitting_batch(asked: int, training_set: TrainingSet, ranks: int = 1) -> int:
     return fitting
 
 
-def check_splits(training_set: TrainingSet) -> None:
+def check_splits(training_set: StampSet) -> None:
     """Both classes must be in every split, or there is nothing to train on, choose by, or report.
 
     Raises

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.files.whole import replacing
+from obiwan.dplearn.files.atomic import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def save_checkpoint(
         Steps taken since the run began.  It is raised where an earlier checkpoint's is larger (other ranks
         count other steps), for the newest has the largest; one of the same number is replaced.
     scratch : Path, optional
-        As in `obiwan.dplearn.files.whole.replacing`.
+        As in `obiwan.dplearn.files.atomic.atomic_write`.
     """
     directory.mkdir(parents=True, exist_ok=True)
     newest = max(map(_number, _checkpoints(directory)), default=0)
@@ -96,7 +96,7 @@ def save_checkpoint(
     arrays: dict[str, Any] = {"state": state}
     for kind in ("weights", "optimizer", "best"):
         arrays |= {f"{kind}_{i:04d}": array for i, array in enumerate(getattr(checkpoint, kind))}
-    with replacing(directory / f"step_{number:010d}.npz", scratch, synced=True) as beside:
+    with atomic_write(directory / f"step_{number:010d}.npz", scratch, synced=True) as beside:
         np.savez(beside, **arrays)
     for old in _checkpoints(directory)[:-KEPT]:
         old.unlink()

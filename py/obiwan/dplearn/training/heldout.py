@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from obiwan.dplearn.files.takeover import owned
+from obiwan.dplearn.files.lease import holding_lease
 from obiwan.dplearn.training import scoring
 from obiwan.dplearn.training.distributed import World
-from obiwan.dplearn.training.looks import count_look
 from obiwan.dplearn.training.rundir import SCORES
 from obiwan.dplearn.training.scoring import Scores
-from obiwan.dplearn.trainingset.shards import TrainingSet
+from obiwan.dplearn.training.testlog import record_evaluation
+from obiwan.dplearn.trainingset.stampset import StampSet
 from obiwan.dplearn.twosample import Answer, answer
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _verdict(found: Answer, fitted: Fitted) -> tuple[str, ...]:
 
 
 def score_test(
-    fitted: Fitted, training_set: TrainingSet, outdir: Path, world: World, scratch: Path | None
+    fitted: Fitted, training_set: StampSet, outdir: Path, world: World, scratch: Path | None
 ) -> Scores:
     """Score the test split once for a model, every rank its share; the first writes the scores down."""
     checksum = scoring.model_checksum(fitted.model)
@@ -62,14 +62,14 @@ def score_test(
         return kept
     scores = scoring.score_split(fitted.model, training_set, "test", world=world)
     if world.leads:
-        with owned(scratch, outdir):
+        with holding_lease(scratch, outdir):
             scoring.write_scores(outdir / SCORES, scores, scratch)
     return scores
 
 
-def summarise(fitted: Fitted, training_set: TrainingSet, scores: Scores) -> Result:
+def summarise(fitted: Fitted, training_set: StampSet, scores: Scores) -> Result:
     """Put the result on the test split in words and numbers."""
-    looks = count_look(training_set, scores)
+    looks = record_evaluation(training_set, scores)
     bricks = scoring.bricks_of(training_set, scores)
     found = answer(scores.label, scores.score, bricks)
     basis = f"{found.bricks} bricks" if found.bricks else "the examples taken one by one"

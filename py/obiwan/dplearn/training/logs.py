@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from obiwan.dplearn.files.takeover import owned
-from obiwan.dplearn.files.whole import replacing
+from obiwan.dplearn.files.atomic import atomic_write
+from obiwan.dplearn.files.lease import holding_lease
 from obiwan.dplearn.running.quiet import without_notes
 from obiwan.dplearn.training.rundir import HISTORY, TENSORBOARD
 
@@ -95,7 +95,10 @@ class RunLogs(Logs):
         if not self.quiet:
             words = (row["val_loss"], row["val_accuracy"], row["val_auc"])
             log.info("   validation: loss %.4f, accuracy %.3f, AUC %.3f", *words)
-        with owned(self.scratch, self.outdir), replacing(self.outdir / HISTORY, self.scratch) as beside:
+        with (
+            holding_lease(self.scratch, self.outdir),
+            atomic_write(self.outdir / HISTORY, self.scratch) as beside,
+        ):
             beside.write_text(history_table(history), encoding="utf-8")
         if self.writer is not None:
             import tensorflow as tf

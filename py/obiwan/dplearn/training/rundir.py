@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.files.place import check_writable
-from obiwan.dplearn.files.takeover import end_others
-from obiwan.dplearn.files.whole import read_json, write_json
+from obiwan.dplearn.files.atomic import read_json, write_json
+from obiwan.dplearn.files.lease import revoke_leases
+from obiwan.dplearn.files.outdir import check_writable
 
 RUN, RESULT, SCORES = "run.json", "result.json", "scores_test.fits"
 BEST, LAST = "best.keras", "last.keras"
@@ -64,7 +64,7 @@ def claim_outdir(outdir: Path, identity: dict[str, Any], *, overwrite: bool) -> 
     if overwrite or not (outdir / RESULT).is_file():  # a finished run only says its result again
         check_writable(outdir, ModelError)
     if overwrite and path.is_file():
-        end_others(outdir / SCRATCH)  # before its files are removed, lest it write others
+        revoke_leases(outdir / SCRATCH)  # before its files are removed, lest it write others
         for name in (*OURS[1:], RUN):  # the claim last, so that an interruption can be made good
             target = outdir / name
             shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)

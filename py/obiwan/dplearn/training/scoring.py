@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.files.fitsfile import check_whole, reading
-from obiwan.dplearn.files.whole import replacing
+from obiwan.dplearn.files.atomic import atomic_write
+from obiwan.dplearn.files.fits import check_not_truncated, reading
 from obiwan.dplearn.training.batches import in_order
 from obiwan.dplearn.training.distributed import World
-from obiwan.dplearn.trainingset.examples import read_sources, split_rows
-from obiwan.dplearn.trainingset.shards import SOURCES, TrainingSet
+from obiwan.dplearn.trainingset.manifest import SOURCES
+from obiwan.dplearn.trainingset.stampset import StampSet
 from obiwan.dplearn.twosample import auc
 
 
@@ -66,6 +66,14 @@ class Scores:
     model: str
     data: str
 
+    @property
+    def table(self) -> NDArray[np.void]:
+        """Shard, row, label and score as one structured array."""
+        out = np.empty(len(self.score), [("shard", "i4"), ("row", "i4"), ("label", "u1"), ("score", "f4")])
+        for name in out.dtype.names or ():
+            out[name] = getattr(self, name)
+        return out
+
 
 def probabilities(
     model: Any, batches: Iterable[tuple[Any, Any]]
@@ -79,13 +87,13 @@ def probabilities(
 
 
 def shared_probabilities(
-    model: Any, training_set: TrainingSet, split: str, world: World, size: int = 128
+    model: Any, training_set: StampSet, split: str, world: World, size: int = 128
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """As `probabilities`, of a whole split in shard order; each rank scores its share of the shards.
 
     The batches are those of one process, so that the answer does not depend on the number of ranks.
     """
-    mine = replace(training_set, shards=tuple(world.part(training_set.split(split))))
+    mine = training_set.only(world.part(training_set.split(split)))
     with world.together():
         labels, outputs = np.zeros(0, np.uint8), np.zeros((0, 2), np.float32)
         if mine.shards:
@@ -93,9 +101,7 @@ def shared_probabilities(
     return world.gather(labels), world.gather(outputs)
 
 
-def measure(
-    model: Any, training_set: TrainingSet, split: str, world: World | None = None
-) -> dict[str, float]:
+def measure(model: Any, training_set: StampSet, split: str, world: World | None = None) -> dict[str, float]:
     """How good a model is on a split: ``loss`` (nats), ``accuracy`` and ``auc``.
 
     Parameters
@@ -113,7 +119,7 @@ def measure(
 
 
 def score_split(
-    model: Any, training_set: TrainingSet, split: str, batch: int = 128, world: World | None = None
+    model: Any, training_set: StampSet, split: str, batch: int = 128, world: World | None = None
 ) -> Scores:
     """Score every example of a split with a model that takes raw cutouts.
 
@@ -121,7 +127,7 @@ def score_split(
     ----------
     model : keras.Model
         From `obiwan.dplearn.training.model.build_network` or a ``.keras`` file.
-    training_set : TrainingSet
+    training_set : StampSet
         Where the split is.
     split : str
         ``train``, ``val`` or ``test``.
@@ -146,7 +152,7 @@ def score_split(
 def write_scores(path: Path, scores: Scores, scratch: Path | None = None) -> None:
     """Write scores as a FITS table (columns shard, row, label, score), whole or not at all."""
     names = ("shard", "row", "label", "score")
-    with replacing(path, scratch) as beside, fitsio.FITS(str(beside), "rw", clobber=True) as file:
+    with atomic_write(path, scratch) as beside, fitsio.FITS(str(beside), "rw", clobber=True) as file:
         header = {"SPLIT": scores.split, "MODEL": scores.model, "TRAINSET": scores.data}
         file.write(
             [getattr(scores, name) for name in names], names=list(names), header=header, extname="SCORES"
@@ -172,7 +178,7 @@ def read_scores(path: Path, model: str, data: str) -> Scores | None:
         return None
     with reading(f"{path}: not a readable table of scores", "remove it and start again", ModelError):
         with fitsio.FITS(str(path)) as file:
-            check_whole(file, path)
+            check_not_truncated(file, path)
             table, header = file["SCORES"].read(), file["SCORES"].read_header()
         if (str(header["MODEL"]).strip(), str(header["TRAINSET"]).strip()) != (model, data):
             return None
@@ -181,47 +187,17 @@ def read_scores(path: Path, model: str, data: str) -> Scores | None:
         return Scores(split=str(header["SPLIT"]).strip(), model=model, data=data, **columns)
 
 
-def order_of(scores: Scores, rows: NDArray[Any], training_set: TrainingSet) -> NDArray[np.intp]:
-    """Which score belongs to each row of the source table: ``scores.score[order]`` is in the rows' order.
-
-    Parameters
-    ----------
-    scores : Scores
-    rows : ndarray with the columns shard, row and label, shape (n,)
-        Of the same split (`obiwan.dplearn.trainingset.examples.split_rows`).
-    training_set : TrainingSet
-
-    Raises
-    ------
-    ModelError
-        If the table and the scores are not of the same examples.
-    """
-    order = np.lexsort((scores.row, scores.shard))
-    same = len(order) == len(rows) and all(
-        np.array_equal(rows[name], getattr(scores, name)[order]) for name in ("shard", "row", "label")
-    )
-    if not same:
-        path = training_set.directory / SOURCES
-        msg = f"{path}: its {scores.split} rows are not those of the shards; make the training set again"
-        raise ModelError(msg)
-    return order
-
-
-def bricks_of(training_set: TrainingSet, scores: Scores) -> NDArray[np.str_] | None:
-    """The brick of each scored example from ``sources.fits``; None where there is no such table.
+def bricks_of(training_set: StampSet, scores: Scores) -> NDArray[np.str_] | None:
+    """The brick of each scored example; None where the training set has no example table.
 
     Raises
     ------
     TrainingSetError
-        If the table cannot be read, or is not the one that the manifest vouches for.
-    ModelError
-        If it is not of the scored examples.
+        If the table cannot be read, is not the one that the manifest vouches for, or not of these examples.
     """
     if not (training_set.directory / SOURCES).is_file():
         return None
-    table = read_sources(training_set.directory, ("split", "shard", "row", "label", "brick"))
-    rows = split_rows(table, scores.split)
-    bricks = np.char.strip(rows["brick"].astype(str))
+    bricks = training_set.bricks(scores.split)
     found = np.empty_like(bricks)
-    found[order_of(scores, rows, training_set)] = bricks
+    found[training_set.aligned(scores.split, scores.table)] = bricks
     return found

@@ -19,8 +19,8 @@ from keras import ops
 from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.files.takeover import owned
-from obiwan.dplearn.files.whole import replacing
+from obiwan.dplearn.files.atomic import atomic_write
+from obiwan.dplearn.files.lease import holding_lease
 from obiwan.dplearn.running.interruptions import deferred
 from obiwan.dplearn.training.batches import Batches, sample
 from obiwan.dplearn.training.checkpoints import (
@@ -39,7 +39,7 @@ from obiwan.dplearn.training.rundir import BEST, CHECKPOINTS, LAST
 from obiwan.dplearn.training.scoring import measure
 from obiwan.dplearn.training.settings import RunConfig
 from obiwan.dplearn.training.steps import Step, lr_factor, make_optimizer, make_step
-from obiwan.dplearn.trainingset.shards import TrainingSet
+from obiwan.dplearn.trainingset.stampset import StampSet
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def has_learnt(history: Sequence[Mapping[str, float]], counts: Mapping[str, tupl
 def save_model(model: Any, path: Path, scratch: Path | None = None) -> None:
     """Write a ``.keras`` file that scores raw cutouts by itself, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, scratch) as beside:
+    with atomic_write(path, scratch) as beside:
         model.save(beside, include_optimizer=False)
 
 
@@ -101,7 +101,7 @@ class Trainer:
     ----------
     config : RunConfig
         What is trained and how.
-    training_set : TrainingSet
+    training_set : StampSet
         On what.
     outdir : Path
         Where checkpoints are kept.
@@ -112,18 +112,18 @@ class Trainer:
     logs : Logs, optional
         Who is told of the progress.
     scratch : Path, optional
-        Where files are written before they are renamed; see `obiwan.dplearn.files.takeover`.
+        Where files are written before they are renamed; see `obiwan.dplearn.files.lease`.
 
     Raises
     ------
-    TakenOverError
+    LeaseLostError
         From `fit`, if the scratch directory is taken away.
     """
 
     def __init__(
         self,
         config: RunConfig,
-        training_set: TrainingSet,
+        training_set: StampSet,
         outdir: Path,
         *,
         world: World | None = None,
@@ -284,13 +284,13 @@ class Trainer:
         state = Checkpoint(
             self.progress, values(self.model.weights), values(self.optimizer.variables), self.best
         )
-        with owned(self.scratch, self.outdir):
+        with holding_lease(self.scratch, self.outdir):
             save_checkpoint(self.outdir / CHECKPOINTS, state, number, self.scratch)
 
     def _save_model(self, name: str) -> None:
         """Write the model with its present weights, on the first rank."""
         if self.world.leads:
-            with owned(self.scratch, self.outdir):
+            with holding_lease(self.scratch, self.outdir):
                 save_model(self.model, self.outdir / name, self.scratch)
 
     def _stop(self, loss: float) -> None:

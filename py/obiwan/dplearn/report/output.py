@@ -16,9 +16,9 @@ from obiwan.dplearn.controls.covariates import LABELS
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation.records import Evaluation
-from obiwan.dplearn.files.place import check_writable
-from obiwan.dplearn.files.takeover import let_go, owned, take_over
-from obiwan.dplearn.files.whole import read_json, write_json
+from obiwan.dplearn.files.atomic import read_json, write_json
+from obiwan.dplearn.files.lease import acquire_lease, holding_lease, release_lease
+from obiwan.dplearn.files.outdir import check_writable
 from obiwan.dplearn.report.page import embedded, render
 from obiwan.dplearn.report.pictures import Picture, write_picture
 
@@ -161,14 +161,14 @@ def begun(outdir: Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        Its scratch directory, for `write_report`; see `obiwan.dplearn.files.takeover`.
+        Its scratch directory, for `write_report`; see `obiwan.dplearn.files.lease`.
     """
     made = not outdir.exists()
-    scratch = take_over(outdir / SCRATCH)
+    scratch = acquire_lease(outdir / SCRATCH)
     try:
         yield scratch
     finally:
-        let_go(scratch)
+        release_lease(scratch)
         if made:  # and nothing has come into it
             with suppress(OSError):
                 outdir.rmdir()
@@ -192,13 +192,13 @@ def write_report(
 
     Raises
     ------
-    TakenOverError
+    LeaseLostError
         If another evaluation has begun in the directory: its report is the one that counts.
     """
     if scratch is None:
         with begun(outdir) as own:
             return write_report(outdir, evaluation, pictures, own)
-    with owned(scratch, outdir):
+    with holding_lease(scratch, outdir):
         _make(scratch, evaluation, pictures)
         # Old files go into the scratch directory, too: without one nothing of another report can be removed.
         for name in (PAGE, FIGURES):

@@ -1,4 +1,4 @@
-"""Memory that is used again: the first touch of fresh memory costs more than reading a shard into it."""
+"""Reusable read buffers: the first touch of fresh memory costs more than reading a shard into it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 _BLOCK = 1 << 18  # bytes read and summed at a time: they fit the processor's cache
 
 
-class Memory:
+class BufferPool:
     """Buffers of one size, each lent as an array and back by itself when the array and its views are gone.
 
     Nothing is overwritten that somebody still looks at: a reader that keeps its arrays keeps their
@@ -46,7 +46,7 @@ class Memory:
         return array
 
 
-def read_whole(path: Path, memory: Memory | None = None) -> tuple[NDArray[np.uint8], int]:
+def read_file(path: Path, memory: BufferPool | None = None) -> tuple[NDArray[np.uint8], int]:
     """Read a file into lent or fresh memory; returns its bytes and their CRC-32 (zlib)."""
     with path.open("rb", buffering=0) as stream:
         size = os.fstat(stream.fileno()).st_size

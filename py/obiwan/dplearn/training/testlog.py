@@ -17,9 +17,9 @@ from typing import Any
 
 from obiwan.dplearn import __version__
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.files.whole import replacing
+from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.training.scoring import Scores
-from obiwan.dplearn.trainingset.shards import TrainingSet
+from obiwan.dplearn.trainingset.stampset import StampSet
 
 LOOKS = "test_looks.jsonl"
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def _ledger(entries: Sequence[dict[str, Any]]) -> Ledger:
     return Ledger(tuple(networks), tuple(retrained), tuple(openings))
 
 
-def _count(training_set: TrainingSet, entry: dict[str, Any]) -> Ledger | None:
+def _count(training_set: StampSet, entry: dict[str, Any]) -> Ledger | None:
     """Add a line to the ledger, unless it says what is known; None where that cannot be written."""
     path = training_set.directory / LOOKS
     entry = {**entry, "data": training_set.checksum, "version": __version__}
@@ -110,7 +110,7 @@ def _count(training_set: TrainingSet, entry: dict[str, Any]) -> Ledger | None:
         before, after = _ledger(entries), _ledger([*entries, entry])
         if after != before:
             if whole != content:
-                with replacing(path) as beside:  # only this is not an append, which others may do meanwhile
+                with atomic_write(path) as beside:  # no append, which others may do meanwhile
                     beside.write_bytes(whole)
             with path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(entry) + "\n")
@@ -123,7 +123,7 @@ def _count(training_set: TrainingSet, entry: dict[str, Any]) -> Ledger | None:
     return after
 
 
-def count_look(training_set: TrainingSet, scores: Scores) -> int | None:
+def record_evaluation(training_set: StampSet, scores: Scores) -> int | None:
     """Record that a model has seen the test split; a model that has seen it before is not counted again.
 
     Returns
@@ -136,12 +136,12 @@ def count_look(training_set: TrainingSet, scores: Scores) -> int | None:
     return None if found is None else found.looks
 
 
-def count_retrained(training_set: TrainingSet, model: str, part: str) -> Ledger | None:
+def record_retraining(training_set: StampSet, model: str, part: str) -> Ledger | None:
     """Record that a network trained again on a part of the cutouts, with the true labels, has seen them too.
 
     Parameters
     ----------
-    training_set : TrainingSet
+    training_set : StampSet
     model : str
         Checksum of the network whose settings it has.
     part : str
@@ -150,17 +150,17 @@ def count_retrained(training_set: TrainingSet, model: str, part: str) -> Ledger 
     Returns
     -------
     Ledger or None
-        As for `count_look`.
+        As for `record_evaluation`.
     """
     return _count(training_set, {"model": model, "part": part})
 
 
-def count_opening(training_set: TrainingSet, models: Sequence[str], margin: float) -> Ledger | None:
+def record_report(training_set: StampSet, models: Sequence[str], margin: float) -> Ledger | None:
     """Record an evaluation: the margin is declared before the first of them and before no other.
 
     Parameters
     ----------
-    training_set : TrainingSet
+    training_set : StampSet
     models : sequence of str
         Checksums.
     margin : float
@@ -169,6 +169,6 @@ def count_opening(training_set: TrainingSet, models: Sequence[str], margin: floa
     Returns
     -------
     Ledger or None
-        As for `count_look`.
+        As for `record_evaluation`.
     """
     return _count(training_set, {"models": sorted(models), "margin": margin})

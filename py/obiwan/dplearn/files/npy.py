@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import TrainingSetError, explained
-from obiwan.dplearn.files.memory import Memory, read_whole
-from obiwan.dplearn.files.whole import replacing
+from obiwan.dplearn.files.atomic import atomic_write
+from obiwan.dplearn.files.buffers import BufferPool, read_file
 
 
 def _header(array: NDArray[Any]) -> bytes:
@@ -41,7 +41,7 @@ def write_npy(path: Path, scratch: Path, array: NDArray[Any]) -> int:
         CRC-32 (zlib) of the whole file.
     """
     header, data = _header(array), array.data.cast("B")
-    with replacing(path, scratch) as beside, beside.open("wb", buffering=0) as stream:
+    with atomic_write(path, scratch) as beside, beside.open("wb", buffering=0) as stream:
         stream.write(header)
         written = 0
         while written < len(data):  # an unbuffered write may be partial
@@ -71,7 +71,7 @@ def load_npy(
     expected_crc32: int,
     dtype: np.dtype[Any],
     shape: tuple[int, ...],
-    memory: Memory | None = None,
+    memory: BufferPool | None = None,
 ) -> NDArray[Any]:
     """Read an npy file whose checksum, type and shape must be the expected ones.
 
@@ -83,7 +83,7 @@ def load_npy(
         CRC-32 (zlib) of the whole file.
     dtype, shape
         Of the array.
-    memory : Memory, optional
+    memory : BufferPool, optional
         Lends the memory; fresh by default.
 
     Returns
@@ -98,7 +98,7 @@ def load_npy(
     """
     remedy = "make the training set again (create_training --overwrite) or copy the file anew"
     try:
-        raw, crc32 = read_whole(path, memory)
+        raw, crc32 = read_file(path, memory)
     except FileNotFoundError:
         msg = f"{path}: the manifest names this shard but it is not there; {remedy}"
         raise TrainingSetError(msg) from None

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from obiwan.dplearn.errors import TakenOverError
+from obiwan.dplearn.errors import LeaseLostError
 
 _GONE = "gone-"
 
 
-def end_others(parent: Path, mine: Path | None = None) -> None:
+def revoke_leases(parent: Path, mine: Path | None = None) -> None:
     """End the other runs whose scratch directories are here, and remove what they left half-written."""
     for old in sorted(parent.iterdir()) if parent.is_dir() else ():
         if old == mine:
@@ -31,7 +31,7 @@ def end_others(parent: Path, mine: Path | None = None) -> None:
         shutil.rmtree(grave, ignore_errors=True)
 
 
-def take_over(parent: Path) -> Path:
+def acquire_lease(parent: Path) -> Path:
     """Make a scratch directory, and end the other runs that have one here.
 
     Parameters
@@ -47,11 +47,11 @@ def take_over(parent: Path) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
     # First mine, then theirs: of two runs that begin at the same moment both may end, but never none.
     mine = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
-    end_others(parent, mine)
+    revoke_leases(parent, mine)
     return mine
 
 
-def let_go(scratch: Path) -> None:
+def release_lease(scratch: Path) -> None:
     """Remove the scratch directory of a run that has ended, and what held it unless another run has begun."""
     shutil.rmtree(scratch, ignore_errors=True)
     with suppress(OSError):
@@ -59,12 +59,12 @@ def let_go(scratch: Path) -> None:
 
 
 @contextmanager
-def owned(scratch: Path | None, directory: Path) -> Iterator[None]:
+def holding_lease(scratch: Path | None, directory: Path) -> Iterator[None]:
     """Tell an error of writing through a scratch directory that is no longer there for what it is.
 
     Raises
     ------
-    TakenOverError
+    LeaseLostError
         If another run has begun in the directory, or somebody has cleared it away.
     """
     try:
@@ -76,4 +76,4 @@ def owned(scratch: Path | None, directory: Path) -> Iterator[None]:
             f"{directory}: the scratch directory of this run is gone: another run was started here and has "
             "taken over, or it was cleared away; this one ends"
         )
-        raise TakenOverError(msg) from None
+        raise LeaseLostError(msg) from None

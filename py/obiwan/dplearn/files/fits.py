@@ -29,7 +29,7 @@ def _forget_messages() -> None:
                 return
 
 
-def check_whole(file: fitsio.FITS, path: Path) -> None:
+def check_not_truncated(file: fitsio.FITS, path: Path) -> None:
     """Compare a file's size with what its headers promise.
 
     A truncated file opens without complaint, and a damaged header may promise more than there is memory for.

@@ -15,7 +15,7 @@ from obiwan.dplearn.evaluation.attribution import Attribution
 from obiwan.dplearn.evaluation.bins import LEAST, LEAST_VALUES
 from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.evaluation.records import BY_PERCENTILE, Evaluation
-from obiwan.dplearn.report.words import (
+from obiwan.dplearn.report.formatting import (
     DASH,
     counted,
     effect,

@@ -12,7 +12,7 @@ from typing import Any
 
 
 @contextmanager
-def replacing(path: Path, scratch: Path | None = None, *, synced: bool = False) -> Iterator[Path]:
+def atomic_write(path: Path, scratch: Path | None = None, *, synced: bool = False) -> Iterator[Path]:
     """Where to write a file that takes its place when the block ends, and is forgotten if the block fails.
 
     Parameters
@@ -75,6 +75,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any], scratch: Path | None = None) -> None:
-    """Write JSON without NaN, so that the file is whole or absent; see `replacing`."""
-    with replacing(path, scratch) as beside:
+    """Write JSON without NaN, so that the file is whole or absent; see `atomic_write`."""
+    with atomic_write(path, scratch) as beside:
         beside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")

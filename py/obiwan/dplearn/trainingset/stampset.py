@@ -1,0 +1,195 @@
+"""Stamp set: a finished training set opened for reading, or a view of one.
+
+A `StampSet` is a stamp specification, a table of examples and shards of pixels.  Everything that reads a
+training set reads it through this object, so that rows, labels and scores are matched in one place.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.files.buffers import BufferPool
+from obiwan.dplearn.stampspec import SPLITS, Array, StampSpec
+from obiwan.dplearn.trainingset.examples import check_sources, read_sources
+from obiwan.dplearn.trainingset.manifest import SOURCES, read_manifest
+from obiwan.dplearn.trainingset.shards import Shard, check_files, read_shard
+
+Stamps: TypeAlias = NDArray[np.float32]
+Labels: TypeAlias = NDArray[np.uint8]
+_AGAIN = "make the training set again"
+ReadPixels: TypeAlias = Callable[[Shard, "BufferPool | None"], tuple[Stamps, Labels]]
+
+
+@dataclass(frozen=True)
+class StampSet:
+    """Stamps with their labels and what is known of each.
+
+    Attributes
+    ----------
+    directory : Path
+        Where the files are.
+    manifest : dict
+        The content of ``manifest.json``.
+    spec : StampSpec
+        What the stamps are.
+    shards : tuple of Shard
+        In the order train, val, test, then number.
+    read_pixels : callable
+        Reads a shard.
+    read_rows : callable
+        Rows of the example table of a split, in the order of its shards; of all shards of the training set,
+        also where `shards` are some of them.
+    """
+
+    directory: Path
+    manifest: dict[str, Any]
+    spec: StampSpec
+    shards: tuple[Shard, ...]
+    read_pixels: ReadPixels
+    read_rows: Callable[[str], Array]
+
+    def split(self, name: str) -> tuple[Shard, ...]:
+        """The shards of one split, by number."""
+        return tuple(shard for shard in self.shards if shard.split == name)
+
+    def count(self, name: str) -> tuple[int, int]:
+        """Numbers of real and of fake examples in a split."""
+        shards = self.split(name)
+        return sum(s.real for s in shards), sum(s.fake for s in shards)
+
+    def only(self, shards: Iterable[Shard]) -> StampSet:
+        """The same set with these of its shards alone."""
+        return replace(self, shards=tuple(shards))
+
+    @property
+    def checksum(self) -> str:
+        """A name for the content: CRC-32 over all shard checksums, eight hex digits."""
+        words = " ".join(f"{s.x_name}:{s.x_crc32}:{s.y_crc32}" for s in self.shards)
+        return f"{zlib.crc32(words.encode()):08x}"
+
+    def read(self, shard: Shard, buffers: BufferPool | None = None) -> tuple[Stamps, Labels]:
+        """Read one shard with its checksum verified: stamps, shape (rows, size, size, channels), and labels.
+
+        Raises
+        ------
+        TrainingSetError
+            If a file is missing, corrupt, or of another shape than the manifest says.
+        """
+        return self.read_pixels(shard, buffers)
+
+    def rows(self, split: str) -> Array:
+        """Rows of the example table that belong to the shards of a split, in their order.
+
+        Raises
+        ------
+        TrainingSetError
+            If the table is absent, unreadable, or not of these shards.
+        """
+        shards, rows = self.split(split), self.read_rows(split)
+        rows = rows[np.isin(rows["shard"], [shard.number for shard in shards])]
+        counts, fakes = [shard.rows for shard in shards], [shard.fake for shard in shards]
+        if not shards:
+            return rows[:0]
+        starts = np.cumsum([0, *counts])[:-1]
+        expected = {
+            "shard": np.repeat([shard.number for shard in shards], counts),
+            "row": np.arange(sum(counts)) - np.repeat(starts, counts),
+        }
+        same = all(np.array_equal(rows[name], values) for name, values in expected.items())
+        if not same or [int(part.sum()) for part in np.split(rows["label"], starts[1:])] != fakes:
+            msg = f"{self.directory / SOURCES}: its {split} rows are not those of the shards; {_AGAIN}"
+            raise TrainingSetError(msg)
+        return rows
+
+    def bricks(self, split: str) -> NDArray[np.str_]:
+        """The brick of each example of a split, in the order of `rows`."""
+        return np.char.strip(self.rows(split)["brick"].astype(str))
+
+    def stamps(self, split: str, chosen: Array) -> Stamps:
+        """Stamps of some examples of a split, read a shard at a time.
+
+        Parameters
+        ----------
+        split : str
+        chosen : ndarray of int
+            Positions in `rows`.
+
+        Returns
+        -------
+        ndarray of float32, shape (len(chosen), size, size, channels)
+            In the order asked for.
+        """
+        chosen = np.asarray(chosen, dtype=np.intp)
+        out = np.empty((len(chosen), *self.spec.shape), np.float32)
+        start = 0
+        for shard in self.split(split):
+            here = np.flatnonzero((chosen >= start) & (chosen < start + shard.rows))
+            if len(here):
+                out[here] = self.read(shard)[0][chosen[here] - start]
+            start += shard.rows
+        return out
+
+    def aligned(self, split: str, scores: Array) -> NDArray[np.intp]:
+        """Positions of scores in the order of `rows`: ``scores["score"][positions]`` fits the rows.
+
+        Parameters
+        ----------
+        split : str
+        scores : structured ndarray
+            With the columns shard, row and label, in any order.
+
+        Raises
+        ------
+        TrainingSetError
+            If they are not of the same examples.
+        """
+        rows, order = self.rows(split), np.lexsort((scores["row"], scores["shard"]))
+        same = len(order) == len(rows) and all(
+            np.array_equal(rows[name], scores[name][order]) for name in ("shard", "row", "label")
+        )
+        if not same:
+            msg = f"{self.directory / SOURCES}: its {split} rows are not those of the scores; {_AGAIN}"
+            raise TrainingSetError(msg)
+        return order
+
+
+def open_training_set(directory: Path, *, files: bool = True) -> StampSet:
+    """Open a training set; its manifest is checked now, shards and example table when they are read.
+
+    Parameters
+    ----------
+    directory : Path
+        What ``create_training --outdir`` made.
+    files : bool
+        Look at every shard's files, too: two metadata operations each, of which one of many ranks is enough.
+
+    Raises
+    ------
+    TrainingSetError
+        If there is no finished training set of a known format, or a shard's file is missing or too small.
+    """
+    manifest, spec, shards = read_manifest(directory)
+    for shard in shards if files else ():
+        check_files(directory, spec, shard)
+
+    def read_pixels(shard: Shard, buffers: BufferPool | None) -> tuple[Stamps, Labels]:
+        return read_shard(directory, spec, shard, buffers)
+
+    ends = np.cumsum([0, *(sum(s.rows for s in shards if s.split == name) for name in SPLITS)])
+
+    @cache
+    def read_rows(split: str) -> Array:
+        check_sources(directory, manifest)
+        number = SPLITS.index(split)
+        return read_sources(directory, spec, int(ends[number]), int(ends[number + 1]), split)
+
+    return StampSet(directory, manifest, spec, shards, read_pixels, read_rows)

@@ -1,0 +1,36 @@
+"""Example tables of training sets, whole: read and written as no program does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from obiwan.dplearn.stampspec import SPLITS, StampSpec
+from obiwan.dplearn.trainingset import shards
+from obiwan.dplearn.trainingset.examples import write_sources
+from obiwan.dplearn.trainingset.manifest import SOURCES, WORK
+from obiwan.dplearn.trainingset.stampset import open_training_set
+
+
+def read_table(directory: Path) -> np.ndarray:
+    """Every row, by split, shard and row."""
+    opened = open_training_set(directory, files=False)
+    return np.concatenate([opened.read_rows(split) for split in SPLITS])
+
+
+def write_table(directory: Path, rows: np.ndarray, spec: StampSpec = StampSpec()) -> None:  # noqa: B008
+    """Write rows as ``sources.fits`` of a directory."""
+    write_sources(directory / SOURCES, directory, spec, [rows])
+
+
+def write_shard(directory: Path, split: str, number: int, x: np.ndarray, y: np.ndarray) -> shards.Shard:
+    """Write a shard of stamps of any size and bands, with the scratch directory that a program would use."""
+    spec = spec_of(x)
+    (directory / WORK).mkdir(exist_ok=True)
+    return shards.write_shard(directory, spec, split, number, x, y, directory / WORK)
+
+
+def spec_of(x: np.ndarray) -> StampSpec:
+    """The default specification, of the size of these stamps."""
+    return StampSpec(size=x.shape[1])
