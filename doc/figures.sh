@@ -26,7 +26,6 @@ awk '/^\.\. code-block:: shell/ { inside = 1; next } /^[^ ]/ { inside = 0 } insi
     . ../tutorial.sh
 )
 cp "$work/tutorial/median.png" "$doc/_static/tutorial_median.png"
-cp "$work/tutorial/evaluation/figures/attribution_maps.png" "$doc/_static/tutorial_attribution.png"
 cp "$work/tutorial/evaluation/figures/auc_by_sn.png" "$doc/_static/tutorial_sn.png"
 cp "$work/tutorial/figures/fake_real_mosaic_p99.png" "$work/figures/tutorial_mosaic.png"
 

@@ -125,7 +125,6 @@ def scored_by_hand(
 
 def make_evaluation(training_set: StampSet, scored: evaluation.Scored, **changes) -> evaluation.Evaluation:
     """An evaluation of scores, with all that needs no network."""
-    table = read_table(training_set.directory)
     rows, measured = scored.rows, measure_split(training_set, "test")
     columns = covariates(rows, measured)
     data = data_summary(training_set)
@@ -142,8 +141,6 @@ def make_evaluation(training_set: StampSet, scored: evaluation.Scored, **changes
         "controls": run_controls(rows, measured, rows["label"], scored.bricks),
         "control_examples": len(rows),
         "bins": analysis.where(scored, columns),
-        "attribution": None,
-        "attribution_note": "no network",
         "not_run": ("The positive control.",),
         "versions": software(),
     }

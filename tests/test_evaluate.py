@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import fitsio
 import numpy as np
@@ -19,7 +18,6 @@ from obiwan.dplearn.evaluation import ensemble, evidence
 from obiwan.dplearn.training import scoring
 from obiwan.dplearn.trainingset import manifest as manifests
 from obiwan.dplearn.trainingset import stampset
-from obiwan.dplearn.trainingset.examples import split_rows
 from planted import Planted
 from tables import read_table, write_shard
 
@@ -70,7 +68,6 @@ def evaluated(trained, capsys_module):
     place = Path(shutil.copytree(trained, trained.parent / "evaluated"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "MOSAIC_ROWS", 2)
-        patch.setattr(evidence, "ATTRIBUTION_EXAMPLES", 40)
         patch.setattr(evidence, "OCCLUSION_EXAMPLES", 40)
         assert run(place, models=("cnn1", "cnn2")) == 0
     return place, capsys_module.readouterr().out
@@ -108,7 +105,7 @@ def test_what_a_run_leaves(evaluated):
     metrics = json.loads((place / "report" / "metrics.json").read_text())
     assert metrics["verdict"]["kind"] == "distinguishable"
     assert metrics["answer"]["auc"]["low"] > 0.5
-    assert metrics["attribution"]["counts"] == metrics["occlusion"]["counts"] == [20, 20]
+    assert metrics["occlusion"]["counts"] == [20, 20]
     assert metrics["looks"] == 2
     assert [model["learnt"] for model in metrics["models"]] == [True, True]
     assert [model["name"] for model in metrics["models"]] == ["cnn1/best.keras", "cnn2/best.keras"]
@@ -141,7 +138,6 @@ def test_scores_are_made_where_they_are_not_and_kept_apart(place):
     (place / "set" / "test_looks.jsonl").unlink()
     shutil.copy(place / "cnn2" / "best.keras", place / "cnn1" / "other.keras")
     both, training_set = members(place, "cnn1/best.keras", "cnn1/other.keras")
-    table = read_table(training_set.directory)
     first = ensemble.score_members(both[:1], training_set)
     assert (place / "cnn1" / "scores_test.fits").is_file()
     assert evidence.ledger(training_set, both[:1], 0.02, ()).looks == 1
@@ -384,7 +380,7 @@ def test_help_loads_no_keras(run_python):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Few figures and few attributions: a run of seconds."""
+    """Few figures and few occluded stamps: a run of seconds."""
     from obiwan.dplearn.report import figures
 
     whole = figures.pictures_of
@@ -394,7 +390,6 @@ def quick(monkeypatch):
         "pictures_of",
         lambda *words: (p for p in whole(*words) if p.name in ("scores", "auc_by_sn")),
     )
-    monkeypatch.setattr(evidence, "ATTRIBUTION_EXAMPLES", 4)
     monkeypatch.setattr(evidence, "OCCLUSION_EXAMPLES", 4)
 
 
@@ -408,15 +403,9 @@ def test_constant_scores_say_that_nothing_was_learnt(place, capsys):
     assert "Distinguishable" not in said
     assert "says nothing about the fakes" in said
     page = (place / "report" / "report.html").read_text()
-    assert "cnn1/best.keras gives every stamp the same score, so there is nothing to divide" in page
+    assert "Occlusion was not run" in page
     found = json.loads((place / "report" / "metrics.json").read_text())
-    assert (
-        found["occlusion"]
-        is found["attribution"]
-        is found["verdict"]["tost_p"]
-        is found["verdict"]["detectable"]
-        is None
-    )
+    assert found["occlusion"] is found["verdict"]["tost_p"] is found["verdict"]["detectable"] is None
     assert found["versions"]["keras backend"]
 
 
@@ -493,16 +482,3 @@ def test_controls_take_the_test_split_and_others_as_far_as_there_is_room(trained
         rows, measured, in_test = evidence.control_set(training_set)
         assert len(rows) == len(measured) == len(in_test) == expected
         assert rows[in_test].tobytes() == table[table["split"] == b"test"].tobytes()
-
-
-def test_a_network_that_is_not_ours_has_a_reason_instead_of_an_attribution(trained, monkeypatch):
-    def refuse(*_, **__):
-        msg = "openvino has no gradients"
-        raise ModelError(msg)
-
-    monkeypatch.setattr("obiwan.dplearn.evaluation.attribution.attribute", refuse)
-    training_set = stampset.open_training_set(trained / "set")
-    rows = split_rows(read_table(trained / "set"), "test")
-    scored = SimpleNamespace(rows=rows, labels=rows["label"], singles=rows["flux_g"][None])
-    member = SimpleNamespace(model=None, info=SimpleNamespace(name="x"))
-    assert evidence.attribution(training_set, member, scored, 1) == (None, "openvino has no gradients")

@@ -281,7 +281,7 @@ def test_a_table_of_another_set_is_refused(on_disk, wrong):
 
 def test_one_shard_at_a_time(on_disk, monkeypatch):
     """Memory is that of a shard: none is read before the one before it has been measured."""
-    training_set, _, _, table = on_disk
+    training_set, _, _, _ = on_disk
     events = []
     read, measure = stampset.StampSet.read, measure_stamps
 

@@ -1,20 +1,19 @@
-"""The metadata baseline, balancing weights and matched pairs, on populations whose answer is known."""
+"""The metadata baseline, on populations whose answer is known."""
 
 import numpy as np
 import pytest
-from scipy.spatial.distance import cdist
-from scipy.stats import median_abs_deviation, norm
+from scipy.stats import norm
 
-from obiwan.dplearn.controls.balance import CLIP, balancing_weights
 from obiwan.dplearn.controls.metadata import comparable, cross_fitted_auc, metadata_classifier
-from obiwan.dplearn.controls.pairing import CALIPER, MATCH_ON, matched_pairs
-from obiwan.dplearn.twosample import auc, auc_interval, weighted_auc
+from obiwan.dplearn.twosample import auc, auc_interval
+
+EQUAL = ("mag_r", "g_r", "r_z", "shape_r")
 
 
 def population(rng, n, bricks=20, shift=0.0, name="mag_r"):
     """Four Gaussian covariates; the fakes' `name` is shifted by so many standard deviations."""
     label = rng.permutation(np.arange(n) % 2)
-    covariates = {key: rng.normal(size=n) for key in MATCH_ON}
+    covariates = {key: rng.normal(size=n) for key in EQUAL}
     covariates[name] = covariates[name] + shift * label
     return covariates, label, np.char.mod("%04d", rng.integers(bricks, size=n))
 
@@ -29,7 +28,7 @@ def test_a_known_difference_is_found_and_named(rng):
     assert list(found.importance.values()) == sorted(found.importance.values(), reverse=True)
     assert found.importance["mag_r"] > 5 * found.importance["g_r"]
     assert found.importance["mag_r"] == pytest.approx(found.auc.value - 0.5, abs=0.03)
-    assert (found.by, found.folds, found.names) == ("bricks", 5, MATCH_ON)
+    assert (found.by, found.folds, found.names) == ("bricks", 5, EQUAL)
     assert found.auc.value == auc(label, found.scores)
 
 
@@ -97,70 +96,12 @@ def test_refusals(covariates, label, words):
         metadata_classifier(covariates, np.array(label), np.full(len(label), "a"), seed=1)
 
 
-def test_weights_make_the_populations_equal(rng):
-    covariates, label, bricks = population(rng, 8000, shift=0.6)
-    found = balancing_weights(covariates, label, bricks, seed=1)
-    reals = label == 0
-    assert found.before["mag_r"] == pytest.approx(0.6, abs=0.05)
-    assert abs(found.after["mag_r"]) < 0.05
-    assert abs(found.after["g_r"]) < 0.05
-    assert (found.weights[~reals] == 1).all()
-    assert found.weights[reals].mean() == pytest.approx(1)
-    assert found.weights[reals].max() / found.weights[reals].min() <= CLIP**2
-    assert (found.real, found.fake) == (4000, 4000)
-    # exp(shift z - shift**2 / 2) has the mean square exp(shift**2): what is left of the reals, to noise
-    assert found.effective_real == pytest.approx(4000 / np.exp(0.36), rel=0.1)
-    # A score that is nothing but the magnitude is worth nothing at equal magnitude.
-    score = covariates["mag_r"] + 0.5 * rng.normal(size=8000)
-    assert auc(label, score) > 0.6
-    assert weighted_auc(label, score, found.weights).value == pytest.approx(0.5, abs=0.02)
-
-
-def test_weights_of_populations_that_hardly_overlap_are_clipped(rng):
-    covariates, label, bricks = population(rng, 2000, shift=4.0)
-    found = balancing_weights(covariates, label, bricks, seed=1)
-    assert found.clipped > 800
-    assert found.effective_real < 200
-    assert found.after["mag_r"] > 0.5  # and it says so
-
-
-def test_pairs_are_alike_and_nobody_is_used_twice(rng):
-    covariates, label, bricks = population(rng, 1200, bricks=4, shift=0.7)
-    covariates["g_r"][::50] = np.nan
-    found = matched_pairs(covariates, label, bricks, caliper=0.5, seed=1)
-    assert (label[found.real] == 0).all()
-    assert (label[found.fake] == 1).all()
-    assert len(np.unique(found.rows)) == 2 * len(found.real)
-    table = np.stack([covariates[name] for name in MATCH_ON], axis=1)
-    table /= median_abs_deviation(table[np.isfinite(table).all(axis=1)], axis=0, scale="normal")
-    apart = np.abs(table[found.real] - table[found.fake]).max(axis=1)
-    assert apart.max() <= 0.5 + 1e-5
-    # No pair is left over: every two that were not taken are further apart.
-    left = np.setdiff1d(np.flatnonzero(np.isfinite(table).all(axis=1)), found.rows)
-    between = cdist(table[left[label[left] == 0]], table[left[label[left] == 1]], "chebyshev")
-    assert between.min() > 0.5 - 1e-5
-    assert found.within == (bricks[found.real] == bricks[found.fake]).sum()
-    assert found.within > 0.3 * len(found.real)
-    assert abs(covariates["mag_r"][found.fake].mean() - covariates["mag_r"][found.real].mean()) < 0.1
-    score = covariates["mag_r"]
-    assert auc(label[found.rows], score[found.rows]) < 0.55 < 0.65 < auc(label, score)
-
-
-def test_catastrophic_magnitudes_do_not_widen_the_caliper(rng):
-    """One in two hundred magnitudes is nonsense; at equal magnitude nothing is left all the same."""
-    covariates, label, bricks = population(rng, 6000, shift=0.5)
-    score = covariates["mag_r"] + 0.3 * rng.normal(size=6000)
-    covariates["mag_r"][::200] = 90.0
-    found = matched_pairs(covariates, label, bricks, names=["mag_r"], seed=1)
-    assert abs(auc(label[found.rows], score[found.rows]) - 0.5) < 0.02 < 0.1 < auc(label, score) - 0.5
-
-
 def test_what_one_class_lacks_is_not_compared(rng):
     """A user's table of reals has no PSF widths: their absence would be the label."""
     covariates, label, _ = population(rng, 600)
     covariates["psfsize_r"] = np.where(label == 1, rng.normal(size=600), np.nan)
     covariates["sn"] = np.where(rng.random(600) < 0.2, np.nan, rng.normal(size=600))
-    assert set(comparable(covariates, label)) == {*MATCH_ON, "sn"}
+    assert set(comparable(covariates, label)) == {*EQUAL, "sn"}
 
 
 def test_scores_that_share_training_examples_have_a_wider_interval(rng):
@@ -172,34 +113,3 @@ def test_scores_that_share_training_examples_have_a_wider_interval(rng):
         found = cross_fitted_auc(label, scores, bricks, folds=5, share=share)
         assert found.value == plain.value
         assert (found.high - found.low) / (plain.high - plain.low) == pytest.approx(factor)
-
-
-def test_a_partner_in_the_same_brick_comes_first():
-    """The fake's nearest real is in another brick; the one in its own is within the caliper, and is taken."""
-    covariates = {"mag_r": np.array([20.0, 20.01, 20.05, 21.0, 19.0, 22.0])}
-    label, bricks = np.array([1, 0, 0, 1, 1, 1]), np.array(["a", "b", "a", "b", "b", "b"])
-    found = matched_pairs(covariates, label, bricks, names=["mag_r"], seed=1)
-    assert (found.real.tolist(), found.fake.tolist(), found.within) == ([2], [0], 1)
-    found = matched_pairs(covariates, label, np.full(6, "a"), names=["mag_r"], seed=1)
-    assert (found.real.tolist(), found.fake.tolist()) == ([1], [0])
-
-
-def test_equal_examples_all_find_a_partner():
-    label = np.arange(400) % 2
-    alike = {"mag_r": np.full(400, 22.0)}
-    found = matched_pairs(alike, label, np.full(400, "a"), names=["mag_r"], seed=1)
-    assert len(found.real) == 200
-    again = matched_pairs(alike, label, np.full(400, "a"), names=["mag_r"], seed=1)
-    assert np.array_equal(found.fake, again.fake)
-
-
-def test_nobody_to_match(rng):
-    covariates, label, bricks = population(rng, 40)
-    covariates["mag_r"] = np.full(40, np.nan)
-    found = matched_pairs(covariates, label, bricks, seed=1)
-    assert len(found.rows) == found.within == 0
-    assert found.caliper == CALIPER
-    with pytest.raises(ValueError, match="not among the covariates: shape_q"):
-        matched_pairs(covariates, label, bricks, names=["mag_r", "shape_q"], seed=1)
-    with pytest.raises(ValueError, match="caliper"):
-        matched_pairs(covariates, label, bricks, caliper=0.0, seed=1)

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 
 from obiwan.dplearn.conventions import PIXEL_SCALE
-from obiwan.dplearn.evaluation.attribution import distances
-from obiwan.dplearn.evaluation.occlusion import OCCLUSION_RADII, Occlusion, occlude, partners
+from obiwan.dplearn.evaluation.occlusion import (
+    OCCLUSION_RADII,
+    Occlusion,
+    distances,
+    half_light_radius,
+    occlude,
+    partners,
+)
 from obiwan.dplearn.report.wording import occlusion_line
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.twosample import Estimate
@@ -45,6 +51,7 @@ def test_the_answer_goes_with_the_pixels_that_it_comes_from(rng, place, distance
         assert lost.low < 0.5 < lost.high
     assert found.telling == next(i for i, radius in enumerate(OCCLUSION_RADII) if radius > distance)
     assert found.counts == (120, 120)
+    assert np.isnan(found.half_light)  # no PSF is known
 
 
 def test_the_partner_says_nothing_of_the_class_even_in_small_bricks(rng):
@@ -98,3 +105,24 @@ def test_where_the_classes_differ_in_words(found, telling, words):
             in said
         )
         assert "everything within it 0.510 (0.470 to 0.550)" in said
+
+
+def test_half_light_radii():
+    rows = rows_for(np.zeros(4))
+    rows["e1"] = rows["e2"] = 0
+    rows["shape_r"] = [0, 0.6, np.nan, 0.6]
+    rows["psfsize_r"] = [1.6, 1.6, 1.6, np.nan]
+    assert half_light_radius(rows) * PIXEL_SCALE == pytest.approx([0.8, 1.0, 0.8, 1.0])
+    rows["psfsize_r"] = np.nan
+    assert np.isnan(half_light_radius(rows)).all()
+
+
+def test_distances_are_from_where_the_object_is():
+    rows = rows_for(np.zeros(2))
+    rows["x"] = 100.4, 99.6
+    away = distances(rows)
+    assert away[0, 32, 32] == pytest.approx(0.4)
+    assert away[1, 32, 32] == pytest.approx(0.4)
+    assert away[0, 32, 33] == pytest.approx(0.6)
+    assert away[1, 32, 31] == pytest.approx(0.6)
+    assert away[0, 35, 32] == pytest.approx(np.hypot(3, 0.4))

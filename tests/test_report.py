@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from evaluation_set import make_evaluation, make_set, scored_by_hand
 from obiwan.dplearn.errors import LeaseLostError, ModelError
-from obiwan.dplearn.evaluation import analysis, attribution, occlusion
+from obiwan.dplearn.evaluation import analysis, occlusion
 from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
 from obiwan.dplearn.report import charts, provenance, wording
 from obiwan.dplearn.report.figures import pictures_of
@@ -50,12 +50,7 @@ def evaluation(data):
 
 @pytest.fixture(scope="module")
 def looked(evaluation):
-    """The same with an attribution, whose maps are made up."""
-    rows = evaluation.scored.rows
-    rng = np.random.default_rng(5)
-    maps = rng.normal(0, 1e-3, (len(rows), 64, 64, 6))
-    maps[:, 32, 33, 0] += 2.0 * rows["label"] - 1
-    found = attribution.summarise(maps, maps.sum((1, 2, 3)), np.zeros(len(rows)), rows)
+    """The same with an occlusion, which is made up."""
     some = occlusion.Occlusion(
         radii=np.array([4.0, 12.0]),
         counts=(160, 160),
@@ -63,7 +58,7 @@ def looked(evaluation):
         inner=(Estimate(0.6, 0.55, 0.65), Estimate(0.785, 0.75, 0.82)),
         outer=(Estimate(0.78, 0.74, 0.82), Estimate(0.514, 0.46, 0.56)),
     )
-    return dataclasses.replace(evaluation, attribution=found, occlusion=some)
+    return dataclasses.replace(evaluation, occlusion=some)
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +215,6 @@ def test_every_figure_is_a_file_too(outdir, looked, shown):
     } <= names
     assert {
         "occlusion",
-        "attribution_maps",
         "gallery_fakes_that_fooled",
         "fake_real_mosaic_p99",
         "reliability",
@@ -243,11 +237,9 @@ def test_metrics_have_every_number(outdir, looked):
     assert [len(t["bins"]) for t in found["bins"]] == [len(t.bins) for t in looked.bins]
     assert found["bins"][0]["bins"][0]["auc"]["value"] == looked.bins[0].bins[0].auc.value
     assert found["baseline"]["test_auc"]["value"] == looked.baseline.test_auc.value
-    assert found["conditional"]["balance"]["effective_real"] == looked.conditional.balance.effective_real
+    assert found["conditional"]["stratified"]["value"] == looked.conditional.stratified.value
     assert found["calibration"]["raw"]["ece"] == looked.calibration.raw.ece
     assert len(found["calibration"]["raw"]["curve"]) == len(looked.calibration.raw.curve)
-    assert found["attribution"]["share"][0]["value"] == looked.attribution.share[0].value
-    assert found["attribution"]["radii"] == list(range(1, 33))
     assert found["occlusion"]["radii"] == [4, 12]
     assert found["occlusion"]["outer"][1]["high"] == 0.56
     assert found["versions"]["numpy"] == np.__version__
@@ -271,9 +263,7 @@ def test_scores_have_a_row_for_every_test_example(outdir, looked):
 
 def test_equal_results_give_equal_bytes(tmp_path, looked, shown):
     few = [
-        p
-        for p in pictures_of(looked, *shown)
-        if p.name in ("scores", "gallery_fakest_fakes", "attribution_maps")
+        p for p in pictures_of(looked, *shown) if p.name in ("scores", "gallery_fakest_fakes", "occlusion")
     ]
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -620,9 +610,7 @@ def test_all_measured_examples_say_whether_the_classes_are_matched(looked, diffe
 
 
 def test_the_page_says_what_its_intervals_rest_on(looked):
-    assert "rest on whole bricks, those of calibration and attribution on examples." in text_of(
-        rendered(looked)
-    )
+    assert "rest on whole bricks, those of calibration on examples." in text_of(rendered(looked))
     answer = dataclasses.replace(looked.answer, rests_on_bricks=False)
     assert "rest on the examples, taken one by one." in text_of(rendered(looked, answer=answer))
 
@@ -688,9 +676,9 @@ def test_what_is_planted_is_called_by_its_name(looked):
 
 
 def test_what_is_not_known_is_said(looked):
-    words = text_of(rendered(looked, baseline=None, attribution=None, attribution_note="no gradients"))
+    words = text_of(rendered(looked, baseline=None, occlusion=None))
     assert "there is no baseline" in words
-    assert "Attribution was not run: no gradients." in words
+    assert "Occlusion was not run" in words
     cautious = text_of(rendered(looked, cautions=("Bricks were seen in training.",)))
     assert "Bricks were seen in training." in cautious
 

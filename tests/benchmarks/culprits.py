@@ -19,12 +19,10 @@ import numpy as np
 from obiwan.dplearn import create_training
 from obiwan.dplearn.controls.battery import Control, run_controls
 from obiwan.dplearn.controls.measure import measure_split
-from obiwan.dplearn.conventions import SPLITS
 from obiwan.dplearn.mock import __main__ as mock
-from obiwan.dplearn.trainingset.examples import split_rows
+from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.trainingset.manifest import MANIFEST
 from obiwan.dplearn.trainingset.stampset import open_training_set
-from tables import read_table
 
 
 @dataclass(frozen=True)
@@ -96,9 +94,9 @@ def training_set(workdir: Path, kind: str, bricks: int, seed: int) -> Path:
 
 def controls_of(directory: Path) -> tuple[Control, ...]:
     """The battery on all splits together."""
-    whole, rows = open_training_set(directory), read_table(directory)
+    whole = open_training_set(directory)
     measured = np.concatenate([measure_split(whole, split) for split in SPLITS])
-    rows = np.concatenate([split_rows(rows, split) for split in SPLITS])
+    rows = np.concatenate([whole.rows(split) for split in SPLITS])
     return run_controls(rows, measured, rows["label"], rows["brick"].astype(str))
 
 

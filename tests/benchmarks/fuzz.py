@@ -218,7 +218,7 @@ def _read_set(place: Path) -> None:
     for shard in found.shards:
         assert (place / shard.x_name).resolve().parent == place.resolve()
         found.read(shard, memory)
-    table = read_table(place)  # and what a report says of it
+    read_table(place)  # and what a report says of it
     told = data_summary(found)
     any(root.get("injected") is False for root in told["roots"])
     cut_flow(told)
@@ -238,7 +238,7 @@ def _read_user_table(place: Path) -> None:
 
 def _read_sources(place: Path) -> None:
     """Whole, as ``evaluate`` does, and for the bricks of some scores, as ``cnn`` does at its end."""
-    table = read_table(place)
+    read_table(place)
     ones = np.ones(4, "i4")
     scores = Scores("test", ones, np.arange(4, dtype="i4"), np.array([0, 1, 0, 1], "u1"), ones / 2, "m", "d")
     found = open_training_set(place)

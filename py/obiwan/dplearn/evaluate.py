@@ -138,7 +138,6 @@ def analyse(options: argparse.Namespace, training_set: StampSet, members: Any) -
     positive = summarise(sensitivity) if sensitivity else None
     seed = options.seed
     parts = np.ptp(scored.singles[0]) > 0  # a constant score has none
-    looked, why_not = evidence.attribution(training_set, members[0], scored, seed)
     return Evaluation(
         settings={"margin": options.margin, "level": analysis.LEVEL, "seed": seed},
         data=data,
@@ -152,8 +151,6 @@ def analyse(options: argparse.Namespace, training_set: StampSet, members: Any) -
         controls=controls,
         control_examples=len(rows),
         bins=analysis.where(scored, own),
-        attribution=looked,
-        attribution_note=why_not,
         occlusion=evidence.occlusion(training_set, members[0], scored, seed) if parts else None,
         ideal=None if offset is None else evidence.ideal_curve(training_set, scored, own["sn"], offset, seed),
         ideal_note=ideal_note,

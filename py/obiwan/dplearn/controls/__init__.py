@@ -2,5 +2,5 @@
 
 The road inside: `centroids`, `measure` (numbers from pixels), `covariates` (numbers from the catalogue) ->
 `contrasts` (how one number differs) -> `battery` (every control with its light); `metadata` (a classifier
-that sees no pixels); `balance` and `pairing` (reals and fakes that are alike in other things).
+that sees no pixels); `propensity` (real and injected galaxies that are alike in other things).
 """

@@ -2,7 +2,7 @@
 
 A gradient-boosted classifier on the measured quantities is the baseline of the network's AUC: where it is
 above 0.5 the samples are not matched, and the network's AUC is to be read where they are made alike
-(`obiwan.dplearn.controls.balance`, `obiwan.dplearn.controls.pairing`).  Which quantities those are is for the
+(`obiwan.dplearn.controls.propensity`).  Which quantities those are is for the
 caller to say: only such as are measured the same way for both classes.
 """
 
@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from obiwan.dplearn.controls.pairing import checked_table
 from obiwan.dplearn.conventions import LABELS, Array
 from obiwan.dplearn.twosample import Estimate, auc, measure_auc, usable_bricks
 
@@ -58,6 +57,30 @@ class MetadataResult:
     importance: dict[str, float]
     by: str
     folds: int
+
+
+def _table(covariates: Mapping[str, Array]) -> NDArray[np.float64]:
+    """Covariates as columns; what is not finite is NaN."""
+    if not covariates:
+        msg = "no covariates were given"
+        raise ValueError(msg)
+    columns = np.stack([np.asarray(values, np.float64) for values in covariates.values()], axis=1)
+    columns[~np.isfinite(columns)] = np.nan
+    return columns
+
+
+def checked_table(
+    covariates: Mapping[str, Array], label: Array
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The table and the labels, of equal length and with at least two examples of each class."""
+    table, fake = _table(covariates), np.asarray(label) == 1
+    if len(table) != len(fake):
+        msg = f"{len(table)} rows of covariates but {len(fake)} labels"
+        raise ValueError(msg)
+    if min(fake.sum(), (~fake).sum()) < 2:
+        msg = f"{(~fake).sum()} real and {fake.sum()} fake examples: two of each are needed"
+        raise ValueError(msg)
+    return table, fake
 
 
 def folds_of(fake: NDArray[np.bool_], bricks: Array, seed: int) -> tuple[list[Fold], str]:

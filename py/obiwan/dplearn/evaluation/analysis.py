@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from obiwan.dplearn import twosample
-from obiwan.dplearn.controls import balance as balancing
-from obiwan.dplearn.controls import covariates, metadata, pairing
+from obiwan.dplearn.controls import covariates, metadata
+from obiwan.dplearn.controls.propensity import propensity, propensity_strata
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.evaluation.bins import Bins, auc_at_percentiles, bin_everything, corrected_together
 from obiwan.dplearn.evaluation.records import (
@@ -25,28 +25,27 @@ from obiwan.dplearn.twosample import calibration
 from obiwan.dplearn.twosample.verdict import SensitivitySummary, Verdict, decide
 
 LEVEL = 0.05
-DRAWS = 2000  #: of permutations and bootstraps
+DRAWS = 2000  #: permutations
 #: The quantities of the report's bins, in its order; those of `obiwan.dplearn.controls.covariates`.  Depth
 #: and PSF width of r stand for those of the other bands, which rise and fall with them: every further bin
 #: makes the correction of all others harsher.
 BINNED = ("mag_g", "mag_r", "mag_z", "sn", "shape_r", "psfdepth_r", "psfsize_r", "ebv", "edge")
-LEAST_PAIRS = 20
-PER_STRATUM = 60
+#: What is held equal: magnitude, colours and size.
+EQUAL = ("mag_r", "g_r", "r_z", "shape_r")
 
 
 def answer(scored: Scored, seed: int) -> NetworkAnswer:
     """The network's AUC and accuracy with their intervals and tests."""
     labels, scores, bricks = scored.labels, scored.scores, scored.bricks
     usable = twosample.usable_bricks(labels, bricks)
-    streams = [np.random.default_rng([seed, purpose]) for purpose in range(3)]
+    streams = [np.random.default_rng([seed, purpose]) for purpose in (1, 2)]
     one = len(np.unique(bricks)) == 1
     return NetworkAnswer(
         auc=twosample.auc_interval(labels, scores, usable),
-        bootstrap=twosample.auc_bootstrap(labels, scores, usable, draws=DRAWS, rng=streams[0]),
         accuracy=twosample.accuracy_test(labels, scores > 0.5, bricks),
         singles=tuple(twosample.auc_interval(labels, single, usable) for single in scored.singles),
-        permutation_p=twosample.permutation_test(labels, scores, bricks, draws=DRAWS, rng=streams[1]),
-        flip_p=twosample.flip_test(labels, scores, bricks, draws=DRAWS, rng=streams[2]),
+        permutation_p=twosample.permutation_test(labels, scores, bricks, draws=DRAWS, rng=streams[0]),
+        flip_p=twosample.flip_test(labels, scores, bricks, draws=DRAWS, rng=streams[1]),
         design_effect=float("nan") if usable is None else twosample.design_effect(labels, scores, usable),
         bricks=1 if one else len(np.unique(bricks)),
         rests_on_bricks=usable is not None,
@@ -64,79 +63,32 @@ def calibrate(scored: Scored) -> Calibration:
     return Calibration(curves[0], curves[1], bounds[0], bounds[1], helps)
 
 
-def propensity_strata(propensity: Array, per_stratum: int = PER_STRATUM) -> Array:
-    """Strata of examples that quantities say equally much about: quantiles of the propensity score.
-
-    Within a stratum the classes have the same distribution of these quantities (Rosenbaum & Rubin 1983,
-    Biometrika 70, 41), the better the narrower it is: there are the more of them the more examples there are.
-
-    Parameters
-    ----------
-    propensity : ndarray, shape (n,)
-        How fake the quantities that are to be equal make an example look; NaN where one is not known.
-    per_stratum : int
-        Examples that a stratum should hold; there are at least five strata.
-
-    Returns
-    -------
-    ndarray of int, shape (n,)
-        -1 where the score is NaN.
-    """
-    known = np.isfinite(propensity)
-    strata = np.full(len(propensity), -1)
-    if known.any():
-        parts = max(5, int(known.sum()) // per_stratum)
-        inner = np.quantile(propensity[known], np.linspace(0, 1, parts + 1)[1:-1])
-        strata[known] = np.searchsorted(inner, propensity[known], side="right")
-    return strata
-
-
 def conditional(scored: Scored, columns: Mapping[str, Array], seed: int) -> Conditional:
-    """AUC within strata, with weights, and of matched pairs."""
-    names = pairing.MATCH_ON
-    chosen = metadata.comparable({name: columns[name] for name in names}, scored.labels)
-    known = list(chosen)
-    labels, scores, bricks = scored.labels, scored.scores, scored.bricks
-    usable = twosample.usable_bricks(labels, bricks)
-    notes: list[str] = []
-    if len(known) < len(names):
-        notes.append(
-            "not known for most examples of both classes: " + ", ".join(n for n in names if n not in known)
-        )
-    if not known:
-        return Conditional((), 0, None, None, None, float("nan"), None, 0, tuple(notes))
-    balance = balancing.balancing_weights(chosen, labels, bricks, seed=seed)
-    strata = propensity_strata(balancing.propensity(chosen, labels))
+    """AUC within strata of the propensity score."""
+    chosen = metadata.comparable({name: columns[name] for name in EQUAL}, scored.labels)
+    unknown = tuple(name for name in EQUAL if name not in chosen)
+    if not chosen:
+        return Conditional((), unknown)
+    strata = propensity_strata(propensity(chosen, scored.labels))
     inside = strata >= 0
+    labels, scores, bricks = (part[inside] for part in (scored.labels, scored.scores, scored.bricks))
+    usable = twosample.usable_bricks(scored.labels, scored.bricks)
     own = None if usable is None else usable[inside]
-    stratified, p = None, float("nan")
+    strata = strata[inside]
     try:
-        stratified = twosample.stratified_auc(labels[inside], scores[inside], strata[inside], own)
-        rng = np.random.default_rng([seed, 3])
-        drawn = (labels[inside], scores[inside], bricks[inside], strata[inside])
-        p = twosample.permutation_test(*drawn, draws=DRAWS, rng=rng, statistic="stratified")
+        stratified = twosample.stratified_auc(labels, scores, strata, own)
     except ValueError as error:
-        notes.append(f"no AUC within strata: {error}")
-    pairs = pairing.matched_pairs(chosen, labels, bricks, names=known, seed=seed)
-    rows = pairs.rows
-    matched = None
-    if len(pairs.real) >= LEAST_PAIRS:
-        matched = twosample.auc_interval(
-            labels[rows], scores[rows], twosample.usable_bricks(labels[rows], bricks[rows])
-        )
-    else:
-        notes.append(f"only {len(pairs.real)} matched pairs: no AUC of them")
-    return Conditional(
-        names=tuple(known),
-        strata=len(np.unique(strata[inside])),
-        stratified=stratified,
-        weighted=twosample.weighted_auc(labels, scores, balance.weights, usable),
-        matched=matched,
-        stratified_p=p,
-        balance=balance,
-        pairs=len(pairs.real),
-        notes=tuple(notes),
+        return Conditional(tuple(chosen), unknown, len(np.unique(strata)), reason=str(error))
+    p = twosample.permutation_test(
+        labels,
+        scores,
+        bricks,
+        strata,
+        draws=DRAWS,
+        rng=np.random.default_rng([seed, 3]),
+        statistic="stratified",
     )
+    return Conditional(tuple(chosen), unknown, len(np.unique(strata)), stratified, p)
 
 
 def baseline(columns: Mapping[str, Array], rows: Array, in_test: Array, seed: int) -> Baseline | None:

@@ -18,12 +18,11 @@ import numpy as np
 
 from obiwan.dplearn import __version__
 from obiwan.dplearn.conventions import Array
-from obiwan.dplearn.errors import ModelError, TrainingSetError
+from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.trainingset.stampset import StampSet
 
 if TYPE_CHECKING:
     from obiwan.dplearn.controls.battery import Control
-    from obiwan.dplearn.evaluation.attribution import Attribution
     from obiwan.dplearn.evaluation.ensemble import Member
     from obiwan.dplearn.evaluation.occlusion import Occlusion
     from obiwan.dplearn.evaluation.records import Scored
@@ -33,8 +32,8 @@ if TYPE_CHECKING:
     from obiwan.dplearn.training.testlog import Ledger
 
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
-ATTRIBUTION_EXAMPLES = 200  #: of the test split, half of each class
-OCCLUSION_EXAMPLES = 400  #: likewise
+BATCH = 128  #: stamps that are scored at a time
+OCCLUSION_EXAMPLES = 400  #: of the test split, half of each class
 SEEDS = 5  #: networks of which the spread says how much the luck of a training matters
 LEAST_TEST = 2  #: test examples of each class without which there is no variance
 SOFTWARE = (
@@ -188,31 +187,20 @@ def _some_stamps(training_set: StampSet, scored: Scored, count: int, seed: int) 
     return chosen, training_set.stamps("test", chosen)
 
 
-def attribution(
-    training_set: StampSet, member: Member, scored: Scored, seed: int
-) -> tuple[Attribution | None, str]:
-    """Attribution of the first network on some test examples, or None and the reason."""
-    from obiwan.dplearn.evaluation.attribution import attribute
-
-    if np.ptp(scored.singles[0]) == 0:
-        return None, f"{member.info.name} gives every stamp the same score, so there is nothing to divide"
-    chosen, stamps = _some_stamps(training_set, scored, ATTRIBUTION_EXAMPLES, seed)
-    log.info("attribution: what %s looks at in %d test examples", member.info.name, len(chosen))
-    try:
-        return attribute(member.model, stamps, scored.rows[chosen]), ""
-    except ModelError as error:
-        return None, str(error)
+def _predict(model: Any, stamps: Array) -> Array:
+    """P(fake) of stamps, some at a time."""
+    parts = np.split(stamps, range(BATCH, len(stamps), BATCH))
+    return np.concatenate([np.asarray(model.predict_on_batch(part))[:, 1] for part in parts])
 
 
 def occlusion(training_set: StampSet, member: Member, scored: Scored, seed: int) -> Occlusion:
     """What the first network tells by parts of the stamp, on some test examples."""
-    from obiwan.dplearn.evaluation.gradients import outputs
     from obiwan.dplearn.evaluation.occlusion import occlude
 
     chosen, stamps = _some_stamps(training_set, scored, OCCLUSION_EXAMPLES, seed)
     log.info("occlusion: what %s tells by parts of %d test examples", member.info.name, len(chosen))
     rows = scored.rows[chosen]
-    return occlude(lambda x: np.asarray(outputs(member.model, x)[:, 1]), stamps, rows, seed=seed)
+    return occlude(lambda x: _predict(member.model, x), stamps, rows, seed=seed)
 
 
 def mock_behind(mock: Path | None, training_set: StampSet) -> tuple[float | None, str]:

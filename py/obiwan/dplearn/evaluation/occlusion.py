@@ -1,10 +1,8 @@
 """Where in the stamp the classes differ to the network: AUC when a part of each stamp is another example's.
 
-Attributions cannot say it: noise takes attribution everywhere, and of two pixels that matter only together
-each has its part, so that pixels which tell nothing by themselves have a share of the separation.  Here
-pixels are taken away instead, and the AUC is what is left.  They are replaced, images and inverse variances
-alike, by those of another stamp of the same brick, which has the same sky, seeing and depth: an empty patch
-would be a picture that the network has never seen.
+Pixels are taken away, and the AUC is what is left.  They are replaced, images and inverse variances alike,
+by those of another stamp of the same brick, which has the same sky, seeing and depth: an empty patch would
+be a picture that the network has never seen.
 """
 
 from __future__ import annotations
@@ -14,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from obiwan.dplearn.conventions import Array
-from obiwan.dplearn.evaluation.attribution import distances
+from obiwan.dplearn.conventions import PIXEL_SCALE, STAMP, Array
+from obiwan.dplearn.survey.rendering import circularised
 from obiwan.dplearn.twosample import Estimate, auc_interval, usable_bricks
 
 OCCLUSION_RADII = (2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)  #: pixels, from the object
@@ -36,6 +34,8 @@ class Occlusion:
     inner, outer : tuple of Estimate, length m
         AUC where each stamp keeps what lies within the radius, and what lies beyond it; all else is
         another example's.
+    half_light : float
+        Median half-light radius, the PSF included (pixels); NaN where no PSF is known.
     """
 
     radii: Array
@@ -43,6 +43,7 @@ class Occlusion:
     whole: Estimate
     inner: tuple[Estimate, ...]
     outer: tuple[Estimate, ...]
+    half_light: float = float("nan")
 
     @property
     def telling(self) -> int | None:
@@ -55,6 +56,38 @@ class Occlusion:
             return None
         pairs = enumerate(zip(self.inner, self.outer, strict=True))
         return next((i for i, (inner, outer) in pairs if outer.low <= 0.5 < inner.low), None)
+
+
+def half_light_radius(rows: Array) -> Array:
+    """Half-light radius of each example as it appears (pixels), the r-band PSF included.
+
+    Parameters
+    ----------
+    rows : ndarray of EXAMPLE_DTYPE
+        ``shape_r`` (arcsec; 0 for a point source, or if unknown), e1, e2 and ``psfsize_r`` (FWHM, arcsec).
+
+    Returns
+    -------
+    ndarray
+        Half the FWHM is the half-light radius of a Gaussian PSF; radii add in quadrature, exactly for
+        Gaussians and within some per cent for galaxies.  The median stands in where the PSF is unknown; NaN
+        where it is known nowhere.
+    """
+    psf = rows["psfsize_r"].astype(float)
+    psf = np.where(np.isfinite(psf) & (psf > 0), psf, np.nan)
+    if np.isfinite(psf).any():
+        psf = np.where(np.isfinite(psf), psf, np.nanmedian(psf))
+    shape = circularised(*(np.nan_to_num(rows[name].astype(float)) for name in ("shape_r", "e1", "e2")))
+    return np.asarray(np.hypot(shape, psf / 2) / PIXEL_SCALE)
+
+
+def distances(rows: Array) -> Array:
+    """Distance of each pixel centre from the example's position (pixels), shape (n, 64, 64)."""
+    grid = np.arange(STAMP, dtype=float)
+    x, y = (
+        rows[name][:, None] - np.floor(rows[name] + 0.5)[:, None] + STAMP // 2 - grid for name in ("x", "y")
+    )
+    return np.asarray(np.hypot(y[:, :, None], x[:, None, :]))
 
 
 def partners(labels: Array, bricks: Array, rng: np.random.Generator) -> Array:
@@ -115,4 +148,5 @@ def occlude(score: Callable[[Array], Array], stamps: Array, rows: Array, *, seed
         whole=auc_interval(labels, score(stamps), clusters),
         inner=tuple(told(away < radius) for radius in OCCLUSION_RADII),
         outer=tuple(told(away >= radius) for radius in OCCLUSION_RADII),
+        half_light=float(np.median(half_light_radius(rows))),
     )

@@ -14,10 +14,8 @@ import numpy as np
 
 from obiwan.dplearn import twosample
 from obiwan.dplearn.controls import metadata
-from obiwan.dplearn.controls.balance import Balance
 from obiwan.dplearn.controls.battery import Control
 from obiwan.dplearn.conventions import Array
-from obiwan.dplearn.evaluation.attribution import Attribution
 from obiwan.dplearn.evaluation.bins import Bins
 from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.training.testlog import Ledger
@@ -114,8 +112,8 @@ class NetworkAnswer:
 
     Attributes
     ----------
-    auc, bootstrap : Estimate
-        AUC with the interval of `twosample.auc_interval`, and with one that draws bricks anew.
+    auc : Estimate
+        AUC with the interval of `twosample.auc_interval`.
     accuracy : AccuracyTest
         Of calling fake what scores above 0.5.
     singles : tuple of Estimate
@@ -133,7 +131,6 @@ class NetworkAnswer:
     """
 
     auc: Estimate
-    bootstrap: Estimate
     accuracy: twosample.AccuracyTest
     singles: tuple[Estimate, ...]
     permutation_p: float
@@ -178,27 +175,23 @@ class Conditional:
     ----------
     names : tuple of str
         What is held equal.
+    unknown : tuple of str
+        What should be, and is not known for most examples of both classes.
     strata : int
-        Of the stratified AUC.
-    stratified, weighted, matched : Estimate or None
-        Within strata; with reals weighted like fakes; of pairs matched one to one.  None where it could
-        not be had, for which `notes` has the reason.
+        Of the propensity score.
+    stratified : Estimate or None
+        AUC within strata; None where it could not be had, for which `reason` has the reason.
     stratified_p : float
         Labels exchanged within bricks and strata; NaN without strata.
-    balance : Balance or None
-    pairs : int
-    notes : tuple of str
+    reason : str
     """
 
     names: tuple[str, ...]
-    strata: int
-    stratified: Estimate | None
-    weighted: Estimate | None
-    matched: Estimate | None
-    stratified_p: float
-    balance: Balance | None
-    pairs: int
-    notes: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+    strata: int = 0
+    stratified: Estimate | None = None
+    stratified_p: float = float("nan")
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -246,10 +239,8 @@ class Evaluation:
         Examples that the controls were run on.
     bins : tuple of Bins
         The last of them at percentiles in brightness.
-    attribution : Attribution or None
-        With the reason in `attribution_note` where there is none.
     occlusion : Occlusion or None
-        None in evaluations that were made of scores alone.
+        None where every score is the same, and in evaluations that were made of scores alone.
     ideal : tuple of ndarray or None
         Signal to noise and AUC of the ideal observer, for a mock whose planted offset is known; with the
         reason in `ideal_note` where a mock was named and there is none.
@@ -274,8 +265,6 @@ class Evaluation:
     controls: tuple[Control, ...]
     control_examples: int
     bins: tuple[Bins, ...]
-    attribution: Attribution | None
-    attribution_note: str = ""
     occlusion: Occlusion | None = None
     ideal: tuple[Array, Array] | None = None
     ideal_note: str = ""

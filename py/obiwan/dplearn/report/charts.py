@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from obiwan.dplearn.conventions import PIXEL_SCALE, STAMP, Array
-from obiwan.dplearn.evaluation.attribution import Attribution
+from obiwan.dplearn.conventions import PIXEL_SCALE, Array
 from obiwan.dplearn.evaluation.bins import Bin, Bins
 from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.twosample import GUESS, Estimate
@@ -232,26 +231,6 @@ def draw_reliability(axes: Axes, curves: Sequence[tuple[str, Array]]) -> None:
         )
     axes.set(xlabel="score: P(fake)", ylabel="share of fakes among those scored so", xlim=(0, 1), ylim=(0, 1))
     axes.set_aspect("equal")
-    axes.legend(loc="best")
-
-
-def draw_growth(axes: Axes, attribution: Attribution) -> None:
-    """Share of the attribution within a radius, and of the area."""
-    arcsec = attribution.radii * PIXEL_SCALE
-    for curve, name, colour, style in zip(
-        attribution.growth, ("real", "fake"), (REAL, FAKE), ("-", "--"), strict=True
-    ):
-        axes.plot(np.r_[0, arcsec], np.r_[0, curve], color=colour, linestyle=style, label=name)
-    axes.plot(
-        np.r_[0, arcsec],
-        np.pi * np.r_[0, attribution.radii] ** 2 / STAMP**2,
-        color=GREY,
-        linewidth=0.9,
-        label="share of the area",
-    )
-    if np.isfinite(attribution.radius):
-        axes.axvline(attribution.radius * PIXEL_SCALE, color=GREY, linewidth=0.9, linestyle=":")
-    axes.set(xlabel="radius (arcsec)", ylabel="share within the radius", xlim=(0, arcsec[-1]), ylim=(0, 1))
     axes.legend(loc="best")
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from obiwan.dplearn.conventions import PIXEL_SCALE
-from obiwan.dplearn.evaluation.attribution import Attribution
 from obiwan.dplearn.evaluation.bins import Bins
 from obiwan.dplearn.evaluation.gallery import Gallery, Mosaic
 from obiwan.dplearn.evaluation.occlusion import Occlusion
@@ -16,7 +15,6 @@ from obiwan.dplearn.evaluation.records import BY_PERCENTILE, Evaluation
 from obiwan.dplearn.report import charts
 from obiwan.dplearn.report.formatting import extents, with_interval
 from obiwan.dplearn.report.pictures import Draw, Picture, gallery_picture, mosaic_picture
-from obiwan.dplearn.report.stamps import draw_attribution_maps
 from obiwan.dplearn.retraining.planting import KINDS
 from obiwan.dplearn.retraining.sensitivity import kind_words
 
@@ -45,13 +43,8 @@ def forest_entries(evaluation: Evaluation) -> list[charts.Entry]:
     found = [charts.Entry("network", evaluation.answer.auc, main=True)]
     if evaluation.baseline is not None:
         found.append(charts.Entry("measured quantities alone", evaluation.baseline.test_auc))
-    equal = evaluation.conditional
-    named = (
-        ("network, within strata", equal.stratified),
-        ("network, reals weighted", equal.weighted),
-        ("network, matched pairs", equal.matched),
-    )
-    found += [charts.Entry(name, auc) for name, auc in named if auc is not None]
+    if evaluation.conditional.stratified is not None:
+        found.append(charts.Entry("network, within strata", evaluation.conditional.stratified))
     return found
 
 
@@ -171,43 +164,8 @@ def _bin_pictures(evaluation: Evaluation) -> Iterator[Picture]:
             )
 
 
-def _attribution_pictures(attribution: Attribution) -> Iterator[Picture]:
-    circle, shares = "", "The half-light radius is not known."
-    if np.isfinite(attribution.radius):
-        circle = (
-            " The circle is the median half-light radius with the PSF, "
-            f"{attribution.radius * PIXEL_SCALE:.2f} arcsec."
-        )
-        real, fake = (f"{100 * share.value:.0f} %" for share in attribution.share)
-        shares = (
-            f"Within the half-light radius, on {100 * attribution.area:.1f} % of the area, lie {real} in "
-            f"real and {fake} in fake examples."
-        )
-    yield Picture(
-        "attribution_maps",
-        "looks",
-        "Mean attribution of each pixel, on centred objects, all planes together: orange speaks for a "
-        f"fake, purple for a real galaxy.{circle}",
-        f"Mean attribution maps of real and fake examples. {shares}",
-        charts.COLUMN,
-        3.2,
-        lambda figure: _maps(figure, attribution),
-    )
-    yield Picture(
-        "attribution_growth",
-        "looks",
-        "Share of the absolute attribution within a radius of the object, and the share of the stamp's "
-        "area, which is what a network that looks everywhere alike would show: noise takes attribution "
-        "everywhere. The dotted line is the half-light radius.",
-        f"Curves of growth of the attribution. {shares}",
-        charts.COLUMN,
-        3.0,
-        _chart(charts.draw_growth, attribution),
-    )
-
-
-def _occlusion_picture(found: Occlusion, attribution: Attribution | None) -> Picture:
-    half_light = float("nan") if attribution is None else attribution.radius * PIXEL_SCALE
+def _occlusion_picture(found: Occlusion) -> Picture:
+    half_light = found.half_light * PIXEL_SCALE
     line = " The vertical line is the half-light radius." if np.isfinite(half_light) else ""
     points = "; ".join(
         f"{radius * PIXEL_SCALE:.1f} arcsec: within {inner.value:.2f}, beyond {outer.value:.2f}"
@@ -224,11 +182,6 @@ def _occlusion_picture(found: Occlusion, attribution: Attribution | None) -> Pic
         3.0,
         _chart(charts.draw_occlusion, found, half_light),
     )
-
-
-def _maps(figure: Figure, attribution: Attribution) -> None:
-    figure.set_layout_engine("constrained")
-    draw_attribution_maps(figure, attribution)
 
 
 def _calibration_pictures(evaluation: Evaluation) -> Iterator[Picture]:
@@ -288,9 +241,7 @@ def pictures_of(
     yield from _baseline_pictures(evaluation)
     yield from _bin_pictures(evaluation)
     if evaluation.occlusion is not None:
-        yield _occlusion_picture(evaluation.occlusion, evaluation.attribution)
-    if evaluation.attribution is not None:
-        yield from _attribution_pictures(evaluation.attribution)
+        yield _occlusion_picture(evaluation.occlusion)
     if evaluation.verdict.kind != "not learnt":  # whose scores put nothing in order
         yield from map(gallery_picture, galleries)
     yield from map(mosaic_picture, mosaics)

@@ -10,8 +10,7 @@ from astropy.visualization import make_lupton_rgb
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from obiwan.dplearn.conventions import BANDS, CHANNELS, PIXEL_SCALE, STAMP, Array
-from obiwan.dplearn.evaluation.attribution import Attribution
+from obiwan.dplearn.conventions import BANDS, CHANNELS, STAMP, Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -174,35 +173,3 @@ def draw_gallery(figure: Figure, stamps: Array, captions: Sequence[str], columns
         axes.imshow(colour_image(stamp), origin="lower", interpolation="nearest")
         mark_centre(axes)
         axes.text(0.5, -0.03, line, transform=axes.transAxes, ha="center", va="top", fontsize=8.5)
-
-
-def draw_attribution_maps(figure: Figure, attribution: Attribution) -> None:
-    """Mean attribution maps of both classes on one colour scale, with the half-light circle."""
-    from matplotlib.patches import Circle
-    from matplotlib.ticker import MaxNLocator
-
-    half = STAMP / 2 * PIXEL_SCALE
-    top = float(np.abs(attribution.maps).max()) or 1.0
-    panels = figure.subplots(1, 2, sharey=True)
-    images = []
-    for axes, image, name, count in zip(
-        panels, attribution.maps, ("real", "fake"), attribution.counts, strict=True
-    ):
-        shift = PIXEL_SCALE / 2  # pixel 32 is the centre, and its left edge half a pixel before it
-        box = (-half - shift, half - shift, -half - shift, half - shift)
-        images.append(
-            axes.imshow(
-                image, cmap="PuOr_r", vmin=-top, vmax=top, origin="lower", extent=box, interpolation="nearest"
-            )
-        )
-        if np.isfinite(attribution.radius):
-            axes.add_patch(Circle((0, 0), attribution.radius * PIXEL_SCALE, fill=False, linewidth=0.9))
-        axes.set_title(f"{name} ({count})")
-        axes.set_xlabel("x (arcsec)")
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(True)
-    panels[0].set_ylabel("y (arcsec)")
-    bar = figure.colorbar(images[0], ax=list(panels), orientation="horizontal", shrink=0.8, aspect=30)
-    bar.locator = MaxNLocator(5)
-    bar.update_ticks()
-    bar.set_label("speaks for real  \N{LEFTWARDS ARROW}  log odds per pixel  \N{RIGHTWARDS ARROW}  for fake")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,6 @@ from obiwan.dplearn.controls.battery import Control
 from obiwan.dplearn.controls.covariates import LABELS
 from obiwan.dplearn.conventions import PIXEL_SCALE
 from obiwan.dplearn.evaluation.analysis import DRAWS, alarms
-from obiwan.dplearn.evaluation.attribution import Attribution
 from obiwan.dplearn.evaluation.bins import LEAST, LEAST_VALUES
 from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.evaluation.records import BY_PERCENTILE, Evaluation
@@ -21,7 +19,6 @@ from obiwan.dplearn.report.formatting import (
     effect,
     interval,
     number,
-    percent,
     probability,
     sentence,
     together,
@@ -36,15 +33,8 @@ MANY = 8  #: red controls, of which each is named with its size; more are named 
 def answer_rows(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
     """The answer in numbers: quantity, value, interval, what chance gives."""
     a, c = evaluation.answer, evaluation.calibration
-    basis = "bricks" if a.rests_on_bricks else "examples"
     rows = [
         ("AUC", number(a.auc.value, 4), interval(a.auc, 4), "0.5"),
-        (
-            f"AUC, interval by drawing {basis} anew",
-            number(a.bootstrap.value, 4),
-            interval(a.bootstrap, 4),
-            "0.5",
-        ),
         (f"p, labels exchanged within bricks ({DRAWS:,} times)", probability(a.permutation_p), DASH, DASH),
         (
             f"p, labels of whole bricks swapped ({DRAWS:,} times{_floor(evaluation)})",
@@ -125,30 +115,18 @@ def baseline_lines(evaluation: Evaluation) -> list[str]:
             text += f" Left out, for most examples of a class lack them: {words}."
         lines.append(text)
     equal = evaluation.conditional
-    if equal.names:
+    if equal.stratified is not None:
         words = ", ".join(LABELS[name][0] for name in equal.names)
-        parts = [
-            f"{with_interval(auc)} {how}"
-            for auc, how in (
-                (
-                    equal.stratified,
-                    f"within {equal.strata} strata in which they are alike "
-                    f"(p {probability(equal.stratified_p)}, labels exchanged within bricks and strata)",
-                ),
-                (equal.weighted, "with the reals weighted like the fakes"),
-                (equal.matched, f"for {equal.pairs:,} pairs matched one to one"),
-            )
-            if auc is not None
-        ]
-        lines.append(f"At equal {words} the network has an AUC of {', '.join(parts)}.")
-        if equal.balance is not None:
-            worst = max(equal.balance.after.items(), key=lambda item: abs(item[1]))
-            lines.append(
-                f"The weighted reals are worth {equal.balance.effective_real:,.0f} of "
-                f"{equal.balance.real:,}; the largest difference left is in {LABELS[worst[0]][0]}, "
-                f"{worst[1]:+.2f} standard deviations."
-            )
-    lines += [sentence(note) for note in equal.notes]
+        lines.append(
+            f"At equal {words} the network has an AUC of {with_interval(equal.stratified)} within "
+            f"{equal.strata} strata in which they are alike (p {probability(equal.stratified_p)}, labels "
+            "exchanged within bricks and strata)."
+        )
+    if equal.unknown:
+        words = ", ".join(LABELS[name][0] for name in equal.unknown)
+        lines.append(f"Not known for most examples of both classes, and not held equal: {words}.")
+    if equal.reason:
+        lines.append(f"No AUC within strata: {sentence(equal.reason)}")
     return lines
 
 
@@ -204,39 +182,11 @@ def occlusion_line(found: Occlusion, name: str) -> str:
     return text + "so few examples do not say where the classes differ."
 
 
-def _share_line(found: Attribution) -> str:
-    """The share of the attribution within the half-light radius, beside that of the area."""
-    if not math.isfinite(found.radius):
-        return "The width of the PSF is not known, so that there is no radius to compare with."
-    real, fake = found.share
-    return (
-        f"Within the half-light radius, PSF included (median {found.radius * PIXEL_SCALE:.2f} arcsec), "
-        f"lie {percent(real.value, 1)} ({percent(real.low, 1)} to {percent(real.high, 1)}) of the "
-        f"absolute attribution of real and {percent(fake.value, 1)} ({percent(fake.low, 1)} to "
-        f"{percent(fake.high, 1)}) of that of fake examples. Noise takes attribution everywhere, so compare "
-        f"that with the area, {percent(found.area, 1)} of the stamp: it is "
-        f"{(real.value + fake.value) / 2 / found.area:.0f} times what a network that looks everywhere alike "
-        "would have there."
-    )
-
-
 def looks_lines(evaluation: Evaluation) -> list[str]:
-    """What occlusion and attribution say."""
-    name = evaluation.scored.models[0].name
-    lines = [] if evaluation.occlusion is None else [occlusion_line(evaluation.occlusion, name)]
-    found: Attribution | None = evaluation.attribution
-    if found is None:
-        return [*lines, f"Attribution was not run: {evaluation.attribution_note}."]
-    planes = found.planes.mean(0)
-    return [
-        *lines,
-        f"Attribution divides the log odds that the network ({name}) gives a stamp among its pixels "
-        f"(integrated gradients, from a stamp without light), here for {found.counts[0]} real and "
-        f"{found.counts[1]} fake test examples. It adds up to the log odds within {percent(found.residual)}.",
-        _share_line(found),
-        f"The images have {percent(planes[:3].sum())} of the absolute attribution, the inverse variances "
-        f"{percent(planes[3:].sum())}.",
-    ]
+    """What occlusion says."""
+    if evaluation.occlusion is None:
+        return ["Occlusion was not run: the network gives every galaxy the same score."]
+    return [occlusion_line(evaluation.occlusion, evaluation.scored.models[0].name)]
 
 
 def calibration_lines(evaluation: Evaluation) -> list[str]:
