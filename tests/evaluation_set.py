@@ -14,6 +14,7 @@ from obiwan.dplearn.conventions import PIXEL_SCALE, SPLITS
 from obiwan.dplearn.evaluation import analysis
 from obiwan.dplearn.evaluation import records as evaluation
 from obiwan.dplearn.evaluation.evidence import data_summary, software
+from obiwan.dplearn.evaluation.notices import Fact, Notice
 from obiwan.dplearn.training.testlog import Ledger, Opening
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.manifest import MANIFEST, manifest_checksum
@@ -141,7 +142,7 @@ def make_evaluation(training_set: StampSet, scored: evaluation.Scored, **changes
         "controls": run_controls(rows, measured, rows["label"], scored.bricks),
         "control_examples": len(rows),
         "bins": analysis.where(scored, columns),
-        "not_run": ("The positive control.",),
+        "not_run": (Fact(Notice.NO_SENSITIVITY),),
         "versions": software(),
     }
     return evaluation.Evaluation(**{**everything, **changes})

@@ -22,16 +22,17 @@ from evaluation_set import make_evaluation, make_set, scored_by_hand
 from obiwan.dplearn.errors import LeaseLostError, ModelError
 from obiwan.dplearn.evaluation import analysis, occlusion
 from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
+from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms
 from obiwan.dplearn.report import charts, provenance, wording
 from obiwan.dplearn.report.figures import pictures_of
 from obiwan.dplearn.report.formatting import DASH, effect, extents
-from obiwan.dplearn.report.output import FORMAT, begun, claim, write_report
+from obiwan.dplearn.report.output import FORMAT, begun, claim, metrics, write_report
 from obiwan.dplearn.report.page import render, retraining_rows
 from obiwan.dplearn.report.pictures import Picture, write_picture
 from obiwan.dplearn.retraining.ablations import AblationResult
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult
 from obiwan.dplearn.twosample import Estimate
-from obiwan.dplearn.twosample.verdict import SensitivitySummary, decide
+from obiwan.dplearn.twosample.verdict import decide
 from planted import Planted
 from synthetic import content_of
 
@@ -112,6 +113,11 @@ class Elements(HTMLParser):
         return [element for element in self.found if element.tag == tag]
 
 
+def said_of(evaluation):
+    """The verdict in words."""
+    return wording.verdict_lines(evaluation)
+
+
 def rendered(evaluation, **changes):
     """The page of an evaluation, without figures."""
     return render(dataclasses.replace(evaluation, **changes), {})
@@ -126,7 +132,7 @@ def text_of(page):
 def test_the_verdict_comes_first_and_the_controls_before_the_claims(page, looked):
     elements = Elements(page)
     (heading,) = elements.of("h1")
-    assert heading.words == looked.verdict.headline
+    assert heading.words == said_of(looked).headline
     sections = [element.attrs["id"] for element in elements.of("section")]
     order = [
         "answer",
@@ -141,7 +147,7 @@ def test_the_verdict_comes_first_and_the_controls_before_the_claims(page, looked
     ]
     assert sections == [*order, "provenance", "glossary"]
     words = text_of(page)
-    assert words.index(looked.verdict.headline) < words.index("AUC")
+    assert words.index(said_of(looked).headline) < words.index("AUC")
     assert "centroid x (g, r, z)" in words[: words.index("The number")]  # what is red is said at once
 
 
@@ -232,7 +238,7 @@ def test_metrics_have_every_number(outdir, looked):
     found = json.loads((outdir / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert found["format"] == FORMAT
     assert found["answer"]["auc"] == dataclasses.asdict(looked.answer.auc)
-    assert found["verdict"]["kind"] == looked.verdict.kind
+    assert found["verdict"]["kind"] == looked.verdict.kind.value
     assert [c["light"] for c in found["controls"]] == [c.light for c in looked.controls]
     assert [len(t["bins"]) for t in found["bins"]] == [len(t.bins) for t in looked.bins]
     assert found["bins"][0]["bins"][0]["auc"]["value"] == looked.bins[0].bins[0].auc.value
@@ -442,21 +448,22 @@ def test_what_comes_from_files_is_not_markup(looked):
 @pytest.mark.parametrize("kind", ["not learnt", "inconclusive", "equivalent"])
 def test_the_other_verdicts(data, kind):
     scored = scored_by_hand(data, 0.0, learnt=kind != "not learnt", seed=2)
-    positive = SensitivitySummary(True, ("offset: 0.2 px was detected",), 0.58)
+    positive = SimpleNamespace(detected=True, weakest=0.58)
     verdict = decide(
         scored.labels,
         scored.scores,
         scored.bricks,
         margin=0.2 if kind == "equivalent" else 0.02,
         learnt=scored.learnt,
-        sensitivity=positive if kind == "equivalent" else None,
+        positive=positive if kind == "equivalent" else None,
     )
     assert verdict.kind == kind
-    page = rendered(make_evaluation(data, scored, verdict=verdict))
+    found = make_evaluation(data, scored, verdict=verdict)
+    page = rendered(found)
     (heading,) = Elements(page).of("h1")
     assert heading.attrs["class"] == f"verdict {kind.replace(' ', '-')}"
-    assert heading.words == verdict.headline
-    for line in verdict.explanation:
+    assert heading.words == said_of(found).headline
+    for line in said_of(found).explanation:
         assert line in text_of(page)
 
 
@@ -471,7 +478,10 @@ def test_retraining_and_what_was_not_run(looked):
         for amplitude, found, learnt in ((0.2, Estimate(0.7, 0.6, 0.8), True), (0.1, auc, False))
     ]
     changed = dataclasses.replace(
-        looked, ablations=(ablation,), sensitivity=tuple(planted), not_run=("Band g.",)
+        looked,
+        ablations=(ablation,),
+        sensitivity=tuple(planted),
+        not_run=(Fact(Notice.CONTROL, {"title": "w", "why": "x"}),),
     )
     words = text_of(render(changed, {}))
     assert "ivar only 0.520 0.470 to 0.570 0.4 did not learn" in words
@@ -480,7 +490,7 @@ def test_retraining_and_what_was_not_run(looked):
     assert "those of run0/best.keras, the first of 2" in words
     assert "Offset: 0.2 px was detected (AUC 0.7" in words  # the smallest
     assert "3 examples were in neither half, for want of a fitted flux" in words
-    assert "Band g." in words
+    assert "Control w: x." in words
     names = [picture.name for picture in pictures_of(changed, [], [])]
     assert {"ablations", "sensitivity_offset"} <= set(names)
     assert "The network trained again" not in text_of(rendered(looked))
@@ -494,22 +504,22 @@ def retrained_as(name, low, high, p):
 def test_halves_of_one_class_that_are_told_apart_are_an_alarm(looked):
     """Nothing is said before it: the test itself is broken."""
     sound = (retrained_as("A/A real", 0.45, 0.55, 0.9), retrained_as("ivar only", 0.6, 0.7, 0.001))
-    verdict = analysis.verdict_of(looked.scored, 0.02, None, sound)
-    fine = dataclasses.replace(looked, ablations=sound, verdict=verdict)
+    fine = dataclasses.replace(looked, ablations=sound)
+    assert not alarms(sound)
     assert "broken" not in text_of(render(fine, {}))
-    assert "0.5, as it must be" in text_of(render(fine, {}))
+    assert [row[3] for row in retraining_rows(fine)] == ["green", ""]
     for low, high in ((0.51, 0.6), (0.4, 0.49)):
         broken = (*sound[1:], retrained_as("A/A real", low, high, 0.02))
-        verdict = analysis.verdict_of(looked.scored, 0.02, None, broken)
-        assert verdict.explanation[0].startswith("The test itself is broken: in A/A real")
-        found = dataclasses.replace(looked, ablations=broken, verdict=verdict)
-        said = wording.summary(found)
-        assert said[:2] == [verdict.explanation[0], verdict.headline]
-        assert "\n".join(said).count("The test itself is broken") == 1
+        found = dataclasses.replace(looked, ablations=broken)
+        (alarm,) = map(wording.notice, alarms(broken))
+        assert "A/A real" in alarm
+        assert wording.summary(found)[:2] == [alarm, said_of(found).headline]
+        assert "\n".join(wording.summary(found)).count(alarm) == 1
         elements = Elements(render(found, {}))
-        alarm = next(e for e in elements.of("p") if e.words == verdict.explanation[0])
-        assert alarm.attrs["class"] == "warning"
-        assert "A/A real 0.555" in text_of(render(found, {})) or low < 0.5
+        (shown,) = (e for e in elements.of("p") if e.words == alarm)
+        assert shown.attrs["class"] == "warning"
+        assert [row[3] for row in retraining_rows(found)] == ["", "red"]
+        assert metrics(found)["verdict"]["explanation"][0] == alarm
 
 
 def test_ablations_are_corrected_for_being_several(looked):
@@ -526,7 +536,7 @@ def test_a_constant_network_gets_no_sentence_that_is_wrong_for_it(data, looked, 
     found = make_evaluation(data, scored)
     words = text_of(rendered(found))
     assert "gives every galaxy the same score" in words
-    assert "noticed four times out of five" not in words
+    assert "% power" not in words
     assert "What the network tells apart may be that" not in words
     assert f"equivalence (margin 0.02) {DASH}" in words
     assert "put the examples in no order" in words
@@ -541,9 +551,9 @@ def test_the_headline_and_the_table_say_one_bound(looked):
     low = looked.answer.auc.low
     bound = 1 - np.sqrt(2 * (1 - low))
     assert rows["total variation, from the AUC, at least"][1:3] == (f"{bound:.4f}", DASH)
-    assert f"at least {100 * bound:.0f} % of the fakes" in " ".join(looked.verdict.explanation)
+    assert f"at most {100 - 100 * bound:.0f} %" in " ".join(said_of(looked).explanation)
     assert sum(name.startswith("total variation") for name in rows) == 1
-    assert looked.verdict.effect.others == pytest.approx(bound)
+    assert looked.verdict.numbers.effect.others == pytest.approx(bound)
     for helps, which in ((True, "recalibrated"), (False, "as scored")):  # chosen on the validation split
         calibrated = dataclasses.replace(looked.calibration, helps=helps)
         rows = {
@@ -679,8 +689,8 @@ def test_what_is_not_known_is_said(looked):
     words = text_of(rendered(looked, baseline=None, occlusion=None))
     assert "there is no baseline" in words
     assert "Occlusion was not run" in words
-    cautious = text_of(rendered(looked, cautions=("Bricks were seen in training.",)))
-    assert "Bricks were seen in training." in cautious
+    cautious = text_of(rendered(looked, cautions=(Fact(Notice.SHARED_BRICKS),)))
+    assert wording.notice(Fact(Notice.SHARED_BRICKS)) in cautious
 
 
 def test_a_set_of_a_few_galaxies(tmp_path):
@@ -698,8 +708,8 @@ def test_a_set_of_a_few_galaxies(tmp_path):
     words = text_of(page.read_text(encoding="utf-8"))
     assert "5 real and 5 fake examples of 2 bricks, parts of which are in the training split." in words
     assert "There are too few test examples, or bricks, to divide them into bins." in words
-    assert "So few cannot even be relied on to show" in words
-    assert "Only 2 bricks with both classes" in words
+    assert "too small" in words
+    assert "2 bricks only" in words
     numbers = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert numbers["verdict"]["needed"] > 1000
 
@@ -718,7 +728,7 @@ def test_the_cut_flow_of_both_classes_is_one_table(looked):
 
 def test_the_summary_begins_with_the_verdict(looked):
     lines = wording.summary(looked)
-    assert lines[0] == looked.verdict.headline
+    assert lines[0] == said_of(looked).headline
     text = "\n".join(lines)
     assert "Red: centroid x g +1.5" in text
     assert "mean of 2 networks" in text

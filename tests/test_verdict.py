@@ -1,20 +1,22 @@
-"""The verdict: which it is, how often it errs, and what it says."""
+"""The verdict: which it is, for which reasons, how often it errs, and its words."""
+
+from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 
+from obiwan.dplearn.report.wording import brick_caveat, effect_line, statement
 from obiwan.dplearn.twosample import Estimate, auc_interval, measure_auc
-from obiwan.dplearn.twosample.effect import effect_of, effect_words
+from obiwan.dplearn.twosample.effect import effect_of
 from obiwan.dplearn.twosample.equivalence import further_examples, tost
-from obiwan.dplearn.twosample.verdict import (
-    SensitivitySummary,
-    decide,
-)
+from obiwan.dplearn.twosample.verdict import Kind, Reason, decide, kind_of
 
-SEEN = SensitivitySummary(True, ("offset: 0.2 px was detected", "psf: 5 % was detected."), 0.56)
-UNSEEN = SensitivitySummary(False, ("offset: 0.5 px was not detected",), np.nan)
-EASILY = SensitivitySummary(True, ("offset: 8 px was detected",), 0.99)
+SEEN, UNSEEN, EASILY = (
+    SimpleNamespace(detected=detected, weakest=weakest)
+    for detected, weakest in ((True, 0.56), (False, np.nan), (True, 0.99))
+)
 
 
 def _split(rng, n=2000, area=0.5, bricks=40, odd=0.0):
@@ -29,8 +31,14 @@ def _split(rng, n=2000, area=0.5, bricks=40, odd=0.0):
     )
 
 
-def _decide(split, learnt=True, sensitivity=SEEN, **options):
-    return decide(*split, learnt=learnt, sensitivity=sensitivity, **options)
+def _decide(split, learnt=True, positive=SEEN, **options):
+    return decide(*split, learnt=learnt, positive=positive, **options)
+
+
+def _words(verdict):
+    """All that is said of a verdict."""
+    said = statement(verdict, ("offset: 0.2 px was detected",))
+    return " ".join([said.headline, *said.explanation])
 
 
 @pytest.fixture(scope="module")
@@ -40,113 +48,150 @@ def alike():
 
 
 def test_distinguishable():
-    found = _decide(_split(np.random.default_rng(2), area=0.76), sensitivity=None)
-    assert found.kind == "distinguishable"
-    assert found.needed is None
-    assert found.tost_p > 0.99
-    text = " ".join(found.explanation)
-    assert "of 100 pairs (50 is guessing)" in text
-    assert "standard deviations apart" in text
-    assert "real and" in text
-    assert found.auc.low > 0.7
+    found = _decide(_split(np.random.default_rng(2), area=0.76), positive=None)
+    assert found.kind == Kind.DISTINGUISHABLE
+    assert found.reasons == (Reason.DIFFERS, Reason.NO_POSITIVE_CONTROL)
+    assert found.numbers.needed is None
+    assert found.numbers.tost_p > 0.99
+    assert found.numbers.auc.low > 0.7
+    assert found.numbers.real + found.numbers.fake == 2000
+    assert found.numbers.bricks == 40
 
 
 def test_equivalent(alike):
     found = _decide(alike)
-    assert found.kind == "equivalent"
-    assert found.tost_p < 0.001
-    assert "0.48 to 0.52" in found.headline
-    assert "offset: 0.2 px was detected." in found.explanation
-    assert "psf: 5 % was detected." in found.explanation
+    assert found.kind == Kind.EQUIVALENT
+    assert found.reasons == (Reason.WITHIN_MARGIN, Reason.POSITIVE_CONTROL_FOUND)
+    assert found.numbers.tost_p < 0.001
+    assert "0.48 to 0.52" in statement(found).headline
+    assert "Offset: 0.2 px was detected." in _words(found)
 
 
 @pytest.mark.parametrize(
-    ("sensitivity", "says"),
+    ("positive", "reason"),
     [
-        (None, "--sensitivity"),
-        (UNSEEN, "did not find what was planted"),
-        (EASILY, "hard to miss (AUC 0.990 at the weakest, more than 0.75)"),
+        (None, Reason.NO_POSITIVE_CONTROL),
+        (UNSEEN, Reason.POSITIVE_CONTROL_MISSED),
+        (EASILY, Reason.POSITIVE_CONTROL_EASY),
     ],
 )
-def test_without_a_positive_control_nothing_is_equivalent(alike, sensitivity, says):
-    found = _decide(alike, sensitivity=sensitivity)
-    assert found.kind == "inconclusive"
-    assert found.needed is None
-    assert "positive control" in found.headline
-    assert says in " ".join(found.explanation)
-    assert found.tost_p < 0.001
+def test_without_a_positive_control_nothing_is_equivalent(alike, positive, reason):
+    found = _decide(alike, positive=positive)
+    assert found.kind == Kind.INCONCLUSIVE
+    assert found.reasons == (Reason.WITHIN_MARGIN, reason)
+    assert found.numbers.needed is None
+    assert found.numbers.tost_p < 0.001
+    assert ("Offset: 0.2 px" in _words(found)) == (positive is not None)
 
 
-def test_inconclusive_says_how_many_more():
+def test_inconclusive_has_how_many_more():
     split = _split(np.random.default_rng(3))
     found = _decide(split)
-    assert found.kind == "inconclusive"
-    assert found.needed == further_examples(measure_auc(*split), 2000, 0.02, 0.05)
-    assert f"{found.needed:,}" in found.headline
+    assert found.kind == Kind.INCONCLUSIVE
+    needed = found.numbers.needed
+    assert needed == further_examples(measure_auc(*split), 2000, 0.02, 0.05)
+    assert f"{needed:,}" in statement(found).headline
 
 
 def test_small_but_certain():
     rng = np.random.default_rng(4)
     split = _split(rng, 200_000, area=0.507)
-    backed, alone = _decide(split), _decide(split, sensitivity=None)
-    assert backed.kind == "equivalent"
-    assert any("can be measured" in line for line in backed.explanation)
-    assert alone.kind == "distinguishable"
-    assert "less than the margin" in alone.headline
+    backed, alone = _decide(split), _decide(split, positive=None)
+    assert backed.kind == Kind.EQUIVALENT
+    assert alone.kind == Kind.DISTINGUISHABLE
+    assert {Reason.DIFFERS, Reason.WITHIN_MARGIN} <= set(backed.reasons) & set(alone.reasons)
+    assert "margin" in statement(alone).headline
     strict = _decide(split, margin=0.004)
-    assert strict.kind == "distinguishable"
-    assert "less than the margin" not in strict.headline
+    assert strict.kind == Kind.DISTINGUISHABLE
+    assert Reason.WITHIN_MARGIN not in strict.reasons
+    assert "margin" not in statement(strict).headline
 
 
 def test_not_learnt(alike):
-    for sensitivity in (None, UNSEEN, EASILY):
-        found = _decide(alike, learnt=False, sensitivity=sensitivity)
-        assert found.kind == "not learnt"
-        assert "did not learn" in found.headline
+    for positive in (None, UNSEEN, EASILY):
+        found = _decide(alike, learnt=False, positive=positive)
+        assert found.kind == Kind.NOT_LEARNT
+        assert Reason.TRAINING_FAILED in found.reasons
     # What it finds when something is planted it could have learnt here: nothing was to be learnt.
-    assert _decide(alike, learnt=False, sensitivity=SEEN).kind == "equivalent"
+    assert _decide(alike, learnt=False, positive=SEEN).kind == Kind.EQUIVALENT
     constant = _decide((alike[0], np.full(len(alike[0]), 0.5), alike[2]))
-    assert constant.kind == "not learnt"
-    assert "same score" in constant.headline
-    seen_all_the_same = _decide(_split(np.random.default_rng(5), area=0.7), learnt=False, sensitivity=None)
-    assert seen_all_the_same.kind == "distinguishable"
-    assert any("did not go as it should" in line for line in seen_all_the_same.explanation)
+    assert constant.kind == Kind.NOT_LEARNT
+    assert constant.reasons == (Reason.CONSTANT_SCORE, Reason.POSITIVE_CONTROL_FOUND)
+    assert "same score" in statement(constant).headline
+    seen_all_the_same = _decide(_split(np.random.default_rng(5), area=0.7), learnt=False, positive=None)
+    assert seen_all_the_same.kind == Kind.DISTINGUISHABLE
+    assert Reason.TRAINING_FAILED in seen_all_the_same.reasons
 
 
 def test_the_wrong_way_round():
     found = _decide(_split(np.random.default_rng(6), area=0.3))
-    assert found.kind == "distinguishable"
-    assert "wrong way round" in found.headline
+    assert found.kind == Kind.DISTINGUISHABLE
+    assert {Reason.DIFFERS, Reason.WRONG_WAY} <= set(found.reasons)
+    assert "wrong direction" in statement(found).headline
 
 
 def test_perfect_separation():
     labels = np.arange(400) % 2
     found = _decide((labels, labels + 0.0, np.arange(400) // 20))
-    assert found.kind == "distinguishable"
-    assert "100 of 100 pairs" in " ".join(found.explanation)
+    assert found.kind == Kind.DISTINGUISHABLE
+    assert "100 of 100 pairs" in _words(found)
 
 
-@pytest.mark.parametrize(
-    ("bricks", "says"), [(1, "only one brick"), (3, "only 3 bricks"), (7, "only 7 bricks")]
-)
-def test_few_bricks_say_what_the_interval_is_worth(bricks, says):
+@pytest.mark.parametrize("bricks", [1, 3, 7])
+def test_few_bricks_limit_the_interval(bricks):
     found = _decide(_split(np.random.default_rng(7), 40_000, bricks=bricks))
-    assert says in found.explanation[-1].lower()
-    assert found.kind == ("equivalent" if bricks == 7 else "inconclusive")
-    if bricks < 5:
-        assert "bricks" in found.headline
-        assert found.needed is None
+    assert found.numbers.bricks == bricks
+    assert found.kind == (Kind.EQUIVALENT if bricks == 7 else Kind.INCONCLUSIVE)
+    assert (Reason.FEW_BRICKS in found.reasons) == (bricks < 5)
+    assert found.numbers.needed is None
+    assert brick_caveat(bricks) in _words(found)
 
 
 def test_unknown_bricks(alike):
     found = _decide((*alike[:2], None))
-    assert found.kind == "inconclusive"
-    assert "not known" in found.explanation[-1]
+    assert found.kind == Kind.INCONCLUSIVE
+    assert Reason.FEW_BRICKS in found.reasons
+    assert found.numbers.bricks is None
+    assert brick_caveat(None) in _words(found)
+
+
+def test_caveats():
+    assert not brick_caveat(10)
+    assert "32 %" in brick_caveat(6)
+    assert "1.3 times" in brick_caveat(6)
+    assert "2 bricks only" in brick_caveat(2)
+    assert "this brick only" in brick_caveat(1)
 
 
 def test_design_effect_is_told():
-    found = _decide(_split(np.random.default_rng(8), odd=0.8))
-    assert any("design effect" in line for line in found.explanation)
+    split = _split(np.random.default_rng(8), odd=0.8)
+    found = _decide(split)
+    assert found.numbers.design_effect > 1.1
+    assert f"design effect {found.numbers.design_effect:.1f}" in _words(found)
+
+
+def test_every_set_of_reasons_has_a_kind_and_words(alike):
+    """No reason is left without a kind, and none makes the words fail."""
+    numbers = _decide(alike).numbers
+    controls = [reason for reason in Reason if "POSITIVE" in reason.name]
+    others = [reason for reason in Reason if reason not in controls]
+    kinds = set()
+    for control, chosen in product(controls, product((False, True), repeat=len(others))):
+        chosen = {reason for reason, holds in zip(others, chosen, strict=True) if holds} | {control}
+        reasons = tuple(reason for reason in Reason if reason in chosen)
+        kind = kind_of(reasons)
+        kinds.add(kind)
+        equivalent = kind == Kind.EQUIVALENT
+        assert not equivalent or control == Reason.POSITIVE_CONTROL_FOUND
+        assert not equivalent or Reason.FEW_BRICKS not in reasons
+        for needed in (None, 1200):
+            verdict = SimpleNamespace(
+                kind=kind, reasons=reasons, numbers=SimpleNamespace(**{**vars(numbers), "needed": needed})
+            )
+            said = statement(verdict, ("one.",))
+            assert said.headline.endswith(".")
+            assert all(line.endswith(".") for line in said.explanation)
+    assert kinds == set(Kind)
 
 
 @pytest.mark.parametrize(
@@ -207,10 +252,10 @@ def test_as_many_examples_as_needed_decide(area):
     while asked < 60:
         small = _split(rng, 500, area=area, bricks=25, odd=0.2)
         first = _decide(small, margin=0.04)
-        if first.needed is None:
+        if first.numbers.needed is None:
             continue
         asked += 1
-        n = 500 + first.needed
+        n = 500 + first.numbers.needed
         large = _split(rng, n, area=area, bricks=n // 20, odd=0.2)
         decided += _decide(large, margin=0.04).kind != "inconclusive"
     assert decided >= 54
@@ -227,37 +272,41 @@ def _sure(value):
     return Estimate(value, value, value)
 
 
+def _effect_words(auc):
+    return effect_line(SimpleNamespace(auc=auc, effect=effect_of(auc)))
+
+
 def test_effect_in_words():
-    assert "76 of 100 pairs" in effect_words(_sure(0.76))
-    assert "1.0 standard deviations" in effect_words(_sure(0.76))
-    assert "50.7 of 100" in effect_words(_sure(0.507))
-    assert "more than" in effect_words(_sure(1.0))
-    assert "%" not in effect_words(_sure(0.5))
-    assert "at least 31 % of the fakes" in effect_words(_sure(0.76))
+    assert "76 of 100 pairs" in _effect_words(_sure(0.76))
+    assert "1.0 standard deviations" in _effect_words(_sure(0.76))
+    assert "50.7 of 100" in _effect_words(_sure(0.507))
+    assert "more than" in _effect_words(_sure(1.0))
+    assert "%" not in _effect_words(_sure(0.5))
+    assert "at most 69 %" in _effect_words(_sure(0.76))
 
 
-def test_what_is_said_to_be_so_at_least_is_so_by_the_lower_end_of_the_interval():
+def test_bounds_come_from_the_lower_end_of_the_interval():
     auc = Estimate(0.76, 0.7, 0.82)
-    assert "at least 23 % of the fakes" in effect_words(auc)
+    assert "at most 77 %" in _effect_words(auc)
     assert effect_of(auc).others == pytest.approx(1 - np.sqrt(0.6))
     assert effect_of(Estimate(0.6, 0.49, 0.71)).others == 0
-    assert "%" not in effect_words(Estimate(0.6, 0.49, 0.71))
+    assert "%" not in _effect_words(Estimate(0.6, 0.49, 0.71))
 
 
 def test_a_network_that_learnt_nothing_would_notice_nothing(alike):
     labels, _, bricks = alike
     constant = _decide((labels, np.full(len(labels), 0.5), bricks))
-    assert np.isnan(constant.tost_p)
-    for found in (constant, _decide(alike, learnt=False, sensitivity=None)):
-        assert found.kind == "not learnt"
-        assert found.detectable is None
-        assert not any("noticed" in line or "relied on" in line for line in found.explanation)
+    assert np.isnan(constant.numbers.tost_p)
+    for found in (constant, _decide(alike, learnt=False, positive=None)):
+        assert found.kind == Kind.NOT_LEARNT
+        assert found.numbers.detectable is None
+        assert "power" not in _words(found)
     learnt = _decide(alike)
-    assert f"A true AUC of {learnt.detectable:.3f} would be noticed" in " ".join(learnt.explanation)
+    assert f"network AUC of {learnt.numbers.detectable:.3f}" in _words(learnt)
 
 
 def test_a_margin_that_nothing_can_show_is_refused(alike):
     for margin in (1e-300, 0.0009):
         with pytest.raises(ValueError, match=r"at least, got|at least 0\.001"):
             _decide(alike, margin=margin)
-    assert _decide(alike, margin=0.001).needed > 10**6
+    assert _decide(alike, margin=0.001).numbers.needed > 10**6

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,9 @@ from scipy.stats import t as student
 
 from obiwan.dplearn import twosample as ts
 from obiwan.dplearn.twosample.equivalence import further_examples
-from obiwan.dplearn.twosample.verdict import SensitivitySummary, Verdict, decide
+from obiwan.dplearn.twosample.verdict import Kind, decide
 
-CONTROL = SensitivitySummary(True, ("offset: 0.2 px was detected",), 0.58)
+CONTROL = SimpleNamespace(detected=True, weakest=0.58)
 Rows = list[tuple[object, ...]]
 
 
@@ -197,7 +198,7 @@ def verdict(sets: int, draws: int, seed: int) -> None:
             survey = Survey("sky, odd", 50, each, auc=truth, sky=0.3, odd=0.1)
             kinds, errors = [], []
             for labels, scores, bricks in splits(survey, sets, seed):
-                kinds.append(decide(labels, scores, bricks, learnt=True, sensitivity=CONTROL).kind)
+                kinds.append(decide(labels, scores, bricks, learnt=True, positive=CONTROL).kind)
                 errors.append(ts.measure_auc(labels, scores, bricks).error)
             shares = [kinds.count(kind) / sets for kind in ("distinguishable", "equivalent", "inconclusive")]
             error = float(np.sqrt(np.mean(np.square(errors))))
@@ -242,8 +243,8 @@ def needed(sets: int, draws: int, seed: int) -> None:
             more.append(further)
             bricks_then = round((small.n + further) / small.each)
             large = Survey("sky, odd", bricks_then, small.each, auc=truth, sky=0.3, odd=0.1)
-            then: Verdict = decide(*large.draw(rng), learnt=True, sensitivity=CONTROL)
-            decided.append(then.kind != "inconclusive")
+            then = decide(*large.draw(rng), learnt=True, positive=CONTROL)
+            decided.append(then.kind != Kind.INCONCLUSIVE)
         rows.append((truth, int(np.median(more)), float(np.mean(decided))))
     show(
         "Splits of 2,000 that are given the further examples they ask for",

@@ -38,7 +38,7 @@ from obiwan.dplearn.cutting.extraction import GroupTask, extract_group, row_keys
 from obiwan.dplearn.cutting.workspace import begin, check_outdir, finished_receipt
 from obiwan.dplearn.errors import DplearnError, ModelError
 from obiwan.dplearn.evaluation.evidence import data_summary
-from obiwan.dplearn.evaluation.ideal import plant_of, why_no_curve
+from obiwan.dplearn.evaluation.ideal import plant_of, planted_in
 from obiwan.dplearn.mock.config import Plant
 from obiwan.dplearn.planning.bricks import plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig
@@ -333,7 +333,7 @@ def _read_metrics(place: Path) -> None:
 
 
 def _read_mock(place: Path) -> None:
-    why_no_curve(plant_of(place))
+    planted_in(plant_of(place))
 
 
 def _read_receipt(place: Path) -> None:

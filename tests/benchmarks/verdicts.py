@@ -74,7 +74,7 @@ def judged(place: Path) -> Verdict:
     if scores is None:
         raise SystemExit(f"{place}: the scores are those of another model; remove it and start again")
     bricks = bricks_of(training_set, scores)
-    return decide(scores.label, scores.score, bricks, learnt=bool(result["learnt"]), sensitivity=None)
+    return decide(scores.label, scores.score, bricks, learnt=bool(result["learnt"]), positive=None)
 
 
 def finish(run: Run) -> dict[str, object]:
@@ -91,7 +91,8 @@ def finish(run: Run) -> dict[str, object]:
     words = ("--epochs", run.epochs, "--seed", run.seed, "--threads", 1, "--quiet")
     call(run.place, "cnn", "--data", data, "--outdir", run.place / "cnn", *words)
     found = judged(run.place)
-    content = {"kind": found.kind, "auc": found.auc.value, "low": found.auc.low, "high": found.auc.high}
+    auc = found.numbers.auc
+    content = {"kind": found.kind.value, "auc": auc.value, "low": auc.low, "high": auc.high}
     write_json(run.verdict, content)
     shutil.rmtree(data)
     return content

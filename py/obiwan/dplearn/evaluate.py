@@ -118,11 +118,11 @@ def analyse(options: argparse.Namespace, training_set: StampSet, members: Any) -
     """All numbers of the report, as an `obiwan.dplearn.evaluation.records.Evaluation`."""
     from obiwan.dplearn.controls.battery import run_controls
     from obiwan.dplearn.controls.covariates import covariates
-    from obiwan.dplearn.evaluation import analysis, ensemble
+    from obiwan.dplearn.evaluation import analysis, ensemble, notices
     from obiwan.dplearn.evaluation.records import Evaluation
     from obiwan.dplearn.retraining.sensitivity import parse_amplitudes, summarise
 
-    offset, ideal_note = evidence.mock_behind(options.mock, training_set)
+    offset, of_mock = evidence.mock_behind(options.mock, training_set)
     scored = ensemble.score_members(members, training_set)
     rows, measured, in_test = evidence.control_set(training_set)
     columns = covariates(rows, measured)
@@ -143,7 +143,7 @@ def analyse(options: argparse.Namespace, training_set: StampSet, members: Any) -
         data=data,
         scored=scored,
         columns=own,
-        verdict=analysis.verdict_of(scored, options.margin, positive, ablations),
+        verdict=analysis.verdict_of(scored, options.margin, positive),
         answer=analysis.answer(scored, seed),
         calibration=analysis.calibrate(scored),
         conditional=analysis.conditional(scored, own, seed),
@@ -153,11 +153,11 @@ def analyse(options: argparse.Namespace, training_set: StampSet, members: Any) -
         bins=analysis.where(scored, own),
         occlusion=evidence.occlusion(training_set, members[0], scored, seed) if parts else None,
         ideal=None if offset is None else evidence.ideal_curve(training_set, scored, own["sn"], offset, seed),
-        ideal_note=ideal_note,
+        mock=of_mock,
         ablations=ablations,
         sensitivity=sensitivity,
-        not_run=evidence.not_run(len(members), names, planted, controls),
-        cautions=evidence.cautions(scored, data),
+        not_run=notices.not_run(len(members), names, planted, controls),
+        cautions=notices.cautions(scored, data),
         versions=evidence.software(),
     )
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -20,9 +19,8 @@ from obiwan.dplearn.evaluation.records import (
     NetworkAnswer,
     Scored,
 )
-from obiwan.dplearn.retraining.ablations import A_A, AblationResult
 from obiwan.dplearn.twosample import calibration
-from obiwan.dplearn.twosample.verdict import SensitivitySummary, Verdict, decide
+from obiwan.dplearn.twosample.verdict import PositiveControl, Verdict, decide
 
 LEVEL = 0.05
 DRAWS = 2000  #: permutations
@@ -49,7 +47,6 @@ def answer(scored: Scored, seed: int) -> NetworkAnswer:
         design_effect=float("nan") if usable is None else twosample.design_effect(labels, scores, usable),
         bricks=1 if one else len(np.unique(bricks)),
         rests_on_bricks=usable is not None,
-        caveat=twosample.brick_caveat(labels, bricks),
     )
 
 
@@ -136,35 +133,14 @@ def where(scored: Scored, columns: Mapping[str, Array]) -> tuple[Bins, ...]:
     return corrected_together([*tables, Bins(BY_PERCENTILE, "percentile in brightness", "", bins, unknown)])
 
 
-def alarms(ablations: Sequence[AblationResult]) -> tuple[str, ...]:
-    """What must be read before anything else: halves of one class, drawn at random, that are told apart."""
-    broken = [
-        result
-        for result in ablations
-        if result.name in A_A and not result.auc.low <= twosample.GUESS <= result.auc.high
-    ]
-    return tuple(
-        f"The test itself is broken: in {result.name}, halves of one class that were drawn at random, the "
-        f"network tells them apart (AUC {result.auc}), so believe nothing below before that is understood; "
-        "by chance it comes out once in twenty times."
-        for result in broken
-    )
-
-
-def verdict_of(
-    scored: Scored,
-    margin: float,
-    sensitivity: SensitivitySummary | None,
-    ablations: Sequence[AblationResult] = (),
-) -> Verdict:
-    """The verdict on the mean score, after the alarms."""
-    found = decide(
+def verdict_of(scored: Scored, margin: float, positive: PositiveControl | None) -> Verdict:
+    """The verdict on the mean score."""
+    return decide(
         scored.labels,
         scored.scores,
         scored.bricks,
         margin=margin,
         level=LEVEL,
         learnt=scored.learnt,
-        sensitivity=sensitivity,
+        positive=positive,
     )
-    return replace(found, explanation=(*alarms(ablations), *found.explanation))

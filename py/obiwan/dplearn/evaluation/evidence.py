@@ -22,8 +22,8 @@ from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.trainingset.stampset import StampSet
 
 if TYPE_CHECKING:
-    from obiwan.dplearn.controls.battery import Control
     from obiwan.dplearn.evaluation.ensemble import Member
+    from obiwan.dplearn.evaluation.notices import Fact
     from obiwan.dplearn.evaluation.occlusion import Occlusion
     from obiwan.dplearn.evaluation.records import Scored
     from obiwan.dplearn.retraining.ablations import AblationResult
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
 BATCH = 128  #: stamps that are scored at a time
 OCCLUSION_EXAMPLES = 400  #: of the test split, half of each class
-SEEDS = 5  #: networks of which the spread says how much the luck of a training matters
 LEAST_TEST = 2  #: test examples of each class without which there is no variance
 SOFTWARE = (
     *(
@@ -120,65 +119,6 @@ def ledger(
     return record_report(training_set, [member.info.checksum for member in members], margin)
 
 
-def _looks(scored: Scored, ledger: Ledger) -> list[str]:
-    """What others, and other margins, saw of the test split."""
-    found = []
-    own = {model.checksum for model in scored.models}
-    others = len([network for network in ledger.networks if network not in own])
-    if others:
-        found.append(
-            f"{others} other network{' has' if others == 1 else 's have'} looked at this test split: the "
-            "p-values hold for networks that were not chosen by how they did on it."
-        )
-    margins = list(dict.fromkeys(opening.margin for opening in ledger.openings))
-    if len(margins) > 1:
-        found.append(
-            f"This test split has been evaluated {len(ledger.openings)} times; margin {margins[0]:g} was "
-            f"used first, then {', '.join(f'{margin:g}' for margin in margins[1:])}: only the first was "
-            "declared before anything was seen."
-        )
-    return found
-
-
-def cautions(scored: Scored, data: dict[str, Any]) -> tuple[str, ...]:
-    """What a reader must know before believing the number."""
-    found = []
-    for model in scored.models:
-        if model.trained_on and model.trained_on != data["checksum"]:
-            found.append(
-                f"{model.name} was trained on another training set ({model.trained_on}): it may have seen "
-                "bricks of this test split."
-            )
-    failed = [model.name for model in scored.models if not model.learnt]
-    if failed and scored.learnt:
-        found.append(
-            f"{', '.join(failed)} did not learn; the score is the mean of all networks, as it was declared."
-        )
-    if any(model.augmented for model in scored.models):
-        found.append(
-            "The network was trained on stamps that were flipped and turned (--augment): it cannot see a "
-            "difference that has a direction, such as an offset."
-        )
-    released = any(root.get("injected") is False for root in data["roots"])
-    if released and data["config"].get("reals_from") == "injected":
-        found.append(
-            "Reals have the positions and fitted quantities of the data release (--real), fakes those of the "
-            "injected run: where the two pipelines differ in version, so may these."
-        )
-    if data["config"].get("split") == "object":
-        found.append(
-            "Objects of one brick are in several splits, and their stamps share sky: good for a look, not "
-            "for a claim."
-        )
-    if scored.ledger is None:
-        found.append(
-            "This look at the test split could not be counted: the data directory cannot be written."
-        )
-    else:
-        found += _looks(scored, scored.ledger)
-    return tuple(found)
-
-
 def _some_stamps(training_set: StampSet, scored: Scored, count: int, seed: int) -> tuple[Array, Array]:
     """Numbers and cutouts of some test examples, drawn at random, at most half of `count` of each class."""
     rng = np.random.default_rng([seed, 40])
@@ -203,28 +143,26 @@ def occlusion(training_set: StampSet, member: Member, scored: Scored, seed: int)
     return occlude(lambda x: _predict(member.model, x), stamps, rows, seed=seed)
 
 
-def mock_behind(mock: Path | None, training_set: StampSet) -> tuple[float | None, str]:
-    """The offset (pixels) that was planted in a mock survey, None where there is no curve; and what to say.
+def mock_behind(mock: Path | None, training_set: StampSet) -> tuple[float | None, tuple[Fact, ...]]:
+    """The offset (pixels) planted in a mock survey, None where there is no curve for it; and notices.
 
     Raises
     ------
     TrainingSetError
         If there is no such survey, or the training set was not cut from it.
     """
-    from obiwan.dplearn.evaluation.ideal import check_same_survey, plant_of, why_no_curve
+    from obiwan.dplearn.evaluation.ideal import check_same_survey, plant_of, planted_in
+    from obiwan.dplearn.evaluation.notices import of_mock
 
     if mock is None:
-        return None, ""
+        return None, ()
     plant = plant_of(mock)
     rows = training_set.rows("test")
     first = np.flatnonzero(rows["label"] == 1)[:1]
     stamp = training_set.stamps("test", first)[0]
-    notes = [why_no_curve(plant)]
-    if not check_same_survey(mock, rows[first[0]], stamp):
-        notes.append(
-            "The images of the mock survey are not there: that the stamps were cut from it is taken on trust."
-        )
-    return (None if notes[0] else plant.offset), " ".join(filter(None, notes))
+    planted = planted_in(plant)
+    facts = of_mock(planted, checked=check_same_survey(mock, rows[first[0]], stamp))
+    return (plant.offset if planted == ("offset",) else None), facts
 
 
 def ideal_curve(
@@ -281,28 +219,6 @@ def retrained(
             for difference in planted
         ),
     )
-
-
-def not_run(
-    models: int, ablations: Sequence[str], planted: Sequence[Difference], controls: Sequence[Control]
-) -> tuple[str, ...]:
-    """What could have been run and was not, each with how, or why."""
-    from obiwan.dplearn.retraining.ablations import ABLATIONS
-
-    left = []
-    if models < SEEDS:
-        only = "one is" if models == 1 else f"{models} are"
-        left.append(
-            f"{SEEDS} networks trained with different seeds, --model: only {only} given, and the answer "
-            "hangs on the luck of the training."
-        )
-    if not planted:
-        left.append("The positive control, without which nothing can be called equivalent: --sensitivity.")
-    names = [f"“{name}” ({says})" for name, says in ABLATIONS.items() if name not in ablations]
-    if names:
-        left.append(f"Training again on parts of the cutouts, --ablations: {', '.join(names)}.")
-    left += [f"Control {c.title}: {c.note}." for c in controls if c.light == "not run"]
-    return tuple(left)
 
 
 def check_set(training_set: StampSet) -> None:

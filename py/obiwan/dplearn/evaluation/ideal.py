@@ -135,18 +135,10 @@ def plant_of(mock: Path) -> Plant:
         raise TrainingSetError(msg) from None
 
 
-def why_no_curve(plant: Plant) -> str:
-    """Why there is no ideal observer for what was planted; empty where there is one."""
-    if plant == Plant():
-        return "Nothing is planted in the mock survey: an ideal observer would be at 0.5, too."
-    if plant == Plant(offset=plant.offset):
-        return ""
+def planted_in(plant: Plant) -> tuple[str, ...]:
+    """Kinds of difference that were planted."""
     neutral = asdict(Plant())
-    names = [name.replace("_", " ") for name, value in asdict(plant).items() if value != neutral[name]]
-    return (
-        f"There is no curve of an ideal observer for what the mock survey has planted ({', '.join(names)}): "
-        "only for an offset by itself need one not know how the population scatters."
-    )
+    return tuple(name for name, value in asdict(plant).items() if value != neutral[name])
 
 
 def _stamp_in(trees: list[Path], row: np.void) -> Array | None:

@@ -17,6 +17,7 @@ from obiwan.dplearn.controls import metadata
 from obiwan.dplearn.controls.battery import Control
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.evaluation.bins import Bins
+from obiwan.dplearn.evaluation.notices import Fact
 from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.training.testlog import Ledger
 from obiwan.dplearn.twosample import Estimate, calibration
@@ -126,8 +127,6 @@ class NetworkAnswer:
         That the test examples come from.
     rests_on_bricks : bool
         Whether the intervals do.
-    caveat : str
-        What the interval is worth, where bricks are few; else empty.
     """
 
     auc: Estimate
@@ -138,7 +137,6 @@ class NetworkAnswer:
     design_effect: float
     bricks: int
     rests_on_bricks: bool
-    caveat: str
 
 
 @dataclass(frozen=True)
@@ -242,14 +240,12 @@ class Evaluation:
     occlusion : Occlusion or None
         None where every score is the same, and in evaluations that were made of scores alone.
     ideal : tuple of ndarray or None
-        Signal to noise and AUC of the ideal observer, for a mock whose planted offset is known; with the
-        reason in `ideal_note` where a mock was named and there is none.
+        Signal to noise and AUC of the ideal observer, for a mock whose planted offset is known.
     ablations, sensitivity : tuple
         Results of retraining; empty where none was asked for.
-    not_run : tuple of str
-        What could have been run and was not.
-    cautions : tuple of str
-        What a reader must know before believing the number.
+    not_run, cautions, mock : tuple of Fact
+        What could have been run and was not; what limits the result; what is to be said of the mock survey
+        that the training set was cut from.
     versions : dict
     """
 
@@ -267,9 +263,9 @@ class Evaluation:
     bins: tuple[Bins, ...]
     occlusion: Occlusion | None = None
     ideal: tuple[Array, Array] | None = None
-    ideal_note: str = ""
     ablations: tuple[Any, ...] = ()
     sensitivity: tuple[Any, ...] = ()
-    not_run: tuple[str, ...] = ()
-    cautions: tuple[str, ...] = ()
+    not_run: tuple[Fact, ...] = ()
+    cautions: tuple[Fact, ...] = ()
+    mock: tuple[Fact, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ import numpy as np
 from obiwan.dplearn.controls.covariates import LABELS
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.evaluation.notices import alarms
 from obiwan.dplearn.evaluation.records import Evaluation
 from obiwan.dplearn.files.atomic import read_json, write_json
 from obiwan.dplearn.files.lease import acquire_lease, holding_lease, release_lease
 from obiwan.dplearn.files.outdir import check_writable
+from obiwan.dplearn.report import wording
 from obiwan.dplearn.report.page import embedded, render
 from obiwan.dplearn.report.pictures import Picture, write_picture
 
@@ -31,7 +34,7 @@ RETRAINED = ("ablations", "sensitivity")  #: where retrained networks are, which
 FILES = (METRICS, FIGURES, SCORES, PAGE)
 CAPTIONS = "captions.txt"  #: among the figures, which go into papers and talks without the page
 #: Results of so many numbers that they are in figures or tables and not in `METRICS`.
-_BULKY = {"scored", "columns", "scores", "weights", "maps", "real_rows", "fake_rows"}
+_BULKY = {"scored", "columns", "scores", "weights", "maps", "real_rows", "fake_rows", "mock"}
 
 
 def plain(value: Any) -> Any:
@@ -47,6 +50,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set):
         return [plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.name
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, float):
@@ -67,7 +72,27 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
         "looks": None if ledger is None else ledger.looks,
         "openings": None if ledger is None else plain(ledger.openings),
     }
-    return {**head, **plain(evaluation)}
+    return {**head, **plain(evaluation), **_texts(evaluation)}
+
+
+def _texts(evaluation: Evaluation) -> dict[str, Any]:
+    """The entries of `METRICS` that have words: the verdict and the notices."""
+    verdict, first = evaluation.verdict, alarms(evaluation.ablations)
+    words = wording.verdict_lines(evaluation)
+    told = {"alarms": first, "cautions": evaluation.cautions, "not_run": evaluation.not_run}
+    mock = evaluation.mock
+    return {
+        "verdict": {
+            "kind": verdict.kind.value,
+            "reasons": plain(verdict.reasons),
+            "headline": words.headline,
+            "explanation": [*map(wording.notice, first), *words.explanation],
+            **plain(verdict.numbers),
+        },
+        **{name: [wording.notice(fact) for fact in facts] for name, facts in told.items()},
+        "ideal_note": " ".join(map(wording.notice, mock)),
+        "notices": {name: plain(facts) for name, facts in {**told, "mock": mock}.items()},
+    }
 
 
 def write_scores_table(path: Path, evaluation: Evaluation) -> None:

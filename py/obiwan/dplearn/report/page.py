@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from obiwan.dplearn.controls.covariates import LABELS
-from obiwan.dplearn.evaluation.analysis import alarms
+from obiwan.dplearn.evaluation.notices import alarms
 from obiwan.dplearn.evaluation.records import Evaluation
 from obiwan.dplearn.report import formatting, provenance, wording
 from obiwan.dplearn.report.glossary import GLOSSARY
@@ -116,6 +116,7 @@ def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) ->
         "limit": formatting.limit,
         "together": formatting.together,
         "flags": flags,
+        "notice": wording.notice,
     }
     lights = {light: [c for c in evaluation.controls if c.light == light] for light in SYMBOLS}
     importance = (
@@ -125,6 +126,7 @@ def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) ->
     return environment.get_template("report.html").render(
         css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
         e=evaluation,
+        verdict=wording.verdict_lines(evaluation),
         a=evaluation.answer,
         counts=evaluation.data["counts"]["test"],
         titles=TITLES,

@@ -1,16 +1,20 @@
-"""What a report says in words: sentences and table rows from the numbers of an evaluation."""
+"""Text of a report: sentences and table rows from the facts and numbers of an evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from obiwan.dplearn.controls.battery import Control
 from obiwan.dplearn.controls.covariates import LABELS
 from obiwan.dplearn.conventions import PIXEL_SCALE
-from obiwan.dplearn.evaluation.analysis import DRAWS, alarms
+from obiwan.dplearn.evaluation.analysis import DRAWS
 from obiwan.dplearn.evaluation.bins import LEAST, LEAST_VALUES
+from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms
 from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.evaluation.records import BY_PERCENTILE, Evaluation
 from obiwan.dplearn.report.formatting import (
@@ -24,10 +28,283 @@ from obiwan.dplearn.report.formatting import (
     together,
     with_interval,
 )
+from obiwan.dplearn.retraining.ablations import ABLATIONS
 from obiwan.dplearn.retraining.sensitivity import summarise
 from obiwan.dplearn.twosample import FEW_BRICKS, LEAST_CLUSTERS
+from obiwan.dplearn.twosample.effect import EXTREME
+from obiwan.dplearn.twosample.verdict import EASY, Kind, Numbers, Reason, Verdict
 
 MANY = 8  #: red controls, of which each is named with its size; more are named by quantity
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A verdict in words.
+
+    Attributes
+    ----------
+    headline : str
+        One sentence.
+    explanation : tuple of str
+        The sentences that follow it.
+    """
+
+    headline: str
+    explanation: tuple[str, ...]
+
+
+def statement(verdict: Verdict, sensitivity: Sequence[str] = ()) -> Statement:
+    """Put a verdict into words.
+
+    Parameters
+    ----------
+    verdict : Verdict
+    sensitivity : sequence of str
+        What the sensitivity test detected, a sentence each.
+    """
+    headline = _headline(verdict)
+    lines = [] if Reason.CONSTANT_SCORE in verdict.reasons else [_interval_line(verdict.numbers)]
+    lines += {
+        Kind.DISTINGUISHABLE: _distinguishable,
+        Kind.EQUIVALENT: _equivalent,
+        Kind.INCONCLUSIVE: _inconclusive,
+        Kind.NOT_LEARNT: _not_learnt,
+    }[verdict.kind](verdict, [sentence(line) for line in sensitivity])
+    return Statement(headline, (*lines, *_background(verdict)))
+
+
+def _span(n: Numbers) -> str:
+    return f"{0.5 - n.margin:g} to {0.5 + n.margin:g}"
+
+
+def _interval_line(n: Numbers) -> str:
+    ends = f"{n.auc.low:.4f} to {n.auc.high:.4f}"
+    return f"AUC {n.auc.value:.4f}, {100 * (1 - n.level):g} % interval {ends}; 0.5 is guessing."
+
+
+def _headline(verdict: Verdict) -> str:
+    """The verdict in one sentence."""
+    n, reasons = verdict.numbers, verdict.reasons
+    if verdict.kind == Kind.NOT_LEARNT:
+        why = "did not fit its training set"
+        if Reason.CONSTANT_SCORE in reasons:
+            why = "gives every galaxy the same score"
+        return f"Not learnt: the network {why}, so this is no test of the galaxies."
+    if verdict.kind == Kind.DISTINGUISHABLE:
+        text = "Distinguishable: the network separates injected from real galaxies"
+        if Reason.WRONG_WAY in reasons:
+            text = "Distinguishable in the wrong direction: the network gives real galaxies higher scores"
+        return text + (
+            f", by less than the margin of {n.margin:g} in AUC." if Reason.WITHIN_MARGIN in reasons else "."
+        )
+    if verdict.kind == Kind.EQUIVALENT:
+        return f"Equivalent within the margin: the AUC of this network lies within {_span(n)}."
+    if n.needed is not None:
+        where = f", in {LEAST_CLUSTERS} or more bricks," if Reason.FEW_BRICKS in reasons else ""
+        return (
+            f"Inconclusive: neither a difference nor equivalence within {n.margin:g} in AUC is shown; about "
+            f"{n.needed:,} more test examples{where} would decide."
+        )
+    if Reason.FEW_BRICKS in reasons:
+        return "Inconclusive: the interval lies within the margin but rests on too few bricks."
+    return "Inconclusive: the network detects no difference, and no sensitivity test shows that it could."
+
+
+def effect_line(n: Numbers) -> str:
+    """The size of the difference: pairs, standard deviations and overlap.
+
+    What is said to be so at most is so by the lower end of the interval.
+    """
+    found = n.effect
+    pairs = f"{found.pairs:.0f}" if abs(n.auc.value - 0.5) >= 0.03 else f"{found.pairs:.1f}"
+    side = "more than " if n.auc.value > EXTREME else ""
+    shift = abs(found.sigmas)
+    text = (
+        f"Of a real and an injected galaxy the injected one has the higher score in {pairs} of 100 pairs "
+        f"(50 is guessing), as for two Gaussians {side}{shift:.{1 if shift >= 0.095 else 2}f} standard "
+        "deviations apart."
+    )
+    if found.others >= 0.01:
+        overlap = f"{100 * (1 - found.others):.0f} %"
+        text += f" The score distributions of injected and real galaxies overlap by at most {overlap}."
+    return text
+
+
+def _distinguishable(verdict: Verdict, _: Sequence[str]) -> list[str]:
+    n, reasons = verdict.numbers, verdict.reasons
+    lines = [effect_line(n)]
+    if Reason.WRONG_WAY in reasons:
+        lines.append("An AUC below 0.5 means that test and training examples differ; check the splits.")
+    if Reason.WITHIN_MARGIN in reasons:
+        missing = "a sensitivity test that detects a weak planted difference (--sensitivity)"
+        if Reason.POSITIVE_CONTROL_FOUND in reasons:
+            missing = f"{LEAST_CLUSTERS} or more test bricks with both classes"
+        lines.append(
+            f"The difference is significant but lies within the margin ({_span(n)}); with {missing} the "
+            "verdict would be equivalent."
+        )
+    if Reason.TRAINING_FAILED in reasons and Reason.POSITIVE_CONTROL_FOUND not in reasons:
+        lines.append("The network did not fit its training set, yet the test examples show a difference.")
+    return lines
+
+
+def _equivalent(verdict: Verdict, sensitivity: Sequence[str]) -> list[str]:
+    lines = [effect_line(verdict.numbers)]
+    if Reason.DIFFERS in verdict.reasons:
+        lines.append("The difference is significant but smaller than the margin.")
+    return [
+        *lines,
+        "The same network detects planted differences (sensitivity test).",
+        *sensitivity,
+        "The verdict does not cover differences that this network cannot detect.",
+    ]
+
+
+def _inconclusive(verdict: Verdict, sensitivity: Sequence[str]) -> list[str]:
+    n, reasons = verdict.numbers, verdict.reasons
+    if n.needed is not None:
+        text = f"Equivalence requires the AUC to be shown to lie within {_span(n)}"
+        if Reason.POSITIVE_CONTROL_FOUND not in reasons:
+            text += ", and a sensitivity test that detects a weak planted difference (--sensitivity)"
+        return [text + "."]
+    if Reason.FEW_BRICKS in reasons:
+        return [f"Equivalence requires at least {LEAST_CLUSTERS} bricks with both classes."]
+    if Reason.NO_POSITIVE_CONTROL in reasons:
+        return [
+            f"The interval lies within the margin ({_span(n)}), as it would for a network that can detect "
+            "nothing; run --sensitivity to plant a difference."
+        ]
+    if Reason.POSITIVE_CONTROL_MISSED in reasons:
+        return [
+            "The same network does not detect what was planted, so that no detection means nothing.",
+            *sensitivity,
+        ]
+    return [
+        f"The planted differences that were detected are easy ones (AUC above {EASY:g}); plant smaller ones.",
+        *sensitivity,
+    ]
+
+
+def _not_learnt(verdict: Verdict, _: Sequence[str]) -> list[str]:
+    if Reason.CONSTANT_SCORE in verdict.reasons:
+        return ["An AUC of 0.5 from such a network says nothing about the galaxies."]
+    return ["Train it longer, on more examples, or with other settings."]
+
+
+def _background(verdict: Verdict) -> list[str]:
+    """Size of the test, its power, and the validity of the interval."""
+    n = verdict.numbers
+    total = n.real + n.fake
+    lines = [f"Tested on {n.real:,} real and {n.fake:,} fake galaxies."]
+    if n.design_effect > 1.1:
+        lines.append(
+            f"Galaxies of a brick share sky, depth and PSF: the {total:,} carry as much information as "
+            f"{total / n.design_effect:,.0f} independent ones (design effect {n.design_effect:.1f})."
+        )
+    if n.detectable is not None:
+        lines.append(f"This test set has 80 % power to detect a network AUC of {n.detectable:.3f}.")
+    elif verdict.kind != Kind.NOT_LEARNT:
+        lines.append("This test set is too small to detect even a network that is nearly always right.")
+    caveat = brick_caveat(n.bricks)
+    return [*lines, caveat] if caveat else lines
+
+
+def brick_caveat(bricks: int | None) -> str:
+    """What an interval is worth that rests on few bricks; empty for `FEW_BRICKS` or more.
+
+    The relative error of a standard error with G - 1 degrees of freedom is 1/sqrt(2 (G - 1)).
+
+    Examples
+    --------
+    >>> brick_caveat(4)
+    'The interval ignores correlations within bricks and holds for these 4 bricks only.'
+    """
+    if bricks is None:
+        return "The bricks are not known: the interval treats all examples as independent."
+    if bricks >= FEW_BRICKS:
+        return ""
+    if bricks < LEAST_CLUSTERS:
+        which = f"these {bricks} bricks" if bricks > 1 else "this brick"
+        return f"The interval ignores correlations within bricks and holds for {which} only."
+    wider = float(student.ppf(0.975, bricks - 1) / norm.ppf(0.975))
+    return (
+        f"The interval rests on {bricks} bricks: its width is uncertain by about "
+        f"{100 / np.sqrt(2 * (bricks - 1)):.0f} %, and it is {wider:.1f} times as wide as for many bricks "
+        "with the same scatter."
+    )
+
+
+#: Sentences of notices, with their values in braces; `notice` makes the rest.
+NOTICES = {
+    Notice.NULL_TEST: (
+        "The test itself is broken: in the null test {name} the network separates random halves of one class "
+        "(AUC {auc}).  Do not trust the results below before the cause is known; by chance this happens once "
+        "in twenty tests."
+    ),
+    Notice.OTHER_DATA: (
+        "{model} was trained on another training set ({trained_on}), which may contain bricks of this test "
+        "set."
+    ),
+    Notice.NOT_LEARNT: (
+        "{models} did not fit the training set; the score is the mean of all networks, as declared."
+    ),
+    Notice.AUGMENTED: (
+        "The network was trained on flipped and rotated stamps (--augment): it cannot detect a difference "
+        "that has a direction, such as an offset."
+    ),
+    Notice.CATALOGUES: (
+        "Real galaxies have positions and fitted quantities from the data release (--real), injected ones "
+        "from the injected run: these may differ where the pipeline versions do."
+    ),
+    Notice.SHARED_BRICKS: (
+        "Objects of one brick are in several splits, and their stamps share sky: use this result for "
+        "exploration only."
+    ),
+    Notice.NOT_LOGGED: (
+        "This evaluation of the test set is not in the test-set log: the data directory cannot be written."
+    ),
+    Notice.OTHER_NETWORKS: (
+        "The test set has been evaluated for {count:,} other network(s): the p-values hold for networks that "
+        "were not selected by their test scores."
+    ),
+    Notice.OTHER_MARGINS: (
+        "The test set has been evaluated {evaluations} times, with the margins {margins} in this order: only "
+        "the first was declared before the test."
+    ),
+    Notice.FEW_NETWORKS: (
+        "{wanted} networks of different seeds (--model): {given} given, so that the spread between trainings "
+        "is not known."
+    ),
+    Notice.NO_SENSITIVITY: "The sensitivity test, which a verdict of equivalence requires: --sensitivity.",
+    Notice.ABLATIONS_LEFT: "Ablations, --ablations: {names}.",
+    Notice.CONTROL: "Control {title}: {why}.",
+    Notice.NOTHING_PLANTED: "Nothing is planted in the mock survey: the ideal observer has an AUC of 0.5.",
+    Notice.NO_CURVE: (
+        "No ideal observer is shown for the planted differences ({planted}): only for an offset by itself is "
+        "the scatter of the population not needed."
+    ),
+    Notice.IMAGES_ABSENT: (
+        "The images of the mock survey are absent: the stamps could not be compared with them."
+    ),
+}
+
+
+def notice(fact: Fact) -> str:
+    """Put a notice into words."""
+    values = dict(fact.values)
+    if fact.kind == Notice.ABLATIONS_LEFT:
+        values["names"] = [f"“{name}” ({ABLATIONS[name]})" for name in values["names"]]
+    for name, value in values.items():
+        if isinstance(value, list | tuple):
+            words = (f"{one:g}" if isinstance(one, float) else str(one).replace("_", " ") for one in value)
+            values[name] = ", ".join(words)
+    return NOTICES[fact.kind].format(**values)
+
+
+def verdict_lines(evaluation: Evaluation) -> Statement:
+    """The verdict of an evaluation in words."""
+    lines = summarise(evaluation.sensitivity).lines if evaluation.sensitivity else ()
+    return statement(evaluation.verdict, lines)
 
 
 def answer_rows(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
@@ -70,7 +347,7 @@ def answer_rows(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
         ),
         (
             f"p of the test for equivalence (margin {evaluation.settings['margin']:g})",
-            probability(evaluation.verdict.tost_p),
+            probability(evaluation.verdict.numbers.tost_p),
             DASH,
             DASH,
         ),
@@ -132,7 +409,7 @@ def baseline_lines(evaluation: Evaluation) -> list[str]:
 
 def bin_notes(evaluation: Evaluation) -> list[str]:
     """What the charts of bins leave out."""
-    notes = [evaluation.ideal_note] if evaluation.ideal_note else []
+    notes = [notice(fact) for fact in evaluation.mock]
     empty = [t.label for t in evaluation.bins if not any(b.auc is not None for b in t.bins)]
     if empty:
         notes.append(f"Not known, the same for all, or too few examples or bricks: {', '.join(empty)}.")
@@ -229,10 +506,9 @@ def retraining_lines(evaluation: Evaluation) -> list[str]:
 
 def summary(evaluation: Evaluation) -> list[str]:
     """What the program prints: the verdict first, then what stands against it."""
-    a, verdict = evaluation.answer, evaluation.verdict
-    first = alarms(evaluation.ablations)
-    reasons = verdict.explanation[len(first) :]
-    lines = [*first, verdict.headline, *(f"  {line}" for line in reasons)]
+    a, verdict = evaluation.answer, verdict_lines(evaluation)
+    lines = [notice(alarm) for alarm in alarms(evaluation.ablations)]
+    lines += [verdict.headline, *(f"  {line}" for line in verdict.explanation)]
     lines.append(
         f"Accuracy {with_interval(a.accuracy.accuracy)}; guessing the most numerous class: "
         f"{a.accuracy.no_information:.3f}."
@@ -245,7 +521,7 @@ def summary(evaluation: Evaluation) -> list[str]:
         lines.append(
             f"Measured quantities alone have an AUC of {with_interval(evaluation.baseline.result.auc)}."
         )
-    lines += [f"Caution: {line}" for line in evaluation.cautions]
+    lines += [f"Caution: {notice(fact)}" for fact in evaluation.cautions]
     return lines
 
 

@@ -33,7 +33,6 @@ from obiwan.dplearn.running.executors import process_pool, progress_bar, run_all
 from obiwan.dplearn.trainingset.stampset import Stamps as Cutouts
 from obiwan.dplearn.trainingset.stampset import StampSet
 from obiwan.dplearn.trainingset.views import Choice, Key, with_choice
-from obiwan.dplearn.twosample.verdict import SensitivitySummary
 
 if TYPE_CHECKING:
     from obiwan.dplearn.training.settings import RunConfig
@@ -78,6 +77,25 @@ class SensitivityResult(Retrained):
         edge = float(norm.ppf(0.975))
         error = max((self.auc.high - self.auc.low) / (2 * edge), 1e-12)
         return float(norm.cdf((self.auc.value - 0.5) / error - edge))
+
+
+@dataclass(frozen=True)
+class SensitivitySummary:
+    """Summary of the positive control.
+
+    Attributes
+    ----------
+    detected : bool
+        Whether of every kind that was planted the strongest amplitude was detected.
+    lines : tuple of str
+        What was detected, for instance ``offset: 0.2 px was detected``.
+    weakest : float
+        AUC of the weakest difference that was detected, of any kind; NaN where none was.
+    """
+
+    detected: bool
+    lines: tuple[str, ...]
+    weakest: float
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Labels are 0 (real) and 1 (fake); a score is the higher the more an example look
 
 The road inside: `ranking` (AUC, its variance), `conditional` (AUC at equal other things), `resampling`
 (bootstrap, permutations) -> `summary` (accuracy, intervals, what could be seen) -> `calibration`
-(probabilities, divergences), `verdict` (the answer in words).  What most callers need can be had from here.
+(probabilities, divergences), `verdict` (kind, reasons, numbers).  Most callers import from here.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from obiwan.dplearn.twosample.summary import (
     accuracy_test,
     answer,
     brick_caveat,
+    bricks_of_rarer,
     detectable_excess,
     holm,
     score_interval,
@@ -52,6 +53,7 @@ __all__ = [
     "auc_interval",
     "auc_pvalue",
     "brick_caveat",
+    "bricks_of_rarer",
     "design_effect",
     "detectable_excess",
     "effective_number",

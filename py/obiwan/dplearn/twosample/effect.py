@@ -1,4 +1,4 @@
-"""How large a difference is, as a cosmologist would want to hear it."""
+"""Effect size: what an AUC says about how far two samples are apart."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ EXTREME = 0.9999  #: AUCs nearer to 0 or 1 are taken for this one: no normals ar
 
 @dataclass(frozen=True)
 class Effect:
-    """What an AUC means.
+    """Effect size.
 
     Attributes
     ----------
     pairs : float
-        Of 100 pairs of a fake and a real galaxy, in how many the fake has the higher score.
+        Pairs of one example of each class, of 100, in which label 1 has the higher score.
     sigmas : float
-        How many standard deviations apart two Gaussians are that have the AUC; negative below 0.5.
+        Distance of two Gaussians that have the AUC, in standard deviations; negative below 0.5.
     others : float
-        Share of the fakes that would have to be others for the classes to be alike, at least: of the total
-        variation the bound that the lower end of the AUC's interval gives; 0 where it gives none.
+        Lower bound on the total variation between the score distributions, from the lower end of the AUC's
+        interval: they overlap by at most one less this fraction.  0 where it gives none.
     """
 
     pairs: float
@@ -33,28 +33,6 @@ class Effect:
 
 
 def effect_of(auc: Estimate) -> Effect:
-    """What an AUC and its interval mean."""
+    """Effect size of an AUC and its interval."""
     shift = np.sqrt(2) * norm.ppf(np.clip(auc.value, 1 - EXTREME, EXTREME))
     return Effect(100 * auc.value, float(shift), max(0.0, 1 - float(np.sqrt(2 * (1 - auc.low)))))
-
-
-def effect_words(auc: Estimate) -> str:
-    """The same in words: what is said to be so at least is so by the lower end of the interval.
-
-    Examples
-    --------
-    >>> effect_words(Estimate(0.76, 0.74, 0.78))
-    'of a fake and a real galaxy it picks the fake in 76 of 100 pairs (50 is guessing), as for two Gaussians
-    1.0 standard deviations apart; at least 28 % ...'
-    """
-    found = effect_of(auc)
-    pairs = f"{found.pairs:.0f}" if abs(auc.value - 0.5) >= 0.03 else f"{found.pairs:.1f}"
-    side = "more than " if auc.value > EXTREME else ""
-    shift = abs(found.sigmas)
-    words = (
-        f"of a fake and a real galaxy it picks the fake in {pairs} of 100 pairs (50 is guessing), as for two "
-        f"Gaussians {side}{shift:.{1 if shift >= 0.095 else 2}f} standard deviations apart"
-    )
-    if found.others >= 0.01:
-        words += f"; at least {100 * found.others:.0f} % of the fakes would have to be others to match"
-    return words

@@ -55,11 +55,11 @@ def usable_bricks(labels: NDArray[Any], bricks: NDArray[Any] | None) -> NDArray[
     """The bricks if each class is found in `LEAST_CLUSTERS` or more, so that an interval can rest on them."""
     if bricks is None:
         return None
-    return bricks if _holding(labels, bricks) >= LEAST_CLUSTERS else None
+    return bricks if bricks_of_rarer(labels, bricks) >= LEAST_CLUSTERS else None
 
 
-def _holding(labels: NDArray[Any], bricks: NDArray[Any]) -> int:
-    """In how many bricks the class is found that is found in fewer."""
+def bricks_of_rarer(labels: NDArray[Any], bricks: NDArray[Any]) -> int:
+    """Number of bricks of the class that is found in fewer."""
     fake, bricks = np.asarray(labels) == 1, np.asarray(bricks)
     return min(len(np.unique(bricks[fake])), len(np.unique(bricks[~fake])))
 
@@ -76,7 +76,7 @@ def brick_caveat(labels: NDArray[Any], bricks: NDArray[Any] | None) -> str:
         return (
             "the bricks are not known: the interval takes all examples for independent, though they share sky"
         )
-    count = _holding(labels, bricks)
+    count = bricks_of_rarer(labels, bricks)
     if count >= FEW_BRICKS:
         return ""
     number = f"only {count} bricks" if count > 1 else "only one brick"

@@ -1,0 +1,161 @@
+"""Notices of an evaluation: alarms, cautions and what was not run, as facts with a kind and values.
+
+`obiwan.dplearn.report` puts them into words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from obiwan.dplearn.retraining.ablations import A_A, ABLATIONS
+from obiwan.dplearn.twosample import GUESS
+
+if TYPE_CHECKING:
+    from obiwan.dplearn.controls.battery import Control
+    from obiwan.dplearn.evaluation.records import Scored
+    from obiwan.dplearn.retraining.ablations import AblationResult
+    from obiwan.dplearn.training.testlog import Ledger
+
+NETWORKS = 5  #: of different seeds, whose spread shows how much one training differs from another
+
+
+class Notice(StrEnum):
+    """Kind of notice, with the values that it has."""
+
+    # Alarms.
+    NULL_TEST = "null test failed"  #: name, auc
+    # Cautions.
+    OTHER_DATA = "trained on other data"  #: model, trained_on
+    NOT_LEARNT = "some networks not learnt"  #: models
+    AUGMENTED = "augmented"
+    CATALOGUES = "catalogues of two pipelines"
+    SHARED_BRICKS = "bricks in several splits"
+    NOT_LOGGED = "evaluation not logged"
+    OTHER_NETWORKS = "other networks evaluated"  #: count
+    OTHER_MARGINS = "several margins"  #: evaluations, margins (the first one first)
+    # What was not run.
+    FEW_NETWORKS = "few networks"  #: given, wanted
+    NO_SENSITIVITY = "no sensitivity test"
+    ABLATIONS_LEFT = "ablations left out"  #: names
+    CONTROL = "control not run"  #: title, why
+    # The ideal observer of a mock survey.
+    NOTHING_PLANTED = "nothing planted"
+    NO_CURVE = "no ideal observer"  #: planted
+    IMAGES_ABSENT = "images of the mock absent"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One notice.
+
+    Attributes
+    ----------
+    kind : Notice
+    values : mapping
+        By the names that `Notice` lists for the kind.
+    """
+
+    kind: Notice
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+def alarms(ablations: Sequence[AblationResult]) -> tuple[Fact, ...]:
+    """Null tests that failed: random halves of one class that the network distinguishes."""
+    return tuple(
+        Fact(Notice.NULL_TEST, {"name": result.name, "auc": result.auc})
+        for result in ablations
+        if result.name in A_A and not result.auc.low <= GUESS <= result.auc.high
+    )
+
+
+def cautions(scored: Scored, data: Mapping[str, Any]) -> tuple[Fact, ...]:
+    """What limits the validity of the result.
+
+    Parameters
+    ----------
+    scored : Scored
+    data : mapping
+        What the manifest says of the training set (`data_summary`).
+    """
+    found = [
+        Fact(Notice.OTHER_DATA, {"model": model.name, "trained_on": model.trained_on})
+        for model in scored.models
+        if model.trained_on and model.trained_on != data["checksum"]
+    ]
+    failed = tuple(model.name for model in scored.models if not model.learnt)
+    config = data["config"]
+    released = any(root.get("injected") is False for root in data["roots"])
+    if failed and scored.learnt:
+        found.append(Fact(Notice.NOT_LEARNT, {"models": failed}))
+    if any(model.augmented for model in scored.models):
+        found.append(Fact(Notice.AUGMENTED))
+    if released and config.get("reals_from") == "injected":
+        found.append(Fact(Notice.CATALOGUES))
+    if config.get("split") == "object":
+        found.append(Fact(Notice.SHARED_BRICKS))
+    if scored.ledger is None:
+        return (*found, Fact(Notice.NOT_LOGGED))
+    return (*found, *_of_ledger(scored.ledger, {model.checksum for model in scored.models}))
+
+
+def _of_ledger(ledger: Ledger, own: set[str]) -> list[Fact]:
+    """Evaluations of the test set by other networks, and with other margins."""
+    found = []
+    others = sum(network not in own for network in ledger.networks)
+    if others:
+        found.append(Fact(Notice.OTHER_NETWORKS, {"count": others}))
+    margins = tuple(dict.fromkeys(opening.margin for opening in ledger.openings))
+    if len(margins) > 1:
+        values = {"evaluations": len(ledger.openings), "margins": margins}
+        found.append(Fact(Notice.OTHER_MARGINS, values))
+    return found
+
+
+def not_run(
+    networks: int, ablations: Sequence[str], planted: Sequence[Any], controls: Sequence[Control]
+) -> tuple[Fact, ...]:
+    """What could have been run and was not.
+
+    Parameters
+    ----------
+    networks : int
+        How many are tested.
+    ablations : sequence of str
+        Names of those that were run.
+    planted : sequence
+        Planted differences that were tried.
+    controls : sequence of Control
+    """
+    left = []
+    if networks < NETWORKS:
+        left.append(Fact(Notice.FEW_NETWORKS, {"given": networks, "wanted": NETWORKS}))
+    if not planted:
+        left.append(Fact(Notice.NO_SENSITIVITY))
+    names = tuple(name for name in ABLATIONS if name not in ablations)
+    if names:
+        left.append(Fact(Notice.ABLATIONS_LEFT, {"names": names}))
+    missing = (control for control in controls if control.light == "not run")
+    left += [Fact(Notice.CONTROL, {"title": one.title, "why": one.note}) for one in missing]
+    return tuple(left)
+
+
+def of_mock(planted: Sequence[str], *, checked: bool) -> tuple[Fact, ...]:
+    """Why there is no curve of the ideal observer, and whether the stamps are known to be the mock's.
+
+    Parameters
+    ----------
+    planted : sequence of str
+        Kinds of difference in the mock survey.  There is a curve for an offset by itself: for others the
+        scatter of the population would have to be known.
+    checked : bool
+        Whether a stamp was compared with the images of the survey.
+    """
+    found = [] if checked else [Fact(Notice.IMAGES_ABSENT)]
+    if not planted:
+        found.insert(0, Fact(Notice.NOTHING_PLANTED))
+    elif tuple(planted) != ("offset",):
+        found.insert(0, Fact(Notice.NO_CURVE, {"planted": tuple(planted)}))
+    return tuple(found)

@@ -1,0 +1,138 @@
+"""Notices: when there is one, and when there is none; and that each can be put into words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms, cautions, not_run, of_mock
+from obiwan.dplearn.evaluation.records import ModelInfo, Scored
+from obiwan.dplearn.report import wording
+from obiwan.dplearn.training.testlog import Ledger, Opening
+from obiwan.dplearn.trainingset.examples import blank_examples
+from obiwan.dplearn.twosample import Estimate
+
+DATA = {
+    "checksum": "d",
+    "config": {"split": "brick", "reals_from": "injected"},
+    "roots": [{"injected": True}],
+}
+
+
+def network(name: str = "run0/best.keras", **changes: object) -> ModelInfo:
+    return ModelInfo(**{"name": name, "checksum": name, "arch": "lenet5", "learnt": True, **changes})
+
+
+def scored(*models: ModelInfo) -> Scored:
+    blank = np.zeros((len(models), 4))
+    return Scored(blank_examples(4), blank, blank[0], blank[0], models, ledger=Ledger((models[0].checksum,)))
+
+
+def test_nothing_is_said_where_there_is_nothing_to_say():
+    assert cautions(scored(network(trained_on="d")), DATA) == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "kind"),
+    [
+        ({"augmented": True}, {}, Notice.AUGMENTED),
+        ({"trained_on": "other"}, {}, Notice.OTHER_DATA),
+        ({}, {"config": {"split": "object"}}, Notice.SHARED_BRICKS),
+        ({}, {"roots": [{"injected": True}, {"injected": False}]}, Notice.CATALOGUES),
+    ],
+)
+def test_each_caution_is_given_alone(model, data, kind):
+    (found,) = cautions(scored(network(**model)), {**DATA, **data})
+    assert found.kind == kind
+    if kind == Notice.OTHER_DATA:
+        assert found.values == {"model": "run0/best.keras", "trained_on": "other"}
+
+
+def test_reals_cut_from_the_release_are_no_news():
+    """That is asked for in words, and ``create_training`` has warned of it."""
+    data = {**DATA, "config": {"reals_from": "release"}, "roots": [{"injected": True}, {"injected": False}]}
+    assert cautions(scored(network()), data) == ()
+
+
+@pytest.mark.parametrize(
+    ("learnt", "worth", "named"), [(4, True, 1), (2, False, 0), (5, True, 0), (0, False, 0)]
+)
+def test_most_networks_must_have_learnt(learnt, worth, named):
+    """Of five; a few that did not are named, and with more of them it is no answer."""
+    found = scored(*(network(f"run{i}/best.keras", learnt=i < learnt) for i in range(5)))
+    assert found.learnt == worth
+    said = [fact for fact in cautions(found, DATA) if fact.kind == Notice.NOT_LEARNT]
+    assert [fact.values["models"] for fact in said] == [("run4/best.keras",)] * named
+
+
+def test_who_else_evaluated_the_test_set():
+    first = scored(network())
+    openings = tuple(Opening(("run0/best.keras",), margin) for margin in (0.05, 0.02, 0.05))
+    ledger = Ledger(("run0/best.keras", "x", "y"), openings=openings)
+    others, margins = cautions(replace(first, ledger=ledger), DATA)
+    assert (others.kind, others.values["count"]) == (Notice.OTHER_NETWORKS, 2)
+    assert margins.kind == Notice.OTHER_MARGINS
+    assert margins.values == {"evaluations": 3, "margins": (0.05, 0.02)}
+    (missing,) = cautions(replace(first, ledger=None), DATA)
+    assert missing.kind == Notice.NOT_LOGGED
+
+
+def test_what_was_not_run():
+    controls = [
+        SimpleNamespace(title="width g", note="too few", light="not run"),
+        SimpleNamespace(title="width r", note="", light="green"),
+    ]
+    assert [fact.kind for fact in not_run(1, (), (), controls)] == [
+        Notice.FEW_NETWORKS,
+        Notice.NO_SENSITIVITY,
+        Notice.ABLATIONS_LEFT,
+        Notice.CONTROL,
+    ]
+    left = not_run(5, ("image only",), ("offset",), ())
+    assert [fact.kind for fact in left] == [Notice.ABLATIONS_LEFT]
+    assert "image only" not in left[0].values["names"]
+    assert "A/A real" in left[0].values["names"]
+
+
+@pytest.mark.parametrize(
+    ("planted", "kinds"),
+    [
+        (("offset",), []),
+        ((), [Notice.NOTHING_PLANTED]),
+        (("offset", "ivar_dip"), [Notice.NO_CURVE]),
+        (("size",), [Notice.NO_CURVE]),
+    ],
+)
+def test_which_mocks_have_an_ideal_observer(planted, kinds):
+    assert [fact.kind for fact in of_mock(planted, checked=True)] == kinds
+    assert [fact.kind for fact in of_mock(planted, checked=False)] == [*kinds, Notice.IMAGES_ABSENT]
+
+
+def test_every_notice_has_words():
+    result = SimpleNamespace(name="A/A real", auc=Estimate(0.6, 0.55, 0.65))
+    (alarm,) = alarms([result])
+    values = {
+        **alarm.values,
+        "model": "run0",
+        "trained_on": "d",
+        "models": ("run0", "run1"),
+        "count": 2,
+        "evaluations": 3,
+        "margins": (0.02, 0.05),
+        "given": 1,
+        "wanted": 5,
+        "names": ("A/A real",),
+        "title": "width g",
+        "why": "too few",
+        "planted": ("ivar_dip",),
+    }
+    assert set(wording.NOTICES) == set(Notice)
+    for kind in Notice:
+        words = wording.notice(Fact(kind, values))
+        assert words.endswith(".")
+        assert "{" not in words
+    assert "0.02, 0.05" in wording.notice(Fact(Notice.OTHER_MARGINS, values))
+    assert "ivar dip" in wording.notice(Fact(Notice.NO_CURVE, values))
