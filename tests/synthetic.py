@@ -19,10 +19,20 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 BANDS = ("g", "r", "z")
+FILTERS = "ugrizY"
+BANDS_OF = {1: ("r",), 2: ("g", "r"), 3: BANDS, 4: ("g", "r", "i", "z")}  #: by the number of columns
+FLUX = {"g": 1.0, "r": 1.6, "i": 2.1, "z": 2.5}  # nanomaggies, in the middle of the elg box
+DUST = {"g": 0.90, "r": 0.93, "i": 0.945, "z": 0.96}
+SEEING = {"g": 1.5, "r": 1.3, "i": 1.25, "z": 1.2}  # arcsec
 KINDS = ("image", "invvar")
 PIXEL = 0.262 / 3600  # degrees
-EXTRA_BANDS = {"dr8": ("W1", "W2", "W3", "W4"), "dr9": ("W1", "W2", "W3", "W4"), "dr10": ("i", "W1", "W2")}
-FLAVOURS = ("dr3", "dr4", "dr5", "dr8", "dr9", "dr10")
+EXTRA_BANDS = {
+    "dr8": ("W1", "W2", "W3", "W4"),
+    "dr9": ("W1", "W2", "W3", "W4"),
+    "dr10": ("i", "W1", "W2"),
+    "dr11": ("i",),
+}
+FLAVOURS = ("dr3", "dr4", "dr5", "dr8", "dr9", "dr10", "dr11")
 SUFFIX_OF = {"dr3": ".fits", "dr4": ".fits"}  # the others are fpacked
 RUN_OF = {
     "release": "release",
@@ -75,7 +85,12 @@ class Brick:
         return np.random.default_rng(zlib.crc32(repr((self.name, *words)).encode()))
 
 
-def objects(brick: Brick, x: Any, y: Any, **given: Any) -> Objects:
+def bands_of(rows: Objects) -> tuple[str, ...]:
+    """The bands of a list of objects."""
+    return BANDS_OF[rows["flux"].shape[1]]
+
+
+def objects(brick: Brick, x: Any, y: Any, bands: Sequence[str] = BANDS, **given: Any) -> Objects:
     """Sources at 0-based pixels; by default bright EXP galaxies in the middle of the elg box."""
     ra, dec = brick.sky(x, y)
     n = len(ra)
@@ -83,12 +98,12 @@ def objects(brick: Brick, x: Any, y: Any, **given: Any) -> Objects:
         "id": np.arange(n, dtype=np.int32),
         **{"ra": ra, "dec": dec, "x": np.atleast_1d(np.asarray(x, float))},
         **{"y": np.atleast_1d(np.asarray(y, float)), "type": np.full(n, "EXP")},
-        "flux": np.tile([1.0, 1.6, 2.5], (n, 1)),
-        "flux_ivar": np.full((n, 3), 400.0),
-        "mw": np.tile([0.90, 0.93, 0.96], (n, 1)),
-        "nobs": np.full((n, 3), 2),
-        "psfsize": np.tile([1.5, 1.3, 1.2], (n, 1)),
-        "psfdepth": np.full((n, 3), 900.0),
+        "flux": np.tile([FLUX[band] for band in bands], (n, 1)),
+        "flux_ivar": np.full((n, len(bands)), 400.0),
+        "mw": np.tile([DUST[band] for band in bands], (n, 1)),
+        "nobs": np.full((n, len(bands)), 2),
+        "psfsize": np.tile([SEEING[band] for band in bands], (n, 1)),
+        "psfdepth": np.full((n, len(bands)), 900.0),
         **{"shape_r": np.full(n, 0.5), "e1": np.full(n, 0.1), "e2": np.full(n, -0.05)},
         **{"sersic": np.ones(n), "ebv": np.full(n, 0.03), "maskbits": np.zeros(n, int)},
         **{"primary": np.ones(n, bool), "collided": np.zeros(n, bool)},
@@ -122,7 +137,7 @@ def move(brick: Brick, rows: Objects, dx: Any, dy: Any = 0.0) -> Objects:
 def planes(brick: Brick, rows: Objects, tag: object = "", noise: float = 0.01) -> Planes:
     """Gaussians on noise, and an inverse variance that differs from pixel to pixel."""
     out: Planes = {}
-    for i, band in enumerate(BANDS):
+    for i, band in enumerate(bands_of(rows)):
         rng = brick.seed(tag, band)
         sigma = rows["psfsize"][0, i] / 2.35 / 0.262 if len(rows["id"]) else 2.0
         image = rng.normal(0, noise, (brick.size, brick.size)) if noise else np.zeros((brick.size,) * 2)
@@ -168,12 +183,14 @@ def plane_path(directory: Path, brick: str, kind: str, band: str, suffix: str = 
 def write_coadd(
     directory: Path, brick: Brick, data: Planes, flavour: str = "dr9", suffix: str | None = None
 ) -> None:
-    """Write all planes of a brick, with the other bands that the flavour has beside g, r and z."""
+    """Write all planes of a brick, with the other bands that the flavour has beside them."""
     directory.mkdir(parents=True, exist_ok=True)
     suffix = SUFFIX_OF.get(flavour, ".fits.fz") if suffix is None else suffix
+    bands = {band for _, band in data}
+    cards = {**brick.cards(), **{f"BRICK_{band.upper()}": True for band in sorted(bands)}}
     for (kind, band), plane in data.items():
-        write_plane(plane_path(directory, brick.name, kind, band, suffix), plane, brick.cards(), flavour)
-    for band in EXTRA_BANDS.get(flavour, ()):
+        write_plane(plane_path(directory, brick.name, kind, band, suffix), plane, cards, flavour)
+    for band in set(EXTRA_BANDS.get(flavour, ())) - bands:
         for kind in KINDS:  # another size: whoever reads them by mistake will notice
             other = np.full((24, 24), 9.0, np.float32)
             write_plane(plane_path(directory, brick.name, kind, band, ".fits"), other, brick.cards())
@@ -202,13 +219,13 @@ def write_table(path: Path, columns: Mapping[str, Any], cards: Mapping[str, Any]
 
 
 def _per_band(stem: str, values: np.ndarray, dtype: str = "f4") -> dict[str, np.ndarray]:
-    return {f"{stem}_{band}": values[:, i].astype(dtype) for i, band in enumerate(BANDS)}
+    return {f"{stem}_{band}": values[:, i].astype(dtype) for i, band in enumerate(BANDS_OF[values.shape[1]])}
 
 
 def _six(values: np.ndarray, dtype: str = "f4") -> np.ndarray:
-    """ugrizY, of which g, r, z are numbers 1, 2, 4; the others hold a value that would be noticed."""
+    """ugrizY; those that there are none of hold a value that would be noticed."""
     wide = np.full((len(values), 6), 77, dtype=dtype)
-    wide[:, [1, 2, 4]] = values
+    wide[:, [FILTERS.index(band) for band in BANDS_OF[values.shape[1]]]] = values
     return wide
 
 
@@ -234,8 +251,9 @@ def tractor_columns(rows: Objects, flavour: str) -> dict[str, np.ndarray]:
         for stem, key in {**stems, "psfdepth": "psfdepth"}.items():
             bands |= _per_band(prefix + stem, rows[key])
         bands |= _per_band(prefix + "nobs", rows["nobs"], "i2")
-        extra = {"dr5": "uiY", "dr10": "i"}.get(flavour, "")
-        bands |= {f"flux_{band}": np.full(n, 77, "f4") for band in extra}
+        extra = {"dr5": "uiY", "dr10": "i", "dr11": "i"}.get(flavour, "")
+        others = [band for band in extra if band not in bands_of(rows)]
+        bands |= {f"{stem}_{band}": np.full(n, 77, "f4") for band in others for stem in stems}
     if old:
         extended = np.isin(rows["type"], ("EXP", "REX"))
         shapes = {
@@ -257,11 +275,12 @@ def tractor_columns(rows: Objects, flavour: str) -> dict[str, np.ndarray]:
 def write_tractor(
     path: Path, rows: Objects, flavour: str = "dr9", cards: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a tractor catalogue; DR8 and later end with a DUP row at the first source, without flux."""
-    if flavour in {"dr8", "dr9", "dr10"} and len(rows["id"]):
-        dup = pick(rows, [0])
-        dup = {**dup, "type": np.array(["DUP"]), "flux": dup["flux"] * 0, "flux_ivar": dup["flux_ivar"] * 0}
-        rows = {**join(rows, dup), "id": np.r_[rows["id"], rows["id"].max() + 1000]}
+    """Write a tractor catalogue; DR8 and later end with rows at the first source without flux: DUP, NUN."""
+    if flavour in {"dr8", "dr9", "dr10", "dr11"} and len(rows["id"]):
+        kinds = ["DUP", "NUN"] if flavour == "dr11" else ["DUP"]
+        none = pick(rows, [0] * len(kinds))
+        none |= {"type": np.array(kinds), "flux": none["flux"] * 0, "flux_ivar": none["flux_ivar"] * 0}
+        rows = {**join(rows, none), "id": np.r_[rows["id"], rows["id"].max() + 1000 + np.arange(len(kinds))]}
     write_table(path, tractor_columns(rows, flavour), cards)
 
 
@@ -275,7 +294,7 @@ def truth_columns(kind: str, rows: Objects, obj: str = "elg", brick: str = "") -
         columns |= {"sersic": rows["sersic"], "shape_r": rows["shape_r"], "collided": rows["collided"]}
         return columns | {"shape_e1": rows["e1"], "shape_e2": rows["e2"], "seed": np.arange(n)}
     columns |= {"x": rows["x"] + 1, "y": rows["y"] + 1}  # 1-based: a trap
-    columns |= {f"{band}flux": rows["flux"][:, i].astype("f4") for i, band in enumerate(BANDS)}
+    columns |= {f"{band}flux": rows["flux"][:, i].astype("f4") for i, band in enumerate(bands_of(rows))}
     columns |= _per_band("mw_transmission", rows["mw"])
     if obj in {"elg", "lrg"}:
         columns |= {"n": rows["sersic"], "rhalf": rows["shape_r"], "e1": rows["e1"], "e2": rows["e2"]}
@@ -407,14 +426,14 @@ class Scene:
         return join(self.reals, self.injected[run])
 
 
-def scene(brick: Brick, runs: int = 2) -> Scene:
+def scene(brick: Brick, runs: int = 2, bands: Sequence[str] = BANDS) -> Scene:
     """The standard content of a 256-px brick, each source at its own sub-pixel position."""
     rng = brick.seed("scene")
 
     def at(sites: Sequence[tuple[int, int]]) -> Objects:
         x, y = np.array(sites, float).T + rng.uniform(-2, 2, (2, len(sites)))
-        flux = np.array([1.0, 1.6, 2.5]) * rng.uniform(0.7, 1.4, (len(sites), 1))
-        return objects(brick, x, y, flux=flux)
+        flux = np.array([FLUX[band] for band in bands]) * rng.uniform(0.7, 1.4, (len(sites), 1))
+        return objects(brick, x, y, bands, flux=flux)
 
     injected = tuple({**at(FAKE_SITES[i % 2]), "id": np.arange(3) * 7 + 5} for i in range(runs))
     return Scene(brick, at(REAL_SITES), injected)
@@ -448,6 +467,7 @@ def survey(
     runs: int = 2,
     release: bool = True,
     obj: str = "elg",
+    bands: Sequence[str] = BANDS,
 ) -> Survey:
     """Write injection runs of several bricks, and (unless told otherwise) the release of them."""
     names = (
@@ -455,7 +475,7 @@ def survey(
         if kind == "legacysim"
         else ["rs0", "skip_rs0", "more_rs3", "more_skip_rs3"][:runs]
     )
-    scenes = tuple(scene(brick, runs) for brick in (bricks_apart(10) if bricks is None else bricks))
+    scenes = tuple(scene(brick, runs, bands) for brick in (bricks_apart(10) if bricks is None else bricks))
     made = Survey(root / "injected", root / "release", kind, scenes, tuple(names), obj)
     for content, i, place in made.places():
         write_run(
@@ -583,30 +603,36 @@ def _read_by_astropy(directory: Path, brick: str, kind: str, band: str) -> np.nd
 class Reader:
     """Stamps read independently of the package: whole planes by astropy, padded, sliced, cleaned."""
 
-    def __init__(self) -> None:
+    def __init__(self, bands: Sequence[str] = BANDS, size: int = 64, kinds: Sequence[str] = KINDS) -> None:
+        self.bands, self.size, self.kinds = bands, size, kinds
         self._cubes: dict[tuple[Path, str], np.ndarray] = {}
 
     def cube(self, directory: Path, brick: str) -> np.ndarray:
-        """The six planes, (ny, nx, 6), as they stand in the files."""
+        """All planes, (ny, nx, channels), as they stand in the files."""
         if (directory, brick) not in self._cubes:
-            read = [_read_by_astropy(directory, brick, kind, band) for kind in KINDS for band in BANDS]
+            read = [
+                _read_by_astropy(directory, brick, kind, band) for kind in self.kinds for band in self.bands
+            ]
             self._cubes[directory, brick] = np.stack(read, axis=-1)
         return self._cubes[directory, brick]
 
     def stamp(self, directory: Path, brick: str, x: float, y: float) -> np.ndarray:
         """The cutout of a source at this 0-based position."""
         cube = self.cube(directory, brick)
-        out = np.zeros((64, 64, 6), np.float32)
-        left, bottom = int(np.floor(x + 0.5)) - 32, int(np.floor(y + 0.5)) - 32
-        for j in range(64):
+        size, number = self.size, len(self.bands)
+        out = np.zeros((size, size, cube.shape[2]), np.float32)
+        left, bottom = int(np.floor(x + 0.5)) - size // 2, int(np.floor(y + 0.5)) - size // 2
+        for j in range(size):
             row = bottom + j
             if 0 <= row < cube.shape[0]:
-                first, last = max(left, 0), min(left + 64, cube.shape[1])
+                first, last = max(left, 0), min(left + size, cube.shape[1])
                 out[j, first - left : last - left] = cube[row, first:last]
-        for band in range(3):
-            bad = ~np.isfinite(out[..., band]) | ~np.isfinite(out[..., band + 3])
-            out[..., band][bad] = 0
-            out[..., band + 3][bad | (out[..., band + 3] < 0)] = 0
+        for band in range(number):
+            planes_of_band = out[..., band::number]
+            bad = ~np.isfinite(planes_of_band).all(axis=-1)
+            planes_of_band[bad] = 0
+            ivar = planes_of_band[..., 1:]
+            ivar[ivar < 0] = 0
         return out
 
 

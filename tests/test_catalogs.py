@@ -12,23 +12,31 @@ from synthetic import FLAVOURS, Brick, objects, tractor_columns, truth_columns, 
 BRICK = Brick("1211p060", 121.1, 6.0)
 
 
-def rows(n: int = 3, **given):
+GRZ, GRIZ = ("g", "r", "z"), ("g", "r", "i", "z")
+
+
+def rows(n: int = 3, bands=GRZ, **given):
     rng = np.random.default_rng(5)
-    made = objects(BRICK, 50.0 + 30 * np.arange(n), 60.0 + 20 * np.arange(n))
+    made = objects(BRICK, 50.0 + 30 * np.arange(n), 60.0 + 20 * np.arange(n), bands)
     for name in ("flux", "flux_ivar", "mw", "psfsize", "psfdepth"):
-        made[name] = made[name] * rng.uniform(0.5, 1, (n, 3))
-    made["nobs"] = rng.integers(0, 9, (n, 3))
+        made[name] = made[name] * rng.uniform(0.5, 1, (n, len(bands)))
+    made["nobs"] = rng.integers(0, 9, (n, len(bands)))
     made["id"] = np.arange(n) * 11 + 3
     return {**made, **given}
 
 
+BANDS_THERE = {"dr3": "ugrizY", "dr5": "ugrizY", "dr10": "griz", "dr11": "griz"}
+
+
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_each_release_reads_alike(flavour, tmp_path):
-    made = rows(primary=np.array([True, False, True]))
+@pytest.mark.parametrize("bands", [GRZ, GRIZ])
+def test_each_release_reads_alike(flavour, bands, tmp_path):
+    made = rows(bands=bands, primary=np.array([True, False, True]))
     write_tractor(tmp_path / "t.fits", made, flavour, {"CMDLINE": "runbrick.py --all-blobs"})
     catalog = read_tractor(tmp_path / "t.fits")
-    got = catalog.sources
-    assert got.id.tolist() == made["id"].tolist()  # and no DUP row
+    assert "".join(catalog.sources.bands) == BANDS_THERE.get(flavour, "".join(bands))
+    got = catalog.sources.in_bands(bands)
+    assert got.id.tolist() == made["id"].tolist()  # and no DUP or NUN row
     assert got.id.dtype == np.int64
     np.testing.assert_array_equal(got.ra, made["ra"])
     np.testing.assert_array_equal(got.dec, made["dec"])
@@ -44,17 +52,32 @@ def test_each_release_reads_alike(flavour, tmp_path):
     np.testing.assert_allclose(got.sersic, 1)
     np.testing.assert_allclose(got.ebv, 0.03, rtol=1e-6)
     assert catalog.command == "runbrick.py --all-blobs"
-    assert catalog.dr9_columns == (flavour in {"dr9", "dr10"})
+    assert catalog.dr9_columns == (flavour in {"dr9", "dr10", "dr11"})
     np.testing.assert_allclose(got.psfdepth, made["psfdepth"], rtol=1e-6)  # decam_depth in DR3
 
 
-def test_dr3_in_capitals_takes_g_r_z_out_of_six(tmp_path):
+def test_dr3_in_capitals_has_all_six_bands(tmp_path):
     made = rows()
     columns = tractor_columns(made, "dr3")
-    assert "DECAM_FLUX" in columns
     assert columns["DECAM_FLUX"].shape == (3, 6)
+    columns["DECAM_FLUX"][:, 0] = [5, 6, 7]
     write_table(tmp_path / "t.fits", columns)
-    np.testing.assert_allclose(read_tractor(tmp_path / "t.fits").sources.flux, made["flux"], rtol=1e-6)
+    got = read_tractor(tmp_path / "t.fits").sources
+    assert got.of_band("flux", "u").tolist() == [5, 6, 7]
+    np.testing.assert_allclose(got.in_bands(GRZ).flux, made["flux"], rtol=1e-6)
+
+
+def test_a_band_that_a_catalogue_lacks_is_unknown(tmp_path):
+    write_tractor(tmp_path / "t.fits", rows(bands=("g", "r")))
+    got = read_tractor(tmp_path / "t.fits").sources
+    assert got.bands == ("g", "r")
+    assert np.isnan(got.of_band("flux", "z")).all()
+    assert got.of_band("nobs", "z").tolist() == [-1] * 3
+    wide = got.in_bands(("r", "z"))
+    np.testing.assert_array_equal(wide.flux[:, 0], got.flux[:, 1])
+    assert np.isnan(wide.mag[:, 1]).all()
+    assert wide.nobs[:, 1].tolist() == [-1] * 3
+    assert wide.nobs.dtype == got.nobs.dtype
 
 
 @pytest.mark.parametrize("flavour", ["dr5", "dr9"])
@@ -176,10 +199,12 @@ def test_a_catalogue_without_rows_is_an_empty_record(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["obiwan", "legacysim", "obiwan_code"])
-def test_each_truth_table_reads_alike(kind, tmp_path):
-    made = rows()
+@pytest.mark.parametrize("bands", [GRZ, GRIZ, ("r",)])
+def test_each_truth_table_reads_alike(kind, bands, tmp_path):
+    made = rows(bands=bands)
     write_table(tmp_path / "t.fits", truth_columns(kind, made))
     got = read_truth(tmp_path / "t.fits").sources
+    assert got.bands == bands
     np.testing.assert_array_equal(got.ra, made["ra"])
     np.testing.assert_allclose(got.flux, made["flux"], rtol=1e-6)
     np.testing.assert_allclose(got.shape_r, 0.5)
@@ -228,7 +253,10 @@ def test_truth_without_fluxes(tmp_path):
     columns = truth_columns("obiwan", rows())
     del columns["rflux"]
     write_table(tmp_path / "t.fits", columns)
-    with pytest.raises(CatalogError, match=r"t.fits: the truth table has no column rflux or flux_r"):
+    assert read_truth(tmp_path / "t.fits").sources.bands == ("g", "z")
+    del columns["gflux"], columns["zflux"]
+    write_table(tmp_path / "t.fits", columns)
+    with pytest.raises(CatalogError, match=r"t.fits: the truth table has no column gflux or flux_g"):
         read_truth(tmp_path / "t.fits")
 
 

@@ -12,10 +12,11 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from obiwan.dplearn.errors import CoaddError
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.coadds import (
-    PLANES,
     BandNotObservedError,
     Frame,
+    plane_names,
     read_frame,
     read_pixels,
     read_plane,
@@ -36,6 +37,8 @@ from synthetic import (
     write_plane,
 )
 
+GRZ = StampSpec()
+GRIZ = StampSpec(("g", "r", "i", "z"))
 BRICK = Brick("1211p060", 121.1, 6.0, 230)  # not a multiple of the tile
 SUFFIXES = (".fits", ".fits.fz", ".fits.gz")
 ROWS = objects(BRICK, [60.3, 120.0, 200.5], [60.0, 150.5, 30.0])
@@ -64,20 +67,18 @@ def independent(place: Place, suffix: str) -> list[np.ndarray]:
 
 
 def test_channels_are_images_then_invvars():
-    assert (
-        *[("image", "g"), ("image", "r"), ("image", "z")],
-        *[("invvar", "g"), ("invvar", "r"), ("invvar", "z")],
-    ) == PLANES
+    assert plane_names(GRZ) == [(kind, band) for kind in ("image", "invvar") for band in "grz"]
+    assert plane_names(StampSpec(("z", "r"), planes=("image",))) == [("image", "r"), ("image", "z")]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("flavour", ["dr5", "dr8", "dr9", "dr10"])
 def test_planes_and_frame_of_any_file(suffix, flavour, place):
     run = make(place, suffix, flavour)  # DR8 to DR10 have other bands beside, of another size
-    for got, expected in zip(read_planes(run), independent(place, suffix), strict=True):
+    for got, expected in zip(read_planes(run, GRZ), independent(place, suffix), strict=True):
         assert got.dtype == np.float32
         np.testing.assert_array_equal(got, expected)
-    frame = read_frame(run)
+    frame = read_frame(run, GRZ)
     assert frame.shape == (230, 230)
     ra, dec = BRICK.sky([0.0, 100.25, 229.0], [0.0, 50.75, 229.0])
     x, y = frame.pixels(ra, dec)
@@ -97,7 +98,7 @@ def test_uncompressed_data_in_hdu_1_and_in_a_file_named_fz(suffix, place):
             [fits.PrimaryHDU(), fits.ImageHDU(np.zeros((3, 4, 5), "f4")), fits.ImageHDU(plane, header)]
         ).writeto(place.plane(kind, band, suffix))
     run = open_run(place)
-    assert read_frame(run).shape == (230, 230)
+    assert read_frame(run, GRZ).shape == (230, 230)
     np.testing.assert_array_equal(read_plane(run, "invvar", "r"), data["invvar", "r"])
 
 
@@ -112,8 +113,8 @@ def test_windows_and_whole_planes_are_bitwise_equal(suffix, flavour, place, rng)
     x, y = rng.uniform(-5, 235, (2, 30))  # also beyond the edges
     order = rng.permutation(30)
     dense, sparse = (np.full((30, 64, 64, 6), 7, np.float32) for _ in range(2))
-    cut_stamps(read_planes(run), x, y, dense, order)
-    read_windows(run, x, y, sparse, order)
+    cut_stamps(read_planes(run, GRZ), x, y, dense, order)
+    read_windows(run, GRZ, x, y, sparse, order)
     assert dense.tobytes() == sparse.tobytes()
     whole = np.stack(independent(place, suffix), axis=-1)
     padded = np.pad(whole, ((64, 64), (64, 64), (0, 0)))
@@ -133,19 +134,19 @@ def test_pixels_at_the_centres(suffix, n, place, rng):
 
 def test_windows_pay_for_few_stamps_only(place):
     run = make(place)
-    assert windows_pay(1, run)
-    assert not windows_pay(300, run)
+    assert windows_pay(1, run, GRZ)
+    assert not windows_pay(300, run, GRZ)
 
 
 def test_windows_never_pay_in_a_gzipped_file(place):
-    assert not windows_pay(1, make(place, ".fits.gz"))
+    assert not windows_pay(1, make(place, ".fits.gz"), GRZ)
 
 
 @pytest.mark.parametrize("ra", [0.0, 0.003, 359.997, 121.1])
 def test_primary_area_also_across_ra_zero(ra, place):
     brick = replace(BRICK, ra=ra)
     write_coadd(place.coadd, brick, planes(brick, ROWS))
-    frame = read_frame(open_run(place))
+    frame = read_frame(open_run(place), GRZ)
     # The synthetic primary area ends 8 px inside the coadd, on either side of the middle at 114.5.
     x = np.array([7.4, 7.7, 221.3, 221.6, 100, 100])
     y = np.array([100, 100, 100, 100, 7.3, 221.7])
@@ -163,7 +164,7 @@ def test_header_without_primary_area(place):
     place.coadd.mkdir(parents=True)
     for (kind, band), plane in planes(BRICK, ROWS).items():
         write_plane(place.plane(kind, band), plane, cards)
-    assert read_frame(open_run(place)).primary(np.array([1.0]), np.array([1.0])) is None
+    assert read_frame(open_run(place), GRZ).primary(np.array([1.0]), np.array([1.0])) is None
 
 
 def test_missing_band(place):
@@ -171,7 +172,7 @@ def test_missing_band(place):
     place.plane("invvar", "g").unlink()
     message = r"brick 1211p060 \(release\): band g missing: no legacysurvey-1211p060-invvar-g.*--bricks"
     with pytest.raises(CoaddError, match=message) as caught:
-        read_frame(run)
+        read_frame(run, GRZ)
     assert not isinstance(caught.value, BandNotObservedError)
 
 
@@ -182,7 +183,7 @@ def test_a_band_that_never_was_is_told_from_one_that_was_lost(place):
         if band != "g":
             write_plane(place.plane(kind, band), plane, cards)
     with pytest.raises(BandNotObservedError, match=r"band g missing"):
-        read_frame(open_run(place))
+        read_frame(open_run(place), GRZ)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -193,7 +194,7 @@ def test_truncated_plane(suffix, place):
     message = r"brick 1211p060 \(release\): cannot read .*image-z.*--bricks"
     with pytest.raises(CoaddError, match=message):
         # A gzipped file tells only when it is read.
-        read_plane(run, "image", "z") if suffix == ".fits.gz" else read_frame(run)
+        read_plane(run, "image", "z") if suffix == ".fits.gz" else read_frame(run, GRZ)
 
 
 @pytest.mark.parametrize(
@@ -203,14 +204,14 @@ def test_not_a_fits_file(content, place):
     run = make(place)
     place.plane("invvar", "r").write_bytes(content)
     with pytest.raises(CoaddError, match=r"brick 1211p060 \(release\): cannot read .*invvar-r.*--bricks"):
-        read_frame(run)
+        read_frame(run, GRZ)
 
 
 def test_gzip_that_is_none(place):
     run = make(place, ".fits.gz")
     place.plane("image", "g", ".fits.gz").write_bytes(gzip.compress(b"nothing"))
     with pytest.raises(CoaddError, match=r"cannot read .*image-g.fits.gz"):
-        read_frame(run)
+        read_frame(run, GRZ)
 
 
 def test_a_file_without_an_image(place):
@@ -219,7 +220,7 @@ def test_a_file_without_an_image(place):
     path.unlink()
     fitsio.write(str(path), np.zeros(3, dtype=[("a", "f4")]))
     with pytest.raises(CoaddError, match=r"image-g.fits.fz \(no two-dimensional image in it\)"):
-        read_frame(run)
+        read_frame(run, GRZ)
 
 
 def test_shapes_that_disagree(place):
@@ -231,7 +232,7 @@ def test_shapes_that_disagree(place):
         r".*\(230, 230\).*--bricks"
     )
     with pytest.raises(CoaddError, match=message):
-        read_frame(run)
+        read_frame(run, GRZ)
 
 
 def test_header_without_wcs(place):
@@ -239,7 +240,7 @@ def test_header_without_wcs(place):
     for (kind, band), plane in planes(BRICK, ROWS).items():
         write_plane(place.plane(kind, band), plane, {"BUNIT": "nanomaggy"})
     with pytest.raises(CoaddError, match=r"brick 1211p060 .*has no celestial WCS"):
-        read_frame(open_run(place))
+        read_frame(open_run(place), GRZ)
 
 
 @pytest.mark.parametrize(
@@ -264,4 +265,4 @@ def test_headers_that_lead_nowhere(card, value, said, place):
             assert content.count(text) == 1
             path.write_bytes(content.replace(text, f"{value:>10}".encode()))
     with pytest.raises(CoaddError, match=rf"brick 1211p060 .*{said}.*restore the file"):
-        read_frame(open_run(place))
+        read_frame(open_run(place), GRZ)

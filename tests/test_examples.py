@@ -81,7 +81,7 @@ def test_equal_rows_give_equal_bytes(tmp_path, rng):
 
 def test_what_a_catalogue_lacks_is_nan():
     rows = blank_examples(2)
-    fill_measurements(rows, blank_sources(2))
+    fill_measurements(rows, blank_sources(2, ("g", "r", "z")))
     assert np.isnan(rows["mag_g"]).all()
     assert np.isnan(rows["psfsize_z"]).all()
     assert np.isnan(rows["match_dist"]).all()
@@ -89,7 +89,7 @@ def test_what_a_catalogue_lacks_is_nan():
 
 
 def test_every_band_lands_in_its_column():
-    blank = vars(blank_sources(1))
+    blank = vars(blank_sources(1, ("g", "r", "z")))
     values = {"flux": 10.0, "flux_ivar": 20.0, "mw_transmission": 0.5, "psfsize": 1.0, "psfdepth": 40.0}
     for stem, value in values.items():
         blank[stem] = value + np.array([[0.0, 0.1, 0.2]])
@@ -133,7 +133,7 @@ def test_a_large_table_is_read_in_pieces(tmp_path, rng, monkeypatch):
 
 def test_what_the_catalogue_says_of_a_source_is_in_its_row():
     sources = dataclasses.replace(
-        blank_sources(2), nobs=np.array([[1, 2, 3], [4, 5, 6]]), maskbits=np.array([0, 2048])
+        blank_sources(2, ("g", "r", "z")), nobs=np.array([[1, 2, 3], [4, 5, 6]]), maskbits=np.array([0, 2048])
     )
     rows = blank_examples(2)
     fill_measurements(rows, sources)

@@ -12,6 +12,7 @@ import pytest
 from obiwan.dplearn.cutting import extraction
 from obiwan.dplearn.cutting.extraction import GroupTask, extract_group, row_keys
 from obiwan.dplearn.errors import CoaddError
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.layouts import LAYOUTS, BrickRun, Root
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.manifest import WORK
@@ -49,7 +50,7 @@ def extract(tmp_path, rows, runs, name="out"):
     directory = tmp_path / name
     (directory / WORK).mkdir(parents=True)
     mine = {key: runs[key] for key in set(row_keys(rows))}
-    receipt = extract_group(GroupTask(0, directory, directory / WORK, rows, mine))
+    receipt = extract_group(GroupTask(0, directory, directory / WORK, StampSpec(), rows, mine))
     return receipt, np.load(directory / "xtrain_1.npy")
 
 
@@ -127,7 +128,7 @@ def test_rows_of_several_runs_are_mixed_in_their_order(tmp_path, rng):
     rows["row"] = np.arange(27) % 10
     directory = tmp_path / "out"
     (directory / WORK).mkdir(parents=True)
-    receipt = extract_group(GroupTask(7, directory, directory / WORK, rows, runs))
+    receipt = extract_group(GroupTask(7, directory, directory / WORK, StampSpec(), rows, runs))
     assert [(s.number, s.rows) for s in receipt.shards] == [(4, 10), (5, 10), (6, 7)]
     reader = Reader()
     for row in rows:

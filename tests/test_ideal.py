@@ -14,6 +14,7 @@ from obiwan.dplearn.evaluation import ideal
 from obiwan.dplearn.mock.config import MockConfig, Plant
 from obiwan.dplearn.mock.survey import make_survey
 from obiwan.dplearn.retraining.planting import Galaxy
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.coadds import read_planes
 from obiwan.dplearn.survey.cutouts import clean_stamps, cut_stamps
 from obiwan.dplearn.survey.layouts import Root, find_runs, layout_named
@@ -140,8 +141,8 @@ def test_a_stamp_is_of_the_survey_that_it_was_cut_from(surveys):
     row = blank_examples(1)
     row["brick"], row["run"], row["x"], row["y"], row["label"] = run.brick, run.run, 90.0, 104.0, 1
     stamps = np.zeros((1, 64, 64, 6), np.float32)
-    cut_stamps(read_planes(run), row["x"], row["y"], stamps, np.array([0]))
-    clean_stamps(stamps)
+    cut_stamps(read_planes(run, StampSpec()), row["x"], row["y"], stamps, np.array([0]))
+    clean_stamps(stamps, StampSpec())
     assert ideal.check_same_survey(surveys / "own", row[0], stamps[0])
     assert ideal.check_same_survey(surveys / "own" / "mock.json", row[0], stamps[0])
     assert ideal.plant_of(surveys / "own").offset == 1.5

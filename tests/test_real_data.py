@@ -132,6 +132,7 @@ def test_one_band_only(shared_data, tmp_path, capsys):
 @pytest.mark.parametrize("release", ["release_dr9", "release_dr10"])
 def test_pixels_of_the_catalogue(release, shared_data):
     """Our positions agree with the pipeline's own bx, by: 0-based, whatever the zoom."""
+    from obiwan.dplearn.stampspec import StampSpec
     from obiwan.dplearn.survey.coadds import read_frame
 
     compared = 0
@@ -143,7 +144,7 @@ def test_pixels_of_the_catalogue(release, shared_data):
             for run in find_runs(Root(0, path, layout)):
                 assert isinstance(run, BrickRun)
                 table = fits.getdata(run.tractor, 1)
-                x, y = read_frame(run).pixels(table["ra"], table["dec"])
+                x, y = read_frame(run, StampSpec()).pixels(table["ra"], table["dec"])
                 np.testing.assert_allclose(x, table["bx"], atol=1e-3)
                 np.testing.assert_allclose(y, table["by"], atol=1e-3)
                 compared += len(table)

@@ -21,8 +21,8 @@ def test_formats(suffix, tmp_path):
     assert table.run.tolist() == ["release"] * 3
     assert table.sources.id.tolist() == [5, 6, 5]
     np.testing.assert_allclose(table.sources.ra, [121.1, 121.2, 359.9])
-    np.testing.assert_allclose(table.sources.mag[:, 0], [20, 21, 22.5])
-    assert np.isnan(table.sources.mag[:, 1:]).all()
+    np.testing.assert_allclose(table.sources.of_band("mag", "g"), [20, 21, 22.5])
+    assert np.isnan(table.sources.in_bands(("r", "i", "z")).mag).all()
     assert len(table.of_brick("1211p060")) == 2
 
 

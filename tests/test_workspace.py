@@ -21,6 +21,7 @@ from obiwan.dplearn.cutting.workspace import (
 )
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.planning.groups import Planned
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.layouts import LAYOUTS, RELEASE, Root
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.manifest import WORK
@@ -84,7 +85,7 @@ def written(tmp_path) -> GroupTask:
     rows = blank_examples(3)
     rows["split"], rows["shard"], rows["row"] = "train", 1, np.arange(3)
     shard = write_shard(tmp_path, "train", 1, np.ones((3, 64, 64, 6), "<f4"), np.zeros(3, "u1"))
-    task = GroupTask(0, tmp_path, tmp_path / WORK, rows, {})
+    task = GroupTask(0, tmp_path, tmp_path / WORK, StampSpec(), rows, {})
     content = {"shards": [vars(shard)], "not_finite": 4, "negative_invvar": 5, "coadds_crc32": 0}
     task.receipt.write_text(json.dumps(content))
     return task

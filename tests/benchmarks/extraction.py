@@ -37,6 +37,7 @@ from obiwan.dplearn import create_training
 from obiwan.dplearn.conventions import BANDS
 from obiwan.dplearn.cutting.extraction import GroupTask, Tasks, extract_group, row_keys
 from obiwan.dplearn.planning.config import TrainingConfig
+from obiwan.dplearn.stampspec import StampSpec
 
 PLANES = [(kind, band) for kind in ("image", "invvar") for band in BANDS]
 SHARD = 512
@@ -208,7 +209,7 @@ def plan(tree: Path) -> list[GroupTask]:
     inputs = create_training.resolve_inputs(fake=[tree], config=config)
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         planned, _ = create_training.plan(inputs, config, None, Path(tempfile.gettempdir()))
-    return list(Tasks(planned, inputs, Path(), Path()))
+    return list(Tasks(planned, inputs, StampSpec(), Path(), Path()))
 
 
 def timed(
@@ -317,7 +318,7 @@ def memory(tasks: list[GroupTask], scratch: Path) -> None:
         files = {
             (0, keys[0][1], f"run{i}"): runs[keys[i % len(keys)]] for i in range(coadds)
         }  # the same files under several names will do
-        largest[title] = GroupTask(0, scratch, scratch / ".work", rows, files)
+        largest[title] = GroupTask(0, scratch, scratch / ".work", StampSpec(), rows, files)
     print("\npeak memory of one worker (limit 1,500 MB)")
     for title, task in largest.items():
         with tempfile.TemporaryDirectory(dir=scratch) as name:

@@ -47,6 +47,7 @@ from obiwan.dplearn.report import output as report_files
 from obiwan.dplearn.report.provenance import cut_flow
 from obiwan.dplearn.retraining import runs as retraining
 from obiwan.dplearn.running import cli
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.tables import read_table
 from obiwan.dplearn.training.checkpoints import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from obiwan.dplearn.training.rundir import claim_outdir, finished_lines
@@ -209,7 +210,7 @@ def _read_survey(place: Path) -> None:
     (place / "set" / WORK).mkdir(parents=True)
     if len(rows):
         mine = {key: runs[key] for key in set(row_keys(rows))}
-        extract_group(GroupTask(0, place / "set", place / "set" / WORK, rows, mine))
+        extract_group(GroupTask(0, place / "set", place / "set" / WORK, StampSpec(), rows, mine))
 
 
 def _read_set(place: Path) -> None:
@@ -338,7 +339,7 @@ def _read_mock(place: Path) -> None:
 
 def _read_receipt(place: Path) -> None:
     rows = _example_rows(np.array([0, 1, 0, 1], "u1"))[:4]
-    receipt = finished_receipt(GroupTask(0, place, place / WORK, rows, {}))
+    receipt = finished_receipt(GroupTask(0, place, place / WORK, StampSpec(), rows, {}))
     if receipt is None:
         msg = "no receipt: its shards are made again"
         raise ModelError(msg)

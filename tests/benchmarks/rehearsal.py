@@ -55,6 +55,7 @@ from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.cutflow import CutFlow
 from obiwan.dplearn.planning.groups import Planned
 from obiwan.dplearn.planning.inputs import Inputs, resolve_inputs
+from obiwan.dplearn.stampspec import StampSpec
 
 SURVEY = {"cutouts": 60e6, "brick-runs": 300e3, "rows": 300e3 * 4000, "bytes": 60e6 * 64 * 64 * 6 * 4}
 CORES = 128  # of a node
@@ -233,7 +234,7 @@ def tasks_of(tree: Path, names: list[str]) -> list[GroupTask]:
     """The extraction tasks of some bricks."""
     inputs = resolve_inputs(fake=[tree], bricks=names, config=config())
     planned, _ = quietly_planned(inputs, tree.parent)
-    return list(Tasks(planned, inputs, Path(), Path()))
+    return list(Tasks(planned, inputs, StampSpec(), Path(), Path()))
 
 
 def peers(tasks: list[GroupTask], scratch: Path, rounds: int, title: str) -> float:

@@ -51,6 +51,7 @@ from obiwan.dplearn.running.executors import (
     run_tasks,
 )
 from obiwan.dplearn.running.launch import Launch, first_speaks, launched
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.layouts import LAYOUT_NAMES
 
 NAME = "create_training"
@@ -274,7 +275,7 @@ def create_training(
     if scratch is None:
         confirm_finished(outdir, planned)
         return Outcome(None, len(planned))
-    receipts = _extract(Tasks(planned, inputs, outdir, scratch), executor)
+    receipts = _extract(Tasks(planned, inputs, StampSpec(), outdir, scratch), executor)
     manifest = finish(outdir, scratch, request, planned, flows, receipts)
     return Outcome(manifest, len(planned))
 

@@ -108,6 +108,11 @@ class StampSpec:
         return max(1, FILE_BYTES // self.stamp_bytes)
 
     @property
+    def stamps_per_group(self) -> int:
+        """Most examples in a group of bricks that share their shards: 16 shards of the default size."""
+        return 16 * self.stamps_per_file
+
+    @property
     def reference(self) -> str:
         """The reference band: r where there is one, else the middle one in wavelength."""
         return "r" if "r" in self.bands else self.bands[(len(self.bands) - 1) // 2]

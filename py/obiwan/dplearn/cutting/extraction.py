@@ -1,4 +1,4 @@
-"""Planned examples to shards: independent tasks, each owning its shards, with bounded memory."""
+"""Extraction of stamps into shards: independent tasks, each owning its shards, with bounded memory."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.conventions import BANDS, CHANNELS, STAMP, Array
 from obiwan.dplearn.errors import CoaddError
 from obiwan.dplearn.files.atomic import write_json
 from obiwan.dplearn.files.lease import holding_lease
-from obiwan.dplearn.planning.groups import GROUP_ROWS, Planned
+from obiwan.dplearn.planning.groups import Planned
 from obiwan.dplearn.planning.inputs import Inputs
-from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.coadds import read_planes, read_windows, windows_pay
 from obiwan.dplearn.survey.cutouts import clean_stamps, cut_stamps
 from obiwan.dplearn.survey.layouts import BrickRun
@@ -40,7 +39,8 @@ class GroupTask:
         The training set.
     scratch : Path
         The run's own directory, through which its files are written.
-    rows : ndarray of EXAMPLE_DTYPE
+    spec : StampSpec
+    rows : ndarray of `example_dtype`
         The group's examples, sorted by shard and row.
     runs : dict
         Files of every coadd that the rows name.
@@ -51,6 +51,7 @@ class GroupTask:
     number: int
     directory: Path
     scratch: Path
+    spec: StampSpec
     rows: Array
     runs: dict[Key, BrickRun]
     coadds: int = 0
@@ -68,12 +69,15 @@ class Tasks(Sequence[GroupTask]):
     ----------
     planned : Planned
     inputs : Inputs
+    spec : StampSpec
     directory, scratch : Path
         As in `GroupTask`.
     """
 
-    def __init__(self, planned: Planned, inputs: Inputs, directory: Path, scratch: Path) -> None:
-        self.planned, self.directory, self.scratch = planned, directory, scratch
+    def __init__(
+        self, planned: Planned, inputs: Inputs, spec: StampSpec, directory: Path, scratch: Path
+    ) -> None:
+        self.planned, self.spec, self.directory, self.scratch = planned, spec, directory, scratch
         self._bricks = {one.brick: (*one.runs, *one.releases) for one in inputs.bricks}
 
     def __len__(self) -> int:
@@ -89,7 +93,8 @@ class Tasks(Sequence[GroupTask]):
         names = {brick.decode("ascii") for brick in np.unique(rows["brick"])}
         runs = {(run.root.index, run.brick, run.run): run for name in names for run in self._bricks[name]}
         mine = {key: runs[key] for key in set(row_keys(rows))}
-        return GroupTask(number, self.directory, self.scratch, rows, mine, self.planned.coadds(number))
+        coadds = self.planned.coadds(number)
+        return GroupTask(number, self.directory, self.scratch, self.spec, rows, mine, coadds)
 
     def size(self, number: int) -> int:
         """Number of examples of a task."""
@@ -111,15 +116,15 @@ class Receipt:
 
 
 @lru_cache(maxsize=1)
-def _row_buffer(rows: int) -> NDArray[np.float32]:
+def _row_buffer(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """One buffer per process, used again by every group: fresh memory costs as much as the copying."""
-    return np.empty((rows, STAMP, STAMP, len(CHANNELS)), dtype="<f4")
+    return np.empty(shape, dtype="<f4")
 
 
 @lru_cache(maxsize=1)
-def _plane_buffer(shape: tuple[int, int]) -> NDArray[np.float32]:
-    """The six planes of one coadd, used again by every coadd of this shape."""
-    return np.empty((len(CHANNELS), *shape), dtype=np.float32)
+def _plane_buffer(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The planes of one coadd, used again by every coadd of this shape."""
+    return np.empty(shape, dtype=np.float32)
 
 
 def row_keys(rows: Array) -> list[Key]:
@@ -130,18 +135,19 @@ def row_keys(rows: Array) -> list[Key]:
     ]
 
 
-def _needs_cleaning(pixels: Array, invvar: Array) -> bool:
+def _needs_cleaning(pixels: Array, invvar: Array | None) -> bool:
     """Whether any pixel is not finite or any invvar negative; a sum carries NaN and infinity along."""
     with np.errstate(invalid="ignore", over="ignore"):
-        return not np.isfinite(pixels.sum()) or bool(invvar.size and invvar.min() < 0)
+        if not np.isfinite(pixels.sum()):
+            return True
+    return invvar is not None and bool(invvar.size and invvar.min() < 0)
 
 
 class _CoaddCutter:
     """Cuts stamps from coadds, remembering the planes of the last one."""
 
-    def __init__(self, runs: dict[Key, BrickRun], totals: dict[Key, int]) -> None:
-        self._runs = runs
-        self._totals = totals
+    def __init__(self, runs: dict[Key, BrickRun], spec: StampSpec, totals: dict[Key, int]) -> None:
+        self._runs, self._spec, self._totals = runs, spec, totals
         self._by_windows: dict[Key, bool] = {}
         self._key: Key | None = None
         self._planes: Array = np.empty((0, 0, 0), np.float32)
@@ -149,22 +155,24 @@ class _CoaddCutter:
         self.not_finite = self.negative = 0
 
     def cut(self, key: Key, x: Array, y: Array, out: NDArray[np.float32], at: Array) -> None:
+        spec = self._spec
         if key not in self._by_windows:
-            self._by_windows[key] = windows_pay(self._totals[key], self._runs[key])
+            self._by_windows[key] = windows_pay(self._totals[key], self._runs[key], spec)
         if self._by_windows[key]:
-            read_windows(self._runs[key], x, y, out, at)
+            read_windows(self._runs[key], spec, x, y, out, at)
             stamps = out[at]
-            dirty = _needs_cleaning(stamps, stamps[..., len(BANDS) :])
+            dirty = _needs_cleaning(stamps, spec.ivar(stamps))
         else:
             if key != self._key:
                 self._key = None  # the memory of the last coadd's planes is used again
-                self._planes = read_planes(self._runs[key], _plane_buffer)
+                self._planes = read_planes(self._runs[key], spec, _plane_buffer)
                 self._key = key
-                self._dirty = _needs_cleaning(self._planes, self._planes[len(BANDS) :])
+                invvar = self._planes[len(spec.bands) :] if spec.has_ivar else None
+                self._dirty = _needs_cleaning(self._planes, invvar)
             cut_stamps(self._planes, x, y, out, at)
             dirty = self._dirty
         for i in at if dirty else ():
-            not_finite, negative = clean_stamps(out[i : i + 1])
+            not_finite, negative = clean_stamps(out[i : i + 1], spec)
             self.not_finite += not_finite
             self.negative += negative
 
@@ -184,8 +192,8 @@ def _batches(rows: Array, capacity: int) -> Iterator[list[Array]]:
 def extract_group(task: GroupTask) -> Receipt:
     """Cut and write all shards of one group, then its receipt.
 
-    The six planes of a coadd are decoded once (or, for few stamps, only the tiles under them are
-    read).  Memory is bounded by one coadd's planes plus a buffer of at most 8,192 examples.
+    The planes of a coadd are decoded once (or, for few stamps, only the tiles under them are read).
+    Memory is bounded by one coadd's planes plus a buffer of `StampSpec.stamps_per_group` examples.
 
     Raises
     ------
@@ -196,7 +204,7 @@ def extract_group(task: GroupTask) -> Receipt:
     LeaseLostError
         If another run has begun in the directory.
     """
-    rows = task.rows
+    rows, spec = task.rows, task.spec
     keys = row_keys(rows)
     totals: dict[Key, int] = {}
     for key in keys:
@@ -205,9 +213,9 @@ def extract_group(task: GroupTask) -> Receipt:
     codes = np.array([number_of[key] for key in keys])
     largest = int(np.bincount(rows["shard"]).max())
     # With one coadd the planes stay at hand, and a buffer of one shard will do.
-    capacity = largest if len(totals) == 1 else max(largest, min(len(rows), GROUP_ROWS))
-    buffer = _row_buffer(_round_up(capacity))
-    cutter = _CoaddCutter(task.runs, totals)
+    capacity = largest if len(totals) == 1 else max(largest, min(len(rows), spec.stamps_per_group))
+    buffer = _row_buffer((_round_up(capacity, spec), *spec.shape))
+    cutter = _CoaddCutter(task.runs, spec, totals)
     split = rows["split"][0].decode("ascii")
     written: list[Shard] = []
     damaged: dict[Key, CoaddError] = {}
@@ -226,7 +234,7 @@ def extract_group(task: GroupTask) -> Receipt:
             y = np.ascontiguousarray(rows["label"][shard])
             number = int(rows["shard"][shard[0]])
             with holding_lease(task.scratch, task.directory):
-                written.append(write_shard(task.directory, StampSpec(), split, number, x, y, task.scratch))
+                written.append(write_shard(task.directory, spec, split, number, x, y, task.scratch))
     if damaged:
         raise CoaddError("\n".join(str(error) for error in damaged.values()))
     receipt = Receipt(tuple(written), cutter.not_finite, cutter.negative)
@@ -234,9 +242,10 @@ def extract_group(task: GroupTask) -> Receipt:
     return receipt
 
 
-def _round_up(rows: int) -> int:
+def _round_up(rows: int, spec: StampSpec) -> int:
     """Few distinct sizes, so that the cached buffer is used again from group to group."""
-    return next((size for size in (512, 2048) if rows <= size), max(rows, GROUP_ROWS))
+    few = (spec.stamps_per_file, 4 * spec.stamps_per_file, spec.stamps_per_group)
+    return next((size for size in few if rows <= size), rows)
 
 
 def _write_receipt(task: GroupTask, receipt: Receipt) -> None:

@@ -23,6 +23,7 @@ from obiwan.dplearn.errors import CoaddError, LayoutError, TrainingSetError
 from obiwan.dplearn.files.atomic import read_json
 from obiwan.dplearn.mock.config import Plant
 from obiwan.dplearn.retraining.planting import Galaxy, galaxies_known, galaxy_of, render
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.coadds import read_windows
 from obiwan.dplearn.survey.cutouts import clean_stamps
 from obiwan.dplearn.survey.layouts import Root, find_runs, identify
@@ -149,8 +150,8 @@ def _stamp_in(trees: list[Path], row: np.void) -> Array | None:
             for run in find_runs(Root(0, path, layout), [brick]):
                 if run.run == name:
                     cut = np.zeros((1, STAMP, STAMP, len(CHANNELS)), np.float32)
-                    read_windows(run, row["x"][None], row["y"][None], cut, np.array([0]))
-                    clean_stamps(cut)
+                    read_windows(run, StampSpec(), row["x"][None], row["y"][None], cut, np.array([0]))
+                    clean_stamps(cut, StampSpec())
                     return np.asarray(cut[0])
     return None
 

@@ -23,6 +23,7 @@ from obiwan.dplearn.planning.matching import (
     stamp_holds_other,
 )
 from obiwan.dplearn.planning.selection import apply_cuts, find_selection
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.coadds import read_pixels
 from obiwan.dplearn.survey.cutouts import centre_inside, stamp_inside
 from obiwan.dplearn.survey.layouts import RELEASE_RUN
@@ -234,13 +235,13 @@ def _without_pixels(candidates: Candidates, config: TrainingConfig, flow: CutFlo
     primary = here.frame.primary(sources.ra, sources.dec)
     keep = keep & (sources.primary if primary is None else primary)
     count(flow, "in the brick's primary area", keep)
-    keep = apply_cuts(sources, find_selection(config.select), keep, flow)
+    keep = apply_cuts(sources.in_bands(BANDS), find_selection(config.select), keep, flow)
     x, y = here.frame.pixels(sources.ra, sources.dec)
     neighbour = stamp_holds_other(x, y, candidates.own, here.injected_x, here.injected_y)
     if not config.allow_injected_neighbours:
         keep = keep & ~neighbour
         count(flow, "no other injection in the stamp", keep)
-    inside = stamp_inside(x, y, here.frame.shape)
+    inside = stamp_inside(x, y, here.frame.shape, StampSpec().size)
     keep = keep & (inside if config.edge == "drop" else centre_inside(x, y, here.frame.shape))
     count(flow, "stamp inside the coadd" if config.edge == "drop" else "centre inside the coadd", keep)
     flags: Array = FLAG_PADDED * ~inside + FLAG_NEIGHBOUR * neighbour

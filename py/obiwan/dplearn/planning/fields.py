@@ -15,6 +15,7 @@ from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import CatalogError, LayoutError
 from obiwan.dplearn.planning.config import INJECTION_REACH
 from obiwan.dplearn.planning.matching import BLOB_REACH, fitted_everywhere, nearest_distance, nearest_index
+from obiwan.dplearn.stampspec import FILTERS, StampSpec
 from obiwan.dplearn.survey.catalogs import Catalog, read_cameras, read_tractor, read_truth
 from obiwan.dplearn.survey.coadds import BandNotObservedError, Frame, read_frame
 from obiwan.dplearn.survey.layouts import BrickRun, Root
@@ -87,8 +88,8 @@ def open_field(run: BrickRun) -> Field:
 
 
 def _opened(run: BrickRun) -> Field:
-    frame = read_frame(run)
-    truth = blank_sources(0) if run.truth is None else read_truth(run.truth, run.ids_added).sources
+    frame = read_frame(run, StampSpec())
+    truth = blank_sources(0, ()) if run.truth is None else read_truth(run.truth, run.ids_added).sources
     if run.tractor is not None and not run.tractor.is_file():
         msg = (
             f"{run.label}: no tractor catalogue {run.tractor} although its siblings have one; "
@@ -113,6 +114,8 @@ def with_measured_surroundings(truth: Sources, fitted: Sources) -> Sources:
     if not len(fitted) or not len(truth):
         return truth
     index = nearest_index(truth.ra, truth.dec, fitted.ra, fitted.dec)
+    bands = tuple(band for band in FILTERS if band in {*truth.bands, *fitted.bands})
+    truth, fitted = truth.in_bands(bands), fitted.in_bands(bands)
     filled = {
         name: np.where(np.isnan(getattr(truth, name)), getattr(fitted, name)[index], getattr(truth, name))
         for name in ("mw_transmission", "psfsize", "psfdepth", "ebv")

@@ -1,11 +1,11 @@
-"""Tractor and truth tables of every flavour, read into one `Sources` record.
+"""Tractor catalogues and truth tables of every flavour, read into one `Sources` record.
 
 With `tables` the only module that knows column names.  Fluxes are *observed* nanomaggies (Galactic
 extinction not removed), positions are ICRS degrees, sizes arcsec, as in the catalogues.
 
-Sources of the names: the Legacy Survey catalogue descriptions (DR3 to DR10), obiwan ``kenobi.py``
-and legacysim ``catalog.py``.  Column names are compared without case: documentation of DR3 and the
-sweeps use capitals, pipeline files do not.
+Sources of the names: the Legacy Survey catalogue descriptions (DR3 to DR10), legacypipe DR11.1.0
+``format_catalog.py``, obiwan ``kenobi.py`` and legacysim ``catalog.py``.  Column names are compared without
+case: documentation of DR3 and the sweeps use capitals, pipeline files do not.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import Any
 import fitsio
 import numpy as np
 
-from obiwan.dplearn.conventions import BANDS, Array
 from obiwan.dplearn.errors import CatalogError
 from obiwan.dplearn.files.fits import check_not_truncated, reading
-from obiwan.dplearn.survey.sources import Sources, blank_sources
+from obiwan.dplearn.stampspec import FILTERS, Array
+from obiwan.dplearn.survey.sources import PER_BAND, Sources, blank_sources
 
 SIMP_RADIUS = 0.45  #: arcsec; the fixed half-light radius of tractor's SIMP model
-_DR3_BAND_INDEX = [1, 2, 4]  # g, r, z among ugrizY
+_SPELLINGS = tuple(f"{prefix}{stem}_{{}}" for prefix in ("", "decam_") for stem in PER_BAND[:3])
+_NO_SOURCES = ("DUP", "NUN")  # a Gaia source dropped in favour of a galaxy, a source without a model
 _SERSIC_OF_TYPE = {"PSF": 0.0, "SIMP": 1.0, "REX": 1.0, "EXP": 1.0, "DEV": 4.0}
 
 
@@ -95,45 +96,48 @@ class _Columns:
             raise CatalogError(msg)
         return values.astype(np.float64)
 
-    def bands(self, stem: str) -> Array | None:
-        """Return a per-band quantity as (n, 3), in any of the three spellings there have been."""
-        wide = self.get(f"decam_{stem}")
-        if wide is not None:
-            return wide.reshape(len(self), -1)[:, _DR3_BAND_INDEX] if len(self) else np.empty((0, 3))
-        columns = [self.get(f"{stem}_{band}", f"decam_{stem}_{band}") for band in BANDS]
-        if any(column is None for column in columns):
-            return None
-        return np.stack(columns, axis=1)  # type: ignore[arg-type]
+    def filters(self, *spellings: str) -> tuple[str, ...]:
+        """The bands of which there is a column in one of these spellings, such as ``flux_{}``."""
+        return tuple(band for band in FILTERS if any(name.format(band.lower()) in self for name in spellings))
 
-    def need_bands(self, stem: str) -> Array:
-        values = self.bands(stem)
-        if values is None:
-            msg = (
-                f"{self.path}: the {self.what} has no columns {stem}_g, {stem}_r, {stem}_z; "
-                "it is none of the known tractor flavours (DR3 to DR10)"
-            )
-            raise CatalogError(msg)
-        return values
+    def of_band(self, stem: str, band: str) -> Array | None:
+        """A quantity in one band as floats, in any of the three spellings there have been."""
+        if f"decam_{stem}" in self:  # DR3: vectors over ugrizY
+            wide = self.need(f"decam_{stem}")
+            return wide.reshape(len(self), len(FILTERS))[:, FILTERS.index(band)].astype(np.float64)
+        column = self.get(f"{stem}_{band}".lower(), f"decam_{stem}_{band}".lower())
+        return None if column is None else column.astype(np.float64)
+
+    def per_band(self, stem: str, bands: tuple[str, ...], *, needed: bool = False) -> Array:
+        """A quantity, shape (n, bands); NaN where there is no column, or an error if it is needed."""
+        out = np.full((len(self), len(bands)), np.nan)
+        for i, band in enumerate(bands):
+            values = self.of_band(stem, band)
+            if values is None and needed:
+                self.need(f"{stem}_{band}".lower())
+            out[:, i] = np.nan if values is None else values
+        return out
 
 
-_STEMS = ("flux", "flux_ivar", "mw_transmission", "nobs", "psfsize", "psfdepth", "depth")
+_STEMS = (*PER_BAND, "depth")  # psfdepth is depth in DR3
 _PLAIN = frozenset(
     {
         "objid", "id", "ids", "ra", "dec", "type", "brick_primary", "ebv", "maskbits", "fitbits",
         "sersic", "n", "shape_r", "shape_e1", "shape_e2", "shapeexp_r", "shapeexp_e1",
         "shapeexp_e2", "shapedev_r", "shapedev_e1", "shapedev_e2", "fracdev", "rhalf", "e1", "e2",
-        "collided", "gflux", "rflux", "zflux", "camera", "brickname",
+        "collided", "camera", *(f"{band}flux".lower() for band in FILTERS),
     }
 )  # fmt: skip
 
 
-_TEXT = frozenset({"type", "camera", "brickname"})
+_TEXT = frozenset({"type", "camera"})
 
 
 def _wanted(name: str) -> bool:
     """Whether a column is worth reading: tractor rows are a kilobyte wide."""
     name = name.removeprefix("decam_")
-    return name in _PLAIN or name in _STEMS or any(name == f"{s}_{b}" for s in _STEMS for b in BANDS)
+    stem, _, band = name.rpartition("_")
+    return name in _PLAIN or name in _STEMS or (stem in _STEMS and band in map(str.lower, FILTERS))
 
 
 def _floats(values: Array | None, default: Array) -> Array:
@@ -170,7 +174,7 @@ def unique_ids(ids: Array, path: Path, what: str) -> Array:
     return ids
 
 
-def _tractor_shapes(columns: _Columns, types: Array) -> dict[str, Array]:
+def _tractor_shapes(columns: _Columns, types: Array) -> dict[str, Any]:
     """Half-light radius, ellipticity and Sersic index, from DR9 columns or from the older pairs."""
     n = len(types)
     sersic_of_type = np.array([_SERSIC_OF_TYPE.get(str(t), np.nan) for t in types]).reshape(n)
@@ -221,9 +225,9 @@ class Catalog:
 
 
 def read_tractor(path: Path) -> Catalog:
-    """Read a tractor catalogue of any release, DR3 to DR10.
+    """Read a tractor catalogue of any release, DR3 to DR11, in all bands that it has.
 
-    DUP rows (Gaia sources dropped in favour of a galaxy model, no flux) are left out: they are
+    Rows without a model (DUP, a Gaia source dropped in favour of a galaxy; NUN) are left out: they are
     entries of the table, not sources of the fit.
 
     Raises
@@ -237,14 +241,21 @@ def read_tractor(path: Path) -> Catalog:
 
 
 def _tractor(columns: _Columns) -> Catalog:
-    path = columns.path
-    types = _text(columns.need("type")) if len(columns) else np.empty(0, "U4")
-    n = len(types)
-    blank = blank_sources(n)
-    nobs, maskbits, primary = columns.bands("nobs"), columns.get("maskbits"), columns.get("brick_primary")
-    psfdepth = columns.bands("psfdepth")
-    if psfdepth is None:
-        psfdepth = columns.bands("depth")  # its name in DR3, beside galdepth
+    path, types = columns.path, _text(columns.need("type"))
+    bands = FILTERS if "decam_flux" in columns else columns.filters(*_SPELLINGS)
+    if not bands:
+        msg = (
+            f"{path}: the tractor catalogue has no column flux_g, or of any other band; "
+            "it is none of the known flavours (DR3 to DR11)"
+        )
+        raise CatalogError(msg)
+    blank = blank_sources(len(types), bands)
+    nobs, maskbits, primary = (
+        columns.per_band("nobs", bands),
+        columns.get("maskbits"),
+        columns.get("brick_primary"),
+    )
+    depth = columns.per_band("psfdepth", bands)
     ids = columns.get("objid", "id")
     sources = replace(
         blank,
@@ -252,19 +263,19 @@ def _tractor(columns: _Columns) -> Catalog:
         ra=columns.need_position("ra"),
         dec=columns.need_position("dec"),
         type=types,
-        flux=columns.need_bands("flux").astype(np.float64),
-        flux_ivar=columns.need_bands("flux_ivar").astype(np.float64),
-        mw_transmission=columns.need_bands("mw_transmission").astype(np.float64),
-        nobs=blank.nobs if nobs is None else nobs.astype(np.int32),
-        psfsize=_floats(columns.bands("psfsize"), blank.psfsize),
-        psfdepth=_floats(psfdepth, blank.psfdepth),
+        flux=columns.per_band("flux", bands, needed=True),
+        flux_ivar=columns.per_band("flux_ivar", bands, needed=True),
+        mw_transmission=columns.per_band("mw_transmission", bands, needed=True),
+        nobs=np.where(np.isnan(nobs), -1, nobs).astype(np.int32),
+        psfsize=columns.per_band("psfsize", bands),
+        psfdepth=np.where(np.isnan(depth), columns.per_band("depth", bands), depth),
         ebv=_floats(columns.get("ebv"), blank.ebv),
         maskbits=blank.maskbits if maskbits is None else maskbits.astype(np.int32),
         primary=blank.primary if primary is None else primary.astype(bool),
         **_tractor_shapes(columns, types),
     )
     return Catalog(
-        sources.take(sources.type != "DUP"),
+        sources.take(~np.isin(sources.type, _NO_SOURCES)),
         path,
         command=str(columns.header.get("CMDLINE", "")),
         dr9_columns="fitbits" in columns,
@@ -305,11 +316,11 @@ def read_truth(path: Path, ids_added: Path | None = None) -> Catalog:
 def _truth(columns: _Columns, ids_added: Path | None) -> Catalog:
     path = columns.path
     ids = unique_ids(columns.need("id"), path, "truth table")
-    n = len(ids)
-    blank = blank_sources(n)
-    flux = columns.bands("flux")
-    if flux is None:
-        flux = np.stack([columns.need(f"{band}flux", f"flux_{band}") for band in BANDS], axis=1)
+    n, bands = len(ids), columns.filters("{}flux", "flux_{}")
+    if not bands:
+        columns.need("gflux", "flux_g")
+    blank = blank_sources(n, bands)
+    fluxes = [columns.need(f"{band}flux".lower(), f"flux_{band}".lower()) for band in bands]
     # Stars of the original obiwan have no shape columns at all.
     radius = _floats(columns.get("rhalf", "shape_r"), np.zeros(n))
     sersic = _floats(columns.get("n", "sersic"), np.zeros(n))
@@ -325,8 +336,8 @@ def _truth(columns: _Columns, ids_added: Path | None) -> Catalog:
         ra=columns.need_position("ra"),
         dec=columns.need_position("dec"),
         type=_truth_types(radius, sersic),
-        flux=flux.astype(np.float64),
-        mw_transmission=_floats(columns.bands("mw_transmission"), blank.mw_transmission),
+        flux=np.stack(fluxes, axis=1).astype(np.float64),
+        mw_transmission=columns.per_band("mw_transmission", bands),
         shape_r=radius,
         e1=_floats(columns.get("e1", "shape_e1"), np.zeros(n)),
         e2=_floats(columns.get("e2", "shape_e2"), np.zeros(n)),

@@ -1,4 +1,4 @@
-"""Image and invvar planes of a brick, with their WCS.
+"""Coadds of a brick: image and inverse variance planes with their WCS.
 
 The data are the first two-dimensional HDU of a file, whatever its suffix says: fpacked coadds hold
 them in HDU 1, plain ones in HDU 0.  Two decoders give bitwise the same pixels: astropy decodes a
@@ -19,18 +19,24 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from obiwan.dplearn.conventions import BANDS, STAMP, Array
 from obiwan.dplearn.errors import CoaddError
 from obiwan.dplearn.files.fits import check_not_truncated, fingerprint, reading
+from obiwan.dplearn.stampspec import IMAGE, IVAR, Array, StampSpec
 from obiwan.dplearn.survey.cutouts import centre_pixel, overlap
-from obiwan.dplearn.survey.layouts import BrickRun
+from obiwan.dplearn.survey.layouts import BrickRun, available_bands
+from obiwan.dplearn.survey.writers import Writer, writer_of
 
-PLANES = tuple((kind, band) for kind in ("image", "invvar") for band in BANDS)  #: in channel order
+_KINDS = {IMAGE: "image", IVAR: "invvar"}  # planes of a stamp, and what their files are called
 _TILE = 100  # pixels on a side of the tiles that legacypipe compresses by
 
 
 class BandNotObservedError(CoaddError):
     """A band is absent, and the headers say that no exposure of it touches the brick."""
+
+
+def plane_names(spec: StampSpec) -> list[tuple[str, str]]:
+    """Kind (``image``, ``invvar``) and band of each channel of a stamp."""
+    return [(_KINDS[plane], band) for plane in spec.planes for band in spec.bands]
 
 
 def _naming(run: BrickRun, path: Path) -> AbstractContextManager[None]:
@@ -60,13 +66,16 @@ class Frame:
         RA min, RA max, Dec min, Dec max (degrees) of the brick's primary area, where the header
         has it.
     content : int
-        Names what is in the files of the six planes (`fingerprint`).
+        Names what is in the files of all planes (`fingerprint`).
+    writer : Writer or None
+        What wrote the planes.
     """
 
     wcs: WCS
     shape: tuple[int, int]
     box: tuple[float, float, float, float] | None
     content: int
+    writer: Writer | None = None
 
     def pixels(self, ra: Array, dec: Array) -> tuple[Array, Array]:
         """0-based pixel positions (x, y) of sky positions in degrees."""
@@ -86,28 +95,46 @@ class Frame:
         return (offset < width) & (dec >= dec_min) & (dec < dec_max)
 
 
-def _plane_paths(run: BrickRun) -> list[Path]:
-    """Paths of the six planes; tells a band that never was from one that was lost."""
-    paths = []
-    missing: tuple[str, CoaddError] | None = None
-    for kind, band in PLANES:
-        try:
-            paths.append(run.plane(kind, band))
-        except CoaddError as absent:
-            missing = missing or (band, absent)
-    if missing is None:
-        return paths
-    band, error = missing
-    if paths:
-        with _naming(run, paths[0]), fitsio.FITS(str(paths[0])) as file:
-            touches = _first_image(file).read_header().get(f"BRICK_{band.upper()}")
-        if touches is not None and not touches:
+def _plane_paths(run: BrickRun, spec: StampSpec) -> dict[tuple[str, str], Path]:
+    """Paths of image and invvar planes; tells a band that never was from one that was lost."""
+    paths: dict[tuple[str, str], Path] = {}
+    missing: dict[tuple[str, str], CoaddError] = {}
+    for kind in _KINDS.values():
+        for band in spec.bands:
+            try:
+                paths[kind, band] = run.plane(kind, band)
+            except CoaddError as absent:
+                missing[kind, band] = absent
+    for (_, band), error in missing.items():
+        if not any((kind, band) in paths for kind in _KINDS.values()) and not _touches(run, band):
             raise BandNotObservedError(str(error)) from None
-    raise error
+    if missing:
+        raise next(iter(missing.values()))
+    return paths
 
 
-def read_frame(run: BrickRun) -> Frame:
-    """Read WCS, shape and primary area of a brick's coadds, and check that all six planes fit.
+def _touches(run: BrickRun, band: str) -> bool:
+    """Whether the headers of other bands leave open that an exposure in this band touches the brick.
+
+    ``BRICK_X`` says it, else ``CAMS_X``, else the list of the bands (``grz``, from DR10.3 ``g,r,z``).
+    """
+    for other in available_bands(run)[:1]:
+        path = run.plane("image", other)
+        with _naming(run, path), fitsio.FITS(str(path)) as file:
+            header = _first_image(file).read_header()
+        known = (f"BRICK_{band.upper()}", f"CAMS_{band.upper()}")
+        for card in known:
+            if header.get(card) is not None:
+                return bool(str(header[card]).strip()) and header[card] is not False
+        bands = header.get("BANDS") or header.get("BRICKBND")
+        return bands is None or band in str(bands)
+    return True
+
+
+def read_frame(run: BrickRun, spec: StampSpec) -> Frame:
+    """Read WCS, shape, primary area and writer of a brick's coadds, and check that all planes fit.
+
+    Inverse variances are looked at also where stamps have none: examples must be observed.
 
     Raises
     ------
@@ -116,28 +143,28 @@ def read_frame(run: BrickRun) -> Frame:
     CoaddError
         If a plane is missing, unreadable or truncated, or the planes' shapes differ.
     """
-    paths = _plane_paths(run)
-    shapes = []
-    header, content = None, 0
-    for path in paths:
+    paths = _plane_paths(run, spec)
+    headers, shapes, content = {}, {}, 0
+    for name, path in paths.items():
         with _naming(run, path), fitsio.FITS(str(path)) as file:
             hdu = _first_image(file)
             check_not_truncated(file, path)
             offsets = hdu.get_offsets()
             content = fingerprint(path, (offsets["header_start"], offsets["data_start"]), content)
             ny, nx = hdu.get_dims()
-            shapes.append((int(ny), int(nx)))
-            if header is None:
-                header = hdu.read_header()
-    for path, shape in zip(paths, shapes, strict=True):
-        if shape != shapes[0]:
+            shapes[path] = (int(ny), int(nx))
+            headers[name] = hdu.read_header()
+    first, shape = next(iter(shapes.items()))
+    for path, other in shapes.items():
+        if other != shape:
             msg = (
-                f"{run.label}: coadd shapes disagree: {path} is {shape}, {paths[0].name} is {shapes[0]}; "
+                f"{run.label}: coadd shapes disagree: {path} is {other}, {first.name} is {shape}; "
                 "restore the files of one run together, or leave the brick out with --bricks"
             )
             raise CoaddError(msg)
-    with _naming(run, paths[0]):
-        frame = Frame(_wcs(header), shapes[0], _box(header), content)
+    with _naming(run, first):
+        header = next(iter(headers.values()))
+        frame = Frame(_wcs(header), shape, _box(header), content, writer_of(headers))
         _check_on_sky(frame.wcs, frame.shape)
         return frame
 
@@ -231,37 +258,44 @@ def read_pixels(run: BrickRun, band: str, x: Array, y: Array, shape: tuple[int, 
     return values
 
 
-def windows_pay(n: int, run: BrickRun) -> bool:
+def windows_pay(n: int, run: BrickRun, spec: StampSpec) -> bool:
     """Whether `n` stamps are few enough to read by windows rather than by whole planes."""
-    path = run.plane("image", BANDS[0])
+    path = run.plane("image", spec.bands[0])
+    tiles_each = 1.5 * (1 + spec.size / _TILE) ** 2  # on average, each half as dear again as in a whole plane
     with _naming(run, path), fitsio.FITS(str(path)) as file:
-        return _few(n, 4.0, _first_image(file).get_dims(), path)
+        return _few(n, tiles_each, _first_image(file).get_dims(), path)
 
 
-def read_planes(run: BrickRun, store: Callable[[tuple[int, int]], Array] | None = None) -> Array:
-    """Decode the six planes in channel order; see `read_plane`.
+def read_planes(
+    run: BrickRun, spec: StampSpec, store: Callable[[tuple[int, ...]], Array] | None = None
+) -> Array:
+    """Decode the planes of a stamp specification in channel order; see `read_plane`.
 
     Parameters
     ----------
     run : BrickRun
+    spec : StampSpec
     store : callable, optional
-        Gives an array of shape (6, ny, nx) for the shape (ny, nx), fresh by default; memory that was
-        used before saves touching new pages, which may cost as much as the decoding.
+        Gives an array of float32 of a shape, fresh by default; memory that was used before saves touching
+        new pages, which may cost as much as the decoding.
 
     Returns
     -------
-    ndarray of float32, shape (6, ny, nx)
+    ndarray of float32, shape (channels, ny, nx)
     """
     planes: Array | None = None
-    for channel, (kind, band) in enumerate(PLANES):
+    for channel, (kind, band) in enumerate(plane_names(spec)):
         plane = read_plane(run, kind, band)
         if planes is None:
-            planes = store(plane.shape) if store else np.empty((len(PLANES), *plane.shape), np.float32)
+            shape = (len(spec.channels), *plane.shape)
+            planes = store(shape) if store else np.empty(shape, np.float32)
         planes[channel] = plane
     return np.asarray(planes)
 
 
-def read_windows(run: BrickRun, x: Array, y: Array, out: NDArray[np.float32], rows: Array) -> None:
+def read_windows(
+    run: BrickRun, spec: StampSpec, x: Array, y: Array, out: NDArray[np.float32], rows: Array
+) -> None:
     """Copy stamps straight from the files, reading only the tiles under them.
 
     The same pixels as `cutouts.cut_stamps` gives from whole planes.
@@ -269,23 +303,24 @@ def read_windows(run: BrickRun, x: Array, y: Array, out: NDArray[np.float32], ro
     Parameters
     ----------
     run : BrickRun
+    spec : StampSpec
     x, y : ndarray, shape (n,)
         0-based positions.
-    out : ndarray of float32, shape (m, 64, 64, 6)
+    out : ndarray of float32, shape (m, size, size, channels)
         Written in place; 0 outside the coadd.
     rows : ndarray of int, shape (n,)
         Row of `out` for each source.
     """
     cx, cy = centre_pixel(x), centre_pixel(y)
-    order = np.lexsort((cx, cy // _TILE))
-    for channel, (kind, band) in enumerate(PLANES):
+    size, order = spec.size, np.lexsort((cx, cy // _TILE))
+    for channel, (kind, band) in enumerate(plane_names(spec)):
         path = run.plane(kind, band)
         with _naming(run, path), fitsio.FITS(str(path)) as file:
             hdu = _first_image(file)
             ny, nx = hdu.get_dims()
             for i in order:
-                (from_y, to_y), (from_x, to_x) = overlap(int(cy[i]), ny), overlap(int(cx[i]), nx)
+                (from_y, to_y), (from_x, to_x) = overlap(int(cy[i]), ny, size), overlap(int(cx[i]), nx, size)
                 target = out[rows[i], :, :, channel]
-                if from_y.stop - from_y.start < STAMP or from_x.stop - from_x.start < STAMP:
+                if from_y.stop - from_y.start < size or from_x.stop - from_x.start < size:
                     target[...] = 0
                 target[to_y, to_x] = hdu[from_y, from_x]

@@ -1,7 +1,7 @@
-"""Geometry of stamps, then copying; pure functions.
+"""Geometry of stamps: centre pixels, windows and their overlap with an image; copying and cleaning.
 
-Pixels are 0-based with centres at integers, arrays are ``[y, x]``.  The stamp of a source at
-(x, y) has its centre pixel at ``c = floor(x + 0.5)`` and covers ``[c - 32, c + 32)``: half-integer
+Pixels are 0-based with centres at integers, arrays are ``[y, x]``.  The stamp of a source at (x, y) has its
+centre pixel at ``c = floor(x + 0.5)`` and covers ``[c - size // 2, c - size // 2 + size)``: half-integer
 positions round up, in both axes, for both classes.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.conventions import BANDS, STAMP, Array
+from obiwan.dplearn.stampspec import Array, StampSpec
 
-HALF = STAMP // 2
+HALF = StampSpec().centre
 
 
 def centre_pixel(position: Array) -> Array:
@@ -22,11 +22,11 @@ def centre_pixel(position: Array) -> Array:
     return np.floor(np.asarray(position) + 0.5).astype(np.int64)
 
 
-def stamp_inside(x: Array, y: Array, shape: tuple[int, int]) -> Array:
-    """Whether each source's whole stamp lies in an image of this shape (ny, nx)."""
-    cx, cy = centre_pixel(x), centre_pixel(y)
+def stamp_inside(x: Array, y: Array, shape: tuple[int, int], size: int) -> Array:
+    """Whether each source's whole stamp of `size` pixels a side lies in an image of this shape (ny, nx)."""
+    left, low = centre_pixel(x) - size // 2, centre_pixel(y) - size // 2
     ny, nx = shape
-    return (cx >= HALF) & (cx + HALF <= nx) & (cy >= HALF) & (cy + HALF <= ny)
+    return (left >= 0) & (left + size <= nx) & (low >= 0) & (low + size <= ny)
 
 
 def centre_inside(x: Array, y: Array, shape: tuple[int, int]) -> Array:
@@ -36,15 +36,17 @@ def centre_inside(x: Array, y: Array, shape: tuple[int, int]) -> Array:
     return (cx >= 0) & (cx < nx) & (cy >= 0) & (cy < ny)
 
 
-def overlap(centre: int, size: int) -> tuple[slice, slice]:
+def overlap(centre: int, n: int, size: int) -> tuple[slice, slice]:
     """Slices along one axis: what of the image a stamp covers, and where in the stamp it goes.
 
     Parameters
     ----------
     centre : int
         Centre pixel.
-    size : int
+    n : int
         Length of the image along this axis.
+    size : int
+        Length of the stamp.
 
     Returns
     -------
@@ -53,14 +55,13 @@ def overlap(centre: int, size: int) -> tuple[slice, slice]:
 
     Examples
     --------
-    >>> overlap(100, 200)
+    >>> overlap(100, 200, 64)
     (slice(68, 132, None), slice(0, 64, None))
-    >>> overlap(10, 200)
-    (slice(0, 42, None), slice(22, 64, None))
+    >>> overlap(10, 200, 65)
+    (slice(0, 43, None), slice(22, 65, None))
     """
-    start, stop = centre - HALF, centre + HALF
-    low, high = min(max(start, 0), size), max(min(stop, size), 0)
-    high = max(high, low)
+    start = centre - size // 2
+    low, high = min(max(start, 0), n), min(max(start + size, 0), n)
     return slice(low, high), slice(low - start, high - start)
 
 
@@ -75,7 +76,7 @@ def cut_stamps(
         In channel order.
     x, y : ndarray, shape (n,)
         0-based positions of the sources.
-    out : ndarray of float32, shape (m, 64, 64, len(planes))
+    out : ndarray of float32, shape (m, size, size, len(planes))
         Written in place; pixels outside the planes become 0 (image 0 and ivar 0 say "no data").
     rows : ndarray of int, shape (n,)
         Row of `out` for each source.
@@ -86,11 +87,12 @@ def cut_stamps(
         Whether the whole stamp lay inside the planes.
     """
     ny, nx = planes[0].shape
-    whole = stamp_inside(x, y, (ny, nx))
+    size = out.shape[1]
+    whole = stamp_inside(x, y, (ny, nx), size)
     cx, cy = centre_pixel(x), centre_pixel(y)
-    stamp = np.empty((len(planes), STAMP, STAMP), dtype=np.float32)
-    for i in np.lexsort((cx, cy // STAMP)):  # neighbours on the sky share what the processor has at hand
-        (from_y, to_y), (from_x, to_x) = overlap(int(cy[i]), ny), overlap(int(cx[i]), nx)
+    stamp = np.empty((len(planes), size, size), dtype=np.float32)
+    for i in np.lexsort((cx, cy // size)):  # neighbours on the sky share what the processor has at hand
+        (from_y, to_y), (from_x, to_x) = overlap(int(cy[i]), ny, size), overlap(int(cx[i]), nx, size)
         if not whole[i]:
             stamp[...] = 0
         for channel, plane in enumerate(planes):
@@ -99,7 +101,7 @@ def cut_stamps(
     return whole
 
 
-def clean_stamps(stamps: NDArray[np.float32]) -> tuple[int, int]:
+def clean_stamps(stamps: NDArray[np.float32], spec: StampSpec) -> tuple[int, int]:
     """Replace, in place, what is no measurement: non-finite pixels and negative inverse variances.
 
     A pixel that is not finite in the image or in the invvar of a band becomes 0 in both; a negative
@@ -107,15 +109,20 @@ def clean_stamps(stamps: NDArray[np.float32]) -> tuple[int, int]:
 
     Parameters
     ----------
-    stamps : ndarray of float32, shape (n, 64, 64, 6)
+    stamps : ndarray of float32, shape (n, size, size, channels)
+    spec : StampSpec
 
     Returns
     -------
     not_finite, negative : int
         How many band-pixels were changed for each reason.
     """
-    image, ivar = stamps[..., : len(BANDS)], stamps[..., len(BANDS) :]
-    bad = ~(np.isfinite(image) & np.isfinite(ivar))
+    image, ivar = spec.image(stamps), spec.ivar(stamps)
+    bad = ~np.isfinite(image)
+    if ivar is None:
+        image[bad] = 0
+        return int(np.count_nonzero(bad)), 0
+    bad |= ~np.isfinite(ivar)
     negative = ~bad & (ivar < 0)
     image[bad] = 0
     ivar[bad | negative] = 0

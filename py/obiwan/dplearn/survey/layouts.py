@@ -5,7 +5,7 @@ here opens a file.  ``{bri}`` is the first three characters of the brick name, `
 of one injection run (``rs0``, ``skip_rs300``, ``file0_rs0_skip0``), ``{obj}`` the injected object
 type of the original obiwan.
 
-Sources: legacypipe ``survey.find_file`` (DR3 to DR10); obiwan ``kenobi.py`` (final and 2017
+Sources: legacypipe ``survey.find_file`` (DR3 to DR11); obiwan ``kenobi.py`` (final and 2017
 trees, shared by Obi-Metallica and obiwan_dr9m); legacysim ``survey.py``; obiwan_code
 ``filesystem.py``.
 """
@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 from obiwan.dplearn.errors import CoaddError, LayoutError
+from obiwan.dplearn.stampspec import FILTERS
 from obiwan.dplearn.survey.templates import expand, listing
 
 RELEASE_RUN = "release"  #: the run name of everything that is in a data release
@@ -197,6 +198,22 @@ class BrickRun:
     def ccds(self) -> Path:
         """Path of the brick's CCD table (it need not exist)."""
         return self.coadd / f"legacysurvey-{self.brick}-ccds.fits"
+
+
+def available_bands(run: BrickRun) -> tuple[str, ...]:
+    """The bands, by increasing wavelength, of which a brick has an image in the directory of its coadds.
+
+    Raises
+    ------
+    CoaddError
+        If the directory cannot be looked into.
+    """
+    try:
+        names = set(listing(run.coadd))
+    except OSError as error:
+        raise run.unreadable(error) from error
+    stems = {band: f"legacysurvey-{run.brick}-image-{band}" for band in FILTERS}
+    return tuple(band for band in FILTERS if any(stems[band] + suffix in names for suffix in IMAGE_SUFFIXES))
 
 
 def layout_named(name: str) -> Layout:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from obiwan.dplearn.conventions import Array
+from obiwan.dplearn.stampspec import Array
 
 if TYPE_CHECKING:
     import galsim

@@ -1,12 +1,14 @@
-"""The one record that every catalogue, truth table and user table is read into."""
+"""Source table: the one record that every catalogue, truth table and user's table is read into."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from obiwan.dplearn.conventions import Array
+from obiwan.dplearn.stampspec import Array
+
+PER_BAND = ("flux", "flux_ivar", "mw_transmission", "nobs", "psfsize", "psfdepth")  #: one column a band
 
 
 @dataclass(frozen=True)
@@ -17,19 +19,21 @@ class Sources:
 
     Attributes
     ----------
+    bands : tuple of str
+        Filters of the columns of `PER_BAND`, by increasing wavelength.
     id : ndarray of int64, shape (n,)
     ra, dec : ndarray, shape (n,)
         Degrees.
     type : ndarray of str, shape (n,)
         Tractor type in capitals, without blanks; of truth rows the type of the same profile.
-    flux, flux_ivar : ndarray, shape (n, 3)
-        Observed nanomaggies and 1/nanomaggies**2 in g, r, z.
-    mw_transmission : ndarray, shape (n, 3)
+    flux, flux_ivar : ndarray, shape (n, bands)
+        Observed nanomaggies and 1/nanomaggies**2.
+    mw_transmission : ndarray, shape (n, bands)
         Galactic transmission, 0 to 1.
-    nobs : ndarray of int, shape (n, 3)
-    psfsize : ndarray, shape (n, 3)
+    nobs : ndarray of int, shape (n, bands)
+    psfsize : ndarray, shape (n, bands)
         PSF FWHM in arcsec.
-    psfdepth : ndarray, shape (n, 3)
+    psfdepth : ndarray, shape (n, bands)
         1/nanomaggies**2.
     shape_r : ndarray, shape (n,)
         Half-light radius in arcsec; 0 for point sources.
@@ -42,6 +46,7 @@ class Sources:
         For truth rows: really put into the images.  True elsewhere.
     """
 
+    bands: tuple[str, ...]
     id: Array
     ra: Array
     dec: Array
@@ -66,11 +71,34 @@ class Sources:
 
     def take(self, index: Array) -> Sources:
         """Rows by index or mask."""
-        return Sources(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        names = [field.name for field in fields(self) if field.name != "bands"]
+        return Sources(self.bands, **{name: getattr(self, name)[index] for name in names})
+
+    def of_band(self, quantity: str, band: str) -> Array:
+        """A quantity in one band, shape (n,); NaN (``nobs`` -1) where the table lacks the band.
+
+        Parameters
+        ----------
+        quantity : str
+            One of `PER_BAND`, or ``mag``.
+        band : str
+        """
+        if band not in self.bands:
+            return np.full(len(self), -1 if quantity == "nobs" else np.nan)
+        column: Array = getattr(self, quantity)[:, self.bands.index(band)]
+        return column
+
+    def in_bands(self, bands: tuple[str, ...]) -> Sources:
+        """The same sources with the columns of exactly these bands, in this order."""
+        columns = {
+            name: np.array([self.of_band(name, band) for band in bands]).reshape(len(bands), len(self)).T
+            for name in PER_BAND
+        }
+        return replace(self, bands=tuple(bands), **{**columns, "nobs": columns["nobs"].astype(np.int32)})
 
     @property
     def mag(self) -> Array:
-        """AB magnitudes corrected for Galactic extinction, shape (n, 3).
+        """AB magnitudes corrected for Galactic extinction, shape (n, bands).
 
         ``22.5 - 2.5 log10(flux / mw_transmission)``; NaN where the flux is not positive.
         """
@@ -79,25 +107,16 @@ class Sources:
             return np.where(ratio > 0, 22.5 - 2.5 * np.log10(np.where(ratio > 0, ratio, 1.0)), np.nan)
 
 
-def blank_sources(n: int) -> Sources:
+def blank_sources(n: int, bands: tuple[str, ...]) -> Sources:
     """Return `n` rows of which nothing is known."""
-    one, three = np.full(n, np.nan), np.full((n, 3), np.nan)
+    unknown = ("ra", "dec", "shape_r", "e1", "e2", "sersic", "ebv")
+    per_band = {name: np.full((n, len(bands)), np.nan) for name in PER_BAND}
     return Sources(
+        bands=tuple(bands),
         id=np.arange(n, dtype=np.int64),
-        ra=one.copy(),
-        dec=one.copy(),
         type=np.full(n, "", dtype="U4"),
-        flux=three.copy(),
-        flux_ivar=three.copy(),
-        mw_transmission=three.copy(),
-        nobs=np.full((n, 3), -1, dtype=np.int32),
-        psfsize=three.copy(),
-        psfdepth=three.copy(),
-        shape_r=one.copy(),
-        e1=one.copy(),
-        e2=one.copy(),
-        sersic=one.copy(),
-        ebv=one.copy(),
+        **{**per_band, "nobs": np.full((n, len(bands)), -1, dtype=np.int32)},
+        **{name: np.full(n, np.nan) for name in unknown},
         maskbits=np.zeros(n, dtype=np.int32),
         primary=np.ones(n, dtype=bool),
         injected=np.ones(n, dtype=bool),

@@ -1,4 +1,4 @@
-"""A user's own list of positions, for either class: any object type against real examples."""
+"""Tables of positions that a user gives for either class: any object type against real examples."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from obiwan.dplearn.conventions import BANDS, Array
 from obiwan.dplearn.errors import CatalogError
 from obiwan.dplearn.files.fits import reading
+from obiwan.dplearn.stampspec import FILTERS, Array
 from obiwan.dplearn.survey.catalogs import signed, unique_ids
 from obiwan.dplearn.survey.layouts import RELEASE_RUN
 from obiwan.dplearn.survey.sources import Sources, blank_sources
@@ -28,7 +28,7 @@ class UserTable:
     brick, run : ndarray of str, shape (n,)
         Which coadd; the run is ``release`` where the table names none.
     sources : Sources
-        Flux and magnitude are as given, taken to be corrected for extinction.
+        In all `FILTERS`; fluxes and magnitudes are as given, taken to be corrected for extinction.
     """
 
     path: Path
@@ -63,8 +63,8 @@ def read_table(path: Path) -> UserTable:
     ----------
     path : Path
         FITS, ECSV or CSV with columns ``brick`` (or ``brickname``), ``ra``, ``dec`` in degrees,
-        and optionally ``id``, ``run`` and ``mag_g``, ``mag_r``, ``mag_z`` (AB, corrected for
-        Galactic extinction); names in any case.
+        and optionally ``id``, ``run`` and magnitudes such as ``mag_g`` (AB, corrected for Galactic
+        extinction); names in any case.
 
     Raises
     ------
@@ -116,11 +116,12 @@ def _integers(path: Path, name: str, values: Array) -> Array:
 
 def _user_table(path: Path, columns: dict[str, Array]) -> UserTable:
     brick_name = "brick" if "brick" in columns else "brickname"
+    magnitudes = [f"mag_{band}".lower() for band in FILTERS]
     for name in (brick_name, "ra", "dec"):
         if name not in columns:
             msg = f"{path}: the table has no column {name}; it needs brick, ra and dec"
             raise CatalogError(msg)
-    for name in (brick_name, "run", "ra", "dec", "id", *(f"mag_{band}" for band in BANDS)):
+    for name in (brick_name, "run", "ra", "dec", "id", *magnitudes):
         if np.ndim(columns.get(name, ())) != 1:
             msg = f"{path}: column {name} holds more than one value a row"
             raise CatalogError(msg)
@@ -132,15 +133,15 @@ def _user_table(path: Path, columns: dict[str, Array]) -> UserTable:
     if not (np.isfinite(ra).all() and np.isfinite(dec).all() and (np.abs(dec) <= 90).all()):
         msg = f"{path}: ra or dec is not finite, or dec beyond 90 degrees; correct or remove those rows"
         raise CatalogError(msg)
-    blank = blank_sources(n)
+    blank = blank_sources(n, FILTERS)
     ids = _integers(path, "id", columns["id"]) if "id" in columns else blank.id
     for name, of_brick in rows_by_value(brick):
         for run_name, rows in rows_by_value(run[of_brick]):
             unique_ids(ids[of_brick[rows]], path, f"rows of {name} ({run_name})")
-    given = [
-        _numbers(path, f"mag_{b}", columns[f"mag_{b}"]) if f"mag_{b}" in columns else None for b in BANDS
-    ]
-    flux = np.stack([np.full(n, np.nan) if m is None else 10 ** (-0.4 * (m - 22.5)) for m in given], axis=1)
+    flux = np.full((n, len(FILTERS)), np.nan)
+    for i, name in enumerate(magnitudes):
+        if name in columns:
+            flux[:, i] = 10 ** (-0.4 * (_numbers(path, name, columns[name]) - 22.5))
     transmission = np.ones_like(flux)
     sources = replace(blank, id=ids, ra=ra % 360, dec=dec, flux=flux, mw_transmission=transmission)
     return UserTable(path, brick, run, sources)

@@ -14,7 +14,7 @@ from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.atomic import atomic_write, file_crc32
 from obiwan.dplearn.files.fits import check_not_truncated, reading
 from obiwan.dplearn.stampspec import Array, StampSpec
-from obiwan.dplearn.survey.sources import Sources
+from obiwan.dplearn.survey.sources import PER_BAND, Sources
 from obiwan.dplearn.trainingset.manifest import SOURCES
 
 FLAG_PADDED = 1  #: the stamp reaches beyond the coadd (``--edge pad``)
@@ -23,7 +23,7 @@ FLAG_UNMATCHED = 4  #: a fake without a tractor match: its quantities are the tr
 FLAG_OVERLAP = 8  #: shares sky with an example of another split (``--split object``)
 
 _PIECE = 1 << 13  # rows of `SOURCES` that are read at a time
-_PER_BAND = ("flux", "flux_ivar", "mag", "mw_transmission", "psfsize", "psfdepth", "nobs")
+_PER_BAND = (*PER_BAND, "mag")
 _AGAIN = "make the training set again (create_training --overwrite)"
 
 
@@ -38,7 +38,7 @@ def example_dtype(spec: StampSpec) -> np.dtype[Any]:
     return np.dtype(
         [
             *[("split", "S5"), ("shard", "i4"), ("row", "i4"), ("label", "u1"), ("root", "i2")],
-            *[("brick", "S8"), ("run", "S32"), ("id", "i8")],
+            *[("brick", "S24"), ("run", "S32"), ("id", "i8")],
             *[(name, "f8") for name in positions],
             *[("match_dist", "f4"), ("type", "S4")],
             *bands("flux"),
@@ -81,11 +81,12 @@ def blank_examples(n: int, spec: StampSpec = StampSpec()) -> Array:  # noqa: B00
 
 
 def fill_measurements(rows: Array, sources: Sources, spec: StampSpec = StampSpec()) -> None:  # noqa: B008 - TODO(spec)
-    """Copy what the catalogue says of each source into example rows, in place."""
+    """Copy what the catalogue says of each source into example rows, in place; NaN in bands that it lacks."""
+    sources = sources.in_bands(spec.bands)
     for stem in _PER_BAND:
         values = getattr(sources, stem)
-        for i, band in enumerate(spec.bands):
-            rows[f"{stem}_{band}"] = values[:, i]
+        for i, name in enumerate(spec.columns(stem)):
+            rows[name] = values[:, i]
     for name in ("shape_r", "e1", "e2", "sersic", "ebv", "maskbits"):
         rows[name] = getattr(sources, name)
     rows["type"] = sources.type.astype("S4")
