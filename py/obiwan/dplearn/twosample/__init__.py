@@ -4,13 +4,13 @@ Labels are 0 (real) and 1 (fake); a score is the higher the more an example look
 `doc/explanation/two-sample-test.rst` says what each number means.
 
 The road inside: `ranking` (AUC, its variance), `conditional` (AUC at equal other things), `resampling`
-(bootstrap, permutations) -> `summary` (accuracy, intervals, what could be seen) -> `calibration`
+(permutations) -> `summary` (accuracy, intervals, what could be seen) -> `calibration`
 (probabilities, divergences), `verdict` (kind, reasons, numbers).  Most callers import from here.
 """
 
 from __future__ import annotations
 
-from obiwan.dplearn.twosample.conditional import effective_number, stratified_auc, weighted_auc
+from obiwan.dplearn.twosample.conditional import stratified_auc
 from obiwan.dplearn.twosample.ranking import (
     GUESS,
     Estimate,
@@ -21,7 +21,7 @@ from obiwan.dplearn.twosample.ranking import (
     design_effect,
     measure_auc,
 )
-from obiwan.dplearn.twosample.resampling import auc_bootstrap, flip_test, permutation_test
+from obiwan.dplearn.twosample.resampling import flip_test, permutation_test
 from obiwan.dplearn.twosample.summary import (
     FEW_BRICKS,
     LEAST_CLUSTERS,
@@ -49,14 +49,12 @@ __all__ = [
     "accuracy_test",
     "answer",
     "auc",
-    "auc_bootstrap",
     "auc_interval",
     "auc_pvalue",
     "brick_caveat",
     "bricks_of_rarer",
     "design_effect",
     "detectable_excess",
-    "effective_number",
     "flip_test",
     "holm",
     "measure_auc",
@@ -64,6 +62,5 @@ __all__ = [
     "score_interval",
     "stratified_auc",
     "usable_bricks",
-    "weighted_auc",
     "wilson",
 ]

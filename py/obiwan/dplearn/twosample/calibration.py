@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.twosample import effective_number, score_interval, usable_bricks
+from obiwan.dplearn.twosample import score_interval, usable_bricks
 from obiwan.dplearn.twosample.ranking import (
     Estimate,
     Measured,
@@ -192,7 +192,7 @@ def reliability(
         if not here.any():
             continue
         own = weights[here]
-        shares[row], trials = own.sum(), effective_number(own)
+        shares[row], trials = own.sum(), own.sum() ** 2 / (own @ own)  # Kish 1965
         predicted, observed = np.average(prob[here], weights=own), np.average(fake[here], weights=own)
         interval = score_interval(observed, trials)
         ends = edges[row], edges[min(row + 1, len(edges) - 1)]

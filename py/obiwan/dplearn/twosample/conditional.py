@@ -1,4 +1,4 @@
-"""The AUC at equal magnitude, colour or whatever else: within strata, or with weights that equalise it."""
+"""Stratified AUC: the AUC among examples that are alike in other quantities."""
 
 from __future__ import annotations
 
@@ -14,17 +14,6 @@ from obiwan.dplearn.twosample.ranking import (
     cluster_numbers,
     placements,
 )
-
-
-def _measured(
-    fake: NDArray[np.bool_],
-    value: float,
-    influence: NDArray[np.float64],
-    bricks: NDArray[Any] | None,
-    least: float,
-) -> Measured:
-    groups = None if bricks is None else cluster_numbers(bricks, len(fake))
-    return Measured.of(value, influence, fake, groups, least)
 
 
 def usable_strata(fake: NDArray[np.bool_], strata: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -92,56 +81,5 @@ def stratified_auc(
         value += weights[stratum] * own
         influence[rows] = weights[stratum] * (placed - own) / np.sqrt(n * (n - 1.0))
     least = 1 / (2 * int(min(fake.sum(), (~fake).sum())))
-    return _measured(fake, value, influence, bricks, least).interval(level)
-
-
-def effective_number(weights: NDArray[np.float64]) -> float:
-    """How many examples of equal weight these are worth: (sum w)^2/sum w^2 (Kish 1965)."""
-    return float(weights.sum() ** 2 / (weights @ weights))
-
-
-def weighted_auc(
-    labels: NDArray[Any],
-    scores: NDArray[Any],
-    weights: NDArray[Any],
-    bricks: NDArray[Any] | None = None,
-    level: float = 0.95,
-) -> Estimate:
-    """AUC of weighted examples, for weights that make the classes alike in chosen quantities.
-
-    Parameters
-    ----------
-    labels, scores : ndarray
-        One of each per example.
-    weights : ndarray
-        Not negative; only ratios within a class matter.  The interval takes them as known.
-    bricks : ndarray, optional
-        The brick of each example.
-    level : float
-        Coverage.
-
-    Returns
-    -------
-    Estimate
-        The weighted share of pairs in which the fake scores higher, with the interval of `auc_interval` whose
-        contributions carry the weights.
-
-    Raises
-    ------
-    ValueError
-        If weights are negative or not finite, if a class has none, or there are too few bricks.
-    """
-    fake, scores = checked(labels, scores)
-    weights = np.asarray(weights, np.float64)
-    if weights.shape != scores.shape or not (np.isfinite(weights) & (weights >= 0)).all():
-        msg = "weights must be finite, not negative, and one per example"
-        raise ValueError(msg)
-    if min(weights[fake].sum(), weights[~fake].sum()) == 0:
-        msg = "the weights of a class are all zero"
-        raise ValueError(msg)
-    placed = placements(fake, scores, weights)
-    total = np.where(fake, weights[fake].sum(), weights[~fake].sum())
-    share = weights / total
-    value = float(share[fake] @ placed[fake])
-    least = 1 / (2 * min(effective_number(weights[fake]), effective_number(weights[~fake])))
-    return _measured(fake, value, share * (placed - value), bricks, least).interval(level)
+    groups = None if bricks is None else cluster_numbers(bricks, len(fake))
+    return Measured.of(value, influence, fake, groups, least).interval(level)

@@ -101,15 +101,12 @@ def cluster_numbers(clusters: NDArray[Any], n: int) -> NDArray[np.intp]:
     return np.unique(clusters, return_inverse=True)[1].ravel()
 
 
-def placements(
-    fake: NDArray[np.bool_], scores: NDArray[np.float64], weights: NDArray[np.float64] | None = None
-) -> NDArray[np.float64]:
-    """Each example's placement: the (weighted) share of the other class that it is on the right side of."""
+def placements(fake: NDArray[np.bool_], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Placement of each example: the fraction of the other class that it is on the right side of."""
     level = np.unique(scores, return_inverse=True)[1].ravel()
-    weights = np.ones(len(scores)) if weights is None else weights
     placed = np.empty(len(scores))
     for name, members in (("fake", fake), ("real", ~fake)):
-        others = np.bincount(level[~members], weights[~members], level.max() + 1)
+        others = np.bincount(level[~members], minlength=level.max() + 1)
         below = (np.cumsum(others) - others / 2) / others.sum()
         placed[members] = (below if name == "fake" else 1 - below)[level[members]]
     return placed

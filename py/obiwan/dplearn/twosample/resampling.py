@@ -1,24 +1,19 @@
-"""Intervals and p-values by drawing bricks anew and by exchanging labels.
-
-Everything public here is also in `obiwan.dplearn.twosample`.
-"""
+"""Permutation tests: p-values from exchanging labels within bricks, and of whole bricks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
-from scipy.stats import t as student
+from scipy.stats import rankdata
 
 from obiwan.dplearn.twosample.conditional import stratum_weights, usable_strata
-from obiwan.dplearn.twosample.ranking import Estimate, auc, checked, cluster_numbers, clusters_of_rarer
+from obiwan.dplearn.twosample.ranking import checked, cluster_numbers
 
-Statistic = Literal["auc", "accuracy", "stratified"]
+Statistic = Literal["auc", "stratified"]
 _AT_ONCE = 2_000_000  # numbers in one block of draws: small enough for the processor's cache to help
-_MOST_PAIRED = 1000  # bricks of which all pairs are compared once, instead of all examples in each draw
 
 
 def _blocks(draws: int, n: int) -> Iterator[int]:
@@ -28,112 +23,12 @@ def _blocks(draws: int, n: int) -> Iterator[int]:
         yield min(size, draws - start)
 
 
-def _pairwise(
-    fake: NDArray[np.bool_], scores: NDArray[np.float64], groups: NDArray[np.intp]
-) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """AUCs of bricks drawn so many times, shape (draws,): each pair of bricks is compared once."""
-    count = int(groups.max()) + 1
-    order = np.argsort(scores[fake])  # rising keys are found faster
-    keys, owners = scores[fake][order], groups[fake][order]
-    wins = np.zeros((count, count))
-    by_brick = np.lexsort((scores[~fake], groups[~fake]))
-    ends = np.cumsum(np.bincount(groups[~fake], minlength=count))[:-1]
-    for brick, reals in enumerate(np.split(scores[~fake][by_brick], ends)):
-        below = np.searchsorted(reals, keys, "left") + np.searchsorted(reals, keys, "right")
-        wins[:, brick] = np.bincount(owners, below / 2, count)
-    n1, n0 = (np.bincount(groups[members], minlength=count) for members in (fake, ~fake))
-
-    def aucs(times: NDArray[np.float64]) -> NDArray[np.float64]:
-        with np.errstate(invalid="ignore"):  # a draw may have left a class without examples
-            return np.asarray(np.einsum("ij,ij->i", times @ wins, times) / ((times @ n1) * (times @ n0)))
-
-    return aucs
-
-
-def _weighted(
-    fake: NDArray[np.bool_], scores: NDArray[np.float64], groups: NDArray[np.intp]
-) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """AUCs as of `_pairwise`, example by example: for as many bricks as examples."""
-    order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
-    fake, groups = fake[order], groups[order]
-
-    def aucs(times: NDArray[np.float64]) -> NDArray[np.float64]:
-        weights = times[:, groups]
-        fakes = np.add.reduceat(weights * fake, starts, axis=1)
-        reals = np.add.reduceat(weights * ~fake, starts, axis=1)
-        below = np.cumsum(reals, axis=1) - reals / 2
-        with np.errstate(invalid="ignore"):
-            return np.asarray(np.einsum("ij,ij->i", fakes, below) / (fakes.sum(1) * reals.sum(1)))
-
-    return aucs
-
-
-def auc_bootstrap(
-    labels: NDArray[Any],
-    scores: NDArray[Any],
-    bricks: NDArray[Any] | None,
-    *,
-    draws: int = 1000,
-    rng: np.random.Generator,
-    level: float = 0.95,
-) -> Estimate:
-    """AUC with the interval that drawing whole bricks anew gives.
-
-    Parameters
-    ----------
-    labels, scores : ndarray
-        One of each per example.
-    bricks : ndarray or None
-        The brick of each example; whole bricks are drawn with replacement.  None draws examples.
-    draws : int
-        How often.
-    rng : numpy.random.Generator
-        What draws.
-    level : float
-        Coverage.
-
-    Returns
-    -------
-    Estimate
-        Percentiles of the drawn AUCs (Efron & Tibshirani 1993), taken further out than the level says by the
-        ratio of Student's to the normal quantile and sqrt(G/(G - 1)) for G bricks (Hesterberg 2015, Am.
-        Stat. 69, 371), without which the interval is too narrow for few bricks.
-
-    Raises
-    ------
-    ValueError
-        If a class is found in one brick only.
-    """
-    fake, scores = checked(labels, scores)
-    groups = np.arange(len(fake)) if bricks is None else cluster_numbers(bricks, len(fake))
-    count = int(groups.max()) + 1
-    freedom = clusters_of_rarer(fake, groups) - 1
-    if freedom < 1:
-        msg = "all examples of a class are in one brick: its scatter between bricks cannot be drawn"
-        raise ValueError(msg)
-    aucs_of = _pairwise(fake, scores, groups) if count <= _MOST_PAIRED else _weighted(fake, scores, groups)
-    drawn = []
-    for size in _blocks(draws, max(count, len(fake))):
-        rows = np.arange(size)[:, None] * count
-        picks = rng.integers(0, count, (size, count)) + rows
-        times = np.bincount(picks.ravel(), minlength=size * count).reshape(size, count)
-        drawn.append(aucs_of(times.astype(np.float64)))
-    aucs = np.concatenate(drawn)
-    aucs = aucs[np.isfinite(aucs)]  # of draws in which both classes are found, by far the most
-    wider = student.ppf((1 - level) / 2, freedom) * np.sqrt(count / (count - 1))
-    low, high = np.quantile(aucs, [norm.cdf(wider), norm.sf(wider)])
-    return Estimate(auc(labels, scores), float(low), float(high))
-
-
 def _summands(
     fake: NDArray[np.bool_], scores: NDArray[np.float64], strata: NDArray[np.intp], statistic: Statistic
 ) -> NDArray[np.float64]:
-    """What an example adds to the statistic if it is a fake: all three are sums over the fakes."""
+    """What an example adds to the statistic if it is a fake: either is a sum over the fakes."""
     if statistic == "auc":
         return np.asarray(rankdata(scores), np.float64)
-    if statistic == "accuracy":
-        return np.asarray(scores > 0.5, np.float64)
     used = usable_strata(fake, strata)
     values = np.zeros(len(fake))
     if not used.any():
@@ -172,7 +67,7 @@ def permutation_test(
     rng : numpy.random.Generator
         What exchanges them.
     statistic : str
-        ``auc``; ``accuracy`` of "fake if the score is above 0.5"; or ``stratified``, the AUC of
+        ``auc``, or ``stratified``, the AUC of
         `obiwan.dplearn.twosample.conditional.stratified_auc`.  Large values count against the hypothesis.
 
     Returns
