@@ -15,7 +15,7 @@ from obiwan.dplearn.evaluation import analysis
 from obiwan.dplearn.evaluation import records as evaluation
 from obiwan.dplearn.evaluation.evidence import data_summary, software
 from obiwan.dplearn.evaluation.notices import Fact, Notice
-from obiwan.dplearn.training.testlog import Ledger, Opening
+from obiwan.dplearn.referees.testlog import Ledger, Opening
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.manifest import MANIFEST, manifest_checksum
 from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set

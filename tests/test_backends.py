@@ -16,8 +16,8 @@ import pytest
 
 from obiwan.dplearn.training.initialise import prepare
 from obiwan.dplearn.training.model import build_network, load_network
-from obiwan.dplearn.training.scoring import score_split
 from obiwan.dplearn.training.settings import ARCHITECTURES, network_config
+from obiwan.dplearn.training.validation import predictions
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from planted import Planted, write_set
 
@@ -193,7 +193,8 @@ def test_training_and_going_on(on_backend, data, tmp_path):
     assert (tmp_path / "twice" / "history.csv").read_text() == history
 
     scores = fitsio.read(str(tmp_path / "whole" / "scores_test.fits"), ext="SCORES")["score"]
-    here = score_split(load_network(tmp_path / "whole" / "best.keras"), open_training_set(data), "test").score
+    model = load_network(tmp_path / "whole" / "best.keras")
+    _, here = predictions(lambda x, _: model.predict_on_batch(x)[:, 1], open_training_set(data), "test")
     assert here == pytest.approx(scores, abs=1e-5)
     assert np.ptp(scores) > 0.01
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import fitsio
@@ -15,15 +16,16 @@ import pytest
 
 from obiwan.dplearn import cnn
 from obiwan.dplearn.errors import ModelError, TrainingSetError
+from obiwan.dplearn.referees.scoring import Scores, bricks_of, read_scores, write_scores
+from obiwan.dplearn.referees.testlog import record_evaluation
 from obiwan.dplearn.training import rundir as claims
-from obiwan.dplearn.training.scoring import Scores, bricks_of, read_scores, write_scores
-from obiwan.dplearn.training.testlog import record_evaluation
 from obiwan.dplearn.trainingset import manifest as manifests
 from obiwan.dplearn.trainingset import stampset
 from obiwan.dplearn.trainingset.examples import blank_examples
 from planted import Planted, write_set
 from processes import ENV
 from sealing import seal
+from tables import write_table
 
 NETWORK = ["--maps", "3", "4", "--kernel-size", "3", "--dense", "6", "--quiet"]
 COUNTS = {"train": 64, "val": 32, "test": 48}
@@ -103,7 +105,7 @@ def test_a_run_and_the_same_again(data, tmp_path, capsys):
     assert "holds another run (feed.seed was 1, is 9)" in capsys.readouterr().err
     (out / "mine.txt").write_text("kept")
     assert run(data, out, "--seed", "9", "--overwrite") == 0
-    assert "looked at by 2 different models" in capsys.readouterr().out
+    assert "2 different networks" in capsys.readouterr().out
     assert (out / "mine.txt").exists()
     assert len((data / "test_looks.jsonl").read_text().splitlines()) == 2
 
@@ -154,7 +156,7 @@ SPOIL = {
     "is not finished": lambda d: ((d / manifests.MANIFEST).unlink(), (d / manifests.WORK).mkdir()),
     "not a readable manifest": lambda d: (d / manifests.MANIFEST).write_text('{"format": '),
     "channels is": lambda d: _edit_manifest(d, lambda m: m.update(channels=["g", "r"])),
-    "stamp is 32": lambda d: _edit_manifest(d, lambda m: m.update(stamp=32)),
+    "is not what the manifest says": lambda d: _edit_manifest(d, lambda m: m.update(stamp=32)),
     "the val split has no examples": lambda d: _edit_manifest(d, _without("val")),
     "the test split has no examples": lambda d: _edit_manifest(d, _without("test")),
     "xtrain_2.npy: checksum differs": lambda d: _flip(d / "xtrain_2.npy"),
@@ -320,25 +322,31 @@ def test_scores_round_trip_and_belong_to_a_model(made, tmp_path):
     assert read_scores(path, "m", "00000000") is None
 
 
-def test_bricks_come_from_the_source_table(data):
-    training_set = stampset.open_training_set(data)
-    scores = _scores(training_set)
-    assert bricks_of(training_set, scores) is None
-    n = len(scores.row)
-    table = np.zeros(
-        n + 3, [("split", "U5"), ("shard", "i4"), ("row", "i4"), ("label", "u1"), ("brick", "U8")]
-    )
-    table["split"] = ["test"] * n + ["train"] * 3
+def _table(scores):
+    """An example table of this set: the test rows, after those of the other splits, in six bricks."""
+    n, others = len(scores.row), COUNTS["train"] + COUNTS["val"]
+    table = blank_examples(others + n)
+    table["split"] = [b"train"] * COUNTS["train"] + [b"val"] * COUNTS["val"] + [b"test"] * n
     for name in ("shard", "row", "label"):
-        table[name][:n] = getattr(scores, name)
-    table["brick"] = [f"{i % 6:04d}p000" for i in range(n + 3)]
-    shuffled = np.random.default_rng(0).permutation(table)
-    fitsio.write(str(data / manifests.SOURCES), shuffled, clobber=True)
-    assert np.array_equal(bricks_of(training_set, scores), table["brick"][:n])
-    shuffled["label"] = 1 - shuffled["label"]
-    fitsio.write(str(data / manifests.SOURCES), shuffled, clobber=True)
-    with pytest.raises(Exception, match="not those of the shards"):
-        bricks_of(training_set, scores)
+        table[name][others:] = getattr(scores, name)
+    table["brick"] = [f"{i % 6:04d}p000" for i in range(len(table))]
+    return table
+
+
+def test_bricks_come_from_the_source_table(data):
+    scores = _scores(stampset.open_training_set(data))
+    assert bricks_of(stampset.open_training_set(data), scores) is None
+    table = _table(scores)
+    write_table(data, table)
+    mixed = np.random.default_rng(0).permutation(len(scores.row))
+    names = ("shard", "row", "label", "score")
+    shuffled = replace(scores, **{name: getattr(scores, name)[mixed] for name in names})
+    found = bricks_of(stampset.open_training_set(data), shuffled)
+    assert np.array_equal(found, table["brick"][-len(mixed) :].astype(str)[mixed])
+    table["label"] = 1 - table["label"]
+    write_table(data, table)
+    with pytest.raises(TrainingSetError, match="not those of the shards"):
+        bricks_of(stampset.open_training_set(data), scores)
 
 
 @pytest.mark.parametrize("column", ["split", "label", "brick", None])
@@ -346,13 +354,10 @@ def test_a_source_table_of_another_shape_is_one_line(column, data):
     """At the end of a training, where a traceback would hide the result."""
     training_set = stampset.open_training_set(data)
     scores = _scores(training_set)
-    n = len(scores.row)
-    table = blank_examples(n)
-    table["split"], table["label"], table["brick"] = b"test", scores.label, b"0001p000"
-    table["shard"], table["row"] = scores.shard, scores.row
+    table = _table(scores)
     columns = {name: table[name] for name in table.dtype.names}
     if column is None:
-        columns["brick"] = np.full(n, b"\xe9", "S8")  # as an old code page has it
+        columns["brick"] = np.full(len(table), b"\xe9", "S8")  # as an old code page has it
     else:
         columns[column] = np.stack([columns[column]] * 2, axis=1)
     with fitsio.FITS(str(data / manifests.SOURCES), "rw", clobber=True) as file:
@@ -362,9 +367,9 @@ def test_a_source_table_of_another_shape_is_one_line(column, data):
 
 
 def test_bricks_come_from_the_table_that_the_manifest_vouches_for(data):
-    training_set = stampset.open_training_set(data)
     fitsio.write(str(data / manifests.SOURCES), blank_examples(1))
     seal(data)
+    training_set = stampset.open_training_set(data)
     with (data / manifests.SOURCES).open("ab") as stream:
         stream.write(bytes(2880))
     with pytest.raises(TrainingSetError, match="checksum differs"):

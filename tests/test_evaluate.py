@@ -15,7 +15,7 @@ from evaluation_set import make_set
 from obiwan.dplearn import cnn, evaluate
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation import ensemble, evidence
-from obiwan.dplearn.training import scoring
+from obiwan.dplearn.referees import scoring
 from obiwan.dplearn.trainingset import manifest as manifests
 from obiwan.dplearn.trainingset import stampset
 from planted import Planted

@@ -10,8 +10,8 @@ import pytest
 
 from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms, cautions, not_run, of_mock
 from obiwan.dplearn.evaluation.records import ModelInfo, Scored
+from obiwan.dplearn.referees.testlog import Ledger, Opening
 from obiwan.dplearn.report import wording
-from obiwan.dplearn.training.testlog import Ledger, Opening
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.twosample import Estimate
 

@@ -43,6 +43,8 @@ from obiwan.dplearn.mock.config import Plant
 from obiwan.dplearn.planning.bricks import plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.inputs import resolve_inputs
+from obiwan.dplearn.referees.scoring import Scores, bricks_of, read_scores, write_scores
+from obiwan.dplearn.referees.testlog import record_evaluation
 from obiwan.dplearn.report import output as report_files
 from obiwan.dplearn.report.provenance import cut_flow
 from obiwan.dplearn.retraining import runs as retraining
@@ -51,9 +53,7 @@ from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.tables import read_table
 from obiwan.dplearn.training.checkpoints import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from obiwan.dplearn.training.rundir import claim_outdir, finished_lines
-from obiwan.dplearn.training.scoring import Scores, bricks_of, read_scores, write_scores
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
-from obiwan.dplearn.training.testlog import record_evaluation
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.manifest import FORMAT, FORMAT_VERSION, MANIFEST, WORK, manifest_checksum
 from obiwan.dplearn.trainingset.shards import shard_buffers

@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from obiwan.dplearn.files.atomic import write_json
+from obiwan.dplearn.referees.scoring import bricks_of, read_scores
 from obiwan.dplearn.training.rundir import RESULT, SCORES
-from obiwan.dplearn.training.scoring import bricks_of, read_scores
 from obiwan.dplearn.trainingset.manifest import MANIFEST
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from obiwan.dplearn.twosample import wilson

@@ -3,8 +3,8 @@
 ``python -m obiwan.dplearn.cnn --data DIR --outdir DIR``
 
 Started again after any interruption it goes on from its last checkpoint; started again after its end
-it prints its result again.  The test split is scored once, with the weights that were best on the
-validation split.
+it prints its result again.  The test set is scored once, with the weights that were best on the
+validation set.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ import argparse
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import write_json
 from obiwan.dplearn.files.lease import acquire_lease, holding_lease, release_lease
+from obiwan.dplearn.referees.heldout import HeldOut, score_test, summarise
 from obiwan.dplearn.running import cli, profiles
 from obiwan.dplearn.running.cli import positive
 from obiwan.dplearn.running.launch import Launch, first_speaks, launched
 from obiwan.dplearn.running.quiet import without_notes
 from obiwan.dplearn.training.batches import check_splits, fitting_batch
 from obiwan.dplearn.training.distributed import World, joined
-from obiwan.dplearn.training.heldout import score_test, summarise
 from obiwan.dplearn.training.logs import Logs, RunLogs
 from obiwan.dplearn.training.rundir import (
     BEST,
@@ -36,14 +37,14 @@ from obiwan.dplearn.training.rundir import (
     finished_lines,
 )
 from obiwan.dplearn.training.settings import (
-    ARCHITECTURES,
-    LR_SCALINGS,
-    MAX_SEED,
     FeedConfig,
+    NetworkConfig,
     RunConfig,
+    add_options,
+    chosen,
     network_config,
 )
-from obiwan.dplearn.trainingset.stampset import open_training_set
+from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
 
 NAME = "cnn"
 
@@ -64,97 +65,29 @@ def build_parser() -> argparse.ArgumentParser:
     )
     paths.add_argument("--overwrite", action="store_true", help="replace another run in --outdir")
     cli.add_config_option(paths)
-    _add_network_options(parser.add_argument_group("network (defaults are the architecture's own)"))
-    _add_training_options(parser.add_argument_group("training"))
-    _add_running_options(parser.add_argument_group("running"))
-    return parser
-
-
-def _add_network_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--arch",
-        choices=list(ARCHITECTURES),
-        default="lenet5",
-        help="the documented LeNet-5, the 2018 code's with 2x2 pools, or a residual network (default lenet5)",
-    )
-    group.add_argument(
-        "--maps",
-        nargs="+",
-        action="extend",
-        type=positive,
-        metavar="N",
-        help="feature maps of each convolution",
-    )
-    group.add_argument("--kernel-size", type=positive, metavar="N", help="side of the convolutions, pixels")
-    group.add_argument("--pool-size", type=positive, metavar="N", help="side of the average pools, pixels")
-    group.add_argument("--strides", type=positive, metavar="N", help="step of the pools, pixels")
-    group.add_argument("--dense", type=positive, metavar="N", help="units of the fully connected layer")
-
-
-def _add_training_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--epochs",
-        type=positive,
-        default=RunConfig.epochs,
-        metavar="N",
-        help="passes over the data (default %(default)s)",
-    )
-    group.add_argument(
-        "--batch-size",
-        type=positive,
-        default=FeedConfig.batch_size,
-        metavar="N",
-        help="examples a step and rank (default %(default)s)",
-    )
-    group.add_argument(
-        "--learning-rate",
-        type=float,
-        default=RunConfig.learning_rate,
-        metavar="X",
-        help="Adam's highest: after a warm-up over 5 %% of the steps, before a cosine decay "
-        "(default %(default)s)",
-    )
-    group.add_argument(
-        "--lr-scaling",
-        choices=LR_SCALINGS,
-        default=RunConfig.lr_scaling,
-        help="how the learning rate grows with the number of ranks (default %(default)s; sqrt suits Adam)",
-    )
-    group.add_argument(
-        "--seed",
-        type=cli.between(0, MAX_SEED),
-        default=FeedConfig.seed,
-        metavar="N",
-        help="of weights and shuffles (default %(default)s)",
-    )
-    group.add_argument(
-        "--augment",
-        action="store_true",
-        help="random flips and quarter turns: eight times the data, but they hide every give-away that has a "
-        "direction (a centroid offset, say), so they are off by default; turn them on for few examples, "
-        "once centroids are known to agree",
-    )
-
-
-def _add_running_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
+    network = parser.add_argument_group("network (defaults are the architecture's own)")
+    add_options(network, NetworkConfig)
+    add_options(parser.add_argument_group("training"), RunConfig, FeedConfig)
+    running = parser.add_argument_group("running")
+    running.add_argument(
         "--checkpoint-steps",
         type=positive,
         default=500,
         metavar="N",
         help="steps between checkpoints (default 500)",
     )
-    group.add_argument(
+    running.add_argument(
         "--profile", choices=list(profiles.PROFILES), help="kind of node, for its threads (default: auto)"
     )
-    group.add_argument(
+    running.add_argument(
         "--threads",
         type=positive,
         metavar="N",
         help="processor threads of each rank (default: the profile's)",
     )
-    group.add_argument("--quiet", action="store_true", help="no progress bar")
-    group.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
+    running.add_argument("--quiet", action="store_true", help="no progress bar")
+    running.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
+    return parser
 
 
 def set_environment(options: argparse.Namespace) -> list[str]:
@@ -169,73 +102,91 @@ def set_environment(options: argparse.Namespace) -> list[str]:
     return words
 
 
-def run_config(options: argparse.Namespace) -> RunConfig:
-    """The configuration that a command line asks for; a ValueError says what is wrong with it."""
-    network = network_config(
-        options.arch,
-        maps=None if options.maps is None else tuple(options.maps),
-        kernel_size=options.kernel_size,
-        pool_size=options.pool_size,
-        strides=options.strides,
-        dense=options.dense,
-    )
-    feed = FeedConfig(batch_size=options.batch_size, seed=options.seed, augment=options.augment)
-    return RunConfig(
-        network,
-        feed,
-        epochs=options.epochs,
-        learning_rate=options.learning_rate,
-        lr_scaling=options.lr_scaling,
-    )
+def run_config(options: argparse.Namespace, stamp_set: StampSet, ranks: int) -> RunConfig:
+    """The configuration of a run on a training set.
+
+    Raises
+    ------
+    ModelError
+        If the options ask for what cannot be.
+    """
+    try:
+        network = network_config(**chosen(NetworkConfig, options))
+        config = RunConfig(network, FeedConfig(**chosen(FeedConfig, options)), **chosen(RunConfig, options))
+    except ValueError as error:
+        raise ModelError(str(error)) from None
+    batch = fitting_batch(config.feed.batch_size, stamp_set, ranks)
+    return replace(config, feed=replace(config.feed, batch_size=batch))
 
 
-def _tell(lines: Sequence[str], outdir: Path) -> None:
-    """Print a result and where the files are."""
+def result_lines(found: HeldOut) -> list[str]:
+    """What a network reached, in words."""
+    numbers = found.answer
+    basis = f"{numbers.bricks} bricks" if numbers.bricks else "the examples taken one by one"
+    lines = [
+        f"Held-out result: {numbers.real + numbers.fake} test examples ({numbers.real} real, "
+        f"{numbers.fake} fake), scored with the weights of epoch {found.best_epoch}, the best in validation",
+        f"  accuracy  {numbers.accuracy}; guessing the most numerous class: {numbers.majority:.3f}",
+        f"  AUC       {numbers.auc}, from {basis}; guessing: 0.500",
+    ]
+    if not found.learnt:
+        lines += [
+            "The network did not learn: its loss stayed at that of a constant answer in both splits.",
+            "This says nothing about the fakes.  Use more examples or epochs, or another --learning-rate.",
+        ]
+    if found.evaluations is not None and found.evaluations > 1:
+        lines.append(f"{found.evaluations} different networks have scored this test set: allow for that.")
+    return lines
+
+
+def _tell(lines: Sequence[str], options: argparse.Namespace) -> None:
+    """Print a result, where the files are, and what to do next."""
+    outdir = options.outdir
     for line in lines:
         cli.say(line)
     cli.say(f"Model: {outdir / BEST}; test scores: {outdir / SCORES}; history: {outdir / HISTORY}")
+    cli.say(
+        "For a verdict on the galaxies, with its controls: python -m obiwan.dplearn.evaluate "
+        f"--data {options.data} --model {outdir / BEST} --outdir DIR"
+    )
 
 
 def train(options: argparse.Namespace, world: World) -> int:
-    """Train, score the test split and say the result, as one of the ranks; returns the exit status."""
+    """Train, score the test set and print the result, as one of the ranks; returns the exit status."""
     outdir: Path = options.outdir
     with world.together():
-        training_set = open_training_set(options.data, files=world.leads)
-        check_splits(training_set)
-        options.batch_size = fitting_batch(options.batch_size, training_set, world.size)
+        stamp_set = open_training_set(options.data, files=world.leads)
+        check_splits(stamp_set)
+        config = run_config(options, stamp_set, world.size)
         with without_notes():  # Keras only now: what is wrong with the data is said at once
             from obiwan.dplearn.training.trainer import Trainer
 
-        try:
-            config = run_config(options)
-        except ValueError as error:
-            raise ModelError(str(error)) from None
         lines = None
         if world.leads:
-            identity = {"data": training_set.checksum, **config.to_dict()}
+            identity = {"data": stamp_set.checksum, **config.to_dict()}
             claim_outdir(outdir, identity, overwrite=options.overwrite)
             lines = finished_lines(outdir)
     if world.share(lines is not None):
         if lines is not None:
             cli.say(f"{outdir}: this run is finished; its result again:")
-            _tell(lines, outdir)
+            _tell(lines, options)
         return 0
     with world.together():
         scratch = acquire_lease(outdir / SCRATCH) if world.leads else None
         logs = RunLogs(outdir, quiet=options.quiet, scratch=scratch) if world.leads else Logs()
         steps = options.checkpoint_steps
         trainer = Trainer(
-            config, training_set, outdir, world=world, checkpoint_steps=steps, logs=logs, scratch=scratch
+            config, stamp_set, outdir, world=world, checkpoint_steps=steps, logs=logs, scratch=scratch
         )
     fitted = trainer.fit()
-    scores = score_test(fitted, training_set, outdir, world, scratch)
-    if world.leads:
-        result = summarise(fitted, training_set, scores)
+    scores = score_test(fitted, stamp_set, outdir, world, scratch)
+    if scratch is not None:
+        found = summarise(fitted, stamp_set, scores)
+        lines = result_lines(found)
         with holding_lease(scratch, outdir):
-            write_json(outdir / RESULT, {"lines": list(result.lines), **result.numbers}, scratch)
-        if scratch is not None:
-            release_lease(scratch)
-        _tell(result.lines, outdir)
+            write_json(outdir / RESULT, {"lines": lines, **found.to_dict()}, scratch)
+        release_lease(scratch)
+        _tell(lines, options)
     return 0
 
 

@@ -13,14 +13,10 @@ import numpy as np
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation.records import ModelInfo, Scored
-from obiwan.dplearn.files.atomic import read_json
-from obiwan.dplearn.running.quiet import without_notes
-from obiwan.dplearn.training.rundir import RESULT, RUN, SCORES
+from obiwan.dplearn.training.rundir import SCORES
 from obiwan.dplearn.trainingset.stampset import StampSet
 
 log = logging.getLogger(__name__)
-
-LEARNT_SHARDS = 4  #: training shards that are scored to see whether a network without a record learnt
 
 
 @dataclass(frozen=True)
@@ -30,26 +26,18 @@ class Member:
     Attributes
     ----------
     path : Path
-    model : keras.Model
+    referee : NetworkReferee
     info : ModelInfo
     """
 
     path: Path
-    model: Any
+    referee: Any
     info: ModelInfo
 
-
-def short_name(path: Path) -> str:
-    """The last two parts of a path: enough to tell runs apart, and nothing about the machine."""
-    return "/".join(path.absolute().parts[-2:])
-
-
-def _record(path: Path) -> dict[str, Any]:
-    """A JSON file that a training run left beside its model; empty where there is none that can be read."""
-    try:
-        return read_json(path)
-    except (OSError, ValueError):
-        return {}
+    @property
+    def model(self) -> Any:
+        """The Keras model."""
+        return self.referee.model
 
 
 def _feed(run: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -71,23 +59,6 @@ def _training_words(run: Mapping[str, Any]) -> str:
     return ", ".join([*words, "flipped and turned"] if feed.get("augment") is True else words)
 
 
-def _has_learnt(path: Path, model: Any, checksum: str, training_set: StampSet) -> bool:
-    """Whether a network learnt: as its run recorded it, else from its loss on training and validation."""
-    record = _record(path.parent / RESULT)
-    if record.get("model") == checksum and isinstance(record.get("learnt"), bool):
-        return bool(record["learnt"])
-    from obiwan.dplearn.training.scoring import measure
-    from obiwan.dplearn.training.trainer import has_learnt
-
-    log.info("%s: no record of its training; looking at its loss", path)
-    part = training_set.only(training_set.split("train")[:LEARNT_SHARDS])
-    history = {
-        "loss": measure(model, part, "train")["loss"],
-        "val_loss": measure(model, training_set, "val")["loss"],
-    }
-    return has_learnt([history], {"train": part.count("train"), "val": training_set.count("val")})
-
-
 def load_members(paths: Sequence[Path], training_set: StampSet) -> tuple[Member, ...]:
     """Load networks and find out what is known of them.
 
@@ -103,35 +74,31 @@ def load_members(paths: Sequence[Path], training_set: StampSet) -> tuple[Member,
     ModelError
         If a file is absent, no network for cutouts of this package, or computes what another one does.
     """
-    with without_notes():
-        from obiwan.dplearn.training.model import load_network
-        from obiwan.dplearn.training.scoring import model_checksum
+    from obiwan.dplearn.referees.network import load_network_referee
 
     members: list[Member] = []
     for path in paths:
-        model = load_network(path)
-        checksum = model_checksum(model)
-        same = next((m for m in members if m.info.checksum == checksum), None)
+        referee = load_network_referee(path, training_set)
+        same = next((m for m in members if m.info.checksum == referee.checksum), None)
         if same is not None:
             msg = f"{path}: the same network as {same.path}; name each --model once"
             raise ModelError(msg)
-        run = _record(path.parent / RUN)
         info = ModelInfo(
-            name=short_name(path),
-            checksum=checksum,
-            arch=str(model.name).replace("_", "-"),
-            learnt=_has_learnt(path, model, checksum, training_set),
-            trained_on=str(run.get("data", "")),
-            training=_training_words(run),
-            augmented=_feed(run).get("augment") is True,
+            name=referee.name,
+            checksum=referee.checksum,
+            arch=referee.arch,
+            learnt=referee.learnt,
+            trained_on=str(referee.run.get("data", "")),
+            training=_training_words(referee.run),
+            augmented=_feed(referee.run).get("augment") is True,
         )
-        members.append(Member(path, model, info))
+        members.append(Member(path, referee, info))
     return tuple(members)
 
 
 def _test_scores(member: Member, training_set: StampSet) -> tuple[Any, Path | None]:
     """Scores of the test split: those that lie beside the model, or new ones and where they belong."""
-    from obiwan.dplearn.training import scoring
+    from obiwan.dplearn.referees import scoring
 
     key = (member.info.checksum, training_set.checksum)
     first = member.path.parent / SCORES
@@ -142,13 +109,13 @@ def _test_scores(member: Member, training_set: StampSet) -> tuple[Any, Path | No
             log.info("%s: its scores are in %s", member.path, path)
             return kept, None
     log.info("%s: scoring the test split", member.path)
-    scores = scoring.score_split(member.model, training_set, "test")
+    scores = scoring.score_split(member.referee, training_set, "test")
     return scores, own if first.exists() else first
 
 
 def _keep(path: Path, scores: Any) -> None:
     """Put scores beside their model, if that can be written."""
-    from obiwan.dplearn.training.scoring import write_scores
+    from obiwan.dplearn.referees.scoring import write_scores
 
     try:
         write_scores(path, scores)
@@ -177,11 +144,10 @@ def scores_of(path: Path, training_set: StampSet, split: str) -> Array:
     ModelError
         If there is no such network, or its scores are not finite, or not those of the rows.
     """
-    with without_notes():
-        from obiwan.dplearn.training.model import load_network
-        from obiwan.dplearn.training.scoring import score_split
+    from obiwan.dplearn.referees.network import load_network_referee
+    from obiwan.dplearn.referees.scoring import score_split
 
-    scores = score_split(load_network(path), training_set, split)
+    scores = score_split(load_network_referee(path, training_set), training_set, split)
     _check_finite(path, scores.score)
     return _aligned(scores, training_set)
 
@@ -199,8 +165,8 @@ def score_members(members: Sequence[Member], training_set: StampSet) -> Scored:
     ModelError
         If scores are not finite, or not those of the table's rows.
     """
-    from obiwan.dplearn.training import scoring
-    from obiwan.dplearn.training.testlog import record_evaluation
+    from obiwan.dplearn.referees import scoring
+    from obiwan.dplearn.referees.testlog import record_evaluation
 
     rows, val_rows = (training_set.rows(split) for split in ("test", "val"))
     singles, validation = [], []
@@ -211,7 +177,7 @@ def score_members(members: Sequence[Member], training_set: StampSet) -> Scored:
         record_evaluation(training_set, scores)  # before anything of it is seen
         if place is not None:
             _keep(place, scores)
-        held = scoring.score_split(member.model, training_set, "val")
+        held = scoring.score_split(member.referee, training_set, "val")
         _check_finite(member.path, held.score)
         validation.append(_aligned(held, training_set))
     return Scored(

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from obiwan.dplearn.evaluation.notices import Fact
     from obiwan.dplearn.evaluation.occlusion import Occlusion
     from obiwan.dplearn.evaluation.records import Scored
+    from obiwan.dplearn.referees.testlog import Ledger
     from obiwan.dplearn.retraining.ablations import AblationResult
     from obiwan.dplearn.retraining.planting import Difference
     from obiwan.dplearn.retraining.sensitivity import SensitivityResult
-    from obiwan.dplearn.training.testlog import Ledger
 
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
 BATCH = 128  #: stamps that are scored at a time
@@ -110,8 +110,8 @@ def ledger(
     training_set: StampSet, members: Sequence[Member], margin: float, ablations: Sequence[str]
 ) -> Ledger | None:
     """Who has seen the test split, this evaluation and what was trained again for it counted."""
+    from obiwan.dplearn.referees.testlog import record_report, record_retraining
     from obiwan.dplearn.retraining.ablations import A_A
-    from obiwan.dplearn.training.testlog import record_report, record_retraining
 
     for name in ablations:
         if name not in A_A:  # whose labels are not those of real and fake

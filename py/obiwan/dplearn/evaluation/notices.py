@@ -16,8 +16,8 @@ from obiwan.dplearn.twosample import GUESS
 if TYPE_CHECKING:
     from obiwan.dplearn.controls.battery import Control
     from obiwan.dplearn.evaluation.records import Scored
+    from obiwan.dplearn.referees.testlog import Ledger
     from obiwan.dplearn.retraining.ablations import AblationResult
-    from obiwan.dplearn.training.testlog import Ledger
 
 NETWORKS = 5  #: of different seeds, whose spread shows how much one training differs from another
 

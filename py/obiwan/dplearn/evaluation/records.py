@@ -19,7 +19,7 @@ from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.evaluation.bins import Bins
 from obiwan.dplearn.evaluation.notices import Fact
 from obiwan.dplearn.evaluation.occlusion import Occlusion
-from obiwan.dplearn.training.testlog import Ledger
+from obiwan.dplearn.referees.testlog import Ledger
 from obiwan.dplearn.twosample import Estimate, calibration
 from obiwan.dplearn.twosample.verdict import Verdict
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from obiwan.dplearn.evaluation.records import Evaluation
 from obiwan.dplearn.planning.cutflow import merged
+from obiwan.dplearn.referees.testlog import Ledger
 from obiwan.dplearn.report.formatting import DASH, counted
-from obiwan.dplearn.training.testlog import Ledger
 
 
 def tested(evaluation: Evaluation) -> str:

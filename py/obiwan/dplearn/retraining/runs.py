@@ -164,25 +164,24 @@ def retrain(
         return _read_result(outdir / RESULT)
     if before is not None:
         before()
-    from obiwan.dplearn.training.batches import in_order
     from obiwan.dplearn.training.logs import RunLogs
-    from obiwan.dplearn.training.scoring import probabilities
     from obiwan.dplearn.training.trainer import Trainer
+    from obiwan.dplearn.training.validation import predictions
 
     log.info("%s: training the same network again, %d examples", name, sum(edited.count("train")))
     scratch = acquire_lease(outdir / SCRATCH)
     logs = RunLogs(outdir, quiet=quiet, scratch=scratch)
     fitted = Trainer(config, edited, outdir, logs=logs, scratch=scratch).fit()
-    label, outputs = probabilities(fitted.model, in_order(edited, "test"))
+    label, score = predictions(lambda x, _: fitted.model.predict_on_batch(x)[:, 1], edited, "test")
     bricks = edited.bricks("test") if (edited.directory / SOURCES).is_file() else None
-    found = answer(label, outputs[:, 1], bricks)
+    found = answer(label, score, bricks)
     content = {
         "auc": vars(found.auc),
         "learnt": fitted.learnt,
         "train": sum(edited.count("train")),
         "test": len(label),
         "bricks": found.bricks,
-        "p": auc_pvalue(label, outputs[:, 1], usable_bricks(label, bricks), "two-sided"),
+        "p": auc_pvalue(label, score, usable_bricks(label, bricks), "two-sided"),
     }
     with holding_lease(scratch, outdir):
         write_json(outdir / RESULT, content, scratch)

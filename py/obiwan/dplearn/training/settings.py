@@ -1,14 +1,60 @@
-"""Everything that determines a training run, apart from its training set; no Keras is needed to say it."""
+"""Settings of a training run: network, batches, learning rate, and their command-line options."""
 
 from __future__ import annotations
 
+import argparse
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
+
+from obiwan.dplearn.running.cli import between, positive
 
 GROUPS = 8  #: of the deep network's group normalisation
 MAX_SEED = 2**32 - 1  #: of what Keras takes
 LR_SCALINGS = ("sqrt", "linear", "none")
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "lenet5": {"maps": (18, 36, 54), "kernel_size": 7, "pool_size": 7, "strides": 2, "dense": 64},
+    "lenet5-2x2": {"maps": (18, 36, 54), "kernel_size": 7, "pool_size": 2, "strides": 2, "dense": 64},
+    "deep": {"maps": (24, 48, 96, 96), "kernel_size": 3, "pool_size": 3, "strides": 2, "dense": 64},
+}
+
+
+def option(text: str, value: Any = MISSING, **keywords: Any) -> Any:
+    """A field of a dataclass, with a default value or without, that is an option of the command line.
+
+    Parameters
+    ----------
+    text : str
+        The option's help.
+    value : optional
+        Default of the field and of the option.
+    **keywords
+        As for `argparse.ArgumentParser.add_argument`.
+    """
+    known = {} if value is MISSING else {"default": value}
+    return field(default=value, metadata={"help": text, **known, **keywords})
+
+
+def add_options(group: argparse._ArgumentGroup, *kinds: Any) -> None:
+    """Add an option for each field of the dataclasses that was made with `option`."""
+    for own in (own for kind in kinds for own in fields(kind) if own.metadata):
+        keywords = dict(own.metadata)
+        if keywords.get("default"):
+            keywords["help"] += " (default %(default)s)"
+        group.add_argument(f"--{own.name.replace('_', '-')}", **keywords)
+
+
+def chosen(kind: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """The values that a command line gives the fields of a dataclass."""
+    return {own.name: getattr(options, own.name) for own in fields(kind) if own.metadata}
+
+
+def _refuse_below(config: Any, **least: float) -> None:
+    """Raise a ValueError for a number that is too small."""
+    for name, value in least.items():
+        if getattr(config, name) < value:
+            msg = f"{name} must be at least {value}, got {getattr(config, name)}"
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True)
@@ -28,27 +74,32 @@ class NetworkConfig:
         Of the pools (of the stages, for ``deep``).
     dense : int
         Units of the fully connected layer.
+
+    Raises
+    ------
+    ValueError
+        For what cannot be built.
     """
 
-    arch: str
-    maps: tuple[int, ...]
-    kernel_size: int
-    pool_size: int
-    strides: int
-    dense: int
+    arch: str = option(
+        "the documented LeNet-5, the 2018 code's with 2x2 pools, or a residual network",
+        choices=list(ARCHITECTURES),
+        default="lenet5",
+    )
+    maps: tuple[int, ...] = option(
+        "feature maps of each convolution", nargs="+", action="extend", type=positive, metavar="N"
+    )
+    kernel_size: int = option("side of the convolutions, pixels", type=positive, metavar="N")
+    pool_size: int = option("side of the average pools, pixels", type=positive, metavar="N")
+    strides: int = option("step of the pools, pixels", type=positive, metavar="N")
+    dense: int = option("units of the fully connected layer", type=positive, metavar="N")
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built."""
-        if self.arch not in ARCHITECTURES:
-            msg = f"arch must be one of {', '.join(ARCHITECTURES)}, got {self.arch!r}"
-            raise ValueError(msg)
+        object.__setattr__(self, "maps", tuple(self.maps))
         if not self.maps or min(self.maps) < 1:
             msg = f"maps must be one or more positive numbers, got {self.maps}"
             raise ValueError(msg)
-        for name in ("kernel_size", "pool_size", "strides", "dense"):
-            if getattr(self, name) < 1:
-                msg = f"{name} must be at least 1, got {getattr(self, name)}"
-                raise ValueError(msg)
+        _refuse_below(self, kernel_size=1, pool_size=1, strides=1, dense=1)
         if self.arch == "deep" and any(m % GROUPS for m in self.maps):
             msg = f"the maps of the deep network must be multiples of {GROUPS}, got {self.maps}"
             raise ValueError(msg)
@@ -58,15 +109,13 @@ class NetworkConfig:
         return {**asdict(self), "maps": list(self.maps)}
 
 
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "lenet5": {"maps": (18, 36, 54), "kernel_size": 7, "pool_size": 7, "strides": 2, "dense": 64},
-    "lenet5-2x2": {"maps": (18, 36, 54), "kernel_size": 7, "pool_size": 2, "strides": 2, "dense": 64},
-    "deep": {"maps": (24, 48, 96, 96), "kernel_size": 3, "pool_size": 3, "strides": 2, "dense": 64},
-}
-
-
 def network_config(arch: str = "lenet5", **changes: Any) -> NetworkConfig:
     """The configuration of a named network; changes that are None leave its own value.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an unknown network, or what it has not or cannot have.
 
     Examples
     --------
@@ -75,10 +124,6 @@ def network_config(arch: str = "lenet5", **changes: Any) -> NetworkConfig:
     """
     if arch not in ARCHITECTURES:
         msg = f"arch must be one of {', '.join(ARCHITECTURES)}, got {arch!r}"
-        raise ValueError(msg)
-    unknown = set(changes) - {field.name for field in fields(NetworkConfig)}
-    if unknown:
-        msg = f"a network has no {', '.join(sorted(unknown))}"
         raise ValueError(msg)
     given = {name: value for name, value in changes.items() if value is not None}
     return NetworkConfig(**{"arch": arch, **ARCHITECTURES[arch], **given})
@@ -98,19 +143,26 @@ class FeedConfig:
         Shards mixed at a time; memory holds twice as many (50 MB each), from epoch to epoch the same.
     augment : bool
         Flip and turn each stamp at random, by quarter turns.
+
+    Raises
+    ------
+    ValueError
+        For numbers that mean nothing.
     """
 
-    batch_size: int = 16
-    seed: int = 1
+    batch_size: int = option("examples a step and rank", 16, type=positive, metavar="N")
+    seed: int = option("of weights and shuffles", 1, type=between(0, MAX_SEED), metavar="N")
     window: int = 4
-    augment: bool = False
+    augment: bool = option(
+        "random flips and quarter turns: eight times the data, but they hide every systematic that has a "
+        "direction (a centroid offset, say), so they are off by default; turn them on for few examples, "
+        "once centroids are known to agree",
+        value=False,
+        action="store_true",
+    )
 
     def __post_init__(self) -> None:
-        """Refuse numbers that mean nothing."""
-        for name, least in (("batch_size", 1), ("seed", 0), ("window", 1)):
-            if getattr(self, name) < least:
-                msg = f"{name} must be at least {least}, got {getattr(self, name)}"
-                raise ValueError(msg)
+        _refuse_below(self, batch_size=1, seed=0, window=1)
         if self.seed > MAX_SEED:
             msg = f"seed must be at most {MAX_SEED}, got {self.seed}"
             raise ValueError(msg)
@@ -132,23 +184,32 @@ class RunConfig:
         Adam's on one rank, at its highest: it rises linearly from 0 over the first `warmup` of the steps,
         then falls to 0 as a half cosine.
     warmup : float
-        Share of the steps.
+        Fraction of the steps.
     lr_scaling : str
         How the learning rate grows with the number of ranks (`obiwan.dplearn.training.steps.lr_factor`).
+
+    Raises
+    ------
+    ValueError
+        For numbers that mean nothing.
     """
 
     network: NetworkConfig
     feed: FeedConfig
-    epochs: int = 8
-    learning_rate: float = 5e-4
+    epochs: int = option("passes over the data", 8, type=positive, metavar="N")
+    learning_rate: float = option(
+        "Adam's highest: after a warm-up over 5 %% of the steps, before a cosine decay",
+        5e-4,
+        type=float,
+        metavar="X",
+    )
     warmup: float = 0.05
-    lr_scaling: str = "sqrt"
+    lr_scaling: str = option(
+        "how the learning rate grows with the number of ranks; sqrt suits Adam", "sqrt", choices=LR_SCALINGS
+    )
 
     def __post_init__(self) -> None:
-        """Refuse numbers that mean nothing."""
-        if self.epochs < 1:
-            msg = f"epochs must be at least 1, got {self.epochs}"
-            raise ValueError(msg)
+        _refuse_below(self, epochs=1)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             msg = f"learning_rate must be positive, got {self.learning_rate}"
             raise ValueError(msg)

@@ -36,9 +36,9 @@ from obiwan.dplearn.training.initialise import prepare
 from obiwan.dplearn.training.logs import Logs
 from obiwan.dplearn.training.model import build_network
 from obiwan.dplearn.training.rundir import BEST, CHECKPOINTS, LAST
-from obiwan.dplearn.training.scoring import measure
 from obiwan.dplearn.training.settings import RunConfig
 from obiwan.dplearn.training.steps import Step, lr_factor, make_optimizer, make_step
+from obiwan.dplearn.training.validation import measure
 from obiwan.dplearn.trainingset.stampset import StampSet
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from typing import Any
 from obiwan.dplearn import __version__
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import atomic_write
-from obiwan.dplearn.training.scoring import Scores
+from obiwan.dplearn.referees.scoring import Scores
 from obiwan.dplearn.trainingset.stampset import StampSet
 
 LOOKS = "test_looks.jsonl"

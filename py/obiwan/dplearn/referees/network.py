@@ -1,0 +1,126 @@
+"""The Keras network as a referee; nothing outside this module and `training` knows Keras."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn.files.atomic import read_json
+from obiwan.dplearn.running.quiet import without_notes
+from obiwan.dplearn.stampspec import Array
+from obiwan.dplearn.training.rundir import RESULT, RUN
+from obiwan.dplearn.trainingset.stampset import StampSet
+
+LEARNT_SHARDS = 4  #: training shards that are scored to see whether a network without a record learnt
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NetworkReferee:
+    """A trained network that scores stamps.
+
+    Attributes
+    ----------
+    path : Path
+        Its ``.keras`` file.
+    model : keras.Model
+    checksum : str
+        See `model_checksum`.
+    learnt : bool
+        As its run recorded it, else from its loss on training and validation set.
+    run : dict
+        The content of the run's ``run.json``; empty where there is none.
+    """
+
+    path: Path
+    model: Any
+    checksum: str
+    learnt: bool
+    run: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The last two parts of its path: enough to distinguish runs, and nothing about the machine."""
+        return "/".join(self.path.absolute().parts[-2:])
+
+    @property
+    def arch(self) -> str:
+        """Name of its architecture."""
+        return str(self.model.name).replace("_", "-")
+
+    def predict(self, stamps: NDArray[np.float32], rows: Array | None = None) -> NDArray[np.float32]:  # noqa: ARG002
+        """Probabilities of being fake, shape (n,); pixels alone count."""
+        return np.asarray(self.model.predict_on_batch(stamps)[:, 1], np.float32)
+
+
+def model_checksum(model: Any) -> str:
+    """A name for what a model computes: SHA-256 over its layers and weights, sixteen hex digits.
+
+    Unlike a checksum of the ``.keras`` file it does not change with the time at which the file was written.
+    """
+    from keras import ops
+
+    layers = [(layer["class_name"], layer["config"].get("name")) for layer in model.get_config()["layers"]]
+    digest = hashlib.sha256(json.dumps(layers).encode())
+    for weight in model.weights:
+        array = np.ascontiguousarray(ops.convert_to_numpy(weight.value))
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def load_network_referee(path: Path, stamp_set: StampSet) -> NetworkReferee:
+    """Load a network and find out what is known of it.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.keras`` file.
+    stamp_set : StampSet
+        What it is to score.
+
+    Raises
+    ------
+    ModelError
+        If the file is absent, or no network for these stamps.
+    """
+    with without_notes():
+        from obiwan.dplearn.training.model import load_network
+
+    model = load_network(path)
+    checksum = model_checksum(model)
+    learnt = _learnt(path, model, checksum, stamp_set)
+    return NetworkReferee(path, model, checksum, learnt, _record(path.parent / RUN))
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """A JSON file that a training run left beside its model; empty where there is none that can be read."""
+    try:
+        return read_json(path)
+    except (OSError, ValueError):
+        return {}
+
+
+def _learnt(path: Path, model: Any, checksum: str, stamp_set: StampSet) -> bool:
+    """Whether a network learnt: as its run recorded it, else from its loss."""
+    record = _record(path.parent / RESULT)
+    if record.get("model") == checksum and isinstance(record.get("learnt"), bool):
+        return bool(record["learnt"])
+    from obiwan.dplearn.training.trainer import has_learnt
+    from obiwan.dplearn.training.validation import measure
+
+    log.info("%s: no record of its training; measuring its loss", path)
+    part = stamp_set.only(stamp_set.split("train")[:LEARNT_SHARDS])
+    history = {
+        "loss": measure(model, part, "train")["loss"],
+        "val_loss": measure(model, stamp_set, "val")["loss"],
+    }
+    return has_learnt([history], {"train": part.count("train"), "val": stamp_set.count("val")})

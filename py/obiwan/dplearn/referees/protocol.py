@@ -1,0 +1,85 @@
+"""Referee protocol: what scores stamps, whatever it is made of, and which columns it may see."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.lib.recfunctions import repack_fields
+from numpy.typing import NDArray
+
+from obiwan.dplearn.stampspec import Array
+
+#: Columns that tell the class or where an example is stored; so do all whose names begin with ``truth_``
+HIDDEN = {"label", "run", "root", "id", "match_dist", "mag_source", "flags", "split", "shard", "row"}
+
+
+@runtime_checkable
+class Referee(Protocol):
+    """Anything that scores stamps.
+
+    Attributes
+    ----------
+    name : str
+        For people.
+    checksum : str
+        Name of what it computes: equal where all scores are equal.
+    learnt : bool
+        Whether it fitted its training set; what has not learnt says nothing about galaxies.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def checksum(self) -> str: ...  # noqa: D102
+
+    @property
+    def learnt(self) -> bool: ...  # noqa: D102
+
+    def predict(self, stamps: NDArray[np.float32], rows: Array) -> NDArray[np.float32]:
+        """Score stamps.
+
+        Parameters
+        ----------
+        stamps : ndarray of float32, shape (n, size, size, channels)
+            Raw pixels, as the training set has them.
+        rows : structured ndarray, shape (n,)
+            What the catalogue says of each (`visible_rows`).
+
+        Returns
+        -------
+        ndarray of float32, shape (n,)
+            From 0 (real) to 1 (fake).
+        """
+        ...
+
+
+@runtime_checkable
+class Trainable(Referee, Protocol):
+    """A referee that can be trained anew, as ablations and the sensitivity test need it."""
+
+    def fit(self, stamps: NDArray[np.float32], rows: Array, labels: NDArray[np.uint8]) -> Referee:
+        """Train a new referee of the same kind; this one stays as it is.
+
+        Parameters
+        ----------
+        stamps, rows
+            As for `Referee.predict`.
+        labels : ndarray of uint8, shape (n,)
+            0 (real) or 1 (fake).
+        """
+        ...
+
+
+def visible_rows(rows: Array) -> Array:
+    """Rows of the example table without the columns that tell the class or where an example is stored.
+
+    Examples
+    --------
+    >>> rows = np.zeros(2, [("label", "u1"), ("mag_g", "f4"), ("truth_ra", "f8")])
+    >>> visible_rows(rows).dtype.names
+    ('mag_g',)
+    """
+    names = [n for n in rows.dtype.names or () if n not in HIDDEN and not n.startswith("truth_")]
+    return repack_fields(rows[names])  # a copy: a view would still hold the bytes of what is hidden

@@ -1,0 +1,125 @@
+"""Referees: any object with a few attributes scores a split; Keras is not needed for it."""
+
+# ruff: noqa: ARG002
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from evaluation_set import make_set
+from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.referees.protocol import Referee, Trainable, visible_rows
+from obiwan.dplearn.referees.scoring import score_split
+from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.training.distributed import World
+from obiwan.dplearn.trainingset.examples import example_dtype
+from obiwan.dplearn.trainingset.stampset import open_training_set
+from planted import Planted
+from processes import ENV
+
+
+@dataclass(frozen=True)
+class Brightness:
+    """A logistic regression on the flux of a stamp, as scikit-learn would do it."""
+
+    slope: float = 1.0
+    middle: float = 0.0
+    name: str = "brightness"
+    learnt: bool = True
+
+    @property
+    def checksum(self):
+        return f"{self.slope:.6g}/{self.middle:.6g}"
+
+    def predict(self, stamps, rows):
+        assert len(stamps) == len(rows)
+        flux = stamps[..., 1].sum((1, 2))
+        return (1 / (1 + np.exp(-self.slope * (flux - self.middle)))).astype("f4")
+
+    def fit(self, stamps, rows, labels):
+        flux = stamps[..., 1].sum((1, 2))
+        means = [flux[labels == label].mean() for label in (0, 1)]
+        return Brightness(float(np.sign(means[1] - means[0])), float(np.mean(means)))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data") / "set"
+    make_set(directory, Planted(), {"train": 32, "val": 16, "test": 48})
+    return open_training_set(directory)
+
+
+def test_protocols():
+    assert isinstance(Brightness(), Referee)
+    assert isinstance(Brightness(), Trainable)
+    assert not isinstance(object(), Referee)
+
+
+def test_what_a_referee_sees_tells_no_class():
+    rows = np.zeros(3, example_dtype(StampSpec(("g", "i"))))
+    seen = visible_rows(rows)
+    hidden = set(rows.dtype.names) - set(seen.dtype.names)
+    assert hidden >= {"label", "run", "root", "id", "truth_ra", "truth_dec", "match_dist", "mag_source"}
+    assert hidden >= {"flags", "split", "shard", "row"}
+    assert {"flux_g", "mag_i", "psfsize_i", "ebv", "type"} <= set(seen.dtype.names)
+    assert seen.base is None  # no bytes of what is hidden behind it
+    assert seen.dtype.itemsize < rows.dtype.itemsize
+
+
+def test_any_referee_scores_a_split(data):
+    shards = data.split("train")
+    stamps, labels = (np.concatenate(part) for part in zip(*map(data.read, shards), strict=True))
+    referee = Brightness().fit(stamps, visible_rows(data.rows("train")), labels)
+    scores = score_split(referee, data, "test")
+    x = np.concatenate([data.read(shard)[0] for shard in data.split("test")])
+    rows = data.rows("test")
+    np.testing.assert_array_equal(scores.score, referee.predict(x, rows))
+    np.testing.assert_array_equal(scores.label, rows["label"])
+    np.testing.assert_array_equal(data.aligned("test", scores.table), np.arange(48))
+    assert (scores.model, scores.data, scores.split) == (referee.checksum, data.checksum, "test")
+    assert scores.score.dtype == np.float32
+
+
+def test_rows_go_along_with_their_stamps(data):
+    """In batches, and on each rank: a referee of the table alone gives each example its own."""
+
+    class Catalogue(Brightness):
+        def predict(self, stamps, rows):
+            assert "label" not in rows.dtype.names
+            return rows["mag_r"] / 100
+
+    expected = data.rows("test")["mag_r"] / 100
+    assert len(np.unique(expected)) > 40
+    np.testing.assert_array_equal(score_split(Catalogue(), data, "test").score, expected)
+
+    @dataclass(frozen=True)
+    class Apart(World):
+        """One of several ranks that gathers nothing."""
+
+    parts = [score_with_own_shards(Catalogue(), data, Apart(rank, 3)) for rank in range(3)]
+    np.testing.assert_array_equal(np.concatenate(parts), expected)
+
+
+def score_with_own_shards(referee, data, world):
+    from obiwan.dplearn.training.validation import predictions
+
+    rows = visible_rows(data.rows("test"))
+    return predictions(lambda x, here: referee.predict(x, rows[here]), data, "test", world)[1]
+
+
+def test_scores_of_another_shape_are_refused(data):
+    class Two(Brightness):
+        def predict(self, stamps, rows):
+            return np.zeros((len(stamps), 2), "f4")
+
+    with pytest.raises(ModelError, match="shape"):
+        score_split(Two(), data, "test")
+
+
+def test_no_keras_is_needed():
+    code = "import sys\nimport obiwan.dplearn.referees.scoring, obiwan.dplearn.referees.network\n"
+    code += "assert not {'keras', 'tensorflow', 'horovod'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
