@@ -12,7 +12,9 @@ import pytest
 from evaluation_set import make_set
 from obiwan.dplearn import mosaic
 from obiwan.dplearn.evaluation import gallery
-from obiwan.dplearn.report.stamps import MOSAIC_WIDTH, RGB_WEIGHTS, colour_image, grey_image, mosaic_height
+from obiwan.dplearn.report.pictures import TITLES, gallery_picture, mosaic_picture, png_of
+from obiwan.dplearn.report.stamps import WEIGHTS, MosaicLayout, colour_bands, colour_image, grey_image
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.training.model import build_network, load_network
 from obiwan.dplearn.training.settings import network_config
 from obiwan.dplearn.training.trainer import save_model
@@ -20,6 +22,8 @@ from obiwan.dplearn.trainingset import stampset
 from planted import Planted
 from sealing import seal
 from tables import read_table, write_table
+
+GRZ = StampSpec()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,8 @@ def test_the_five_figures_of_the_seed_page(data, tmp_path, capsys):
     assert names(tmp_path) == {f"{stem}.{kind}" for stem in stems for kind in ("png", "pdf")}
     width, height = size(tmp_path / f"{stems[0]}.png")
     assert width > 800
-    assert height == pytest.approx(width * mosaic_height(4) / MOSAIC_WIDTH, abs=2)
+    layout = MosaicLayout(GRZ, 4, "title")
+    assert height == pytest.approx(width * layout.height / layout.width, abs=2)
     assert len({(tmp_path / f"{stem}.png").read_bytes() for stem in stems}) == 5
 
 
@@ -145,7 +150,7 @@ def test_rows_of_another_set_are_refused(data, tmp_path, capsys):
     seal(tmp_path / "set")
     words = ["--data", str(tmp_path / "set"), "--outdir", str(tmp_path / "out"), "--rows", "2"]
     assert mosaic.main([*words, "--model", str(data / "net.keras")]) == 1
-    assert "its val rows are not those of the shards" in capsys.readouterr().err
+    assert "its val rows are not those of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -189,12 +194,12 @@ def test_galleries_hold_what_their_titles_say():
     score = np.array([0.1, 0.7, 0.9, 0.2, 0.4, 0.6, 0.8])
     chosen = {
         name: gallery.gallery_rows(label, score, of, highest, 2).tolist()
-        for name, _, of, highest in gallery.GALLERIES
+        for name, of, highest in gallery.GALLERIES
     }
     assert chosen == {"fakest_fakes": [6, 5], "fakes_that_fooled": [3, 4], "rejected_reals": [2, 1]}
     nothing = np.full(7, 0.5)
     assert not any(
-        len(gallery.gallery_rows(label, nothing, of, high, 2)) for _, _, of, high in gallery.GALLERIES
+        len(gallery.gallery_rows(label, nothing, of, high, 2)) for _, of, high in gallery.GALLERIES
     )
 
 
@@ -212,36 +217,97 @@ def test_stamps_are_read_in_the_order_asked_for(data):
 def test_padding_does_not_change_how_the_rest_is_shown(rng):
     image, ivar = rng.normal(0, 2, (64, 64)), np.full((64, 64), 0.25)
     image[30:34, 30:34] += 60
-    whole = grey_image(image, ivar)
+    whole = grey_image(image, ivar > 0)
     assert whole[:20].mean() == pytest.approx(np.sqrt(2), abs=0.15)  # the sky is 2 sigma up
     assert whole[31, 31] > 5
     ivar[:, 40:], image[:, 40:] = 0, 0
-    padded = grey_image(image, ivar)
+    padded = grey_image(image, ivar > 0)
     assert (padded[:, 40:] == 0).all()
     assert padded[:, :40] == pytest.approx(whole[:, :40], abs=0.2)
-    assert (grey_image(image * 0, ivar * 0) == 0).all()
+    assert (grey_image(image * 0, ivar < 0) == 0).all()
 
 
-def test_colours():
-    stamp = np.zeros((64, 64, 6))
-    stamp[..., 3:] = 100
-    stamp[10, 10, :3] = 1, 0.1, 0.01
-    stamp[20, 20, :3] = 0.01, 0.1, 1
-    stamp[:, 40:, 3:] = 0
-    shown = colour_image(stamp).astype(int)
-    assert shown[10, 10].argmax() == 2  # g is blue
-    assert shown[20, 20].argmax() == 0  # z is red
-    assert (shown[:, 40:] == 0).all()
-    assert (shown[0, 0] > 0).all()
+def sky(rng, spec):
+    """A stamp of noise, which is white when weighted."""
+    weights = np.array([WEIGHTS[band] for band in spec.bands])
+    stamp = np.ones(spec.shape)
+    spec.image(stamp)[...] = rng.normal(0, 1, (spec.size, spec.size, 1)) / weights
+    return stamp
+
+
+SPECS = [
+    *(StampSpec(bands) for bands in (("g", "r", "z"), ("g", "r", "i", "z"), ("g", "z"), ("r",), ("i", "z"))),
+    *(StampSpec(("g", "r", "i", "z"), size=size) for size in (16, 48, 96, 65)),
+    *(StampSpec(bands, ("image",), 48) for bands in (("r",), ("g", "r", "z"))),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_colours_follow_the_wavelength(spec, rng):
+    """Light of the bluest band is blue, of the reddest red; one band is grey; what has no data is black."""
+    stamp = sky(rng, spec)
+    c, edge = spec.centre, spec.size - 3
+    image, ivar = spec.image(stamp), spec.ivar(stamp)
+    image[c, c - 4, 0], image[c, c + 4, -1] = 100, 100
+    image[:, edge:] = 0
+    if ivar is not None:
+        ivar[:, edge:] = 0
+    shown = colour_image(stamp, spec).astype(int)
+    assert shown.shape == (spec.size, spec.size, 3)
+    blue, red = shown[c, c - 4], shown[c, c + 4]
+    if len(spec.bands) == 1:
+        assert blue.min() == blue.max() > 150
+    else:
+        assert blue.argmax() == 2
+        assert red.argmax() == 0
+    assert (shown[:, edge:] == 0).all()
+    assert (shown[:, : edge - 1].max(-1) > 0).mean() > 0.9
+
+
+def test_bands_of_a_colour_image():
+    assert colour_bands(StampSpec(("g", "r", "i", "z"))) == ("g", "r", "z")
+    assert colour_bands(StampSpec(("r", "i", "z"))) == ("r", "i", "z")
+    assert colour_bands(StampSpec(("u", "g", "i", "z", "Y"))) == ("u", "i", "Y")
+    assert colour_bands(StampSpec(("g", "z"))) == ("g", "z")
+    # Light of a band between them is not taken for that of another.
+    stamp = np.ones(StampSpec(("g", "r", "i", "z")).shape)
+    stamp[..., :4] = 0
+    stamp[10, 10, 2] = 100
+    assert np.ptp(colour_image(stamp, StampSpec(("g", "r", "i", "z"))).reshape(-1, 3), axis=0).max() == 0
 
 
 def test_noise_is_grey_and_as_bright_at_any_depth(rng):
     stamp = np.ones((64, 64, 6))
-    noise = rng.normal(0, 1, (64, 64, 3)) / np.array(RGB_WEIGHTS)
+    weights = np.array([WEIGHTS[band] for band in GRZ.bands])
+    noise = rng.normal(0, 1, (64, 64, 3)) / weights
     shown = []
     for depth in (0.01, 1.0):
         stamp[..., :3] = noise * depth
-        shown.append(colour_image(stamp).astype(int))
+        shown.append(colour_image(stamp, GRZ).astype(int))
         assert np.ptp(shown[-1], axis=-1).mean() < 8  # of 255
     assert np.abs(shown[0].mean() - shown[1].mean()) < 3
     assert 20 < shown[0].mean() < 110
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_pictures_of_any_stamps(spec, rng):
+    """Columns, captions and scale follow the specification, and every picture can be drawn."""
+    stamps = np.stack([sky(rng, spec) for _ in range(4)]).astype(np.float32)
+    known = np.array([20.0, 20.1, 20.2, 20.3])
+    shown = mosaic_picture(gallery.Mosaic(99, "val", stamps, np.array([0, 1, 0, 1]), known, spec))
+    extremes = gallery.Gallery("fakest_fakes", "val", stamps, known / 30, known, spec)
+    for picture in (shown, gallery_picture(extremes)):
+        assert f"{spec.size * spec.pixel_scale:.1f} arcsec" in picture.caption
+        assert f"{spec.bands[0]} magnitude" in picture.caption
+        width, height = struct.unpack(">II", png_of(picture)[16:24])
+        assert (width, height) == (int(160 * picture.width), int(160 * picture.height))
+    assert f"images in {', '.join(spec.bands)}" in shown.caption
+    assert ("inverse variances" in shown.caption) == spec.has_ivar
+    layout = MosaicLayout(spec, 4, "one two " * 20)
+    assert len(layout.columns) == 1 + len(spec.channels)
+    assert " ".join(layout.lines) == ("one two " * 20).strip()
+    assert (len(layout.lines) > 2) == (layout.width < 6)
+
+
+def test_every_gallery_has_a_title():
+    assert set(TITLES) == {name for name, *_ in gallery.GALLERIES}

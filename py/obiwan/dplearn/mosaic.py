@@ -1,4 +1,4 @@
-"""The training examples as one sees them: real and fake, row by row, at equal brightness.
+"""Mosaics of training examples: real and fake, row by row, at equal brightness.
 
 ``python -m obiwan.dplearn.mosaic --data DIR --outdir DIR``
 """
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--model",
         type=Path,
         metavar="FILE",
-        help="trained network (.keras): adds galleries of what it takes for fakes, and of what fooled it",
+        help="trained network (.keras): adds galleries of examples with its highest and lowest scores",
     )
     parser.add_argument(
         "--rows", type=int, default=8, metavar="N", help="rows of a mosaic, half of them real (default 8)"
@@ -69,17 +69,20 @@ def mosaics(training_set: StampSet, split: str, rows: int) -> list[Mosaic]:
     """
     found = mosaics_of(training_set, split, rows)
     if not found:
-        msg = f"{training_set.directory}: no real and fake example with a g magnitude in the {split} split"
+        band = training_set.spec.bluest
+        msg = (
+            f"{training_set.directory}: no real and fake example with a {band} magnitude in the {split} split"
+        )
         raise TrainingSetError(msg)
     drawn = {mosaic.percentile for mosaic in found}
     for percentile in PERCENTILES:
         if percentile not in drawn:
-            log.warning("percentile %d left out: so few examples would show the same rows again", percentile)
+            log.warning("percentile %d left out: it would show the same examples again", percentile)
     return found
 
 
 def galleries(training_set: StampSet, split: str, model: Path) -> list[Gallery]:
-    """What a network takes for fakes, and what fooled it; says which galleries would be empty.
+    """The galleries of a network; says which would be empty.
 
     Raises
     ------
@@ -94,9 +97,9 @@ def galleries(training_set: StampSet, split: str, model: Path) -> list[Gallery]:
         return []
     found = galleries_of(training_set, split, scores, GALLERY_SIZE)
     drawn = {gallery.name for gallery in found}
-    for name, title, *_ in GALLERIES:
+    for name, *_ in GALLERIES:
         if name not in drawn:
-            log.warning("gallery_%s left out: there are none (%s)", name, title.lower())
+            log.warning("gallery_%s left out: there are no such examples", name)
     return found
 
 

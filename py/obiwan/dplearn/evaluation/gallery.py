@@ -1,4 +1,4 @@
-"""Which examples to look at: real and fake of equal brightness, and what a network was surest of."""
+"""Galleries and mosaics: the examples that a report shows."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from obiwan.dplearn.conventions import LABELS, Array
+from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.trainingset.stampset import StampSet
 
 #: Percentiles in brightness of the five mosaics, and of the AUC that stands beside them: 99 is the brightest.
 PERCENTILES = (99, 75, 50, 25, 1)
 GALLERY_SIZE = 8  #: examples of a gallery, at most
 CALL = 0.5  #: score above which the network calls an example fake
-#: The galleries: name, what is seen, class, and whether the highest scores come first.
-GALLERIES = (
-    ("fakest_fakes", "The most fake-looking fakes", "fake", True),
-    ("fakes_that_fooled", "The fakes that fooled the network", "fake", False),
-    ("rejected_reals", "The real galaxies that it rejected", "real", True),
-)
+#: The galleries: name, label, and whether the highest scores come first.
+GALLERIES = (("fakest_fakes", 1, True), ("fakes_that_fooled", 1, False), ("rejected_reals", 0, True))
 
 
 @dataclass(frozen=True)
@@ -27,21 +23,22 @@ class Gallery:
 
     Attributes
     ----------
-    name, title : str
-        Of the picture's files, and in words.
+    name : str
+        Of the picture's files.
     split : str
         Whose examples.
-    stamps : ndarray, shape (n, 64, 64, 6)
+    stamps : ndarray, shape (n, size, size, channels)
     scores, magnitudes : ndarray, shape (n,)
-        P(fake) and g (AB).
+        P(fake), and magnitude (AB) in the bluest band.
+    spec : StampSpec
     """
 
     name: str
-    title: str
     split: str
     stamps: Array
     scores: Array
     magnitudes: Array
+    spec: StampSpec
 
 
 @dataclass(frozen=True)
@@ -54,9 +51,10 @@ class Mosaic:
         99 is the brightest.
     split : str
         Whose examples.
-    stamps : ndarray, shape (n, 64, 64, 6)
+    stamps : ndarray, shape (n, size, size, channels)
     labels, magnitudes : ndarray, shape (n,)
-        Real = 0, fake = 1; g (AB).
+        Real = 0, fake = 1; magnitude (AB) in the bluest band.
+    spec : StampSpec
     """
 
     percentile: float
@@ -64,6 +62,7 @@ class Mosaic:
     stamps: Array
     labels: Array
     magnitudes: Array
+    spec: StampSpec
 
 
 def pair_by_magnitude(magnitude: Array, label: Array, percentile: float, pairs: int) -> Array:
@@ -72,7 +71,7 @@ def pair_by_magnitude(magnitude: Array, label: Array, percentile: float, pairs: 
     Parameters
     ----------
     magnitude : ndarray, shape (n,)
-        g magnitudes; NaN is never chosen.
+        NaN is never chosen.
     label : ndarray, shape (n,)
     percentile : float
         In brightness: 99 is the brightest.
@@ -84,7 +83,7 @@ def pair_by_magnitude(magnitude: Array, label: Array, percentile: float, pairs: 
         Row numbers: real, fake, real, fake...; fewer than asked where a class has fewer.
     """
     usable = np.isfinite(magnitude)
-    reals, fakes = (np.flatnonzero(usable & (label == LABELS[name])) for name in ("real", "fake"))
+    reals, fakes = (np.flatnonzero(usable & (label == value)) for value in (0, 1))
     pairs = min(pairs, len(reals), len(fakes))
     reals = reals[np.argsort(magnitude[reals], kind="stable")]
     first = round((1 - percentile / 100) * len(reals) - pairs / 2)
@@ -98,15 +97,15 @@ def pair_by_magnitude(magnitude: Array, label: Array, percentile: float, pairs: 
     return np.array(chosen, dtype=int)
 
 
-def gallery_rows(label: Array, score: Array, of: str, highest: bool, count: int) -> Array:
+def gallery_rows(label: Array, score: Array, of: int, highest: bool, count: int) -> Array:
     """Choose the examples of a gallery: those that the network took for fakes, or for reals, most clearly.
 
     Parameters
     ----------
     label, score : ndarray, shape (n,)
         P(fake) for the score.
-    of : str
-        ``real`` or ``fake``.
+    of : int
+        Real = 0, fake = 1.
     highest : bool
         Scores above 0.5, the highest first; else scores below 0.5, the lowest first.
     count : int
@@ -117,7 +116,7 @@ def gallery_rows(label: Array, score: Array, of: str, highest: bool, count: int)
         Row numbers; fewer than asked where there are fewer.
     """
     beyond = score > CALL if highest else score < CALL
-    mine = np.flatnonzero((label == LABELS[of]) & beyond)
+    mine = np.flatnonzero((label == of) & beyond)
     order = np.argsort(-score[mine] if highest else score[mine], kind="stable")
     return np.asarray(mine[order[:count]])
 
@@ -134,13 +133,13 @@ def galleries_of(training_set: StampSet, split: str, scores: Array, count: int) 
     count : int
         Examples of a gallery, at most.
     """
-    found, rows = [], training_set.rows(split)
-    for name, title, of, highest in GALLERIES:
+    found, rows, spec = [], training_set.rows(split), training_set.spec
+    for name, of, highest in GALLERIES:
         chosen = gallery_rows(rows["label"], scores, of, highest, count)
         if len(chosen):
             stamps = training_set.stamps(split, chosen)
-            magnitudes = rows["mag_g"][chosen].astype(float)
-            found.append(Gallery(name, title, split, stamps, scores[chosen], magnitudes))
+            magnitudes = rows[f"mag_{spec.bluest}"][chosen].astype(float)
+            found.append(Gallery(name, split, stamps, scores[chosen], magnitudes, spec))
     return found
 
 
@@ -154,8 +153,8 @@ def mosaics_of(training_set: StampSet, split: str, count: int) -> list[Mosaic]:
     count : int
         Rows of a mosaic, at most; half of them real.
     """
-    rows = training_set.rows(split)
-    magnitude = rows["mag_g"].astype(float)
+    rows, spec = training_set.rows(split), training_set.spec
+    magnitude = rows[f"mag_{spec.bluest}"].astype(float)
     found: list[Mosaic] = []
     before: list[Array] = []
     for percentile in PERCENTILES:
@@ -164,5 +163,5 @@ def mosaics_of(training_set: StampSet, split: str, count: int) -> list[Mosaic]:
             continue
         before.append(chosen)
         stamps = training_set.stamps(split, chosen)
-        found.append(Mosaic(percentile, split, stamps, rows["label"][chosen], magnitude[chosen]))
+        found.append(Mosaic(percentile, split, stamps, rows["label"][chosen], magnitude[chosen], spec))
     return found

@@ -1,4 +1,4 @@
-"""A figure with its words and its files; and those figures that show cutouts."""
+"""Pictures: figures with their captions and files; those that show stamps are made here."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from obiwan.dplearn.conventions import PIXEL_SCALE, STAMP
 from obiwan.dplearn.evaluation.gallery import Gallery, Mosaic
 from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.report import charts
-from obiwan.dplearn.report.stamps import MOSAIC_WIDTH, draw_gallery, draw_mosaic, mosaic_height
+from obiwan.dplearn.report.stamps import MosaicLayout, draw_gallery, draw_mosaic
+from obiwan.dplearn.stampspec import StampSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,8 +23,11 @@ Draw = Callable[["Figure"], None]
 
 DPI = 160
 GALLERY_COLUMNS = 3
-WIDTH = STAMP * PIXEL_SCALE  #: of a stamp (arcsec)
-SCALE = f"Stamps are {WIDTH:.1f} arcsec wide; the marks point at the centre."
+TITLES = {
+    "fakest_fakes": "Injected galaxies with the highest scores",
+    "fakes_that_fooled": "Injected galaxies with the lowest scores",
+    "rejected_reals": "Real galaxies with the highest scores",
+}  #: of galleries
 SPLITS = {"train": "training split", "val": "validation split", "test": "test split"}
 
 
@@ -84,24 +87,31 @@ def write_picture(picture: Picture, directory: Path) -> bytes:
     return png
 
 
+def stamp_width(spec: StampSpec) -> str:
+    """Width of a stamp in words."""
+    return f"{spec.size * spec.pixel_scale:.1f} arcsec wide"
+
+
 def gallery_picture(gallery: Gallery) -> Picture:
-    """A gallery in colour, the score and the magnitude below each stamp, and their median."""
+    """Picture of a gallery: colour images, score and magnitude below each, and their median."""
+    spec, title = gallery.spec, TITLES[gallery.name]
     captions = [
-        f"{score:.2f}   g {magnitude:.1f}" if np.isfinite(magnitude) else f"{score:.2f}"
+        f"{score:.2f}   {spec.bluest} {magnitude:.1f}" if np.isfinite(magnitude) else f"{score:.2f}"
         for score, magnitude in zip(gallery.scores, gallery.magnitudes, strict=True)
     ]
     rows = -(-(len(captions) + 1) // GALLERY_COLUMNS)
-    spread = f"{gallery.scores.min():.2f} to {gallery.scores.max():.2f}"
+    ends = f"{gallery.scores.min():.2f} to {gallery.scores.max():.2f}"
     return Picture(
         f"gallery_{gallery.name}",
         "galleries",
-        f"{gallery.title}, {SPLITS[gallery.split]}. Below each: its score P(fake), and its g magnitude; the "
-        f"last is their median, pixel by pixel. {SCALE} Colours are smoothed a little, as bright as the "
-        "noise of the sky allows, and grey where there is nothing but noise.",
-        f"{len(captions)} colour stamps and their median, {gallery.title.lower()}, with scores {spread}.",
+        f"{title}, {SPLITS[gallery.split]}. Below each stamp: its score P(fake) and its {spec.bluest} "
+        f"magnitude; the last is the median of all, pixel by pixel. Stamps are {stamp_width(spec)}; the "
+        "marks point at the centre. Colours are smoothed, scaled to the noise of the sky, and grey where "
+        "there is only noise.",
+        f"{len(captions)} colour stamps and their median, {title.lower()}: {ends}.",
         charts.COLUMN,
         rows * 1.55,
-        lambda figure: draw_gallery(figure, gallery.stamps, captions, GALLERY_COLUMNS),
+        lambda figure: draw_gallery(figure, gallery.stamps, captions, GALLERY_COLUMNS, spec),
     )
 
 
@@ -119,22 +129,20 @@ def ordinal(number: float) -> str:
 
 
 def mosaic_picture(mosaic: Mosaic) -> Picture:
-    """A mosaic as the seed page has it."""
+    """Picture of a mosaic: real and fake galaxies in turn, all their planes."""
+    spec = mosaic.spec
     where = f"{ordinal(mosaic.percentile)} percentile in brightness, {SPLITS[mosaic.split]}"
+    layout = MosaicLayout(spec, len(mosaic.stamps), f"{where}; stamps are {stamp_width(spec)}")
+    variances = " and their inverse variances" if spec.has_ivar else ""
     return Picture(
         f"fake_real_mosaic_p{mosaic.percentile:02.0f}",
         "galleries",
-        "Real (R) and fake (F) in turn, paired by g magnitude (on the right), at the "
-        f"{where}: in colour, then the images in g, r, z and their inverse variances. {SCALE}",
-        f"Rows of real and fake galaxies at equal brightness, g {mosaic.magnitudes.min():.1f} to "
+        f"Real (R) and fake (F) galaxies in turn, paired by {spec.bluest} magnitude (on the right), at the "
+        f"{where}: in colour, then the images in {', '.join(spec.bands)}{variances}. Stamps are "
+        f"{stamp_width(spec)}; the marks point at the centre.",
+        f"Rows of real and fake galaxies at equal brightness, {spec.bluest} {mosaic.magnitudes.min():.1f} to "
         f"{mosaic.magnitudes.max():.1f}.",
-        MOSAIC_WIDTH,
-        mosaic_height(len(mosaic.stamps)),
-        lambda figure: draw_mosaic(
-            figure,
-            mosaic.stamps,
-            mosaic.labels,
-            mosaic.magnitudes,
-            f"{where}; stamps are {WIDTH:.1f} arcsec wide",
-        ),
+        layout.width,
+        layout.height,
+        lambda figure: draw_mosaic(figure, layout, mosaic.stamps, mosaic.labels, mosaic.magnitudes),
     )
