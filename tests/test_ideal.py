@@ -8,21 +8,25 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from obiwan.dplearn.conventions import PIXEL_SCALE
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.evaluation import ideal
 from obiwan.dplearn.mock.config import MockConfig, Plant
 from obiwan.dplearn.mock.survey import make_survey
-from obiwan.dplearn.retraining.planting import Galaxy
+from obiwan.dplearn.retraining.planting import model_of
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.coadds import read_planes
 from obiwan.dplearn.survey.cutouts import clean_stamps, cut_stamps
 from obiwan.dplearn.survey.layouts import Root, find_runs, layout_named
-from obiwan.dplearn.survey.rendering import MOFFAT_BETA
+from obiwan.dplearn.survey.rendering import MOFFAT_BETA, Galaxy
 from obiwan.dplearn.trainingset.examples import blank_examples
 
 POINT = Galaxy((3.0, 5.0, 8.0), (1.5, 1.4, 1.3), 32.2, 31.9, 0.0, 0.0, 0.0, 0.0)
+SPEC = StampSpec()
 IVAR = np.broadcast_to([400.0, 200.0, 60.0], (64, 64, 3))
+
+
+def position_error(galaxy, ivar=IVAR):
+    return ideal.position_error(galaxy, ivar, lambda moved: model_of(moved, SPEC))
 
 
 def test_a_gaussian_has_the_error_of_the_textbook():
@@ -42,23 +46,23 @@ def test_a_point_source_has_the_error_of_its_moffat():
     """The integral of (d Moffat / dx)^2 is (b - 1)^2 b / (pi a^4 (2 b + 1))."""
     beta, information = MOFFAT_BETA, 0.0
     for flux, fwhm, ivar in zip(POINT.flux, POINT.fwhm, IVAR[0, 0], strict=True):
-        scale = fwhm / PIXEL_SCALE / (2 * np.sqrt(2 ** (1 / beta) - 1))
+        scale = fwhm / SPEC.pixel_scale / (2 * np.sqrt(2 ** (1 / beta) - 1))
         information += flux**2 * ivar * (beta - 1) ** 2 * beta / (np.pi * scale**4 * (2 * beta + 1))
-    assert ideal.position_error(POINT, IVAR) == pytest.approx(information**-0.5, rel=0.01)
+    assert position_error(POINT) == pytest.approx(information**-0.5, rel=0.01)
 
 
 def test_a_galaxy_with_a_cusp_is_better_placed_than_its_radius_says():
     """A Gaussian of its half-light radius would have the error of the disc, or more, for both."""
     disc, cusp = (replace(POINT, radius=1.5, sersic=n) for n in (1.0, 4.0))
-    errors = [ideal.position_error(galaxy, IVAR) for galaxy in (POINT, cusp, disc)]
+    errors = [position_error(galaxy) for galaxy in (POINT, cusp, disc)]
     assert errors[0] < errors[1] < 0.9 * errors[2]
 
 
 def test_pixels_without_data_tell_nothing():
     half = np.array(IVAR)
     half[:, 32:] = 0
-    assert ideal.position_error(POINT, half) > 1.2 * ideal.position_error(POINT, IVAR)
-    assert ideal.position_error(POINT, half * 0) == np.inf
+    assert position_error(POINT, half) > 1.2 * position_error(POINT)
+    assert position_error(POINT, half * 0) == np.inf
 
 
 @pytest.mark.parametrize("offset", [0.2, 0.5, 1.5])
@@ -85,7 +89,7 @@ def test_the_curve_rises_from_the_faintest_to_the_brightest():
         rows[f"flux_{band}"], rows[f"psfsize_{band}"] = flux, 1.4
     rows["type"][3], rows["flux_g"][4] = b"COMP", np.nan  # of these no model can be rendered
     stamps = np.full((30, 64, 64, 6), 3000.0, np.float32)
-    sn, found = ideal.offset_curve(0.4, rows, stamps, flux * 10, points=4)
+    sn, found = ideal.offset_curve(0.4, rows, stamps, flux * 10, SPEC, points=4)
     assert len(sn) == len(found) == 4
     assert (np.diff(sn) > 0).all()
     assert (np.diff(found) > 0).all()
@@ -99,7 +103,7 @@ def scattered(n, pixels, rng):
     for band in "grz":
         rows[f"flux_{band}"], rows[f"psfsize_{band}"] = 1000.0, 1.4
     rows["ra"], rows["dec"] = 200.0, 60.0
-    x, y = rng.normal(0, pixels * PIXEL_SCALE / 3600, (2, n))
+    x, y = rng.normal(0, pixels * SPEC.pixel_scale / 3600, (2, n))
     rows["truth_ra"], rows["truth_dec"] = 200 + x / np.cos(np.radians(60)), 60 + y
     return rows
 
@@ -107,14 +111,16 @@ def scattered(n, pixels, rng):
 def test_who_does_not_know_the_middle_of_the_stamp_cannot_know_the_offset(rng):
     """Without noise there is the scatter of the positions, and the phase, left."""
     rows, stamps = scattered(400, 1.3, rng), np.full((400, 64, 64, 6), 3000.0, np.float32)
-    assert ideal.placing_error(rows) == pytest.approx(1.3, rel=0.1)
-    _, found = ideal.offset_curve(1.5, rows, stamps, np.arange(1.0, 401), points=1)
+    assert ideal.placing_error(rows, SPEC.pixel_scale) == pytest.approx(1.3, rel=0.1)
+    _, found = ideal.offset_curve(1.5, rows, stamps, np.arange(1.0, 401), SPEC, points=1)
     assert found[0] == pytest.approx(norm.cdf(1.5 / np.sqrt(2 * (1.3**2 + 1 / 12))), abs=0.02)
     rows["ra"], rows["dec"] = rows["truth_ra"], rows["truth_dec"]  # --centers truth
-    assert ideal.offset_curve(1.5, rows, stamps, np.arange(1.0, 401), points=1)[1] == pytest.approx([1.0])
+    assert ideal.offset_curve(1.5, rows, stamps, np.arange(1.0, 401), SPEC, points=1)[1] == pytest.approx(
+        [1.0]
+    )
     reals = blank_examples(3)
     reals["truth_ra"] = np.nan
-    assert ideal.placing_error(reals) == 0
+    assert ideal.placing_error(reals, SPEC.pixel_scale) == 0
 
 
 def test_what_is_planted_is_named():
@@ -141,18 +147,18 @@ def test_a_stamp_is_of_the_survey_that_it_was_cut_from(surveys):
     row = blank_examples(1)
     row["brick"], row["run"], row["x"], row["y"], row["label"] = run.brick, run.run, 90.0, 104.0, 1
     stamps = np.zeros((1, 64, 64, 6), np.float32)
-    cut_stamps(read_planes(run, StampSpec()), row["x"], row["y"], stamps, np.array([0]))
-    clean_stamps(stamps, StampSpec())
-    assert ideal.check_same_survey(surveys / "own", row[0], stamps[0])
-    assert ideal.check_same_survey(surveys / "own" / "mock.json", row[0], stamps[0])
+    cut_stamps(read_planes(run, SPEC), row["x"], row["y"], stamps, np.array([0]))
+    clean_stamps(stamps, SPEC)
+    assert ideal.check_same_survey(surveys / "own", row[0], stamps[0], SPEC)
+    assert ideal.check_same_survey(surveys / "own" / "mock.json", row[0], stamps[0], SPEC)
     assert ideal.plant_of(surveys / "own").offset == 1.5
     for other in ("plant", "seed"):
         with pytest.raises(TrainingSetError, match="was not cut from this mock survey"):
-            ideal.check_same_survey(surveys / other, row[0], stamps[0])
+            ideal.check_same_survey(surveys / other, row[0], stamps[0], SPEC)
     row["brick"] = b"9999p000"
     with pytest.raises(TrainingSetError, match="brick 9999p000"):
-        ideal.check_same_survey(surveys / "own", row[0], stamps[0])
-    assert not ideal.check_same_survey(surveys, row[0], stamps[0])  # no images there: it cannot be told
+        ideal.check_same_survey(surveys / "own", row[0], stamps[0], SPEC)
+    assert not ideal.check_same_survey(surveys, row[0], stamps[0], SPEC)  # no images there: it cannot be told
 
 
 def test_what_is_no_mock_survey(tmp_path):

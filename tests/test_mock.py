@@ -18,21 +18,25 @@ from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 from scipy.stats import ks_2samp, kstest
 
-from obiwan.dplearn.conventions import BANDS, PIXEL_SCALE
 from obiwan.dplearn.mock import __main__ as mock
 from obiwan.dplearn.mock import bricks as mock_bricks
 from obiwan.dplearn.mock import catalog as mock_catalog
 from obiwan.dplearn.mock import sky as mock_sky
 from obiwan.dplearn.mock import writers as mock_files
-from obiwan.dplearn.mock.config import MockConfig, Plant
-from obiwan.dplearn.mock.sky import Light, render
+from obiwan.dplearn.mock.config import PIXEL_SCALE, MockConfig, Plant
 from obiwan.dplearn.mock.survey import make_survey
-from obiwan.dplearn.survey.rendering import MOFFAT_BETA
+from obiwan.dplearn.survey.rendering import MOFFAT_BETA, Galaxy, render
 
 SMALL = MockConfig(bricks=4, brick_size=420, runs=3, seed=7, west=1, layout="both")
 TINY = MockConfig(bricks=1, brick_size=256, runs=1, injections=12, density=1.0, seed=3)
 STEP = 1e-4
-SPREAD = np.sqrt(2 * np.log(2)) * 2
+BANDS = MockConfig.bands
+
+
+def draw(flux: float, fwhm: float, size: int, centre: tuple[float, float], *shape: float) -> np.ndarray:
+    """A stamp of one object in one band, as the mock draws it."""
+    galaxy = Galaxy((flux,), (fwhm,), *centre, *shape)
+    return render(galaxy, size, PIXEL_SCALE, dtype=np.float32)[..., 0]
 
 
 def table(path: Path) -> np.ndarray:
@@ -220,8 +224,8 @@ def moments(stamp: np.ndarray) -> tuple[float, float, float, float, float]:
 
 @pytest.mark.parametrize("centre", [(32.0, 32.0), (31.5, 32.49), (30.2, 33.7)])
 def test_render_puts_the_light_where_it_is_told(centre: tuple[float, float]) -> None:
-    for light in (Light(3.0), Light(3.0, 0.6, 1.0, 0.2, -0.1)):
-        stamp = render(light, 1.2, 64, centre)
+    for shape in ((), (0.6, 1.0, 0.2, -0.1)):
+        stamp = draw(3.0, 1.2, 64, centre, *shape)
         assert stamp.sum() == pytest.approx(3.0, rel=3e-3)
         assert moments(stamp)[:2] == pytest.approx(centre, abs=0.01)
 
@@ -231,20 +235,20 @@ def test_psf_is_not_convolved_with_another_pixel() -> None:
     beta, fwhm = MOFFAT_BETA, 0.9
     alpha = fwhm / 2 / np.sqrt(2 ** (1 / beta) - 1)
     peak = (beta - 1) / (np.pi * alpha**2) * PIXEL_SCALE**2
-    assert render(Light(1.0), fwhm, 64, (32, 32))[32, 32] == pytest.approx(peak, rel=3e-3)
+    assert draw(1.0, fwhm, 64, (32, 32))[32, 32] == pytest.approx(peak, rel=3e-3)
 
 
 def test_position_angle_runs_from_north_through_east() -> None:
     """North is +y, East is -x: angle 0 is upright, 45 degrees leans to the left."""
-    *_, xx, yy, _ = moments(render(Light(1.0, 0.8, 1.0, 0.4, 0.0), 0.8, 96, (48, 48)))
+    *_, xx, yy, _ = moments(draw(1.0, 0.8, 96, (48, 48), 0.8, 1.0, 0.4, 0.0))
     assert yy > 1.5 * xx
-    *_, xx, yy, xy = moments(render(Light(1.0, 0.8, 1.0, 0.0, 0.4), 0.8, 96, (48, 48)))
+    *_, xx, yy, xy = moments(draw(1.0, 0.8, 96, (48, 48), 0.8, 1.0, 0.0, 0.4))
     assert xx == pytest.approx(yy, rel=1e-3)
     assert xy < -0.2 * xx
 
 
 def test_light_at_the_edge_is_cut_and_light_beyond_ignored() -> None:
-    row = mock_sky.draw_population(np.random.default_rng(1), 3, np.ones(3))
+    row = mock_sky.draw_population(np.random.default_rng(1), 3, BANDS, np.ones(3))
     row["x"], row["y"] = [0.0, 50.0, -500.0], [20.0, 99.0, 20.0]
     canvas = np.zeros((100, 100), np.float32)
     mock_sky.add_light(canvas, row, 1, 1.2)
@@ -369,8 +373,9 @@ def test_saturated_core_and_uncovered_pixels() -> None:
     conditions = mock_bricks.draw_conditions(np.random.default_rng(0))
     exposures = [mock_bricks.draw_exposure(np.random.default_rng(k), 128, 0.003, 2) for k in range(3)]
     exposures[0].nobs[:, :30] = 0
-    objects = mock_sky.draw_population(np.random.default_rng(4), 2, np.ones(3))
+    objects = mock_sky.draw_population(np.random.default_rng(4), 2, BANDS, np.ones(3))
     objects["flux"] = objects["light_flux"] = [[2000.0] * 3, [20.0] * 3]
+    objects["saturated"] = [True, False]
     objects["sersic"] = objects["light_sersic"] = objects["light_r"] = 0.0
     objects["x"], objects["y"] = [64.0, 15.0], [64.0, 90.0]
     for exposure in exposures:
@@ -397,7 +402,7 @@ def test_some_injections_are_lost_and_close_pairs_become_one() -> None:
     flat = mock_bricks.Exposure(
         np.full((256, 256), 3, np.uint8), np.zeros((256, 256), "i2"), np.ones((256, 256), "f4")
     )
-    objects = mock_sky.draw_population(np.random.default_rng(4), 4, np.ones(3))
+    objects = mock_sky.draw_population(np.random.default_rng(4), 4, BANDS, np.ones(3))
     objects["light_flux"] = objects["flux"] = np.outer([3.0, 2.0, 3.0, 0.02], [1, 1, 1])
     objects["x"], objects["y"] = [50.0, 52.5, 90.0, 150.0], 60.0
     rows = mock_catalog.measure(objects, brick, conditions, [flat] * 3)
@@ -416,7 +421,7 @@ def test_measurement_errors_are_what_the_ivars_say() -> None:
         mock_bricks.Exposure(np.full(size, n, np.uint8), np.zeros(size, "i2"), np.ones(size, "f4"))
         for n in conditions.nobs
     ]
-    objects = mock_sky.draw_population(rng, 1500, np.ones(3))
+    objects = mock_sky.draw_population(rng, 1500, BANDS, np.ones(3))
     grid = np.stack(np.meshgrid(np.arange(40), np.arange(40)), -1).reshape(-1, 2)[:1500] * 50 + 30.0
     objects["x"], objects["y"] = grid[:, 0], grid[:, 1]
     rows = mock_catalog.measure(objects, brick, conditions, flat)
@@ -510,14 +515,9 @@ def injected_light(outdir: Path, band: str) -> tuple[np.ndarray, np.ndarray, lis
 
 def drawn(row: np.void, band: str, fwhm: float) -> np.ndarray:
     """What truth says was drawn, rendered in a 31-px stamp around the object's pixel."""
-    light = Light(
-        float(row[f"light_flux_{band}"]),
-        float(row["light_shape_r"]),
-        float(row["light_sersic"]),
-        float(row["shape_e1"]),
-        float(row["shape_e2"]),
-    )
-    return render(light, fwhm, 31, (15 + row["bx"] - round(row["bx"]), 15 + row["by"] - round(row["by"])))
+    shape = (float(row[name]) for name in ("light_shape_r", "light_sersic", "shape_e1", "shape_e2"))
+    x, y = (15 + row[axis] - round(row[axis]) for axis in ("bx", "by"))
+    return draw(float(row[f"light_flux_{band}"]), fwhm, 31, (x, y), *shape)
 
 
 @pytest.mark.parametrize("band", BANDS)
@@ -710,7 +710,7 @@ def test_importing_the_package_loads_no_galsim(root: Path) -> None:
 
 
 def test_brick_names_and_boxes_tile_the_sky() -> None:
-    grid = mock_bricks.brick_grid(9, 400, 40, dec0=30.0, west=1)
+    grid = mock_bricks.brick_grid(MockConfig(bricks=9, brick_size=400, border=40, dec=30.0, west=1))
     assert len({b.name for b in grid}) == len({b.brickid for b in grid}) == 9
     west, east = grid[0], grid[1]
     assert (west.box[1], east.box[0]) == (360.0, 0.0)
@@ -722,7 +722,7 @@ def test_brick_names_and_boxes_tile_the_sky() -> None:
 
 
 def test_dr5_columns_turn_sersic_into_composite() -> None:
-    rows = np.zeros(3, mock_catalog.TRACTOR)
+    rows = np.zeros(3, mock_catalog.tractor_dtype(BANDS))
     rows["type"], rows["shape_r"] = [b"SER", b"DEV", b"PSF"], [0.5, 0.7, 0.0]
     old = mock_files.dr5_columns(rows)
     assert old["type"].tolist() == [b"COMP", b"DEV ", b"PSF "]

@@ -12,7 +12,7 @@ from astropy.io import fits
 
 from obiwan.dplearn.create_training import main
 from obiwan.dplearn.retraining.halves import rows_by_shard
-from obiwan.dplearn.retraining.planting import galaxy_of, render
+from obiwan.dplearn.retraining.planting import galaxy_of, model_of
 from obiwan.dplearn.survey.layouts import RELEASE, BrickRun, Root, find_runs, identify
 from obiwan.dplearn.survey.rendering import circularised
 from obiwan.dplearn.trainingset.stampset import open_training_set
@@ -165,9 +165,13 @@ def test_the_model_of_the_positive_control_is_the_galaxy(region, shared_data, tm
             if not 0.25 < np.hypot(row["e1"], row["e2"]) < 0.8 or row["flux_r"] > 100:
                 continue
             image, ivar = stamp[core][..., :3], stamp[core][..., 3:]
-            galaxy = galaxy_of(row)
+            galaxy = galaxy_of(row, training_set.spec)
             ratio = float(circularised(1.0, galaxy.e1, galaxy.e2))
-            models = (0, render(galaxy)[core], render(replace(galaxy, radius=galaxy.radius / ratio))[core])
+            models = (
+                0,
+                model_of(galaxy, training_set.spec)[core],
+                model_of(replace(galaxy, radius=galaxy.radius / ratio), training_set.spec)[core],
+            )
             light, model, round_one = (
                 float(((image - m) ** 2 * ivar).sum() / (ivar > 0).sum()) - 1 for m in models
             )

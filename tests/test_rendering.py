@@ -6,7 +6,7 @@ import galsim
 import numpy as np
 import pytest
 
-from obiwan.dplearn.survey.rendering import along_major, axis_ratio, circularised, galaxy
+from obiwan.dplearn.survey.rendering import along_major, axis_ratio, circularised, profile
 
 
 @pytest.mark.parametrize("sersic", [1.0, 4.0])
@@ -14,7 +14,7 @@ from obiwan.dplearn.survey.rendering import along_major, axis_ratio, circularise
 def test_half_of_the_light_is_in_the_ellipse_that_the_catalogue_tells(sersic, e1, e2):
     """The ellipse is drawn from the tractor's definition: axes r and r b/a, angle from North through East."""
     radius, scale, n = 1.5, 0.05, 2400
-    image = galaxy(radius, sersic, e1, e2).drawImage(nx=n, ny=n, scale=scale, method="no_pixel").array
+    image = profile(radius, sersic, e1, e2).drawImage(nx=n, ny=n, scale=scale, method="no_pixel").array
     north, east = np.mgrid[:n, :n] - (n - 1) / 2
     east = -east  # East is left
     angle, ratio = 0.5 * np.arctan2(e2, e1), (1 - np.hypot(e1, e2)) / (1 + np.hypot(e1, e2))
@@ -25,8 +25,8 @@ def test_half_of_the_light_is_in_the_ellipse_that_the_catalogue_tells(sersic, e1
 
 
 def test_the_profile_has_unit_flux():
-    assert galaxy(1.0, 2.5, 0.2, 0.1).flux == pytest.approx(1.0)
-    assert isinstance(galaxy(1.0, 1.0, 0.0, 0.0), galsim.GSObject)
+    assert profile(1.0, 2.5, 0.2, 0.1).flux == pytest.approx(1.0)
+    assert isinstance(profile(1.0, 1.0, 0.0, 0.0), galsim.GSObject)
 
 
 def test_radii():

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from obiwan.dplearn.conventions import BANDS
 from obiwan.dplearn.mock import writers
 from obiwan.dplearn.mock.bricks import Brick
-from obiwan.dplearn.mock.catalog import TRACTOR
+from obiwan.dplearn.mock.catalog import tractor_dtype
 
 RUN = "file0_rs0_skip0"
 SIZE, BORDER = 3600, 82
@@ -51,7 +51,7 @@ def _positions(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray
 def _tables(root: Path, brick: Brick, n: int, rng: np.random.Generator) -> None:
     fakes, reals = _positions(n, rng)
     x, y = np.r_[fakes, reals].T
-    table = np.zeros(len(x), dtype=TRACTOR)
+    table = np.zeros(len(x), dtype=tractor_dtype(brick.bands))
     table["objid"], table["brickname"], table["type"] = np.arange(len(x)), brick.name, b"EXP"
     table["bx"], table["by"], table["brick_primary"] = x, y, True
     table["ra"], table["dec"] = brick.to_sky(x, y)

@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.conventions import BANDS, SPLITS
-from obiwan.dplearn.retraining.planting import KINDS, Difference, Galaxy, planted
-from obiwan.dplearn.retraining.sensitivity import parse_amplitudes, run_sensitivity, summarise
+from obiwan.dplearn.retraining.planting import planted
+from obiwan.dplearn.retraining.sensitivity import run_sensitivity, summarise
+from obiwan.dplearn.stampspec import SPLITS, StampSpec
+from obiwan.dplearn.survey.differences import KINDS, LIGHT, Difference, parse_amplitudes
+from obiwan.dplearn.survey.rendering import Galaxy
 from obiwan.dplearn.training.settings import ARCHITECTURES, FeedConfig, RunConfig, network_config
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
@@ -41,7 +43,7 @@ def table(training_set: StampSet, samples: dict[str, Sample]) -> NDArray[np.void
         rows["brick"] = np.char.mod(f"{split[:2]}%05d", rows["id"] // BRICK).astype("S8")
         rows["x"], rows["y"] = 100 + sample.x, 100 + sample.y
         rows["ra"] = rows["dec"] = 0.0
-        for band, name in enumerate(BANDS):
+        for band, name in enumerate(training_set.spec.bands):
             rows[f"flux_{name}"] = sample.flux[:, band]
             rows[f"psfsize_{name}"] = sample.sigma[:, band] * PIXEL * 2.3548
         rows["shape_r"], rows["sersic"] = sample.size, 1.0
@@ -64,14 +66,14 @@ def make_set(directory: Path, examples: int) -> StampSet:
 
 def rates(count: int = 300) -> None:
     """Print how many additions are rendered in a second of one core, for discs, bulges and stars."""
-    rng = np.random.default_rng(1)
+    rng, spec = np.random.default_rng(1), StampSpec()
     for name, sersic, radius in (("star", 0.0, 0.0), ("disc", 1.0, 0.5), ("de Vaucouleurs", 4.0, 0.8)):
-        for kind, scheme in KINDS.items():
-            difference = Difference(kind, 1.05 if scheme.unit == "factor" else 0.1)
+        for kind in LIGHT:
+            difference = Difference(kind, 1.05 if KINDS[kind].unit == "factor" else 0.1)
             start = time.process_time()
             for factor, phase in zip(rng.lognormal(0, 0.3, count), rng.random(count), strict=True):
                 fwhm, size = (1.3 + phase / 10, 1.2, 1.1), radius * factor
-                planted(Galaxy((1, 2, 3), fwhm, 32 + phase, 32, size, sersic, 0.1, 0.2), difference)
+                planted(Galaxy((1, 2, 3), fwhm, 32 + phase, 32, size, sersic, 0.1, 0.2), difference, spec)
             print(f"{name:15} {kind:8} {count / (time.process_time() - start):8.0f} additions/s")
 
 

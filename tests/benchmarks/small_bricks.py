@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 from obiwan.dplearn.conventions import BANDS
 from obiwan.dplearn.mock import writers
 from obiwan.dplearn.mock.bricks import Brick
-from obiwan.dplearn.mock.catalog import TRACTOR
+from obiwan.dplearn.mock.catalog import tractor_dtype
 
 RUN = "file0_rs0_skip0"
 SIZE, BORDER = 640, 8
@@ -98,7 +98,7 @@ def _write_brick(tree: Path, brick: Brick, pattern: Pattern, size: Size) -> None
     folder.mkdir(parents=True)
     for rest, content in pattern.planes.items():
         (folder / f"legacysurvey-{brick.name}{rest}").write_bytes(_with_cards(content, cards))
-    table = np.zeros(size.rows, dtype=TRACTOR)
+    table = np.zeros(size.rows, dtype=tractor_dtype(brick.bands))
     table["objid"], table["brickname"], table["type"] = np.arange(size.rows), brick.name, b"EXP"
     table["bx"], table["by"], table["brick_primary"] = pattern.x, pattern.y, True
     table["ra"], table["dec"] = brick.to_sky(pattern.x, pattern.y)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from obiwan.dplearn.evaluation.records import Scored
     from obiwan.dplearn.referees.testlog import Ledger
     from obiwan.dplearn.retraining.ablations import AblationResult
-    from obiwan.dplearn.retraining.planting import Difference
     from obiwan.dplearn.retraining.sensitivity import SensitivityResult
+    from obiwan.dplearn.survey.differences import Difference
 
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
 BATCH = 128  #: stamps that are scored at a time
@@ -161,7 +161,7 @@ def mock_behind(mock: Path | None, training_set: StampSet) -> tuple[float | None
     first = np.flatnonzero(rows["label"] == 1)[:1]
     stamp = training_set.stamps("test", first)[0]
     planted = planted_in(plant)
-    facts = of_mock(planted, checked=check_same_survey(mock, rows[first[0]], stamp))
+    facts = of_mock(planted, checked=check_same_survey(mock, rows[first[0]], stamp, training_set.spec))
     return (plant.offset if planted == ("offset",) else None), facts
 
 
@@ -173,7 +173,7 @@ def ideal_curve(
 
     chosen, stamps = _some_stamps(training_set, scored, EXAMPLES, seed)
     log.info("ideal observer: rendering %d test examples", len(chosen))
-    return offset_curve(offset, scored.rows[chosen], stamps, signal_to_noise[chosen])
+    return offset_curve(offset, scored.rows[chosen], stamps, signal_to_noise[chosen], training_set.spec)
 
 
 def ablations_asked(names: Sequence[str] | None) -> tuple[str, ...]:

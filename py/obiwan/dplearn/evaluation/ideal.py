@@ -1,35 +1,34 @@
-"""What an observer reaches on a mock whose planted difference is known: AUC against signal to noise.
+"""Ideal observer of an offset planted in a mock survey: AUC against signal to noise.
 
-Only for fakes whose light is off by so many pixels in x, and nothing else: an observer who measures that
-coordinate as well as the noise allows (the Fisher information of the galaxy's own model on its own pixels),
-and knows all else about the galaxy but where the middle of its stamp lies: stamps are cut around fitted
-positions, which have an error of their own.  For any other difference the answer hangs on the scatter of the
-population (a galaxy of another size may be a galaxy of that size), which the catalogue of a test split does
-not give; `doc/explanation/learning.rst` has those for populations that are known.
+The observer measures the position of the light along x as well as the noise allows (the Fisher information
+of the galaxy's own model on its own pixels), and knows everything else about the galaxy except where the
+centre of its stamp lies: stamps are cut around fitted positions, which have an error of their own.  For any
+other difference the answer depends on the scatter of the population (a galaxy of another size may be a galaxy
+of that size), which the catalogue of a test split does not give; `doc/explanation/learning.rst` has those for
+populations that are known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from astropy.coordinates import angular_separation
 from scipy.special import ndtr
 
-from obiwan.dplearn.conventions import BANDS, CHANNELS, PIXEL_SCALE, STAMP, Array
 from obiwan.dplearn.errors import CoaddError, LayoutError, TrainingSetError
 from obiwan.dplearn.files.atomic import read_json
 from obiwan.dplearn.mock.config import Plant
-from obiwan.dplearn.retraining.planting import Galaxy, galaxies_known, galaxy_of, render
-from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.retraining.planting import galaxies_known, galaxy_of, model_of
+from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.coadds import read_windows
 from obiwan.dplearn.survey.cutouts import clean_stamps
 from obiwan.dplearn.survey.layouts import Root, find_runs, identify
+from obiwan.dplearn.survey.rendering import Galaxy
 from obiwan.dplearn.twosample import auc
-
-Render = Callable[[Galaxy], Array]
 
 DRAWS = 20_000  #: positions drawn for each point of the curve
 EXAMPLES = 200  #: test examples whose models are rendered
@@ -37,16 +36,16 @@ STEP = 0.1  #: pixels, of the central difference
 TREES = ("injected", "injected_obiwan")  #: of a mock survey
 
 
-def position_error(galaxy: Galaxy, ivar: Array, draw: Render = render) -> float:
-    """The least error with which noise lets one measure the x of a galaxy that is known otherwise.
+def position_error(galaxy: Galaxy, ivar: Array, draw: Callable[[Galaxy], Array]) -> float:
+    """Least error of a measurement of a galaxy's x, everything else about it being known.
 
     Parameters
     ----------
     galaxy : Galaxy
-    ivar : ndarray, shape (64, 64, 3)
+    ivar : ndarray, shape (size, size, bands)
         Inverse variance of each pixel (1/nanomaggies**2).
     draw : callable
-        Noiseless images of a galaxy, shape (64, 64, 3), nanomaggies per pixel.
+        Noiseless images of a galaxy, of the same shape (nanomaggies per pixel).
 
     Returns
     -------
@@ -60,7 +59,7 @@ def position_error(galaxy: Galaxy, ivar: Array, draw: Render = render) -> float:
 
 
 def offset_auc(offset: float, errors: Array, *, seed: int = 0) -> float:
-    """AUC of the likelihood ratio of one measured coordinate, for fakes that lie `offset` pixels off.
+    """AUC of the likelihood ratio of one measured coordinate, for injections that lie `offset` pixels off.
 
     Parameters
     ----------
@@ -74,8 +73,8 @@ def offset_auc(offset: float, errors: Array, *, seed: int = 0) -> float:
     Returns
     -------
     float
-        Where stamps are cut around whole pixels the reals' coordinate is uniform in -0.5..0.5, so that
-        without noise the AUC is 1 - (1 - d)^2/2 for an offset d below 1, and 1 beyond.
+        Where stamps are cut around whole pixels the real galaxies' coordinate is uniform in -0.5..0.5, so
+        that without noise the AUC is 1 - (1 - d)^2/2 for an offset d below 1, and 1 beyond.
     """
     rng = np.random.default_rng([seed, 77])
     errors = np.clip(errors, 1e-6, 1e3)
@@ -84,22 +83,22 @@ def offset_auc(offset: float, errors: Array, *, seed: int = 0) -> float:
     phase, noise = rng.uniform(-0.5, 0.5, len(error)), rng.standard_normal(len(error))
     measured = phase + offset * labels + error * noise
 
-    def likelihood(x: Array) -> Array:
-        return np.asarray(
-            np.maximum(ndtr((0.5 - np.abs(x)) / error) - ndtr((-0.5 - np.abs(x)) / error), 1e-300)
-        )
+    def log_likelihood(x: Array) -> Array:
+        inside = ndtr((0.5 - np.abs(x)) / error) - ndtr((-0.5 - np.abs(x)) / error)
+        return np.asarray(np.log(np.maximum(inside, 1e-300)))
 
-    ratio = np.log(likelihood(measured - offset)) - np.log(likelihood(measured))
-    return auc(labels, ratio)
+    return auc(labels, log_likelihood(measured - offset) - log_likelihood(measured))
 
 
-def placing_error(rows: Array) -> float:
-    """How far from the truth stamps are centred, in one coordinate.
+def placing_error(rows: Array, pixel_scale: float) -> float:
+    """Distance in one coordinate between the centres of stamps and the truth.
 
     Parameters
     ----------
-    rows : ndarray of EXAMPLE_DTYPE, shape (n,)
-        Of which those without a truth tell nothing.
+    rows : structured ndarray, shape (n,)
+        Of the example table; those without a truth tell nothing.
+    pixel_scale : float
+        Arcseconds per pixel.
 
     Returns
     -------
@@ -110,9 +109,9 @@ def placing_error(rows: Array) -> float:
     known = rows[np.isfinite(rows["truth_ra"])]
     if not len(known):
         return 0.0
-    places = (np.radians(known[name]) for name in ("ra", "dec", "truth_ra", "truth_dec"))
-    distance = 3600 * np.degrees(angular_separation(*places))  # arcsec
-    return float(np.median(distance) / np.sqrt(2 * np.log(2)) / PIXEL_SCALE)
+    positions = (np.radians(known[name]) for name in ("ra", "dec", "truth_ra", "truth_dec"))
+    distance = 3600 * np.degrees(angular_separation(*positions))  # arcsec
+    return float(np.median(distance) / np.sqrt(2 * np.log(2)) / pixel_scale)
 
 
 def plant_of(mock: Path) -> Plant:
@@ -142,31 +141,30 @@ def planted_in(plant: Plant) -> tuple[str, ...]:
     return tuple(name for name, value in asdict(plant).items() if value != neutral[name])
 
 
-def _stamp_in(trees: list[Path], row: np.void) -> Array | None:
+def _stamp_in(trees: list[Path], row: np.void, spec: StampSpec) -> Array | None:
     """The stamp of an injection, cut from trees of a mock survey; None where they have not got its run."""
     brick, name = (row[key].decode().strip() for key in ("brick", "run"))
-    for tree in trees:
-        for path, layout in identify(tree):
-            for run in find_runs(Root(0, path, layout), [brick]):
-                if run.run == name:
-                    cut = np.zeros((1, STAMP, STAMP, len(CHANNELS)), np.float32)
-                    read_windows(run, StampSpec(), row["x"][None], row["y"][None], cut, np.array([0]))
-                    clean_stamps(cut, StampSpec())
-                    return np.asarray(cut[0])
+    roots = (Root(0, path, layout) for tree in trees for path, layout in identify(tree))
+    for run in (run for root in roots for run in find_runs(root, [brick]) if run.run == name):
+        cut = np.zeros((1, *spec.shape), np.float32)
+        read_windows(run, spec, row["x"][None], row["y"][None], cut, np.array([0]))
+        clean_stamps(cut, spec)
+        return np.asarray(cut[0])
     return None
 
 
-def check_same_survey(mock: Path, row: np.void, stamp: Array) -> bool:
-    """Whether the stamp of a fake was cut from this mock survey, pixel by pixel.
+def check_same_survey(mock: Path, row: np.void, stamp: Array, spec: StampSpec) -> bool:
+    """Whether the stamp of an injection was cut from this mock survey, pixel by pixel.
 
     Parameters
     ----------
     mock : Path
         As in `plant_of`.
-    row : void of EXAMPLE_DTYPE
-        Of a fake.
-    stamp : ndarray, shape (64, 64, 6)
+    row : void
+        Its row of the example table.
+    stamp : ndarray, shape (size, size, channels)
         As it stands in the training set.
+    spec : StampSpec
 
     Returns
     -------
@@ -183,7 +181,7 @@ def check_same_survey(mock: Path, row: np.void, stamp: Array) -> bool:
     if not trees:
         return False
     try:
-        cut = _stamp_in(trees, row)
+        cut = _stamp_in(trees, row, spec)
     except (CoaddError, LayoutError):
         cut = None
     if cut is None or not np.array_equal(cut, stamp):
@@ -197,7 +195,7 @@ def check_same_survey(mock: Path, row: np.void, stamp: Array) -> bool:
 
 
 def offset_curve(
-    offset: float, rows: Array, stamps: Array, signal_to_noise: Array, points: int = 10
+    offset: float, rows: Array, stamps: Array, signal_to_noise: Array, spec: StampSpec, points: int = 10
 ) -> tuple[Array, Array]:
     """Signal to noise and AUC of the ideal observer over the range of some examples.
 
@@ -205,28 +203,32 @@ def offset_curve(
     ----------
     offset : float
         Planted (pixels).
-    rows : ndarray of EXAMPLE_DTYPE, shape (n,)
-        Their models; those that cannot be rendered are left out.
-    stamps : ndarray, shape (n, 64, 64, 6)
-        Their cutouts, of which the inverse variances are used.
+    rows : structured ndarray, shape (n,)
+        Of the example table; those whose model cannot be rendered are left out.
+    stamps : ndarray, shape (n, size, size, channels)
+        Of which the inverse variances are used.
     signal_to_noise : ndarray, shape (n,)
+    spec : StampSpec
     points : int
         Each for as many examples.
 
     Returns
     -------
     tuple of ndarray
-        Empty where nothing can be rendered.
+        Empty where nothing can be rendered, or there are no inverse variances.
     """
+    ivar = spec.ivar(stamps)
+    if ivar is None:
+        return np.empty(0), np.empty(0)
     with np.errstate(invalid="ignore"):
-        known = np.flatnonzero(galaxies_known(rows) & np.isfinite(signal_to_noise) & (signal_to_noise > 0))
+        usable = galaxies_known(rows, spec) & np.isfinite(signal_to_noise) & (signal_to_noise > 0)
+    known = np.flatnonzero(usable)
     known = known[np.argsort(signal_to_noise[known], kind="stable")]
-    errors = np.array([position_error(galaxy_of(rows[i]), stamps[i][..., len(BANDS) :]) for i in known])
-    parts = [part for part in np.array_split(np.arange(len(known)), points) if len(part)]
-    placing = [placing_error(rows[known[part]]) for part in parts]
-    curve = [
-        (np.median(signal_to_noise[known[part]]), offset_auc(offset, np.hypot(errors[part], placed)))
-        for part, placed in zip(parts, placing, strict=True)
-    ]
+    draw = partial(model_of, spec=spec)
+    curve = []
+    for part in (part for part in np.array_split(known, points) if len(part)):
+        errors = np.array([position_error(galaxy_of(rows[i], spec), ivar[i], draw) for i in part])
+        errors = np.hypot(errors, placing_error(rows[part], spec.pixel_scale))
+        curve.append((np.median(signal_to_noise[part]), offset_auc(offset, errors)))
     found = np.array(curve).reshape(-1, 2)
     return found[:, 0], found[:, 1]

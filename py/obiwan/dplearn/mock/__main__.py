@@ -5,18 +5,39 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from obiwan.dplearn.errors import DplearnError
 from obiwan.dplearn.files.atomic import read_json
-from obiwan.dplearn.mock.config import LAYOUTS, MockConfig, Plant
+from obiwan.dplearn.mock.config import FILTERS, LAYOUTS, MockConfig, Plant
 from obiwan.dplearn.mock.survey import PROGRAM, RECORD, make_survey
 from obiwan.dplearn.running import cli
 
 OWN_ENTRIES = ("release", "injected", "injected_obiwan", "truth", "bricks.txt", RECORD)
+
+OPTIONS = {
+    "bricks": "number of bricks",
+    "brick_size": "pixels on a side of a coadd",
+    "border": "pixels outside the primary box, on each side",
+    "runs": "injection runs over each brick",
+    "injections": "per brick and run; 0: 0.8 per area of a 64-px stamp",
+    "density": "real objects per area of a 64-px stamp",
+    "west": "columns of bricks west of RA 0",
+    "dec": "declination of the first row of bricks",
+    "seed": "of everything random",
+}
+PLANTS = {
+    "offset": ("PX", "moved by PX pixels along +x; catalogued positions stay"),
+    "psf": ("F", "PSF wider by the factor F"),
+    "size": ("F", "half-light radius times F"),
+    "flux": ("F", "flux times F"),
+    "colour": ("MMAG", "bluest minus reddest band (g-z) bluer by MMAG millimagnitudes"),
+    "sersic": ("DN", "Sersic index plus DN"),
+    "no_shot_noise": ("F", "fraction F of the shot noise is missing"),
+    "ivar_dip": ("F", "invvar lower by the fraction F at the centre"),
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,44 +50,29 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--outdir", type=Path, required=True, help="where to write; must be empty or absent")
     out.add_argument("--overwrite", action="store_true", help="replace a mock survey that is there")
     out.add_argument("--jobs", type=cli.jobs, default=os.cpu_count() or 1, help="processes [%(default)s]")
-    options: tuple[tuple[str, Callable[[str], Any], str], ...] = (
-        ("bricks", int, "number of bricks"),
-        ("brick-size", int, "pixels on a side of a coadd"),
-        ("border", int, "pixels outside the primary box, on each side"),
-        ("runs", int, "injection runs over each brick"),
-        ("injections", int, "per brick and run; 0: 0.8 per area of a 64-px stamp"),
-        ("density", float, "real objects per area of a 64-px stamp"),
-        ("west", int, "columns of bricks west of RA 0"),
-        ("dec", float, "declination of the first row of bricks"),
-        ("seed", int, "of everything random"),
+    known, ours = f"of the coadds and catalogues, of {' '.join(FILTERS)}", " ".join(default.bands)
+    out.add_argument(
+        "--bands",
+        nargs="+",
+        metavar="BAND",
+        default=default.bands,
+        help=f"{known} [{ours}]",
     )
-    for name, kind, text in options:
-        out.add_argument(
-            f"--{name}",
-            type=kind,
-            default=getattr(default, name.replace("-", "_")),
-            help=f"{text} [%(default)s]",
-        )
+    for name, text in OPTIONS.items():
+        value = getattr(default, name)
+        flag = f"--{name.replace('_', '-')}"
+        out.add_argument(flag, type=type(value), default=value, help=f"{text} [%(default)s]")
     out.add_argument(
         "--layout", choices=LAYOUTS, default=default.layout, help="of the injection trees [%(default)s]"
     )
     plants = out.add_argument_group("differences planted in the light of the injected objects")
-    for name, unit, text in (
-        ("offset", "PX", "moved by PX pixels along +x; catalogued positions stay"),
-        ("psf", "F", "PSF wider by the factor F"),
-        ("size", "F", "half-light radius times F"),
-        ("flux", "F", "flux times F"),
-        ("colour", "MMAG", "g-z bluer by MMAG millimagnitudes"),
-        ("sersic", "DN", "Sersic index plus DN"),
-        ("no-shot-noise", "F", "fraction F of the shot noise is missing"),
-        ("ivar-dip", "F", "invvar lower by the fraction F at the centre"),
-    ):
+    for name, (unit, text) in PLANTS.items():
         plants.add_argument(
-            f"--plant-{name}",
+            f"--plant-{name.replace('_', '-')}",
             type=float,
             metavar=unit,
             help=f"{text} [%(default)s]",
-            default=getattr(default.plant, name.replace("-", "_")),
+            default=getattr(default.plant, name),
         )
     return out
 
@@ -74,8 +80,8 @@ def parser() -> argparse.ArgumentParser:
 def config_from(options: argparse.Namespace) -> MockConfig:
     """Return the configuration that parsed options ask for; `ValueError` if it makes no sense."""
     plant = Plant(**{f.name: getattr(options, f"plant_{f.name}") for f in fields(Plant)})
-    names = [f.name for f in fields(MockConfig) if f.name != "plant"]
-    return MockConfig(**{name: getattr(options, name) for name in names}, plant=plant)
+    values = {name: getattr(options, name) for name in OPTIONS}
+    return MockConfig(**values, bands=tuple(options.bands), layout=options.layout, plant=plant)
 
 
 def prepare_outdir(outdir: Path, overwrite: bool) -> None:

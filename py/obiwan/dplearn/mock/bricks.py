@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,9 @@ import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from obiwan.dplearn.conventions import PIXEL_SCALE
+from obiwan.dplearn.mock.config import FILTERS, PIXEL_SCALE, Filter, MockConfig
+from obiwan.dplearn.stampspec import StampSpec
 
-EXTINCTION = (3.214, 2.165, 1.211)
-"""A_band / E(B-V) in g, r, z: the DR9 coefficients for DECam."""
 LABEL_STEP = 0.25
 """Real bricks are a quarter of a degree; the names of the mock's bricks step as theirs do."""
 
@@ -39,6 +39,8 @@ class Brick:
         Pixels on each side of the coadd outside the primary box.
     dec0 : float
         Declination of the centre of row 0, in degrees.
+    bands : tuple of str
+        In which it was observed.
     """
 
     row: int
@@ -46,6 +48,7 @@ class Brick:
     size: int
     border: int
     dec0: float = 0.0
+    bands: tuple[str, ...] = StampSpec.bands
 
     @property
     def side(self) -> float:
@@ -115,31 +118,42 @@ class Brick:
 
 @dataclass(frozen=True)
 class Conditions:
-    """How one brick was observed; every tuple is in the order g, r, z.
+    """How one brick was observed; the tuples have one value for each of its bands.
 
     Parameters
     ----------
+    bands : tuple of str
+        In which it was observed.
     fwhm : tuple of float
         Width of the PSF (pixel included), in arcseconds.
     sigma : tuple of float
         Sky noise per coadd pixel where ``nobs`` exposures overlap, in nanomaggies.
-    gain : tuple of float
-        Photo-electrons per nanomaggy in one exposure.
     nobs : tuple of int
         Number of exposures over most of the brick.
     ebv : float
         Galactic reddening E(B-V), in magnitudes.
     """
 
-    fwhm: tuple[float, float, float]
-    sigma: tuple[float, float, float]
-    gain: tuple[float, float, float]
-    nobs: tuple[int, int, int]
+    bands: tuple[str, ...]
+    fwhm: tuple[float, ...]
+    sigma: tuple[float, ...]
+    nobs: tuple[int, ...]
     ebv: float
 
+    @property
+    def filters(self) -> list[Filter]:
+        """The filter of each band."""
+        return [FILTERS[band] for band in self.bands]
+
+    @property
+    def gain(self) -> tuple[float, ...]:
+        """Photo-electrons per nanomaggy in one exposure."""
+        return tuple(one.gain for one in self.filters)
+
     def transmission(self) -> NDArray[np.float64]:
-        """Fraction of the light that the Milky Way lets through in g, r, z."""
-        return np.asarray(10.0 ** (-0.4 * self.ebv * np.array(EXTINCTION)), dtype=np.float64)
+        """Fraction of the light that the Milky Way lets through in each band."""
+        extinction = np.array([one.extinction for one in self.filters])
+        return np.asarray(10.0 ** (-0.4 * self.ebv * extinction), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -161,10 +175,11 @@ class Exposure:
     variance: NDArray[np.float32]
 
 
-def brick_grid(number: int, size: int, border: int, dec0: float = 0.0, west: int = 0) -> list[Brick]:
-    """Return a nearly square grid of ``number`` bricks, row by row; ``west`` columns precede RA 0."""
-    ncol = math.ceil(math.sqrt(number))
-    return [Brick(k // ncol, k % ncol - west, size, border, dec0) for k in range(number)]
+def brick_grid(config: MockConfig) -> list[Brick]:
+    """Return a nearly square grid of bricks, row by row; ``config.west`` columns precede RA 0."""
+    ncol = math.ceil(math.sqrt(config.bricks))
+    common = (config.brick_size, config.border, config.dec, config.bands)
+    return [Brick(k // ncol, k % ncol - config.west, *common) for k in range(config.bricks)]
 
 
 def brick_stream(seed: int, brick: str, *purpose: str | int) -> np.random.Generator:
@@ -177,21 +192,24 @@ def brick_stream(seed: int, brick: str, *purpose: str | int) -> np.random.Genera
     return np.random.default_rng(np.random.SeedSequence([seed, *words]))
 
 
-def draw_conditions(rng: np.random.Generator) -> Conditions:
-    """Draw seeing, depth and reddening of a brick around what DR9 has in the median.
+def draw_conditions(rng: np.random.Generator, bands: tuple[str, ...] = StampSpec.bands) -> Conditions:
+    """Draw seeing, depth and reddening of a brick around the medians of `FILTERS`.
 
-    The gains are those of exposures of which the sky noise is the photon noise of a sky of about 21.9, 21.1
-    and 19.1 mag per square arcsecond in g, r and z, so that the shot noise of objects weighs as it should.
+    All bands are drawn, whichever were observed: first those of `StampSpec`, then the others.
     """
-    fwhm = np.array([1.30, 1.20, 1.10]) * np.exp(rng.normal(0.0, 0.07, 3))
-    sigma = np.array([0.0032, 0.0052, 0.0135]) * np.exp(rng.normal(0.0, 0.10, 3))
-    nobs = rng.integers(2, 5, 3)
+
+    def draw(names: Sequence[str]) -> dict[str, tuple[float, float, int]]:
+        filters, n = [FILTERS[name] for name in names], len(names)
+        fwhm = np.array([one.fwhm for one in filters]) * np.exp(rng.normal(0.0, 0.07, n))
+        sigma = np.array([one.sigma for one in filters]) * np.exp(rng.normal(0.0, 0.10, n))
+        values = zip(fwhm.tolist(), sigma.tolist(), rng.integers(2, 5, n).tolist(), strict=True)
+        return dict(zip(names, values, strict=True))
+
+    drawn = draw(StampSpec.bands)
     ebv = float(np.clip(np.exp(rng.normal(np.log(0.04), 0.5)), 0.005, 0.2))
-    g, r, z = (float(v) for v in fwhm)
-    sg, sr, sz = (float(v) for v in sigma)
-    return Conditions(
-        (g, r, z), (sg, sr, sz), (4000.0, 3000.0, 3000.0), (int(nobs[0]), int(nobs[1]), int(nobs[2])), ebv
-    )
+    drawn |= draw([name for name in FILTERS if name not in StampSpec.bands])
+    fwhm, sigma, nobs = zip(*(drawn[band] for band in bands), strict=True)
+    return Conditions(bands, fwhm, sigma, nobs, ebv)
 
 
 def draw_exposure(rng: np.random.Generator, size: int, sigma: float, nobs: int) -> Exposure:

@@ -10,74 +10,56 @@ scatter about the *catalogued* position: `Plant.offset` is an error of injection
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from obiwan.dplearn.conventions import BANDS, FWHM, PIXEL_SCALE
 from obiwan.dplearn.mock.bricks import SATUR, Brick, Conditions, Exposure
-from obiwan.dplearn.mock.sky import SATURATION_FLUX
-from obiwan.dplearn.survey.rendering import along_major, circularised
+from obiwan.dplearn.mock.config import PIXEL_SCALE
+from obiwan.dplearn.mock.sky import FLUX_DEVIATE
+from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.survey.rendering import FWHM, along_major, circularised
 
 DETECTION_SNR = 6.0
 BLEND_RADIUS = 1.2
 """Arcseconds within which two detections become one row."""
 RELEASE = 9010
-NPRIMARY, SATUR_G, ALLMASK_G, MEDIUM = 1, 4, 32, 0x800
-"""maskbits: not primary, saturated in g (r, z: the next bits), masked in g (same), near a bright star."""
+NPRIMARY, MEDIUM = 1, 0x800
+"""maskbits: not primary, near a bright star."""
+MASKBITS = {"g": (0x4, 0x20), "r": (0x8, 0x40), "z": (0x10, 0x80), "i": (0x4000, 0x8000)}
+"""maskbits: saturated, and masked, in a band (SATUR_G, ALLMASK_G, ... of DR10)."""
 MEDIUM_RADIUS = 60.0
 HALF_LIGHT = np.sqrt(2.0 * np.log(2.0))
 """Half-light radius of a Gaussian in units of its sigma: half its FWHM."""
 
-_PER_BAND = (
-    ("flux", "f4"),
-    ("flux_ivar", "f4"),
-    ("mw_transmission", "f4"),
-    ("nobs", "i2"),
-    ("rchisq", "f4"),
-    ("fracflux", "f4"),
-    ("fracmasked", "f4"),
-    ("fracin", "f4"),
-    ("anymask", "i2"),
-    ("allmask", "i2"),
-    ("psfsize", "f4"),
-    ("psfdepth", "f4"),
-    ("galdepth", "f4"),
-)
-TRACTOR = np.dtype(
-    [
-        ("release", "i2"),
-        ("brickid", "i4"),
-        ("brickname", "S8"),
-        ("objid", "i4"),
-        ("brick_primary", "?"),
-        ("maskbits", "i2"),
-        ("fitbits", "i2"),
-        ("type", "S3"),
-        ("ra", "f8"),
-        ("dec", "f8"),
-        ("ra_ivar", "f4"),
-        ("dec_ivar", "f4"),
-        ("bx", "f4"),
-        ("by", "f4"),
-        ("dchisq", "f4", (5,)),
-        ("ebv", "f4"),
-        ("ref_cat", "S2"),
-        ("ref_id", "i8"),
-        *[(f"{name}_{band}", kind) for name, kind in _PER_BAND for band in BANDS],
-        ("sersic", "f4"),
-        ("sersic_ivar", "f4"),
-        ("shape_r", "f4"),
-        ("shape_r_ivar", "f4"),
-        ("shape_e1", "f4"),
-        ("shape_e1_ivar", "f4"),
-        ("shape_e2", "f4"),
-        ("shape_e2_ivar", "f4"),
-    ]
-)
-"""The columns of a DR9 tractor catalogue that the mock can fill (no Gaia, WISE or aperture columns)."""
+PER_BAND = {
+    **dict.fromkeys(("flux", "flux_ivar", "mw_transmission"), "f4"),
+    "nobs": "i2",
+    **dict.fromkeys(("rchisq", "fracflux", "fracmasked", "fracin"), "f4"),
+    **dict.fromkeys(("anymask", "allmask"), "i2"),
+    **dict.fromkeys(("psfsize", "psfdepth", "galdepth"), "f4"),
+}
+"""Columns that there are once for each band, with their types."""
+SHAPES = ("shape_r", "shape_e1", "shape_e2")
+
+
+@cache
+def tractor_dtype(bands: tuple[str, ...]) -> np.dtype[Any]:
+    """Columns of a tractor catalogue of DR9 that the mock can fill (no Gaia, WISE or aperture columns).
+
+    The mask bits of i need a wider column, as in DR10.
+    """
+    wide = max(max(MASKBITS[band]) for band in bands) > np.iinfo("i2").max
+    identity = [("release", "i2"), ("brickid", "i4"), ("brickname", "S8"), ("objid", "i4")]
+    flags = [("brick_primary", "?"), ("maskbits", "i4" if wide else "i2"), ("fitbits", "i2"), ("type", "S3")]
+    place = [("ra", "f8"), ("dec", "f8"), *((name, "f4") for name in ("ra_ivar", "dec_ivar", "bx", "by"))]
+    other = [("dchisq", "f4", (5,)), ("ebv", "f4"), ("ref_cat", "S2"), ("ref_id", "i8")]
+    fluxes = [(f"{name}_{band}", kind) for name, kind in PER_BAND.items() for band in bands]
+    shapes = [(name + end, "f4") for name in ("sersic", *SHAPES) for end in ("", "_ivar")]
+    return np.dtype([*identity, *flags, *place, *other, *fluxes, *shapes])
 
 
 class Seen:
@@ -85,16 +67,16 @@ class Seen:
 
     Parameters
     ----------
-    objects : ndarray of OBJECT, shape (n,)
+    objects : ndarray of `object_dtype`, shape (n,)
         Objects whose x, y are inside the coadd.
     conditions : Conditions
         Seeing, depth and gain of the brick.
-    nobs : ndarray of int, shape (n, 3) or (3,)
-        Exposures at each object in g, r, z.
+    nobs : ndarray of int, shape (n, bands) or (bands,)
+        Exposures at each object.
     """
 
     def __init__(self, objects: NDArray[np.void], conditions: Conditions, nobs: NDArray[np.int64]) -> None:
-        self.nobs = np.broadcast_to(nobs, (len(objects), 3))
+        self.nobs = np.broadcast_to(nobs, objects["flux"].shape)
         self.psf_sigma = np.array(conditions.fwhm) / FWHM
         widened = self.psf_sigma * objects["light_psf"][:, None]
         radius = circularised(objects["light_r"], objects["e1"], objects["e2"])
@@ -107,9 +89,8 @@ class Seen:
         gain = np.array(conditions.gain) * np.maximum(self.nobs, 1)
         self.variance = area * self.sky + objects["light_flux"] / gain
         self.covered = self.nobs > 0
-        self.flux = np.where(
-            self.covered, objects["light_flux"] + np.sqrt(self.variance) * objects["dev"][:, :3], 0.0
-        )
+        noise = objects["dev"][:, [FLUX_DEVIATE[band] for band in conditions.bands]]
+        self.flux = np.where(self.covered, objects["light_flux"] + np.sqrt(self.variance) * noise, 0.0)
         weight = np.where(self.covered, objects["light_flux"] ** 2 / self.variance, 0.0)
         self.snr = np.sqrt(weight.sum(axis=1))
         weight /= np.maximum(weight.sum(axis=1), 1e-30)[:, None]
@@ -122,7 +103,7 @@ class Seen:
 
 
 def true_snr(objects: NDArray[np.void], conditions: Conditions) -> NDArray[np.float64]:
-    """Signal to noise of the noiseless light at the usual depth of the brick, g, r and z together."""
+    """Signal to noise of the noiseless light at the usual depth of the brick, all bands together."""
     return np.asarray(Seen(objects, conditions, np.array(conditions.nobs)).snr)
 
 
@@ -133,30 +114,28 @@ def measure(
 
     Parameters
     ----------
-    objects : ndarray of OBJECT
+    objects : ndarray of `object_dtype`
         Everything whose light is in the coadd, in its pixel frame; those outside its edges are ignored.
     brick, conditions, exposures
-        The brick, how it was observed, and its coverage in g, r, z.
+        The brick, how it was observed, and its coverage in each band.
 
     Returns
     -------
-    ndarray of TRACTOR
+    ndarray of `tractor_dtype`
         Rows with a measured S/N above `DETECTION_SNR`; of detections within `BLEND_RADIUS` of a brighter
         one, only their flux is left, in its row.
     """
     edge = brick.size - 0.5
-    inside = (np.abs(objects["x"] - edge / 2 + 0.25) < edge / 2 + 0.25) & (
-        np.abs(objects["y"] - edge / 2 + 0.25) < edge / 2 + 0.25
-    )
-    objects = objects[inside]
+    inside = [np.abs(objects[axis] - edge / 2 + 0.25) < edge / 2 + 0.25 for axis in ("x", "y")]
+    objects = objects[np.logical_and(*inside)]
     yi, xi = (np.floor(objects[k] + 0.5).astype(int) for k in ("y", "x"))
     seen = Seen(objects, conditions, np.stack([e.nobs[yi, xi] for e in exposures], axis=1).astype(np.int64))
     mask = np.stack([e.mask[yi, xi] for e in exposures], axis=1)
-    out = np.zeros(len(objects), dtype=TRACTOR)
+    out = np.zeros(len(objects), dtype=tractor_dtype(brick.bands))
     _positions(out, objects, seen, brick)
     _fluxes(out, seen, conditions)
     _shapes(out, objects, seen)
-    _masks(out, objects, np.where(seen.covered, mask, 0))
+    _masks(out, objects, np.where(seen.covered, mask, 0), brick.bands)
     out["release"], out["brickid"], out["brickname"] = RELEASE, brick.brickid, brick.name.encode()
     out["ebv"] = conditions.ebv
     detected = seen.measured_snr > DETECTION_SNR
@@ -181,7 +160,7 @@ def _positions(out: NDArray[np.void], objects: NDArray[np.void], seen: Seen, bri
 def _fluxes(out: NDArray[np.void], seen: Seen, conditions: Conditions) -> None:
     """Fluxes, their errors, and the depths that go with them."""
     transmission = conditions.transmission()
-    for k, band in enumerate(BANDS):
+    for k, band in enumerate(conditions.bands):
         on = seen.covered[:, k]
         sigma2 = seen.psf_sigma[k] ** 2
         per_area = 4.0 * np.pi * seen.sky[:, k] / PIXEL_SCALE**2
@@ -238,14 +217,16 @@ def _shapes(out: NDArray[np.void], objects: NDArray[np.void], seen: Seen) -> Non
     out["dchisq"] = (seen.measured_snr**2 * gain).T
 
 
-def _masks(out: NDArray[np.void], objects: NDArray[np.void], masks: NDArray[np.int16]) -> None:
+def _masks(
+    out: NDArray[np.void], objects: NDArray[np.void], masks: NDArray[np.int16], bands: Sequence[str]
+) -> None:
     """Mask bits of the central pixel, and the neighbourhood of saturated stars."""
     bits = np.where(out["brick_primary"], 0, NPRIMARY).astype(np.int64)
-    for k, band in enumerate(BANDS):
-        mask = masks[:, k]
+    for band, mask in zip(bands, masks.T, strict=True):
+        saturated, masked = MASKBITS[band]
         out[f"allmask_{band}"] = out[f"anymask_{band}"] = mask
-        bits |= np.where(mask & SATUR, SATUR_G << k, 0) | np.where(mask != 0, ALLMASK_G << k, 0)
-    for star in objects[objects["flux"][:, 1] > SATURATION_FLUX]:
+        bits |= np.where(mask & SATUR, saturated, 0) | np.where(mask != 0, masked, 0)
+    for star in objects[objects["saturated"]]:
         near = np.hypot(objects["x"] - star["x"], objects["y"] - star["y"]) < MEDIUM_RADIUS
         bits |= np.where(near, MEDIUM, 0)
     out["maskbits"] = bits
@@ -258,14 +239,15 @@ def _blend(table: NDArray[np.void], snr: NDArray[Any], brick: Brick) -> NDArray[
     kept = np.ones(len(table), dtype=np.bool_)
     tree = cKDTree(np.column_stack([table["bx"], table["by"]])) if len(table) else None
     pairs = sorted(tree.query_pairs(BLEND_RADIUS / PIXEL_SCALE)) if tree is not None else []
+    flux = table[f"flux_{StampSpec(brick.bands).reference}"]
     for first, second in pairs:
         if not (kept[first] and kept[second]):
             continue
         kept[second] = False
-        share = float(table["flux_r"][second] / max(table["flux_r"][first] + table["flux_r"][second], 1e-9))
+        fraction = float(flux[second] / max(flux[first] + flux[second], 1e-9))
         for axis in ("bx", "by"):
-            table[axis][first] += np.clip(share, 0, 0.5) * (table[axis][second] - table[axis][first])
-        for band in BANDS:
+            table[axis][first] += np.clip(fraction, 0, 0.5) * (table[axis][second] - table[axis][first])
+        for band in brick.bands:
             table[f"flux_{band}"][first] += table[f"flux_{band}"][second]
     merged = table[kept]
     merged["ra"], merged["dec"] = brick.to_sky(merged["bx"].astype(float), merged["by"].astype(float))

@@ -14,23 +14,22 @@ Both classes come out of the functions here.  What makes the null survey null:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
+from typing import Any
 
-import galsim
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from obiwan.dplearn.conventions import PIXEL_SCALE, STAMP
 from obiwan.dplearn.mock.bricks import SATUR, Exposure
-from obiwan.dplearn.mock.config import Plant
-from obiwan.dplearn.survey.rendering import MOFFAT_BETA, along_major, galaxy
+from obiwan.dplearn.mock.config import PIXEL_SCALE, Plant
+from obiwan.dplearn.survey.differences import SERSIC_RANGE
+from obiwan.dplearn.survey.rendering import Galaxy, along_major, render
 
-BRIGHT_STAMP = 192
-"""Pixels on a side of what is drawn of a bright star; of all else, `STAMP`."""
-SATURATION_FLUX = 500.0
-"""Nanomaggies in r above which the core of a star is saturated."""
+DRAWN, DRAWN_SATURATED = 64, 192
+"""Pixels on a side of what is drawn of an object, and of a saturated star."""
+SATURATED_STAR = {"g": 700.0, "r": 1500.0, "i": 2000.0, "z": 2500.0}
+"""Nanomaggies of a star with a saturated core, before extinction."""
 SATURATION_FILL = 10.0
 """What legacypipe writes into saturated pixels of the image."""
 SATURATION_RADIUS = 7.0
@@ -38,44 +37,35 @@ HARD_CORE = 1.5
 """Arcseconds: the default match radius of create_training."""
 STAR_FRACTION, FAINT_FRACTION = 0.05, 0.08
 DEVIATES = 12
+FLUX_DEVIATE = {"g": 0, "r": 1, "z": 2, "i": 11}
+"""Which of an object's deviates is the noise of its measured flux in a band."""
 
-OBJECT = np.dtype(
-    [
-        ("id", "i8"),
-        ("ra", "f8"),
-        ("dec", "f8"),
-        ("x", "f8"),
-        ("y", "f8"),
-        ("flux", "f8", (3,)),
-        ("sersic", "f8"),
-        ("shape_r", "f8"),
-        ("e1", "f8"),
-        ("e2", "f8"),
-        ("light_flux", "f8", (3,)),
-        ("light_sersic", "f8"),
-        ("light_r", "f8"),
-        ("light_dx", "f8"),
-        ("light_psf", "f8"),
-        ("dev", "f8", (DEVIATES,)),
-    ]
-)
-"""One object: what the catalogues say (first two lines), what is drawn (light_*), its measurement noise.
 
-Fluxes are observed nanomaggies in g, r, z; shape_r and light_r are half-light radii (arcsec, major axis);
-sersic 0 is a point source; e1, e2 follow the tractor; dev holds standard normal deviates.
-"""
+@cache
+def object_dtype(bands: tuple[str, ...]) -> np.dtype[Any]:
+    """Record type of an object: what catalogues say, what is drawn (light_*), its measurement noise.
+
+    Fluxes are observed nanomaggies, one a band; shape_r and light_r are half-light radii (arcsec, major
+    axis); sersic 0 is a point source; e1, e2 follow the tractor; dev holds standard normal deviates.
+    """
+    numbers = ("ra", "dec", "x", "y", "sersic", "shape_r", "e1", "e2")
+    light = ("light_sersic", "light_r", "light_dx", "light_psf")
+    fluxes = [(name, "f8", (len(bands),)) for name in ("flux", "light_flux")]
+    others = [("id", "i8"), ("saturated", "?"), ("dev", "f8", (DEVIATES,))]
+    return np.dtype([*others, *fluxes, *((name, "f8") for name in (*numbers, *light))])
 
 
 def draw_population(
-    rng: np.random.Generator, number: int, transmission: NDArray[np.float64]
+    rng: np.random.Generator, number: int, bands: tuple[str, ...], transmission: NDArray[np.float64]
 ) -> NDArray[np.void]:
     """Draw ``number`` objects without positions: galaxies around the ELG box, and a few stars.
 
     Of the galaxies 88 % are blue and mostly exponential, 12 % red and de Vaucouleurs, which the ELG
     cuts reject; some are near or below the detection limit.  Stars are brighter than the bright limit of
-    those cuts.  ``transmission``, of shape (3,), dims the light.
+    those cuts.  The magnitude in i is the mean of those in r and z.  ``transmission``, one value a band, dims
+    the light.
     """
-    out = np.zeros(number, dtype=OBJECT)
+    out = np.zeros(number, dtype=object_dtype(bands))
     star = rng.random(number) < STAR_FRACTION
     red = rng.random(number) < 0.12
     faint = rng.random(number) < FAINT_FRACTION
@@ -83,7 +73,8 @@ def draw_population(
     r_mag = np.where(star, rng.uniform(18.5, 20.2, number), r_mag)
     g_r = np.where(red | star, rng.normal(1.4, 0.12, number), rng.normal(0.55, 0.18, number))
     r_z = np.where(red | star, rng.normal(1.1, 0.15, number), rng.normal(0.75, 0.25, number))
-    mags = np.stack([r_mag + g_r, r_mag, r_mag - r_z], axis=1)
+    magnitude = {"g": r_mag + g_r, "r": r_mag, "i": r_mag - 0.5 * r_z, "z": r_mag - r_z}
+    mags = np.stack([magnitude[band] for band in bands], axis=1)
     out["flux"] = 10.0 ** (-0.4 * (mags - 22.5)) * transmission
     radius = np.exp(rng.normal(np.log(0.50), 0.35, number) - 0.10 * (r_mag - 22.5))
     round_ = rng.uniform(0.25, 1.0, number)
@@ -102,9 +93,12 @@ def plant_differences(objects: NDArray[np.void], plant: Plant) -> NDArray[np.voi
     """Return a copy of ``objects`` whose light differs as ``plant`` says; the catalogued values stay."""
     out = objects.copy()
     step = 10.0 ** (0.4 * 0.5e-3 * plant.colour)
-    out["light_flux"] = out["flux"] * plant.flux * np.array([step, 1.0, 1.0 / step])
+    tilt = np.ones(out["flux"].shape[1])
+    tilt[0] *= step
+    tilt[-1] /= step
+    out["light_flux"] = out["flux"] * plant.flux * tilt
     galaxy = out["sersic"] > 0
-    out["light_sersic"] = np.where(galaxy, np.clip(out["sersic"] + plant.sersic, 0.5, 6.0), 0.0)
+    out["light_sersic"] = np.where(galaxy, np.clip(out["sersic"] + plant.sersic, *SERSIC_RANGE), 0.0)
     out["light_r"] = out["shape_r"] * plant.size
     out["light_dx"] = plant.offset
     out["light_psf"] = plant.psf
@@ -164,76 +158,40 @@ def collisions(x: NDArray[np.float64], y: NDArray[np.float64], radius: float) ->
     return flagged
 
 
-@lru_cache(maxsize=16)
-def _psf(fwhm: float) -> galsim.GSObject:
-    return galsim.Moffat(beta=MOFFAT_BETA, fwhm=fwhm)
-
-
-@dataclass(frozen=True)
-class Light:
-    """What is drawn in one band: flux (nanomaggies), half-light radius (arcsec), Sersic index, e1, e2.
-
-    ``sersic`` 0 is a point source; radius and shape are the tractor's (`obiwan.dplearn.survey.rendering`).
-    """
-
-    flux: float
-    shape_r: float = 0.0
-    sersic: float = 0.0
-    e1: float = 0.0
-    e2: float = 0.0
-
-
-def render(light: Light, fwhm: float, size: int, centre: tuple[float, float]) -> NDArray[np.float32]:
-    """Return the noiseless stamp of one object.
+def add_light(plane: NDArray[np.float32], objects: NDArray[np.void], band: int, fwhm: float) -> None:
+    """Add the light of ``objects`` in one band to ``plane``, in place; what falls outside is lost.
 
     Parameters
     ----------
-    light : Light
-        What to draw.
+    plane : ndarray of float32
+        Nanomaggies per pixel.
+    objects : ndarray of `object_dtype`
+    band : int
+        Index of the band in their fluxes.
     fwhm : float
-        Width of the Moffat PSF, in arcseconds; it includes the pixel, so no pixel is convolved again.
-    size : int
-        Pixels on a side.
-    centre : tuple of float
-        0-based position (x, y) of the object in the stamp.
-
-    Returns
-    -------
-    ndarray of float32
-        Nanomaggies per pixel, shape (size, size), indexed [y, x].
+        Width of the PSF, pixel included (arcsec).
     """
-    shape = _psf(round(fwhm, 9))
-    if light.sersic > 0 and light.shape_r > 0:
-        shape = galsim.Convolve(galaxy(light.shape_r, light.sersic, light.e1, light.e2), shape)
-    image = galsim.ImageF(size, size, xmin=0, ymin=0, scale=PIXEL_SCALE)
-    shape.withFlux(light.flux).drawImage(image=image, method="no_pixel", center=galsim.PositionD(*centre))
-    return np.asarray(image.array, dtype=np.float32)
-
-
-def add_light(plane: NDArray[np.float32], objects: NDArray[np.void], band: int, fwhm: float) -> None:
-    """Add the light of ``objects`` in one band to ``plane``, in place; what falls outside is lost."""
     height, width = plane.shape
     for row in objects:
         x, y = float(row["x"] + row["light_dx"]), float(row["y"])
-        size = BRIGHT_STAMP if row["light_flux"][1] > SATURATION_FLUX else STAMP
+        size = DRAWN_SATURATED if row["saturated"] else DRAWN
         x0, y0 = int(np.floor(x + 0.5)) - size // 2, int(np.floor(y + 0.5)) - size // 2
         xlo, xhi, ylo, yhi = max(x0, 0), min(x0 + size, width), max(y0, 0), min(y0 + size, height)
         flux = float(row["light_flux"][band])
         if xlo >= xhi or ylo >= yhi or flux <= 0:
             continue
-        light = Light(
-            flux, float(row["light_r"]), float(row["light_sersic"]), float(row["e1"]), float(row["e2"])
-        )
-        stamp = render(light, fwhm * float(row["light_psf"]), size, (x - x0, y - y0))
+        shape = (float(row[name]) for name in ("light_r", "light_sersic", "e1", "e2"))
+        galaxy = Galaxy((flux,), (fwhm * float(row["light_psf"]),), x - x0, y - y0, *shape)
+        stamp = render(galaxy, size, PIXEL_SCALE, dtype=np.float32)[..., 0]
         # The transform rings at 1e-5 of the peak; light is not negative.
         np.maximum(stamp, 0.0, out=stamp)
         plane[ylo:yhi, xlo:xhi] += stamp[ylo - y0 : yhi - y0, xlo - x0 : xhi - x0]
 
 
 def saturate(exposure: Exposure, objects: NDArray[np.void]) -> None:
-    """Set, in place, the saturation bit in the cores of stars that are too bright."""
+    """Set, in place, the saturation bit in the cores of saturated stars."""
     size = exposure.mask.shape[0]
-    for row in objects[objects["flux"][:, 1] > SATURATION_FLUX]:
+    for row in objects[objects["saturated"]]:
         yy, xx = np.ogrid[:size, :size]
         exposure.mask[(xx - row["x"]) ** 2 + (yy - row["y"]) ** 2 < SATURATION_RADIUS**2] |= SATUR
 
@@ -269,7 +227,7 @@ def inverse_variance(light: NDArray[np.float32], exposure: Exposure, gain: float
 
 def dip(invvar: NDArray[np.float32], objects: NDArray[np.void], depth: float, fwhm: float) -> None:
     """Multiply ``invvar``, in place, by 1 - depth * Gaussian PSF around each object's position."""
-    sigma = fwhm / PIXEL_SCALE / 2.3548  # conventions.FWHM, rounded: surveys with a dip keep their bytes
+    sigma = fwhm / PIXEL_SCALE / 2.3548  # rendering.FWHM, rounded: surveys with a dip keep their bytes
     reach = int(np.ceil(5 * sigma))
     size = invvar.shape[0]
     for row in objects:

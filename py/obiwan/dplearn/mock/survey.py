@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn import __version__
-from obiwan.dplearn.conventions import BANDS, PIXEL_SCALE, STAMP
 from obiwan.dplearn.mock import catalog, sky, writers
 from obiwan.dplearn.mock import truth as truths
 from obiwan.dplearn.mock.bricks import (
@@ -27,8 +26,7 @@ from obiwan.dplearn.mock.bricks import (
     draw_conditions,
     draw_exposure,
 )
-from obiwan.dplearn.mock.config import COLLISION_RADIUS, MockConfig
-from obiwan.dplearn.mock.sky import OBJECT
+from obiwan.dplearn.mock.config import AREA, COLLISION_RADIUS, PIXEL_SCALE, MockConfig
 from obiwan.dplearn.running.executors import process_pool, progress_bar, run_all
 
 PROGRAM = "obiwan.dplearn.mock"
@@ -47,25 +45,31 @@ class Task:
     neighbours: NDArray[np.void]
 
 
+def conditions_of(config: MockConfig, brick: Brick) -> Conditions:
+    """How a brick was observed."""
+    return draw_conditions(brick_stream(config.seed, brick.name, "conditions"), brick.bands)
+
+
 def real_objects(config: MockConfig, brick: Brick) -> NDArray[np.void]:
     """Draw the real objects whose home is this brick, with their positions.
 
     The detectable ones keep a hard core; a fifth of the bricks also has one saturated star.
     """
     rng = brick_stream(config.seed, brick.name, "real")
-    conditions = draw_conditions(brick_stream(config.seed, brick.name, "conditions"))
-    expected = config.density * config.primary_area / STAMP**2
+    conditions = conditions_of(config, brick)
+    expected = config.density * config.primary_area / AREA
     low, high = config.span
-    pool = sky.draw_population(rng, int(2 * expected) + 50, conditions.transmission())
+    pool = sky.draw_population(rng, int(2 * expected) + 50, brick.bands, conditions.transmission())
     bright = catalog.true_snr(pool, conditions) > catalog.DETECTION_SNR
-    share = float(bright.mean()) if len(bright) else 0.0
-    points = sky.hard_core_positions(rng, expected * share, low, high, sky.HARD_CORE / PIXEL_SCALE)
-    loose = rng.uniform(low, high, (int(rng.poisson(expected * (1 - share))), 2))
+    fraction = float(bright.mean())
+    points = sky.hard_core_positions(rng, expected * fraction, low, high, sky.HARD_CORE / PIXEL_SCALE)
+    loose = rng.uniform(low, high, (int(rng.poisson(expected * (1 - fraction))), 2))
     out = np.concatenate([pool[bright][: len(points)], pool[~bright][: len(loose)]])
     xy = np.concatenate([points[: int(bright.sum())], loose[: int((~bright).sum())]])
     out["x"], out["y"] = xy[:, 0], xy[:, 1]
     if rng.random() < 0.2 and len(out):
-        out["flux"][0] = out["light_flux"][0] = np.array([700.0, 1500.0, 2500.0]) * conditions.transmission()
+        flux = np.array([sky.SATURATED_STAR[band] for band in brick.bands]) * conditions.transmission()
+        out["flux"][0], out["light_flux"][0], out["saturated"][0] = flux, flux, True
         for name in ("sersic", "shape_r", "e1", "e2", "light_sersic", "light_r"):
             out[name][0] = 0.0
     return _settle(out, brick, 0)
@@ -87,7 +91,7 @@ def _exposures(config: MockConfig, brick: Brick, conditions: Conditions) -> list
             conditions.sigma[k],
             conditions.nobs[k],
         )
-        for k, band in enumerate(BANDS)
+        for k, band in enumerate(brick.bands)
     ]
 
 
@@ -100,7 +104,7 @@ def injections(config: MockConfig, task: Task, run: int) -> tuple[NDArray[np.voi
         Objects with what is planted in their light, and the flags of those that are not injected.
     """
     rng = brick_stream(config.seed, task.brick.name, "injected", run)
-    rows = sky.draw_population(rng, config.per_run, task.conditions.transmission())
+    rows = sky.draw_population(rng, config.per_run, config.bands, task.conditions.transmission())
     low, high = config.span
     rows["x"], rows["y"] = rng.uniform(low, high, (2, len(rows)))
     rows = _settle(rows, task.brick, config.per_run * run)
@@ -122,7 +126,7 @@ def make_brick(task: Task) -> tuple[str, int, int]:
     for exposure in exposures:
         sky.saturate(exposure, real)
     runs = [injections(config, task, run) for run in range(config.runs)]
-    for k in range(len(BANDS)):
+    for k in range(len(brick.bands)):
         _write_band(task, k, exposures[k], real, [rows[~collided] for rows, collided in runs])
     release = catalog.measure(real, brick, task.conditions, exposures)
     root = task.outdir / "release"
@@ -147,7 +151,7 @@ def _write_band(
 ) -> None:
     """Draw and write one band: the release, then each run on the very same pixels and noise."""
     config, brick, conditions = task.config, task.brick, task.conditions
-    fwhm, gain, band = conditions.fwhm[k], conditions.gain[k], BANDS[k]
+    fwhm, gain, band = conditions.fwhm[k], conditions.gain[k], brick.bands[k]
     light = np.zeros((brick.size, brick.size), dtype=np.float32)
     sky.add_light(light, real, k, fwhm)
     image = sky.noisy_image(brick_stream(config.seed, brick.name, "noise", band), light, exposure, gain)
@@ -219,11 +223,11 @@ def _write_run(
 
 def _intruders(brick: Brick, others: Iterable[NDArray[np.void]]) -> NDArray[np.void]:
     """Return the neighbours' objects whose light reaches this brick's coadd, in its pixel frame."""
-    found = [np.zeros(0, dtype=OBJECT)]
+    found = [np.zeros(0, dtype=sky.object_dtype(brick.bands))]
     for rows in others:
         moved = rows.copy()
         moved["x"], moved["y"] = brick.to_pixels(rows["ra"], rows["dec"])
-        reach = np.where(rows["flux"][:, 1] > sky.SATURATION_FLUX, sky.BRIGHT_STAMP, STAMP) / 2
+        reach = np.where(rows["saturated"], sky.DRAWN_SATURATED, sky.DRAWN) / 2
         near = (np.abs(moved["x"] - brick.size / 2) < brick.size / 2 + reach) & (
             np.abs(moved["y"] - brick.size / 2) < brick.size / 2 + reach
         )
@@ -239,7 +243,7 @@ def make_survey(config: MockConfig, outdir: Path, jobs: int = 1, progress: bool 
     tuple of int
         Rows of the release catalogues, and injections.
     """
-    bricks = brick_grid(config.bricks, config.brick_size, config.border, config.dec, config.west)
+    bricks = brick_grid(config)
     _write_record(config, outdir, complete=False)
     with (
         process_pool(jobs) as executor,
@@ -253,7 +257,7 @@ def make_survey(config: MockConfig, outdir: Path, jobs: int = 1, progress: bool 
                 for b, r in zip(bricks, objects, strict=True)
                 if b != brick and abs(b.row - brick.row) <= 1 and abs(b.col - brick.col) <= 1
             ]
-            conditions = draw_conditions(brick_stream(config.seed, brick.name, "conditions"))
+            conditions = conditions_of(config, brick)
             tasks.append(Task(config, outdir, brick, conditions, own, _intruders(brick, others)))
         made = run_all(make_brick, tasks, executor, bar)
     (outdir / "bricks.txt").write_text("".join(f"{brick.name}\n" for brick in bricks))

@@ -14,8 +14,10 @@ import fitsio
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.conventions import BANDS, PIXEL_SCALE
 from obiwan.dplearn.mock.bricks import Brick, Conditions
+from obiwan.dplearn.mock.catalog import PER_BAND, SHAPES
+from obiwan.dplearn.mock.config import PIXEL_SCALE
+from obiwan.dplearn.stampspec import FILTERS
 
 TILE = (100, 100)
 IMAGE_STEP = -1e-4
@@ -54,32 +56,33 @@ def brick_cards(brick: Brick, era: str, simulated: bool) -> list[Card]:
         card("CENTRA", brick.ra, "Brick center RA (deg)"),
         card("CENTDEC", brick.dec, "Brick center Dec (deg)"),
     ]
-    for band in BANDS:
+    for band in brick.bands:
         cards += [
             card(f"BRICK_{band.upper()}", True, f"Does band {band} touch this brick?"),
             card(f"CAMS_{band.upper()}", "decam", f"Cameras contributing band {band}"),
         ]
-    cards += [card("BANDS", "grz", "Bands touching this brick"), card("NBANDS", 3, "Number of bands")]
-    return cards + [card(f"BAND{k}", band, "Band name in this catalog") for k, band in enumerate(BANDS)]
+    cards += [
+        card("BANDS", "".join(brick.bands), "Bands touching this brick"),
+        card("NBANDS", len(brick.bands), "Number of bands"),
+    ]
+    return cards + [card(f"BAND{k}", band, "Band name in this catalog") for k, band in enumerate(brick.bands)]
 
 
 def wcs_cards(brick: Brick) -> list[Card]:
     """TAN cards of a brick's coadd."""
     step, middle = PIXEL_SCALE / 3600.0, brick.size / 2 + 0.5
-    values: list[tuple[str, Any, str]] = [
-        ("CTYPE1", "RA---TAN", "TANgent plane"),
-        ("CTYPE2", "DEC--TAN", "TANgent plane"),
-        ("CRVAL1", brick.ra, "Reference RA"),
-        ("CRVAL2", brick.dec, "Reference Dec"),
-        ("CRPIX1", middle, "Reference x"),
-        ("CRPIX2", middle, "Reference y"),
-        ("CD1_1", -step, "CD matrix"),
-        ("CD1_2", 0.0, "CD matrix"),
-        ("CD2_1", 0.0, "CD matrix"),
-        ("CD2_2", step, "CD matrix"),
-        ("EQUINOX", 2000.0, "WCS epoch"),
-    ]
-    return [card(*value) for value in values]
+    values: dict[str, tuple[Any, str]] = {
+        "CTYPE1": ("RA---TAN", "TANgent plane"),
+        "CTYPE2": ("DEC--TAN", "TANgent plane"),
+        "CRVAL1": (brick.ra, "Reference RA"),
+        "CRVAL2": (brick.dec, "Reference Dec"),
+        "CRPIX1": (middle, "Reference x"),
+        "CRPIX2": (middle, "Reference y"),
+        **{name: (cd, "CD matrix") for name, cd in (("CD1_1", -step), ("CD1_2", 0.0))},
+        **{name: (cd, "CD matrix") for name, cd in (("CD2_1", 0.0), ("CD2_2", step))},
+        "EQUINOX": (2000.0, "WCS epoch"),
+    }
+    return [card(name, *value) for name, value in values.items()]
 
 
 def write_planes(
@@ -97,7 +100,6 @@ def write_planes(
     invvar without dither in DR9 ("q0 16"), with it in DR5 ("qz 16").
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stem = f"legacysurvey-{brick.name}"
     common = [
         *brick_cards(brick, era, simulated),
         *wcs_cards(brick),
@@ -115,33 +117,22 @@ def write_planes(
         card("BUNIT", "1/nanomaggy^2", "Ivar of ABmag=22.5-2.5*log10(nmgy)"),
     ]
     seed = zlib.crc32(f"{brick.name}{band}".encode()) % 10000 + 1
-    method = "NO_DITHER" if era == "dr9" else "SUBTRACTIVE_DITHER_2"
-    _compress(
-        folder / f"{stem}-image-{band}.fits.fz",
-        image,
-        [*common, *image_cards],
-        IMAGE_STEP,
-        "SUBTRACTIVE_DITHER_2",
-        seed,
-    )
-    _compress(
-        folder / f"{stem}-invvar-{band}.fits.fz", invvar, [*common, *invvar_cards], INVVAR_LEVEL, method, seed
-    )
-
-
-def _compress(
-    path: Path, plane: NDArray[np.float32], cards: list[Card], level: float, method: str, seed: int
-) -> None:
-    with fitsio.FITS(str(path), "rw", clobber=True) as fits:
-        fits.write(
-            plane,
-            header=cards,
-            compress="RICE",
-            tile_dims=TILE,
-            qlevel=level,
-            qmethod=method,
-            dither_seed=seed if method != "NO_DITHER" else None,
-        )
+    dither = "SUBTRACTIVE_DITHER_2"
+    for kind, plane, cards, level, method in (
+        ("image", image, image_cards, IMAGE_STEP, dither),
+        ("invvar", invvar, invvar_cards, INVVAR_LEVEL, "NO_DITHER" if era == "dr9" else dither),
+    ):
+        path = folder / f"legacysurvey-{brick.name}-{kind}-{band}.fits.fz"
+        with fitsio.FITS(str(path), "rw", clobber=True) as fits:
+            fits.write(
+                plane,
+                header=[*common, *cards],
+                compress="RICE",
+                tile_dims=TILE,
+                qlevel=level,
+                qmethod=method,
+                dither_seed=seed if method == dither else None,
+            )
 
 
 def write_table(
@@ -184,7 +175,7 @@ def dr5_columns(table: NDArray[np.void]) -> NDArray[np.void]:
 
     There is no SER in DR5: those rows become COMP, half exponential and half de Vaucouleurs.
     """
-    shapes = ("r", "r_ivar", "e1", "e1_ivar", "e2", "e2_ivar")
+    shapes = [name + end for name in SHAPES for end in ("", "_ivar")]
     out = np.zeros(len(table), dtype=_dr5_fields(table.dtype, shapes))
     for column in set(out.dtype.names or ()) & set(table.dtype.names or ()):
         out[column] = table[column]
@@ -192,12 +183,13 @@ def dr5_columns(table: NDArray[np.void]) -> NDArray[np.void]:
     composite = types == b"SER"
     out["type"] = np.where(composite, b"COMP", np.char.ljust(types, 4))
     out["release"] = 5000
-    for band in "uiY":
-        out[f"mw_transmission_{band}"] = 1.0
+    for band in FILTERS:
+        if f"flux_{band}" not in (table.dtype.names or ()):
+            out[f"mw_transmission_{band}"] = 1.0
     for profile, others in (("exp", [b"PSF", b"DEV"]), ("dev", [b"PSF", b"EXP", b"REX"])):
         held = ~np.isin(types, others)
         for shape in shapes:
-            out[f"shape{profile}_{shape}"] = np.where(held, table[f"shape_{shape}"], 0.0)
+            out[shape.replace("shape", f"shape{profile}")] = np.where(held, table[shape], 0.0)
     out["fracdev"] = np.select([types == b"DEV", composite], [1.0, 0.5], 0.0)
     return out
 
@@ -205,50 +197,34 @@ def dr5_columns(table: NDArray[np.void]) -> NDArray[np.void]:
 def _dr5_fields(dtype: np.dtype[np.void], shapes: Sequence[str]) -> list[Any]:
     """Columns of DR5 for those of DR9: each per-band column six times, the new ones left out."""
     newer = ("shape", "sersic", "maskbits", "fitbits", "ref_")
-    fields: list[Any] = []
+    fields: dict[str, Any] = {}
     for name in dtype.names or ():
-        if name == "type":
-            fields.append(("type", "S4"))
-        elif name.endswith("_g"):
-            fields += [(f"{name[:-1]}{band}", dtype[name]) for band in "ugrizY"]
-        elif not name.endswith(("_r", "_z")) and not name.startswith(newer):
-            fields.append((name, dtype[name]))
-    fields += [("fracdev", "f4"), ("fracdev_ivar", "f4")]
-    return fields + [(f"shape{profile}_{shape}", "f4") for profile in ("exp", "dev") for shape in shapes]
+        stem = name.rpartition("_")[0]
+        if stem in PER_BAND:
+            fields |= {f"{stem}_{band}": dtype[name] for band in FILTERS}
+        elif not name.startswith(newer):
+            fields[name] = "S4" if name == "type" else dtype[name]
+    fields |= dict.fromkeys(("fracdev", "fracdev_ivar"), "f4")
+    fields |= {
+        shape.replace("shape", f"shape{profile}"): "f4" for profile in ("exp", "dev") for shape in shapes
+    }
+    return list(fields.items())
 
 
 def write_ccds(path: Path, brick: Brick, conditions: Conditions) -> None:
     """Write legacysurvey-B-ccds.fits: one row per exposure, DECam in every band."""
-    rows = [(k, n) for k in range(3) for n in range(conditions.nobs[k])]
-    table = np.zeros(
-        len(rows),
-        dtype=[
-            ("image_filename", "S40"),
-            ("image_hdu", "i2"),
-            ("camera", "S5"),
-            ("expnum", "i4"),
-            ("ccdname", "S3"),
-            ("filter", "S1"),
-            ("exptime", "f4"),
-            ("mjd_obs", "f8"),
-            ("fwhm", "f4"),
-            ("width", "i2"),
-            ("height", "i2"),
-            ("ra", "f8"),
-            ("dec", "f8"),
-            ("sig1", "f8"),
-            ("ccd_cuts", "i2"),
-            ("brick_x0", "i2"),
-            ("brick_x1", "i2"),
-            ("brick_y0", "i2"),
-            ("brick_y1", "i2"),
-        ],
-    )
+    names = {"image_filename": "S40", "image_hdu": "i2", "camera": "S5", "expnum": "i4", "ccdname": "S3"}
+    numbers = {"exptime": "f4", "mjd_obs": "f8", "fwhm": "f4", "width": "i2", "height": "i2"}
+    place = {"ra": "f8", "dec": "f8", "sig1": "f8", "ccd_cuts": "i2"}
+    box = dict.fromkeys(("brick_x0", "brick_x1", "brick_y0", "brick_y1"), "i2")
+    rows = [(k, n) for k in range(len(brick.bands)) for n in range(conditions.nobs[k])]
+    fields: list[Any] = list({**names, "filter": "S1", **numbers, **place, **box}.items())
+    table = np.zeros(len(rows), dtype=fields)
     for row, (k, n) in zip(table, rows, strict=True):
-        expnum = brick.brickid * 10 + 3 * n + k
-        row["image_filename"] = f"decam/mock/c4d_{expnum}_ooi_{BANDS[k]}.fits.fz".encode()
+        band, expnum = brick.bands[k], brick.brickid * 10 + len(brick.bands) * n + k
+        row["image_filename"] = f"decam/mock/c4d_{expnum}_ooi_{band}.fits.fz".encode()
         row["image_hdu"], row["camera"], row["expnum"], row["ccdname"] = 1, b"decam", expnum, b"N1"
-        row["filter"], row["exptime"], row["mjd_obs"] = BANDS[k].encode(), 90.0, 57000.0 + 10 * n + k
+        row["filter"], row["exptime"], row["mjd_obs"] = band.encode(), 90.0, 57000.0 + 10 * n + k
         row["fwhm"], row["width"], row["height"] = conditions.fwhm[k] / PIXEL_SCALE, 2046, 4094
         row["ra"], row["dec"] = brick.ra, brick.dec
         row["sig1"] = conditions.sigma[k] * conditions.nobs[k] ** 0.5

@@ -19,19 +19,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import norm
 
-from obiwan.dplearn.conventions import BANDS, STAMP, Array
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.retraining.halves import choose, rows_by_shard
-from obiwan.dplearn.retraining.planting import KINDS, Difference, galaxies_known, galaxy_of, planted
-from obiwan.dplearn.retraining.planting import parse_amplitudes as parse_amplitudes
+from obiwan.dplearn.retraining.planting import galaxies_known, galaxy_of, plant_in, planted
 from obiwan.dplearn.retraining.runs import Retrained, directory_name, retrain
 from obiwan.dplearn.running.executors import process_pool, progress_bar, run_all
-from obiwan.dplearn.trainingset.stampset import Stamps as Cutouts
-from obiwan.dplearn.trainingset.stampset import StampSet
+from obiwan.dplearn.stampspec import Array, StampSpec
+from obiwan.dplearn.survey.differences import KINDS, Difference
+from obiwan.dplearn.survey.differences import parse_amplitudes as parse_amplitudes
+from obiwan.dplearn.trainingset.stampset import Stamps, StampSet
 from obiwan.dplearn.trainingset.views import Choice, Key, with_choice
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class SensitivityResult(Retrained):
     Attributes
     ----------
     kind : str
-        One of `planting.KINDS`.
+        One of `obiwan.dplearn.survey.differences.LIGHT`.
     amplitude : float
         In the kind's unit.
     detected : bool
@@ -110,11 +109,13 @@ class Plan:
         Of shards to the examples whose model is known, label 1 for the half that is changed.
     left_out : int
         Examples of which it is not.
+    spec : StampSpec
     """
 
     rows: Mapping[Key, Array]
     choice: Mapping[Key, Choice]
     left_out: int
+    spec: StampSpec
 
     def changed(self, key: Key) -> Array:
         """Rows of ``sources.fits`` that get the difference, in the order of the shard."""
@@ -139,7 +140,8 @@ def make_plan(training_set: StampSet, seed: int) -> Plan:
         If ``sources.fits`` is not there, or of no example the model is known.
     """
     rows = rows_by_shard(training_set)
-    choice = choose(rows, galaxies_known, seed)
+    spec = training_set.spec
+    choice = choose(rows, partial(galaxies_known, spec=spec), seed)
     left_out = sum(len(rows[key]) - len(part.rows) for key, part in choice.items())
     if left_out == sum(len(part) for part in rows.values()):
         msg = (
@@ -147,23 +149,28 @@ def make_plan(training_set: StampSet, seed: int) -> Plan:
             "nothing can be planted; make the set from catalogues that have them"
         )
         raise TrainingSetError(msg)
-    return Plan(rows, choice, left_out)
+    return Plan(rows, choice, left_out, spec)
 
 
-def _render_shard(task: tuple[Path, Array], difference: Difference) -> None:
+def _shape(spec: StampSpec) -> tuple[int, int, int]:
+    """Shape of an addition."""
+    return (spec.size, spec.size, len(spec.bands))
+
+
+def _render_shard(task: tuple[Path, Array], difference: Difference, spec: StampSpec) -> None:
     """Write the additions of a shard, whole or not at all."""
     path, rows = task
-    out = np.empty((len(rows), STAMP, STAMP, len(BANDS)), np.float32)
+    out = np.empty((len(rows), *_shape(spec)), np.float32)
     for image, row in zip(out, rows, strict=True):
-        image[...] = planted(galaxy_of(row), difference)
+        image[...] = planted(galaxy_of(row, spec), difference, spec)
     with atomic_write(path) as beside:
         np.save(beside, out)
 
 
-def _readable(path: Path, count: int) -> bool:
+def _readable(path: Path, count: int, spec: StampSpec) -> bool:
     """Whether a file of additions is there, whole and of the right number."""
     try:
-        return bool(np.load(path, mmap_mode="r").shape == (count, STAMP, STAMP, len(BANDS)))
+        return bool(np.load(path, mmap_mode="r").shape == (count, *_shape(spec)))
     except (OSError, ValueError, EOFError):
         return False
 
@@ -187,7 +194,7 @@ def render_additions(
     plan : Plan
     difference : Difference
     directory : Path
-        One file for each shard, ``<split>_<number>.npy``: float32, shape (changed rows, 64, 64, 3).
+        One file for each shard, ``<split>_<number>.npy``: float32, shape (changed rows, size, size, bands).
     jobs : int, optional
         Processes; by default as many as there are processors, but one if there are few examples.
     quiet : bool
@@ -195,8 +202,8 @@ def render_additions(
     """
     directory.mkdir(parents=True, exist_ok=True)
     tasks = [(_addition(directory, key), plan.changed(key)) for key in plan.choice]
-    todo = [(path, rows) for path, rows in tasks if not _readable(path, len(rows))]
-    work = partial(_render_shard, difference=difference)
+    todo = [(path, rows) for path, rows in tasks if not _readable(path, len(rows), plan.spec)]
+    work = partial(_render_shard, difference=difference, spec=plan.spec)
     sizes = [len(rows) for _, rows in todo]
     if jobs is None:
         jobs = _processors() if sum(sizes) > MANY else 1
@@ -207,29 +214,11 @@ def render_additions(
         run_all(work, todo, executor, bar, size=sizes.__getitem__)
 
 
-def plant_in(x: Cutouts, changed: NDArray[np.bool_], added: NDArray[np.float32]) -> Cutouts:
-    """Add the differences to the cutouts of the changed half.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n, 64, 64, 6)
-        Cutouts; changed in place.
-    changed : ndarray of bool, shape (n,)
-        Which.
-    added : ndarray, shape (m, 64, 64, 3)
-        What is added to these, in order.  Pixels without data (ivar 0) stay as they are.
-    """
-    for row, addition in zip(np.flatnonzero(changed), added, strict=True):
-        image, ivar = x[row, ..., : len(BANDS)], x[row, ..., len(BANDS) :]
-        image += np.where(ivar > 0, addition, 0)
-    return x
-
-
 def planted_set(training_set: StampSet, plan: Plan, difference: Difference, directory: Path) -> StampSet:
     """The training set with the difference in the half of label 1, from renderings in a directory."""
 
-    def change(key: Key, x: Cutouts) -> Cutouts:
-        return plant_in(x, plan.choice[key].label == 1, np.load(_addition(directory, key)))
+    def change(key: Key, x: Stamps) -> Stamps:
+        return plant_in(x, plan.choice[key].label == 1, np.load(_addition(directory, key)), plan.spec)
 
     return with_choice(training_set, f"{difference} {plan.checksum}", plan.choice, change)
 

@@ -1,13 +1,16 @@
-"""The light of a catalogue's galaxy before the PSF, in the tractor's conventions.
+"""Model galaxies and their images, in the tractor's conventions: what the mock draws and what is planted.
 
 The tractor's ``shape_r`` is the half-light radius along the *major* axis (``EllipseE`` in its ellipses.py has
 axes r and r b/a), e = (1 - b/a) / (1 + b/a), and the position angle, half of atan2(e2, e1), goes from North
-(+y) through East (-x).  GalSim's profiles are round, and its shear keeps their area.
+(+y) through East (-x).  GalSim's profiles are round, and its shear keeps their area.  The PSF is a Moffat
+profile whose width includes the pixel, so no pixel is convolved again.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +19,44 @@ from obiwan.dplearn.stampspec import Array
 if TYPE_CHECKING:
     import galsim
 
+FWHM = 2.3548200450309493  #: of a Gaussian in units of its sigma, 2 sqrt(2 ln 2)
 MOFFAT_BETA = 3.5  #: of the PSF, whose FWHM is ``psfsize``; its Fourier transform is analytic
+FOLDING = 0.005  #: GalSim's folding threshold: the fraction of the light that the transform may fold back
+
+
+@dataclass(frozen=True)
+class Galaxy:
+    """A model galaxy on a pixel grid, in one or more bands.
+
+    Attributes
+    ----------
+    flux : tuple of float
+        Nanomaggies, one a band.
+    fwhm : tuple of float
+        Of the PSF (arcsec), one a band.
+    x, y : float
+        0-based position on the grid (pixels).
+    radius : float
+        Half-light radius along the major axis (arcsec); 0 for a point source.
+    sersic : float
+        Sersic index; 0 for a point source.
+    e1, e2 : float
+        The tractor's ellipticity.
+    """
+
+    flux: tuple[float, ...]
+    fwhm: tuple[float, ...]
+    x: float
+    y: float
+    radius: float = 0.0
+    sersic: float = 0.0
+    e1: float = 0.0
+    e2: float = 0.0
+
+    @property
+    def extended(self) -> bool:
+        """Whether it has a size, a shape and a profile."""
+        return self.radius > 0 and self.sersic > 0
 
 
 def axis_ratio(e1: Array | float, e2: Array | float) -> Array:
@@ -41,18 +81,8 @@ def along_major(radius: Array | float, e1: Array | float, e2: Array | float) -> 
     return np.asarray(radius / np.sqrt(axis_ratio(e1, e2)))
 
 
-def galaxy(radius: float, sersic: float, e1: float, e2: float) -> galsim.GSObject:
-    """A galaxy of unit flux.
-
-    Parameters
-    ----------
-    radius : float
-        Half-light radius along the major axis (arcsec).
-    sersic : float
-        Index.
-    e1, e2 : float
-        The tractor's ellipticity.
-    """
+def profile(radius: float, sersic: float, e1: float, e2: float) -> galsim.GSObject:
+    """GalSim profile of unit flux, before the PSF, from the parameters of a `Galaxy`."""
     import galsim
 
     radius = float(circularised(radius, e1, e2))
@@ -62,3 +92,51 @@ def galaxy(radius: float, sersic: float, e1: float, e2: float) -> galsim.GSObjec
         disc = galsim.Sersic(sersic, half_light_radius=radius)
     # An angle from North through East is one from +x less a right angle: both components change sign.
     return disc.shear(g1=-e1, g2=-e2)
+
+
+@lru_cache(maxsize=64)
+def _psf(fwhm: float) -> galsim.GSObject:
+    import galsim
+
+    return galsim.Moffat(beta=MOFFAT_BETA, fwhm=fwhm)
+
+
+def render(
+    galaxy: Galaxy, size: int, pixel_scale: float, *, dtype: Any = np.float64, folding: float = FOLDING
+) -> Array:
+    """Noiseless images of a galaxy.
+
+    Parameters
+    ----------
+    galaxy : Galaxy
+    size : int
+        Pixels on a side of the grid.
+    pixel_scale : float
+        Arcseconds per pixel.
+    dtype : numpy type
+        Float32 or float64.
+    folding : float
+        GalSim's folding threshold.  A larger one saves memory and time with large galaxies of high index.
+
+    Returns
+    -------
+    ndarray, shape (size, size, bands)
+        Nanomaggies per pixel, axes ``[y, x, band]``.
+    """
+    import galsim
+
+    source = profile(galaxy.radius, galaxy.sersic, galaxy.e1, galaxy.e2) if galaxy.extended else None
+    out = np.zeros((size, size, len(galaxy.flux)), dtype)
+    for band, (flux, fwhm) in enumerate(zip(galaxy.flux, galaxy.fwhm, strict=True)):
+        if flux == 0:
+            continue
+        light = _psf(round(fwhm, 9))
+        if source is not None:
+            accuracy = galsim.GSParams(folding_threshold=folding)
+            light = galsim.Convolve(source, light, gsparams=accuracy)
+        image = galsim.Image(size, size, xmin=0, ymin=0, scale=pixel_scale, dtype=dtype)
+        light.withFlux(flux).drawImage(
+            image=image, method="no_pixel", center=galsim.PositionD(galaxy.x, galaxy.y)
+        )
+        out[..., band] = image.array
+    return out
