@@ -14,7 +14,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from html.parser import HTMLParser
-from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -252,116 +251,40 @@ def test_examples_of_pages(page):
     assert not failed
 
 
-# Troubleshooting: what the page quotes is what the programs say, and what they can say is quoted.
+# Troubleshooting: the page lists kinds of errors, each by words that stand in a message.
 
-OURS = {
-    "DplearnError",
-    *(name for name in vars(importlib.import_module("obiwan.dplearn.errors")) if "Error" in name),
-}
-
-
-def template(node: ast.expr) -> list[str]:
-    """The texts that an expression can give, with ``\\0`` for what varies."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return [node.value]
-    if isinstance(node, ast.JoinedStr):
-        return ["".join(str(v.value) if isinstance(v, ast.Constant) else "\0" for v in node.values)]
-    if isinstance(node, ast.BinOp):
-        return [a + b for a in template(node.left) for b in template(node.right)]
-    if isinstance(node, ast.IfExp):
-        return template(node.body) + template(node.orelse)
-    return ["\0"]
-
-
-def texts_of_the_source() -> list[str]:
-    """Every text that stands in the package's source."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")]
-    nodes = [node for tree in trees for node in ast.walk(tree)]
-    kinds = (ast.Constant, ast.JoinedStr, ast.BinOp)
-    plain = [text for node in nodes if isinstance(node, kinds) for text in template(node)]
-    return plain + [text for node in nodes for text in said_by_call(node)]
-
-
-def said_by_call(node: ast.AST) -> list[str]:
-    """What ``explained`` and ``reading`` make of a decoder's words, and what ``parser.error`` says."""
-    if not isinstance(node, ast.Call):
-        return []
-    if isinstance(node.func, ast.Name) and node.func.id in ("explained", "reading"):
-        what, remedy, _kind = node.args
-        return [f"{a} (\0); {b}" for a in template(what) for b in template(remedy) if a.strip("\0")]
-    if ast.unparse(node.func) == "parser.error":
-        return [text for text in template(node.args[0]) if text.strip("\0")]
-    return []
-
-
-def checks_options(node: ast.AST) -> bool:
-    """Whether this is a function whose `ValueError` a program tells its user."""
-    return isinstance(node, ast.FunctionDef) and node.name.startswith(("__post_init__", "parse_"))
-
-
-def raised_in(tree: ast.AST, kinds: set[str]) -> list[tuple[ast.expr, int]]:
-    """The text and line of each ``msg = ...; raise Kind(msg)`` in a piece of source."""
-    found = []
-    for block in ast.walk(tree):
-        for body in (getattr(block, name, None) for name in ("body", "orelse", "finalbody")):
-            for first, second in pairwise(body) if isinstance(body, list) else ():
-                raises = isinstance(second, ast.Raise) and isinstance(second.exc, ast.Call)
-                if raises and isinstance(first, ast.Assign) and getattr(second.exc.func, "id", "") in kinds:
-                    found.append((first.value, first.lineno))
-    return found
-
-
-def messages_of_our_errors() -> dict[str, str]:
-    """What is said by the errors that end a program, and where."""
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        nodes = list(ast.walk(tree))
-        texts = [(text, node.lineno) for node in nodes for text in said_by_call(node)]
-        values = raised_in(tree, OURS)
-        for node in filter(checks_options, nodes):
-            values += raised_in(node, {"ValueError"})
-        texts += [(text, line) for value, line in values for text in template(value)]
-        found |= {text: f"{path.name}:{line}" for text, line in texts}
-    return found
-
-
-def quoted_messages() -> list[str]:
-    """The messages of the troubleshooting page, ``...`` for what varies."""
-    text = (DOC / "howto" / "troubleshooting.rst").read_text(encoding="utf-8")
-    terms = re.findall(r"^(\S.*)\n   \S", text, re.MULTILINE)
-    return [quote for term in terms for quote in re.findall(r"``(.+?)``", term)]
-
-
-def is_quote(quote: str, text: str) -> bool:
-    """Whether the pieces of a quotation stand in a text, in their order."""
-    pieces = [piece for piece in quote.split("...") if piece.strip()]
-    return re.search(".*?".join(map(re.escape, pieces)), text, re.DOTALL) is not None
-
-
-FROM_ELSEWHERE = (  # Python, the operating system and TensorFlow say these
+TROUBLESHOOTING = (DOC / "howto" / "troubleshooting.rst").read_text(encoding="utf-8")
+FROM_ELSEWHERE = (  # Python and TensorFlow say these
     "No module named",
-    "No space left",
     "the following arguments are required",
     "WARNING: All log messages",
 )
-OF_NO_OPTION = ("rank must be in", "warmup must be in")  # which no command line can bring about
 
 
-def test_quoted_messages_are_said():
-    shell = [path.read_text() for path in (REPOSITORY / "bin").iterdir()]
-    source = [*texts_of_the_source(), *shell]
-    quotes = [quote for quote in quoted_messages() if not quote.startswith(FROM_ELSEWHERE)]
-    assert len(quotes) > 80
-    said = {quote: any(is_quote(quote.split(": error: ")[-1], text) for text in source) for quote in quotes}
-    assert [quote for quote in quotes if not said[quote]] == []
+def kinds_of_errors() -> dict[str, list[str]]:
+    """The entries of the troubleshooting page, and the words that each quotes."""
+    terms = re.findall(r"^(\S.*)\n   \S", TROUBLESHOOTING, re.MULTILINE)
+    return {term: re.findall(r"``(.+?)``", term) for term in terms}
 
 
-def test_every_error_is_quoted():
-    quotes = quoted_messages()
-    silent = [
-        f"{where}: {text!r}"
-        for text, where in messages_of_our_errors().items()
-        if not text.startswith(OF_NO_OPTION) and not any(is_quote(quote, text) for quote in quotes)
-    ]
-    assert silent == [], "to be put into doc/howto/troubleshooting.rst"
+def texts_of_the_source() -> list[str]:
+    """Every text in the package and in the programs of ``bin``; of those with values, the parts between."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")]
+    constants = [node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    shell = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "bin").iterdir() if path.is_file()]
+    return [text for text in (*constants, *shell) if isinstance(text, str)]
+
+
+def test_every_kind_of_error_is_said_by_the_programs():
+    kinds, source = kinds_of_errors(), texts_of_the_source()
+    assert len(kinds) > 60
+    assert [kind for kind, words in kinds.items() if not words] == []
+    quotes = {word for words in kinds.values() for word in words if not word.startswith(FROM_ELSEWHERE)}
+    assert sorted(word for word in quotes if not any(word in text for text in source)) == []
+
+
+def test_every_class_of_errors_has_a_place():
+    errors = importlib.import_module("obiwan.dplearn.errors")
+    classes = [name for name, value in vars(errors).items() if inspect.isclass(value) and "Error" in name]
+    assert len(classes) > 6
+    assert [name for name in classes if f"errors.{name}`" not in TROUBLESHOOTING] == []
