@@ -127,21 +127,23 @@ def scored_by_hand(
 def make_evaluation(training_set: StampSet, scored: evaluation.Scored, **changes) -> evaluation.Evaluation:
     """An evaluation of scores, with all that needs no network."""
     rows, measured = scored.rows, measure_split(training_set, "test")
-    columns = covariates(rows, measured)
+    spec = training_set.spec
+    columns = covariates(rows, measured, spec)
     data = data_summary(training_set)
     everything = {
         "settings": {"margin": 0.02, "level": 0.05, "seed": 1},
+        "spec": spec,
         "data": data,
         "scored": scored,
         "columns": columns,
         "verdict": analysis.verdict_of(scored, 0.02, None),
         "answer": analysis.answer(scored, 1),
         "calibration": analysis.calibrate(scored),
-        "conditional": analysis.conditional(scored, columns, 1),
+        "conditional": analysis.conditional(scored, columns, analysis.held_equal(spec), 1),
         "baseline": analysis.baseline(columns, rows, np.ones(len(rows), bool), 1),
-        "controls": run_controls(rows, measured, rows["label"], scored.bricks),
+        "controls": run_controls(rows, measured, rows["label"], scored.bricks, spec),
         "control_examples": len(rows),
-        "bins": analysis.where(scored, columns),
+        "bins": analysis.where(scored, columns, spec),
         "not_run": (Fact(Notice.NO_SENSITIVITY),),
         "versions": software(),
     }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from obiwan.dplearn.conventions import BANDS, PIXEL_SCALE
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.examples import blank_examples
 
 BRICKS = 20
@@ -17,14 +17,16 @@ SHOT = 1e-4  #: variance per flux (nanomaggies) that both classes have
 FIELD = 640  #: pixels on a side of the coadds
 SKY = np.array([0.004, 0.006, 0.013])  #: noise per pixel in g, r, z (nanomaggies)
 SEEING = np.array([2.1, 1.9, 1.8])  #: sigma of the PSF in g, r, z (px)
+NOISE = {**dict(zip("grz", SKY, strict=True)), "i": 0.009}
+GRZ = StampSpec()
 
 
 @dataclass(frozen=True)
 class Galaxies:
-    """Parameters of n galaxies: (n, 3) fluxes (nanomaggies) and PSF sigmas (px), else (n,).
+    """Parameters of n galaxies: (n, bands) fluxes (nanomaggies) and PSF sigmas (px), else (n,).
 
-    `x`, `y` are positions in pixel 32 (px), `size` the sigma of the light (px), `e` how much it is stretched
-    along x, `tail` the share of the light in a component three times as wide.
+    `x`, `y` are positions in the centre pixel (px), `size` the sigma of the light (px), `e` how much it is
+    stretched along x, `tail` the share of the light in a component three times as wide.
     """
 
     brick: np.ndarray
@@ -35,6 +37,7 @@ class Galaxies:
     e: np.ndarray
     tail: np.ndarray
     psf: np.ndarray
+    bands: tuple[str, ...] = GRZ.bands
 
     def __len__(self) -> int:
         return len(self.x)
@@ -59,13 +62,22 @@ def galaxies(n: int, seed: int, bright: float = 1.0) -> Galaxies:
     )
 
 
-def light(sample: Galaxies) -> np.ndarray:
-    """Images without noise, (n, 64, 64, 3), nanomaggies."""
-    out = np.zeros((len(sample), 64, 64, 3), np.float32)
-    grid = np.arange(64) - 32
+def in_bands(sample: Galaxies, bands: tuple[str, ...]) -> Galaxies:
+    """The same galaxies in other bands; i lies between r and z."""
+    columns = {band: (sample.flux[:, k], sample.psf[:, k]) for k, band in enumerate(sample.bands)}
+    columns["i"] = (np.sqrt(columns["r"][0] * columns["z"][0]), (columns["r"][1] + columns["z"][1]) / 2)
+    flux, psf = (np.stack([columns[band][k] for band in bands], 1) for k in (0, 1))
+    return replace(sample, flux=flux, psf=psf, bands=bands)
+
+
+def light(sample: Galaxies, size: int = GRZ.size) -> np.ndarray:
+    """Images without noise, (n, size, size, bands), nanomaggies."""
+    bands = len(sample.bands)
+    out = np.zeros((len(sample), size, size, bands), np.float32)
+    grid = np.arange(size) - size // 2
     for share, wide in ((1 - sample.tail, 1.0), (sample.tail, 3.0)):
         variance = (wide * sample.size) ** 2
-        for band in range(3):
+        for band in range(bands):
             lines = []
             for at, stretch in ((sample.y, 1 - sample.e), (sample.x, 1 + sample.e)):
                 v = (variance * stretch + sample.psf[:, band] ** 2)[:, None]
@@ -79,14 +91,20 @@ def beside(sample: Galaxies, seed: int, nearest: float = 7.0) -> Galaxies:
     """A neighbour of each, nothing planted in it, at a random place not nearer than so many pixels."""
     rng = np.random.default_rng(seed)
     angle, distance = rng.uniform(0, 2 * np.pi, len(sample)), rng.uniform(nearest, 30, len(sample))
-    other = galaxies(len(sample), seed)
+    other = in_bands(galaxies(len(sample), seed), sample.bands)
     return replace(other, x=distance * np.cos(angle), y=distance * np.sin(angle), psf=sample.psf)
 
 
 def cut(
-    sample: Galaxies, seed: int, *, shot: float = 1.0, dip: float = 0.0, nearest: float | None = 7.0
+    sample: Galaxies,
+    seed: int,
+    *,
+    shot: float = 1.0,
+    dip: float = 0.0,
+    nearest: float | None = 7.0,
+    size: int = GRZ.size,
 ) -> np.ndarray:
-    """Cutouts, (n, 64, 64, 6): galaxies, neighbours, noise of sky and photons, and ivar that knows of all.
+    """Cutouts, (n, size, size, 2 bands): galaxies, neighbours, noise of sky and photons, and its ivar.
 
     Parameters
     ----------
@@ -98,14 +116,16 @@ def cut(
         Fraction by which ivar dips at the centre, as wide as a PSF.
     nearest : float or None
         Distance from which on there are neighbours (px); None for none.
+    size : int
+        Pixels on a side.
     """
     rng = np.random.default_rng([seed, 1])
-    own = light(sample)
-    around = np.zeros_like(own) if nearest is None else light(beside(sample, seed, nearest))
-    sky = (SKY**2).astype(np.float32)
+    own = light(sample, size)
+    around = np.zeros_like(own) if nearest is None else light(beside(sample, seed, nearest), size)
+    sky = np.array([NOISE[band] ** 2 for band in sample.bands], np.float32)
     noise = np.sqrt(sky + np.float32(SHOT) * (around + own * np.float32(shot) ** 2))
     image = own + around + noise * rng.standard_normal(own.shape, np.float32)
-    grid = np.arange(64) - 32
+    grid = np.arange(size) - size // 2
     psf = np.exp(-0.125 * (grid[:, None] ** 2 + grid[None, :] ** 2)).astype(np.float32)
     flat = 1 + 0.01 * rng.standard_normal(own.shape, np.float32)  # no real ivar is smooth
     ivar = flat * (1 - np.float32(dip) * psf[:, :, None]) / (sky + np.float32(SHOT) * (own + around))
@@ -116,7 +136,7 @@ def rows_of(sample: Galaxies, label: int, seed: int) -> np.ndarray:
     """Rows of a source table that say what a fit of these galaxies would, positions included."""
     rng = np.random.default_rng([seed, 2])
     n, number = len(sample), sample.brick
-    rows = blank_examples(n)
+    rows = blank_examples(n, StampSpec(sample.bands))
     rows["split"], rows["shard"], rows["row"] = b"train", 1 + np.arange(n) % 4, np.arange(n)
     rows["label"] = label
     rows["brick"] = np.array([f"{1000 + i:04d}p050".encode() for i in range(BRICKS)])[number]
@@ -124,16 +144,16 @@ def rows_of(sample: Galaxies, label: int, seed: int) -> np.ndarray:
     rows["id"], rows["mag_source"], rows["type"] = np.arange(n), b"measured", b"REX"
     rows["x"] = rng.integers(40, FIELD - 40, n) + sample.x
     rows["y"] = rng.integers(40, FIELD - 40, n) + sample.y
-    for k, band in enumerate(BANDS):
-        error = 4 * SKY[k] * sample.psf[:, k]
+    for k, band in enumerate(sample.bands):
+        error = 4 * NOISE[band] * sample.psf[:, k]
         flux = np.maximum(sample.flux[:, k] + error * rng.normal(size=n), error)
         rows[f"flux_{band}"], rows[f"flux_ivar_{band}"] = flux, error**-2
         rows[f"mag_{band}"] = 22.5 - 2.5 * np.log10(flux)
-        rows[f"psfsize_{band}"] = sample.psf[:, k] * 2.3548 * PIXEL_SCALE
+        rows[f"psfsize_{band}"] = sample.psf[:, k] * 2.3548 * GRZ.pixel_scale
         rows[f"psfdepth_{band}"] = error**-2
         rows[f"nobs_{band}"] = 2 + np.arange(len(rows)) % 3
         rows[f"mw_transmission_{band}"] = 0.9
-    rows["shape_r"] = sample.size * PIXEL_SCALE * rng.lognormal(0, 0.1, n)
+    rows["shape_r"] = sample.size * GRZ.pixel_scale * rng.lognormal(0, 0.1, n)
     rows["e1"], rows["e2"] = sample.e + 0.05 * rng.normal(size=n), 0.05 * rng.normal(size=n)
     rows["ebv"], rows["sersic"] = 0.02 + 0.001 * number, 1
     return rows

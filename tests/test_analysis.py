@@ -38,7 +38,7 @@ def test_the_network_at_equal_quantities(rng):
         scores=columns["mag_r"] + 0.3 * rng.standard_normal(n),
         bricks=np.array([f"b{i}" for i in rng.integers(0, 20, n)]),
     )
-    found = analysis.conditional(scored, columns, 1)
+    found = analysis.conditional(scored, columns, tuple(columns), 1)
     raw = twosample.auc(labels, scored.scores)
     assert raw > 0.68
     assert found.names == ("mag_r", "g_r", "r_z", "shape_r")
@@ -51,6 +51,6 @@ def test_unknown_quantities_leave_nothing_to_hold_equal():
     n = 200
     columns = {name: np.full(n, np.nan) for name in ("mag_r", "g_r", "r_z", "shape_r")}
     scored = SimpleNamespace(labels=np.arange(n) % 2, scores=np.linspace(0, 1, n), bricks=np.array(["b"] * n))
-    found = analysis.conditional(scored, columns, 1)
+    found = analysis.conditional(scored, columns, tuple(columns), 1)
     assert (found.names, found.stratified) == ((), None)
     assert found.unknown == tuple(columns)

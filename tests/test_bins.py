@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from obiwan.dplearn.controls.covariates import Quantity
 from obiwan.dplearn.evaluation import bins
 from obiwan.dplearn.evaluation.bins import (
     Bins,
@@ -134,9 +135,12 @@ def test_percentiles_without_magnitudes():
 
 def test_all_tables_are_one_family(examples, rng):
     values, labels, scores, bricks = examples
-    columns = {"a": values, "b": rng.uniform(0, 1, len(values)), "word": np.where(values < 22, "x", "y")}
-    words = {"a": ("first", "mag"), "b": ("second", ""), "word": ("third", "")}
-    tables = bin_everything(columns, words, labels, scores, bricks)
+    columns = [
+        (Quantity("a", "first", unit="mag"), values),
+        (Quantity("b", "second"), rng.uniform(0, 1, len(values))),
+        (Quantity("word", "third"), np.where(values < 22, "x", "y")),
+    ]
+    tables = bin_everything(columns, labels, scores, bricks)
     assert [(t.key, t.label, t.unit) for t in tables] == [
         ("a", "first", "mag"),
         ("b", "second", ""),
@@ -144,7 +148,7 @@ def test_all_tables_are_one_family(examples, rng):
     ]
     every = [b for t in tables for b in t.bins]
     assert [b.p_holm for b in every] == pytest.approx(holm(np.array([b.p for b in every])))
-    again = corrected_together([*tables, Bins("c", "fourth", "", tables[0].bins)])
+    again = corrected_together([*tables, Bins("c", Quantity("c", "fourth"), tables[0].bins)])
     assert again[0].bins[0].p_holm > 0
     assert again[1].bins[0].p_holm >= tables[1].bins[0].p_holm
 
@@ -167,11 +171,11 @@ def test_odd_bricks_make_no_trend(rng):
     """
     wrong, count = 0, 20
     bricks, labels = np.repeat(np.arange(count), 50), np.tile([0, 1], 25 * count)
-    words = {name: (name, "") for name in ("depth", "psf", "ebv")}
+    quantities = [Quantity(name, name) for name in ("depth", "psf", "ebv")]
     for _ in range(60):
         scores = rng.standard_normal(len(labels)) + labels * rng.normal(0, 0.7, count)[bricks]
-        columns = {name: rng.uniform(size=count)[bricks] for name in words}
-        tables = bin_everything(columns, words, labels, scores, bricks.astype(str))
+        columns = [(quantity, rng.uniform(size=count)[bricks]) for quantity in quantities]
+        tables = bin_everything(columns, labels, scores, bricks.astype(str))
         assert all(b.bricks >= LEAST_CLUSTERS for table in tables for b in table.bins)
         wrong += any(b.differs for table in tables for b in table.bins)
     assert wrong <= 9  # binomial(60, 0.05): 3 expected, more than 9 once in a thousand

@@ -13,23 +13,28 @@ import pytest
 
 from benchmarks.culprits import CULPRITS, by_light, controls_of, surprises
 from obiwan.dplearn import create_training
-from obiwan.dplearn.controls.battery import LEAST, LIGHTS, Control, run_controls
+from obiwan.dplearn.controls import battery as batteries
+from obiwan.dplearn.controls.battery import LEAST, LIGHTS, Control, Obstacle
 from obiwan.dplearn.controls.contrasts import Groups, composition_pvalue
 from obiwan.dplearn.controls.measure import measure_stamps
-from obiwan.dplearn.conventions import BANDS
 from obiwan.dplearn.mock.config import MockConfig, Plant
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.examples import FLAG_NEIGHBOUR, FLAG_PADDED
-from stamps import BRICKS, FIELD, Galaxies, cut, galaxies, rows_of
+from stamps import BRICKS, FIELD, GRZ, Galaxies, cut, galaxies, in_bands, rows_of
 
 N = 700  #: examples of each class
 
 Sets = tuple[np.ndarray, np.ndarray]
 
 
+def run_controls(rows, found, label, bricks, spec: StampSpec = GRZ) -> tuple[Control, ...]:
+    return batteries.run_controls(rows, found, label, bricks, spec)
+
+
 def measured(sample: Galaxies, label: int, seed: int, **drawn: float) -> Sets:
     """Rows and measurements of one class; the cutouts are drawn and forgotten."""
     rows = rows_of(sample, label, seed)
-    return rows, measure_stamps(cut(sample, seed, **drawn), rows)
+    return rows, measure_stamps(cut(sample, seed, **drawn), rows, GRZ)
 
 
 def battery(real: Sets, fake: Sets) -> tuple[Control, ...]:
@@ -54,10 +59,9 @@ def only(controls: tuple[Control, ...], name: str, band: str = "") -> Control:
 
 
 def of_class(control: Control, name: str) -> tuple[float, float, float]:
-    """Where one class lies, with its interval, as the note of a control says."""
-    (found,) = re.findall(rf"{name} (\S+) \((\S+) to (\S+)\)", control.note)
-    value, low, high = map(float, found)
-    return value, low, high
+    """Where one class lies, with its interval."""
+    found = getattr(control, name)
+    return found.value, found.low, found.high
 
 
 # --- nothing planted
@@ -95,7 +99,7 @@ def planted(kind: str) -> Sets:
     sample, drawn = galaxies(N, 3), {}
     if kind == "offset":  # the catalogue's position stays
         rows = rows_of(sample, 1, 4)
-        return rows, measure_stamps(cut(replace(sample, x=sample.x + 0.2), 4), rows)
+        return rows, measure_stamps(cut(replace(sample, x=sample.x + 0.2), 4), rows, GRZ)
     if kind == "psf":  # the catalogue's PSF stays, what is wider passes for size
         wider = replace(sample, size=np.sqrt(sample.size**2 + 0.21 * (sample.psf**2).mean(1)))
         return measured(wider, 1, 4)
@@ -277,7 +281,7 @@ def test_fitted_types_are_compared_by_brick(reals: Sets, fakes: Sets):
     assert only(found, "fitted type").p == expected
 
 
-@pytest.mark.parametrize("band", BANDS)
+@pytest.mark.parametrize("band", GRZ.bands)
 def test_each_band_has_its_own_controls(band: str, reals: Sets, fakes: Sets):
     """Everything that is measured in one band is changed there: all of its controls are red, no others."""
     rows, found = fakes[0].copy(), fakes[1].copy()
@@ -351,7 +355,7 @@ def test_catalogued_numbers_of_another_origin_are_not_compared(reals: Sets, fake
     assert silent["magnitude"] == "grz"
     assert {"g - r", "signal to noise", "half-light radius", "ellipticity", "fitted type"} <= set(silent)
     assert not by_light(controls, "red")
-    assert "another origin" in only(controls, "magnitude", "r").note
+    assert only(controls, "magnitude", "r").obstacle == Obstacle.OTHER_ORIGIN
 
 
 def test_too_few_are_not_judged(reals: Sets, fakes: Sets):
@@ -360,16 +364,49 @@ def test_too_few_are_not_judged(reals: Sets, fakes: Sets):
     controls = battery(reals, (fakes[0], found))
     control = only(controls, "centroid x", "z")
     assert control.light == "not run"
-    assert control.note.startswith("measured of ")
-    assert f"and {LEAST - 1} fake examples; {LEAST} of each are needed" in control.note
+    assert (control.obstacle, control.counts[1]) == (Obstacle.TOO_FEW, LEAST - 1)
     assert np.isnan([control.effect, control.p, control.p_holm]).all()
+
+
+@pytest.mark.parametrize("bands", [("g", "r", "i", "z"), ("r",)])
+def test_other_bands_have_their_own_controls(bands: tuple[str, ...]):
+    """An offset in all bands of griz, and of r alone: each is red, and no other control is."""
+    spec, sets = StampSpec(bands), []
+    for label, seed, offset in ((0, 1, 0.0), (1, 3, 0.3)):
+        sample = in_bands(galaxies(250, seed), bands)
+        rows = rows_of(sample, label, seed + 1)
+        x = cut(replace(sample, x=sample.x + offset), seed + 1)
+        sets.append((rows, measure_stamps(x, rows, spec)))
+    rows, found = (np.concatenate(pair) for pair in zip(*sets, strict=True))
+    controls = run_controls(rows, found, rows["label"], rows["brick"].astype(str), spec)
+    assert by_light(controls, "red") == {"centroid x": "".join(bands)}
+    colours = [c.name for c in controls if c.name.startswith("pixel colour")]
+    assert colours == [f"pixel colour {blue} - {red}" for blue, red in spec.colours]
+    assert {c.band for c in controls} == {"", *bands}
+
+
+def test_images_alone_are_judged_without_what_needs_ivar():
+    spec, sets = StampSpec(planes=("image",)), []
+    for label, seed in ((0, 1), (1, 3)):
+        rows = rows_of(galaxies(150, seed), label, seed + 1)
+        x = cut(galaxies(150, seed), seed + 1)[..., : len(spec.bands)]
+        sets.append((rows, measure_stamps(x, rows, spec)))
+    rows, found = (np.concatenate(pair) for pair in zip(*sets, strict=True))
+    controls = run_controls(rows, found, rows["label"], rows["brick"].astype(str), spec)
+    silent = {c.name for c in controls if c.obstacle == Obstacle.NO_IVAR}
+    assert silent == {
+        *("ivar-flux slope", "ivar levels", "ivar step", "ivar dip"),
+        *("noise under the source", "noise of the sky"),
+    }
+    assert only(controls, "centroid x", "r").light == "green"
+    assert only(controls, "blank core", "r").light == "green"
 
 
 def test_few_bricks_are_said(reals: Sets, fakes: Sets):
     (rows, found), (others, seen) = ((r[:60].copy(), m[:60]) for r, m in (reals, fakes))
     rows["brick"] = others["brick"] = b"1000p050"
     controls = battery((rows, found), (others, seen))
-    assert "only one brick" in only(controls, "centroid x", "r").note
+    assert only(controls, "centroid x", "r").bricks == 1
     assert only(controls, "brick").light == "green"
 
 

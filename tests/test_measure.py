@@ -7,14 +7,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from obiwan.dplearn.controls import measure
 from obiwan.dplearn.controls.contrasts import location
-from obiwan.dplearn.controls.measure import CHUNK, MEASURE_DTYPE, measure_split, measure_stamps
-from obiwan.dplearn.conventions import BANDS
+from obiwan.dplearn.controls.measure import CHUNK, NEED_IVAR, measure_dtype, measure_split
 from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset import manifest as manifests
 from obiwan.dplearn.trainingset import stampset
-from stamps import SHOT, SKY, Galaxies, cut, galaxies, light, rows_of
+from obiwan.dplearn.trainingset.shards import read_shard
+from stamps import GRZ, SHOT, SKY, Galaxies, cut, galaxies, in_bands, light, rows_of
 from tables import write_shard
+
+BANDS = GRZ.bands
+
+
+def measure_stamps(x: np.ndarray, rows: np.ndarray, spec: StampSpec = GRZ) -> np.ndarray:
+    return measure.measure_stamps(x, rows, spec)
 
 
 def flat(image: np.ndarray) -> np.ndarray:
@@ -234,10 +242,93 @@ def test_measurements_do_not_depend_on_company():
     other = rows[order]
     other["label"], other["flux_r"], other["id"], other["shape_r"] = 1, -5, 77, np.nan
     assert same(measure_stamps(x[order], other), found[order])
-    assert found.dtype == MEASURE_DTYPE
+    assert found.dtype == measure_dtype(GRZ)
     assert len(measure_stamps(x[:0], rows[:0])) == 0
-    with pytest.raises(ValueError, match="3 cutouts but 4 rows"):
+    with pytest.raises(ValueError, match="3 stamps but 4 rows"):
         measure_stamps(x[:3], rows[:4])
+
+
+# --- other bands, sizes and planes
+
+
+@pytest.mark.parametrize("bands", [("g", "r", "i", "z"), ("r",), ("g", "z")])
+def test_other_bands_are_measured_alike(bands: tuple[str, ...]):
+    """A band by itself says what it says among others: only neighbours are sought in all bands together."""
+    sample, spec = galaxies(80, 50), StampSpec(bands)
+    every = StampSpec(("g", "r", "i", "z"))
+    x = cut(in_bands(sample, every.bands), 51, nearest=None)
+    rows = rows_of(in_bands(sample, every.bands), 0, 52)
+    channels = [every.channels.index(name) for name in spec.channels]
+    found, four = measure_stamps(x[..., channels], rows, spec), measure_stamps(x, rows, every)
+    assert found.dtype == measure_dtype(spec)
+    alone = (found["peaks"] == 0) & (four["peaks"] == 0)
+    assert alone.mean() > 0.9
+    for band in bands:
+        for stem in ("dx", "core", "dip", "noise_sky", "distinct", "light"):
+            name = f"{stem}_{band}"
+            np.testing.assert_allclose(found[name][alone], four[name][alone], rtol=1e-5, atol=1e-5)
+        assert np.nanmedian(found[f"dx_{band}"]) == pytest.approx(0, abs=0.05)
+
+
+@pytest.mark.parametrize("bands", [("r",), ("g", "r"), ("g", "r", "i", "z")])
+def test_noise_makes_as_few_neighbours_in_any_number_of_bands(bands: tuple[str, ...]):
+    """The sum of all bands has the noise of one after division by the root of their number."""
+    rng = np.random.default_rng(53)
+    image = rng.standard_normal((400, len(bands), 64, 64)).astype(np.float32)
+    smooth = []
+
+    def record(values, _):
+        smooth.append(values)
+        return values
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure.centroids, "maximum_filter", record)
+        measure.centroids.neighbours(image, np.ones_like(image))
+    assert smooth[0][:, 4:-4, 4:-4].std() == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("size", [16, 20, 24, 32, 48, 65, 96, 128])
+def test_other_sizes(size: int):
+    """Centroids are right at any size; what there is no room for is NaN, and nothing else."""
+    sample, spec = galaxies(120, 54, bright=3), StampSpec(size=size)
+    moved = replace(sample, x=sample.x + 1.0)
+    rows = rows_of(sample, 0, 55)
+    found = measure_stamps(cut(moved, 56, nearest=None, size=size), rows, spec)
+    assert np.nanmedian(found["dx_r"]) == pytest.approx(1.0, abs=0.05)
+    assert np.nanmedian(found["dy_r"]) == pytest.approx(0.0, abs=0.05)
+    assert np.nanmedian(found["slope_r"]) == pytest.approx(SHOT, rel=0.3 if size < 28 else 0.05)
+    nowhere = {"ivar_distinct": 36, "noise_sky": 46, "light": 24}  # the least size that has room
+    for stem, least in nowhere.items():
+        assert np.isfinite(found[f"{stem}_r"]).all() == (size >= least), stem
+    assert found["nearest"].max() == pytest.approx(np.hypot(size // 2, size // 2))
+
+
+def test_rows_far_from_the_centre_are_far_at_any_size():
+    """Quantised rows near the centre of a large stamp do not count; those far from it do."""
+    sample, spec = galaxies(10, 57), StampSpec(size=96)
+    rows, fine = rows_of(sample, 0, 59), cut(sample, 58, nearest=None, size=96)
+    near, far = fine.copy(), fine.copy()
+    near[:, 32:65] = np.round(near[:, 32:65], 1)
+    far[:, :32], far[:, 65:] = np.round(far[:, :32], 1), np.round(far[:, 65:], 1)
+    expected = measure_stamps(fine, rows, spec)["distinct_r"]
+    np.testing.assert_array_equal(measure_stamps(near, rows, spec)["distinct_r"], expected)
+    assert (measure_stamps(far, rows, spec)["distinct_r"] < 0.3 * expected).all()
+
+
+def test_images_alone_take_their_noise_from_their_sky():
+    sample, spec = galaxies(200, 60), StampSpec(planes=("image",))
+    rows, x = rows_of(sample, 0, 61), cut(sample, 62, nearest=None)
+    x[0, :, 50:] = 0  # beyond the edge of the coadd
+    found, full = measure_stamps(x[..., :3], rows, spec), measure_stamps(x, rows)
+    for band in BANDS:
+        assert np.nanmedian(found[f"snr_{band}"] / full[f"snr_{band}"]) == pytest.approx(1, abs=0.1)
+        both = np.isfinite(found[f"dx_{band}"]) & np.isfinite(full[f"dx_{band}"])
+        assert both.mean() > 0.9
+        np.testing.assert_allclose(found[f"dx_{band}"][both], full[f"dx_{band}"][both], atol=1e-3)
+        assert found[f"blank_{band}"][0] == pytest.approx(14 / 64)
+        for stem in NEED_IVAR:
+            assert np.isnan(found[f"{stem}_{band}"]).all()
+    assert np.isfinite(found["distinct_g"]).all()
 
 
 # --- a split on disk
@@ -255,45 +346,39 @@ def on_disk(tmp_path):
         write_shard(tmp_path, "train", n, np.ascontiguousarray(x[part]), rows["label"][part].copy())
         for n, part in ((1, slice(0, 40)), (2, slice(40, 60)))
     ]
-    elsewhere = rows[:5].copy()
-    elsewhere["split"] = b"test"
-    table = np.concatenate([elsewhere, rows])[np.random.default_rng(1).permutation(65)]
-    return stampset.StampSet(tmp_path, {}, tuple(made)), x, rows, table
+
+    def read_pixels(shard, _buffers):
+        return read_shard(tmp_path, GRZ, shard)
+
+    return stampset.StampSet(tmp_path, {}, GRZ, tuple(made), read_pixels, lambda _: rows), x, rows
 
 
 def test_a_split_is_measured_in_the_order_of_its_shards(on_disk):
-    training_set, x, rows, table = on_disk
-    assert same(table[table["split"] == b"train"], rows)
-    assert same(measure_split(training_set, "train"), measure_stamps(x, rows))
+    stamp_set, x, rows = on_disk
+    assert same(measure_split(stamp_set, "train"), measure_stamps(x, rows))
 
 
-@pytest.mark.parametrize("wrong", ["missing", "label", "shard"])
-def test_a_table_of_another_set_is_refused(on_disk, wrong):
-    training_set, _, rows, _ = on_disk
-    table = rows[:-1] if wrong == "missing" else rows.copy()
-    if wrong == "label":
-        table["label"][45] = 1 - table["label"][45]
-    if wrong == "shard":
-        table["shard"][table["shard"] == 2] = 3
+def test_a_table_of_another_set_is_refused(on_disk):
+    stamp_set, _, rows = on_disk
     with pytest.raises(TrainingSetError, match=r"sources\.fits: .*make the training set again"):
-        measure_split(training_set, "train")
+        measure_split(replace(stamp_set, read_rows=lambda _: rows[:-1]), "train")
 
 
 def test_one_shard_at_a_time(on_disk, monkeypatch):
     """Memory is that of a shard: none is read before the one before it has been measured."""
-    training_set, _, _, _ = on_disk
+    stamp_set, _, _ = on_disk
     events = []
-    read, measure = stampset.StampSet.read, measure_stamps
+    read, measure_them = stampset.StampSet.read, measure.measure_stamps
 
     def reading(self, shard):
         events.append(f"read {shard.number}")
         return read(self, shard)
 
-    def measuring(x, rows):
+    def measuring(x, rows, spec):
         events.append(f"measure {len(x)}")
-        return measure(x, rows)
+        return measure_them(x, rows, spec)
 
     monkeypatch.setattr(stampset.StampSet, "read", reading)
     monkeypatch.setattr("obiwan.dplearn.controls.measure.measure_stamps", measuring)
-    measure_split(training_set, "train")
+    measure_split(stamp_set, "train")
     assert events == ["read 1", "measure 40", "read 2", "measure 20"]

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from obiwan.dplearn.controls.battery import Control, Obstacle, Statistic
 from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms, cautions, not_run, of_mock
 from obiwan.dplearn.evaluation.records import ModelInfo, Scored
 from obiwan.dplearn.referees.testlog import Ledger, Opening
@@ -82,8 +83,8 @@ def test_who_else_evaluated_the_test_set():
 
 def test_what_was_not_run():
     controls = [
-        SimpleNamespace(title="width g", note="too few", light="not run"),
-        SimpleNamespace(title="width r", note="", light="green"),
+        Control("width", "D5", "g", Statistic.DISTRIBUTION, "", 0.03, obstacle=Obstacle.TOO_FEW),
+        Control("width", "D5", "r", Statistic.DISTRIBUTION, "", 0.03, light="green"),
     ]
     assert [fact.kind for fact in not_run(1, (), (), controls)] == [
         Notice.FEW_NETWORKS,
@@ -125,8 +126,9 @@ def test_every_notice_has_words():
         "given": 1,
         "wanted": 5,
         "names": ("A/A real",),
-        "title": "width g",
-        "why": "too few",
+        "band": "g",
+        "obstacle": Obstacle.TOO_FEW,
+        "counts": (4, 300),
         "planted": ("ivar_dip",),
     }
     assert set(wording.NOTICES) == set(Notice)

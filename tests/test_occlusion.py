@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from obiwan.dplearn.conventions import PIXEL_SCALE
 from obiwan.dplearn.evaluation.occlusion import (
     OCCLUSION_RADII,
     Occlusion,
@@ -15,12 +14,15 @@ from obiwan.dplearn.evaluation.occlusion import (
     partners,
 )
 from obiwan.dplearn.report.wording import occlusion_line
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.twosample import Estimate
 
+SPEC = StampSpec()
+
 
 def rows_for(labels, bricks=10):
-    rows = blank_examples(len(labels))
+    rows = blank_examples(len(labels), SPEC)
     rows["label"], rows["x"], rows["y"] = labels, 100.3, 200.0
     rows["brick"] = [f"{i // 2 % bricks:04d}p000".encode() for i in range(len(labels))]
     return rows
@@ -35,15 +37,15 @@ def told_at(rng, labels, places):
 
 
 def looking_at(places):
-    return lambda stamps: sum(stamps[:, y, x, channel] for y, x, channel in places)
+    return lambda stamps, _: sum(stamps[:, y, x, channel] for y, x, channel in places)
 
 
 @pytest.mark.parametrize(("place", "distance"), [((32, 32, 0), 0.3), ((32, 42, 4), 9.7)])
 def test_the_answer_goes_with_the_pixels_that_it_comes_from(rng, place, distance):
     labels = np.arange(240) % 2
     rows = rows_for(labels)
-    found = occlude(looking_at([place]), told_at(rng, labels, [place]), rows, seed=1)
-    assert distances(rows)[0][place[:2]] == pytest.approx(distance)
+    found = occlude(looking_at([place]), told_at(rng, labels, [place]), rows, SPEC, seed=1)
+    assert distances(rows, SPEC)[0][place[:2]] == pytest.approx(distance)
     assert found.whole.value > 0.85
     for radius, inner, outer in zip(found.radii, found.inner, found.outer, strict=True):
         kept, lost = (inner, outer) if distance < radius else (outer, inner)
@@ -88,7 +90,7 @@ def some(whole, inner, outer):
         (
             some(0.81, (0.6, 0.785), (0.78, 0.51)),
             1,
-            f"lies within {12 * PIXEL_SCALE:.1f} arcsec; beyond it nothing",
+            f"lies within {12 * SPEC.pixel_scale:.1f} arcsec; beyond it nothing",
         ),
         (some(0.81, (0.5, 0.55), (0.8, 0.75)), None, "even beyond 3.1 arcsec something tells"),
         (some(0.56, (0.51, 0.52), (0.52, 0.51)), None, "so few examples do not say where"),
@@ -112,15 +114,15 @@ def test_half_light_radii():
     rows["e1"] = rows["e2"] = 0
     rows["shape_r"] = [0, 0.6, np.nan, 0.6]
     rows["psfsize_r"] = [1.6, 1.6, 1.6, np.nan]
-    assert half_light_radius(rows) * PIXEL_SCALE == pytest.approx([0.8, 1.0, 0.8, 1.0])
+    assert half_light_radius(rows, SPEC) * SPEC.pixel_scale == pytest.approx([0.8, 1.0, 0.8, 1.0])
     rows["psfsize_r"] = np.nan
-    assert np.isnan(half_light_radius(rows)).all()
+    assert np.isnan(half_light_radius(rows, SPEC)).all()
 
 
 def test_distances_are_from_where_the_object_is():
     rows = rows_for(np.zeros(2))
     rows["x"] = 100.4, 99.6
-    away = distances(rows)
+    away = distances(rows, SPEC)
     assert away[0, 32, 32] == pytest.approx(0.4)
     assert away[1, 32, 32] == pytest.approx(0.4)
     assert away[0, 32, 33] == pytest.approx(0.6)

@@ -19,6 +19,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from evaluation_set import make_evaluation, make_set, scored_by_hand
+from obiwan.dplearn.controls.battery import Obstacle
 from obiwan.dplearn.errors import LeaseLostError, ModelError
 from obiwan.dplearn.evaluation import analysis, occlusion
 from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
@@ -481,7 +482,9 @@ def test_retraining_and_what_was_not_run(looked):
         looked,
         ablations=(ablation,),
         sensitivity=tuple(planted),
-        not_run=(Fact(Notice.CONTROL, {"title": "w", "why": "x"}),),
+        not_run=(
+            Fact(Notice.CONTROL, {"name": "w", "band": "", "obstacle": Obstacle.NO_IVAR, "counts": (0, 0)}),
+        ),
     )
     words = text_of(render(changed, {}))
     assert "ivar only 0.520 0.470 to 0.570 0.4 did not learn" in words
@@ -490,7 +493,7 @@ def test_retraining_and_what_was_not_run(looked):
     assert "those of run0/best.keras, the first of 2" in words
     assert "Offset: 0.2 px was detected (AUC 0.7" in words  # the smallest
     assert "3 examples were in neither half, for want of a fitted flux" in words
-    assert "Control w: x." in words
+    assert "Control w: the stamps have no inverse variance planes." in words
     names = [picture.name for picture in pictures_of(changed, [], [])]
     assert {"ablations", "sensitivity_offset"} <= set(names)
     assert "The network trained again" not in text_of(rendered(looked))
@@ -629,7 +632,7 @@ def test_one_camera_is_no_division(looked):
     assert "camera" not in {table.key for table in looked.bins}
     rows = looked.scored.rows.copy()
     rows["camera"] = np.where(np.arange(len(rows)) % 4 == 0, b"90prime+mosaic", b"decam")
-    tables = analysis.where(dataclasses.replace(looked.scored, rows=rows), looked.columns)
+    tables = analysis.where(dataclasses.replace(looked.scored, rows=rows), looked.columns, looked.spec)
     (cameras,) = (table for table in tables if table.key == "camera")
     assert [b.name for b in cameras.bins] == ["90prime+mosaic", "decam"]
 

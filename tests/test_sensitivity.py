@@ -271,7 +271,10 @@ def test_an_offset_moves_what_is_measured(data, tmp_path):
     assert np.array_equal(raw[~changed], x[~changed])
     assert np.array_equal(raw[..., 3:], x[..., 3:])  # ivar is never touched
     assert not np.array_equal(raw[changed], x[changed])
-    old, new = measure_stamps(raw[changed], rows[changed]), measure_stamps(x[changed], rows[changed])
+    old, new = (
+        measure_stamps(raw[changed], rows[changed], StampSpec()),
+        measure_stamps(x[changed], rows[changed], StampSpec()),
+    )
     label = rows["label"][changed]
     bright = old["snr_r"] > 30
     for kind in (0, 1):  # reals and fakes are moved alike
@@ -285,7 +288,10 @@ def test_an_offset_moves_what_is_measured(data, tmp_path):
 def test_a_flux_factor_is_measured(data, tmp_path):
     plan, view = view_of(data, tmp_path, "flux=1.2")
     raw, x, rows, changed = before_and_after(data, view, plan)
-    old, new = measure_stamps(raw[changed], rows[changed]), measure_stamps(x[changed], rows[changed])
+    old, new = (
+        measure_stamps(raw[changed], rows[changed], StampSpec()),
+        measure_stamps(x[changed], rows[changed], StampSpec()),
+    )
     for kind in (0, 1):
         mine = (old["snr_r"] > 30) & (rows["label"][changed] == kind)
         for band in BANDS:

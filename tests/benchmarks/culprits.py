@@ -97,7 +97,7 @@ def controls_of(directory: Path) -> tuple[Control, ...]:
     whole = open_training_set(directory)
     measured = np.concatenate([measure_split(whole, split) for split in SPLITS])
     rows = np.concatenate([whole.rows(split) for split in SPLITS])
-    return run_controls(rows, measured, rows["label"], rows["brick"].astype(str))
+    return run_controls(rows, measured, rows["label"], rows["brick"].astype(str), whole.spec)
 
 
 def by_light(controls: tuple[Control, ...], light: str) -> dict[str, str]:

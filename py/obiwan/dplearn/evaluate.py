@@ -125,9 +125,10 @@ def analyse(options: argparse.Namespace, training_set: StampSet, members: Any) -
     offset, of_mock = evidence.mock_behind(options.mock, training_set)
     scored = ensemble.score_members(members, training_set)
     rows, measured, in_test = evidence.control_set(training_set)
-    columns = covariates(rows, measured)
+    columns = covariates(rows, measured, training_set.spec)
     own = {name: values[in_test] for name, values in columns.items()}
-    controls = run_controls(rows, measured, rows["label"], np.char.strip(rows["brick"].astype(str)))
+    bricks = np.char.strip(rows["brick"].astype(str))
+    controls = run_controls(rows, measured, rows["label"], bricks, training_set.spec)
     data = evidence.data_summary(training_set)
     names = evidence.ablations_asked(options.ablations)
     planted = parse_amplitudes(options.sensitivity or ())
@@ -140,17 +141,18 @@ def analyse(options: argparse.Namespace, training_set: StampSet, members: Any) -
     parts = np.ptp(scored.singles[0]) > 0  # a constant score has none
     return Evaluation(
         settings={"margin": options.margin, "level": analysis.LEVEL, "seed": seed},
+        spec=training_set.spec,
         data=data,
         scored=scored,
         columns=own,
         verdict=analysis.verdict_of(scored, options.margin, positive),
         answer=analysis.answer(scored, seed),
         calibration=analysis.calibrate(scored),
-        conditional=analysis.conditional(scored, own, seed),
+        conditional=analysis.conditional(scored, own, analysis.held_equal(training_set.spec), seed),
         baseline=analysis.baseline(columns, rows, in_test, seed),
         controls=controls,
         control_examples=len(rows),
-        bins=analysis.where(scored, own),
+        bins=analysis.where(scored, own, training_set.spec),
         occlusion=evidence.occlusion(training_set, members[0], scored, seed) if parts else None,
         ideal=None if offset is None else evidence.ideal_curve(training_set, scored, own["sn"], offset, seed),
         mock=of_mock,

@@ -1,4 +1,4 @@
-"""The control battery: does anything but the galaxy tell the classes apart?
+"""Control battery: numbers other than the network's score that may differ between the classes.
 
 Each control compares one number that is measured of every example in the same way
 (`obiwan.dplearn.controls.measure`, `obiwan.dplearn.controls.covariates`) between fake and real.  Its light
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,21 +25,37 @@ from obiwan.dplearn.controls.contrasts import (
     location,
     shift,
 )
-from obiwan.dplearn.controls.covariates import CATALOGUED, LABELS, catalogued, covariates
-from obiwan.dplearn.conventions import BANDS, FWHM, PIXEL_SCALE, Array
+from obiwan.dplearn.controls.covariates import covariates, quantities, same_fit
+from obiwan.dplearn.controls.measure import NEED_IVAR
+from obiwan.dplearn.stampspec import Array, StampSpec
+from obiwan.dplearn.survey.rendering import FWHM
 from obiwan.dplearn.trainingset.examples import FLAG_NEIGHBOUR, FLAG_PADDED
-from obiwan.dplearn.twosample import brick_caveat, holm
+from obiwan.dplearn.twosample import Estimate, bricks_of_rarer, holm
 
 LEAST = 5  #: examples of each class in which a number must have been measured
 DISTANCE = 0.03  #: KS distance of two normals so far apart that the number alone gives an AUC of 0.52
 ASSOCIATION = 0.035  #: Cramer's V that by itself gives an AUC of 0.52
 OFFSET = 0.02  #: pixels; what placement can be held to (hazard D2)
 LIGHTS = ("red", "amber", "green", "not run")
+NOT_RUN = LIGHTS[-1]
 _NAN = float("nan")
 
-SHIFT = "clustered t test of Huber locations"
-DISTRIBUTION = "Kolmogorov-Smirnov distance beyond chance; clustered tests of three moments of ranks"
-ASSOCIATED = "bias-corrected Cramer's V; chi-square or exact sampling"
+
+class Statistic(Enum):
+    """How the classes are compared."""
+
+    SHIFT = "shift"  #: clustered t test of Huber locations
+    DISTRIBUTION = "distribution"
+    """Kolmogorov-Smirnov distance beyond chance; clustered tests of three moments of ranks."""
+    ASSOCIATION = "association"  #: bias-corrected Cramer's V; chi-square or exact sampling
+
+
+class Obstacle(Enum):
+    """Why a control was not run."""
+
+    OTHER_ORIGIN = "other origin"  #: one class has its catalogue's numbers from truth or a table of the user
+    NO_IVAR = "no ivar"  #: the stamps have no inverse variance planes
+    TOO_FEW = "too few"  #: measured of fewer than `LEAST` examples of a class
 
 
 @dataclass(frozen=True)
@@ -52,37 +69,50 @@ class Control:
     hazard : str
         The hazard that it looks for, ``D1`` to ``D20``.
     band : str
-        ``g``, ``r`` or ``z``; empty where it is of no band.
-    statistic : str
-        How, in words.
-    effect : float
-        Size of the difference, in `unit`: fake less real where it has a sign.
+        Empty where it is of no band.
+    statistic : Statistic
     unit : str
-    low, high : float
-        95 % interval of the effect; NaN for distances, which have none.
-    p, p_holm : float
-        p-value, and the one that allows for all controls that were run.
+        Of the effect.
     threshold : float
         The effect above which a significant difference is red.
     light : str
         One of `LIGHTS`.
-    note : str
-        The two classes in numbers, or why it was not run.
+    obstacle : Obstacle or None
+        Why it was not run.
+    effect : float
+        Size of the difference: fake less real where it has a sign.
+    low, high : float
+        95 % interval of the effect; NaN for distances, which have none.
+    p, p_holm : float
+        p-value, and the one that allows for all controls that were run.
+    real, fake : Estimate or None
+        Where each class lies: its location with an interval, else its median (mean where values are few).
+    counts : tuple of int
+        Real and fake examples in which it was measured.
+    bricks : int
+        Bricks of the class that is found in fewer.
+    values : int
+        Different values.
     """
 
     name: str
     hazard: str
     band: str
-    statistic: str
-    effect: float
+    statistic: Statistic
     unit: str
-    low: float
-    high: float
-    p: float
-    p_holm: float
     threshold: float
-    light: str
-    note: str
+    light: str = NOT_RUN
+    obstacle: Obstacle | None = None
+    effect: float = _NAN
+    low: float = _NAN
+    high: float = _NAN
+    p: float = _NAN
+    p_holm: float = _NAN
+    real: Estimate | None = None
+    fake: Estimate | None = None
+    counts: tuple[int, int] = (0, 0)
+    bricks: int = 0
+    values: int = 0
 
     @property
     def title(self) -> str:
@@ -100,25 +130,26 @@ class _Question:
     values: Array
     unit: str = ""
     threshold: float = DISTANCE
-    kind: str = DISTRIBUTION
+    kind: Statistic = Statistic.DISTRIBUTION
     shared: bool = False  # a label that examples of a brick have in common, more than by chance
-    reason: str = ""  # why it cannot be run
+    obstacle: Obstacle | None = None
 
 
 def run_controls(
-    rows: Array, measured: Array, label: Array, bricks: Array, *, level: float = 0.05
+    rows: Array, measured: Array, label: Array, bricks: Array, spec: StampSpec, *, level: float = 0.05
 ) -> tuple[Control, ...]:
     """Run every control on examples of both classes.
 
     Parameters
     ----------
-    rows : ndarray of EXAMPLE_DTYPE, shape (n,)
-        Their rows of the source table.
-    measured : ndarray of MEASURE_DTYPE, shape (n,)
+    rows : structured ndarray, shape (n,)
+        Their rows of the example table.
+    measured : ndarray of `obiwan.dplearn.controls.measure.measure_dtype`, shape (n,)
     label : ndarray, shape (n,)
         Real 0, fake 1.
     bricks : ndarray, shape (n,)
         Names; tests rest on whole bricks where each class is found in five or more.
+    spec : StampSpec
     level : float
         Rate at which any control may be red or amber where nothing differs.
 
@@ -139,7 +170,11 @@ def run_controls(
     if set(np.unique(label).tolist()) != {0, 1}:
         msg = "labels must be 0 and 1, with at least one of each"
         raise ValueError(msg)
-    questions = _questions(rows, measured, label == 1, bricks)
+    questions = [
+        *_of_pixels(measured, label == 1, spec),
+        *_of_samples(rows, measured, spec),
+        *_of_labels(rows, bricks),
+    ]
     run = [_answer(question, label, bricks) for question in questions]
     adjusted = holm(np.array([control.p for control in run]))
     return tuple(_lit(control, float(p), level) for control, p in zip(run, adjusted, strict=True))
@@ -147,7 +182,7 @@ def run_controls(
 
 def _lit(control: Control, p_holm: float, level: float) -> Control:
     """With its light, now that all p-values are known."""
-    if control.light == "not run":
+    if control.obstacle is not None:
         return control
     light = "green"
     if p_holm < level:
@@ -155,104 +190,44 @@ def _lit(control: Control, p_holm: float, level: float) -> Control:
     return replace(control, p_holm=p_holm, light=light)
 
 
-def _too_few(fake: NDArray[np.bool_]) -> str:
-    n_fake, n = int(fake.sum()), len(fake)
-    if min(n_fake, n - n_fake) >= LEAST:
-        return ""
-    return f"measured of {n - n_fake} real and {n_fake} fake examples; {LEAST} of each are needed"
-
-
 def _answer(question: _Question, label: Array, bricks: Array) -> Control:
     """Run one control; its light is still to be decided."""
-    control = Control(
-        name=question.name,
-        hazard=question.hazard,
-        band=question.band,
-        statistic=question.kind,
-        effect=_NAN,
-        unit=question.unit,
-        low=_NAN,
-        high=_NAN,
-        p=_NAN,
-        p_holm=_NAN,
-        threshold=question.threshold,
-        light="not run",
-        note=question.reason,
-    )
-    if question.reason:
+    q = question
+    control = Control(q.name, q.hazard, q.band, q.kind, q.unit, q.threshold, obstacle=q.obstacle)
+    if q.obstacle is not None:
         return control
-    if question.kind == ASSOCIATED:
-        groups = Groups.of(label, bricks)
-        control = _associated(replace(control, light=""), question.values, label)
-        on_bricks = question.shared and groups.number is not None
-        return replace(control, p=composition_pvalue(question.values, groups)) if on_bricks else control
-    kept = np.isfinite(question.values)
-    groups = Groups.of(label[kept], bricks[kept])
-    if reason := _too_few(groups.fake):
-        return replace(control, note=reason)
-    compare = _shifted if question.kind == SHIFT else _distributed
-    control = compare(replace(control, light=""), question.values[kept].astype(np.float64), groups)
-    caveat = brick_caveat(label[kept], bricks[kept])
-    return replace(control, note=f"{control.note}; {caveat}") if caveat else control
+    number = q.kind != Statistic.ASSOCIATION
+    kept = np.isfinite(q.values) if number else np.ones(len(q.values), bool)
+    values, groups = q.values[kept], Groups.of(label[kept], bricks[kept])
+    fakes = int(groups.fake.sum())
+    control = replace(control, counts=(len(values) - fakes, fakes), values=len(np.unique(values)))
+    if number and min(control.counts) < LEAST:
+        return replace(control, obstacle=Obstacle.TOO_FEW)
+    control = replace(control, bricks=bricks_of_rarer(label[kept], bricks[kept]))
+    if not number:
+        return _associated(control, values, groups, shared=q.shared)
+    compare = _shifted if q.kind == Statistic.SHIFT else _distributed
+    return compare(control, values.astype(np.float64), groups)
 
 
 def _shifted(control: Control, values: Array, groups: Groups) -> Control:
     found = shift(values, groups)
-    classes = [
-        f"{name} {one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f})"
-        for name, one in (("fake", found.fake), ("real", found.real))
-    ]
-    difference = found.difference
-    return replace(
-        control,
-        effect=difference.value,
-        low=difference.low,
-        high=difference.high,
-        p=found.p,
-        note="; ".join(classes),
-    )
+    effect, low, high = found.difference.value, found.difference.low, found.difference.high
+    return replace(control, effect=effect, low=low, high=high, p=found.p, real=found.real, fake=found.fake)
 
 
 def _distributed(control: Control, values: Array, groups: Groups) -> Control:
-    middle, word = (np.mean, "mean") if len(np.unique(values)) < 4 * LEAST else (np.median, "median")
-    fake, real = (float(middle(values[members])) for members in (groups.fake, ~groups.fake))
-    return replace(
-        control,
-        effect=distance_beyond_chance(values, groups.fake),
-        p=distribution_pvalue(values, groups),
-        note=f"{word} fake {fake:.4g}, real {real:.4g}",
-    )
+    middle = np.mean if control.values < 4 * LEAST else np.median
+    real, fake = (Estimate(float(middle(values[m])), _NAN, _NAN) for m in (~groups.fake, groups.fake))
+    effect = distance_beyond_chance(values, groups.fake)
+    return replace(control, effect=effect, p=distribution_pvalue(values, groups), real=real, fake=fake)
 
 
-def _associated(control: Control, keys: Array, label: Array) -> Control:
-    effect, p = association(keys, label == 1, np.random.default_rng(len(keys)))
-    count = len(np.unique(keys))
-    return replace(control, effect=effect, p=p, note=f"{count} different" if count > 1 else "only one")
-
-
-def _questions(rows: Array, measured: Array, fake: NDArray[np.bool_], bricks: Array) -> Iterator[_Question]:
-    """All controls, in the order in which a report shows them."""
-    for band in BANDS:
-        column = {stem: measured[f"{stem}_{band}"].astype(np.float64) for stem in _STEMS}
-        yield _Question("centroid x", "D2", band, column["dx"], "px", OFFSET, SHIFT)
-        yield _Question("centroid y", "D2", band, column["dy"], "px", OFFSET, SHIFT)
-        yield _Question("centroid scatter", "D3", band, _scatter(column["dx"], column["dy"], fake))
-        yield _Question("no centroid", "D10", band, np.isnan(column["dx"]).astype(float))
-        for name, hazard, stem in _MEASURED:
-            yield _Question(name, hazard, band, column[stem])
-        for name, hazard, stem, unit, threshold in _SHIFTED:
-            values = column[stem]
-            if unit == "ln":  # a ratio: resampled noise is far below what ivar says, in both classes
-                values = np.log(np.where(values > 0, values, np.nan))
-            yield _Question(name, hazard, band, values, unit, threshold, SHIFT)
-    yield _Question("ellipticity 1", "D17", "r", measured["e1_r"])
-    yield _Question("ellipticity 2", "D17", "r", measured["e2_r"])
-    with np.errstate(all="ignore"):
-        magnitude = {band: -2.5 * np.log10(measured[f"core_{band}"].astype(np.float64)) for band in BANDS}
-    yield _Question("pixel colour g - r", "D11", "", magnitude["g"] - magnitude["r"])
-    yield _Question("pixel colour r - z", "D11", "", magnitude["r"] - magnitude["z"])
-    yield from _of_samples(rows, measured)
-    yield from _of_labels(rows, bricks)
+def _associated(control: Control, keys: Array, groups: Groups, *, shared: bool) -> Control:
+    effect, p = association(keys, groups.fake, np.random.default_rng(len(keys)))
+    if shared and groups.number is not None:
+        p = composition_pvalue(keys, groups)
+    return replace(control, effect=effect, p=p)
 
 
 _MEASURED = (
@@ -286,48 +261,64 @@ def _scatter(dx: Array, dy: Array, fake: NDArray[np.bool_]) -> Array:
     return np.asarray(out)
 
 
-_HAZARDS = {
-    **dict.fromkeys(("phase_x", "phase_y"), "D4"),
-    **dict.fromkeys(("neighbours", "nearest"), "D12"),
-    **dict.fromkeys((f"{stem}_{band}" for stem in ("psfsize", "psfdepth", "nobs") for band in BANDS), "D9"),
-    "edge": "D15",
-    "ebv": "D11",
-    "sn": "D10",
-}
-_NOT_FITTED = "the catalogue's numbers have another origin for one class (truth or a table of the user)"
+def _of_pixels(measured: Array, fake: NDArray[np.bool_], spec: StampSpec) -> Iterator[_Question]:
+    """Controls of what was measured on the stamps."""
+    for band in spec.bands:
+        column = {stem: measured[f"{stem}_{band}"].astype(np.float64) for stem in _STEMS}
+        yield _Question("centroid x", "D2", band, column["dx"], "px", OFFSET, Statistic.SHIFT)
+        yield _Question("centroid y", "D2", band, column["dy"], "px", OFFSET, Statistic.SHIFT)
+        yield _Question("centroid scatter", "D3", band, _scatter(column["dx"], column["dy"], fake))
+        yield _Question("no centroid", "D10", band, np.isnan(column["dx"]).astype(float))
+        for name, hazard, stem in _MEASURED:
+            yield _Question(name, hazard, band, column[stem], obstacle=_need(stem, spec))
+        for name, hazard, stem, unit, threshold in _SHIFTED:
+            values = column[stem]
+            if unit == "ln":  # a ratio: resampled noise is far below what ivar says, in both classes
+                values = np.log(np.where(values > 0, values, np.nan))
+            yield _Question(
+                *(name, hazard, band, values, unit, threshold, Statistic.SHIFT), obstacle=_need(stem, spec)
+            )
+    yield _Question("ellipticity 1", "D17", spec.reference, measured[f"e1_{spec.reference}"])
+    yield _Question("ellipticity 2", "D17", spec.reference, measured[f"e2_{spec.reference}"])
+    with np.errstate(all="ignore"):
+        magnitude = {b: -2.5 * np.log10(measured[f"core_{b}"].astype(np.float64)) for b in spec.bands}
+    for blue, red in spec.colours:
+        yield _Question(f"pixel colour {blue} - {red}", "D11", "", magnitude[blue] - magnitude[red])
 
 
-def _of_samples(rows: Array, measured: Array) -> Iterator[_Question]:
+def _need(stem: str, spec: StampSpec) -> Obstacle | None:
+    return Obstacle.NO_IVAR if stem in NEED_IVAR and not spec.has_ivar else None
+
+
+def _of_samples(rows: Array, measured: Array, spec: StampSpec) -> Iterator[_Question]:
     """Controls of the population: every covariate, positions in the brick, what the flags tell."""
-    comparable = catalogued(rows)
-    reason_of_fit = "" if comparable else _NOT_FITTED
-    for name, values in covariates(rows, measured).items():
-        said, unit = LABELS[name]
-        band = name[-1] if name[:-2] in ("mag", "psfsize", "psfdepth", "nobs") else ""
-        said = said.removesuffix(f" in {band}").removeprefix(f"{band} ") if band else said
-        reason = reason_of_fit if name in CATALOGUED else ""
-        yield _Question(said, _HAZARDS.get(name, "D17"), band, values, unit, reason=reason)
+    fitted = None if same_fit(rows) else Obstacle.OTHER_ORIGIN
+    values = covariates(rows, measured, spec)
+    for one in quantities(spec):
+        obstacle = fitted if one.fitted else None
+        yield _Question(one.name, one.hazard, one.band, values[one.key], one.unit, obstacle=obstacle)
     yield _Question("position in the coadd, x", "D12", "", rows["x"], "px")
     yield _Question("position in the coadd, y", "D12", "", rows["y"], "px")
-    yield _Question("in a mask", "D12", "", (rows["maskbits"] != 0).astype(float), reason=reason_of_fit)
+    yield _Question("in a mask", "D12", "", (rows["maskbits"] != 0).astype(float), obstacle=fitted)
     yield _Question("padded cutouts", "D15", "", (rows["flags"] & FLAG_PADDED > 0).astype(float))
     yield _Question("injected neighbours", "D14", "", (rows["flags"] & FLAG_NEIGHBOUR > 0).astype(float))
-    for band in BANDS:
-        psf = rows[f"psfsize_{band}"] / (FWHM * PIXEL_SCALE)
+    for band in spec.bands:
+        psf = rows[f"psfsize_{band}"] / (FWHM * spec.pixel_scale)
         star = (rows["type"] == b"PSF") & (psf > 0)
         with np.errstate(all="ignore"):
             width = np.where(star, measured[f"width_{band}"] / psf, np.nan)
-        yield _Question("width of stars", "D20", band, width, reason=reason_of_fit)
+        yield _Question("width of stars", "D20", band, width, obstacle=fitted)
 
 
 def _of_labels(rows: Array, bricks: Array) -> Iterator[_Question]:
-    """Controls of where examples come from and stand: is the share of fakes the same everywhere?"""
+    """Controls of where examples come from and stand: is the fraction of fakes the same everywhere?"""
     runs = np.char.add(np.char.add(rows["root"].astype("S6"), b"/"), rows["run"])
-    reason = "" if catalogued(rows) else _NOT_FITTED
-    for name, hazard, keys, shared, why in (
-        ("fitted type", "D10", rows["type"], True, reason),
-        ("brick", "D18", bricks, False, ""),
-        ("run", "D9", runs, False, ""),
-        ("shard", "D18", rows["shard"], False, ""),
+    fitted = None if same_fit(rows) else Obstacle.OTHER_ORIGIN
+    for name, hazard, keys, shared, obstacle in (
+        ("fitted type", "D10", rows["type"], True, fitted),
+        ("brick", "D18", bricks, False, None),
+        ("run", "D9", runs, False, None),
+        ("shard", "D18", rows["shard"], False, None),
     ):
-        yield _Question(name, hazard, "", keys, "", ASSOCIATION, ASSOCIATED, shared, why)
+        kind = Statistic.ASSOCIATION
+        yield _Question(name, hazard, "", keys, "", ASSOCIATION, kind, shared, obstacle)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2, rankdata
 
-from obiwan.dplearn.conventions import Array
+from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.twosample import usable_bricks
 from obiwan.dplearn.twosample.ranking import Estimate, Measured, clusters_of_rarer
 

@@ -1,23 +1,29 @@
-"""Numbers measured on every cutout in the same way, whatever its class.
+"""Measurements of stamps: numbers taken from the pixels of every stamp in the same way, whatever its class.
 
 Where the light is, how wide, how noisy; how ivar behaves; what else is in the stamp.  Nothing here knows a
 label or a catalogue's flux and shape.  Lengths are pixels, fluxes nanomaggies.  The expected position is the
-only thing taken from the source table: the stamp of a source at (x, y) has ``floor(x + 0.5)`` in its pixel
-32, so the source itself is expected at ``x - floor(x + 0.5)`` from that pixel's centre.
+only thing taken from the example table: the stamp of a source at (x, y) has ``floor(x + 0.5)`` in its centre
+pixel, so the source itself is expected at ``x - floor(x + 0.5)`` from that pixel's centre.
+
+Stamps without ivar planes take their noise from their own sky: the ivar of a band is the inverse square of
+1.4826 times the median absolute deviation of the annulus, and 0 where the image is exactly 0, which is where
+there are no data.  What judges ivar itself (`NEED_IVAR`) is then NaN.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn.controls import centroids
-from obiwan.dplearn.controls.centroids import BOX, NEED, RADIUS, REACH, WINDOW, Moments
-from obiwan.dplearn.conventions import BANDS, STAMP, Array
+from obiwan.dplearn.controls.centroids import BOX, NEED, REACH, WINDOW, Moments
 from obiwan.dplearn.running.executors import progress_bar
-from obiwan.dplearn.survey.cutouts import HALF, centre_pixel
+from obiwan.dplearn.stampspec import Array, StampSpec
+from obiwan.dplearn.survey.cutouts import centre_pixel
 from obiwan.dplearn.trainingset.stampset import StampSet
 
 Floats = NDArray[np.float32]
@@ -27,105 +33,152 @@ NARROW = 1.25  #: sigma of the window that measures concentration (px)
 LEAST_SNR = 5.0  #: of the light in the window, for a position or a shape
 INNER, OUTER = 14.0, 22.0  #: radii between which pixels stand for the surroundings
 OUTSKIRTS = 16.0  #: light beyond this radius is that of neighbours (px)
-CHUNK = 64  #: stamps at a time: what is worked on stays in the processor's cache
+FAR = 17  #: rows at least so far from the centre are looked at for quantisation (px); for noise, one more
+CHUNK = 64  #: stamps of the default size at a time: what is worked on stays in the processor's cache
 
-_PER_BAND = (
+_STEMS = (
     *("dx", "dy", "snr", "core", "width", "conc", "e1", "e2"),
     *("sky", "dip", "slope", "noise_core", "noise_sky"),
     *("blank", "blank_core", "light", "distinct", "ivar_distinct", "ivar_step"),
 )
-MEASURE_DTYPE = np.dtype(
-    [
-        *[(f"{stem}_{band}", "f4") for stem in _PER_BAND for band in BANDS],
-        *[(name, "f4") for name in ("phase_x", "phase_y", "peaks", "nearest")],
-    ]
-)
-"""What is measured of an example; what cannot be measured is NaN.
-
-In each band (suffix _g, _r, _z):
-
-=============  ==============================================================================================
-dx, dy         centre of the light less where it is expected (px)
-snr, core      signal to noise of the light in the Gaussian window of 2.5 px; that light (nanomaggies)
-width, conc    sigma of the light (px); the light in a window of 1.25 px over that in one of 2.5 px
-e1, e2         (Qxx - Qyy) / (Qxx + Qyy) and 2 Qxy / (Qxx + Qyy) of the windowed second moments
-sky            median of the annulus in units of a pixel's noise
-dip            ivar in the window over the median of the annulus, less 1
-slope          excess of 1/ivar in the window over the annulus, per excess of flux: 1/gain (nanomaggies)
-noise_core     variance of pixels (by fourth differences) over what ivar says, within 4 px
-noise_sky      the same at the stamp's lower and upper edge
-blank          fraction of the stamp's pixels with ivar = 0
-blank_core     the same within 6 px
-light          sum of the image beyond 16 px (nanomaggies)
-distinct       different values over pixels in rows of the image far from the centre
-ivar_distinct  the same of ivar
-ivar_step      log10 of the least step between values in a row of ivar, over the greatest
-=============  ==============================================================================================
-
-Of the whole: ``phase_x``, ``phase_y``, the expected position in its pixel (-0.5 to 0.5); ``peaks``, the
-number of neighbours in the stamp; ``nearest``, the distance to the nearest of them (px; 45 if there is none).
-"""
-
-_ring = np.flatnonzero((RADIUS >= INNER) & (RADIUS <= OUTER))[::2]
-_near = np.flatnonzero(RADIUS <= NEED)
-_outside = (RADIUS > OUTSKIRTS).astype(np.float32).ravel()
-_far_rows = np.r_[0:16:2, 49:64:2]
-_box = slice(HALF - BOX, HALF + BOX + 1)
-_NOWHERE = np.float32(np.hypot(HALF, HALF))
+#: Measurements of a band that need its ivar plane.
+NEED_IVAR = frozenset({"dip", "slope", "noise_core", "noise_sky", "ivar_distinct", "ivar_step"})
 _DIFFERENCE, _SQUARES = (1, -4, 6, -4, 1), (1, 16, 36, 16, 1)
 _RARE = 25.0  #: a squared difference beyond so many variances is no noise
+_MAD = 1.4826  #: standard deviation of a Gaussian in units of its median absolute deviation
 
 
-def measure_stamps(x: Floats, rows: Array) -> Array:
-    """Measure cutouts.
+def measure_dtype(spec: StampSpec) -> np.dtype[np.void]:
+    """Type of what is measured of a stamp; what cannot be measured is NaN.
+
+    In each band (suffix _g, _r, ...):
+
+    =============  ===========================================================================================
+    dx, dy         centre of the light less where it is expected (px)
+    snr, core      signal to noise of the light in the Gaussian window of 2.5 px; that light (nanomaggies)
+    width, conc    sigma of the light (px); the light in a window of 1.25 px over that in one of 2.5 px
+    e1, e2         (Qxx - Qyy) / (Qxx + Qyy) and 2 Qxy / (Qxx + Qyy) of the windowed second moments
+    sky            median of the annulus in units of a pixel's noise
+    dip            ivar in the window over the median of the annulus, less 1
+    slope          excess of 1/ivar in the window over the annulus, per excess of flux: 1/gain (nanomaggies)
+    noise_core     variance of pixels (by fourth differences) over what ivar says, within 4 px
+    noise_sky      the same at the stamp's lower and upper edge
+    blank          fraction of the stamp's pixels without data
+    blank_core     the same within 6 px
+    light          sum of the image beyond 16 px (nanomaggies)
+    distinct       different values over pixels in rows of the image far from the centre
+    ivar_distinct  the same of ivar
+    ivar_step      log10 of the least step between values in a row of ivar, over the greatest
+    =============  ===========================================================================================
+
+    Of the whole: ``phase_x``, ``phase_y``, the expected position in its pixel (-0.5 to 0.5); ``peaks``, the
+    number of neighbours in the stamp; ``nearest``, the distance to the nearest of them (px; that of the
+    corner if there is none).
+    """
+    per_band = [(name, "f4") for stem in _STEMS for name in spec.columns(stem)]
+    return np.dtype([*per_band, *((name, "f4") for name in ("phase_x", "phase_y", "peaks", "nearest"))])
+
+
+@dataclass(frozen=True)
+class _Regions:
+    """Pixels of a stamp that measurements are taken from; small stamps have no room for some of them.
+
+    Attributes
+    ----------
+    centre : int
+        Index of the centre pixel along either axis.
+    ring, near, outside : ndarray of int
+        Flat indices: every other pixel of the annulus, those within `NEED`, those beyond `OUTSKIRTS`.
+    far : ndarray of int
+        Every other row at least `FAR` from the centre.
+    edges : tuple of slice
+        Rows at the lower and at the upper edge; fourth differences need five in each.
+    box, core : slice
+        Along either axis: where windows are evaluated, and around the pixels within 4 px.
+    """
+
+    centre: int
+    ring: NDArray[np.intp]
+    near: NDArray[np.intp]
+    outside: NDArray[np.float32]
+    far: NDArray[np.intp]
+    edges: tuple[slice, ...]
+    box: slice
+    core: slice
+
+    @classmethod
+    @cache
+    def of(cls, size: int) -> _Regions:
+        """The regions of a stamp of this size (pixels on a side)."""
+        centre, radius = size // 2, centroids.radii(size)
+        half = min(BOX, size - 1 - centre)
+        edges = (slice(0, max(0, centre - FAR - 1)), slice(min(size, centre + FAR + 1), size))
+        return cls(
+            centre=centre,
+            ring=np.flatnonzero((radius >= min(INNER, centre - 2)) & (radius <= OUTER))[::2],
+            near=np.flatnonzero(radius <= NEED),
+            outside=(radius > OUTSKIRTS).astype(np.float32).ravel(),
+            far=np.r_[0 : max(0, centre - FAR + 1) : 2, centre + FAR : size : 2],
+            edges=tuple(edge for edge in edges if edge.stop - edge.start >= len(_DIFFERENCE)),
+            box=slice(centre - half, centre + half + 1),
+            core=slice(centre - 6, centre + 7),
+        )
+
+
+def measure_stamps(stamps: Floats, rows: Array, spec: StampSpec) -> Array:
+    """Measure stamps.
 
     Parameters
     ----------
-    x : ndarray of float32, shape (n, 64, 64, 6)
-        Cutouts as shards hold them.
+    stamps : ndarray of float32, shape (n, size, size, channels)
+        As shards hold them; at least 16 pixels on a side.
     rows : ndarray, shape (n,)
-        Their rows of the source table; only ``x`` and ``y`` are used.
+        Their rows of the example table; only ``x`` and ``y`` are used.
+    spec : StampSpec
 
     Returns
     -------
-    ndarray of MEASURE_DTYPE, shape (n,)
+    ndarray of `measure_dtype`, shape (n,)
 
     Raises
     ------
     ValueError
-        If there are not as many rows as cutouts.
+        If there are not as many rows as stamps.
     """
-    if len(x) != len(rows):
-        msg = f"{len(x)} cutouts but {len(rows)} rows of the source table"
+    if len(stamps) != len(rows):
+        msg = f"{len(stamps)} stamps but {len(rows)} rows of the example table"
         raise ValueError(msg)
-    out = np.full(len(x), np.nan, dtype=MEASURE_DTYPE)
-    for start in range(0, len(x), CHUNK):
+    out = np.full(len(stamps), np.nan, dtype=measure_dtype(spec))
+    regions = _Regions.of(spec.size)
+    for start in range(0, len(stamps), CHUNK):
         part = slice(start, start + CHUNK)
         expected = np.stack([rows[k][part] - centre_pixel(rows[k][part]) for k in ("x", "y")], axis=1)
-        planes = np.ascontiguousarray(x[part].transpose(0, 3, 1, 2))
+        planes = np.ascontiguousarray(stamps[part].transpose(0, 3, 1, 2))
+        image, ivar = planes[:, : len(spec.bands)], planes[:, len(spec.bands) :]
         with np.errstate(all="ignore"):  # nothing seen, or ivar 0: the result is NaN, and so it is kept
-            for name, values in _measure(planes[:, :3], planes[:, 3:], expected.astype(np.float32)):
+            if not spec.has_ivar:
+                ivar = _ivar_of_sky(image, regions)
+            for name, values in _measure(image, ivar, expected.astype(np.float32), regions):
                 if values.ndim == 1:
                     out[name][part] = values
-                else:
-                    for k, band in enumerate(BANDS):
+                elif spec.has_ivar or name not in NEED_IVAR:
+                    for k, band in enumerate(spec.bands):
                         out[f"{name}_{band}"][part] = values[:, k]
     return out
 
 
-def measure_split(training_set: StampSet, split: str) -> Array:
-    """Measure every cutout of a split, a shard at a time.
+def measure_split(stamp_set: StampSet, split: str) -> Array:
+    """Measure every stamp of a split, a shard at a time.
 
     Parameters
     ----------
-    training_set : StampSet
-        Where the cutouts are.
+    stamp_set : StampSet
     split : str
         ``train``, ``val`` or ``test``.
 
     Returns
     -------
-    ndarray of MEASURE_DTYPE
+    ndarray of `measure_dtype`
         In the order of `StampSet.rows`.
 
     Raises
@@ -133,66 +186,79 @@ def measure_split(training_set: StampSet, split: str) -> Array:
     TrainingSetError
         If the table does not have the rows of the shards.
     """
-    rows = training_set.rows(split)
-    out = np.empty(len(rows), dtype=MEASURE_DTYPE)
+    rows = stamp_set.rows(split)
+    out = np.empty(len(rows), dtype=measure_dtype(stamp_set.spec))
     start = 0
-    with progress_bar(len(rows), f"measure {split}", "cutout", unit_scale=True) as bar:
-        for shard in training_set.split(split):
+    with progress_bar(len(rows), f"measure {split}", "stamp", unit_scale=True) as bar:
+        for shard in stamp_set.split(split):
             part = slice(start, start + shard.rows)
-            out[part] = measure_stamps(training_set.read(shard)[0], rows[part])
+            out[part] = measure_stamps(stamp_set.read(shard)[0], rows[part], stamp_set.spec)
             start += shard.rows
             bar.update(shard.rows)
     return out
 
 
-def _measure(image: Floats, ivar: Floats, expected: Floats) -> Named:
-    """Everything measured of some stamps, name by name; arrays of shape (n,) or (n, 3).
+def _ivar_of_sky(image: Floats, regions: _Regions) -> Floats:
+    """Inverse variances from the scatter of the annulus; 0 where the image is exactly 0."""
+    ring = image.reshape(*image.shape[:2], -1)[..., regions.ring]
+    valid = ring != 0
+    deviation = np.abs(ring - _median(ring, valid)[..., None])
+    ivar = np.nan_to_num((_MAD * _median(deviation, valid)) ** -2, posinf=0.0)[..., None, None]
+    return np.where(image != 0, ivar, np.float32(0)).astype(np.float32)
 
-    `image` and `ivar` are planes of shape (n, 3, 64, 64).
+
+def _measure(image: Floats, ivar: Floats, expected: Floats, regions: _Regions) -> Named:
+    """Everything measured of some stamps, name by name; arrays of shape (n,) or (n, bands).
+
+    `image` and `ivar` are planes of shape (n, bands, size, size).
     """
-    flat_image, flat_ivar = (planes.reshape(len(planes), 3, -1) for planes in (image, ivar))
-    blank_core = (flat_ivar[..., _near] <= 0).mean(-1, dtype=np.float32)
+    flat_image, flat_ivar = (planes.reshape(*planes.shape[:2], -1) for planes in (image, ivar))
+    blank_core = (flat_ivar[..., regions.near] <= 0).mean(-1, dtype=np.float32)
     whole = blank_core == 0
     yield "phase_x", expected[:, 0]
     yield "phase_y", expected[:, 1]
     yield "blank", (flat_ivar <= 0).mean(-1, dtype=np.float32)
     yield "blank_core", blank_core
-    yield "light", flat_image @ _outside
+    if regions.outside.any():
+        yield "light", flat_image @ regions.outside
     count, to_neighbour = centroids.neighbours(image, ivar)
     yield "peaks", count
-    yield "nearest", np.minimum(np.hypot(*to_neighbour.T), _NOWHERE)
-    valid = flat_ivar[..., _ring] > 0
-    sky, ivar_sky = _median(flat_image[..., _ring], valid), _median(flat_ivar[..., _ring], valid)
+    corner = np.float32(np.hypot(regions.centre, regions.centre))
+    yield "nearest", np.minimum(np.hypot(*to_neighbour.T), corner)
+    valid = flat_ivar[..., regions.ring] > 0
+    sky, ivar_sky = (_median(flat[..., regions.ring], valid) for flat in (flat_image, flat_ivar))
     yield "sky", sky * np.sqrt(ivar_sky)
-    box = image[..., _box, _box] - np.nan_to_num(sky)[..., None, None]
-    yield from _light(box, ivar[..., _box, _box], whole, ivar_sky, expected, to_neighbour)
-    core = slice(HALF - 6, HALF + 7)
-    in_core = RADIUS[HALF - 4 : HALF + 5, HALF - 4 : HALF + 5] <= 4
+    box = image[..., regions.box, regions.box] - np.nan_to_num(sky)[..., None, None]
+    yield from _light(box, ivar[..., regions.box, regions.box], whole, ivar_sky, expected, to_neighbour)
+    core = regions.core
+    in_core = centroids.radii(9) <= 4
     found, claimed = _scatter(image[..., core, core], ivar[..., core, core], in_core)
     yield "noise_core", np.where(whole & (claimed > 0), found / claimed, np.nan)
-    parts = [_scatter(image[..., k, :], ivar[..., k, :]) for k in (slice(0, 14), slice(STAMP - 14, STAMP))]
-    found, claimed = (a + b for a, b in zip(*parts, strict=True))
-    yield "noise_sky", np.where(claimed > 0, found / claimed, np.nan)
-    yield from _levels(image[..., _far_rows, :], ivar[..., _far_rows, :])
+    if regions.edges:
+        parts = [_scatter(image[..., edge, :], ivar[..., edge, :]) for edge in regions.edges]
+        found, claimed = (sum(both) for both in zip(*parts, strict=True))
+        yield "noise_sky", np.where(claimed > 0, found / claimed, np.nan)
+    yield from _levels(image[..., regions.far, :], ivar[..., regions.far, :])
 
 
 def _light(
     image: Floats, ivar: Floats, whole: Array, ivar_sky: Floats, expected: Floats, to_neighbour: Floats
 ) -> Named:
-    """Position and shape of the light, and ivar under it; planes of shape (n, 3, 25, 25)."""
+    """Position and shape of the light, and ivar under it; planes of shape (n, bands, pixels, pixels)."""
+    pixels = image.shape[-1]
     valid = ivar > 0  # what is blank is far from the centre, or nothing is said of this band
     image, variance = np.where(valid, image, 0), np.where(valid, 1 / ivar, 0)
     centre = centroids.settle(image, expected, to_neighbour)
-    weight = centroids.windows(centre, to_neighbour)
+    weight = centroids.windows(centre, to_neighbour, pixels)
     snr = (weight * image).sum((2, 3)) / np.sqrt((weight**2 * variance).sum((2, 3)))
     moved = centre - expected[:, None]
     found = whole & (snr >= LEAST_SNR) & (np.hypot(moved[..., 0], moved[..., 1]) <= REACH)
     # What has no centre of its own is measured where it is expected.
     centre = np.where(found[..., None], centre, expected[:, None])
-    weight = centroids.windows(centre, to_neighbour)
+    weight = centroids.windows(centre, to_neighbour, pixels)
     norm = (weight * valid).sum((2, 3))
     seen = centroids.moments(image, weight, centre)
-    narrow = (centroids.windows(centre, to_neighbour, NARROW) * image).sum((2, 3))
+    narrow = (centroids.windows(centre, to_neighbour, pixels, NARROW) * image).sum((2, 3))
     yield "dx", np.where(found, moved[..., 0], np.nan)
     yield "dy", np.where(found, moved[..., 1], np.nan)
     yield "snr", np.where(whole, snr, np.nan)
@@ -233,7 +299,7 @@ def _along_both(planes: Floats, kernel: tuple[int, ...]) -> Floats:
 
 
 def _scatter(image: Floats, ivar: Floats, where: Array | None = None) -> tuple[Floats, Floats]:
-    """Squared fourth differences, and what ivar claims for them, summed over a region; each (n, 3).
+    """Squared fourth differences, and what ivar claims for them, summed over a region; each (n, bands).
 
     [1, -4, 6, -4, 1] in x and in y leaves less than a thousandth of the peak of anything as wide as a PSF
     is; of independent noise it multiplies variances by the squares of the weights.  Squares beyond
@@ -248,10 +314,12 @@ def _scatter(image: Floats, ivar: Floats, where: Array | None = None) -> tuple[F
 
 
 def _levels(image: Floats, ivar: Floats) -> Named:
-    """How coarsely values are quantised along rows, the tiles of compression; planes (n, 3, rows, 64)."""
+    """Quantisation of values along rows, the tiles of compression; planes of shape (n, bands, rows, size)."""
+    if not image.shape[2]:
+        return
     valid = ivar > 0
     pixels = valid.sum(-1)
-    enough = pixels >= HALF
+    enough = pixels >= image.shape[-1] // 2
     for name, values in (("distinct", image), ("ivar_distinct", ivar)):
         ordered = np.sort(np.where(valid, values, np.float32(np.nan)), axis=-1)
         gaps = ordered[..., 1:] - ordered[..., :-1]

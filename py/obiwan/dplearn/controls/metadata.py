@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from obiwan.dplearn.conventions import LABELS, Array
+from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.twosample import Estimate, auc, measure_auc, usable_bricks
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def comparable(covariates: Mapping[str, Array], label: Array) -> dict[str, Array
     Of the others it would be their absence that tells the classes: what a user's table of one class lacks,
     the catalogue of the other has.
     """
-    classes = [np.asarray(label) == value for value in LABELS.values()]
+    classes = [np.asarray(label) == value for value in (0, 1)]
     return {
         name: values
         for name, values in covariates.items()

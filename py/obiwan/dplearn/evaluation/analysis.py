@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from obiwan.dplearn import twosample
-from obiwan.dplearn.controls import covariates, metadata
+from obiwan.dplearn.controls import metadata
+from obiwan.dplearn.controls.covariates import Quantity, quantities
 from obiwan.dplearn.controls.propensity import propensity, propensity_strata
-from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.evaluation.bins import Bins, auc_at_percentiles, bin_everything, corrected_together
 from obiwan.dplearn.evaluation.records import (
     BY_PERCENTILE,
@@ -19,17 +19,27 @@ from obiwan.dplearn.evaluation.records import (
     NetworkAnswer,
     Scored,
 )
+from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.twosample import calibration
 from obiwan.dplearn.twosample.verdict import PositiveControl, Verdict, decide
 
 LEVEL = 0.05
 DRAWS = 2000  #: permutations
-#: The quantities of the report's bins, in its order; those of `obiwan.dplearn.controls.covariates`.  Depth
-#: and PSF width of r stand for those of the other bands, which rise and fall with them: every further bin
-#: makes the correction of all others harsher.
-BINNED = ("mag_g", "mag_r", "mag_z", "sn", "shape_r", "psfdepth_r", "psfsize_r", "ebv", "edge")
-#: What is held equal: magnitude, colours and size.
-EQUAL = ("mag_r", "g_r", "r_z", "shape_r")
+
+
+def binned(spec: StampSpec) -> tuple[str, ...]:
+    """Keys of the covariates in whose bins an AUC is taken, in the order of the report.
+
+    Depth and PSF width are binned in the reference band only: the other bands correlate with it, and more
+    bins cost power.
+    """
+    reference = (f"{stem}_{spec.reference}" for stem in ("psfdepth", "psfsize"))
+    return (*spec.columns("mag"), "sn", "shape_r", *reference, "ebv", "edge")
+
+
+def held_equal(spec: StampSpec) -> tuple[str, ...]:
+    """Keys of the covariates that propensity strata hold equal: magnitude, colours and size."""
+    return (f"mag_{spec.reference}", *(f"{blue}_{red}" for blue, red in spec.colours), "shape_r")
 
 
 def answer(scored: Scored, seed: int) -> NetworkAnswer:
@@ -60,10 +70,21 @@ def calibrate(scored: Scored) -> Calibration:
     return Calibration(curves[0], curves[1], bounds[0], bounds[1], helps)
 
 
-def conditional(scored: Scored, columns: Mapping[str, Array], seed: int) -> Conditional:
-    """AUC within strata of the propensity score."""
-    chosen = metadata.comparable({name: columns[name] for name in EQUAL}, scored.labels)
-    unknown = tuple(name for name in EQUAL if name not in chosen)
+def conditional(scored: Scored, columns: Mapping[str, Array], names: Sequence[str], seed: int) -> Conditional:
+    """AUC within strata of the propensity score.
+
+    Parameters
+    ----------
+    scored : Scored
+    columns : mapping
+        Covariates of the test examples.
+    names : sequence of str
+        Keys of those that are to be equal.
+    seed : int
+        Of the permutations.
+    """
+    chosen = metadata.comparable({name: columns[name] for name in names}, scored.labels)
+    unknown = tuple(name for name in names if name not in chosen)
     if not chosen:
         return Conditional((), unknown)
     strata = propensity_strata(propensity(chosen, scored.labels))
@@ -95,7 +116,8 @@ def baseline(columns: Mapping[str, Array], rows: Array, in_test: Array, seed: in
     ----------
     columns : mapping
         Covariates of all measured examples, each of shape (m,).
-    rows : ndarray of EXAMPLE_DTYPE, shape (m,)
+    rows : structured ndarray, shape (m,)
+        Of the example table.
     in_test : ndarray of bool, shape (m,)
         Which are the test examples, in the order of `Scored`.
     seed : int
@@ -113,7 +135,7 @@ def baseline(columns: Mapping[str, Array], rows: Array, in_test: Array, seed: in
     return Baseline(result, tested, len(rows), scores, left_out)
 
 
-def where(scored: Scored, columns: Mapping[str, Array]) -> tuple[Bins, ...]:
+def where(scored: Scored, columns: Mapping[str, Array], spec: StampSpec) -> tuple[Bins, ...]:
     """AUC in bins of everything that is shown, and at percentiles in brightness, all corrected together.
 
     Parameters
@@ -121,16 +143,19 @@ def where(scored: Scored, columns: Mapping[str, Array]) -> tuple[Bins, ...]:
     scored : Scored
     columns : mapping
         Covariates of the test examples.
+    spec : StampSpec
     """
-    shown: dict[str, Array] = {key: columns[key] for key in BINNED}
-    words = {key: covariates.LABELS[key] for key in BINNED}
+    known = {one.key: one for one in quantities(spec)}
+    shown: list[tuple[Quantity, Array]] = [(known[key], columns[key]) for key in binned(spec)]
     cameras = np.char.strip(scored.rows["camera"].astype(str))  # empty where not known
     if len(np.unique(cameras[np.char.str_len(cameras) > 0])) > 1:
-        shown["camera"], words["camera"] = cameras, ("camera", "")
-    tables = bin_everything(shown, words, scored.labels, scored.scores, scored.bricks)
-    bins = auc_at_percentiles(columns["mag_g"], scored.labels, scored.scores, scored.bricks)
-    unknown = int(np.count_nonzero(~np.isfinite(columns["mag_g"])))
-    return corrected_together([*tables, Bins(BY_PERCENTILE, "percentile in brightness", "", bins, unknown)])
+        shown.append((Quantity("camera", "camera"), cameras))
+    tables = bin_everything(shown, scored.labels, scored.scores, scored.bricks)
+    magnitude = columns[f"mag_{spec.bluest}"]
+    bins = auc_at_percentiles(magnitude, scored.labels, scored.scores, scored.bricks)
+    unknown = int(np.count_nonzero(~np.isfinite(magnitude)))
+    by_percentile = Quantity(BY_PERCENTILE, "percentile in brightness", spec.bluest)
+    return corrected_together([*tables, Bins(BY_PERCENTILE, by_percentile, bins, unknown)])
 
 
 def verdict_of(scored: Scored, margin: float, positive: PositiveControl | None) -> Verdict:

@@ -11,14 +11,15 @@ trend.  Bins of such quantities are therefore fewer, and one that still has too 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
-from obiwan.dplearn.conventions import Array
+from obiwan.dplearn.controls.covariates import Quantity
 from obiwan.dplearn.evaluation.gallery import PERCENTILES
+from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.twosample import Estimate, auc_interval, auc_pvalue, holm, usable_bricks
 
 LEAST = 20  #: examples of each class below which a bin has no AUC: its standard error would exceed 0.09
@@ -73,8 +74,9 @@ class Bins:
 
     Attributes
     ----------
-    key, label, unit : str
-        Column, name in words and unit of the quantity.
+    key : str
+        Of the quantity.
+    quantity : Quantity
     bins : tuple of Bin
         Empty where the quantity is not known or the same everywhere.
     unknown : int
@@ -84,11 +86,20 @@ class Bins:
     """
 
     key: str
-    label: str
-    unit: str
+    quantity: Quantity
     bins: tuple[Bin, ...]
     unknown: int = 0
     values: int = 0
+
+    @property
+    def label(self) -> str:
+        """What the quantity is called."""
+        return self.quantity.title
+
+    @property
+    def unit(self) -> str:
+        """Its unit."""
+        return self.quantity.unit
 
     @property
     def coarse(self) -> bool:
@@ -253,8 +264,7 @@ def corrected_together(tables: Sequence[Bins]) -> tuple[Bins, ...]:
 
 
 def bin_everything(
-    covariates: Mapping[str, Array],
-    words: Mapping[str, tuple[str, str]],
+    columns: Sequence[tuple[Quantity, Array]],
     labels: Array,
     scores: Array,
     bricks: Array,
@@ -263,14 +273,12 @@ def bin_everything(
 
     Parameters
     ----------
-    covariates : mapping
-        Quantities by key, each of shape (n,): numbers, or words such as the camera's name.
-    words : mapping
-        Name in words and unit, by the same keys.
+    columns : sequence of (Quantity, ndarray)
+        Values of shape (n,): numbers, or words such as the camera's name.
     labels, scores, bricks : ndarray, shape (n,)
     """
     tables = []
-    for key, values in covariates.items():
+    for quantity, values in columns:
         if values.dtype.kind in "US":
             bins, different = auc_by_name(values, labels, scores, bricks), 0
             unknown = int(np.count_nonzero(np.char.str_len(values) == 0))
@@ -278,5 +286,5 @@ def bin_everything(
             bins = auc_by(values, labels, scores, bricks)
             unknown = int(np.count_nonzero(~np.isfinite(values)))
             different = len(np.unique(values[np.isfinite(values)]))
-        tables.append(Bins(key, *words[key], bins=bins, unknown=unknown, values=different))
+        tables.append(Bins(quantity.key, quantity, bins, unknown, different))
     return corrected_together(tables)

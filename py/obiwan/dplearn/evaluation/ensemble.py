@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation.records import ModelInfo, Scored
+from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.training.rundir import SCORES
 from obiwan.dplearn.trainingset.stampset import StampSet
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from obiwan.dplearn import __version__
-from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.trainingset.stampset import StampSet
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from obiwan.dplearn.survey.differences import Difference
 
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
-BATCH = 128  #: stamps that are scored at a time
 OCCLUSION_EXAMPLES = 400  #: of the test split, half of each class
 LEAST_TEST = 2  #: test examples of each class without which there is no variance
 SOFTWARE = (
@@ -127,12 +126,6 @@ def _some_stamps(training_set: StampSet, scored: Scored, count: int, seed: int) 
     return chosen, training_set.stamps("test", chosen)
 
 
-def _predict(model: Any, stamps: Array) -> Array:
-    """P(fake) of stamps, some at a time."""
-    parts = np.split(stamps, range(BATCH, len(stamps), BATCH))
-    return np.concatenate([np.asarray(model.predict_on_batch(part))[:, 1] for part in parts])
-
-
 def occlusion(training_set: StampSet, member: Member, scored: Scored, seed: int) -> Occlusion:
     """What the first network tells by parts of the stamp, on some test examples."""
     from obiwan.dplearn.evaluation.occlusion import occlude
@@ -140,7 +133,7 @@ def occlusion(training_set: StampSet, member: Member, scored: Scored, seed: int)
     chosen, stamps = _some_stamps(training_set, scored, OCCLUSION_EXAMPLES, seed)
     log.info("occlusion: what %s tells by parts of %d test examples", member.info.name, len(chosen))
     rows = scored.rows[chosen]
-    return occlude(lambda x: _predict(member.model, x), stamps, rows, seed=seed)
+    return occlude(member.referee.predict, stamps, rows, training_set.spec, seed=seed)
 
 
 def mock_behind(mock: Path | None, training_set: StampSet) -> tuple[float | None, tuple[Fact, ...]]:

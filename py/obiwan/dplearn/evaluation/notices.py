@@ -40,7 +40,7 @@ class Notice(StrEnum):
     FEW_NETWORKS = "few networks"  #: given, wanted
     NO_SENSITIVITY = "no sensitivity test"
     ABLATIONS_LEFT = "ablations left out"  #: names
-    CONTROL = "control not run"  #: title, why
+    CONTROL = "control not run"  #: name, band, obstacle, counts
     # The ideal observer of a mock survey.
     NOTHING_PLANTED = "nothing planted"
     NO_CURVE = "no ideal observer"  #: planted
@@ -137,8 +137,10 @@ def not_run(
     names = tuple(name for name in ABLATIONS if name not in ablations)
     if names:
         left.append(Fact(Notice.ABLATIONS_LEFT, {"names": names}))
-    missing = (control for control in controls if control.light == "not run")
-    left += [Fact(Notice.CONTROL, {"title": one.title, "why": one.note}) for one in missing]
+    for one in controls:
+        if one.obstacle is not None:
+            values = {"name": one.name, "band": one.band, "obstacle": one.obstacle, "counts": one.counts}
+            left.append(Fact(Notice.CONTROL, values))
     return tuple(left)
 
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from obiwan.dplearn.conventions import PIXEL_SCALE, STAMP, Array
+from obiwan.dplearn.referees.protocol import visible_rows
+from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.rendering import circularised
 from obiwan.dplearn.twosample import Estimate, auc_interval, usable_bricks
 
-OCCLUSION_RADII = (2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)  #: pixels, from the object
+BATCH = 128  #: stamps that are scored at a time
+OCCLUSION_RADII = (2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0)  #: pixels, from the object
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,14 @@ class Occlusion:
         return next((i for i, (inner, outer) in pairs if outer.low <= 0.5 < inner.low), None)
 
 
-def half_light_radius(rows: Array) -> Array:
-    """Half-light radius of each example as it appears (pixels), the r-band PSF included.
+def half_light_radius(rows: Array, spec: StampSpec) -> Array:
+    """Half-light radius of each example as it appears (pixels), the PSF of the reference band included.
 
     Parameters
     ----------
-    rows : ndarray of EXAMPLE_DTYPE
-        ``shape_r`` (arcsec; 0 for a point source, or if unknown), e1, e2 and ``psfsize_r`` (FWHM, arcsec).
+    rows : structured ndarray
+        ``shape_r`` (arcsec; 0 for a point source, or if unknown), e1, e2 and psfsize (FWHM, arcsec).
+    spec : StampSpec
 
     Returns
     -------
@@ -73,19 +76,19 @@ def half_light_radius(rows: Array) -> Array:
         Gaussians and within some per cent for galaxies.  The median stands in where the PSF is unknown; NaN
         where it is known nowhere.
     """
-    psf = rows["psfsize_r"].astype(float)
+    psf = rows[f"psfsize_{spec.reference}"].astype(float)
     psf = np.where(np.isfinite(psf) & (psf > 0), psf, np.nan)
     if np.isfinite(psf).any():
         psf = np.where(np.isfinite(psf), psf, np.nanmedian(psf))
     shape = circularised(*(np.nan_to_num(rows[name].astype(float)) for name in ("shape_r", "e1", "e2")))
-    return np.asarray(np.hypot(shape, psf / 2) / PIXEL_SCALE)
+    return np.asarray(np.hypot(shape, psf / 2) / spec.pixel_scale)
 
 
-def distances(rows: Array) -> Array:
-    """Distance of each pixel centre from the example's position (pixels), shape (n, 64, 64)."""
-    grid = np.arange(STAMP, dtype=float)
+def distances(rows: Array, spec: StampSpec) -> Array:
+    """Distance of each pixel centre from the example's position (pixels), shape (n, size, size)."""
+    grid = np.arange(spec.size, dtype=float)
     x, y = (
-        rows[name][:, None] - np.floor(rows[name] + 0.5)[:, None] + STAMP // 2 - grid for name in ("x", "y")
+        rows[name][:, None] - np.floor(rows[name] + 0.5)[:, None] + spec.centre - grid for name in ("x", "y")
     )
     return np.asarray(np.hypot(y[:, :, None], x[:, None, :]))
 
@@ -119,34 +122,42 @@ def partners(labels: Array, bricks: Array, rng: np.random.Generator) -> Array:
     return chosen
 
 
-def occlude(score: Callable[[Array], Array], stamps: Array, rows: Array, *, seed: int) -> Occlusion:
-    """AUC of a network when what lies within, or beyond, a radius is another example's.
+def occlude(
+    predict: Callable[[Array, Array], Array], stamps: Array, rows: Array, spec: StampSpec, *, seed: int
+) -> Occlusion:
+    """AUC of a referee when what lies within, or beyond, a radius is another example's.
 
     Parameters
     ----------
-    score : callable
-        From cutouts, shape (n, 64, 64, 6), to anything that rises with P(fake), shape (n,).
-    stamps : ndarray, shape (n, 64, 64, 6)
-        Raw cutouts.
-    rows : ndarray of EXAMPLE_DTYPE, shape (n,)
-        Their rows in ``sources.fits``; at least two of each class.
+    predict : callable
+        As `Referee.predict`: from stamps and visible rows to anything that rises with P(fake), shape (n,).
+    stamps : ndarray, shape (n, size, size, channels)
+        Raw pixels.
+    rows : structured ndarray, shape (n,)
+        Their rows of the example table; at least two of each class.  A part of a stamp is another
+        example's, its row is not.
+    spec : StampSpec
     seed : int
         Of the choice of partners, the same at every radius.
     """
     labels, bricks = rows["label"], np.char.strip(rows["brick"].astype(str))
     others = stamps[partners(labels, bricks, np.random.default_rng([seed, 42]))]
-    away = distances(rows)[..., None]
+    away = distances(rows, spec)[..., None]
+    seen = visible_rows(rows)
+    radii = [radius for radius in OCCLUSION_RADII if radius < spec.centre]
     clusters = usable_bricks(labels, bricks)
 
-    def told(kept: Array) -> Estimate:
-        return auc_interval(labels, score(np.where(kept, stamps, others)), clusters)
+    def score(pixels: Array) -> Estimate:
+        starts = range(0, len(pixels), BATCH)
+        parts = [predict(pixels[i : i + BATCH], seen[i : i + BATCH]) for i in starts]
+        return auc_interval(labels, np.concatenate(parts), clusters)
 
     fake = int(np.count_nonzero(labels))
     return Occlusion(
-        radii=np.array(OCCLUSION_RADII),
+        radii=np.array(radii),
         counts=(len(labels) - fake, fake),
-        whole=auc_interval(labels, score(stamps), clusters),
-        inner=tuple(told(away < radius) for radius in OCCLUSION_RADII),
-        outer=tuple(told(away >= radius) for radius in OCCLUSION_RADII),
-        half_light=float(np.median(half_light_radius(rows))),
+        whole=score(stamps),
+        inner=tuple(score(np.where(away < radius, stamps, others)) for radius in radii),
+        outer=tuple(score(np.where(away >= radius, stamps, others)) for radius in radii),
+        half_light=float(np.median(half_light_radius(rows, spec))),
     )

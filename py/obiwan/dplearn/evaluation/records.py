@@ -15,11 +15,11 @@ import numpy as np
 from obiwan.dplearn import twosample
 from obiwan.dplearn.controls import metadata
 from obiwan.dplearn.controls.battery import Control
-from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.evaluation.bins import Bins
 from obiwan.dplearn.evaluation.notices import Fact
 from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.referees.testlog import Ledger
+from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.twosample import Estimate, calibration
 from obiwan.dplearn.twosample.verdict import Verdict
 
@@ -63,7 +63,7 @@ class Scored:
 
     Attributes
     ----------
-    rows : ndarray of EXAMPLE_DTYPE, shape (n,)
+    rows : structured ndarray, shape (n,)
         What is known of each example.
     singles : ndarray, shape (models, n)
         P(fake) of each network.
@@ -225,6 +225,7 @@ class Evaluation:
     ----------
     settings : dict
         Margin, level, seed.
+    spec : StampSpec
     data : dict
         What the manifest says of the training set.
     scored : Scored
@@ -250,6 +251,7 @@ class Evaluation:
     """
 
     settings: dict[str, Any]
+    spec: StampSpec
     data: dict[str, Any]
     scored: Scored
     columns: Mapping[str, Array]

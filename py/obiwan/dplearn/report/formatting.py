@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from obiwan.dplearn.controls.battery import DISTRIBUTION, Control
+from obiwan.dplearn.controls.battery import NOT_RUN, Control, Statistic
 from obiwan.dplearn.evaluation.bins import Bin
 from obiwan.dplearn.twosample import Estimate
 
@@ -93,12 +93,12 @@ def limit(control: Control) -> str:
 
 def effect(control: Control) -> str:
     """The size of a control's difference, with its interval where it has one."""
-    if control.light == "not run" or not math.isfinite(control.effect):
+    if control.light == NOT_RUN or not math.isfinite(control.effect):
         return DASH
     if math.isfinite(control.low):
         unit = f" {control.unit}" if control.unit else ""
         return f"{control.effect:+.3g}{unit} ({control.low:+.3g} to {control.high:+.3g})"
-    kind = "KS distance beyond chance" if control.statistic == DISTRIBUTION else "association"
+    kind = "KS distance beyond chance" if control.statistic == Statistic.DISTRIBUTION else "association"
     return f"{kind} {control.effect:.3f}"
 
 

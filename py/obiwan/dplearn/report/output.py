@@ -13,7 +13,7 @@ from typing import Any
 import fitsio
 import numpy as np
 
-from obiwan.dplearn.controls.covariates import LABELS
+from obiwan.dplearn.controls.covariates import quantities
 from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation.notices import alarms
@@ -109,7 +109,8 @@ def write_scores_table(path: Path, evaluation: Evaluation) -> None:
         columns["score_metadata"] = evaluation.baseline.scores
     taken = {name.lower() for name in columns}
     columns |= {name: values for name, values in evaluation.columns.items() if name.lower() not in taken}
-    units = [LABELS.get(name, ("", ""))[1] or {"ra": "deg", "dec": "deg"}.get(name, "") for name in columns]
+    unit_of = {"ra": "deg", "dec": "deg"} | {one.key: one.unit for one in quantities(evaluation.spec)}
+    units = [unit_of.get(name, "") for name in columns]
     header = {"TRAINSET": evaluation.data["checksum"], "SPLIT": "test"}
     header |= {f"MODEL{i}": model.checksum for i, model in enumerate(scored.models, 1)}
     path.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from obiwan.dplearn.controls.covariates import LABELS
+from obiwan.dplearn.controls.covariates import quantities
 from obiwan.dplearn.evaluation.notices import alarms
 from obiwan.dplearn.evaluation.records import Evaluation
 from obiwan.dplearn.report import formatting, provenance, wording
@@ -112,6 +112,7 @@ def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) ->
         "thousands": formatting.thousands,
         "sentence": formatting.sentence,
         "effect": formatting.effect,
+        "note": wording.control_note,
         "extents": formatting.extents,
         "limit": formatting.limit,
         "together": formatting.together,
@@ -122,6 +123,7 @@ def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) ->
     importance = (
         [] if evaluation.baseline is None else list(evaluation.baseline.result.importance.items())[:8]
     )
+    names = {one.key: one.title for one in quantities(evaluation.spec)}
     used = [key for key in TITLES if key != "retraining" or evaluation.ablations or evaluation.sensitivity]
     return environment.get_template("report.html").render(
         css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
@@ -141,9 +143,7 @@ def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) ->
         tested=provenance.tested(evaluation),
         flow=provenance.cut_flow(evaluation.data),
         baseline_lines=wording.baseline_lines(evaluation),
-        importance=[
-            (LABELS.get(name, (name, ""))[0], loss) for name, loss in importance if loss >= LEAST_LOSS
-        ],
+        importance=[(names[name], loss) for name, loss in importance if loss >= LEAST_LOSS],
         bins_shown=sum(b.auc is not None for t in evaluation.bins for b in t.bins),
         bin_notes=wording.bin_notes(evaluation),
         looks_lines=wording.looks_lines(evaluation),

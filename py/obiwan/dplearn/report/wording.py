@@ -9,8 +9,9 @@ import numpy as np
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from obiwan.dplearn.controls.battery import Control
-from obiwan.dplearn.controls.covariates import LABELS
+from obiwan.dplearn.controls.battery import LEAST as LEAST_MEASURED
+from obiwan.dplearn.controls.battery import Control, Obstacle, Statistic
+from obiwan.dplearn.controls.covariates import quantities
 from obiwan.dplearn.conventions import PIXEL_SCALE
 from obiwan.dplearn.evaluation.analysis import DRAWS
 from obiwan.dplearn.evaluation.bins import LEAST, LEAST_VALUES
@@ -277,7 +278,7 @@ NOTICES = {
     ),
     Notice.NO_SENSITIVITY: "The sensitivity test, which a verdict of equivalence requires: --sensitivity.",
     Notice.ABLATIONS_LEFT: "Ablations, --ablations: {names}.",
-    Notice.CONTROL: "Control {title}: {why}.",
+    Notice.CONTROL: "Control {name} {band}: {obstacle}.",
     Notice.NOTHING_PLANTED: "Nothing is planted in the mock survey: the ideal observer has an AUC of 0.5.",
     Notice.NO_CURVE: (
         "No ideal observer is shown for the planted differences ({planted}): only for an offset by itself is "
@@ -294,11 +295,38 @@ def notice(fact: Fact) -> str:
     values = dict(fact.values)
     if fact.kind == Notice.ABLATIONS_LEFT:
         values["names"] = [f"“{name}” ({ABLATIONS[name]})" for name in values["names"]]
+    if fact.kind == Notice.CONTROL:
+        values["obstacle"] = obstacle_words(values["obstacle"], values["counts"])
     for name, value in values.items():
         if isinstance(value, list | tuple):
             words = (f"{one:g}" if isinstance(one, float) else str(one).replace("_", " ") for one in value)
             values[name] = ", ".join(words)
-    return NOTICES[fact.kind].format(**values)
+    return NOTICES[fact.kind].format(**values).replace(" :", ":")  # of no band
+
+
+def obstacle_words(obstacle: Obstacle, counts: tuple[int, int]) -> str:
+    """Why a control was not run."""
+    if obstacle == Obstacle.NO_IVAR:
+        return "the stamps have no inverse variance planes"
+    if obstacle == Obstacle.OTHER_ORIGIN:
+        return "the catalogue's numbers have another origin for one class (truth or a table of the user)"
+    return f"measured of {counts[0]} real and {counts[1]} fake examples; {LEAST_MEASURED} of each are needed"
+
+
+def control_note(control: Control) -> str:
+    """Where a control has the two classes, or why it was not run."""
+    if control.obstacle is not None:
+        return obstacle_words(control.obstacle, control.counts)
+    if control.statistic == Statistic.ASSOCIATION:
+        return f"{control.values} different" if control.values > 1 else "only one"
+    parts = []
+    for name, one in (("fake", control.fake), ("real", control.real)):
+        if one is not None and control.statistic == Statistic.SHIFT:
+            parts.append(f"{name} {one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f})")
+        elif one is not None:
+            parts.append(f"{name} {one.value:.4g}")
+    caveat = brick_caveat(control.bricks)
+    return "; ".join([*parts, caveat] if caveat else parts)
 
 
 def verdict_lines(evaluation: Evaluation) -> Statement:
@@ -368,6 +396,7 @@ def baseline_lines(evaluation: Evaluation) -> list[str]:
     """The metadata baseline and the AUC at equal magnitude, colour and size."""
     lines = []
     found, network = evaluation.baseline, evaluation.answer.auc
+    names = {one.key: one.title for one in quantities(evaluation.spec)}
     if found is None:
         lines.append(
             "Nothing but the pixels is known of these examples: there is no baseline to compare with."
@@ -388,19 +417,19 @@ def baseline_lines(evaluation: Evaluation) -> list[str]:
         else:
             text += " By these quantities the classes are not seen to differ."
         if found.left_out:
-            words = ", ".join(LABELS[name][0] for name in found.left_out)
+            words = ", ".join(names[name] for name in found.left_out)
             text += f" Left out, for most examples of a class lack them: {words}."
         lines.append(text)
     equal = evaluation.conditional
     if equal.stratified is not None:
-        words = ", ".join(LABELS[name][0] for name in equal.names)
+        words = ", ".join(names[name] for name in equal.names)
         lines.append(
             f"At equal {words} the network has an AUC of {with_interval(equal.stratified)} within "
             f"{equal.strata} strata in which they are alike (p {probability(equal.stratified_p)}, labels "
             "exchanged within bricks and strata)."
         )
     if equal.unknown:
-        words = ", ".join(LABELS[name][0] for name in equal.unknown)
+        words = ", ".join(names[name] for name in equal.unknown)
         lines.append(f"Not known for most examples of both classes, and not held equal: {words}.")
     if equal.reason:
         lines.append(f"No AUC within strata: {sentence(equal.reason)}")
