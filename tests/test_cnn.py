@@ -215,7 +215,7 @@ def test_outdir_that_is_a_file_or_of_something_else(made, tmp_path, capsys):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "best.keras").write_text("precious")
     assert run(made, tmp_path / "other", "--overwrite") == 1
-    assert "something else" in capsys.readouterr().err
+    assert "best.keras, which is no part of a run" in capsys.readouterr().err
     assert (tmp_path / "other" / "best.keras").read_text() == "precious"
 
 

@@ -310,7 +310,7 @@ REFUSED = {
         (p / "set" / "xtest_1.npy").read_bytes()[:-4] + b"nope"
     ),
     "holds no training set": lambda p: (p / "set" / "manifest.json").unlink(),
-    "holds thesis.tex, which no evaluation writes": lambda p: (
+    "holds thesis.tex, which is no part of a report": lambda p: (
         (p / "report").mkdir(),
         (p / "report" / "thesis.tex").write_text("precious"),
     ),
@@ -424,7 +424,7 @@ def test_few_bricks_and_another_training_set_are_said(trained, tmp_path, capsys)
     # Once more with the other network: refused, then allowed, and a second look.
     shutil.copytree(trained / "cnn2", tmp_path / "cnn2")
     assert run(tmp_path, models=("cnn2",)) == 1
-    assert "holds the report of other models or data" in errors(capsys)[0]
+    assert "holds another report (models was [" in errors(capsys)[0]
     assert "other network" not in said
     assert run(tmp_path, "--overwrite", models=("cnn2",)) == 0
     assert "1 other network has looked at this test split" in capsys.readouterr().out

@@ -22,6 +22,7 @@ from benchmarks import faults
 from obiwan.dplearn import create_training
 from obiwan.dplearn.cutting import extraction, workspace
 from obiwan.dplearn.errors import LeaseLostError
+from obiwan.dplearn.files import outdir as outdirs
 from obiwan.dplearn.files.lease import acquire_lease, holding_lease, revoke_leases
 from obiwan.dplearn.survey import coadds
 from obiwan.dplearn.trainingset.stampset import open_training_set
@@ -427,7 +428,7 @@ def test_outputs_that_vanish_before_the_end(victim, made, whole, tmp_path, monke
     assert not (outdir / "manifest.json").exists()
     if victim == ".work":
         assert run(made, outdir) == 1  # without its plan, nobody can tell whose these files are
-        assert "not empty" in only_error(capsys.readouterr().err)
+        assert "which is no part of a training set" in only_error(capsys.readouterr().err)
     assert run(made, outdir, *(["--overwrite"] if victim == ".work" else [])) == 0
     assert content_of(outdir) == whole
 
@@ -476,7 +477,7 @@ def test_a_second_run_of_another_kind(made, whole, tmp_path, monkeypatch, capsys
         assert run(made, outdir) == 1
     assert second == [1, 0]
     err = capsys.readouterr().err
-    assert "holds an unfinished run of a training set of another configuration" in err
+    assert "holds another training set (config.seed was " in err
     assert "the scratch directory of this run is gone" in err
     assert content_of(outdir) == content_of(tmp_path / "other")
     assert run(made, outdir, "--overwrite") == 0
@@ -514,7 +515,7 @@ def test_a_second_run_that_is_interrupted(more, made, whole, tmp_path, monkeypat
 def test_another_run_finishes_between_two_looks(look, more, made, whole, tmp_path, monkeypatch, capsys):
     """While this one plans, or at the very moment at which it takes over: what is finished stays."""
     outdir = tmp_path / "out"
-    place = create_training if look == "check_outdir" else workspace
+    place = create_training if look == "check_outdir" else outdirs
     original = getattr(place, look)
 
     def looked(*args, **kwargs):
@@ -532,7 +533,7 @@ def test_another_run_finishes_between_two_looks(look, more, made, whole, tmp_pat
     said = capsys.readouterr()
     if more:
         assert status == 1
-        assert f"{outdir}: holds a training set of another configuration" in only_error(said.err)
+        assert f"{outdir}: holds another training set (config.seed was " in only_error(said.err)
     else:
         assert status == 0
         assert "already holds this training set; nothing to do" in said.out
@@ -608,6 +609,7 @@ from obiwan.dplearn.errors import DplearnError
 from obiwan.dplearn.training.logs import Logs, RunLogs
 from obiwan.dplearn.training.settings import network_config
 from obiwan.dplearn.trainingset.stampset import open_training_set
+from obiwan.dplearn.files import outdir as outdirs
 from obiwan.dplearn.files.lease import acquire_lease
 from obiwan.dplearn.training.trainer import Trainer
 

@@ -682,7 +682,7 @@ def test_overwrite_replaces_a_mock_and_nothing_else(
     assert mock.main(words) == 0
     (tmp_path / "m/release/stale").touch()
     assert mock.main(words) == 1
-    assert "is not empty" in capsys.readouterr().err
+    assert "holds a mock survey already" in capsys.readouterr().err
     assert mock.main([*words, "--overwrite"]) == 0
     assert not (tmp_path / "m/release/stale").exists()
     (tmp_path / "m/thesis.tex").touch()
@@ -690,7 +690,7 @@ def test_overwrite_replaces_a_mock_and_nothing_else(
     (tmp_path / "dr9/release").mkdir(parents=True)
     assert mock.main(["--outdir", str(tmp_path / "dr9"), "--overwrite"]) == 1
     assert (tmp_path / "dr9/release").exists()
-    assert "no mock survey wrote" in capsys.readouterr().err
+    assert "release, which is no part of a mock survey" in capsys.readouterr().err
 
 
 def test_options_come_from_a_config_file_too(tmp_path: Path) -> None:

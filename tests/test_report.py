@@ -27,7 +27,7 @@ from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms
 from obiwan.dplearn.report import charts, provenance, wording
 from obiwan.dplearn.report.figures import pictures_of
 from obiwan.dplearn.report.formatting import DASH, effect, extents
-from obiwan.dplearn.report.output import FORMAT, begun, claim, metrics, write_report
+from obiwan.dplearn.report.output import FORMAT, claim, metrics, report_directory, write_report
 from obiwan.dplearn.report.page import render, retraining_rows
 from obiwan.dplearn.report.pictures import Picture, write_picture
 from obiwan.dplearn.retraining.ablations import AblationResult
@@ -306,16 +306,16 @@ def test_what_stands_in_the_output_directory(tmp_path, looked):
     write_report(place, looked, [])
     (place / "ablations").mkdir()
     claim(place, identity, overwrite=False)
-    with pytest.raises(ModelError, match="other models or data"):
+    with pytest.raises(ModelError, match="another report"):
         claim(place, {**identity, "data": "00000000"}, overwrite=False)
     claim(place, {**identity, "data": "00000000"}, overwrite=True)
     (place / "figures" / "my_paper_figure.pdf").write_text("precious")
-    with pytest.raises(ModelError, match=r"figures/my_paper_figure\.pdf, which no evaluation writes"):
+    with pytest.raises(ModelError, match=r"figures/my_paper_figure\.pdf, which is no part of a report"):
         claim(place, identity, overwrite=True)
     (place / "figures" / "my_paper_figure.pdf").unlink()
     claim(place, identity, overwrite=False)
     (place / "thesis.tex").write_text("precious")
-    with pytest.raises(ModelError, match=r"thesis\.tex, which no evaluation writes"):
+    with pytest.raises(ModelError, match=r"thesis\.tex, which is no part of a report"):
         claim(place, identity, overwrite=True)
     with pytest.raises(ModelError, match="not a writable directory"):
         claim(place / "thesis.tex" / "report", identity, overwrite=False)
@@ -329,7 +329,7 @@ def test_names_of_a_report_are_anyones_where_no_report_is(tmp_path, name, overwr
         (place / ours).mkdir(parents=True)
     claim(place, {}, overwrite=overwrite)
     (place / name).write_text('{"format": "mine"}')
-    with pytest.raises(ModelError, match=f"{re.escape(name)}, which no evaluation writes"):
+    with pytest.raises(ModelError, match=f"{re.escape(name)}, which is no part of a report"):
         claim(place, {}, overwrite=overwrite)
 
 
@@ -403,7 +403,7 @@ def test_what_an_earlier_version_left_half_done_is_no_hindrance(tmp_path, looked
 
 
 def test_an_evaluation_that_fails_leaves_no_directory(tmp_path):
-    with pytest.raises(ModelError), begun(tmp_path / "out"):
+    with pytest.raises(ModelError), report_directory(tmp_path / "out").lease():
         raise ModelError
     assert not (tmp_path / "out").exists()
 

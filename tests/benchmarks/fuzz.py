@@ -52,7 +52,7 @@ from obiwan.dplearn.running import cli
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.tables import read_table
 from obiwan.dplearn.training.checkpoints import Checkpoint, Progress, load_checkpoint, save_checkpoint
-from obiwan.dplearn.training.rundir import claim_outdir, finished_lines
+from obiwan.dplearn.training.rundir import finished_lines, run_directory
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.manifest import FORMAT, FORMAT_VERSION, MANIFEST, WORK, manifest_checksum
@@ -296,7 +296,7 @@ def _read_checkpoint(place: Path) -> None:
 
 
 def _read_run(place: Path) -> None:
-    claim_outdir(place, IDENTITY, overwrite=False)
+    run_directory(place).check(IDENTITY)
 
 
 def _read_result(place: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import write_json
-from obiwan.dplearn.files.lease import acquire_lease, holding_lease, release_lease
+from obiwan.dplearn.files.lease import holding_lease
 from obiwan.dplearn.referees.heldout import HeldOut, score_test, summarise
 from obiwan.dplearn.running import cli, profiles
 from obiwan.dplearn.running.cli import positive
@@ -32,9 +32,8 @@ from obiwan.dplearn.training.rundir import (
     HISTORY,
     RESULT,
     SCORES,
-    SCRATCH,
-    claim_outdir,
     finished_lines,
+    run_directory,
 )
 from obiwan.dplearn.training.settings import (
     FeedConfig,
@@ -154,6 +153,7 @@ def _tell(lines: Sequence[str], options: argparse.Namespace) -> None:
 def train(options: argparse.Namespace, world: World) -> int:
     """Train, score the test set and print the result, as one of the ranks; returns the exit status."""
     outdir: Path = options.outdir
+    output = run_directory(outdir)
     with world.together():
         stamp_set = open_training_set(options.data, files=world.leads)
         check_splits(stamp_set)
@@ -161,18 +161,18 @@ def train(options: argparse.Namespace, world: World) -> int:
         with without_notes():  # Keras only now: what is wrong with the data is said at once
             from obiwan.dplearn.training.trainer import Trainer
 
-        lines = None
+        lines = scratch = None
+        identity = {"data": stamp_set.checksum, **config.to_dict()}
         if world.leads:
-            identity = {"data": stamp_set.checksum, **config.to_dict()}
-            claim_outdir(outdir, identity, overwrite=options.overwrite)
-            lines = finished_lines(outdir)
+            output.check(identity, overwrite=options.overwrite)
+            lines = None if options.overwrite else finished_lines(outdir)
+            scratch = output.begin(identity, overwrite=options.overwrite) if lines is None else None
     if world.share(lines is not None):
         if lines is not None:
             cli.say(f"{outdir}: this run is finished; its result again:")
             _tell(lines, options)
         return 0
     with world.together():
-        scratch = acquire_lease(outdir / SCRATCH) if world.leads else None
         logs = RunLogs(outdir, quiet=options.quiet, scratch=scratch) if world.leads else Logs()
         steps = options.checkpoint_steps
         trainer = Trainer(
@@ -185,7 +185,7 @@ def train(options: argparse.Namespace, world: World) -> int:
         lines = result_lines(found)
         with holding_lease(scratch, outdir):
             write_json(outdir / RESULT, {"lines": lines, **found.to_dict()}, scratch)
-        release_lease(scratch)
+        output.release(scratch)
         _tell(lines, options)
     return 0
 

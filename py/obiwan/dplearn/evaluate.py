@@ -183,8 +183,8 @@ def evaluate(options: argparse.Namespace) -> int:
 
     members = ensemble.load_members(options.model, training_set)
     identity = {"data": training_set.checksum, "models": [member.info.checksum for member in members]}
-    output.claim(options.outdir, identity, overwrite=options.overwrite)
-    with output.begun(options.outdir) as scratch:
+    place = output.claim(options.outdir, identity, overwrite=options.overwrite)
+    with place.lease() as scratch:
         found = analyse(options, training_set, members)
         shown = figures.pictures_of(found, *galleries(training_set, found.scored))
         page = output.write_report(options.outdir, found, shown, scratch)

@@ -20,10 +20,10 @@ import numpy as np
 from obiwan import dplearn
 from obiwan.dplearn.conventions import LABELS, SPLITS
 from obiwan.dplearn.cutting.extraction import GroupTask, Receipt
-from obiwan.dplearn.errors import TrainingSetError, explained
+from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.atomic import file_crc32, read_json, write_json
-from obiwan.dplearn.files.lease import acquire_lease, holding_lease, revoke_leases
-from obiwan.dplearn.files.outdir import check_writable
+from obiwan.dplearn.files.lease import holding_lease
+from obiwan.dplearn.files.outdir import Others, OutputDirectory, State
 from obiwan.dplearn.planning.cutflow import CutFlow
 from obiwan.dplearn.planning.groups import Planned
 from obiwan.dplearn.stampspec import StampSpec
@@ -41,9 +41,8 @@ from obiwan.dplearn.trainingset.shards import Shard
 from obiwan.dplearn.trainingset.stampset import open_training_set
 
 _OURS = re.compile(
-    rf"[xy](?:{'|'.join(SPLITS)})_\d+\.npy|{re.escape(MANIFEST)}(?:\.part)?|{re.escape(SOURCES)}"
+    rf"[xy](?:{'|'.join(SPLITS)})_\d+\.npy|{re.escape(MANIFEST)}(?:\.part)?|{re.escape(SOURCES)}|{re.escape(WORK)}"
 )
-_RUNNING = "running"  # in WORK: the scratch directories of runs
 _REMEDY = "choose another --outdir, or give --overwrite"
 
 
@@ -82,6 +81,22 @@ def check_place(directory: Path, roots: Sequence[Root]) -> None:
             raise TrainingSetError(msg)
 
 
+def training_directory(directory: Path, *more: str) -> OutputDirectory:
+    """The output directory of ``create_training``; a request is `describe`'s, with `more` keys of a plan."""
+    keys = ("config", "roots", *more)
+    return OutputDirectory(
+        directory,
+        "training set",
+        TrainingSetError,
+        owned=_OURS,
+        records=(MANIFEST, f"{WORK}/plan.json"),
+        final=MANIFEST,
+        scratch=f"{WORK}/running",
+        others=Others.WITH_RECORD,
+        identify=lambda content: {key: content[key] for key in keys if key in content},
+    )
+
+
 def check_outdir(directory: Path, request: dict[str, Any], *, overwrite: bool) -> bool:
     """Look at an output directory before any work.
 
@@ -96,46 +111,16 @@ def check_outdir(directory: Path, request: dict[str, Any], *, overwrite: bool) -
     TrainingSetError
         If it holds something else, or cannot be written.
     """
-    check_writable(directory, TrainingSetError)
-    if overwrite or not directory.exists():
+    state = training_directory(directory).check(request, overwrite=overwrite)
+    if overwrite or state is not State.FINISHED:
         return False
-    if _is_finished(directory, request):
-        _clear_work(directory)
-        return True
-    if _is_of(directory / WORK / "plan.json", request, "holds an unfinished run of"):
-        return False
-    strangers = [path.name for path in directory.iterdir() if path.name != WORK]
-    if strangers:
-        msg = f"{directory}: not empty ({strangers[0]}...) and no training set; {_REMEDY}"
-        raise TrainingSetError(msg)
-    return False
-
-
-def _is_finished(directory: Path, request: dict[str, Any]) -> bool:
-    """Whether a finished training set is there; it must be of this request."""
-    return _is_of(directory / MANIFEST, request, "holds")
+    _clear_work(directory)
+    return True
 
 
 def _clear_work(directory: Path) -> None:
     """Remove what lies beside a finished training set: its run may have been killed before it could."""
     shutil.rmtree(directory / WORK, ignore_errors=True)
-
-
-def _is_of(path: Path, request: dict[str, Any], state: str) -> bool:
-    """Whether a manifest or plan is there; it must be of this request."""
-    if not path.is_file():
-        return False
-    found = _read(path)
-    if {key: found.get(key) for key in request} != request:
-        directory = path.parents[path.parent.name == WORK]
-        msg = f"{directory}: {state} a training set of another configuration; {_REMEDY}"
-        raise TrainingSetError(msg)
-    return True
-
-
-def _read(path: Path) -> dict[str, Any]:
-    with explained(f"{path}: not readable", _REMEDY, TrainingSetError):
-        return read_json(path)
 
 
 def confirm_finished(directory: Path, planned: Planned) -> None:
@@ -171,50 +156,11 @@ def begin(directory: Path, request: dict[str, Any], planned: Planned, *, overwri
         If another run has finished a training set of another request meanwhile, or the inputs have changed
         since the interrupted run made its plan.
     """
-    if overwrite:
-        clear(directory)
-    plan = {**request, "rows_crc32": planned.crc32}
-    path = directory / WORK / "plan.json"
-    if _is_finished(directory, request):
+    output = training_directory(directory, "rows_crc32")
+    scratch = output.begin({**request, "rows_crc32": planned.crc32}, overwrite=overwrite)
+    if scratch is None:
         _clear_work(directory)
-        return None
-    _check_plan(path, plan)  # before another run is ended
-    scratch = acquire_lease(directory / WORK / _RUNNING)
-    if (directory / MANIFEST).is_file():  # another was quicker; from here on nobody else can finish
-        _clear_work(directory)  # this run has just begun it, also where the other made something else
-        if _is_finished(directory, request):
-            return None
-    if not _check_plan(path, plan):
-        with holding_lease(scratch, directory):
-            write_json(path, plan, scratch)
     return scratch
-
-
-def _check_plan(path: Path, plan: dict[str, Any]) -> bool:
-    """Whether a plan is there; it must be this one."""
-    if not path.is_file():
-        return False
-    if _read(path) != plan:
-        directory = path.parents[1]
-        msg = (
-            f"{directory}: the inputs have changed since the interrupted run; give --overwrite to start anew"
-        )
-        raise TrainingSetError(msg)
-    return True
-
-
-def clear(directory: Path) -> None:
-    """Remove what earlier runs of this program wrote, and nothing else; the manifest goes first.
-
-    A run that still goes on is ended before its files are removed, lest it write others.
-    """
-    if directory.is_dir():
-        (directory / MANIFEST).unlink(missing_ok=True)
-        revoke_leases(directory / WORK / _RUNNING)
-        shutil.rmtree(directory / WORK, ignore_errors=True)
-        for path in directory.iterdir():
-            if _OURS.fullmatch(path.name):
-                path.unlink()
 
 
 def finished_receipt(task: GroupTask) -> Receipt | None:

@@ -51,13 +51,6 @@ def acquire_lease(parent: Path) -> Path:
     return mine
 
 
-def release_lease(scratch: Path) -> None:
-    """Remove the scratch directory of a run that has ended, and what held it unless another run has begun."""
-    shutil.rmtree(scratch, ignore_errors=True)
-    with suppress(OSError):
-        scratch.parent.rmdir()
-
-
 @contextmanager
 def holding_lease(scratch: Path | None, directory: Path) -> Iterator[None]:
     """Tell an error of writing through a scratch directory that is no longer there for what it is.

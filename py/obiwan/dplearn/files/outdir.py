@@ -1,11 +1,44 @@
-"""Where files are to go: found before any work that it can be written."""
+"""Output directories: what one holds, whether it may be written, and the run that writes there.
+
+A directory is empty, holds an unfinished or a finished run of the same request, or is foreign: it holds
+another request's run or files of somebody else.  The request is stored in a JSON file, the record.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+import reprlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
+from typing import Any
 
 from obiwan.dplearn.errors import DplearnError
+from obiwan.dplearn.files.atomic import read_json, write_json
+from obiwan.dplearn.files.lease import acquire_lease, holding_lease, revoke_leases
+
+_MOST_DIFFERENCES = 4
+
+
+class State(Enum):
+    """What an output directory holds, for one request."""
+
+    EMPTY = auto()
+    UNFINISHED = auto()
+    FINISHED = auto()
+    FOREIGN = auto()
+
+
+class Others(Enum):
+    """Whether files that the program does not write may stand in its output directory."""
+
+    LEFT = auto()  #: they may; only names that the program writes are refused where there is no record
+    WITH_RECORD = auto()  #: beside a record; a directory without one must be empty, but for ``--overwrite``
+    REFUSED = auto()
 
 
 def nearest_directory(directory: Path) -> Path:
@@ -31,3 +64,207 @@ def check_writable(directory: Path, kind: type[DplearnError]) -> None:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         msg = f"{directory}: cannot write there (not a writable directory); choose another --outdir"
         raise kind(msg)
+
+
+def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """Entries that differ between two nested requests, as ``key was old, is new``."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        inner = f"{prefix}." if prefix else ""
+        keys = sorted({*old, *new})
+        return [line for key in keys for line in _differences(old.get(key), new.get(key), f"{inner}{key}")]
+    return [] if old == new else [f"{prefix} was {_short(old)}, is {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) and len(value) < 80 else reprlib.repr(value)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A state; of a foreign directory, the file or the entries of the request for which it is."""
+
+    state: State
+    stranger: str = ""
+    differing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OutputDirectory:
+    """The output directory of one program.
+
+    Attributes
+    ----------
+    path : Path
+        It need not exist.
+    holds : str
+        What the program makes, for messages: ``training set``.
+    error : type of DplearnError
+        What refusals raise.
+    owned : re.Pattern
+        Top-level names that the program writes and `clear` removes.
+    records : tuple of str
+        Files that hold a request, the first that is there counts; `begin` writes the last.
+    final : str
+        The file that a finished run writes last; empty where runs are never taken as finished.
+    scratch : str
+        The directory of the scratch directories of running writers (`obiwan.dplearn.files.lease`).
+    lasting : frozenset of str
+        Names beside `scratch` that may be there without a record and are not cleared.
+    others : Others
+        Whether files of others are accepted.
+    identify : callable
+        The request in a record's content; None where the record is not of this program.
+    """
+
+    path: Path
+    holds: str
+    error: type[DplearnError]
+    owned: re.Pattern[str]
+    records: tuple[str, ...]
+    final: str
+    scratch: str
+    lasting: frozenset[str] = frozenset()
+    others: Others = Others.LEFT
+    identify: Callable[[dict[str, Any]], dict[str, Any] | None] = dict
+
+    def state(self, request: Mapping[str, Any]) -> State:
+        """What the directory holds; looks only."""
+        return self._look(request).state
+
+    def check(self, request: Mapping[str, Any], *, overwrite: bool = False) -> State:
+        """Refuse a directory that this request may not use; changes nothing.
+
+        Parameters
+        ----------
+        request : mapping
+            As JSON gives it back.
+        overwrite : bool
+            Accept another request's run, which is then FOREIGN and to be removed by `clear`.
+
+        Raises
+        ------
+        DplearnError
+            Of the kind `error`, if the directory holds what may not be replaced, or cannot be written.
+        """
+        found = self._look(request, overwrite=overwrite)
+        if found.state is not State.FINISHED or overwrite:  # a finished run is only read
+            check_writable(self.path, self.error)
+        self._refuse(found, overwrite=overwrite)
+        return found.state
+
+    def _look(self, request: Mapping[str, Any], *, overwrite: bool = False) -> _Found:
+        if not self.path.is_dir():
+            return _Found(State.EMPTY)
+        record = self._record()
+        if stranger := self._stranger(recorded=record is not None, overwrite=overwrite):
+            return _Found(State.FOREIGN, stranger)
+        if record is None:
+            return _Found(State.EMPTY)
+        ended = State.FINISHED if self.final and (self.path / self.final).is_file() else State.UNFINISHED
+        differing = _differences(record, request) if record else ["its record is damaged"]
+        return _Found(State.FOREIGN if differing else ended, "", tuple(differing))
+
+    def _refuse(self, found: _Found, *, overwrite: bool) -> None:
+        remedy = "choose another --outdir"
+        if found.stranger:
+            also = "" if self.others is not Others.WITH_RECORD else ", or give --overwrite"
+            msg = f"{self.path}: holds {found.stranger}, which is no part of a {self.holds}; {remedy}{also}"
+            raise self.error(msg)
+        if found.differing and not overwrite:
+            more = ("...",) if len(found.differing) > _MOST_DIFFERENCES else ()
+            which = "; ".join(found.differing[:_MOST_DIFFERENCES] + more)
+            msg = f"{self.path}: holds another {self.holds} ({which}); {remedy}, or give --overwrite"
+            raise self.error(msg)
+
+    def _record(self) -> dict[str, Any] | None:
+        """The request that a record holds, an empty one where it is damaged; None where there is none."""
+        for name in self.records:
+            if (self.path / name).is_file():
+                try:
+                    return self.identify(read_json(self.path / name))
+                except ValueError:
+                    return self.identify({})
+        return None
+
+    def _stranger(self, *, recorded: bool, overwrite: bool) -> str | None:
+        """The first file for which the directory is refused."""
+        lasting = {Path(self.scratch).parts[0], *self.lasting}
+        names = sorted(entry.name for entry in self.path.iterdir() if entry.name not in lasting)
+        if self.others is Others.REFUSED:
+            names = [name for name in names if not (recorded and self.owned.fullmatch(name))]
+        elif recorded or (overwrite and self.others is Others.WITH_RECORD):
+            return None
+        elif self.others is Others.LEFT:
+            names = [name for name in names if self.owned.fullmatch(name)]
+        return names[0] if names else None
+
+    def clear(self) -> None:
+        """Remove what the program wrote, and nothing else, after ending a run that still writes."""
+        if not self.path.is_dir():
+            return
+        if self.final:
+            (self.path / self.final).unlink(missing_ok=True)
+        revoke_leases(self.path / self.scratch)
+        records = {Path(name).parts[0] for name in self.records}
+        names = [entry.name for entry in self.path.iterdir() if self.owned.fullmatch(entry.name)]
+        for name in sorted(names, key=lambda name: name in records):  # interrupted, it is still known as ours
+            path = self.path / name
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+    def begin(self, request: Mapping[str, Any], *, overwrite: bool = False) -> Path | None:
+        """Take over the directory: store the request, make a scratch directory, and end other runs there.
+
+        Parameters
+        ----------
+        request, overwrite
+            As for `check`; what may be overwritten is removed first.
+
+        Returns
+        -------
+        Path or None
+            The scratch directory; None where a run of this request has finished meanwhile.
+
+        Raises
+        ------
+        DplearnError
+            As of `check`, before another run is ended.
+        """
+        if overwrite:
+            self.clear()
+        found = self._look(request, overwrite=overwrite)
+        self._refuse(found, overwrite=False)
+        if found.state is State.FINISHED:
+            return None
+        scratch = acquire_lease(self.path / self.scratch)
+        found = self._look(request, overwrite=overwrite)  # another may have been quicker; none can finish now
+        if found.state in (State.FINISHED, State.FOREIGN):
+            self.release(scratch)
+            self._refuse(found, overwrite=False)
+            return None
+        if found.state is State.EMPTY:
+            with holding_lease(scratch, self.path):
+                write_json(self.path / self.records[-1], dict(request), scratch)
+        return scratch
+
+    def release(self, scratch: Path) -> None:
+        """Remove a scratch directory after its run, and what held it unless another run has begun."""
+        shutil.rmtree(scratch, ignore_errors=True)
+        with suppress(OSError):
+            while (scratch := scratch.parent) != self.path:
+                scratch.rmdir()
+
+    @contextmanager
+    def lease(self) -> Iterator[Path]:
+        """Hold a scratch directory in the block; another run that had one here ends.
+
+        A directory that was made for it and is still empty is removed.
+        """
+        made = not self.path.exists()
+        scratch = acquire_lease(self.path / self.scratch)
+        try:
+            yield scratch
+        finally:
+            self.release(scratch)
+            if made:
+                with suppress(OSError):
+                    self.path.rmdir()

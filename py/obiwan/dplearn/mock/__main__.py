@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
 from obiwan.dplearn.errors import DplearnError
-from obiwan.dplearn.files.atomic import read_json
+from obiwan.dplearn.files.outdir import Others, OutputDirectory, State
 from obiwan.dplearn.mock.config import FILTERS, LAYOUTS, MockConfig, Plant
 from obiwan.dplearn.mock.survey import PROGRAM, RECORD, make_survey
 from obiwan.dplearn.running import cli
@@ -85,38 +85,30 @@ def config_from(options: argparse.Namespace) -> MockConfig:
 
 
 def prepare_outdir(outdir: Path, overwrite: bool) -> None:
-    """Make ``outdir``; where it is not empty, refuse, or with ``overwrite`` clear what a mock left there.
+    """Make the output directory; where it is not empty, refuse, or with ``overwrite`` remove the mock there.
 
     Raises
     ------
     DplearnError
         If the directory holds something and ``overwrite`` is not given, or holds what no mock wrote.
     """
-    if outdir.exists() and not outdir.is_dir():
-        msg = f"{outdir} is not a directory: give --outdir another name"
+    request = {"program": PROGRAM}
+    output = OutputDirectory(
+        outdir,
+        "mock survey",
+        DplearnError,
+        owned=re.compile("|".join(map(re.escape, OWN_ENTRIES))),
+        records=(RECORD,),
+        final="",  # a mock survey starts from nothing
+        scratch=".work",
+        others=Others.REFUSED,
+        identify=lambda record: request if record.get("program") == PROGRAM else None,
+    )
+    if output.check(request, overwrite=overwrite) is not State.EMPTY and not overwrite:
+        msg = f"{outdir}: holds a mock survey already; choose another --outdir, or give --overwrite"
         raise DplearnError(msg)
-    found = sorted(p.name for p in outdir.iterdir()) if outdir.exists() else []
-    if found and not overwrite:
-        msg = f"{outdir} is not empty: give another --outdir, or --overwrite to replace a mock survey there"
-        raise DplearnError(msg)
-    if found and not _is_mock(outdir, found):
-        msg = (
-            f"{outdir} holds what no mock survey wrote, which --overwrite leaves alone: give another --outdir"
-        )
-        raise DplearnError(msg)
-    for name in found:
-        path = outdir / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    output.clear()
     outdir.mkdir(parents=True, exist_ok=True)
-
-
-def _is_mock(outdir: Path, found: Sequence[str]) -> bool:
-    """Whether a directory was made by this program, from its record, and holds nothing else."""
-    try:
-        record = read_json(outdir / RECORD)
-    except (OSError, ValueError):
-        return False
-    return record.get("program") == PROGRAM and set(found) <= set(OWN_ENTRIES)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import re
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation.notices import alarms
 from obiwan.dplearn.evaluation.records import Evaluation
 from obiwan.dplearn.files.atomic import read_json, write_json
-from obiwan.dplearn.files.lease import acquire_lease, holding_lease, release_lease
-from obiwan.dplearn.files.outdir import check_writable
+from obiwan.dplearn.files.lease import holding_lease
+from obiwan.dplearn.files.outdir import Others, OutputDirectory, State
 from obiwan.dplearn.report import wording
 from obiwan.dplearn.report.page import embedded, render
 from obiwan.dplearn.report.pictures import Picture, write_picture
@@ -118,86 +118,50 @@ def write_scores_table(path: Path, evaluation: Evaluation) -> None:
         file.write(list(columns.values()), names=list(columns), units=units, header=header, extname="SCORES")
 
 
-def _report_in(outdir: Path) -> dict[str, Any] | None:
-    """The numbers of the report that a directory holds; None where there is none that we wrote."""
-    try:
-        found = read_json(outdir / METRICS)
-    except (OSError, ValueError):
+def _identity(report: dict[str, Any]) -> dict[str, Any] | None:
+    """Of which training set and networks a report is; None of what is no report."""
+    if report.get("format") != FORMAT:
         return None
-    return found if found.get("format") == FORMAT else None
-
-
-def _strangers(outdir: Path, report: Mapping[str, Any] | None) -> list[str]:
-    """What stands in a directory, and among the figures of its report, that no evaluation wrote there."""
-    ours = {SCRATCH, *RETRAINED} | (set() if report is None else set(FILES))
-    found = [path.name for path in outdir.iterdir() if path.name not in ours]
-    names = None if report is None else report.get("figures")
-    if isinstance(names, list) and (outdir / FIGURES).is_dir():  # the list that the report has of them
-        figures = (path.name for path in (outdir / FIGURES).iterdir())
-        found += [f"{FIGURES}/{name}" for name in figures if name not in names]
-    return sorted(found)
-
-
-def _is_of(report: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
-    """Whether a report is of these networks and this training set."""
     try:
         models = [model["checksum"] for model in report["models"]]
-        return {"data": report["data"]["checksum"], "models": models} == dict(identity)
+        return {"data": report["data"]["checksum"], "models": models}
     except (KeyError, TypeError):
-        return False
+        return {}
 
 
-def claim(outdir: Path, identity: Mapping[str, Any], *, overwrite: bool) -> None:
+def report_directory(outdir: Path) -> OutputDirectory:
+    """The output directory of ``evaluate``; a request has ``data`` and ``models``, their checksums."""
+    return OutputDirectory(
+        outdir,
+        "report",
+        ModelError,
+        owned=re.compile("|".join(map(re.escape, FILES))),
+        records=(METRICS,),
+        final="",  # an evaluation is always made again
+        scratch=SCRATCH,
+        lasting=frozenset(RETRAINED),
+        others=Others.REFUSED,
+        identify=_identity,
+    )
+
+
+def claim(outdir: Path, identity: Mapping[str, Any], *, overwrite: bool) -> OutputDirectory:
     """Find that an output directory may be written: absent, empty, or of this evaluation.
-
-    It is ours where its ``metrics.json`` is; without one it may hold nothing but what an interrupted
-    evaluation leaves, for the names of a report's files are anyone's.
-
-    Parameters
-    ----------
-    outdir : Path
-    identity : mapping
-        ``data``, the checksum of the training set, and ``models``, those of the networks.
-    overwrite : bool
-        Whether the report of another evaluation may be replaced.
 
     Raises
     ------
     ModelError
-        If it is a file, cannot be written, or holds something else.
+        If it is a file, cannot be written, or holds something else, also among the figures of its report.
     """
-    remedy = "choose another --outdir"
-    check_writable(outdir, ModelError)
-    if not outdir.is_dir():
-        return
-    report = _report_in(outdir)
-    strangers = _strangers(outdir, report)
-    if strangers:
-        msg = f"{outdir}: holds {strangers[0]}, which no evaluation writes; {remedy}"
-        raise ModelError(msg)
-    if report is not None and not overwrite and not _is_of(report, identity):
-        msg = f"{outdir}: holds the report of other models or data; {remedy}, or give --overwrite"
-        raise ModelError(msg)
-
-
-@contextmanager
-def begun(outdir: Path) -> Iterator[Path]:
-    """While the block lasts, the output directory is this evaluation's; one that began before it will end.
-
-    Yields
-    ------
-    Path
-        Its scratch directory, for `write_report`; see `obiwan.dplearn.files.lease`.
-    """
-    made = not outdir.exists()
-    scratch = acquire_lease(outdir / SCRATCH)
-    try:
-        yield scratch
-    finally:
-        release_lease(scratch)
-        if made:  # and nothing has come into it
-            with suppress(OSError):
-                outdir.rmdir()
+    output = report_directory(outdir)
+    if output.check(identity, overwrite=overwrite) is not State.EMPTY and (outdir / FIGURES).is_dir():
+        listed = read_json(outdir / METRICS).get("figures")
+        names = {path.name for path in (outdir / FIGURES).iterdir()}
+        if isinstance(listed, list) and (strangers := names.difference(map(str, listed))):
+            name = f"{FIGURES}/{min(strangers)}"
+            msg = f"{outdir}: holds {name}, which is no part of a report; choose another --outdir"
+            raise ModelError(msg)
+    return output
 
 
 def write_report(
@@ -214,7 +178,7 @@ def write_report(
     evaluation : Evaluation
     pictures : iterable of Picture
     scratch : Path, optional
-        That of `begun`; one for this report alone by default.
+        That of the directory's lease; one for this report alone by default.
 
     Raises
     ------
@@ -222,7 +186,7 @@ def write_report(
         If another evaluation has begun in the directory: its report is the one that counts.
     """
     if scratch is None:
-        with begun(outdir) as own:
+        with report_directory(outdir).lease() as own:
             return write_report(outdir, evaluation, pictures, own)
     with holding_lease(scratch, outdir):
         _make(scratch, evaluation, pictures)

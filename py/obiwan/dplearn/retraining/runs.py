@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import read_json, write_json
-from obiwan.dplearn.files.lease import acquire_lease, holding_lease, release_lease
+from obiwan.dplearn.files.lease import holding_lease
+from obiwan.dplearn.files.outdir import State
 from obiwan.dplearn.training.batches import check_splits, fitting_batch
-from obiwan.dplearn.training.rundir import RESULT, RUN, SCRATCH, claim_outdir
+from obiwan.dplearn.training.rundir import RESULT, RUN, run_directory
 from obiwan.dplearn.trainingset.manifest import SOURCES
 from obiwan.dplearn.trainingset.stampset import StampSet
 from obiwan.dplearn.twosample import Estimate, answer, auc_pvalue, usable_bricks
@@ -135,7 +136,7 @@ def retrain(
     name : str
         What is done to the data, for ``run.json`` and messages.
     before : callable, optional
-        Called before training, once the directory is claimed, unless the result is there.
+        Called before training, unless the result is there.
     overwrite : bool
         Replace what is there of another network, other settings or another training set.
     quiet : bool
@@ -154,13 +155,9 @@ def retrain(
     batch = fitting_batch(config.feed.batch_size, edited)
     config = replace(config, feed=replace(config.feed, batch_size=batch))
     identity = {"edit": name, "data": edited.checksum, **config.to_dict()}
-    try:
-        claim_outdir(outdir, identity, overwrite=False)
-    except ModelError:
-        if not overwrite:
-            raise
-        claim_outdir(outdir, identity, overwrite=True)
-    if (outdir / RESULT).is_file():
+    output = run_directory(outdir)
+    overwrite = overwrite and output.state(identity) is State.FOREIGN
+    if output.check(identity, overwrite=overwrite) is State.FINISHED:
         return _read_result(outdir / RESULT)
     if before is not None:
         before()
@@ -169,7 +166,7 @@ def retrain(
     from obiwan.dplearn.training.validation import predictions
 
     log.info("%s: training the same network again, %d examples", name, sum(edited.count("train")))
-    scratch = acquire_lease(outdir / SCRATCH)
+    scratch = output.begin(identity, overwrite=overwrite)
     logs = RunLogs(outdir, quiet=quiet, scratch=scratch)
     fitted = Trainer(config, edited, outdir, logs=logs, scratch=scratch).fit()
     label, score = predictions(lambda x, _: fitted.model.predict_on_batch(x)[:, 1], edited, "test")
@@ -185,7 +182,8 @@ def retrain(
     }
     with holding_lease(scratch, outdir):
         write_json(outdir / RESULT, content, scratch)
-    release_lease(scratch)
+    if scratch is not None:
+        output.release(scratch)
     return _read_result(outdir / RESULT)
 
 
