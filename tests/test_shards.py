@@ -201,16 +201,18 @@ def test_memory_keeps_so_many_buffers_and_no_more():
     ("key", "value"),
     [
         ("channels", ["g", "r", "z"]),
-        ("stamp", 32),
+        ("bands", ["g", "r", "w"]),
+        ("planes", ["ivar"]),
+        ("stamp", 32.5),
         ("format", "something"),
         ("format_version", 99),
-        ("labels", {"real": 1, "fake": 0}),
+        ("labels", {"real": 1}),
     ],
 )
 def test_another_format_is_refused(key, value, tmp_path, stamps):
     finished(tmp_path, stamps)
     seal(tmp_path, **{key: value})
-    with pytest.raises(TrainingSetError, match=rf"manifest.json: {key} is .*make the training set again"):
+    with pytest.raises(TrainingSetError, match=rf"manifest.json: .*{key[:5]}.*make the training set again"):
         open_training_set(tmp_path)
 
 
@@ -223,13 +225,13 @@ def test_unreadable_manifest(content, tmp_path, stamps):
 
 
 @pytest.mark.parametrize(
-    "change", [{"split": "../../etc/passwd"}, {"rows": 0}, {"number": "1"}, {"x_crc32": None}, {"extra": 1}]
+    "change", [{"split": "../../etc/passwd"}, {"rows": 0}, {"number": "1"}, {"real": -1}, {"extra": 1}]
 )
 def test_entries_that_make_no_sense(change, tmp_path, stamps):
     manifest = finished(tmp_path, stamps)
     manifest["shards"][0] |= change
     seal(tmp_path, shards=manifest["shards"])
-    with pytest.raises(TrainingSetError, match=r"manifest.json: (entry|not a readable manifest)"):
+    with pytest.raises(TrainingSetError, match=r"manifest.json: not a readable manifest"):
         open_training_set(tmp_path)
 
 

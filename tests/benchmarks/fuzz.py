@@ -33,7 +33,6 @@ import fitsio
 import numpy as np
 
 from obiwan.dplearn import cnn
-from obiwan.dplearn.conventions import CHANNELS, LABELS, SPLITS
 from obiwan.dplearn.cutting.extraction import GroupTask, extract_group, row_keys
 from obiwan.dplearn.cutting.workspace import begin, check_outdir, finished_receipt
 from obiwan.dplearn.errors import DplearnError, ModelError
@@ -49,7 +48,7 @@ from obiwan.dplearn.report import output as report_files
 from obiwan.dplearn.report.provenance import cut_flow
 from obiwan.dplearn.retraining import runs as retraining
 from obiwan.dplearn.running import cli
-from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.stampspec import SPLITS, StampSpec
 from obiwan.dplearn.survey.tables import read_table
 from obiwan.dplearn.training.checkpoints import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from obiwan.dplearn.training.rundir import finished_lines, run_directory
@@ -219,11 +218,15 @@ def _read_set(place: Path) -> None:
     for shard in found.shards:
         assert (place / shard.x_name).resolve().parent == place.resolve()
         found.read(shard, memory)
-    read_table(place)  # and what a report says of it
-    told = data_summary(found)
+    told = data_summary(found)  # and what a report says of it
     any(root.get("injected") is False for root in told["roots"])
     cut_flow(told)
     ", ".join(f"{key} {value}" for key, value in told["config"].items())
+
+
+def _empty(place: Path) -> StampSet:
+    """A set of no shards."""
+    return StampSet(place, {}, StampSpec(), (), lambda *_: (_, _), lambda _: np.empty(0))
 
 
 def _read_user_table(place: Path) -> None:
@@ -239,10 +242,9 @@ def _read_user_table(place: Path) -> None:
 
 def _read_sources(place: Path) -> None:
     """Whole, as ``evaluate`` does, and for the bricks of some scores, as ``cnn`` does at its end."""
-    read_table(place)
-    ones = np.ones(4, "i4")
+    found, ones = open_training_set(place), np.ones(4, "i4")
+    assert [len(found.rows(split)) for split in SPLITS] == [4, 4, 4]
     scores = Scores("test", ones, np.arange(4, dtype="i4"), np.array([0, 1, 0, 1], "u1"), ones / 2, "m", "d")
-    found = open_training_set(place)
     bricks = bricks_of(found, scores)
     if bricks is None or len(bricks) != 4:
         raise ValueError
@@ -313,7 +315,7 @@ def _read_looks(place: Path) -> None:
     logging.disable()
     labels, ones = np.array([0, 1], "u1"), np.ones(2, "i4")
     scores = Scores("test", ones, ones, labels, np.zeros(2, "f4"), "another", "d")
-    record_evaluation(StampSet(place, {}, ()), scores)
+    record_evaluation(_empty(place), scores)
 
 
 def _read_settings(place: Path) -> None:
@@ -355,7 +357,7 @@ def _read_options(place: Path) -> None:
     """As a program does, whose parser ends it with status 2."""
     options = cli.parse(cnn.build_parser(), ["--config", str(place / "cnn.toml")])
     try:
-        cnn.run_config(options)
+        cnn.run_config(options, _empty(place), 1)
     except ValueError as error:
         raise ModelError(str(error)) from None
     for path in (options.data, options.outdir):
@@ -417,8 +419,8 @@ def prepare(base: Path) -> dict[str, Path]:
     shards = [write_shard(training, split, 1, stamps, labels) for split in SPLITS]
     write_table(training, _example_rows(labels))
     shutil.rmtree(training / WORK)
-    manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "channels": list(CHANNELS), "stamp": 64}
-    manifest |= {"labels": LABELS, "shards": [vars(shard) for shard in shards], **ORIGINS}
+    manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, **StampSpec().to_manifest()}
+    manifest |= {"shards": [vars(shard) for shard in shards], **ORIGINS}
     manifest["manifest_crc32"] = manifest_checksum(manifest)
     (training / MANIFEST).write_text(json.dumps(manifest))
     places |= dict.fromkeys(("manifest", "shard", "sources"), training)

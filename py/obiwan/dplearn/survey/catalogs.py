@@ -29,96 +29,7 @@ _NO_SOURCES = ("DUP", "NUN")  # a Gaia source dropped in favour of a galaxy, a s
 _SERSIC_OF_TYPE = {"PSF": 0.0, "SIMP": 1.0, "REX": 1.0, "EXP": 1.0, "DEV": 4.0}
 
 
-class _Columns:
-    """Case-blind access to the columns of one FITS table, read on demand."""
-
-    def __init__(self, path: Path, what: str) -> None:
-        self.path, self.what = path, what
-        with self.explained(), fitsio.FITS(str(path)) as file:
-            tables = [hdu for hdu in file if hdu.get_exttype() in {"BINARY_TBL", "ASCII_TBL"}]
-            if not tables:
-                msg = f"{path}: empty catalogue: the {what} holds no table; {self._remedy}"
-                raise CatalogError(msg)
-            check_not_truncated(file, path)
-            self.header = dict(file[0].read_header())
-            names = tables[0].get_colnames()
-            self._column_of = {name.lower(): name for name in names}
-            wanted = [name for name in names if _wanted(name.lower())]
-            self._table = tables[0].read(columns=wanted) if wanted and tables[0].get_nrows() else None
-
-    def explained(self) -> AbstractContextManager[None]:
-        """Within it, whatever a decoder or a conversion raises becomes one line with file and remedy."""
-        return reading(f"{self.path}: cannot read the {self.what}", self._remedy, CatalogError)
-
-    _remedy = "restore the file, or leave the brick out with --bricks"
-
-    def __len__(self) -> int:
-        return 0 if self._table is None else len(self._table)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._column_of
-
-    def get(self, *names: str) -> Array | None:
-        """Return the first of these columns that is there, in native byte order."""
-        for name in names:
-            if name in self:
-                if self._table is None:
-                    return np.empty(0)
-                return self._checked(name, np.asarray(self._table[self._column_of[name]]))
-        return None
-
-    def _checked(self, name: str, values: Array) -> Array:
-        """Return a column in native byte order; raise `CatalogError` if it is not of its kind."""
-        stem = name.removeprefix("decam_")
-        kinds, what = ("SU", "text") if stem in _TEXT else ("biuf", "numbers")
-        if values.dtype.kind not in kinds or values.ndim > (2 if stem in _STEMS else 1):
-            msg = f"{self.path}: column {name} in the {self.what} is not {what}, one a row; {self._remedy}"
-            raise CatalogError(msg)
-        return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-    def need(self, *names: str) -> Array:
-        values = self.get(*names)
-        if values is None:
-            msg = f"{self.path}: the {self.what} has no column {' or '.join(names)}; {self._remedy}"
-            raise CatalogError(msg)
-        return values
-
-    def need_position(self, name: str) -> Array:
-        """Return ``ra`` or ``dec`` in degrees, every one of them a number."""
-        values = self.need(name)
-        if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
-            msg = (
-                f"{self.path}: {name} in the {self.what} is not a finite number in every row; {self._remedy}"
-            )
-            raise CatalogError(msg)
-        if name == "dec" and (np.abs(values.astype(np.float64)) > 90).any():
-            msg = f"{self.path}: dec in the {self.what} is beyond 90 degrees; {self._remedy}"
-            raise CatalogError(msg)
-        return values.astype(np.float64)
-
-    def filters(self, *spellings: str) -> tuple[str, ...]:
-        """The bands of which there is a column in one of these spellings, such as ``flux_{}``."""
-        return tuple(band for band in FILTERS if any(name.format(band.lower()) in self for name in spellings))
-
-    def of_band(self, stem: str, band: str) -> Array | None:
-        """A quantity in one band as floats, in any of the three spellings there have been."""
-        if f"decam_{stem}" in self:  # DR3: vectors over ugrizY
-            wide = self.need(f"decam_{stem}")
-            return wide.reshape(len(self), len(FILTERS))[:, FILTERS.index(band)].astype(np.float64)
-        column = self.get(f"{stem}_{band}".lower(), f"decam_{stem}_{band}".lower())
-        return None if column is None else column.astype(np.float64)
-
-    def per_band(self, stem: str, bands: tuple[str, ...], *, needed: bool = False) -> Array:
-        """A quantity, shape (n, bands); NaN where there is no column, or an error if it is needed."""
-        out = np.full((len(self), len(bands)), np.nan)
-        for i, band in enumerate(bands):
-            values = self.of_band(stem, band)
-            if values is None and needed:
-                self.need(f"{stem}_{band}".lower())
-            out[:, i] = np.nan if values is None else values
-        return out
-
-
+_REMEDY = "restore the file, or leave the brick out with --bricks"
 _STEMS = (*PER_BAND, "depth")  # psfdepth is depth in DR3
 _PLAIN = frozenset(
     {
@@ -130,9 +41,6 @@ _PLAIN = frozenset(
 )  # fmt: skip
 
 
-_TEXT = frozenset({"type", "camera"})
-
-
 def _wanted(name: str) -> bool:
     """Whether a column is worth reading: tractor rows are a kilobyte wide."""
     name = name.removeprefix("decam_")
@@ -140,15 +48,89 @@ def _wanted(name: str) -> bool:
     return name in _PLAIN or name in _STEMS or (stem in _STEMS and band in map(str.lower, FILTERS))
 
 
-def _floats(values: Array | None, default: Array) -> Array:
-    return default if values is None else values.astype(np.float64)
+@dataclass(frozen=True)
+class _Table:
+    """The wanted columns of a FITS table by their lower-case names, and the cards of its primary header."""
+
+    path: Path
+    what: str
+    rows: int
+    columns: dict[str, Array]
+    header: dict[str, Any]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    def need(self, *names: str) -> Array:
+        """The first of these columns that is there, or an error."""
+        for name in names:
+            if name in self.columns:
+                return self.columns[name]
+        msg = f"{self.path}: the {self.what} has no column {' or '.join(names)}; {_REMEDY}"
+        raise CatalogError(msg)
+
+    def get(self, default: Array, *names: str) -> Array:
+        """The first of these columns that is there, in the type of a default, or that."""
+        present = [self.columns[name] for name in names if name in self.columns]
+        return present[0].astype(default.dtype) if present else default
+
+    def need_position(self, name: str) -> Array:
+        """``ra`` or ``dec`` in degrees, every one of them a number."""
+        values = self.need(name).astype(np.float64)
+        if not np.isfinite(values).all():
+            msg = f"{self.path}: {name} in the {self.what} is not a finite number in every row; {_REMEDY}"
+            raise CatalogError(msg)
+        if name == "dec" and (np.abs(values) > 90).any():
+            msg = f"{self.path}: dec in the {self.what} is beyond 90 degrees; {_REMEDY}"
+            raise CatalogError(msg)
+        return values
+
+    def filters(self, *spellings: str) -> tuple[str, ...]:
+        """The bands of which there is a column in one of these spellings, such as ``flux_{}``."""
+        return tuple(band for band in FILTERS if any(name.format(band.lower()) in self for name in spellings))
+
+    def per_band(self, stem: str, bands: tuple[str, ...], *, needed: bool = False) -> Array:
+        """A quantity, shape (n, bands), in any of the three spellings there have been.
+
+        NaN where there is no column, or an error if it is needed.
+        """
+        if f"decam_{stem}" in self:  # DR3: vectors over ugrizY
+            wide = self.columns[f"decam_{stem}"].reshape(self.rows, len(FILTERS))
+            return wide[:, [FILTERS.index(band) for band in bands]].astype(np.float64)
+        unknown, columns = np.full(self.rows, np.nan), []
+        for band in bands:
+            names = (f"{stem}_{band}".lower(), f"decam_{stem}_{band}".lower())
+            columns.append(self.need(*names).astype(np.float64) if needed else self.get(unknown, *names))
+        return np.array(columns).reshape(len(bands), self.rows).T
+
+
+def _reading(path: Path, what: str) -> AbstractContextManager[None]:
+    """Within it, whatever a decoder or a conversion raises becomes one line with file and remedy."""
+    return reading(f"{path}: cannot read the {what}", _REMEDY, CatalogError)
+
+
+def _read(path: Path, what: str) -> _Table:
+    with fitsio.FITS(str(path)) as file:
+        tables = [hdu for hdu in file if hdu.get_exttype() in {"BINARY_TBL", "ASCII_TBL"}]
+        if not tables:
+            msg = f"{path}: empty catalogue: the {what} holds no table; {_REMEDY}"
+            raise CatalogError(msg)
+        check_not_truncated(file, path)
+        names = [name for name in tables[0].get_colnames() if _wanted(name.lower())]
+        n = tables[0].get_nrows()
+        table = tables[0].read(columns=names) if names and n else None
+        columns = {name.lower(): np.empty(0) if table is None else np.array(table[name]) for name in names}
+        return _Table(path, what, n, columns, dict(file[0].read_header()))
+
+
+def _decoded(values: Array) -> Array:
+    """A column of text as it is, or as bytes are read."""
+    return np.char.decode(values, "ascii", "replace") if values.dtype.kind == "S" else values.astype("U")
 
 
 def _text(values: Array) -> Array:
     """Type names as clean capitals: bytes, blanks and case differ between releases."""
-    if values.dtype.kind == "S":
-        values = np.char.decode(values, "ascii", "replace")
-    return np.char.upper(np.char.strip(values.astype("U8"))).astype("U4")
+    return np.char.upper(np.char.strip(_decoded(values).astype("U8"))).astype("U4")
 
 
 def signed(values: Array, path: Path, what: str) -> Array:
@@ -174,31 +156,27 @@ def unique_ids(ids: Array, path: Path, what: str) -> Array:
     return ids
 
 
-def _tractor_shapes(columns: _Columns, types: Array) -> dict[str, Any]:
+def _tractor_shapes(table: _Table, types: Array) -> dict[str, Any]:
     """Half-light radius, ellipticity and Sersic index, from DR9 columns or from the older pairs."""
-    n = len(types)
-    sersic_of_type = np.array([_SERSIC_OF_TYPE.get(str(t), np.nan) for t in types]).reshape(n)
-    if "shape_r" in columns:
-        shapes = {
-            "shape_r": _floats(columns.get("shape_r"), np.full(n, np.nan)),
-            "e1": _floats(columns.get("shape_e1"), np.full(n, np.nan)),
-            "e2": _floats(columns.get("shape_e2"), np.full(n, np.nan)),
-            "sersic": _floats(columns.get("sersic"), sersic_of_type),
-        }
+    unknown = np.full(len(types), np.nan)
+    sersic = np.array([_SERSIC_OF_TYPE.get(str(t), np.nan) for t in types]).reshape(len(types))
+    if "shape_r" in table:
+        names = {"shape_r": "shape_r", "e1": "shape_e1", "e2": "shape_e2"}
+        shapes = {name: table.get(unknown, column) for name, column in names.items()}
+        sersic = table.get(sersic, "sersic")
     else:
-        columns.need("shapeexp_r")
-        columns.need("shapedev_r")
+        table.need("shapeexp_r")
+        table.need("shapedev_r")
         fraction = np.where(types == "DEV", 1.0, 0.0)
-        fraction = np.where(types == "COMP", _floats(columns.get("fracdev"), np.full(n, 0.5)), fraction)
+        fraction = np.where(types == "COMP", table.get(np.full(len(types), 0.5), "fracdev"), fraction)
         shapes = {
-            name: (1 - fraction) * _floats(columns.get(f"shapeexp_{old}"), np.full(n, np.nan))
-            + fraction * _floats(columns.get(f"shapedev_{old}"), np.full(n, np.nan))
+            name: (1 - fraction) * table.get(unknown, f"shapeexp_{old}")
+            + fraction * table.get(unknown, f"shapedev_{old}")
             for name, old in (("shape_r", "r"), ("e1", "e1"), ("e2", "e2"))
         }
-        shapes["sersic"] = sersic_of_type
     shapes["shape_r"] = np.where(types == "SIMP", SIMP_RADIUS, shapes["shape_r"])
     shapes["shape_r"] = np.where(np.isin(types, ("PSF", "DUP")), 0.0, shapes["shape_r"])
-    return shapes
+    return {**shapes, "sersic": sersic}
 
 
 @dataclass(frozen=True)
@@ -235,14 +213,13 @@ def read_tractor(path: Path) -> Catalog:
     CatalogError
         If the file is unreadable, empty of tables, lacks a column, or repeats an objid.
     """
-    columns = _Columns(path, "tractor catalogue")
-    with columns.explained():
-        return _tractor(columns)
+    with _reading(path, "tractor catalogue"):
+        return _tractor(_read(path, "tractor catalogue"))
 
 
-def _tractor(columns: _Columns) -> Catalog:
-    path, types = columns.path, _text(columns.need("type"))
-    bands = FILTERS if "decam_flux" in columns else columns.filters(*_SPELLINGS)
+def _tractor(table: _Table) -> Catalog:
+    path, types = table.path, _text(table.need("type"))
+    bands = FILTERS if "decam_flux" in table else table.filters(*_SPELLINGS)
     if not bands:
         msg = (
             f"{path}: the tractor catalogue has no column flux_g, or of any other band; "
@@ -250,36 +227,30 @@ def _tractor(columns: _Columns) -> Catalog:
         )
         raise CatalogError(msg)
     blank = blank_sources(len(types), bands)
-    nobs, maskbits, primary = (
-        columns.per_band("nobs", bands),
-        columns.get("maskbits"),
-        columns.get("brick_primary"),
-    )
-    depth = columns.per_band("psfdepth", bands)
-    ids = columns.get("objid", "id")
+    nobs, depth = table.per_band("nobs", bands), table.per_band("psfdepth", bands)
     sources = replace(
         blank,
-        id=unique_ids(blank.id if ids is None else ids, path, "tractor catalogue"),
-        ra=columns.need_position("ra"),
-        dec=columns.need_position("dec"),
+        id=unique_ids(table.columns.get("objid", table.columns.get("id", blank.id)), path, table.what),
+        ra=table.need_position("ra"),
+        dec=table.need_position("dec"),
         type=types,
-        flux=columns.per_band("flux", bands, needed=True),
-        flux_ivar=columns.per_band("flux_ivar", bands, needed=True),
-        mw_transmission=columns.per_band("mw_transmission", bands, needed=True),
+        flux=table.per_band("flux", bands, needed=True),
+        flux_ivar=table.per_band("flux_ivar", bands, needed=True),
+        mw_transmission=table.per_band("mw_transmission", bands, needed=True),
         nobs=np.where(np.isnan(nobs), -1, nobs).astype(np.int32),
-        psfsize=columns.per_band("psfsize", bands),
-        psfdepth=np.where(np.isnan(depth), columns.per_band("depth", bands), depth),
-        ebv=_floats(columns.get("ebv"), blank.ebv),
-        maskbits=blank.maskbits if maskbits is None else maskbits.astype(np.int32),
-        primary=blank.primary if primary is None else primary.astype(bool),
-        **_tractor_shapes(columns, types),
+        psfsize=table.per_band("psfsize", bands),
+        psfdepth=np.where(np.isnan(depth), table.per_band("depth", bands), depth),
+        ebv=table.get(blank.ebv, "ebv"),
+        maskbits=table.get(blank.maskbits, "maskbits"),
+        primary=table.get(blank.primary, "brick_primary"),
+        **_tractor_shapes(table, types),
     )
     return Catalog(
         sources.take(~np.isin(sources.type, _NO_SOURCES)),
         path,
-        command=str(columns.header.get("CMDLINE", "")),
-        dr9_columns="fitbits" in columns,
-        header=columns.header,
+        command=str(table.header.get("CMDLINE", "")),
+        dr9_columns="fitbits" in table,
+        header=table.header,
     )
 
 
@@ -308,52 +279,45 @@ def read_truth(path: Path, ids_added: Path | None = None) -> Catalog:
     CatalogError
         If the file is unreadable, empty of tables, lacks a column, or repeats an id.
     """
-    columns = _Columns(path, "truth table")
-    with columns.explained():
-        return _truth(columns, ids_added)
+    with _reading(path, "truth table"):
+        return _truth(_read(path, "truth table"), ids_added)
 
 
-def _truth(columns: _Columns, ids_added: Path | None) -> Catalog:
-    path = columns.path
-    ids = unique_ids(columns.need("id"), path, "truth table")
-    n, bands = len(ids), columns.filters("{}flux", "flux_{}")
+def _truth(table: _Table, ids_added: Path | None) -> Catalog:
+    path = table.path
+    ids = unique_ids(table.need("id"), path, table.what)
+    n, bands = len(ids), table.filters("{}flux", "flux_{}")
     if not bands:
-        columns.need("gflux", "flux_g")
-    blank = blank_sources(n, bands)
-    fluxes = [columns.need(f"{band}flux".lower(), f"flux_{band}".lower()) for band in bands]
+        table.need("gflux", "flux_g")
+    blank, zero = blank_sources(n, bands), np.zeros(n)
+    fluxes = [table.need(f"{band}flux".lower(), f"flux_{band}".lower()) for band in bands]
     # Stars of the original obiwan have no shape columns at all.
-    radius = _floats(columns.get("rhalf", "shape_r"), np.zeros(n))
-    sersic = _floats(columns.get("n", "sersic"), np.zeros(n))
-    injected = np.ones(n, dtype=bool)
-    collided = columns.get("collided")
-    if collided is not None:
-        injected &= ~collided.astype(bool)
+    radius, sersic = table.get(zero, "rhalf", "shape_r"), table.get(zero, "n", "sersic")
+    injected = ~table.get(np.zeros(n, dtype=bool), "collided")
     if ids_added is not None and ids_added.is_file():
-        injected &= np.isin(ids, _Columns(ids_added, "table of added ids").need("id"))
+        injected &= np.isin(ids, _read(ids_added, "table of added ids").need("id"))
     sources = replace(
         blank,
         id=ids,
-        ra=columns.need_position("ra"),
-        dec=columns.need_position("dec"),
+        ra=table.need_position("ra"),
+        dec=table.need_position("dec"),
         type=_truth_types(radius, sersic),
         flux=np.stack(fluxes, axis=1).astype(np.float64),
-        mw_transmission=columns.per_band("mw_transmission", bands),
+        mw_transmission=table.per_band("mw_transmission", bands),
         shape_r=radius,
-        e1=_floats(columns.get("e1", "shape_e1"), np.zeros(n)),
-        e2=_floats(columns.get("e2", "shape_e2"), np.zeros(n)),
+        e1=table.get(zero, "e1", "shape_e1"),
+        e2=table.get(zero, "e2", "shape_e2"),
         sersic=sersic,
-        ebv=_floats(columns.get("ebv"), blank.ebv),
+        ebv=table.get(blank.ebv, "ebv"),
         injected=injected,
     )
-    return Catalog(sources, path, command=str(columns.header.get("CMDLINE", "")), header=columns.header)
+    return Catalog(sources, path, command=str(table.header.get("CMDLINE", "")), header=table.header)
 
 
 def read_cameras(path: Path) -> set[str]:
     """Cameras named in a brick's CCD table; empty where there is no table."""
     if not path.is_file():
         return set()
-    cameras = _Columns(path, "CCD table").get("camera")
-    if cameras is None or not len(cameras):
-        return set()
-    text = np.char.decode(cameras, "ascii", "replace") if cameras.dtype.kind == "S" else cameras
-    return {str(camera).strip().lower() for camera in text}
+    with _reading(path, "CCD table"):
+        cameras = _read(path, "CCD table").columns.get("camera", np.empty(0, "U"))
+        return {str(name).lower() for name in np.char.strip(_decoded(cameras))}

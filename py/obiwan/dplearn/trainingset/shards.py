@@ -11,7 +11,7 @@ A file is written under ``.work/`` and renamed into place, so it exists complete
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.buffers import BufferPool
 from obiwan.dplearn.files.npy import load_npy, write_npy
-from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.stampspec import SPLITS, StampSpec
 
 X_DTYPE = np.dtype("<f4")
 Y_DTYPE = np.dtype("|u1")
@@ -40,6 +40,11 @@ class Shard:
         Examples, and how many of each class.
     x_crc32, y_crc32 : int
         CRC-32 (zlib) of the whole files.
+
+    Raises
+    ------
+    ValueError
+        If the numbers do not fit each other, or there is no such split.
     """
 
     split: str
@@ -60,16 +65,11 @@ class Shard:
         """File name of the labels."""
         return f"y{self.split}_{self.number}.npy"
 
-    @property
-    def adds_up(self) -> bool:
-        """Whether its numbers are integers that fit each other."""
-        numbers = (getattr(self, field.name) for field in fields(self) if field.name != "split")
-        return (
-            all(type(number) is int for number in numbers)
-            and self.number >= 1 <= self.rows
-            and min(self.real, self.fake) >= 0
-            and self.real + self.fake == self.rows
-        )
+    def __post_init__(self) -> None:
+        sound = self.split in SPLITS and self.number >= 1 <= self.rows == self.real + self.fake
+        if not sound or min(self.real, self.fake) < 0:
+            msg = f"{self} makes no sense"
+            raise ValueError(msg)
 
 
 def write_shard(
