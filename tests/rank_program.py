@@ -64,6 +64,7 @@ def against_one_process(world):
     """Steps of all ranks, each on its part of a batch, beside steps of this process alone on all of it."""
     import keras
 
+    from obiwan.dplearn.stampspec import StampSpec
     from obiwan.dplearn.training.checkpoints import assign, values
     from obiwan.dplearn.training.initialise import prepare
     from obiwan.dplearn.training.model import build_network
@@ -81,7 +82,7 @@ def against_one_process(world):
         keras.utils.set_random_seed(
             1000 + world.rank
         )  # other first weights on each rank: the broadcast must mend it
-        model = build_network(network_config("lenet5", maps=(3, 4), kernel_size=3, dense=6))
+        model = build_network(network_config("lenet5", maps=(3, 4), kernel_size=3, dense=6), StampSpec())
         prepare(model, batch(world.rank, 32)[0])
         optimizer = make_optimizer(1e-2, 0.2, STEPS)
         optimizer.build(model.trainable_variables)

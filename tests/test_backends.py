@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.training.initialise import prepare
 from obiwan.dplearn.training.model import build_network, load_network
 from obiwan.dplearn.training.settings import ARCHITECTURES, network_config
@@ -129,7 +130,7 @@ def test_files_score_the_same(on_backend, backend, data, tmp_path):
     expected = {}
     for arch in ARCHITECTURES:
         keras.utils.set_random_seed(3)
-        model = build_network(network_config(arch))
+        model = build_network(network_config(arch), StampSpec())
         prepare(model, np.load(data / "xtrain_1.npy"))
         model.save(tmp_path / f"{arch}.keras", include_optimizer=False)
         expected[arch] = model.predict_on_batch(x)
@@ -144,7 +145,7 @@ def test_steps_are_the_same(on_backend, backend, data, root, tmp_path):
     """From the same weights, with the same batches: losses, and where the weights have moved, to rounding."""
     x, y = (np.load(data / f"{name}train_1.npy")[:15] for name in "xy")
     keras.utils.set_random_seed(4)
-    model = build_network(network_config("lenet5", maps=(3, 4), kernel_size=3, dense=6))
+    model = build_network(network_config("lenet5", maps=(3, 4), kernel_size=3, dense=6), StampSpec())
     prepare(model, x)
     begin = [np.asarray(weight) for weight in model.trainable_variables]
     model.save(tmp_path / "begin.keras", include_optimizer=False)

@@ -336,6 +336,7 @@ def test_saved_models_load_in_safe_mode(tmp_path):
     """A layer that is a piece of program, a class from elsewhere, and bytes that are no model."""
     import keras
 
+    from obiwan.dplearn.stampspec import StampSpec
     from obiwan.dplearn.training.model import build_network, load_network
     from obiwan.dplearn.training.settings import network_config
 
@@ -352,7 +353,7 @@ def test_saved_models_load_in_safe_mode(tmp_path):
     assert not fired.exists()
 
     sound = tmp_path / "sound.keras"
-    build_network(network_config("lenet5", maps=(3, 4), kernel_size=3, dense=6)).save(sound)
+    build_network(network_config("lenet5", maps=(3, 4), kernel_size=3, dense=6), StampSpec()).save(sound)
     load_network(sound)
     with zipfile.ZipFile(sound) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}

@@ -11,10 +11,13 @@ import pytest
 
 import obiwan.dplearn
 from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.training.distributed import World
 from obiwan.dplearn.training.initialise import LAST_GAIN, prepare
-from obiwan.dplearn.training.model import MeanPooling, build_network, load_network
-from obiwan.dplearn.training.scaling import NOISE_UNIT, CutoutScaling, fit_scaling
+from obiwan.dplearn.training.model import MeanPooling, build_network, check_spec, load_network
+from obiwan.dplearn.training.scaling import NOISE_UNIT, CutoutScaling, fit_scaling, sky_noise
 from obiwan.dplearn.training.settings import ARCHITECTURES, NetworkConfig, network_config
+from obiwan.dplearn.training.steps import make_optimizer, make_step
 
 
 def cutouts(n, seed=0):
@@ -34,7 +37,7 @@ def trainable(model):
 
 
 def test_lenet5_is_the_table_of_the_docs():
-    model = build_network(network_config("lenet5"))
+    model = build_network(network_config("lenet5"), StampSpec())
     assert model.input_shape == (None, 64, 64, 6)
     assert trainable(model) == 353_786
     rows = [
@@ -62,14 +65,14 @@ def test_lenet5_is_the_table_of_the_docs():
 
 
 def test_the_2018_twin_differs_in_its_pools_alone():
-    model = build_network(network_config("lenet5-2x2"))
+    model = build_network(network_config("lenet5-2x2"), StampSpec())
     assert trainable(model) == 353_786
     assert {layer.pool_size for layer in model.layers if isinstance(layer, MeanPooling)} == {2}
 
 
 def test_options_change_what_they_name():
     model = build_network(
-        network_config("lenet5", maps=(4, 5), kernel_size=3, pool_size=5, strides=4, dense=7)
+        network_config("lenet5", maps=(4, 5), kernel_size=3, pool_size=5, strides=4, dense=7), StampSpec()
     )
     shapes = [layer.output.shape[1:] for layer in model.layers if isinstance(layer, MeanPooling)]
     assert shapes == [(16, 16, 4), (4, 4, 5)]
@@ -98,7 +101,6 @@ def test_padding_never_counts(pool, stride, side):
         ({"maps": (3, 0)}, "maps"),
         ({"dense": 0}, "dense must be at least 1"),
         ({"arch": "deep", "maps": (12,)}, "multiples of 8"),
-        ({"depth": 3}, "no depth"),
     ],
 )
 def test_refusals(changes, match):
@@ -135,7 +137,7 @@ def test_scaling_refuses_an_empty_band_and_other_channels():
     layer.build(x.shape)
     with pytest.raises(ValueError, match="no pixel of band z"):
         fit_scaling(layer, x)
-    with pytest.raises(ValueError, match="6 channels"):
+    with pytest.raises(ValueError, match="6 channels g, r, z, ivar_g"):
         CutoutScaling().build((None, 64, 64, 5))
 
 
@@ -144,7 +146,7 @@ def test_extreme_pixels_stay_finite():
     x[0, 10, 10, :3] = 1e6
     x[1, 10, 10, :3] = -1e6
     x[2, :, :, 3:] = 1e8
-    model = build_network(network_config("lenet5", maps=(2, 2), dense=4))
+    model = build_network(network_config("lenet5", maps=(2, 2), dense=4), StampSpec())
     prepare(model, x)
     assert np.isfinite(model.predict_on_batch(x)).all()
 
@@ -152,7 +154,7 @@ def test_extreme_pixels_stay_finite():
 def test_first_weights_let_the_input_through():
     """Without the balance the logits of different stamps differ by next to nothing."""
     keras.utils.set_random_seed(1)
-    model = build_network(network_config("lenet5", maps=(6, 8, 10), dense=16))
+    model = build_network(network_config("lenet5", maps=(6, 8, 10), dense=16), StampSpec())
     x = cutouts(64)
     prepare(model, x, balance=64)
     logits = np.log(model.predict_on_batch(x))
@@ -162,13 +164,13 @@ def test_first_weights_let_the_input_through():
 
 
 def test_deep_network_sees_one_image_at_a_time():
-    model = build_network(network_config("deep", maps=(8, 16)))
+    model = build_network(network_config("deep", maps=(8, 16)), StampSpec())
     prepare(model, cutouts(8))
     x = cutouts(6, seed=2)
     together = model.predict_on_batch(x)
     alone = np.concatenate([model.predict_on_batch(x[i : i + 1]) for i in range(6)])
     assert together == pytest.approx(alone, abs=1e-5)
-    assert trainable(build_network(network_config("deep"))) < 1_000_000
+    assert trainable(build_network(network_config("deep"), StampSpec())) < 1_000_000
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path):
@@ -198,7 +200,7 @@ def test_saved_files_score_raw_cutouts_in_a_fresh_python(tmp_path):
     np.save(tmp_path / "x.npy", x)
     expected = {}
     for arch in ARCHITECTURES:
-        model = build_network(network_config(arch, maps=(8, 8), dense=5))
+        model = build_network(network_config(arch, maps=(8, 8), dense=5), StampSpec())
         prepare(model, x)
         model.save(tmp_path / f"{arch}.keras", include_optimizer=False)
         expected[arch] = model.predict_on_batch(x)
@@ -210,3 +212,98 @@ def test_saved_files_score_raw_cutouts_in_a_fresh_python(tmp_path):
     assert done.returncode == 0, done.stderr
     for arch, p in expected.items():
         assert np.load(tmp_path / f"{arch}.npy") == pytest.approx(p, abs=1e-6)
+
+
+SPECS = {
+    "griz": StampSpec(("g", "r", "i", "z")),
+    "r": StampSpec(("r",)),
+    "images": StampSpec(planes=("image",)),
+    "gr images": StampSpec(("g", "r"), ("image",), 16),
+    "16 px": StampSpec(size=16),
+    "48 px": StampSpec(size=48),
+    "96 px": StampSpec(size=96),
+}
+
+
+def stamps_of(spec, n=24, seed=1):
+    """Noise of each band's own level, with inverse variances where there are any, and labels that differ."""
+    rng = np.random.default_rng(seed)
+    sky = 0.004 * 1.5 ** np.arange(len(spec.bands))
+    labels = (np.arange(n) % 2).astype("u1")
+    image = sky * rng.standard_normal((n, spec.size, spec.size, len(spec.bands)))
+    middle = slice(spec.centre - 2, spec.centre + 3)
+    image[:, middle, middle] += 0.05 * (1 + labels[:, None, None, None])
+    planes = [image, np.broadcast_to(sky**-2.0, image.shape)][: len(spec.planes)]
+    return np.concatenate(planes, -1).astype("f4"), labels
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("arch", ["lenet5", "deep"])
+def test_a_network_for_any_stamps(name, arch, tmp_path):
+    """Built, one step taken, saved, loaded, scored; and refused for other stamps."""
+    spec = SPECS[name]
+    keras.utils.set_random_seed(1)
+    model = build_network(network_config(arch, maps=(8, 8), kernel_size=3, dense=5), spec)
+    x, y = stamps_of(spec)
+    prepare(model, x)
+    optimizer = make_optimizer(1e-2, 0.0, 10)
+    optimizer.build(model.trainable_variables)
+    step = make_step(model, optimizer, World())
+    before = [np.asarray(weight) for weight in model.trainable_weights]
+    losses = [step(x, y)[0] for _ in range(3)]
+    assert np.isfinite(losses).all()
+    after = [np.asarray(weight) for weight in model.trainable_weights]
+    assert not all(map(np.array_equal, before, after))
+    model.save(tmp_path / "net.keras", include_optimizer=False)
+    loaded = load_network(tmp_path / "net.keras")
+    expected = model.predict_on_batch(x)
+    assert expected.shape == (24, 2)
+    assert loaded.predict_on_batch(x) == pytest.approx(expected, abs=1e-6)
+    check_spec(tmp_path / "net.keras", loaded, spec)
+    other = StampSpec(("g", "z"), size=spec.size)
+    with pytest.raises(ModelError, match=f"net.keras: .*of {' '.join(spec.bands)} at .*of g z at"):
+        check_spec(tmp_path / "net.keras", loaded, other)
+
+
+def test_channels_of_one_number_are_not_taken_for_each_other(tmp_path):
+    """Six planes are g, r, z with inverse variances or six bands' images: the layer knows which."""
+    model = build_network(network_config("lenet5", maps=(2, 2), dense=3), StampSpec())
+    with pytest.raises(ModelError, match="image of u g r i z Y"):
+        check_spec(tmp_path / "x", model, StampSpec(("u", "g", "r", "i", "z", "Y"), ("image",)))
+
+
+def test_images_alone_are_scaled_by_the_noise_of_their_sky():
+    spec = StampSpec(("g", "z"), ("image",), 48)
+    rng = np.random.default_rng(2)
+    sky = np.array([0.003, 0.012])
+    x = (sky * rng.standard_normal((40, 48, 48, 2))).astype("f4")
+    x[:, 14:34, 14:34] += 0.5  # the galaxies do not count
+    x[0, :, :20] = 0  # nor does padding, which stays what it is
+    assert sky_noise(x) == pytest.approx(sky, rel=0.03)
+    layer = CutoutScaling(spec.bands, spec.planes)
+    layer.build(x.shape)
+    fit_scaling(layer, x)
+    assert np.asarray(layer.sky) == pytest.approx(sky, rel=0.03)
+    out = np.asarray(layer(x))
+    assert not out[0, :, :20].any()
+    expected = np.arcsinh(x[3] / np.asarray(layer.sky)) / np.asarray(layer.signal_rms)
+    assert out[3] == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert np.sqrt((out[1:] ** 2).mean((0, 1, 2))) == pytest.approx(1, abs=0.05)
+    with pytest.raises(ValueError, match="no pixel of band z"):
+        fit_scaling(layer, x * np.array([1, 0], "f4"))
+
+
+def test_files_that_name_no_bands_are_of_g_r_z():
+    layer = CutoutScaling(name="scaling")
+    config = layer.get_config()
+    del config["bands"], config["planes"]
+    assert CutoutScaling.from_config(config).spec == StampSpec()
+
+
+def test_stamps_too_small_for_the_pools_are_refused():
+    many = network_config("lenet5", maps=(2,) * 6)
+    with pytest.raises(ValueError, match="16 px stamps cannot be pooled 6 times"):
+        build_network(many, StampSpec(size=16))
+    for arch in ARCHITECTURES:
+        network_config(arch).check_size(16)
+    build_network(many, StampSpec(size=64))

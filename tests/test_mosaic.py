@@ -32,9 +32,8 @@ def data(tmp_path_factory):
     place = tmp_path_factory.mktemp("mosaic")
     make_set(place / "set", Planted("offset", 1.5), {"train": 64, "val": 64, "test": 64})
     keras.utils.set_random_seed(1)
-    save_model(
-        build_network(network_config("lenet5", maps=(2, 2), kernel_size=3, dense=4)), place / "net.keras"
-    )
+    network = network_config("lenet5", maps=(2, 2), kernel_size=3, dense=4)
+    save_model(build_network(network, StampSpec()), place / "net.keras")
     return place
 
 

@@ -111,6 +111,7 @@ def run_config(options: argparse.Namespace, stamp_set: StampSet, ranks: int) -> 
     """
     try:
         network = network_config(**chosen(NetworkConfig, options))
+        network.check_size(stamp_set.spec.size)
         config = RunConfig(network, FeedConfig(**chosen(FeedConfig, options)), **chosen(RunConfig, options))
     except ValueError as error:
         raise ModelError(str(error)) from None

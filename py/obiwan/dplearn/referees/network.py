@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +33,13 @@ class NetworkReferee:
     path : Path
         Its ``.keras`` file.
     model : keras.Model
-    checksum : str
-        See `model_checksum`.
-    learnt : bool
-        As its run recorded it, else from its loss on training and validation set.
-    run : dict
-        The content of the run's ``run.json``; empty where there is none.
+    stamp_set : StampSet
+        What it is to score.
     """
 
     path: Path
     model: Any
-    checksum: str
-    learnt: bool
-    run: dict[str, Any]
+    stamp_set: StampSet
 
     @property
     def name(self) -> str:
@@ -55,6 +50,33 @@ class NetworkReferee:
     def arch(self) -> str:
         """Name of its architecture."""
         return str(self.model.name).replace("_", "-")
+
+    @cached_property
+    def checksum(self) -> str:
+        """See `model_checksum`."""
+        return model_checksum(self.model)
+
+    @cached_property
+    def run(self) -> dict[str, Any]:
+        """The content of its run's ``run.json``; empty where there is none."""
+        return _record(self.path.parent / RUN)
+
+    @cached_property
+    def learnt(self) -> bool:
+        """Whether it learnt: as its run recorded it, else from its loss on training and validation set."""
+        record = _record(self.path.parent / RESULT)
+        if record.get("model") == self.checksum and isinstance(record.get("learnt"), bool):
+            return bool(record["learnt"])
+        from obiwan.dplearn.training.trainer import has_learnt
+        from obiwan.dplearn.training.validation import measure
+
+        log.info("%s: no record of its training; measuring its loss", self.path)
+        part = self.stamp_set.only(self.stamp_set.split("train")[:LEARNT_SHARDS])
+        history = {
+            "loss": measure(self.model, part, "train")["loss"],
+            "val_loss": measure(self.model, self.stamp_set, "val")["loss"],
+        }
+        return has_learnt([history], {"train": part.count("train"), "val": self.stamp_set.count("val")})
 
     def predict(self, stamps: NDArray[np.float32], rows: Array | None = None) -> NDArray[np.float32]:  # noqa: ARG002
         """Probabilities of being fake, shape (n,); pixels alone count."""
@@ -78,7 +100,7 @@ def model_checksum(model: Any) -> str:
 
 
 def load_network_referee(path: Path, stamp_set: StampSet) -> NetworkReferee:
-    """Load a network and find out what is known of it.
+    """Load a network for the stamps of a training set.
 
     Parameters
     ----------
@@ -93,12 +115,11 @@ def load_network_referee(path: Path, stamp_set: StampSet) -> NetworkReferee:
         If the file is absent, or no network for these stamps.
     """
     with without_notes():
-        from obiwan.dplearn.training.model import load_network
+        from obiwan.dplearn.training.model import check_spec, load_network
 
     model = load_network(path)
-    checksum = model_checksum(model)
-    learnt = _learnt(path, model, checksum, stamp_set)
-    return NetworkReferee(path, model, checksum, learnt, _record(path.parent / RUN))
+    check_spec(path, model, stamp_set.spec)
+    return NetworkReferee(path, model, stamp_set)
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -107,20 +128,3 @@ def _record(path: Path) -> dict[str, Any]:
         return read_json(path)
     except (OSError, ValueError):
         return {}
-
-
-def _learnt(path: Path, model: Any, checksum: str, stamp_set: StampSet) -> bool:
-    """Whether a network learnt: as its run recorded it, else from its loss."""
-    record = _record(path.parent / RESULT)
-    if record.get("model") == checksum and isinstance(record.get("learnt"), bool):
-        return bool(record["learnt"])
-    from obiwan.dplearn.training.trainer import has_learnt
-    from obiwan.dplearn.training.validation import measure
-
-    log.info("%s: no record of its training; measuring its loss", path)
-    part = stamp_set.only(stamp_set.split("train")[:LEARNT_SHARDS])
-    history = {
-        "loss": measure(model, part, "train")["loss"],
-        "val_loss": measure(model, stamp_set, "val")["loss"],
-    }
-    return has_learnt([history], {"train": part.count("train"), "val": stamp_set.count("val")})

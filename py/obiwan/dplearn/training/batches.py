@@ -117,7 +117,7 @@ class Batches:
         Yields
         ------
         x : ndarray
-            Raw cutouts, shape (batch_size, 64, 64, 6); a fresh array each time.
+            Raw cutouts, shape (batch_size, size, size, channels); a fresh array each time.
         y : ndarray
             Labels, shape (batch_size,).
         """

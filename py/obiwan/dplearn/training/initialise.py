@@ -16,7 +16,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from obiwan.dplearn.training.scaling import CutoutScaling, fit_scaling
+from obiwan.dplearn.training.model import scaling_of
+from obiwan.dplearn.training.scaling import fit_scaling
 
 LAST_GAIN = 0.25
 """Scatter of the logits at the start: small, so that the first loss is close to ln 2 whatever the draw."""
@@ -51,13 +52,14 @@ def prepare(model: Any, cutouts: NDArray[np.float32], balance: int = 256) -> Non
     model : keras.Model
         From `obiwan.dplearn.training.model.build_network`, untrained; changed in place.
     cutouts : ndarray
-        Raw training cutouts, shape (n, 64, 64, 6).
+        Raw training stamps, shape (n, size, size, channels).
     balance : int
         How many of them the weights are fitted on.  A network with branches normalises inside and keeps
         its draw but for the last layer.
     """
-    scaling = next(layer for layer in model.layers if isinstance(layer, CutoutScaling))
-    fit_scaling(scaling, cutouts)
+    scaling = scaling_of(model)
+    if scaling is not None:
+        fit_scaling(scaling, cutouts)
     chain = model.layers[1:]  # after the input
     if any(isinstance(layer, keras.layers.Add) for layer in chain):
         return

@@ -1,11 +1,12 @@
-"""The networks: the LeNet-5 of the docs, its 2018 twin and a deeper relative.
+"""Networks: the LeNet-5 of the docs, its 2018 twin and a deeper relative.
 
-All take raw cutouts, shape (n, 64, 64, 6) in nanomaggies and 1/nanomaggies**2, and give the
+All take raw stamps, shape (n, size, size, channels) in nanomaggies and 1/nanomaggies**2, and give the
 probabilities of (real, fake), shape (n, 2).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from obiwan.dplearn.conventions import CHANNELS, STAMP
 from obiwan.dplearn.errors import ModelError, explained
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.training.scaling import CutoutScaling
 from obiwan.dplearn.training.settings import GROUPS, NetworkConfig
 
@@ -115,21 +116,28 @@ def _deep(config: NetworkConfig, images: Any) -> Any:
     return layers.Flatten(data_format="channels_last", name="flatten")(images)
 
 
-def build_network(config: NetworkConfig) -> Any:
+def build_network(config: NetworkConfig, spec: StampSpec) -> Any:
     """Build a network, its weights random (`keras.utils.set_random_seed`), its scaling not yet fitted.
 
     Parameters
     ----------
     config : NetworkConfig
-        What to build.
+    spec : StampSpec
+        The stamps that it takes.
 
     Returns
     -------
     keras.Model
-        From raw cutouts, shape (n, 64, 64, 6), to probabilities (real, fake), shape (n, 2).
+        From raw stamps, shape (n, size, size, channels), to probabilities (real, fake), shape (n, 2).
+
+    Raises
+    ------
+    ValueError
+        If the stamps are too small for the pools.
     """
-    cutouts = keras.Input((STAMP, STAMP, len(CHANNELS)), name="cutouts")
-    images = CutoutScaling(name="scaling")(cutouts)
+    config.check_size(spec.size)
+    cutouts = keras.Input(spec.shape, name="cutouts")
+    images = CutoutScaling(spec.bands, spec.planes, name="scaling")(cutouts)
     features = _deep(config, images) if config.arch == "deep" else _lenet5(config, images)
     dense = layers.Dense(config.dense, activation="relu", kernel_initializer="he_normal", name="dense")
     hidden = dense(features)
@@ -151,7 +159,35 @@ def load_network(path: Path) -> Any:
     with explained(f"{path}: not a readable model", "train it again", ModelError):
         # Safe: a layer that is a piece of program (a Lambda) is refused, not run.
         model = keras.models.load_model(path, compile=False, safe_mode=True)
-    if model.input_shape[1:] != (STAMP, STAMP, len(CHANNELS)) or model.output_shape[1:] != (CLASSES,):
-        msg = f"{path}: takes {model.input_shape} and gives {model.output_shape}, not cutouts and two classes"
+    sides, outputs = model.input_shape[1:3], model.output_shape[1:]
+    if scaling_of(model) is None or sides[0] != sides[1] or outputs != (CLASSES,):
+        msg = f"{path}: takes {model.input_shape} and gives {model.output_shape}, not stamps and two classes"
         raise ModelError(msg)
     return model
+
+
+def scaling_of(model: Any) -> CutoutScaling | None:
+    """The layer of a network that scales raw stamps; None where there is none."""
+    return next((layer for layer in model.layers if isinstance(layer, CutoutScaling)), None)
+
+
+def check_spec(path: Path, model: Any, spec: StampSpec) -> None:
+    """Refuse a network of other stamps.
+
+    Raises
+    ------
+    ModelError
+        Naming both.
+    """
+    scaling = scaling_of(model)
+    own = None if scaling is None else replace(scaling.spec, size=model.input_shape[1])
+    if own is None or (own.channels, own.size) != (spec.channels, spec.size):
+        msg = f"{path}: takes {_described(own)}, but this set holds {_described(spec)}; train one on it"
+        raise ModelError(msg)
+
+
+def _described(spec: StampSpec | None) -> str:
+    """Bands, planes and size in words."""
+    if spec is None:
+        return "no stamps"
+    return f"{' '.join(spec.planes)} of {' '.join(spec.bands)} at {spec.size} px"

@@ -1,13 +1,17 @@
-"""Raw cutouts in, numbers of order one out: the first layer of every network of the package.
+"""Scaling of stamps: raw pixels in, numbers of order one out; the first layer of every network.
 
 Raw pixels span seven decades between flux and inverse variance.  An image becomes its signal-to-noise
 per pixel, ``asinh(image * sqrt(ivar))``, linear in the noise and logarithmic in bright cores; an inverse
-variance becomes the logarithm of the noise relative to the training set's.  The layer is part of the saved
-model, and so are its statistics, so that a ``.keras`` file scores raw cutouts by itself.
+variance becomes the logarithm of the noise relative to the training set's.  Of stamps without inverse
+variances an image becomes ``asinh(image / sky)``, where sky is the noise of the training set's sky in that
+band.  The layer is part of the saved model, and so are its statistics, so that a ``.keras`` file scores raw
+stamps by itself.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -15,7 +19,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from obiwan.dplearn.conventions import BANDS, CHANNELS
+from obiwan.dplearn.stampspec import StampSpec
 
 NOISE_UNIT = 2.0
 """What divides ln(ivar / the training set's).
@@ -26,38 +30,61 @@ unit it had an AUC of 0.79 after one epoch of 8,192 examples.
 """
 
 _LEAST_IVAR = 1e-12  # where a logarithm is taken of a pixel without data, before it is masked
+_LEAST = 1e-6  # of a statistic that divides, relative to its own unit
+_NORMAL = 1.4826  # standard deviation of a Gaussian in units of its median absolute deviation
+_FIRST = StampSpec()  # what files of versions before the bands were named hold
 
 
 @keras.saving.register_keras_serializable(package="obiwan.dplearn")
 class CutoutScaling(keras.layers.Layer):
-    """Scale raw cutouts, shape (n, y, x, 6) in nanomaggies and 1/nanomaggies**2.
+    """Scale raw stamps, shape (n, y, x, channels) in nanomaggies and 1/nanomaggies**2.
 
-    A pixel without data (ivar = 0) is 0 in both planes of its band: no signal, and the usual noise.
+    A pixel without data (ivar = 0) is 0 in both planes of its band: no signal, and the usual noise.  Of
+    stamps without inverse variances, padding is exactly 0 and stays so; a masked pixel keeps the value that
+    the coadd gives it.
+
+    Parameters
+    ----------
+    bands, planes : sequence of str
+        As in `StampSpec`; those of g, r, z with inverse variances by default, which older files do not name.
 
     Attributes
     ----------
     signal_rms : keras.Variable
-        Shape (3,): root mean square of ``asinh(image * sqrt(ivar))`` over training pixels with data.
+        Shape (bands,): root mean square of the scaled image over training pixels with data.
     log_ivar : keras.Variable
-        Shape (3,): mean of ``ln(ivar)`` over the same pixels.
+        Shape (bands,), with inverse variances: mean of ``ln(ivar)`` over the same pixels.
+    sky : keras.Variable
+        Shape (bands,), without: noise of the training set's sky (nanomaggies).
     """
+
+    def __init__(
+        self, bands: Sequence[str] = _FIRST.bands, planes: Sequence[str] = _FIRST.planes, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.spec = StampSpec(tuple(bands), tuple(planes))  # of any size
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Make the statistics' variables; the channels must be those of the training set."""
-        if input_shape[-1] != len(CHANNELS):
-            msg = f"cutouts must have the {len(CHANNELS)} channels {CHANNELS}, got {input_shape[-1]}"
+        channels, shape = self.spec.channels, (len(self.spec.bands),)
+        if input_shape[-1] != len(channels):
+            names = ", ".join(channels)
+            msg = f"stamps must have the {len(channels)} channels {names}, got {input_shape[-1]}"
             raise ValueError(msg)
-        shape = (len(BANDS),)
         self.signal_rms = self.add_weight(shape=shape, initializer="ones", trainable=False, name="signal_rms")
-        self.log_ivar = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="log_ivar")
+        name, start = ("log_ivar", "zeros") if self.spec.has_ivar else ("sky", "ones")
+        noise = self.add_weight(shape=shape, initializer=start, trainable=False, name=name)
+        setattr(self, name, noise)
 
-    def call(self, cutouts: Any) -> Any:
-        """Scaled cutouts, same shape."""
-        image, ivar = cutouts[..., : len(BANDS)], cutouts[..., len(BANDS) :]
-        snr = image * ops.sqrt(ops.maximum(ivar, 0.0))
+    def call(self, stamps: Any) -> Any:
+        """Scaled stamps, same shape."""
+        image, ivar = self.spec.image(stamps), self.spec.ivar(stamps)
+        snr = image / self.sky if ivar is None else image * ops.sqrt(ops.maximum(ivar, 0.0))
         size = ops.abs(snr)
         # TensorFlow's own arcsinh takes ten times as long, a twentieth of a training step.
         signal = ops.sign(snr) * ops.log(size + ops.sqrt(size * size + 1.0)) / self.signal_rms
+        if ivar is None:
+            return signal
         noise = (ops.log(ops.maximum(ivar, _LEAST_IVAR)) - self.log_ivar) / NOISE_UNIT
         valid = ops.cast(ivar > 0, noise.dtype)
         return ops.concatenate([signal, noise * valid], axis=-1)
@@ -66,32 +93,67 @@ class CutoutScaling(keras.layers.Layer):
         """Scaling keeps the shape."""
         return input_shape
 
+    def get_config(self) -> dict[str, Any]:
+        """What `keras.saving` needs to make the layer again."""
+        return {**super().get_config(), "bands": list(self.spec.bands), "planes": list(self.spec.planes)}
 
-def fit_scaling(layer: CutoutScaling, cutouts: NDArray[np.float32]) -> None:
-    """Set a scaling layer's statistics from training cutouts.
+
+def fit_scaling(layer: CutoutScaling, stamps: NDArray[np.float32]) -> None:
+    """Set a scaling layer's statistics from training stamps.
 
     Parameters
     ----------
     layer : CutoutScaling
         The layer, built.
-    cutouts : ndarray
-        Raw training cutouts, shape (n, 64, 64, 6); a few hundred suffice.
+    stamps : ndarray, shape (n, size, size, channels)
+        Raw training stamps; a few hundred suffice.
 
     Raises
     ------
     ValueError
         If no pixel of some band has data.
     """
-    rms, log_ivar = [], []
-    for band, name in enumerate(BANDS):
-        ivar = cutouts[..., len(BANDS) + band]
-        valid = ivar > 0
-        if not valid.any():
-            msg = f"no pixel of band {name} has data in the {len(cutouts)} sampled training cutouts"
+    image, ivar = layer.spec.image(stamps), layer.spec.ivar(stamps)
+    sky = None if ivar is not None else sky_noise(image)
+    rms, noise = [], []
+    for band, name in enumerate(layer.spec.bands):
+        pixels = image[..., band]
+        valid = pixels != 0 if ivar is None else ivar[..., band] > 0
+        if not valid.any() or (sky is not None and not sky[band] > 0):
+            msg = f"no pixel of band {name} has data in the {len(stamps)} sampled training cutouts"
             raise ValueError(msg)
-        ivar = ivar[valid].astype(np.float64)
-        signal = np.arcsinh(cutouts[..., band][valid] * np.sqrt(ivar))
-        rms.append(max(float(np.sqrt(np.mean(signal**2))), 1e-6))
-        log_ivar.append(float(np.mean(np.log(ivar))))
+        if sky is not None:
+            signal = np.arcsinh(pixels[valid] / sky[band])
+            noise.append(sky[band])
+        elif ivar is not None:
+            weight = ivar[..., band][valid].astype(np.float64)
+            signal = np.arcsinh(pixels[valid] * np.sqrt(weight))
+            noise.append(float(np.mean(np.log(weight))))
+        rms.append(max(float(np.sqrt(np.mean(signal**2))), _LEAST))
     layer.signal_rms.assign(np.array(rms, np.float32))
-    layer.log_ivar.assign(np.array(log_ivar, np.float32))
+    (layer.log_ivar if sky is None else layer.sky).assign(np.array(noise, np.float32))
+
+
+def sky_noise(images: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Noise of the sky in each band: the median stamp's, from pixels outside the inscribed circle.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, size, size, bands)
+        Images (nanomaggies); pixels that are exactly 0 are padding and do not count.
+
+    Returns
+    -------
+    ndarray, shape (bands,)
+        Median over the stamps of 1.4826 times the median absolute deviation; NaN where no pixel has data.
+    """
+    size = images.shape[1]
+    offset = np.arange(size) - (size - 1) / 2
+    outside = np.hypot(offset[:, None], offset) > size / 2
+    pixels = images[:, outside].astype(np.float64)  # (n, pixels, bands)
+    pixels[pixels == 0] = np.nan
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of stamps without such pixels
+        middle = np.nanmedian(pixels, axis=1, keepdims=True)
+        sky: NDArray[np.float64] = np.nanmedian(np.nanmedian(np.abs(pixels - middle), axis=1), axis=0)
+    return _NORMAL * sky

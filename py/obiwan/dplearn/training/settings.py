@@ -104,6 +104,21 @@ class NetworkConfig:
             msg = f"the maps of the deep network must be multiples of {GROUPS}, got {self.maps}"
             raise ValueError(msg)
 
+    def check_size(self, size: int) -> None:
+        """Refuse stamps that cannot be pooled so often.
+
+        Raises
+        ------
+        ValueError
+            If a pool would be left with one pixel.
+        """
+        pools, side = len(self.maps), size
+        for _ in range(pools):
+            if side == 1:
+                msg = f"{size} px stamps cannot be pooled {pools} times by {self.strides}; use fewer --maps"
+                raise ValueError(msg)
+            side = -(-side // self.strides)
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         return {**asdict(self), "maps": list(self.maps)}

@@ -141,7 +141,7 @@ class Trainer:
         self.logs = logs or Logs()
         self.batches = Batches(training_set, "train", config.feed, self.world)
         keras.utils.set_random_seed(config.feed.seed)
-        self.model = build_network(config.network)
+        self.model = build_network(config.network, training_set.spec)
         self.steps = self.batches.steps * config.epochs
         self.learning_rate = config.learning_rate * lr_factor(config.lr_scaling, self.world.size)
         self.optimizer = make_optimizer(self.learning_rate, config.warmup, self.steps)
