@@ -1,7 +1,8 @@
 """Cutouts of a known population with one planted difference, as a training set on disk.
 
 The galaxies are exponential discs, as sums of Gaussians (Hogg & Lang 2013, PASP 125, 719, table 1),
-seen through a two-Gaussian PSF that already contains the pixel, on Gaussian sky noise, in three bands.
+seen through a two-Gaussian PSF that already contains the pixel, on Gaussian sky noise, in any bands.  FWHM
+scatters by 5 % from galaxy to galaxy, noise by 10 %.
 Everything is analytic, so that `ideal` can say what the best possible observer would reach.
 """
 
@@ -13,13 +14,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn import conventions
 from obiwan.dplearn.files.atomic import write_json
-from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.stampspec import SPLITS, StampSpec
 from obiwan.dplearn.trainingset import manifest as manifests
 from tables import write_shard
 
-STAMP, PIXEL = conventions.STAMP, conventions.PIXEL_SCALE
+GRZ = StampSpec()
+PIXEL = GRZ.pixel_scale
+FWHM = {"u": 1.4, "g": 1.3, "r": 1.2, "i": 1.15, "z": 1.1, "Y": 1.1}  # of the PSF's core, arcsec
+SKY = {"u": 0.004, "g": 0.004, "r": 0.006, "i": 0.009, "z": 0.013, "Y": 0.03}  # noise a pixel, nanomaggies
+MAG = {"u": 1.8, "g": 0.6, "r": 0.0, "i": -0.25, "z": -0.5, "Y": -0.6}  # of a galaxy, relative to r
 EXP_AMPLITUDE = np.array([2.34853813e-03, 3.07995260e-02, 2.23364214e-01, 1.17949102, 4.33873750, 5.99820770])
 EXP_VARIANCE = np.array(
     [1.20078965e-03, 8.84526493e-03, 3.91463084e-02, 1.39976817e-01, 4.60962500e-01, 1.50159566]
@@ -58,17 +62,13 @@ class Population:
     Attributes
     ----------
     median_snr, snr_scatter : float
-        Matched-filter S/N over the three bands: log-normal, scatter in natural-log units.
+        Matched-filter S/N over the bands: log-normal, scatter in natural-log units.
     median_size, size_scatter : float
         Half-light radius (arcsec): log-normal.
     colour_scatter : float
-        Scatter (mag) of g-r and of r-z about 0.6 and 0.5.
+        Scatter (mag) of the colours of neighbouring bands (g-r about 0.6, r-z about 0.5).
     ellipticity : float
         Rayleigh scale of |e|, e = (a^2 - b^2) / (a^2 + b^2), cut at 0.7.
-    fwhm : tuple of float
-        PSF FWHM of the core (arcsec) in g, r, z; each brick scatters by 5 %.
-    sky : tuple of float
-        Noise per pixel (nanomaggies) in g, r, z; each brick scatters by 10 %.
     """
 
     median_snr: float = 40.0
@@ -77,18 +77,16 @@ class Population:
     size_scatter: float = 0.3
     colour_scatter: float = 0.15
     ellipticity: float = 0.2
-    fwhm: tuple[float, float, float] = (1.3, 1.2, 1.1)
-    sky: tuple[float, float, float] = (0.004, 0.006, 0.013)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Parameters of n galaxies; arrays of length n, or (n, 3) where a value is per band.
+    """Parameters of n galaxies; arrays of length n, or (n, bands) where a value is per band.
 
     Attributes
     ----------
     flux : ndarray
-        (n, 3), nanomaggies.
+        (n, bands), nanomaggies.
     x, y : ndarray
         Position of the light relative to the central pixel's centre (pixels).
     size : ndarray
@@ -98,9 +96,9 @@ class Sample:
     dev : ndarray
         Fraction of the light in a de Vaucouleurs profile of the same size.
     sigma : ndarray
-        (n, 3), sigma of the PSF's core (pixels).
+        (n, bands), sigma of the PSF's core (pixels).
     sky : ndarray
-        (n, 3), noise per pixel (nanomaggies).
+        (n, bands), noise per pixel (nanomaggies).
     """
 
     flux: NDArray[np.float64]
@@ -139,14 +137,19 @@ class Planted:
     amplitude: float = 0.0
 
 
-def draw_population(n: int, population: Population, rng: np.random.Generator) -> Sample:
+def draw_population(
+    n: int, population: Population, rng: np.random.Generator, spec: StampSpec = GRZ
+) -> Sample:
     """Parameters of n galaxies of a population."""
-    fwhm = np.array(population.fwhm) * rng.lognormal(0, 0.05, (n, 1))
-    sky = np.array(population.sky) * rng.lognormal(0, 0.1, (n, 3))
+    bands, middle = spec.bands, spec.bands.index(spec.reference)
+    fwhm = np.array([FWHM[band] for band in bands]) * rng.lognormal(0, 0.05, (n, 1))
+    sky = np.array([SKY[band] for band in bands]) * rng.lognormal(0, 0.1, (n, len(bands)))
     modulus = np.minimum(rng.rayleigh(population.ellipticity, n), 0.7)
     angle = rng.uniform(0, 2 * np.pi, n)
-    colour = rng.normal((0.6, 0.5), population.colour_scatter, (n, 2))
-    flux = 10 ** (0.4 * np.stack([-colour[:, 0], np.zeros(n), colour[:, 1]], 1))
+    colours = [MAG[blue] - MAG[red] for blue, red in spec.colours]
+    colour = rng.normal(colours, population.colour_scatter, (n, len(colours)))
+    bluer, redder = -colour[:, :middle][:, ::-1].cumsum(1)[:, ::-1], colour[:, middle:].cumsum(1)
+    flux = 10 ** (0.4 * np.concatenate([bluer, np.zeros((n, 1)), redder], 1))
     phase = rng.uniform(-0.5, 0.5, (2, n))
     sample = Sample(
         flux=flux,
@@ -160,17 +163,22 @@ def draw_population(n: int, population: Population, rng: np.random.Generator) ->
         sky=sky,
     )
     wanted = population.median_snr * rng.lognormal(0, population.snr_scatter, n)
-    return replace(sample, flux=flux * (wanted / signal_to_noise(sample))[:, None])
+    return replace(sample, flux=flux * (wanted / signal_to_noise(sample, spec.size))[:, None])
 
 
-def signal_to_noise(sample: Sample) -> NDArray[np.float64]:
+def signal_to_noise(sample: Sample, size: int = GRZ.size) -> NDArray[np.float64]:
     """Matched-filter S/N over the bands, from the noiseless images."""
     snr = np.empty(len(sample))
     for start in range(0, len(sample), 512):
         rows = slice(start, start + 512)
-        image = noiseless(sample.take(rows)) / sample.sky[rows][:, None, None, :]
+        image = noiseless(sample.take(rows), size) / sample.sky[rows][:, None, None, :]
         snr[rows] = np.sqrt(np.einsum("nyxc,nyxc->n", image, image))
     return snr
+
+
+def _blue(sample: Sample, factor: float) -> NDArray[np.float64]:
+    """The factor in the first band, and 1 in the others."""
+    return np.array([factor, *np.ones(sample.flux.shape[1] - 1)])
 
 
 def plant(sample: Sample, planted: Planted) -> Sample:
@@ -185,20 +193,22 @@ def plant(sample: Sample, planted: Planted) -> Sample:
     if planted.kind == "flux":
         return replace(sample, flux=sample.flux * amplitude)
     if planted.kind == "colour":
-        return replace(sample, flux=sample.flux * np.array([10 ** (-0.4 * amplitude), 1, 1]))
+        return replace(sample, flux=sample.flux * _blue(sample, 10 ** (-0.4 * amplitude)))
     if planted.kind == "profile":
         return replace(sample, dev=np.full(len(sample), amplitude))
     return sample
 
 
-def _gaussian(sample: Sample, variance: NDArray[np.float64], band: int, width: float) -> NDArray[np.float32]:
+def _gaussian(
+    sample: Sample, variance: NDArray[np.float64], band: int, width: float, size: int
+) -> NDArray[np.float32]:
     """Unit-flux elliptical Gaussians of given variance (pixel^2, if round), seen through the PSF."""
     beyond = (width * sample.sigma[:, band]) ** 2
     vxx = variance * (1 + sample.e1) + beyond
     vyy = variance * (1 - sample.e1) + beyond
     vxy = variance * sample.e2
     det = vxx * vyy - vxy**2
-    grid = np.arange(STAMP) - STAMP // 2
+    grid = np.arange(size) - size // 2
     dx = (grid - sample.x[:, None]).astype(np.float32)[:, None, :]
     dy = (grid - sample.y[:, None]).astype(np.float32)[:, :, None]
     a, b, c = (np.float32(-0.5) * (v / det).astype(np.float32)[:, None, None] for v in (vyy, -2 * vxy, vxx))
@@ -206,9 +216,10 @@ def _gaussian(sample: Sample, variance: NDArray[np.float64], band: int, width: f
     return np.exp(exponent) * (1 / (2 * np.pi * np.sqrt(det))).astype(np.float32)[:, None, None]
 
 
-def noiseless(sample: Sample) -> NDArray[np.float32]:
-    """Images without noise, shape (n, 64, 64, 3), nanomaggies."""
-    out = np.zeros((len(sample), STAMP, STAMP, 3), np.float32)
+def noiseless(sample: Sample, size: int = GRZ.size) -> NDArray[np.float32]:
+    """Images without noise, shape (n, size, size, bands), nanomaggies."""
+    bands = sample.flux.shape[1]
+    out = np.zeros((len(sample), size, size, bands), np.float32)
     scale = (sample.size / PIXEL) ** 2
     profiles = ((1 - sample.dev, EXP_AMPLITUDE, EXP_VARIANCE), (sample.dev, DEV_AMPLITUDE, DEV_VARIANCE))
     for share, amplitudes, variances in profiles:
@@ -216,16 +227,17 @@ def noiseless(sample: Sample) -> NDArray[np.float32]:
             continue
         for amplitude, variance in zip(amplitudes / amplitudes.sum(), variances, strict=True):
             for fraction, width in PSF_SHAPE:
-                for band in range(3):
+                for band in range(bands):
                     weight = (share * amplitude * fraction * sample.flux[:, band]).astype(np.float32)
-                    out[..., band] += weight[:, None, None] * _gaussian(sample, variance * scale, band, width)
+                    light = _gaussian(sample, variance * scale, band, width, size)
+                    out[..., band] += weight[:, None, None] * light
     return out
 
 
 def observe(
-    sample: Sample, rng: np.random.Generator, *, shot: float = 0.0, dip: float = 0.0
+    sample: Sample, rng: np.random.Generator, *, shot: float = 0.0, dip: float = 0.0, spec: StampSpec = GRZ
 ) -> NDArray[np.float32]:
-    """Cutouts as a training set holds them, shape (n, 64, 64, 6).
+    """Stamps as a training set holds them, shape (n, size, size, channels).
 
     Parameters
     ----------
@@ -238,19 +250,23 @@ def observe(
     dip : float
         Fraction by which ivar falls at the peak of the image.
     """
-    image = noiseless(sample)
+    image = noiseless(sample, spec.size)
     sky = sample.sky.astype(np.float32)[:, None, None, :]
     noise = rng.standard_normal(image.shape, np.float32) * np.sqrt(sky**2 + np.float32(shot) * image)
     peak = image.max((1, 2), keepdims=True)
     ivar = np.broadcast_to(1 / sky**2, image.shape) * (1 - np.float32(dip) * image / peak)
-    return np.concatenate([image + noise, ivar], axis=-1)
+    return np.concatenate([image + noise, ivar][: len(spec.planes)], axis=-1)
 
 
 def draw(
-    n: int, planted: Planted, rng: np.random.Generator, population: Population | None = None
+    n: int,
+    planted: Planted,
+    rng: np.random.Generator,
+    population: Population | None = None,
+    spec: StampSpec = GRZ,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], Sample]:
     """Draw n examples, the two classes in random order: cutouts, labels, parameters."""
-    sample = draw_population(n, population or Population(), rng)
+    sample = draw_population(n, population or Population(), rng, spec)
     y = rng.permutation(np.arange(n) % 2).astype(np.uint8)
     fake = y.astype(bool)
     changed = plant(sample, planted)
@@ -260,18 +276,24 @@ def draw(
             for name, value in vars(sample).items()
         }
     )
-    x = np.empty((n, STAMP, STAMP, 6), np.float32)
+    x = np.empty((n, *spec.shape), np.float32)
     for label in (0, 1):
         shot = planted.amplitude if planted.kind == "shot" and label == 0 else 0.0
         dip = planted.amplitude if planted.kind == "dip" and label == 1 else 0.0
         rows = np.flatnonzero(y == label)
         part = Sample(**{name: value[rows] for name, value in vars(merged).items()})
-        x[rows] = observe(part, rng, shot=shot, dip=dip)
+        x[rows] = observe(part, rng, shot=shot, dip=dip, spec=spec)
     return x, y, merged
 
 
 def write_set(
-    directory: Path, planted: Planted, counts: dict[str, int], seed: int, *, rows: int = 512
+    directory: Path,
+    planted: Planted,
+    counts: dict[str, int],
+    seed: int,
+    *,
+    rows: int = 512,
+    spec: StampSpec = GRZ,
 ) -> dict[str, Sample]:
     """Write a training set with a planted difference; returns the parameters by split.
 
@@ -279,13 +301,13 @@ def write_set(
     """
     (directory / manifests.WORK).mkdir(parents=True, exist_ok=True)
     entries, samples = [], {}
-    for index, split in enumerate(conventions.SPLITS):
+    for index, split in enumerate(SPLITS):
         parts = []
         for number, start in enumerate(range(0, counts[split], rows), 1):
             rng = np.random.default_rng([seed, index, number])
-            x, y, sample = draw(rows, planted, rng)
+            x, y, sample = draw(rows, planted, rng, spec=spec)
             keep = min(rows, counts[split] - start)
-            entries.append(write_shard(directory, split, number, x[:keep], y[:keep]))
+            entries.append(write_shard(directory, split, number, x[:keep], y[:keep], spec))
             parts.append(sample.take(slice(0, keep)))
         samples[split] = Sample(
             **{name: np.concatenate([getattr(p, name) for p in parts]) for name in vars(parts[0])}
@@ -293,7 +315,7 @@ def write_set(
     manifest = {
         "format": manifests.FORMAT,
         "format_version": manifests.FORMAT_VERSION,
-        **StampSpec().to_manifest(),
+        **spec.to_manifest(),
         "planted": vars(planted),
         "shards": [asdict(entry) for entry in entries],
     }

@@ -24,9 +24,16 @@ def write_table(directory: Path, rows: np.ndarray, spec: StampSpec = StampSpec()
     write_sources(directory / SOURCES, directory, spec, [rows])
 
 
-def write_shard(directory: Path, split: str, number: int, x: np.ndarray, y: np.ndarray) -> shards.Shard:
-    """Write a shard of stamps of any size and bands, with the scratch directory that a program would use."""
-    spec = spec_of(x)
+def write_shard(
+    directory: Path,
+    split: str,
+    number: int,
+    x: np.ndarray,
+    y: np.ndarray,
+    spec: StampSpec | None = None,
+) -> shards.Shard:
+    """Write a shard, of g, r, z with inverse variances by default, through a program's scratch directory."""
+    spec = spec or spec_of(x)
     (directory / WORK).mkdir(exist_ok=True)
     return shards.write_shard(directory, spec, split, number, x, y, directory / WORK)
 

@@ -16,8 +16,11 @@ import pytest
 
 from obiwan.dplearn import cnn
 from obiwan.dplearn.errors import ModelError, TrainingSetError
-from obiwan.dplearn.referees.scoring import Scores, bricks_of, read_scores, write_scores
+from obiwan.dplearn.referees.network import load_network_referee
+from obiwan.dplearn.referees.protocol import Referee
+from obiwan.dplearn.referees.scoring import Scores, bricks_of, read_scores, score_split, write_scores
 from obiwan.dplearn.referees.testlog import record_evaluation
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.training import rundir as claims
 from obiwan.dplearn.trainingset import manifest as manifests
 from obiwan.dplearn.trainingset import stampset
@@ -124,6 +127,30 @@ def test_scores_are_those_of_the_saved_model(data, tmp_path):
         assert here["score"] == pytest.approx(model.predict_on_batch(x)[:, 1], abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [StampSpec(("g", "r", "i", "z"), size=48), StampSpec(("r",), ("image",), 96)],
+    ids=["griz 48 px", "r image 96 px"],
+)
+def test_a_set_of_other_stamps(spec, made, tmp_path, capsys):
+    """Trained, and scored as any referee; where the network is of other stamps, one line names both."""
+    write_set(tmp_path / "set", Planted("size", 2.5), COUNTS, seed=5, rows=32, spec=spec)
+    assert run(tmp_path / "set", tmp_path / "out") == 0
+    assert "48 test examples" in capsys.readouterr().out
+    stamp_set = stampset.open_training_set(tmp_path / "set")
+    model = tmp_path / "out" / "best.keras"
+    referee = load_network_referee(model, stamp_set)
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert (referee.checksum, referee.learnt) == (result["model"], result["learnt"])
+    assert isinstance(referee, Referee)
+    kept = read_scores(tmp_path / "out" / "scores_test.fits", referee.checksum, stamp_set.checksum)
+    write_table(tmp_path / "set", _table(kept, spec), spec)
+    stamp_set = stampset.open_training_set(tmp_path / "set")
+    np.testing.assert_allclose(score_split(referee, stamp_set, "test").score, kept.score, atol=1e-6)
+    with pytest.raises(ModelError, match=f"best.keras: .*of {' '.join(spec.bands)} at .*of g r z at 64 px"):
+        load_network_referee(model, stampset.open_training_set(made))
+
+
 def test_a_network_that_did_not_learn_says_so(data, tmp_path, capsys):
     assert run(data, tmp_path / "out", "--learning-rate", "1e-12") == 0
     said = capsys.readouterr().out
@@ -182,6 +209,7 @@ def test_spoilt_data_is_one_clear_line(data, tmp_path, capsys, message):
     [
         (["--learning-rate", "-1"], "learning_rate must be positive"),
         (["--arch", "deep"], "multiples of 8"),
+        (["--maps", *"22222"], "cannot be pooled 7 times"),
     ],
 )
 def test_what_cannot_be_trained_is_one_clear_line(made, tmp_path, capsys, words, message):
@@ -322,10 +350,10 @@ def test_scores_round_trip_and_belong_to_a_model(made, tmp_path):
     assert read_scores(path, "m", "00000000") is None
 
 
-def _table(scores):
+def _table(scores, spec=StampSpec()):  # noqa: B008
     """An example table of this set: the test rows, after those of the other splits, in six bricks."""
     n, others = len(scores.row), COUNTS["train"] + COUNTS["val"]
-    table = blank_examples(others + n)
+    table = blank_examples(others + n, spec)
     table["split"] = [b"train"] * COUNTS["train"] + [b"val"] * COUNTS["val"] + [b"test"] * n
     for name in ("shard", "row", "label"):
         table[name][others:] = getattr(scores, name)

@@ -237,8 +237,10 @@ def stamps_of(spec, n=24, seed=1):
     return np.concatenate(planes, -1).astype("f4"), labels
 
 
-@pytest.mark.parametrize("name", SPECS)
-@pytest.mark.parametrize("arch", ["lenet5", "deep"])
+@pytest.mark.parametrize(
+    ("name", "arch"),
+    [*((name, "lenet5") for name in SPECS if name != "griz"), ("griz", "lenet5-2x2"), ("gr images", "deep")],
+)
 def test_a_network_for_any_stamps(name, arch, tmp_path):
     """Built, one step taken, saved, loaded, scored; and refused for other stamps."""
     spec = SPECS[name]
