@@ -8,34 +8,35 @@ from tempfile import gettempdir
 
 import numpy as np
 
-from obiwan.dplearn.conventions import LABELS
 from obiwan.dplearn.planning.assembly import assemble
 from obiwan.dplearn.planning.bricks import BrickPlan
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.cutflow import CutFlow, FlowSum
-from obiwan.dplearn.planning.eligible import Eligible, filed
-from obiwan.dplearn.planning.groups import Planned
-from obiwan.dplearn.planning.rowfile import RowFile
+from obiwan.dplearn.planning.plan import Plan
+from obiwan.dplearn.planning.store import Eligible, RowStore
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.examples import blank_examples
+
+SPEC = StampSpec()
 
 
 def plan_of(name: str, label: Sequence[int] | np.ndarray, ra: float, dec: np.ndarray) -> BrickPlan:
     """A brick with examples of these labels, at one right ascension."""
-    rows = blank_examples(len(label))
+    rows = blank_examples(len(label), SPEC)
     rows["brick"], rows["run"], rows["id"] = name, "rs0", np.arange(len(label))
     rows["label"], rows["ra"], rows["dec"] = label, ra, dec
-    flows = {name: {"rows": int((rows["label"] == value).sum())} for name, value in LABELS.items()}
+    flows = {name: {"rows": int((rows["label"] == value).sum())} for name, value in SPEC.label_of.items()}
     return BrickPlan(name, rows, flows, ())
 
 
 def eligible_of(plans: Sequence[BrickPlan]) -> Eligible:
     """All their examples; they are put into the file in an order that is not that of the bricks."""
-    file = RowFile(Path(gettempdir()))
-    late_first = {plan.brick: filed(plan, file) for plan in reversed(plans)}
-    return Eligible([late_first[plan.brick] for plan in plans], file)
+    with RowStore(Path(gettempdir()), SPEC) as store:
+        late_first = {plan.brick: store.append(plan) for plan in reversed(plans)}
+        return Eligible([late_first[plan.brick] for plan in plans], store.rows())
 
 
-def assembled(plans: Sequence[BrickPlan], **options: object) -> tuple[Planned, dict[str, CutFlow]]:
+def assembled(plans: Sequence[BrickPlan], **options: object) -> tuple[Plan, dict[str, CutFlow]]:
     """The final list and the cut flows of some bricks."""
     sums = {name: FlowSum() for name in ("real", "fake")}
     for plan in plans:
@@ -45,6 +46,6 @@ def assembled(plans: Sequence[BrickPlan], **options: object) -> tuple[Planned, d
     return assemble(eligible_of(plans), TrainingConfig(select="none", **options), flows), flows
 
 
-def all_rows(planned: Planned) -> np.ndarray:
+def all_rows(planned: Plan) -> np.ndarray:
     """Every example of a training set."""
     return np.concatenate(list(planned))

@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obiwan.dplearn.conventions import PIXEL_SCALE
 from obiwan.dplearn.errors import SelectionError
 from obiwan.dplearn.planning import assembly
 from obiwan.dplearn.planning.bricks import BrickPlan
+from obiwan.dplearn.planning.sky import sharing_width
 from obiwan.dplearn.planning.splits import TEST, TRAIN, VAL
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.examples import FLAG_OVERLAP
 from plans import all_rows, assembled, eligible_of, plan_of
 
-PIX = PIXEL_SCALE / 3600
+PIX = StampSpec().pixel_scale / 3600
 deterministic = settings(derandomize=True, max_examples=50, deadline=None)
 
 
@@ -177,7 +178,7 @@ def test_rows_come_sorted_and_grouped():
 
 
 def guarded(ra, dec, split, bricks) -> np.ndarray:
-    """What `_guard` marks of examples, spread over bricks as they lie on the sky."""
+    """What `shared_sky` marks of examples, spread over bricks as they lie on the sky."""
     order = np.argsort(bricks, kind="stable")
     plans = []
     for name in np.unique(bricks):
@@ -186,7 +187,9 @@ def guarded(ra, dec, split, bricks) -> np.ndarray:
         one.rows["ra"] = ra[mine]
         plans.append(one)
     shared = np.zeros(len(ra), dtype=bool)
-    shared[order] = assembly._guard(eligible_of(plans), split[order].astype(np.int8))
+    shared[order] = assembly.shared_sky(
+        eligible_of(plans), split[order].astype(np.int8), sharing_width(StampSpec())
+    )
     return shared
 
 

@@ -119,12 +119,12 @@ def has_files(outdir: Path, number: int) -> bool:
 KILLER = """
 import json, os, signal, sys
 from pathlib import Path
-from obiwan.dplearn.planning import groups
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.cutting import extraction
 from obiwan.dplearn.create_training import main
 
 words, base = json.loads(sys.argv[1]), Path(sys.argv[2])
-groups.GROUP_ROWS = 40  # several groups
+StampSpec.stamps_per_group = 40  # several groups
 real_replace = Path.replace
 
 

@@ -17,6 +17,7 @@ from obiwan.dplearn.mock.survey import make_survey
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.fields import open_field
 from obiwan.dplearn.planning.inputs import resolve_inputs
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.layouts import Root, find_runs, layout_named
 from obiwan.dplearn.trainingset.examples import FLAG_UNMATCHED
 from synthetic import (
@@ -112,11 +113,11 @@ def test_the_catalogues_header_names_the_cameras_before_the_table_of_ccds(tmp_pa
     (run,) = find_runs(Root(0, tree / "injected", layout_named("legacysim")))
     if run.ccds().is_file():
         run.ccds().unlink()
-    assert open_field(run).camera == "decam"
+    assert open_field(run, StampSpec()).camera == "decam"
     with fits.open(run.tractor, mode="update") as hdus:
         for band, camera in (("G", "90prime"), ("R", "90prime"), ("Z", "mosaic")):
             hdus[0].header[f"CAMS_{band}"] = camera
-    assert open_field(run).camera == "90prime+mosaic"
+    assert open_field(run, StampSpec()).camera == "90prime+mosaic"
 
 
 def test_trees_without_coadds_are_refused(tmp_path):
@@ -179,7 +180,7 @@ def test_legacysim_truth_gets_the_transmission_of_its_neighbourhood(tmp_path):
     Case(tmp_path, kind="legacysim", injected=(FAKE,), fitted=(both(REAL, FAKE),)).write()
     config = TrainingConfig(select="none")
     (brick,) = resolve_inputs(fake=[tmp_path / "fake"], config=config).bricks
-    truth = open_field(brick.runs[0]).truth
+    truth = open_field(brick.runs[0], StampSpec()).truth
     np.testing.assert_allclose(truth.mw_transmission, [[0.90, 0.93, 0.96]], rtol=1e-6)
 
 
@@ -189,7 +190,7 @@ def test_a_file_that_cannot_be_looked_at(code, victim, tmp_path, monkeypatch):
     """It is this brick's fault, of which the others know nothing."""
     made = survey(tmp_path, bricks=bricks_apart(1), runs=1, kind="obiwan", flavour="dr5")
     (run,) = find_runs(Root(0, made.fake, layout_named("obiwan")))
-    open_field(run)
+    open_field(run, StampSpec())
     stat = Path.stat
 
     def failing(path, **more):
@@ -200,4 +201,4 @@ def test_a_file_that_cannot_be_looked_at(code, victim, tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "stat", failing)
     said = rf"brick 1000p051 \(rs0\): cannot read .*{victim}.* \({os.strerror(code)}\); restore the file"
     with pytest.raises(CoaddError, match=said):
-        open_field(run)
+        open_field(run, StampSpec())

@@ -56,6 +56,8 @@ ALLOWED: dict[str, str] = {
     "metrics:conditional/matched": "one AUC at equal quantities, within propensity strata",
     "metrics:conditional/balance/": "one AUC at equal quantities, within propensity strata",
     "metrics:conditional/pairs": "one AUC at equal quantities, within propensity strata",
+    "flags:create_training/--shard-size/default": "follows from the stamp: 512 of the default one, as it was",
+    "flags:create_training/--select/type": "a word, whether argparse is told so or not",
 }
 
 #: Everything not named here must agree to this, relatively; whole numbers, words and checksums exactly.

@@ -103,7 +103,7 @@ def test_mutual_nearest_against_all_pairs(seed, n, m):
 )
 def test_stamp_is_half_open(dx, dy, holds):
     x, y = np.array([100.0]), np.array([200.0])
-    got = stamp_holds_other(x, y, np.array([-1]), np.array([100.0 + dx]), np.array([200.0 + dy]))
+    got = stamp_holds_other(x, y, np.array([-1]), np.array([100.0 + dx]), np.array([200.0 + dy]), 64)
     assert got.tolist() == [holds]
 
 
@@ -111,8 +111,8 @@ def test_own_injection_does_not_count_but_a_second_one_does():
     injected = np.array([100.0, 110.0]), np.array([100.0, 100.0])
     own = np.array([0])
     at = np.array([100.2]), np.array([100.0])
-    assert not stamp_holds_other(*at, own, injected[0][:1], injected[1][:1])[0]
-    assert stamp_holds_other(*at, own, *injected)[0]
+    assert not stamp_holds_other(*at, own, injected[0][:1], injected[1][:1], 64)[0]
+    assert stamp_holds_other(*at, own, *injected, 64)[0]
 
 
 @deterministic
@@ -136,7 +136,7 @@ def test_stamps_against_all_pairs(seed, n, m, on_ties):
         )
         for i in range(n)
     ]
-    assert stamp_holds_other(x, y, own, ix, iy).tolist() == expected
+    assert stamp_holds_other(x, y, own, ix, iy, 64).tolist() == expected
 
 
 def test_groups_link_runs_not_rows_of_one_run():

@@ -19,12 +19,14 @@ from obiwan.dplearn.planning.selection import (
 )
 from obiwan.dplearn.survey.sources import Sources, blank_sources
 
+GRZ = ("g", "r", "z")
+
 
 def source(g=22.5, r=22.0, z=21.5, **given) -> Sources:
     """One EXP source of these dereddened magnitudes, seen through some dust."""
     transmission = np.array([[0.8, 0.9, 0.95]])
     base = replace(
-        blank_sources(1, ("g", "r", "z")),
+        blank_sources(1, GRZ),
         type=np.array([given.pop("kind", "EXP")]),
         flux=10 ** (-0.4 * (np.array([[g, r, z]]) - 22.5)) * transmission,
         flux_ivar=np.full((1, 3), 100.0),
@@ -145,7 +147,7 @@ def test_dust_is_taken_out():
 def test_elg2018_differs_in_simp_only(rng):
     n = 400
     many = replace(
-        blank_sources(n, ("g", "r", "z")),
+        blank_sources(n, GRZ),
         type=rng.choice(["PSF", "SIMP", "REX", "EXP", "DEV"], n),
         flux=10 ** (-0.4 * (rng.uniform(20, 25, (n, 3)) - 22.5)),
         mw_transmission=np.ones((n, 3)),
@@ -188,10 +190,10 @@ def user_module(tmp_path, monkeypatch):
 def test_user_selection_mask_and_mapping():
     one = source()
     flow: dict[str, int] = {}
-    assert apply_cuts(one, find_selection("my_cuts:mask"), np.ones(1, bool), flow).tolist() == [True]
+    assert apply_cuts(one, find_selection("my_cuts:mask", GRZ), np.ones(1, bool), flow).tolist() == [True]
     assert flow == {"my_cuts:mask": 1}
     flow = {}
-    assert apply_cuts(one, find_selection("my_cuts:mapping"), np.ones(1, bool), flow).tolist() == [False]
+    assert apply_cuts(one, find_selection("my_cuts:mapping", GRZ), np.ones(1, bool), flow).tolist() == [False]
     assert flow == {"is EXP": 1, "is big": 0}
 
 
@@ -199,7 +201,7 @@ def test_user_selection_mask_and_mapping():
 @pytest.mark.parametrize("name", ["wrong", "short"])
 def test_user_selection_that_returns_something_else(name):
     with pytest.raises(SelectionError, match=rf"my_cuts:{name}.*expected bool"):
-        apply_cuts(source(), find_selection(f"my_cuts:{name}"), np.ones(1, bool), {})
+        apply_cuts(source(), find_selection(f"my_cuts:{name}", GRZ), np.ones(1, bool), {})
 
 
 @pytest.mark.usefixtures("user_module")
@@ -207,20 +209,20 @@ def test_user_selection_that_fails():
     with pytest.raises(
         SelectionError, match=r"my_cuts:fails: the function failed \(.*mag_w1.*\); correct it"
     ):
-        apply_cuts(source(), find_selection("my_cuts:fails"), np.ones(1, bool), {})
+        apply_cuts(source(), find_selection("my_cuts:fails", GRZ), np.ones(1, bool), {})
 
 
 def test_a_module_that_cannot_be_imported(tmp_path, monkeypatch):
     (tmp_path / "broken_cuts.py").write_text("def f(:")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ValueError, match=r"--select broken_cuts:f: .*invalid syntax"):
-        find_selection("broken_cuts:f")
+        find_selection("broken_cuts:f", GRZ)
 
 
 @pytest.mark.parametrize("name", ["lrg", "no_such_module_xyz:f", "math:no_such_function"])
 def test_unknown_selection(name):
     with pytest.raises(ValueError, match=f"--select {name}"):
-        find_selection(name)
+        find_selection(name, GRZ)
 
 
 def test_earlier_cuts_stay_cut():

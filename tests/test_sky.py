@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from obiwan.dplearn.planning.sky import sharing_sky
+from obiwan.dplearn.planning.sky import sharing_sky, sharing_width
+from obiwan.dplearn.stampspec import StampSpec
 
 PIX = 0.262 / 3600
 
@@ -27,8 +28,9 @@ def test_stamps_that_overlap(dx, dy, shares, ra, dec):
     (ra1, ra2), (dec1, dec2) = sky(dx, dy, ra, dec)
     far = np.array([(ra + 90) % 360]), np.array([dec])
     one, other = (np.array([ra1]), np.array([dec1])), (np.array([ra2]), np.array([dec2]))
-    assert sharing_sky(*one, *other).tolist() == sharing_sky(*other, *one).tolist() == [shares]
+    width = sharing_width(StampSpec())
+    assert sharing_sky(*one, *other, width).tolist() == sharing_sky(*other, *one, width).tolist() == [shares]
     both = (np.r_[o, f] for o, f in zip(other, far, strict=True))
-    assert sharing_sky(*one, *both).tolist() == [shares]
-    assert sharing_sky(*far, *one).tolist() == [False]
-    assert sharing_sky(*one, np.empty(0), np.empty(0)).tolist() == [False]
+    assert sharing_sky(*one, *both, width).tolist() == [shares]
+    assert sharing_sky(*far, *one, width).tolist() == [False]
+    assert sharing_sky(*one, np.empty(0), np.empty(0), width).tolist() == [False]

@@ -20,7 +20,8 @@ from obiwan.dplearn.cutting.workspace import (
     training_directory,
 )
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.planning.groups import Planned
+from obiwan.dplearn.planning.config import TrainingConfig
+from obiwan.dplearn.planning.plan import Plan
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.layouts import LAYOUTS, RELEASE, Root
 from obiwan.dplearn.trainingset.examples import blank_examples
@@ -54,11 +55,11 @@ def test_states_of_an_outdir(tmp_path):
     assert check_outdir(outdir, {"config": 0, "roots": []}, overwrite=True) is False
 
 
-def planned(x: float = 0.0) -> Planned:
+def planned(x: float = 0.0) -> Plan:
     """Two examples at this column of their coadds."""
     plan = plan_of("0000p000", [0, 1], 10.0, np.array([0.0, 1.0]))
     plan.rows["x"] = x
-    return Planned(eligible_of([plan]), np.zeros(2, np.int8), np.zeros(2, bool), 1, 512)
+    return Plan(eligible_of([plan]), np.zeros(2, np.int8), np.zeros(2, bool), TrainingConfig(seed=1))
 
 
 def test_other_rows_are_other_inputs(tmp_path):
@@ -138,7 +139,7 @@ def test_a_receipt_of_something_else_is_none(change, tmp_path):
 def test_a_manifest_vouches_for_all_that_was_planned(tmp_path):
     scratch = begin(tmp_path / "out", REQUEST, planned(), overwrite=False)
     with pytest.raises(TrainingSetError, match="0 examples were written and 2 planned"):
-        finish(tmp_path / "out", scratch, REQUEST, planned(), {}, [Receipt((), 0, 0)])
+        finish(tmp_path / "out", scratch, REQUEST, planned(), {}, {}, [Receipt((), 0, 0)])
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 

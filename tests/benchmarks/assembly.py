@@ -26,9 +26,9 @@ import numpy as np
 from obiwan.dplearn.planning.assembly import assemble
 from obiwan.dplearn.planning.bricks import BrickPlan
 from obiwan.dplearn.planning.config import TrainingConfig
-from obiwan.dplearn.planning.eligible import Eligible, filed
 from obiwan.dplearn.planning.inputs import resolve_inputs
-from obiwan.dplearn.planning.rowfile import RowFile
+from obiwan.dplearn.planning.store import Eligible, RowStore
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.examples import blank_examples, write_sources
 
 SIDE = 0.25  # of a brick, degrees
@@ -105,7 +105,7 @@ def touching_bricks(count: int) -> Iterator[BrickPlan]:
     for column in range(side):
         for row in range(min(side, count - column * side)):
             name, corner = f"{column:04d}p{row:03d}", np.array([[column], [row]])
-            rows = blank_examples(2 * EACH)
+            rows = blank_examples(2 * EACH, StampSpec())
             rows["brick"], rows["run"], rows["label"] = name, RUN, np.arange(2 * EACH) % 2
             rows["id"] = np.arange(2 * EACH)
             rows["ra"], rows["dec"] = SIDE * (rng.random((2, 2 * EACH)) + corner)
@@ -117,22 +117,23 @@ def decide(count: int, workdir: Path) -> dict[str, float]:
 
     Returns seconds of processor and peak memory (MB).
     """
-    file, bricks, receiving = RowFile(workdir), [], 0.0
+    bricks, receiving = [], 0.0
     before = peak()
-    for plan in touching_bricks(count):
-        sent = pickle.dumps(plan)
-        start = time.process_time()
-        bricks.append(filed(pickle.loads(sent), file))
-        receiving += time.process_time() - start
-    start = time.process_time() - receiving
-    eligible = Eligible(bricks, file)
+    with RowStore(workdir, StampSpec()) as store:
+        for plan in touching_bricks(count):
+            sent = pickle.dumps(plan)
+            start = time.process_time()
+            bricks.append(store.append(pickle.loads(sent)))
+            receiving += time.process_time() - start
+        start = time.process_time() - receiving
+        eligible = Eligible(bricks, store.rows())
     del bricks
     planned = assemble(eligible, TrainingConfig(), {"real": {}, "fake": {}})
     planned.crc32  # noqa: B018 - which reads every row, as `begin` does
     for number in range(len(planned.groups)):
         pickle.dumps(planned.rows(number))  # as a task goes to a worker
     with tempfile.TemporaryDirectory(dir=workdir) as directory:
-        write_sources(Path(directory), Path(directory), planned)
+        write_sources(Path(directory), Path(directory), planned.spec, planned)
     seconds = time.process_time() - start
     return {"seconds": seconds, "memory": peak() - before, "number": len(eligible), "used": len(planned)}
 

@@ -52,9 +52,8 @@ from obiwan.dplearn import create_training
 from obiwan.dplearn.cutting.extraction import GroupTask, Tasks
 from obiwan.dplearn.planning.assembly import assemble
 from obiwan.dplearn.planning.config import TrainingConfig
-from obiwan.dplearn.planning.cutflow import CutFlow
-from obiwan.dplearn.planning.groups import Planned
 from obiwan.dplearn.planning.inputs import Inputs, resolve_inputs
+from obiwan.dplearn.planning.plan import Plan
 from obiwan.dplearn.stampspec import StampSpec
 
 SURVEY = {"cutouts": 60e6, "brick-runs": 300e3, "rows": 300e3 * 4000, "bytes": 60e6 * 64 * 64 * 6 * 4}
@@ -83,7 +82,7 @@ def plan_here(tree: Path, names: list[str]) -> dict[str, float]:
     inputs = resolve_inputs(fake=[tree], bricks=names, config=config())
     mark()
 
-    def after_bricks(*words: Any) -> Planned:
+    def after_bricks(*words: Any) -> Plan:
         mark()
         return assemble(*words)
 
@@ -103,7 +102,7 @@ def plan_here(tree: Path, names: list[str]) -> dict[str, float]:
     }
 
 
-def quietly_planned(inputs: Inputs, directory: Path) -> tuple[Planned, dict[str, CutFlow]]:
+def quietly_planned(inputs: Inputs, directory: Path) -> tuple[Plan, create_training.Found]:
     """The plan of all bricks, without a progress bar or a cut flow."""
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         return create_training.plan(inputs, config(), None, directory)

@@ -14,12 +14,11 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from obiwan.dplearn.conventions import LABELS, SPLITS
 from obiwan.dplearn.cutting.extraction import GroupTask, Receipt, Tasks, extract_group
 from obiwan.dplearn.cutting.workspace import (
     begin,
@@ -36,11 +35,9 @@ from obiwan.dplearn.planning.assembly import assemble
 from obiwan.dplearn.planning.bricks import BrickPlan, plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.cutflow import CutFlow, FlowSum, flow_table
-from obiwan.dplearn.planning.eligible import Eligible, Filed, filed
-from obiwan.dplearn.planning.groups import Planned
 from obiwan.dplearn.planning.inputs import Inputs, resolve_inputs
-from obiwan.dplearn.planning.rowfile import RowFile
-from obiwan.dplearn.planning.selection import SELECTIONS
+from obiwan.dplearn.planning.plan import Plan
+from obiwan.dplearn.planning.store import Eligible, RowStore, StoredBrick
 from obiwan.dplearn.running import cli
 from obiwan.dplearn.running.executors import (
     in_one_line,
@@ -51,11 +48,13 @@ from obiwan.dplearn.running.executors import (
     run_tasks,
 )
 from obiwan.dplearn.running.launch import Launch, first_speaks, launched
-from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.survey.layouts import LAYOUT_NAMES
+from obiwan.dplearn.survey.writers import Writer, differences
 
 NAME = "create_training"
 MODULE = f"obiwan.dplearn.{NAME}"
+_OPEN = "as many as keep a file near 50 MB"  # of a number that follows from the stamps
 MANY = 20  #: bricks that cannot be planned, after which there is no use in planning the others
 log = logging.getLogger(__name__)
 
@@ -70,24 +69,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_path_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--fake", nargs="+", action="extend", type=Path, default=[], metavar="DIR", help="injection outputs"
-    )
-    group.add_argument(
-        "--real",
-        nargs="+",
-        action="extend",
-        type=Path,
-        default=[],
-        metavar="DIR",
-        help="data releases: the catalogue of reals",
-    )
+    def several(flag: str, metavar: str, text: str, **more: Any) -> None:
+        group.add_argument(flag, nargs="+", action="extend", default=[], metavar=metavar, help=text, **more)
+
+    several("--fake", "DIR", "injection outputs", type=Path)
+    several("--real", "DIR", "data releases: the catalogue of reals", type=Path)
     group.add_argument(
         "--outdir", type=Path, required=True, metavar="DIR", help="where the training set goes"
     )
-    group.add_argument(
-        "--bricks", nargs="+", action="extend", default=[], metavar="FILE|NAME", help="use these bricks only"
-    )
+    several("--bricks", "FILE|NAME", "use these bricks only")
     group.add_argument("--layout", choices=LAYOUT_NAMES, help="layout of --fake, where detection fails")
     group.add_argument("--real-table", type=Path, metavar="FILE", help="your own positions of reals")
     group.add_argument("--fake-table", type=Path, metavar="FILE", help="your own positions of fakes")
@@ -96,39 +86,28 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_rules(group: argparse._ArgumentGroup) -> None:
-    defaults = TrainingConfig()
-    group.add_argument(
-        "--select",
-        default=defaults.select,
-        metavar="NAME|module:function",
-        help=f"cuts for both classes: {', '.join(SELECTIONS)}, or your own (default {defaults.select})",
-    )
-    helps = {
-        "reals_from": "coadds that reals are cut from; release warns, its coadds differ from injected ones",
-        "centers": "centre fakes on the matched tractor position or on their truth",
-        "match_radius": "mutual-nearest match of truth and tractor, arcsec",
-        "balance": "equal numbers of both classes within each brick, overall, or as they come",
-        "split": "split by brick, or (for trees of one brick) by object",
-        "test_fraction": "fraction of bricks for the test split",
-        "val_fraction": "fraction of the other bricks for the validation split",
-        "edge": "drop stamps that reach beyond the coadd, or pad them with 0",
-        "shard_size": "examples per file",
-        "seed": "seed of every random choice",
-    }
+    """A flag for each field of `TrainingConfig`."""
     for item in fields(TrainingConfig):
-        if item.name in helps:
+        flag, default, text = "--" + item.name.replace("_", "-"), item.default, item.metadata["help"]
+        if isinstance(default, bool):
+            group.add_argument(flag, action="store_true", help=text)
+        elif isinstance(default, tuple):
             group.add_argument(
-                "--" + item.name.replace("_", "-"),
-                default=item.default,
-                type=type(item.default),
-                choices=item.metadata.get("choices"),
-                help=f"{helps[item.name]} (default {item.default})",
+                flag,
+                nargs="+",
+                action="extend",
+                choices=item.metadata["choices"],
+                help=f"{text} (default {' '.join(default)})",
             )
-    group.add_argument(
-        "--allow-injected-neighbours",
-        action="store_true",
-        help="allow other injections in the stamps of both classes",
-    )
+        else:
+            group.add_argument(
+                flag,
+                default=default,
+                type=int if default is None else type(default),
+                choices=item.metadata["choices"],
+                metavar=item.metadata["metavar"],
+                help=f"{text} (default {_OPEN if default is None else default})",
+            )
 
 
 def _add_running_options(group: argparse._ArgumentGroup) -> None:
@@ -157,16 +136,35 @@ class Outcome:
     rows: int
 
 
-def _plan(
-    inputs: Inputs, config: TrainingConfig, executor: Executor | None, file: RowFile
-) -> tuple[Eligible, dict[str, CutFlow]]:
-    """What is eligible in all bricks; where some cannot be planned, an error."""
-    function, sums = partial(plan_brick, config=config), {name: FlowSum() for name in LABELS}
+@dataclass(frozen=True)
+class Found:
+    """What all bricks hold together.
 
-    def keep(plan: BrickPlan) -> Filed:
+    Attributes
+    ----------
+    flows : dict
+        Cut flow per class name.
+    writers : dict
+        Per class name the writers of the coadds that its examples are in, in order.
+    """
+
+    flows: dict[str, CutFlow]
+    writers: dict[str, list[Writer]]
+
+
+def _plan_bricks(
+    inputs: Inputs, config: TrainingConfig, executor: Executor | None, store: RowStore
+) -> tuple[Eligible, Found]:
+    """What is eligible in all bricks; where some cannot be planned, an error."""
+    function = partial(plan_brick, config=config)
+    sums = {name: FlowSum() for name in config.spec.labels}
+    writers: dict[str, set[Writer]] = {name: set() for name in sums}
+
+    def keep(plan: BrickPlan) -> StoredBrick:
         for name, flow in plan.flows.items():
             sums[name].add(flow)
-        return filed(plan, file)
+            writers[name] |= plan.writers[name]
+        return store.append(plan)
 
     with progress_bar(len(inputs.bricks), "plan", "brick") as bar:
         bricks, errors = run_tasks(function, inputs.bricks, executor, bar, most_errors=MANY, keep=keep)
@@ -178,12 +176,13 @@ def _plan(
     flows = {name: one.total() for name, one in sums.items()}
     if notes and not any(any(flow.values()) for flow in flows.values()):
         raise DplearnError(notes[0])  # every run was left out: the reason is the answer
-    return Eligible(bricks, file), flows
+    found = Found(flows, {name: sorted(some) for name, some in writers.items()})
+    return Eligible(bricks, store.rows()), found
 
 
 def plan(
     inputs: Inputs, config: TrainingConfig, executor: Executor | None, outdir: Path
-) -> tuple[Planned, dict[str, CutFlow]]:
+) -> tuple[Plan, Found]:
     """Decide what becomes an example, and where it goes; says the cut flow, also where nothing survives.
 
     Parameters
@@ -199,15 +198,31 @@ def plan(
         As for `create_training`.
     """
     try:
-        file = RowFile(nearest_directory(outdir))
+        store = RowStore(nearest_directory(outdir), config.spec)
     except OSError as error:
         msg = f"{outdir}: cannot write there ({error.strerror}); choose another --outdir"
         raise TrainingSetError(msg) from None
-    eligible, flows = _plan(inputs, config, executor, file)
+    with store:
+        eligible, found = _plan_bricks(inputs, config, executor, store)
+    _warn_of_writers(found.writers)
     try:
-        return assemble(eligible, config, flows), flows
+        return assemble(eligible, config, found.flows), found
     finally:
-        cli.say(flow_table(flows["real"], flows["fake"]))
+        cli.say(flow_table(found.flows["real"], found.flows["fake"]))
+
+
+def _warn_of_writers(writers: dict[str, list[Writer]]) -> None:
+    """One line where the coadds of the classes were written otherwise; it names both."""
+    found = differences(writers["real"], writers["fake"])
+    if found:
+        log.warning(
+            "warning: the coadds of real and injected galaxies were written differently (%s); "
+            "the network may learn that and not the galaxies (hazard D9)",
+            "; ".join(
+                f"{name}: {', '.join(real) or 'none'} against {', '.join(fake) or 'none'}"
+                for name, (real, fake) in found.items()
+            ),
+        )
 
 
 def take_group(task: GroupTask) -> Receipt:
@@ -267,16 +282,16 @@ def create_training(
         If the inputs cannot be used, no example survives, or `outdir` holds something else.  Where coadds
         turn out to be damaged only when they are cut, all other groups are finished first.
     """
-    request = describe({**asdict(config), **inputs.description}, inputs.roots)
+    request = describe({**config.to_manifest(), **inputs.description}, inputs.roots)
     check_place(outdir, inputs.roots)
     finished = check_outdir(outdir, request, overwrite=overwrite)
-    planned, flows = plan(inputs, config, executor, outdir)
+    planned, found = plan(inputs, config, executor, outdir)
     scratch = None if finished else begin(outdir, request, planned, overwrite=overwrite)
     if scratch is None:
         confirm_finished(outdir, planned)
         return Outcome(None, len(planned))
-    receipts = _extract(Tasks(planned, inputs, StampSpec(), outdir, scratch), executor)
-    manifest = finish(outdir, scratch, request, planned, flows, receipts)
+    receipts = _extract(Tasks(planned, inputs, config.spec, outdir, scratch), executor)
+    manifest = finish(outdir, scratch, request, planned, found.flows, found.writers, receipts)
     return Outcome(manifest, len(planned))
 
 
@@ -304,7 +319,8 @@ def _options(argv: Sequence[str] | None, launch: Launch) -> tuple[argparse.Names
     parser = build_parser()
     options = cli.parse(parser, argv)
     try:
-        config = TrainingConfig(**{item.name: getattr(options, item.name) for item in fields(TrainingConfig)})
+        given = {item.name: getattr(options, item.name) for item in fields(TrainingConfig)}
+        config = TrainingConfig(**{name: value for name, value in given.items() if value is not None})
     except ValueError as error:
         parser.error(str(error))
     if launch.size > 1 and not options.mpi:
@@ -326,6 +342,8 @@ def _run(options: argparse.Namespace, config: TrainingConfig, launch: Launch) ->
         )
         for warning in inputs.warnings:
             log.warning("warning: %s", warning)
+        for path, bands in inputs.unused_bands.items():
+            log.info("%s: has the band(s) %s, too, which --bands does not name", path, " ".join(bands))
         outcome = create_training(
             inputs, config, options.outdir, executor=executor, overwrite=options.overwrite
         )

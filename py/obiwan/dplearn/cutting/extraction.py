@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from obiwan.dplearn.errors import CoaddError
 from obiwan.dplearn.files.atomic import write_json
 from obiwan.dplearn.files.lease import holding_lease
-from obiwan.dplearn.planning.groups import Planned
 from obiwan.dplearn.planning.inputs import Inputs
+from obiwan.dplearn.planning.plan import Plan
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.coadds import read_planes, read_windows, windows_pay
 from obiwan.dplearn.survey.cutouts import clean_stamps, cut_stamps
@@ -67,7 +67,7 @@ class Tasks(Sequence[GroupTask]):
 
     Parameters
     ----------
-    planned : Planned
+    planned : Plan
     inputs : Inputs
     spec : StampSpec
     directory, scratch : Path
@@ -75,7 +75,7 @@ class Tasks(Sequence[GroupTask]):
     """
 
     def __init__(
-        self, planned: Planned, inputs: Inputs, spec: StampSpec, directory: Path, scratch: Path
+        self, planned: Plan, inputs: Inputs, spec: StampSpec, directory: Path, scratch: Path
     ) -> None:
         self.planned, self.spec, self.directory, self.scratch = planned, spec, directory, scratch
         self._bricks = {one.brick: (*one.runs, *one.releases) for one in inputs.bricks}

@@ -25,9 +25,9 @@ from obiwan.dplearn.files.atomic import file_crc32, read_json, write_json
 from obiwan.dplearn.files.lease import holding_lease
 from obiwan.dplearn.files.outdir import Others, OutputDirectory, State
 from obiwan.dplearn.planning.cutflow import CutFlow
-from obiwan.dplearn.planning.groups import Planned
-from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.planning.plan import Plan
 from obiwan.dplearn.survey.layouts import Root
+from obiwan.dplearn.survey.writers import Writer
 from obiwan.dplearn.trainingset.examples import check_sources, write_sources
 from obiwan.dplearn.trainingset.manifest import (
     FORMAT,
@@ -123,7 +123,7 @@ def _clear_work(directory: Path) -> None:
     shutil.rmtree(directory / WORK, ignore_errors=True)
 
 
-def confirm_finished(directory: Path, planned: Planned) -> None:
+def confirm_finished(directory: Path, planned: Plan) -> None:
     """Check that a finished training set is what today's inputs give, and that its files are there.
 
     Raises
@@ -141,7 +141,7 @@ def confirm_finished(directory: Path, planned: Planned) -> None:
     check_sources(directory, training_set.manifest)
 
 
-def begin(directory: Path, request: dict[str, Any], planned: Planned, *, overwrite: bool) -> Path | None:
+def begin(directory: Path, request: dict[str, Any], planned: Plan, *, overwrite: bool) -> Path | None:
     """Take over the directory and write its plan, or check that an earlier one is the same.
 
     Returns
@@ -215,8 +215,9 @@ def finish(
     directory: Path,
     scratch: Path,
     request: dict[str, Any],
-    planned: Planned,
+    planned: Plan,
     flows: dict[str, CutFlow],
+    writers: dict[str, list[Writer]],
     receipts: Sequence[Receipt],
 ) -> dict[str, Any]:
     """Write the source table and, last, the manifest; then remove the scratch directory.
@@ -227,13 +228,13 @@ def finish(
         The manifest.
     """
     with holding_lease(scratch, directory):
-        write_sources(directory / SOURCES, scratch, StampSpec(), planned)
+        write_sources(directory / SOURCES, scratch, planned.spec, planned)
     made = sum(receipt.examples for receipt in receipts)
     if made != len(planned):  # the manifest vouches for all of them
         msg = f"{directory}: {made} examples were written and {len(planned)} planned; give --overwrite"
         raise TrainingSetError(msg)
     _refuse_lost(directory, [shard for receipt in receipts for shard in receipt.shards])
-    manifest = _manifest(directory, request, planned, flows, receipts)
+    manifest = _manifest(directory, request, planned, flows, writers, receipts)
     with holding_lease(scratch, directory):
         write_json(directory / MANIFEST, manifest, scratch)
     _clear_work(directory)
@@ -243,8 +244,9 @@ def finish(
 def _manifest(
     directory: Path,
     request: dict[str, Any],
-    planned: Planned,
+    planned: Plan,
     flows: dict[str, CutFlow],
+    writers: dict[str, list[Writer]],
     receipts: Sequence[Receipt],
 ) -> dict[str, Any]:
     """The manifest of what lies there: what was asked for, found and written, and a checksum of all that."""
@@ -258,7 +260,7 @@ def _manifest(
         "package_version": dplearn.__version__,
         **request,
         **planned.identity,
-        **StampSpec().to_manifest(),
+        **planned.spec.to_manifest(),
         "units": {"image": "nanomaggies", "ivar": "1/nanomaggies^2"},
         "seed": request["config"]["seed"],
         "counts": {
@@ -270,6 +272,7 @@ def _manifest(
             for value, name in enumerate(SPLITS)
         },
         "cut_flow": {name: [[cut, number] for cut, number in flow.items()] for name, flow in flows.items()},
+        "writers": {name: [asdict(writer) for writer in some] for name, some in writers.items()},
         "cleaned_pixels": {
             "not_finite": sum(receipt.not_finite for receipt in receipts),
             "negative_invvar": sum(receipt.negative_invvar for receipt in receipts),

@@ -1,4 +1,4 @@
-"""From the eligible examples of all bricks to the final list: balance, split, guard, groups."""
+"""Assembly of a training set from the eligible examples of all bricks: balance, split, guard, order."""
 
 from __future__ import annotations
 
@@ -6,43 +6,45 @@ import logging
 
 import numpy as np
 
-from obiwan.dplearn.conventions import LABELS, SPLITS, Array
 from obiwan.dplearn.errors import SelectionError
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.cutflow import CutFlow, count
-from obiwan.dplearn.planning.eligible import Eligible
-from obiwan.dplearn.planning.groups import Planned
+from obiwan.dplearn.planning.plan import Plan
 from obiwan.dplearn.planning.rng import stream
-from obiwan.dplearn.planning.sky import sharing_sky
+from obiwan.dplearn.planning.sky import sharing_reach, sharing_sky, sharing_width
 from obiwan.dplearn.planning.splits import TEST, TRAIN, VAL, balanced, split_names
+from obiwan.dplearn.planning.store import Eligible
+from obiwan.dplearn.stampspec import SPLITS, Array
 
 UNUSED = -1  # instead of a split
+Flows = dict[str, CutFlow]  # class name to cut flow, in the order of the labels
 log = logging.getLogger(__name__)
 
 
-def _tally(flows: dict[str, CutFlow], name: str, label: Array) -> None:
-    for class_name, value in LABELS.items():
-        count(flows[class_name], name, label == value)
+def _tally(flows: Flows, name: str, label: Array) -> None:
+    for value, flow in enumerate(flows.values()):
+        count(flow, name, label == value)
 
 
-def _need_both_classes(label: Array, flows: dict[str, CutFlow], where: str = "") -> None:
+def _need_both_classes(label: Array, flows: Flows, where: str = "") -> None:
     """Raise `SelectionError` that names the classes lost, and the cut that took the last of each."""
-    lost = [name for name, value in LABELS.items() if not (label == value).any()]
-    if not lost:
-        return
     reasons = []
-    for name in lost:
-        emptied = next((cut for cut, number in flows[name].items() if number == 0), None)
-        at = f" (none is left after '{emptied}')" if emptied else ""
-        reasons.append(f"no {name} example survives{where}{at}")
-    msg = f"{'; '.join(reasons)}; loosen the cuts, give more bricks or runs, or change --balance or --edge"
-    raise SelectionError(msg)
+    for value, (name, flow) in enumerate(flows.items()):
+        if not (label == value).any():
+            emptied = next((cut for cut, number in flow.items() if number == 0), None)
+            at = f" (none is left after '{emptied}')" if emptied else ""
+            reasons.append(f"no {name} example survives{where}{at}")
+    if reasons:
+        msg = (
+            f"{'; '.join(reasons)}; loosen the cuts, give more bricks or runs, or change --balance or --edge"
+        )
+        raise SelectionError(msg)
 
 
-def _need_each_split(label: Array, split: Array, apart: Array) -> None:
+def _need_each_split(label: Array, split: Array, apart: Array, classes: Flows) -> None:
     """Raise `SelectionError` where the guard against shared sky takes the last of a class from a split."""
     for value, name in enumerate(SPLITS):
-        for class_name, code in LABELS.items():
+        for code, class_name in enumerate(classes):
             mine = (split == value) & (label == code)
             if mine.any() and not (mine & apart).any():
                 n = np.count_nonzero(mine)
@@ -54,89 +56,96 @@ def _need_each_split(label: Array, split: Array, apart: Array) -> None:
                 raise SelectionError(msg)
 
 
-def _guard(eligible: Eligible, split: Array) -> Array:
+def shared_sky(eligible: Eligible, split: Array, width: float) -> Array:
     """Whether an example shares sky with one of a later split that is not marked itself.
 
     Training gives way to validation and test, validation to test, so that without the marked examples no
     two stamps of different splits share sky.
+
+    Parameters
+    ----------
+    eligible : Eligible
+    split : ndarray of int8, shape (n,)
+    width : float
+        `sky.sharing_width` of the stamps.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
     """
     shared = np.zeros(len(split), dtype=bool)
+    bricks = range(len(eligible.names))
     for earlier, later in (((TRAIN, VAL), TEST), ((TRAIN,), VAL)):
         keepers = (split == later) & ~shared
-        has_keepers = np.array([keepers[eligible.where(i)].any() for i in range(len(eligible.names))])
-        for i in range(len(eligible.names)):
+        has_keepers = [keepers[eligible.where(i)].any() for i in bricks]
+        for i in bricks:
             mine = np.flatnonzero(np.isin(split[eligible.where(i)], earlier))
-            near = [j for j in eligible.near(i) if has_keepers[j]] if len(mine) else []
+            near = [j for j in eligible.near(i, sharing_reach(width)) if has_keepers[j]] if len(mine) else []
             if near:
-                rows = eligible.rows(i)[mine]
-                others = np.concatenate([eligible.rows(j)[keepers[eligible.where(j)]] for j in near])
-                found = sharing_sky(rows["ra"], rows["dec"], others["ra"], others["dec"])
-                shared[eligible.where(i)][mine] |= found
+                rows = eligible.rows_of(i)[mine]
+                others = [eligible.rows_of(j)[keepers[eligible.where(j)]] for j in near]
+                ra, dec = (np.concatenate([part[name] for part in others]) for name in ("ra", "dec"))
+                shared[eligible.where(i)][mine] |= sharing_sky(rows["ra"], rows["dec"], ra, dec, width)
     return shared
 
 
-def _balance(eligible: Eligible, split: Array, config: TrainingConfig, flows: dict[str, CutFlow]) -> None:
+def _balance(eligible: Eligible, split: Array, config: TrainingConfig, flows: Flows) -> None:
     """Take out, in place, what one class has more than the other: in a brick, or in a split."""
+    parts: dict[str, slice | Array] = {"all": split != UNUSED}  # by name of the random stream
     if config.balance == "none":
         return
     if config.balance == "brick":
-        for i, name in enumerate(eligible.names):
-            where = eligible.where(i)
-            used = np.flatnonzero(split[where] != UNUSED)
-            keep = balanced(eligible.label[where][used], stream(config.seed, "balance", name))
-            split[where][used[~keep]] = UNUSED
-    elif config.split == "brick":
-        for value, name in enumerate(SPLITS):
-            used = np.flatnonzero(split == value)
-            keep = balanced(eligible.label[used], stream(config.seed, "balance", name))
-            split[used[~keep]] = UNUSED
-    else:  # there are no splits yet
-        split[~balanced(eligible.label, stream(config.seed, "balance", "all"))] = UNUSED
+        parts = {name: eligible.where(i) for i, name in enumerate(eligible.names)}
+    elif config.split == "brick":  # else there are no splits yet
+        parts = {name: split == value for value, name in enumerate(SPLITS)}
+    for name, part in parts.items():
+        here = split[part]
+        used = np.flatnonzero(here != UNUSED)
+        keep = balanced(eligible.label[part][used], stream(config.seed, "balance", name))
+        here[used[~keep]] = UNUSED
+        split[part] = here
     _tally(flows, f"balanced ({config.balance})", eligible.label[split != UNUSED])
 
 
-def _split_by_brick(
-    eligible: Eligible, config: TrainingConfig, flows: dict[str, CutFlow]
-) -> tuple[Array, Array]:
+def _split_by_brick(eligible: Eligible, config: TrainingConfig, flows: Flows) -> tuple[Array, Array]:
     label = eligible.label
     parts = [label[eligible.where(i)] for i in range(len(eligible.names))]
-    used = np.array([len(part) > 0 for part in parts], dtype=bool)
     if config.balance == "brick":
-        used = np.array([all((part == value).any() for value in LABELS.values()) for part in parts], bool)
+        used = np.array([0 < np.count_nonzero(part) < len(part) for part in parts], dtype=bool)
         survivors = label[np.repeat(used, eligible.sizes)]
         _tally(flows, "brick holds both classes", survivors)
         _need_both_classes(survivors, flows)
+    else:
+        used = eligible.sizes > 0
     of_brick = np.full(len(parts), UNUSED, dtype=np.int8)
     names = [eligible.names[i] for i in np.flatnonzero(used)]
     of_brick[used] = split_names(names, config.seed, config.test_fraction, config.val_fraction)
     split = np.repeat(of_brick, eligible.sizes)
-    shared = _guard(eligible, split)
+    shared = shared_sky(eligible, split, sharing_width(config.spec))
     apart = (split != UNUSED) & ~shared
     _tally(flows, "no sky shared with another split", label[apart])
-    _need_each_split(label, split, apart)
+    _need_each_split(label, split, apart, flows)
     split[shared] = UNUSED
     _balance(eligible, split, config, flows)
     return split, np.zeros(len(split), dtype=bool)
 
 
-def _split_by_object(
-    eligible: Eligible, config: TrainingConfig, flows: dict[str, CutFlow]
-) -> tuple[Array, Array]:
+def _split_by_object(eligible: Eligible, config: TrainingConfig, flows: Flows) -> tuple[Array, Array]:
     split = np.zeros(len(eligible), dtype=np.int8)
     _balance(eligible, split, config, flows)
     _need_both_classes(eligible.label[split != UNUSED], flows)
-    for name, value in LABELS.items():  # each class for itself, so that every split has both
-        mine = np.flatnonzero((split != UNUSED) & (eligible.label == value))
+    for value, name in enumerate(flows):  # each class for itself, so that every split has both
+        mine = (split != UNUSED) & (eligible.label == value)
         try:
             found = split_names(_keys(eligible, mine), config.seed, config.test_fraction, config.val_fraction)
         except SelectionError:
             msg = (
-                f"{len(mine)} {name} examples are too few to split into train, val and test; "
+                f"{np.count_nonzero(mine)} {name} examples are too few to split into train, val and test; "
                 "--edge pad, --allow-injected-neighbours or --balance none would keep more"
             )
             raise SelectionError(msg) from None
         split[mine] = found
-    shared = _guard(eligible, split)
+    shared = shared_sky(eligible, split, sharing_width(config.spec))
     if shared.any():
         log.warning(
             "warning: %d of %d examples share sky with an example of another split (--split object): "
@@ -147,18 +156,16 @@ def _split_by_object(
     return split, shared
 
 
-def _keys(eligible: Eligible, chosen: Array) -> list[str]:
-    """What names the chosen examples, whatever other bricks and examples there are."""
-    wanted = np.zeros(len(eligible), dtype=bool)
-    wanted[chosen] = True
+def _keys(eligible: Eligible, wanted: Array) -> list[str]:
+    """What names the wanted examples, whatever other bricks and examples there are."""
     return [
         f"{r['root']}/{r['brick']}/{r['run']}/{r['id']}/{float(r['ra']).hex()}/{float(r['dec']).hex()}"
         for i in range(len(eligible.names))
-        for r in eligible.rows(i)[wanted[eligible.where(i)]]
+        for r in eligible.rows_of(i)[wanted[eligible.where(i)]]
     ]
 
 
-def assemble(eligible: Eligible, config: TrainingConfig, flows: dict[str, CutFlow]) -> Planned:
+def assemble(eligible: Eligible, config: TrainingConfig, flows: Flows) -> Plan:
     """Decide which examples are used, and give each its split, group, shard and row.
 
     Parameters
@@ -166,11 +173,12 @@ def assemble(eligible: Eligible, config: TrainingConfig, flows: dict[str, CutFlo
     eligible : Eligible
     config : TrainingConfig
     flows : dict
-        Cut flow per class; extended in place, so that it tells the story also when this fails.
+        Cut flow per class, in the order of the labels; extended in place, so that it tells the story also
+        when this fails.
 
     Returns
     -------
-    Planned
+    Plan
 
     Raises
     ------
@@ -182,4 +190,4 @@ def assemble(eligible: Eligible, config: TrainingConfig, flows: dict[str, CutFlo
     split, shared = by(eligible, config, flows)
     for value, name in enumerate(SPLITS):
         _need_both_classes(eligible.label[split == value], flows, f" in the {name} split")
-    return Planned(eligible, split, shared, config.seed, config.shard_size)
+    return Plan(eligible, split, shared, config)

@@ -1,14 +1,13 @@
-"""One brick from its files to its eligible examples."""
+"""Bricks: each one from its files to its eligible examples."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from obiwan.dplearn.conventions import LABELS, Array
 from obiwan.dplearn.errors import CatalogError
 from obiwan.dplearn.planning.candidates import (
     fake_candidates,
@@ -20,15 +19,16 @@ from obiwan.dplearn.planning.candidates import (
 )
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.cutflow import CutFlow, count
-from obiwan.dplearn.planning.fields import Field, open_field
+from obiwan.dplearn.planning.fields import Field, open_field, read_fitted
 from obiwan.dplearn.planning.inputs import BrickInputs
 from obiwan.dplearn.planning.matching import nearest_distance, one_row_per_source, same_source_groups
 from obiwan.dplearn.planning.rng import stream
-from obiwan.dplearn.survey.catalogs import Catalog, read_tractor
+from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.coadds import BandNotObservedError
 from obiwan.dplearn.survey.layouts import BrickRun
 from obiwan.dplearn.survey.sources import Sources
 from obiwan.dplearn.survey.tables import UserTable
+from obiwan.dplearn.survey.writers import Writer
 from obiwan.dplearn.trainingset.examples import blank_examples
 
 SAME_SOURCE = 1.0  #: arcsec; rows of several runs closer than this are one real source
@@ -42,7 +42,7 @@ class BrickPlan:
     Attributes
     ----------
     brick : str
-    rows : ndarray of EXAMPLE_DTYPE
+    rows : ndarray of `example_dtype`
         Without split, shard and row.
     flows : dict
         Cut flow per class name.
@@ -50,6 +50,8 @@ class BrickPlan:
         What was left out and why.
     coadds : int
         Names what is in the files of its coadds (`Frame.content`).
+    writers : dict
+        Per class name the writers of the coadds that its examples are in.
     """
 
     brick: str
@@ -57,53 +59,7 @@ class BrickPlan:
     flows: dict[str, CutFlow]
     notes: tuple[str, ...]
     coadds: int = 0
-
-
-def _open_fields(runs: Sequence[BrickRun], notes: list[str]) -> list[Field]:
-    opened = []
-    for run in runs:
-        try:
-            here = open_field(run)
-        except BandNotObservedError as error:
-            notes.append(str(error))
-            continue
-        if here.catalog is not None and not len(here.catalog.sources):
-            notes.append(_empty(run, here.catalog))
-            continue
-        opened.append(here)
-    return opened
-
-
-def _empty(run: BrickRun, catalog: Catalog) -> str:
-    return (
-        f"{run.label}: empty catalogue: {catalog.path} has no sources; "
-        "restore the file, or leave the brick out with --bricks"
-    )
-
-
-def _release_rows(runs: Sequence[BrickRun], notes: list[str]) -> list[Sources]:
-    catalogs = [(run, read_tractor(run.tractor)) for run in runs if run.tractor is not None]
-    notes += [_empty(run, catalog) for run, catalog in catalogs if not len(catalog.sources)]
-    return [catalog.sources for _, catalog in catalogs if len(catalog.sources)]
-
-
-def _unique(
-    parts: list[tuple[Array, int]], fakes: Array, config: TrainingConfig, brick: str, flow: CutFlow
-) -> Array:
-    """One row per real source, its run drawn among those in which it is eligible.
-
-    Runs are drawn in proportion to the fakes that they give: drawn evenly, a run of few injections
-    would hold mostly reals, and the run (its depth, its writer) would carry the label.
-    """
-    rows = np.concatenate([part for part, _ in parts]) if parts else blank_examples(0)
-    cell = (
-        np.concatenate([np.full(len(part), number) for part, number in parts]) if parts else np.empty(0, int)
-    )
-    group = same_source_groups(rows["ra"], rows["dec"], cell, SAME_SOURCE)
-    weight = np.array([_fakes_of_run(part, fakes) for part, _ in parts])
-    chosen = one_row_per_source(group, cell, stream(config.seed, "run", brick), weight)
-    count(flow, UNIQUE, len(chosen))
-    return rows[chosen]
+    writers: dict[str, frozenset[Writer]] = field(default_factory=dict)
 
 
 def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
@@ -124,52 +80,64 @@ def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
         If a file of the brick is missing, unreadable or refused.
     """
     notes: list[str] = []
-    flows: dict[str, CutFlow] = {name: {} for name in LABELS}
-    runs = _open_fields(inputs.runs, notes)
+    flows: dict[str, CutFlow] = {name: {} for name in config.spec.labels}
+    runs = _open_fields(inputs.runs, config.spec, notes)
     needs_coadds = config.reals_from == "release" or inputs.real_table or inputs.fake_table
-    releases = _open_fields(inputs.releases, notes) if needs_coadds else []
-    release_rows = _release_rows(inputs.releases, notes)
+    releases = _open_fields(inputs.releases, config.spec, notes) if needs_coadds else []
+    release_rows = _release_rows(inputs.releases, config.spec, notes)
 
-    places = [*runs, *releases]
+    fields_ = [*runs, *releases]
     if inputs.fake_table is None:
         known = known_reals(runs, release_rows, config.match_radius)
         fakes = [fake_candidates(here, known, release_rows, config, flows["fake"]) for here in runs]
     else:
-        listed = _listed(inputs.fake_table, places)
+        listed = _listed(inputs.fake_table, fields_)
         fakes = [listed_fakes(here, rows, release_rows, config, flows["fake"]) for here, rows in listed]
     if inputs.real_table is None:
         sources_of = _real_sources(inputs, runs, releases, release_rows, config)
         reals = [real_candidates(here, rows, config, flows["real"]) for here, rows in sources_of]
     else:
-        listed = _listed(inputs.real_table, places)
+        listed = _listed(inputs.real_table, fields_)
         reals = [listed_reals(here, rows, config, flows["real"]) for here, rows in listed]
 
     parts = screen([*fakes, *reals], config, flows)
-    real_parts = list(zip(parts[len(fakes) :], range(len(reals)), strict=True))
-    fake_rows = np.concatenate([blank_examples(0), *parts[: len(fakes)]])
+    fake_rows = np.concatenate([blank_examples(0, config.spec), *parts[: len(fakes)]])
+    real_parts = parts[len(fakes) :]
     if inputs.fake_table is not None:
-        real_parts = [
-            (_not_listed(part, inputs.fake_table, config, flows["real"]), n) for part, n in real_parts
-        ]
+        real_parts = [_not_listed(part, inputs.fake_table, config, flows["real"]) for part in real_parts]
     real_rows = _unique(real_parts, fake_rows, config, inputs.brick, flows["real"])
+    coadds = zlib.crc32(np.array([here.frame.content for here in fields_], "<u4").tobytes())
+    writers = {"real": _writers(real_rows, fields_), "fake": _writers(fake_rows, fields_)}
     rows = np.concatenate([real_rows, fake_rows])
-    coadds = zlib.crc32(np.array([place.frame.content for place in places], "<u4").tobytes())
-    return BrickPlan(inputs.brick, rows, flows, tuple(dict.fromkeys(notes)), coadds)
+    return BrickPlan(inputs.brick, rows, flows, tuple(dict.fromkeys(notes)), coadds, writers)
 
 
-def _not_listed(part: Array, table: UserTable, config: TrainingConfig, flow: CutFlow) -> Array:
-    """Reals that the user's table of fakes does not claim: no pixel may carry both labels."""
-    distance = nearest_distance(part["ra"], part["dec"], table.sources.ra, table.sources.dec)
-    part = part[distance > config.match_radius]
-    count(flow, "not in the table of fakes", len(part))
-    return part
+def _open_fields(runs: Sequence[BrickRun], spec: StampSpec, notes: list[str]) -> list[Field]:
+    opened = []
+    for run in runs:
+        try:
+            here = open_field(run, spec)
+        except BandNotObservedError as error:
+            notes.append(str(error))
+            continue
+        if here.fitted is None or _has_sources(run, here.fitted, notes):
+            opened.append(here)
+    return opened
 
 
-def _fakes_of_run(part: Array, fakes: Array) -> int:
-    """How many fakes come from the run that a part of the reals comes from."""
-    if not len(part):
-        return 0
-    return int(np.count_nonzero((fakes["root"] == part["root"][0]) & (fakes["run"] == part["run"][0])))
+def _release_rows(runs: Sequence[BrickRun], spec: StampSpec, notes: list[str]) -> list[Sources]:
+    catalogs = [(run, read_fitted(run, spec)) for run in runs]
+    return [one.sources for run, one in catalogs if one is not None and _has_sources(run, one.sources, notes)]
+
+
+def _has_sources(run: BrickRun, fitted: Sources, notes: list[str]) -> bool:
+    """Whether there is a source in a catalogue; notes if not."""
+    if not len(fitted):
+        notes.append(
+            f"{run.label}: empty catalogue: {run.tractor} has no sources; "
+            "restore the file, or leave the brick out with --bricks"
+        )
+    return len(fitted) > 0
 
 
 def _real_sources(
@@ -180,24 +148,60 @@ def _real_sources(
     config: TrainingConfig,
 ) -> list[tuple[Field, Sources]]:
     """Which catalogue is cut from which coadds for the class of reals."""
-    if not inputs.reals_are_release_rows:
-        return [(here, here.catalog.sources) for here in runs if here.catalog is not None]
-    if config.reals_from == "release":
-        return [(here, here.catalog.sources) for here in releases if here.catalog is not None]
-    return [(here, sources) for here in runs for sources in release_rows]
+    if inputs.reals_are_release_rows and config.reals_from == "injected":
+        return [(here, sources) for here in runs for sources in release_rows]
+    own = releases if inputs.reals_are_release_rows else runs
+    return [(here, here.fitted) for here in own if here.fitted is not None]
 
 
 def _listed(table: UserTable, fields_: Sequence[Field]) -> list[tuple[Field, Sources]]:
     """A user's rows run by run, each with the field that they lie in."""
     parts = []
     for run in np.unique(table.run):
-        places = [here for here in fields_ if here.run.run == run]
-        if len(places) != 1:
-            what = "several trees have" if places else "no tree given with --fake or --real has"
+        here = [one for one in fields_ if one.run.run == run]
+        if len(here) != 1:
+            what = "several trees have" if here else "no tree given with --fake or --real has"
             msg = (
                 f"{table.path}: brick {table.brick[0]} ({run}): {what} such a run; "
                 "correct the table's run column, or the directories"
             )
             raise CatalogError(msg)
-        parts.append((places[0], table.sources.take(table.run == run)))
+        parts.append((here[0], table.sources.take(table.run == run)))
     return parts
+
+
+def _not_listed(part: Array, table: UserTable, config: TrainingConfig, flow: CutFlow) -> Array:
+    """Reals that the user's table of fakes does not claim: no pixel may carry both labels."""
+    distance = nearest_distance(part["ra"], part["dec"], table.sources.ra, table.sources.dec)
+    part = part[distance > config.match_radius]
+    count(flow, "not in the table of fakes", len(part))
+    return part
+
+
+def _unique(parts: Sequence[Array], fakes: Array, config: TrainingConfig, brick: str, flow: CutFlow) -> Array:
+    """One row per real source, its run drawn among those in which it is eligible.
+
+    Runs are drawn in proportion to the fakes that they give: drawn evenly, a run of few injections
+    would hold mostly reals, and the run (its depth, its writer) would carry the label.
+    """
+    rows = np.concatenate([blank_examples(0, config.spec), *parts])
+    run = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    group = same_source_groups(rows["ra"], rows["dec"], run, SAME_SOURCE)
+    weight = np.array([_fakes_of_run(part, fakes) for part in parts])
+    chosen = one_row_per_source(group, run, stream(config.seed, "run", brick), weight)
+    count(flow, UNIQUE, len(chosen))
+    return rows[chosen]
+
+
+def _fakes_of_run(part: Array, fakes: Array) -> int:
+    """How many fakes come from the run that a part of the reals comes from."""
+    if not len(part):
+        return 0
+    return int(np.count_nonzero((fakes["root"] == part["root"][0]) & (fakes["run"] == part["run"][0])))
+
+
+def _writers(rows: Array, fields_: Sequence[Field]) -> frozenset[Writer]:
+    """The writers of the coadds that examples are in."""
+    used = set(zip(rows["root"].tolist(), rows["run"].tolist(), strict=True))
+    mine = (here for here in fields_ if (here.run.root.index, here.run.run.encode()) in used)
+    return frozenset(here.frame.writer for here in mine if here.frame.writer is not None)

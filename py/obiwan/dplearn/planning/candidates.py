@@ -1,4 +1,4 @@
-"""What can be an example: candidates of both classes in one field, on one road.
+"""Candidates of both classes in one field, under the same rules.
 
 Fakes are recovered injections, reals are sources that are no injection; from there on every rule is
 the same function for both: primary area, cuts, foreign injections in the stamp, edge, coverage.
@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from obiwan.dplearn.conventions import BANDS, LABELS, Array
-from obiwan.dplearn.errors import LayoutError
+from obiwan.dplearn.errors import LayoutError, SelectionError
 from obiwan.dplearn.planning.config import INJECTION_REACH, TrainingConfig
 from obiwan.dplearn.planning.cutflow import CutFlow, count
 from obiwan.dplearn.planning.fields import Field, with_measured_surroundings
@@ -23,7 +22,7 @@ from obiwan.dplearn.planning.matching import (
     stamp_holds_other,
 )
 from obiwan.dplearn.planning.selection import apply_cuts, find_selection
-from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.coadds import read_pixels
 from obiwan.dplearn.survey.cutouts import centre_inside, stamp_inside
 from obiwan.dplearn.survey.layouts import RELEASE_RUN
@@ -37,6 +36,7 @@ from obiwan.dplearn.trainingset.examples import (
 )
 
 CANDIDATES = "catalogue rows"
+Positions = tuple[Array, Array]  # RA and Dec, degrees
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,10 @@ class Candidates:
         Index of each one's own injection in the field, -1 for none.
     keep : ndarray of bool
         What the rules of the class alone have left.
-    truth_ra, truth_dec, match_dist : ndarray
-        Degrees and arcsec; NaN where there is no truth or match.
+    truth : tuple of ndarray or None
+        Their true positions; None where there is no truth.
+    match_dist : ndarray
+        Arcsec from there; NaN where there is no match.
     mag_source : str
         ``measured``, ``truth`` or ``table``.
     """
@@ -69,132 +71,101 @@ class Candidates:
     sources: Sources
     own: Array
     keep: Array
-    truth_ra: Array
-    truth_dec: Array
+    truth: Positions | None
     match_dist: Array
     mag_source: str = "measured"
 
 
-def known_reals(fields_: Sequence[Field], releases: Sequence[Sources], radius: float) -> tuple[Array, Array]:
-    """Positions (RA, Dec, degrees) at which a brick is known to hold a real source.
+def known_reals(fields_: Sequence[Field], releases: Sequence[Sources], radius: float) -> Positions:
+    """Positions at which a brick is known to hold a real source.
 
     A release knows; without one, every source that a run of the brick fitted where it has no
     injection near.  What a run fitted far from its own injections lies on none of them, so that only
     the other runs can tell of an injection that it fell on a real source.
     """
     parts = [(rows.ra, rows.dec) for rows in releases]
-    if not releases:
-        for field in fields_:
-            if field.catalog is not None:
-                rows = field.catalog.sources
-                far = field.injection_distance(rows.ra, rows.dec) > max(radius, INJECTION_REACH)
-                parts.append((rows.ra[far], rows.dec[far]))
-    ra, dec = ([part[axis] for part in parts] for axis in (0, 1))
-    return np.concatenate([np.empty(0), *ra]), np.concatenate([np.empty(0), *dec])
+    for field in fields_ if not releases else ():
+        if field.fitted is not None:
+            far = _far_from_injections(field, field.fitted, radius)
+            parts.append((field.fitted.ra[far], field.fitted.dec[far]))
+    ra, dec = (np.concatenate([np.empty(0), *(part[axis] for part in parts)]) for axis in (0, 1))
+    return ra, dec
+
+
+def _far_from_injections(field: Field, sources: Sources, radius: float) -> Array:
+    distance = field.injection_distance(sources.ra, sources.dec)
+    return np.asarray(distance > max(radius, INJECTION_REACH))
+
+
+def _off(sources: Sources, known: Positions, radius: float) -> Array:
+    """Whether sources lie on no known real source."""
+    return np.asarray(nearest_distance(sources.ra, sources.dec, *known) > radius)
 
 
 def fake_candidates(
-    here: Field,
-    known: tuple[Array, Array],
-    releases: Sequence[Sources],
-    config: TrainingConfig,
-    flow: CutFlow,
+    here: Field, known: Positions, releases: Sequence[Sources], config: TrainingConfig, flow: CutFlow
 ) -> Candidates:
     """Injections of one field: injected, recovered, and not on top of a real source (`known_reals`)."""
-    count(flow, CANDIDATES, len(here.truth))
     truth = here.injections
+    count(flow, CANDIDATES, len(here.truth))
     count(flow, "injected on a CCD", len(truth))
-    own, unmatched = np.arange(len(truth)), np.full(len(truth), np.nan)
-    if here.catalog is None:
-        if config.centers != "truth":
-            msg = (
-                f"{here.run.root.path}: early-coadds tree without tractor catalogues: fakes can only be "
-                "centred on their truth; use --centers truth (reals stay centred on fitted positions, "
-                "whose scatter the network may learn)"
-            )
-            raise LayoutError(msg)
-        # What an early tree does not tell of the surroundings, the release does.
-        for rows in releases:
-            truth = with_measured_surroundings(truth, rows)
-        sources, distance, mag_source = truth, unmatched, "truth"
-    else:
+    own, distance, sources, mag_source = np.arange(len(truth)), np.full(len(truth), np.nan), truth, "truth"
+    if here.fitted is not None:
         index, distance = mutual_nearest(
-            truth.ra, truth.dec, here.catalog.sources.ra, here.catalog.sources.dec, config.match_radius
+            truth.ra, truth.dec, here.fitted.ra, here.fitted.dec, config.match_radius
         )
-        own = own[index >= 0]
-        truth, distance = truth.take(own), distance[own]
-        sources, mag_source = here.catalog.sources.take(index[own]), "measured"
+        own = np.flatnonzero(index >= 0)
+        truth, distance, mag_source = truth.take(own), distance[own], "measured"
+        sources = replace(here.fitted.take(index[own]), id=truth.id)
         count(flow, f'recovered: mutual match in {config.match_radius:g}"', len(own))
-        sources = replace(sources, id=truth.id)
-        if config.centers == "truth":
-            sources = replace(sources, ra=truth.ra, dec=truth.dec)
-    keep = nearest_distance(truth.ra, truth.dec, *known) > config.match_radius
+    elif config.centers != "truth":
+        msg = (
+            f"{here.run.root.path}: early-coadds tree without tractor catalogues: fakes can only be "
+            "centred on their truth; use --centers truth (reals stay centred on fitted positions, "
+            "whose scatter the network may learn)"
+        )
+        raise LayoutError(msg)
+    else:  # what an early tree does not tell of the surroundings, the release does
+        for rows in releases:
+            sources = with_measured_surroundings(sources, rows)
+    if config.centers == "truth":
+        sources = replace(sources, ra=truth.ra, dec=truth.dec)
+    keep = _off(truth, known, config.match_radius)
     count(flow, "not on a real source", keep)
-    ra, dec = truth.ra, truth.dec
-    return Candidates("fake", here, _fitted(here), sources, own, keep, ra, dec, distance, mag_source)
+    return Candidates(
+        "fake", here, here.fitted, sources, own, keep, (truth.ra, truth.dec), distance, mag_source
+    )
 
 
 def real_candidates(here: Field, sources: Sources, config: TrainingConfig, flow: CutFlow) -> Candidates:
     """Sources to be cut from one field as reals: those that are far from every injection."""
     count(flow, CANDIDATES, len(sources))
-    reach = max(config.match_radius, INJECTION_REACH)
-    keep = here.injection_distance(sources.ra, sources.dec) > reach
-    count(flow, f'no injection within {reach:g}"', keep)
-    none = np.full(len(sources), np.nan)
-    return Candidates("real", here, sources, sources, np.full(len(sources), -1), keep, none, none, none)
+    keep = _far_from_injections(here, sources, config.match_radius)
+    count(flow, f'no injection within {max(config.match_radius, INJECTION_REACH):g}"', keep)
+    own, distance = np.full(len(sources), -1), np.full(len(sources), np.nan)
+    return Candidates("real", here, sources, sources, own, keep, None, distance)
 
 
 def listed_reals(here: Field, sources: Sources, config: TrainingConfig, flow: CutFlow) -> Candidates:
     """A user's own reals in one field: the rules of reals, beside what was fitted there."""
     found = real_candidates(here, sources, config, flow)
-    return replace(found, fitted=_fitted(here), mag_source="table")
+    return replace(found, fitted=here.fitted, mag_source="table")
 
 
 def listed_fakes(
-    here: Field,
-    sources: Sources,
-    releases: Sequence[Sources],
-    config: TrainingConfig,
-    flow: CutFlow,
+    here: Field, sources: Sources, releases: Sequence[Sources], config: TrainingConfig, flow: CutFlow
 ) -> Candidates:
     """A user's own fakes in one field: they need no match of truth and catalogue, else the rules of fakes."""
     count(flow, CANDIDATES, len(sources))
-    own, distance = mutual_nearest(
-        sources.ra, sources.dec, here.injections.ra, here.injections.dec, config.match_radius
-    )
+    injections, radius = here.injections, config.match_radius
+    own, distance = mutual_nearest(sources.ra, sources.dec, injections.ra, injections.dec, radius)
     keep = np.ones(len(sources), dtype=bool)
     if here.run.run != RELEASE_RUN:  # in a release, a listed object is itself a release source
-        known = known_reals([], releases, config.match_radius)
-        keep &= nearest_distance(sources.ra, sources.dec, *known) > config.match_radius
+        keep = _off(sources, known_reals([], releases, radius), radius)
     count(flow, "not on a real source", keep)
-    ra, dec = sources.ra, sources.dec
-    return Candidates("fake", here, _fitted(here), sources, own, keep, ra, dec, distance, "table")
-
-
-def _fitted(here: Field) -> Sources | None:
-    return None if here.catalog is None else here.catalog.sources
-
-
-@dataclass(frozen=True)
-class _Screened:
-    """Candidates after the rules that need no pixels.
-
-    Attributes
-    ----------
-    candidates : Candidates
-    index : ndarray of int
-        Rows that are left.
-    x, y : ndarray
-        0-based pixel positions of all rows.
-    flags : ndarray of int
-        Of all rows.
-    """
-
-    candidates: Candidates
-    index: Array
-    x: Array
-    y: Array
-    flags: Array
+    return Candidates(
+        "fake", here, here.fitted, sources, own, keep, (sources.ra, sources.dec), distance, "table"
+    )
 
 
 def screen(
@@ -202,7 +173,7 @@ def screen(
 ) -> list[Array]:
     """Apply to candidates the rules that both classes share, and make example rows of the survivors.
 
-    Each inverse variance plane of a field is read once, for all candidates of the field together.
+    Inverse variances of a field are read once, for all candidates of the field together.
 
     Parameters
     ----------
@@ -214,40 +185,56 @@ def screen(
 
     Returns
     -------
-    list of ndarray of EXAMPLE_DTYPE
+    list of ndarray of `example_dtype`
         The survivors of each of the candidates.
     """
-    screened = [_without_pixels(candidates, config, flows[candidates.label]) for candidates in everything]
-    rows = [blank_examples(0)] * len(screened)
-    for here in {id(one.candidates.field): one.candidates.field for one in screened}.values():
-        mine = [i for i, one in enumerate(screened) if one.candidates.field is here]
-        for i, index in zip(mine, _covered(here, [screened[i] for i in mine]), strict=True):
-            one = screened[i]
-            count(flows[one.candidates.label], "invvar > 0 at the centre in g, r, z", len(index))
-            rows[i] = _rows(one.candidates, index, one.x, one.y, one.flags)
+    spec = config.spec
+    rows = [_without_pixels(candidates, config, flows[candidates.label]) for candidates in everything]
+    for here in {id(one.field): one.field for one in everything}.values():
+        mine = [i for i, one in enumerate(everything) if one.field is here]
+        x, y = (np.concatenate([rows[i][axis] for i in mine]) for axis in ("x", "y"))
+        ends = np.cumsum([len(rows[i]) for i in mine])
+        for i, seen in zip(mine, np.split(_observed(here, x, y, spec), ends[:-1]), strict=True):
+            rows[i] = rows[i][seen]
+            name = f"invvar > 0 at the centre in {', '.join(spec.bands)}"
+            count(flows[everything[i].label], name, len(rows[i]))
     return rows
 
 
-def _without_pixels(candidates: Candidates, config: TrainingConfig, flow: CutFlow) -> _Screened:
-    here, sources, keep = candidates.field, candidates.sources, candidates.keep
-    keep = keep & _alone(candidates, config.match_radius)
+def _without_pixels(candidates: Candidates, config: TrainingConfig, flow: CutFlow) -> Array:
+    """Example rows of what the rules leave that need no pixels."""
+    here, sources, size = candidates.field, candidates.sources, config.size
+    keep = candidates.keep & _alone(candidates, config.match_radius)
     count(flow, f'no other source within {config.match_radius:g}"', keep)
     primary = here.frame.primary(sources.ra, sources.dec)
-    keep = keep & (sources.primary if primary is None else primary)
+    keep &= sources.primary if primary is None else primary
     count(flow, "in the brick's primary area", keep)
-    keep = apply_cuts(sources.in_bands(BANDS), find_selection(config.select), keep, flow)
+    keep = _selected(candidates, keep, config, flow)
     x, y = here.frame.pixels(sources.ra, sources.dec)
-    neighbour = stamp_holds_other(x, y, candidates.own, here.injected_x, here.injected_y)
+    injected = here.frame.pixels(here.injections.ra, here.injections.dec)
+    neighbour = stamp_holds_other(x, y, candidates.own, *injected, size)
     if not config.allow_injected_neighbours:
         keep = keep & ~neighbour
         count(flow, "no other injection in the stamp", keep)
-    inside = stamp_inside(x, y, here.frame.shape, StampSpec().size)
+    inside = stamp_inside(x, y, here.frame.shape, size)
     keep = keep & (inside if config.edge == "drop" else centre_inside(x, y, here.frame.shape))
     count(flow, "stamp inside the coadd" if config.edge == "drop" else "centre inside the coadd", keep)
     flags: Array = FLAG_PADDED * ~inside + FLAG_NEIGHBOUR * neighbour
     if candidates.mag_source == "truth":
         flags = flags + FLAG_UNMATCHED
-    return _Screened(candidates, np.flatnonzero(keep), x, y, flags)
+    return _rows(candidates, np.flatnonzero(keep), (x, y), flags, config.spec)
+
+
+def _selected(candidates: Candidates, keep: Array, config: TrainingConfig, flow: CutFlow) -> Array:
+    """What the named cuts leave; they see the bands of the stamps before others of the catalogue."""
+    bands = config.spec.bands
+    sources = candidates.sources
+    sources = sources.in_bands((*bands, *(band for band in sources.bands if band not in bands)))
+    try:
+        return apply_cuts(sources, find_selection(config.select, bands), keep, flow)
+    except SelectionError as error:
+        msg = f"{candidates.field.run.label}: {error}"
+        raise SelectionError(msg) from error
 
 
 def _alone(candidates: Candidates, radius: float) -> Array:
@@ -263,28 +250,26 @@ def _alone(candidates: Candidates, radius: float) -> Array:
     return np.asarray(near <= 1)
 
 
-def _covered(here: Field, screened: Sequence[_Screened]) -> list[Array]:
-    """Rows, of each of one field's candidates, whose centre pixel was observed in all three bands."""
-    part = np.repeat(np.arange(len(screened)), [len(one.index) for one in screened])
-    index = np.concatenate([one.index for one in screened])
-    x = np.concatenate([one.x[one.index] for one in screened])
-    y = np.concatenate([one.y[one.index] for one in screened])
-    for band in BANDS:
-        seen = read_pixels(here.run, band, x, y, here.frame.shape) > 0
-        part, index, x, y = part[seen], index[seen], x[seen], y[seen]
-    return [index[part == i] for i in range(len(screened))]
+def _observed(here: Field, x: Array, y: Array, spec: StampSpec) -> Array:
+    """Whether the pixels at these positions were observed in all bands of the stamps."""
+    seen = np.ones(len(x), dtype=bool)
+    for band in spec.bands:
+        left = np.flatnonzero(seen)
+        seen[left] = read_pixels(here.run, band, x[left], y[left], here.frame.shape) > 0
+    return seen
 
 
-def _rows(candidates: Candidates, index: Array, x: Array, y: Array, flags: Array) -> Array:
-    rows = blank_examples(len(index))
+def _rows(candidates: Candidates, index: Array, pixels: Positions, flags: Array, spec: StampSpec) -> Array:
+    rows = blank_examples(len(index), spec)
     run, sources = candidates.field.run, candidates.sources.take(index)
-    fill_measurements(rows, sources)
-    rows["label"] = LABELS[candidates.label]
+    fill_measurements(rows, sources, spec)
+    rows["label"] = spec.label_of[candidates.label]
     rows["root"], rows["brick"], rows["run"] = run.root.index, run.brick.encode(), run.run.encode()
     rows["camera"] = candidates.field.camera.encode("ascii", "replace")
     rows["id"], rows["ra"], rows["dec"] = sources.id, sources.ra, sources.dec
-    rows["x"], rows["y"], rows["flags"] = x[index], y[index], flags[index]
-    rows["truth_ra"], rows["truth_dec"] = candidates.truth_ra[index], candidates.truth_dec[index]
+    rows["x"], rows["y"], rows["flags"] = pixels[0][index], pixels[1][index], flags[index]
+    if candidates.truth is not None:
+        rows["truth_ra"], rows["truth_dec"] = (values[index] for values in candidates.truth)
     rows["match_dist"] = candidates.match_dist[index]
     rows["mag_source"] = candidates.mag_source.encode()
     return rows

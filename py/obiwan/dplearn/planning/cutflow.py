@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from obiwan.dplearn.conventions import Array
+from obiwan.dplearn.stampspec import Array
 
 CutFlow = dict[str, int]  #: cut name to number of survivors, in the order of the cuts
 

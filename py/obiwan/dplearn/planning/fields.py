@@ -1,4 +1,4 @@
-"""One brick of one run, opened: its frame on the sky, its injections, its fitted sources.
+"""Fields: one brick of one run, opened, with its frame on the sky, its injections and its fitted sources.
 
 Here is decided what can be used at all: a run whose injector displaced sources, or that has no
 clean real sources of its own, is refused with the reason.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import CatalogError, LayoutError
 from obiwan.dplearn.planning.config import INJECTION_REACH
 from obiwan.dplearn.planning.matching import BLOB_REACH, fitted_everywhere, nearest_distance, nearest_index
-from obiwan.dplearn.stampspec import FILTERS, StampSpec
+from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.catalogs import Catalog, read_cameras, read_tractor, read_truth
 from obiwan.dplearn.survey.coadds import BandNotObservedError, Frame, read_frame
 from obiwan.dplearn.survey.layouts import BrickRun, Root
@@ -36,8 +36,6 @@ class Field:
     frame : Frame
     truth : Sources
         All rows of the truth table; empty in a release.
-    injected_x, injected_y : ndarray
-        0-based pixel positions of the rows of `injections`.
     catalog : Catalog or None
         The tractor catalogue; None in an early-coadds tree.
     camera : str
@@ -47,20 +45,22 @@ class Field:
     run: BrickRun
     frame: Frame
     truth: Sources
-    injected_x: Array
-    injected_y: Array
     catalog: Catalog | None
     camera: str = ""
 
-    @property
+    @cached_property
     def injections(self) -> Sources:
         """The truth rows that really went into the images."""
         return self.truth.take(self.truth.injected)
 
+    @property
+    def fitted(self) -> Sources | None:
+        """The fitted sources; None in an early-coadds tree."""
+        return None if self.catalog is None else self.catalog.sources
+
     def injection_distance(self, ra: Array, dec: Array) -> Array:
         """Arcsec from each position to the nearest injection; infinite where there is none."""
-        injections = self.injections
-        return nearest_distance(ra, dec, injections.ra, injections.dec)
+        return nearest_distance(ra, dec, self.injections.ra, self.injections.dec)
 
     def far_fraction(self, reach: float) -> float:
         """Fraction of the coadd farther than `reach` arcsec from every injection, on a grid of points."""
@@ -70,7 +70,7 @@ class Field:
         return float(np.mean(self.injection_distance(ra, dec) > reach))
 
 
-def open_field(run: BrickRun) -> Field:
+def open_field(run: BrickRun, spec: StampSpec) -> Field:
     """Read frame, truth and catalogue of a brick's run.
 
     Raises
@@ -82,28 +82,46 @@ def open_field(run: BrickRun) -> Field:
         differently in each band.
     """
     try:
-        return _opened(run)
+        frame = read_frame(run, spec)
+        truth = (
+            blank_sources(0, spec.bands)
+            if run.truth is None
+            else read_truth(run.truth, run.ids_added).sources
+        )
+        catalog = read_fitted(run, spec)
+        cameras = _cameras(run, catalog, spec)
     except OSError as error:
         raise run.unreadable(error) from error
+    _refuse_displaced(run, catalog, cameras)
+    if catalog is not None:
+        truth = with_measured_surroundings(truth, catalog.sources)
+    return Field(run, frame, truth, catalog, "+".join(sorted(cameras)))
 
 
-def _opened(run: BrickRun) -> Field:
-    frame = read_frame(run, StampSpec())
-    truth = blank_sources(0, ()) if run.truth is None else read_truth(run.truth, run.ids_added).sources
-    if run.tractor is not None and not run.tractor.is_file():
+def read_fitted(run: BrickRun, spec: StampSpec) -> Catalog | None:
+    """Read the tractor catalogue of a brick's run; None in an early-coadds tree.
+
+    Raises
+    ------
+    CatalogError
+        If it is missing or unusable, or has no fluxes in a band of the stamps.
+    """
+    if run.tractor is None:
+        return None
+    if not run.tractor.is_file():
         msg = (
             f"{run.label}: no tractor catalogue {run.tractor} although its siblings have one; "
             "finish the run, or leave the brick out with --bricks"
         )
         raise CatalogError(msg)
-    catalog = None if run.tractor is None else read_tractor(run.tractor)
-    cameras = _cameras(run, catalog)
-    _refuse_displaced(run, catalog, cameras)
-    if catalog is not None:
-        truth = with_measured_surroundings(truth, catalog.sources)
-    injected = truth.take(truth.injected)
-    x, y = frame.pixels(injected.ra, injected.dec)
-    return Field(run, frame, truth, x, y, catalog, "+".join(sorted(cameras)))
+    catalog = read_tractor(run.tractor)
+    if missing := [f"flux_{band}" for band in spec.bands if band not in catalog.sources.bands]:
+        msg = (
+            f"{run.label}: the tractor catalogue {run.tractor} has no column {', '.join(missing)}; "
+            "restore the file, leave the band out with --bands, or the brick with --bricks"
+        )
+        raise CatalogError(msg)
+    return catalog
 
 
 def with_measured_surroundings(truth: Sources, fitted: Sources) -> Sources:
@@ -113,23 +131,19 @@ def with_measured_surroundings(truth: Sources, fitted: Sources) -> Sources:
     """
     if not len(fitted) or not len(truth):
         return truth
-    index = nearest_index(truth.ra, truth.dec, fitted.ra, fitted.dec)
-    bands = tuple(band for band in FILTERS if band in {*truth.bands, *fitted.bands})
-    truth, fitted = truth.in_bands(bands), fitted.in_bands(bands)
+    near = fitted.in_bands(truth.bands).take(nearest_index(truth.ra, truth.dec, fitted.ra, fitted.dec))
     filled = {
-        name: np.where(np.isnan(getattr(truth, name)), getattr(fitted, name)[index], getattr(truth, name))
+        name: np.where(np.isnan(getattr(truth, name)), getattr(near, name), getattr(truth, name))
         for name in ("mw_transmission", "psfsize", "psfdepth", "ebv")
     }
     return replace(truth, **filled)
 
 
-def _cameras(run: BrickRun, catalog: Catalog | None) -> set[str]:
+def _cameras(run: BrickRun, catalog: Catalog | None, spec: StampSpec) -> set[str]:
     """Cameras of a brick's images, from the header of the catalogue (DR8 on), else from the CCD table."""
-    if catalog is not None and catalog.header is not None:
-        named = " ".join(str(catalog.header.get(f"CAMS_{band}", "") or "") for band in "GRZ")
-        if cameras := set(named.lower().split()):
-            return cameras
-    return read_cameras(run.ccds())
+    header = (catalog and catalog.header) or {}
+    named = " ".join(str(header.get(f"CAMS_{band.upper()}", "") or "") for band in spec.bands)
+    return set(named.lower().split()) or read_cameras(run.ccds())
 
 
 def _refuse_displaced(run: BrickRun, catalog: Catalog | None, cameras: set[str]) -> None:
@@ -150,22 +164,32 @@ def _refuse_displaced(run: BrickRun, catalog: Catalog | None, cameras: set[str])
         raise LayoutError(msg)
 
 
-def refuse_partial_fits(root: Root, runs: Sequence[BrickRun]) -> None:
+def refuse_partial_fits(root: Root, runs: Sequence[BrickRun], spec: StampSpec) -> None:
     """Refuse to take reals from runs that fitted only the blobs which hold an injection.
-
-    The evidence, in this order: the command line recorded in the headers, where the fitted sources
-    lie (`matching.fitted_everywhere`), and what the layout's program does by default.
 
     Raises
     ------
     LayoutError
         If the tree has no clean reals of its own.
     """
+    if not _fitted_everything(root, runs, spec):
+        msg = (
+            f"{root.path}: these runs fitted only blobs that hold an injection (no --all-blobs, or "
+            "--sim-blobs), so they have no clean reals of their own; give the data release with --real"
+        )
+        raise LayoutError(msg)
+
+
+def _fitted_everything(root: Root, runs: Sequence[BrickRun], spec: StampSpec) -> bool:
+    """Whether the runs of a tree fitted all sources.
+
+    The evidence, in this order: the command line recorded in the headers, where the fitted sources
+    lie (`matching.fitted_everywhere`), and what the layout's program does by default.
+    """
     far_rows, expected = 0, 0.0
-    verdict: bool | None = None
     for run in runs[:_EVIDENCE_RUNS]:
         try:
-            field = open_field(run)
+            field = open_field(run, spec)
         except BandNotObservedError:
             continue  # such a brick is left out later, and noted; it is no evidence
         if field.catalog is None:
@@ -174,21 +198,14 @@ def refuse_partial_fits(root: Root, runs: Sequence[BrickRun]) -> None:
                 "give the data release with --real"
             )
             raise LayoutError(msg)
-        command = field.catalog.command
-        if "--all-blobs" in command:
-            return
-        if "--sim-blobs" in command:
-            verdict = False
-            break
+        if "--all-blobs" in field.catalog.command:
+            return True
+        if "--sim-blobs" in field.catalog.command:
+            return False
         distance = field.injection_distance(field.catalog.sources.ra, field.catalog.sources.dec)
         far_rows += int(np.count_nonzero(distance > BLOB_REACH))
         expected += field.far_fraction(BLOB_REACH) * int(np.count_nonzero(distance > INJECTION_REACH))
         verdict = fitted_everywhere(far_rows, expected)
         if verdict is not None:
-            break
-    if not (root.layout.all_blobs if verdict is None else verdict):
-        msg = (
-            f"{root.path}: these runs fitted only blobs that hold an injection (no --all-blobs, or "
-            "--sim-blobs), so they have no clean reals of their own; give the data release with --real"
-        )
-        raise LayoutError(msg)
+            return verdict
+    return root.layout.all_blobs

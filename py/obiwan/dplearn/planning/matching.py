@@ -11,8 +11,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from obiwan.dplearn.conventions import STAMP, Array
 from obiwan.dplearn.planning.sky import unit_vectors
+from obiwan.dplearn.stampspec import Array
 
 _ARCSEC = np.pi / 180 / 3600
 #: Beyond this distance from every injection a source cannot owe its blob to one (arcsec).
@@ -119,7 +119,9 @@ def sources_within(ra: Array, dec: Array, other_ra: Array, other_dec: Array, rad
     return np.asarray(near, dtype=np.intp)
 
 
-def stamp_holds_other(x: Array, y: Array, own: Array, injected_x: Array, injected_y: Array) -> Array:
+def stamp_holds_other(
+    x: Array, y: Array, own: Array, injected_x: Array, injected_y: Array, size: int
+) -> Array:
     """Whether an injected position other than the example's own lies in its stamp.
 
     Parameters
@@ -130,6 +132,8 @@ def stamp_holds_other(x: Array, y: Array, own: Array, injected_x: Array, injecte
         Index of the example's own injection in the other arrays, -1 for none.
     injected_x, injected_y : ndarray, shape (m,)
         0-based pixel positions of all injections of the run.
+    size : int
+        Pixels on a side of the stamps.
 
     Returns
     -------
@@ -138,14 +142,13 @@ def stamp_holds_other(x: Array, y: Array, own: Array, injected_x: Array, injecte
     holds = np.zeros(len(x), dtype=bool)
     if len(x) == 0 or len(injected_x) == 0:
         return holds
-    half = STAMP // 2
-    # The stamp covers [centre - half, centre + half): in half-integers no centre pixel lies on its border.
-    centres = _on_grid(x, y, -_NOWHERE) - 0.5
+    # The stamp covers [c - size // 2, c - size // 2 + size): its middle may be between two pixels.
+    middle = _on_grid(x, y, -_NOWHERE) - size // 2 + (size - 1) / 2
     injected = _on_grid(injected_x, injected_y, _NOWHERE)
-    within = cKDTree(injected).query_ball_point(centres, half, p=np.inf, return_length=True)
+    within = cKDTree(injected).query_ball_point(middle, size / 2 - 0.25, p=np.inf, return_length=True)
     has_own = own >= 0
-    offset = np.abs(injected[own[has_own]] - centres[has_own]).max(axis=1)
-    within[has_own] -= offset < half  # a fake's own injection is in its stamp, or strayed from it
+    offset = np.abs(injected[own[has_own]] - middle[has_own]).max(axis=1)
+    within[has_own] -= offset < size / 2  # a fake's own injection is in its stamp, or strayed from it
     return np.asarray(within > 0)
 
 

@@ -1,7 +1,8 @@
 """Named cuts, the same for both classes, each of them counted.
 
-A selection is a function from `Sources` to an ordered mapping of cut names to masks.  What a table
-does not tell (NaN, or ``nobs`` of -1) passes quality cuts and fails measured ones, for either class.
+A selection is a function from `Sources` to an ordered mapping of cut names to masks.  It may use any band
+of the catalogue, cut out or not.  What a table does not tell (NaN, or ``nobs`` of -1) passes quality cuts
+and fails measured ones, for either class.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import SelectionError, explained
 from obiwan.dplearn.planning.cutflow import CutFlow, count
+from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.survey.sources import Sources
 
 Cuts = dict[str, Array]
@@ -25,16 +26,26 @@ _PAD = 0.5
 _FAINT = (24.5, 23.9, 23.0)
 _BRIGHT = (20.6766, 20.4659, 19.4391)
 _RADIUS = (0.262 / 2, 2.0)  # arcsec
+_COLOURS = ("g", "r", "z")  # in which that box is defined, whatever is cut out
 
 
 def _flux_quality(sources: Sources) -> Cuts:
+    bands = ", ".join(sources.bands)
     return {
-        "flux > 0 in g, r, z": np.all(sources.flux > 0, axis=1),
-        "flux_ivar > 0 in g, r, z": np.all(~(sources.flux_ivar <= 0), axis=1),
+        f"flux > 0 in {bands}": np.all(sources.flux > 0, axis=1),
+        f"flux_ivar > 0 in {bands}": np.all(~(sources.flux_ivar <= 0), axis=1),
     }
 
 
 def _elg(sources: Sources, types: tuple[str, ...]) -> Cuts:
+    missing = [band for band in _COLOURS if band not in sources.bands]
+    if missing:
+        msg = (
+            f"the elg cuts need magnitudes in {', '.join(_COLOURS)}, and the catalogue has none in "
+            f"{', '.join(missing)}; give another --select"
+        )
+        raise SelectionError(msg)
+    sources = sources.in_bands(_COLOURS)
     g, r, z = sources.mag.T
     with np.errstate(invalid="ignore"):
         # Point sources have no radius; the 2018 code gave them half the mean PSF FWHM.
@@ -67,12 +78,12 @@ def select_elg2018(sources: Sources) -> Cuts:
 
 
 def select_psf(sources: Sources) -> Cuts:
-    """Cut to point sources with measured flux in all bands."""
+    """Cut to point sources with measured flux in all bands of the stamps."""
     return {**_flux_quality(sources), "type is PSF": sources.type == "PSF"}
 
 
 def select_galaxies(sources: Sources) -> Cuts:
-    """Cut to extended sources of any profile with measured flux in all bands."""
+    """Cut to extended sources of any profile with measured flux in all bands of the stamps."""
     extended = np.isin(sources.type, ("SIMP", "REX", "EXP", "DEV", "SER", "COMP"))
     return {**_flux_quality(sources), "type is extended": extended}
 
@@ -89,9 +100,10 @@ SELECTIONS: dict[str, Selection] = {
     "galaxies": select_galaxies,
     "none": select_none,
 }
+_IN_STAMPS = ("psf", "galaxies")  #: selections that look at the bands of the stamps alone
 
 
-def find_selection(name: str) -> Selection:
+def find_selection(name: str, bands: tuple[str, ...]) -> Selection:
     """Look up a selection by name, or import a user's own.
 
     Parameters
@@ -99,6 +111,8 @@ def find_selection(name: str) -> Selection:
     name : str
         One of `SELECTIONS`, or ``module:function``; the function takes `Sources` and returns a
         boolean mask or a mapping of cut names to masks.
+    bands : tuple of str
+        Of the stamps.
 
     Raises
     ------
@@ -106,6 +120,8 @@ def find_selection(name: str) -> Selection:
         If there is no such selection, module or function.  The selection that is returned raises
         `SelectionError` where the user's function fails.
     """
+    if name in _IN_STAMPS:
+        return lambda sources: SELECTIONS[name](sources.in_bands(bands))
     if name in SELECTIONS:
         return SELECTIONS[name]
     module_name, colon, function_name = name.partition(":")

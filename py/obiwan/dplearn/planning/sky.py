@@ -5,13 +5,21 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from obiwan.dplearn.conventions import PIXEL_SCALE, STAMP, Array
+from obiwan.dplearn.stampspec import Array, StampSpec
 
-#: Width within which two stamps may share sky, degrees: the pixel grids of two bricks are shifted and turned
-#: against each other, so one pixel more on each side than a stamp has.
-WIDTH = (STAMP + 2) * PIXEL_SCALE / 3600
-#: Two stamps whose centres are farther apart than this share no sky: a distance of unit vectors.
-REACH = float(np.radians(WIDTH * np.sqrt(2)) * 1.01)
+
+def sharing_width(spec: StampSpec) -> float:
+    """Width within which two stamps may share sky, degrees.
+
+    The pixel grids of two bricks are shifted and turned against each other, so it is one pixel more on each
+    side than a stamp has.
+    """
+    return (spec.size + 2) * spec.pixel_scale / 3600
+
+
+def sharing_reach(width: float) -> float:
+    """Distance of unit vectors beyond which two stamps share no sky, from `sharing_width`."""
+    return float(np.radians(width * np.sqrt(2)) * 1.01)
 
 
 def unit_vectors(ra: Array, dec: Array) -> Array:
@@ -20,7 +28,7 @@ def unit_vectors(ra: Array, dec: Array) -> Array:
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1).reshape(-1, 3)
 
 
-def sharing_sky(ra: Array, dec: Array, other_ra: Array, other_dec: Array) -> Array:
+def sharing_sky(ra: Array, dec: Array, other_ra: Array, other_dec: Array, width: float) -> Array:
     """Whether an example's stamp overlaps on the sky that of any of the others.
 
     Parameters
@@ -28,6 +36,8 @@ def sharing_sky(ra: Array, dec: Array, other_ra: Array, other_dec: Array) -> Arr
     ra, dec : ndarray, shape (n,)
         Degrees.
     other_ra, other_dec : ndarray, shape (m,)
+    width : float
+        `sharing_width` of the stamps.
 
     Returns
     -------
@@ -36,10 +46,10 @@ def sharing_sky(ra: Array, dec: Array, other_ra: Array, other_dec: Array) -> Arr
     shared = np.zeros(len(ra), dtype=bool)
     if not len(ra) or not len(other_ra):
         return shared
-    near = cKDTree(unit_vectors(other_ra, other_dec)).query_ball_point(unit_vectors(ra, dec), REACH)
-    for i, members in enumerate(near):
+    tree = cKDTree(unit_vectors(other_ra, other_dec))
+    for i, members in enumerate(tree.query_ball_point(unit_vectors(ra, dec), sharing_reach(width))):
         if members:
             d_ra = (other_ra[members] - ra[i] + 180) % 360 - 180
             apart = np.maximum(np.abs(d_ra) * np.cos(np.radians(dec[i])), np.abs(other_dec[members] - dec[i]))
-            shared[i] = (apart < WIDTH).any()
+            shared[i] = (apart < width).any()
     return shared

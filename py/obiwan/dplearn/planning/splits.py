@@ -8,9 +8,9 @@ from math import ceil
 
 import numpy as np
 
-from obiwan.dplearn.conventions import LABELS, Array
 from obiwan.dplearn.errors import SelectionError
 from obiwan.dplearn.planning.rng import hashed
+from obiwan.dplearn.stampspec import Array
 
 TRAIN, VAL, TEST = range(3)  # positions in SPLITS
 
@@ -73,7 +73,7 @@ def balanced(label: Array, rng: np.random.Generator) -> Array:
         Examples kept; none where one class is missing.
     """
     keep = np.zeros(len(label), dtype=bool)
-    classes = [np.flatnonzero(label == value) for value in LABELS.values()]
+    classes = [np.flatnonzero(label == value) for value in (0, 1)]
     n = min(len(members) for members in classes)
     for members in classes:
         keep[rng.permutation(members)[:n]] = True

@@ -8,10 +8,11 @@ import zlib
 import numpy as np
 import pytest
 
-from obiwan.dplearn.planning import groups as module
-from obiwan.dplearn.planning.groups import Planned, grouped
+from obiwan.dplearn.planning.config import TrainingConfig
+from obiwan.dplearn.planning.plan import Plan, grouped
 from obiwan.dplearn.planning.rng import stream
 from obiwan.dplearn.planning.splits import TEST, TRAIN, VAL
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.examples import FLAG_OVERLAP
 from plans import all_rows, eligible_of, plan_of
 
@@ -29,7 +30,7 @@ def survey(sizes):
 
 @pytest.fixture
 def small_groups(monkeypatch):
-    monkeypatch.setattr(module, "GROUP_ROWS", 100)
+    monkeypatch.setattr(StampSpec, "stamps_per_group", 100)
 
 
 def used(rows):
@@ -46,7 +47,7 @@ def test_groups_hold_whole_bricks_and_shards_have_no_gaps(shard_size, rng):
     of_brick = rng.permutation([TRAIN] * 20 + [VAL] * 4 + [TEST] * 6)
     split = np.repeat(of_brick, sizes).astype(np.int8)
     split[rng.random(len(split)) < 0.1] = -1
-    planned = Planned(eligible, split, np.zeros(len(split), bool), 1, shard_size)
+    planned = Plan(eligible, split, np.zeros(len(split), bool), TrainingConfig(seed=1, shard_size=shard_size))
     everything = np.concatenate([plan.rows for plan in plans])
     assert used(all_rows(planned)) == used(everything[split >= 0])
     assert len(planned) == np.count_nonzero(split >= 0)
@@ -73,18 +74,22 @@ def test_groups_hold_whole_bricks_and_shards_have_no_gaps(shard_size, rng):
 @pytest.mark.usefixtures("small_groups")
 def test_bricks_and_classes_are_mixed_within_a_group():
     _, eligible = survey([50, 50])
-    planned = Planned(eligible, np.zeros(100, np.int8), np.zeros(100, bool), 1, 10)
+    planned = Plan(
+        eligible, np.zeros(100, np.int8), np.zeros(100, bool), TrainingConfig(seed=1, shard_size=10)
+    )
     (rows,) = planned
     first = rows[rows["shard"] == 1]
     assert len(set(first["brick"])) == len(set(first["label"])) == 2
-    other = Planned(eligible, np.zeros(100, np.int8), np.zeros(100, bool), 2, 10).rows(0)
+    other = Plan(
+        eligible, np.zeros(100, np.int8), np.zeros(100, bool), TrainingConfig(seed=2, shard_size=10)
+    ).rows(0)
     assert (rows["id"] != other["id"]).any()
 
 
 def test_rows_keep_what_the_brick_said(rng):
     plans, eligible = survey([5, 3, 4])
     split, shared = np.array([0] * 5 + [1] * 3 + [2] * 4, np.int8), rng.random(12) < 0.5
-    planned = Planned(eligible, split, shared, 3, 8)
+    planned = Plan(eligible, split, shared, TrainingConfig(seed=3, shard_size=8))
     rows = all_rows(planned)
     everything = np.concatenate([plan.rows for plan in plans])
     for row in rows:
@@ -95,16 +100,15 @@ def test_rows_keep_what_the_brick_said(rng):
     assert planned.crc32 == zlib.crc32(rows.tobytes())
 
 
-def test_groups_of_bricks(monkeypatch, rng):
-    monkeypatch.setattr(module, "GROUP_ROWS", 100)
+def test_groups_of_bricks(rng):
     sizes = dict(zip(NAMES[:30], rng.integers(1, 45, 30).tolist(), strict=True))
     sizes[NAMES[4]] = 230  # a brick larger than a group is a group of its own
-    found = grouped(sizes, stream(1, "a"))
+    found = grouped(sizes, 100, stream(1, "a"))
     assert sorted(name for group in found for name in group) == sorted(sizes)
     for group in found:
         assert sum(sizes[name] for name in group) <= 100 or group == [NAMES[4]]
     for group, following in itertools.pairwise(found):
         assert sum(sizes[name] for name in [*group, following[0]]) > 100  # no group is shorter than need be
     backward = dict(reversed(sizes.items()))
-    assert grouped(backward, stream(1, "a")) == found != grouped(sizes, stream(2, "a"))
-    assert grouped({}, stream(1, "a")) == []
+    assert grouped(backward, 100, stream(1, "a")) == found != grouped(sizes, 100, stream(2, "a"))
+    assert grouped({}, 100, stream(1, "a")) == []

@@ -1,0 +1,157 @@
+"""Store of eligible examples: the rows of all bricks in a file without a name, their labels in memory.
+
+A row of ``sources.fits`` has about 250 bytes, and sixty million of them would fill a node's memory.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from obiwan.dplearn.planning.bricks import BrickPlan
+from obiwan.dplearn.planning.sky import unit_vectors
+from obiwan.dplearn.stampspec import Array, StampSpec
+from obiwan.dplearn.trainingset.examples import example_dtype
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBrick:
+    """One brick whose examples are in a store.
+
+    Attributes
+    ----------
+    name : str
+    first : int
+        Position in the store of its first example; the others follow.
+    label : ndarray of uint8
+        Of each example.
+    centre : tuple of float
+        Unit vector to the middle of its examples.
+    radius : float
+        Of the sphere around it in which they are, as a distance of unit vectors.
+    notes : tuple of str
+    coadds : int
+        As in `BrickPlan`.
+    """
+
+    name: str
+    first: int
+    label: Array
+    centre: tuple[float, ...]
+    radius: float
+    notes: tuple[str, ...]
+    coadds: int
+
+
+class RowStore:
+    """Example rows, appended brick by brick in any order.  A context manager, which closes the file.
+
+    Parameters
+    ----------
+    directory : Path
+        On whose file system the rows are kept; the file has no name there and ends with the program.
+    spec : StampSpec
+    """
+
+    def __init__(self, directory: Path, spec: StampSpec) -> None:
+        self._directory, self._dtype, self._length = directory, example_dtype(spec), 0
+        self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 - closed by __exit__
+
+    def __enter__(self) -> RowStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def append(self, plan: BrickPlan) -> StoredBrick:
+        """Store the examples of a brick.
+
+        Raises
+        ------
+        OSError
+            If the disk is full; it names the directory.
+        """
+        data = np.ascontiguousarray(plan.rows).view(np.uint8).data
+        try:
+            while data:  # an unbuffered write may be partial
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            error.filename = str(self._directory)  # the file itself has no name
+            raise
+        first, self._length = self._length, self._length + len(plan.rows)
+        vectors = unit_vectors(plan.rows["ra"], plan.rows["dec"])
+        centre = vectors.mean(0) if len(vectors) else np.zeros(3)
+        radius = float(np.sqrt(((vectors - centre) ** 2).sum(1)).max(initial=0))
+        label = plan.rows["label"].copy()
+        return StoredBrick(plan.brick, first, label, tuple(centre), radius, plan.notes, plan.coadds)
+
+    def rows(self) -> Array:
+        """All rows that were appended, mapped into memory for reading; they outlive the store."""
+        if not self._length:
+            return np.empty(0, self._dtype)
+        # Not for writing: some parallel file systems refuse that.
+        shape, file = (self._length,), self._file
+        return np.asarray(np.memmap(file, self._dtype, "r", shape=shape))
+
+
+class Eligible:
+    """The eligible examples of all bricks, brick after brick.
+
+    Parameters
+    ----------
+    bricks : sequence of StoredBrick
+        Sorted by brick.
+    rows : ndarray of `example_dtype`
+        Of all bricks, as `RowStore.rows` gives them.
+
+    Attributes
+    ----------
+    names : list of str
+        Of the bricks.
+    sizes : ndarray of int
+        Number of examples of each brick.
+    first : ndarray of int
+        Position in `rows` of each brick's first example.
+    label : ndarray of uint8
+        Of all examples, one brick after the other.
+    coadds : ndarray of uint32
+        What names the content of each brick's coadds.
+    """
+
+    def __init__(self, bricks: Sequence[StoredBrick], rows: Array) -> None:
+        self.names = [one.name for one in bricks]
+        self.sizes = np.array([len(one.label) for one in bricks], dtype=np.int64)
+        self.first = np.array([one.first for one in bricks], dtype=np.int64)
+        self.label = np.concatenate([np.empty(0, np.uint8), *(one.label for one in bricks)])
+        self.coadds = np.array([one.coadds for one in bricks], dtype="<u4")
+        self.rows = rows
+        self._starts = np.r_[0, np.cumsum(self.sizes)]
+        self._centre = np.array([one.centre for one in bricks], dtype=np.float64).reshape(-1, 3)
+        self._radius = np.array([one.radius for one in bricks], dtype=np.float64)
+        self._tree: Any = cKDTree(self._centre) if len(bricks) else None
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def where(self, brick: int) -> slice:
+        """Where the examples of a brick, given by its position in `names`, are among all."""
+        return slice(int(self._starts[brick]), int(self._starts[brick + 1]))
+
+    def rows_of(self, brick: int) -> Array:
+        """Rows of the examples of a brick."""
+        first = int(self.first[brick])
+        return self.rows[first : first + int(self.sizes[brick])]
+
+    def near(self, brick: int, reach: float) -> list[int]:
+        """Positions of the bricks, itself among them, with examples within `reach` of one of this brick."""
+        within = self._radius[brick] + self._radius.max() + reach
+        found = np.array(sorted(self._tree.query_ball_point(self._centre[brick], within)))
+        distance = np.sqrt(((self._centre[found] - self._centre[brick]) ** 2).sum(1))
+        touching = distance <= self._radius[brick] + self._radius[found] + reach
+        return [int(i) for i in found[touching] if self.sizes[i]]
