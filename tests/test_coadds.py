@@ -31,6 +31,7 @@ from synthetic import (
     KINDS,
     Brick,
     Place,
+    Reader,
     objects,
     planes,
     write_coadd,
@@ -176,14 +177,66 @@ def test_missing_band(place):
     assert not isinstance(caught.value, BandNotObservedError)
 
 
-def test_a_band_that_never_was_is_told_from_one_that_was_lost(place):
-    cards = {**BRICK.cards(), "BRICK_G": False}
+@pytest.mark.parametrize(
+    ("cards", "never"),
+    [
+        ({"BRICK_I": False}, True),
+        ({"BRICK_I": True, "BANDS": "grz"}, False),
+        ({"BANDS": "grz"}, True),
+        ({"BANDS": "g,r,z"}, True),  # from DR10.3
+        ({"BANDS": "g,r,i,z"}, False),
+        ({"BRICKBND": "grz"}, True),  # DR3 to DR7
+        ({"CAMS_I": "", "BANDS": "g,r,i,z"}, True),
+        ({"CAMS_I": "decam"}, False),
+        ({}, False),
+    ],
+)
+@pytest.mark.parametrize("spec", [GRIZ, StampSpec(("i",))], ids=["griz", "i"])
+def test_a_band_that_never_was_is_told_from_one_that_was_lost(cards, never, spec, place):
     place.coadd.mkdir(parents=True)
     for (kind, band), plane in planes(BRICK, ROWS).items():
-        if band != "g":
-            write_plane(place.plane(kind, band), plane, cards)
-    with pytest.raises(BandNotObservedError, match=r"band g missing"):
-        read_frame(open_run(place), GRZ)
+        write_plane(place.plane(kind, band), plane, {**BRICK.cards(), **cards})
+    with pytest.raises(CoaddError, match=r"band i missing") as caught:
+        read_frame(open_run(place), spec)
+    assert isinstance(caught.value, BandNotObservedError) is never
+
+
+def test_a_band_of_which_one_plane_is_there_was_lost(place):
+    """DR11's i is forced: neither BANDS nor BRICK_I tell of it."""
+    place.coadd.mkdir(parents=True)
+    for (kind, band), plane in planes(BRICK, objects(BRICK, [60.0], [60.0], GRIZ.bands)).items():
+        if (kind, band) != ("invvar", "i"):
+            write_plane(place.plane(kind, band), plane, {**BRICK.cards(), "BANDS": "g,r,z"})
+    with pytest.raises(CoaddError, match=r"band i missing: no .*invvar-i") as caught:
+        read_frame(open_run(place), GRIZ)
+    assert not isinstance(caught.value, BandNotObservedError)
+    assert read_frame(open_run(place), GRZ).shape == (230, 230)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        GRIZ,
+        StampSpec(("g", "r"), size=48),
+        StampSpec(("r",), planes=("image",), size=33),
+        StampSpec(size=96),
+        StampSpec(GRIZ.bands, planes=("image",), size=16),
+    ],
+    ids=["griz", "gr 48", "r image 33", "grz 96", "griz image 16"],
+)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_windows_and_planes_of_any_specification(spec, suffix, place, rng):
+    rows = objects(BRICK, [60.3, 120.0], [60.0, 150.5], GRIZ.bands)
+    run = make(place, suffix, "dr10", planes(BRICK, rows))
+    x, y = rng.uniform(-5, 235, (2, 20))
+    order = rng.permutation(20)
+    dense, sparse = (np.full((20, *spec.shape), 7, np.float32) for _ in range(2))
+    cut_stamps(read_planes(run, spec), x, y, dense, order)
+    read_windows(run, spec, x, y, sparse, order)
+    assert dense.tobytes() == sparse.tobytes()
+    reader = Reader(spec.bands, spec.size, KINDS[: len(spec.planes)])
+    for i, row in enumerate(order):
+        np.testing.assert_array_equal(dense[row], reader.stamp(place.coadd, BRICK.name, x[i], y[i]))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -10,21 +10,27 @@ import pytest
 from astropy.io import fits
 
 from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.sources import Sources, blank_sources
 from obiwan.dplearn.trainingset import examples
 from obiwan.dplearn.trainingset.examples import (
-    EXAMPLE_DTYPE,
     blank_examples,
+    example_dtype,
     fill_measurements,
+    read_sources,
 )
 from planted import Planted, write_set
 from sealing import seal
 from tables import read_table, write_table
 
+SPEC = StampSpec()
+
 
 def some(rng, n: int = 5) -> np.ndarray:
-    rows = blank_examples(n)
+    """Rows of a set of one shard in each split."""
+    rows = blank_examples(n, SPEC)
     rows["split"], rows["brick"], rows["run"] = "train", "1211p060", "file0_rs0_skip0"
+    rows["split"][-2:] = ["val", "test"]
     rows["row"], rows["id"], rows["type"] = np.arange(n), 2**40 + np.arange(n), "EXP"
     for name in ("ra", "dec", "x", "y", "flux_g"):
         rows[name] = rng.normal(size=n)
@@ -32,8 +38,10 @@ def some(rng, n: int = 5) -> np.ndarray:
 
 
 def make_set(directory, rows: np.ndarray | None = None):
-    """A training set of one example a split, with these rows in its source table."""
-    write_set(directory, Planted("offset", 0.0), dict.fromkeys(("train", "val", "test"), 1), seed=1, rows=1)
+    """A training set whose shards are of as many rows as its source table says."""
+    n = 3 if rows is None else len(rows)
+    counts = {"train": n - 2, "val": 1, "test": 1}
+    write_set(directory, Planted("offset", 0.0), counts, seed=1, rows=n)
     if rows is not None:
         write_table(directory, rows)
         seal(directory)
@@ -53,8 +61,8 @@ def test_what_is_written_is_read_back(tmp_path, rng):
     rows = some(rng)
     made = make_set(tmp_path, rows)
     got = read_table(made)
-    assert got.dtype == EXAMPLE_DTYPE
-    for name in EXAMPLE_DTYPE.names:
+    assert got.dtype == example_dtype(SPEC)
+    for name in example_dtype(SPEC).names:
         np.testing.assert_array_equal(got[name], rows[name])
 
 
@@ -63,7 +71,7 @@ def test_a_stranger_reads_it(tmp_path, rng):
     write_table(tmp_path, rows)
     with fits.open(tmp_path / "sources.fits") as hdus:
         assert hdus[1].name == "SOURCES"
-        assert hdus[1].columns.names == list(EXAMPLE_DTYPE.names)
+        assert hdus[1].columns.names == list(example_dtype(SPEC).names)
         assert hdus[1].columns["ra"].unit == "deg"
         assert hdus[1].columns["flux_g"].unit == "nanomaggy"
         np.testing.assert_array_equal(hdus[1].data["id"], rows["id"])  # 64 bits
@@ -80,8 +88,8 @@ def test_equal_rows_give_equal_bytes(tmp_path, rng):
 
 
 def test_what_a_catalogue_lacks_is_nan():
-    rows = blank_examples(2)
-    fill_measurements(rows, blank_sources(2, ("g", "r", "z")))
+    rows = blank_examples(2, SPEC)
+    fill_measurements(rows, blank_sources(2, ("g", "r", "z")), SPEC)
     assert np.isnan(rows["mag_g"]).all()
     assert np.isnan(rows["psfsize_z"]).all()
     assert np.isnan(rows["match_dist"]).all()
@@ -93,8 +101,8 @@ def test_every_band_lands_in_its_column():
     values = {"flux": 10.0, "flux_ivar": 20.0, "mw_transmission": 0.5, "psfsize": 1.0, "psfdepth": 40.0}
     for stem, value in values.items():
         blank[stem] = value + np.array([[0.0, 0.1, 0.2]])
-    rows = blank_examples(1)
-    fill_measurements(rows, Sources(**blank))
+    rows = blank_examples(1, SPEC)
+    fill_measurements(rows, Sources(**blank), SPEC)
     for stem, value in values.items():
         got = [float(rows[f"{stem}_{band}"][0]) for band in "grz"]
         assert got == pytest.approx([value, value + 0.1, value + 0.2], rel=1e-6)
@@ -125,27 +133,56 @@ def test_a_large_table_is_read_in_pieces(tmp_path, rng, monkeypatch):
     made = make_set(tmp_path, rows)
     monkeypatch.setattr(examples, "_PIECE", 2)
     np.testing.assert_array_equal(read_table(made)["ra"], rows["ra"])
-    wanted = read_table(made, ("brick", "id"))
-    assert wanted.dtype.names == ("brick", "id")
-    for name in wanted.dtype.names:
-        np.testing.assert_array_equal(wanted[name], rows[name])
 
 
 def test_what_the_catalogue_says_of_a_source_is_in_its_row():
     sources = dataclasses.replace(
         blank_sources(2, ("g", "r", "z")), nobs=np.array([[1, 2, 3], [4, 5, 6]]), maskbits=np.array([0, 2048])
     )
-    rows = blank_examples(2)
-    fill_measurements(rows, sources)
+    rows = blank_examples(2, SPEC)
+    fill_measurements(rows, sources, SPEC)
     assert [rows[f"nobs_{band}"].tolist() for band in "grz"] == [[1, 4], [2, 5], [3, 6]]
     assert rows["maskbits"].tolist() == [0, 2048]
 
 
 def test_reading_holds_the_table_once(tmp_path):
-    made = make_set(tmp_path, blank_examples(150_000))
-    read_table(made, ("brick",))  # whatever is imported or kept at the first time
+    n = 150_000
+    rows = blank_examples(n, SPEC)
+    rows["split"] = "train"
+    write_table(tmp_path, rows)
+    read_sources(tmp_path, SPEC, 0, 3, "train")  # whatever is imported or kept at the first time
     tracemalloc.start()
-    size = read_table(made).nbytes
+    size = read_sources(tmp_path, SPEC, 0, n, "train").nbytes
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 1.5 * size
+
+
+@pytest.mark.parametrize("bands", [("r",), ("g", "r"), ("g", "r", "i", "z")])
+def test_columns_follow_the_bands(bands):
+    """A catalogue of g, r and z: what it has lands in its band's column, also where i lies between."""
+    spec = StampSpec(bands)
+    sources = blank_sources(2, ("g", "r", "z"))
+    sources = dataclasses.replace(
+        sources, flux=np.array([[1.0, 2.0, 3.0]] * 2), mw_transmission=np.ones((2, 3))
+    )
+    rows = blank_examples(2, spec)
+    fill_measurements(rows, sources, spec)
+    known = {"g": 1.0, "r": 2.0, "z": 3.0}
+    assert [rows[f"flux_{band}"][0] for band in bands if band in known] == [
+        known[band] for band in bands if band in known
+    ]
+    if "i" in bands:
+        assert np.isnan(rows["flux_i"]).all()
+        assert np.isnan(rows["mag_i"]).all()
+        assert rows["nobs_i"].tolist() == [-1, -1]
+    assert [name for name in rows.dtype.names if name.startswith("mag_") and name != "mag_source"] == [
+        f"mag_{band}" for band in bands
+    ]
+
+
+def test_a_custom_brick_has_its_whole_name(tmp_path):
+    rows = blank_examples(1, SPEC)
+    rows["split"], rows["brick"] = "train", "custom-123456p00000"
+    write_table(tmp_path, rows)
+    assert read_sources(tmp_path, SPEC, 0, 1, "train")["brick"].tolist() == [b"custom-123456p00000"]

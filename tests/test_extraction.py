@@ -46,11 +46,11 @@ def example_rows(xy, label, shard=None, run: str = RUN) -> np.ndarray:
     return rows
 
 
-def extract(tmp_path, rows, runs, name="out"):
+def extract(tmp_path, rows, runs, name="out", spec=StampSpec()):  # noqa: B008
     directory = tmp_path / name
     (directory / WORK).mkdir(parents=True)
     mine = {key: runs[key] for key in set(row_keys(rows))}
-    receipt = extract_group(GroupTask(0, directory, directory / WORK, StampSpec(), rows, mine))
+    receipt = extract_group(GroupTask(0, directory, directory / WORK, spec, rows, mine))
     return receipt, np.load(directory / "xtrain_1.npy")
 
 
@@ -219,3 +219,49 @@ def test_a_garbled_header_accuses_no_other_file(tmp_path):
         extract(tmp_path, rows, runs)
     (line,) = str(caught.value).splitlines()
     assert str(path) in line
+
+
+SPECS = {
+    "griz": StampSpec(("g", "r", "i", "z")),
+    "size 96": StampSpec(size=96),
+    "griz, images": StampSpec(("g", "r", "i", "z"), planes=("image",)),
+    "r, images, 33": StampSpec(("r",), planes=("image",), size=33),
+}
+
+
+@pytest.mark.usefixtures("by_windows")
+@pytest.mark.parametrize("name", SPECS)
+def test_every_pixel_of_any_specification(name, tmp_path, rng):
+    spec = SPECS[name]
+    star = at(STAR, bands=("g", "r", "i", "z"))
+    data = planes(BRICK, star)
+    data["image", "r"][30:90, 40:60] = np.nan
+    data["image", "z"][200, 100:103] = np.inf
+    data["invvar", "r"][100:130, 100:110] = -5
+    Case(tmp_path, injected=(star,), fitted=(star,), data=data).write()
+    runs = {(0, BRICK.name, RUN): brick_run(tmp_path)}
+    rows = example_rows(rng.uniform(0, 256, (40, 2)), np.arange(40) % 2)
+    receipt, x = extract(tmp_path, rows, runs, spec=spec)
+    assert x.shape == (40, *spec.shape)
+    reader = Reader(spec.bands, spec.size, ("image", "invvar")[: len(spec.planes)])
+    for row, stamp in zip(rows, x, strict=True):
+        coadd = runs[0, BRICK.name, RUN].coadd
+        np.testing.assert_array_equal(stamp, reader.stamp(coadd, BRICK.name, row["x"], row["y"]))
+    assert receipt.not_finite > 0
+    assert (receipt.negative_invvar > 0) is spec.has_ivar
+
+
+def test_images_alone_ask_for_no_inverse_variances(tmp_path, monkeypatch):
+    """None is decoded for the stamps: they may be gone after the plan was made."""
+    Case(tmp_path, injected=(at(STAR),), fitted=(at(STAR),)).write()
+    run = brick_run(tmp_path)
+    for path in run.coadd.glob("*invvar*"):
+        path.unlink()
+    for windows in (True, False):
+        monkeypatch.setattr(extraction, "windows_pay", lambda *_, answer=windows: answer)
+        spec = StampSpec(planes=("image",))
+        receipt, x = extract(
+            tmp_path, example_rows([STAR], [0]), {(0, BRICK.name, RUN): run}, f"out{windows}", spec
+        )
+        assert x.shape == (1, 64, 64, 3)
+        assert receipt.negative_invvar == 0

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from obiwan.dplearn.errors import CoaddError, LayoutError
-from obiwan.dplearn.survey.layouts import LAYOUT_NAMES, RELEASE_RUN, Root, find_runs, identify, layout_named
+from obiwan.dplearn.survey.layouts import (
+    LAYOUT_NAMES,
+    RELEASE_RUN,
+    Root,
+    available_bands,
+    find_runs,
+    identify,
+    layout_named,
+)
 from synthetic import Brick, Place, bricks_apart, objects, planes, write_run
 
 KINDS = ("release", "obiwan", "obiwan2017", "legacysim", "obiwan_code")
@@ -174,3 +182,27 @@ def test_a_missing_band_names_brick_file_and_remedy(tmp_path):
         match=r"brick 1211p060 \(release\): band r missing: no legacysurvey-1211p060-image-r.*--bricks",
     ):
         run.plane("image", "r")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_custom_bricks(kind, tmp_path):
+    """Regions that the survey has no brick for: names of 19 characters, in directories called cus."""
+    name = "custom-123456p00000"
+    make(Place(kind, tmp_path, name))
+    make(Place(kind, tmp_path, "1211p060"))
+    (root,) = roots(tmp_path)
+    assert root.layout.name == kind
+    assert [run.brick for run in find_runs(root)] == ["1211p060", name]
+    (run,) = find_runs(root, {name})
+    assert run.brick == name
+    assert "/cus/" in str(run.coadd)
+
+
+def test_bands_that_a_tree_has(tmp_path):
+    place = Place("release", tmp_path, BRICK.name)
+    rows = objects(BRICK, [32.0], [32.0], ("g", "r"))
+    write_run(place, BRICK, rows, data=planes(BRICK, rows), flavour="dr10")  # with i, W1 and W2 beside
+    (run,) = find_runs(roots(tmp_path)[0])
+    assert available_bands(run) == ("g", "r", "i")
+    place.plane("image", "r").unlink()
+    assert available_bands(run) == ("g", "i")
