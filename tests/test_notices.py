@@ -13,6 +13,7 @@ from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms, cautions, no
 from obiwan.dplearn.evaluation.records import ModelInfo, Scored
 from obiwan.dplearn.referees.testlog import Ledger, Opening
 from obiwan.dplearn.report import wording
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.twosample import Estimate
 
@@ -86,13 +87,13 @@ def test_what_was_not_run():
         Control("width", "D5", "g", Statistic.DISTRIBUTION, "", 0.03, obstacle=Obstacle.TOO_FEW),
         Control("width", "D5", "r", Statistic.DISTRIBUTION, "", 0.03, light="green"),
     ]
-    assert [fact.kind for fact in not_run(1, (), (), controls)] == [
+    assert [fact.kind for fact in not_run(1, (), (), controls, StampSpec())] == [
         Notice.FEW_NETWORKS,
         Notice.NO_SENSITIVITY,
         Notice.ABLATIONS_LEFT,
         Notice.CONTROL,
     ]
-    left = not_run(5, ("image only",), ("offset",), ())
+    left = not_run(5, ("image only",), ("offset",), (), StampSpec())
     assert [fact.kind for fact in left] == [Notice.ABLATIONS_LEFT]
     assert "image only" not in left[0].values["names"]
     assert "A/A real" in left[0].values["names"]

@@ -12,6 +12,7 @@ from obiwan.dplearn.controls.measure import measure_stamps
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.mock.config import MockConfig
 from obiwan.dplearn.mock.survey import make_survey
+from obiwan.dplearn.report.formatting import sensitivity_lines
 from obiwan.dplearn.retraining import planting, sensitivity
 from obiwan.dplearn.retraining.halves import rows_by_shard
 from obiwan.dplearn.retraining.planting import galaxies_known, galaxy_of, plant_in
@@ -29,6 +30,7 @@ from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.differences import KINDS, LIGHT, Difference, parse_amplitudes
 from obiwan.dplearn.survey.rendering import Galaxy
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
+from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from obiwan.dplearn.twosample import Estimate
 from tables import read_table
@@ -312,17 +314,54 @@ def test_nothing_is_done_to_the_noise(data, tmp_path):
     assert error.max() <= 4 * np.finfo(np.float32).eps * np.abs(raw[row, ..., :3]).max()
 
 
-def test_pixels_without_data_stay(rng):
-    x = rng.normal(size=(3, 64, 64, 6)).astype(np.float32)
-    x[..., 3:] = 1
-    x[1, :, :20, 4] = 0
+OTHERS = {
+    "griz at 48": StampSpec(("g", "r", "i", "z"), size=48),
+    "r": StampSpec(("r",), size=20),
+    "images of g and r at 96": StampSpec(("g", "r"), ("image",), size=96),
+}
+
+
+@pytest.mark.parametrize("spec", [SPEC, *OTHERS.values()])
+def test_pixels_without_data_stay(rng, spec):
+    x = rng.normal(size=(3, *spec.shape)).astype(np.float32)
+    if spec.has_ivar:
+        spec.ivar(x)[...] = 1
+        spec.ivar(x)[1, :, :7, -1] = 0
+    else:
+        x[1, :, :7, -1] = 0  # beyond the edge of the coadd
     before = x.copy()
-    added = np.ones((1, 64, 64, 3), np.float32)
-    out = plant_in(x, np.array([False, True, False]), added, SPEC)
+    added = np.ones((1, spec.size, spec.size, len(spec.bands)), np.float32)
+    out = plant_in(x, np.array([False, True, False]), added, spec)
     assert np.array_equal(out[[0, 2]], before[[0, 2]])
-    assert np.array_equal(out[1, :, :20, 1], before[1, :, :20, 1])
-    assert np.array_equal(out[1, :, 20:, 1], before[1, :, 20:, 1] + 1)
-    assert np.array_equal(out[1, ..., 0], before[1, ..., 0] + 1)
+    old, new = spec.image(before)[1], spec.image(out)[1]
+    assert np.array_equal(new[:, :7, -1], old[:, :7, -1])
+    assert np.array_equal(new[:, 7:], old[:, 7:] + 1)
+    if spec.has_ivar:
+        assert np.array_equal(spec.ivar(out), spec.ivar(before))
+
+
+@pytest.mark.parametrize("spec", OTHERS.values(), ids=OTHERS)
+def test_planting_in_other_bands_and_sizes(spec):
+    """The centre pixel of the stamp is where the catalogue's is, and the bluest band alone gets fainter."""
+    rows = blank_examples(2, spec)
+    rows["x"], rows["y"], rows["type"] = 100.4, 79.8, b"EXP"
+    rows["shape_r"], rows["sersic"], rows["e1"], rows["e2"] = 0.4, 1.0, 0.1, 0.0
+    for i, band in enumerate(spec.bands):
+        rows[f"flux_{band}"], rows[f"psfsize_{band}"] = 2.0 + i, 1.2
+    rows[f"psfsize_{spec.bands[-1]}"][1] = 0
+    assert galaxies_known(rows, spec).tolist() == [True, False]
+    galaxy = galaxy_of(rows[0], spec)
+    assert (galaxy.x, galaxy.y) == pytest.approx((spec.centre + 0.4, spec.centre - 0.2))
+    model = planting.model_of(galaxy, spec)
+    assert model.shape == (spec.size, spec.size, len(spec.bands))
+    peaks = [np.unravel_index(plane.argmax(), plane.shape) for plane in np.moveaxis(model, -1, 0)]
+    assert set(peaks) == {(spec.centre, spec.centre)}
+    change = planting.planted(galaxy, Difference("colour", 0.1), spec).sum(axis=(0, 1))
+    assert change[0] / model[..., 0].sum() == pytest.approx(10**-0.04 - 1, rel=1e-4)
+    assert not change[1:].any()
+    moved = model + planting.planted(galaxy, Difference("offset", 1.0), spec)
+    shifted = planting.model_of(replace(galaxy, x=galaxy.x + 1), spec)
+    assert np.abs(moved - shifted).max() < 1e-6
 
 
 def test_the_place_of_a_stamp_is_that_of_the_cut():
@@ -423,20 +462,27 @@ def test_what_was_just_detected_would_be_missed_every_other_time(rng):
     assert result("offset", 0.1, 0.53).power == pytest.approx((drawn - 0.05 > 0.5).mean(), abs=0.01)
 
 
-def test_the_summary_in_words():
+def test_the_summary_has_the_smallest_detected_amplitude_of_each_kind():
     found = summarise(
         [result("offset", 0.1, 0.4), result("offset", -0.2, 0.55), result("psf", 1.05, 0.6, left_out=3)]
     )
-    assert found.detected
-    assert found.lines == (
-        "offset: -0.2 px was detected (AUC 0.600 (95 % interval 0.550 to 0.650)), as it would be in 98 % of "
-        "such tests",
-        "PSF width: a factor of 1.05 was detected (AUC 0.650 (95 % interval 0.600 to 0.700)), as it would be "
-        "in more than 99 % of such tests",
-        "3 examples were in neither half, for want of a fitted flux, shape or PSF width",
-    )
+    assert [(one.kind, one.amplitude) for one in found.results] == [("offset", -0.2), ("psf", 1.05)]
+    assert (found.detected, found.weakest, found.left_out) == (True, pytest.approx(0.6), 3)
     faint = [result("colour", 0.01, 0.4), result("colour", -0.02, 0.5)]
     missed = summarise([result("offset", 0.2, 0.55), *faint])
-    assert not missed.detected
-    assert missed.lines[1].startswith("colour: not even -0.02 mag was detected (AUC 0.550")
+    assert [(one.kind, one.detected) for one in missed.results] == [("offset", True), ("colour", False)]
+    assert missed.results[1].amplitude == -0.02  # the strongest that was tried
+    assert (missed.detected, missed.weakest) == (False, pytest.approx(0.6))
     assert not summarise([]).detected
+    assert np.isnan(summarise(faint).weakest)
+
+
+def test_the_summary_in_words():
+    tried = [result("offset", -0.2, 0.55), result("psf", 1.05, 0.6, left_out=1), result("colour", 0.01, 0.4)]
+    offset, width, colour, left = sensitivity_lines(summarise(tried))
+    assert "-0.2 px" in offset
+    assert "98 %" in offset
+    assert width.startswith("PSF width")
+    assert "a factor of 1.05" in width
+    assert "not even 0.01 mag" in colour
+    assert left.startswith("1 example is")

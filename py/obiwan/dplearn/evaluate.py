@@ -68,7 +68,8 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_test_options(group: argparse._ArgumentGroup) -> None:
-    from obiwan.dplearn.retraining.ablations import ABLATIONS
+    from obiwan.dplearn.retraining.ablations import names
+    from obiwan.dplearn.stampspec import StampSpec
 
     group.add_argument(
         "--margin",
@@ -81,9 +82,9 @@ def _add_test_options(group: argparse._ArgumentGroup) -> None:
         "--ablations",
         nargs="*",
         action="extend",
-        choices=list(ABLATIONS),
         metavar="NAME",
-        help=f"train again on parts of the cutouts; all, or some of: {', '.join(map(repr, ABLATIONS))}",
+        help="train again on parts of the stamps; all that the set has, or some of: "
+        f"{', '.join(map(repr, names(StampSpec())))}",
     )
     group.add_argument(
         "--sensitivity",
@@ -106,7 +107,7 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
         )
     if options.seed < 0:
         parser.error(f"--seed must be at least 0, got {options.seed}")
-    from obiwan.dplearn.retraining.sensitivity import parse_amplitudes
+    from obiwan.dplearn.survey.differences import parse_amplitudes
 
     try:
         parse_amplitudes(options.sensitivity or ())
@@ -120,8 +121,10 @@ def analyse(options: argparse.Namespace, training_set: StampSet, members: Any) -
     from obiwan.dplearn.controls.covariates import covariates
     from obiwan.dplearn.evaluation import analysis, ensemble, notices
     from obiwan.dplearn.evaluation.records import Evaluation
-    from obiwan.dplearn.retraining.sensitivity import parse_amplitudes, summarise
+    from obiwan.dplearn.retraining.sensitivity import summarise
+    from obiwan.dplearn.survey.differences import parse_amplitudes
 
+    names = evidence.ablations_asked(options.ablations, training_set.spec)
     offset, of_mock = evidence.mock_behind(options.mock, training_set)
     scored = ensemble.score_members(members, training_set)
     rows, measured, in_test = evidence.control_set(training_set)
@@ -130,7 +133,6 @@ def analyse(options: argparse.Namespace, training_set: StampSet, members: Any) -
     bricks = np.char.strip(rows["brick"].astype(str))
     controls = run_controls(rows, measured, rows["label"], bricks, training_set.spec)
     data = evidence.data_summary(training_set)
-    names = evidence.ablations_asked(options.ablations)
     planted = parse_amplitudes(options.sensitivity or ())
     ablations, sensitivity = evidence.retrained(
         training_set, members[0].path, options.outdir, names, planted, overwrite=options.overwrite
@@ -158,7 +160,7 @@ def analyse(options: argparse.Namespace, training_set: StampSet, members: Any) -
         mock=of_mock,
         ablations=ablations,
         sensitivity=sensitivity,
-        not_run=notices.not_run(len(members), names, planted, controls),
+        not_run=notices.not_run(len(members), names, planted, controls, training_set.spec),
         cautions=notices.cautions(scored, data),
         versions=evidence.software(),
     )

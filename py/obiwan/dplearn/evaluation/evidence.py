@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from obiwan.dplearn.referees.testlog import Ledger
     from obiwan.dplearn.retraining.ablations import AblationResult
     from obiwan.dplearn.retraining.sensitivity import SensitivityResult
+    from obiwan.dplearn.stampspec import StampSpec
     from obiwan.dplearn.survey.differences import Difference
 
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
@@ -169,11 +170,12 @@ def ideal_curve(
     return offset_curve(offset, scored.rows[chosen], stamps, signal_to_noise[chosen], training_set.spec)
 
 
-def ablations_asked(names: Sequence[str] | None) -> tuple[str, ...]:
+def ablations_asked(asked: Sequence[str] | None, spec: StampSpec) -> tuple[str, ...]:
     """The ablations that ``--ablations`` means: none without it, all where it names none."""
-    from obiwan.dplearn.retraining.ablations import ABLATIONS
+    from obiwan.dplearn.retraining.ablations import check_names, names
 
-    return () if names is None else tuple(names or ABLATIONS)
+    check_names(asked or (), spec)
+    return () if asked is None else tuple(asked or names(spec))
 
 
 def retrained(

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from obiwan.dplearn.retraining.ablations import A_A, ABLATIONS
+from obiwan.dplearn.retraining.ablations import A_A, names
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.twosample import GUESS
 
 if TYPE_CHECKING:
@@ -115,7 +116,11 @@ def _of_ledger(ledger: Ledger, own: set[str]) -> list[Fact]:
 
 
 def not_run(
-    networks: int, ablations: Sequence[str], planted: Sequence[Any], controls: Sequence[Control]
+    networks: int,
+    ablations: Sequence[str],
+    planted: Sequence[Any],
+    controls: Sequence[Control],
+    spec: StampSpec,
 ) -> tuple[Fact, ...]:
     """What could have been run and was not.
 
@@ -128,15 +133,17 @@ def not_run(
     planted : sequence
         Planted differences that were tried.
     controls : sequence of Control
+    spec : StampSpec
+        Of the training set: it says which ablations there are.
     """
     left = []
     if networks < NETWORKS:
         left.append(Fact(Notice.FEW_NETWORKS, {"given": networks, "wanted": NETWORKS}))
     if not planted:
         left.append(Fact(Notice.NO_SENSITIVITY))
-    names = tuple(name for name in ABLATIONS if name not in ablations)
-    if names:
-        left.append(Fact(Notice.ABLATIONS_LEFT, {"names": names}))
+    others = tuple(name for name in names(spec) if name not in ablations)
+    if others:
+        left.append(Fact(Notice.ABLATIONS_LEFT, {"names": others}))
     for one in controls:
         if one.obstacle is not None:
             values = {"name": one.name, "band": one.band, "obstacle": one.obstacle, "counts": one.counts}

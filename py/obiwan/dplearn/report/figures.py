@@ -13,9 +13,8 @@ from obiwan.dplearn.evaluation.gallery import Gallery, Mosaic
 from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.evaluation.records import BY_PERCENTILE, Evaluation
 from obiwan.dplearn.report import charts
-from obiwan.dplearn.report.formatting import extents, with_interval
+from obiwan.dplearn.report.formatting import extents, kind_words, with_interval
 from obiwan.dplearn.report.pictures import Draw, Picture, gallery_picture, mosaic_picture
-from obiwan.dplearn.retraining.sensitivity import kind_words
 from obiwan.dplearn.survey.differences import KINDS
 
 if TYPE_CHECKING:

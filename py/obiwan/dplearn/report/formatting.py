@@ -7,9 +7,23 @@ from collections.abc import Sequence
 
 from obiwan.dplearn.controls.battery import NOT_RUN, Control, Statistic
 from obiwan.dplearn.evaluation.bins import Bin
+from obiwan.dplearn.retraining.sensitivity import SensitivityResult, SensitivitySummary
+from obiwan.dplearn.survey.differences import FACTOR, KINDS
 from obiwan.dplearn.twosample import Estimate
 
 DASH = "\N{EN DASH}"
+KIND_NAMES = {
+    "psf": "PSF width",
+    "sersic": "S\u00e9rsic index",
+}  #: of planted differences, but for their keys
+ABLATIONS = {
+    "image only": "inverse variances flat: what the images say",
+    "ivar only": "images zero: above 0.5 it is leakage, or brighter galaxies by their photons",
+    "centre masked": "no pixels within a quarter of the size from the centre: above 0.5 it is the sky around",
+    "outskirts masked": "no pixels beyond a quarter of the size from the centre: the object",
+    "A/A real": "real against real galaxies, split at random: a null test",
+    "A/A fake": "injected against injected galaxies, split at random: a null test",
+}  #: what ablations say, but those of one band
 
 
 def number(value: float | None, digits: int | None = None) -> str:
@@ -83,6 +97,40 @@ def percent(share: float, digits: int = 0) -> str:
     ('12 %', '0 %')
     """
     return f"{round(100 * share, digits) + 0.0:.{digits}f} %"  # + 0.0 takes the sign off a zero
+
+
+def ablation_words(name: str) -> str:
+    """What an ablation says."""
+    return ABLATIONS.get(name, f"{name} alone")
+
+
+def kind_words(kind: str) -> str:
+    """A kind of planted difference as people write it."""
+    return KIND_NAMES.get(kind, kind)
+
+
+def amplitude_words(kind: str, amplitude: float) -> str:
+    """An amplitude with its unit, as people write it."""
+    unit = KINDS[kind].unit
+    return f"a factor of {amplitude:g}" if unit == FACTOR else f"{amplitude:g} {unit}"
+
+
+def _detection_words(result: SensitivityResult) -> str:
+    """Whether a planted difference was detected, and with what power."""
+    planted = amplitude_words(result.kind, result.amplitude)
+    if not result.detected:
+        return f"not even {planted} was detected (AUC {result.auc})"
+    power = f"{'more than ' if result.power > 0.99 else ''}{100 * min(result.power, 0.99):.0f} %"
+    return f"{planted} was detected (AUC {result.auc}); the power of such a test is {power}"
+
+
+def sensitivity_lines(summary: SensitivitySummary) -> tuple[str, ...]:
+    """The smallest difference of each kind that was detected, and how many examples were left out."""
+    lines = [f"{kind_words(result.kind)}: {_detection_words(result)}" for result in summary.results]
+    if summary.left_out:
+        which = f"{counted(summary.left_out, 'example')} {'is' if summary.left_out == 1 else 'are'}"
+        lines.append(f"{which} in neither half: the fitted flux, shape or PSF width is unknown")
+    return tuple(lines)
 
 
 def limit(control: Control) -> str:

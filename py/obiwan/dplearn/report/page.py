@@ -19,7 +19,6 @@ from obiwan.dplearn.report import formatting, provenance, wording
 from obiwan.dplearn.report.glossary import GLOSSARY
 from obiwan.dplearn.report.pictures import Picture
 from obiwan.dplearn.retraining.ablations import A_A
-from obiwan.dplearn.retraining.sensitivity import amplitude_words, kind_words
 from obiwan.dplearn.twosample import holm
 
 if TYPE_CHECKING:
@@ -84,8 +83,9 @@ def retraining_rows(evaluation: Evaluation) -> list[tuple[str, Any, float, str, 
         says = f"detected; power {min(result.power, 0.99):.2f}" if result.detected else "not detected"
         if not result.learnt:
             says += "; did not learn"
-        planted = f"{kind_words(result.kind)}, {amplitude_words(result.kind, result.amplitude)}"
-        rows.append((f"planted: {planted}", result.auc, math.nan, "", says))
+        amplitude = formatting.amplitude_words(result.kind, result.amplitude)
+        planted = f"planted: {formatting.kind_words(result.kind)}, {amplitude}"
+        rows.append((planted, result.auc, math.nan, "", says))
     return rows
 
 

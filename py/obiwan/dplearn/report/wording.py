@@ -20,16 +20,17 @@ from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.evaluation.records import BY_PERCENTILE, Evaluation
 from obiwan.dplearn.report.formatting import (
     DASH,
+    ablation_words,
     counted,
     effect,
     interval,
     number,
     probability,
+    sensitivity_lines,
     sentence,
     together,
     with_interval,
 )
-from obiwan.dplearn.retraining.ablations import ABLATIONS
 from obiwan.dplearn.retraining.sensitivity import summarise
 from obiwan.dplearn.twosample import FEW_BRICKS, LEAST_CLUSTERS
 from obiwan.dplearn.twosample.effect import EXTREME
@@ -294,7 +295,7 @@ def notice(fact: Fact) -> str:
     """Put a notice into words."""
     values = dict(fact.values)
     if fact.kind == Notice.ABLATIONS_LEFT:
-        values["names"] = [f"“{name}” ({ABLATIONS[name]})" for name in values["names"]]
+        values["names"] = [f"“{name}” ({ablation_words(name)})" for name in values["names"]]
     if fact.kind == Notice.CONTROL:
         values["obstacle"] = obstacle_words(values["obstacle"], values["counts"])
     for name, value in values.items():
@@ -331,7 +332,7 @@ def control_note(control: Control) -> str:
 
 def verdict_lines(evaluation: Evaluation) -> Statement:
     """The verdict of an evaluation in words."""
-    lines = summarise(evaluation.sensitivity).lines if evaluation.sensitivity else ()
+    lines = sensitivity_lines(summarise(evaluation.sensitivity))
     return statement(evaluation.verdict, lines)
 
 
@@ -529,8 +530,7 @@ def retraining_lines(evaluation: Evaluation) -> list[str]:
             "planted in one half. What is found there is what such a network can find with so many "
             "examples; that it would have found as much between fakes and reals is likely, not proved."
         )
-    lines += [sentence(line) for line in summarise(evaluation.sensitivity).lines if evaluation.sensitivity]
-    return lines
+    return [*lines, *map(sentence, sensitivity_lines(summarise(evaluation.sensitivity)))]
 
 
 def summary(evaluation: Evaluation) -> list[str]:

@@ -1,6 +1,5 @@
-"""Training the same network again: on parts of the cutouts, and on differences that are known.
+"""Retraining: the same classifier trained again, on parts of the stamps and on planted differences.
 
-The road inside: `views` (a training set seen through an edit), `planting` (what is drawn into one half) ->
-`runs` (train and score) -> `ablations` (what is left when a part is hidden), `sensitivity` (the positive
-control).
+Inside: `halves` (random labels within brick and class), `planting` (what is drawn into one half) -> `runs`
+(train and score) -> `ablations` (what is left without a part), `sensitivity` (the injection-recovery test).
 """

@@ -1,12 +1,13 @@
-"""What is left when a part of the cutouts is taken away: the same network, trained again without it.
+"""Ablations: what the same classifier reaches when it is trained again without a part of the stamps.
 
-A network that still tells the classes apart by the ivar planes alone, or with the galaxy masked, has found
-the plumbing.  Every edit is a function of the cutouts alone, the same for both classes and all splits.
+A classifier that still distinguishes the classes by the inverse variances alone, or with the galaxy masked,
+has found an artefact of the processing.  Every edit is a function of the stamps alone, the same for both
+classes and all splits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,105 +16,130 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.conventions import BANDS, LABELS, STAMP, Array
+from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.retraining.halves import choose, rows_by_shard
 from obiwan.dplearn.retraining.runs import Retrained, directory_name, retrain
-from obiwan.dplearn.trainingset.stampset import Stamps as Cutouts
-from obiwan.dplearn.trainingset.stampset import StampSet
+from obiwan.dplearn.stampspec import Array, StampSpec
+from obiwan.dplearn.trainingset.stampset import Stamps, StampSet
 from obiwan.dplearn.trainingset.views import Edit, with_choice, with_edit
 
 if TYPE_CHECKING:
     from obiwan.dplearn.training.settings import RunConfig
 
-CORE = 16  #: radius (pixels) around the central pixel that is the centre; the rest are the outskirts
-
-_IMAGE, _IVAR = slice(None, len(BANDS)), slice(len(BANDS), None)
+A_A = {f"A/A {name}": label for label, name in enumerate(StampSpec.labels)}  #: null tests, and their class
 
 
 @dataclass(frozen=True)
 class AblationResult(Retrained):
-    """What the network reaches on what an ablation leaves: a `Retrained` of this name.
+    """What the classifier reaches on what an ablation leaves.
 
     Attributes
     ----------
     name : str
-        One of `ABLATIONS`.
+        One of `names`.
     """
 
     name: str
 
 
-def image_only(x: Cutouts) -> Cutouts:
-    """Replace each ivar plane by its median over the cutout's valid pixels; those without data stay 0."""
+def core_radius(spec: StampSpec) -> int:
+    """Pixels from the central one within which the centre of a stamp is; beyond are the outskirts."""
+    return spec.size // 4
+
+
+def _image_only(x: Stamps, spec: StampSpec) -> Stamps:
+    """Replace each ivar plane by its median over the stamp's valid pixels; those without data stay 0."""
     out = x.copy()
-    ivar = out[..., _IVAR]
-    valid = ivar > 0
-    for stamp, good in zip(ivar, valid, strict=True):
-        for band in range(len(BANDS)):
-            if good[..., band].any():
-                stamp[..., band] = np.median(stamp[..., band][good[..., band]])
-    ivar[~valid] = 0
+    for stamp in out:
+        for channel in range(len(spec.bands), len(spec.channels)):
+            plane = stamp[..., channel]  # a view
+            valid = plane > 0
+            plane[...] = np.where(valid, np.median(plane[valid]), 0) if valid.any() else 0
     return out
 
 
-def ivar_only(x: Cutouts) -> Cutouts:
+def _ivar_only(x: Stamps, spec: StampSpec) -> Stamps:
     """Set the images to 0."""
     out = x.copy()
-    out[..., _IMAGE] = 0
+    spec.image(out)[...] = 0
     return out
 
 
-def _core() -> NDArray[np.bool_]:
-    """Pixels of the centre, shape (64, 64)."""
-    yy, xx = np.ogrid[:STAMP, :STAMP]
-    return np.asarray((xx - STAMP // 2) ** 2 + (yy - STAMP // 2) ** 2 <= CORE**2)
-
-
-def centre_masked(x: Cutouts) -> Cutouts:
-    """Make the pixels within `CORE` of the central one pixels without data: the surroundings are left."""
+def _masked(x: Stamps, spec: StampSpec, *, centre: bool) -> Stamps:
+    """Make the centre, or else the outskirts, pixels without data."""
     out = x.copy()
-    out[:, _core()] = 0
+    yy, xx = np.ogrid[: spec.size, : spec.size]
+    core = (xx - spec.centre) ** 2 + (yy - spec.centre) ** 2 <= core_radius(spec) ** 2
+    out[:, core == centre] = 0
     return out
 
 
-def outskirts_masked(x: Cutouts) -> Cutouts:
-    """Make the pixels beyond `CORE` of the central one pixels without data: the object is left."""
-    out = x.copy()
-    out[:, ~_core()] = 0
-    return out
-
-
-def one_band(x: Cutouts, band: str) -> Cutouts:
+def _one_band(x: Stamps, spec: StampSpec, *, band: str) -> Stamps:
     """Leave one band: the others' images are 0 and their inverse variances 1 everywhere."""
     out = x.copy()
-    for index, other in enumerate(BANDS):
-        if other != band:
-            out[..., index] = 0
-            out[..., len(BANDS) + index] = 1  # 0 would leave no pixel to scale the plane by
+    others = np.array([other != band for other in spec.bands])
+    spec.image(out)[..., others] = 0
+    ivar = spec.ivar(out)
+    if ivar is not None:
+        ivar[..., others] = 1  # 0 would leave no pixel to scale the plane by
     return out
 
 
-EDITS: dict[str, Edit] = {
-    "image only": image_only,
-    "ivar only": ivar_only,
-    "centre masked": centre_masked,
-    "outskirts masked": outskirts_masked,
-    **{f"band {band}": partial(one_band, band=band) for band in BANDS},
-}
-A_A = {"A/A real": LABELS["real"], "A/A fake": LABELS["fake"]}
-ABLATIONS: dict[str, str] = {
-    "image only": "inverse variances flat: what the images say",
-    "ivar only": "images zero: above 0.5 it is leakage, or brighter galaxies by their photons",
-    "centre masked": f"only what is beyond {CORE} pixels: above 0.5 it is mostly the surroundings",
-    "outskirts masked": f"only what is within {CORE} pixels: the object",
-    **{f"band {band}": f"{band} alone" for band in BANDS},
-    "A/A real": "reals against reals, split at random: must not be told apart",
-    "A/A fake": "fakes against fakes, split at random: must not be told apart",
-}  #: name to what it says
+def edits(spec: StampSpec) -> dict[str, Edit]:
+    """Ablations that change the pixels of such stamps, by name."""
+    found: dict[str, Edit] = {}
+    if spec.has_ivar:
+        found |= {"image only": partial(_image_only, spec=spec), "ivar only": partial(_ivar_only, spec=spec)}
+    found["centre masked"] = partial(_masked, spec=spec, centre=True)
+    found["outskirts masked"] = partial(_masked, spec=spec, centre=False)
+    if len(spec.bands) > 1:
+        found |= {f"band {band}": partial(_one_band, spec=spec, band=band) for band in spec.bands}
+    return found
+
+
+def names(spec: StampSpec) -> tuple[str, ...]:
+    """Names of all ablations of such stamps: `edits`, then null tests of one class against itself."""
+    return (*edits(spec), *A_A)
+
+
+def check_names(asked: Sequence[str], spec: StampSpec) -> None:
+    """Refuse ablations that such stamps do not have.
+
+    Raises
+    ------
+    TrainingSetError
+    """
+    for name in asked:
+        if name not in names(spec):
+            msg = f"--ablations {name!r}: there is no such ablation; there are {', '.join(names(spec))}"
+            raise TrainingSetError(msg)
 
 
 def _of_class(label: int) -> Callable[[Array], NDArray[np.bool_]]:
     return lambda rows: np.asarray(rows["label"] == label)
+
+
+def ablated(name: str, training_set: StampSet, seed: int) -> StampSet:
+    """The view of a training set that an ablation leaves.
+
+    Parameters
+    ----------
+    name : str
+        One of `names`.
+    training_set : StampSet
+    seed : int
+        Of the halves of a null test.
+
+    Raises
+    ------
+    TrainingSetError
+        If there is no such ablation.
+    """
+    check_names([name], training_set.spec)
+    if name in A_A:
+        choice = choose(rows_by_shard(training_set), _of_class(A_A[name]), seed)
+        return with_choice(training_set, f"{name} {seed}", choice)
+    return with_edit(training_set, name, edits(training_set.spec)[name])
 
 
 def run_ablation(
@@ -130,11 +156,11 @@ def run_ablation(
     Parameters
     ----------
     name : str
-        One of `ABLATIONS`.
+        One of `names`.
     training_set : StampSet
         That of the run.
     config : RunConfig
-        That of the run (`retraining.run_config_of`); its seed also splits the classes of an A/A test.
+        That of the run (`retraining.run_config_of`); its seed also splits the classes of a null test.
     outdir : Path
         The training goes on, or its result is found, in ``outdir/ablations/<name>``.
     overwrite : bool
@@ -144,19 +170,10 @@ def run_ablation(
 
     Raises
     ------
-    ValueError
-        If there is no such ablation.
     TrainingSetError, ModelError
-        As for `retraining.retrain`.
+        As for `ablated` and `retraining.retrain`.
     """
-    if name not in ABLATIONS:
-        msg = f"no ablation is called {name!r}; there are {', '.join(ABLATIONS)}"
-        raise ValueError(msg)
-    if name in A_A:
-        choice = choose(rows_by_shard(training_set), _of_class(A_A[name]), config.feed.seed)
-        edited = with_choice(training_set, f"{name} {config.feed.seed}", choice)
-    else:
-        edited = with_edit(training_set, name, EDITS[name])
-    place = outdir / "ablations" / directory_name([name])
-    found = retrain(edited, config, place, name=name, overwrite=overwrite, quiet=quiet)
+    edited = ablated(name, training_set, config.feed.seed)
+    directory = outdir / "ablations" / directory_name([name])
+    found = retrain(edited, config, directory, name=name, overwrite=overwrite, quiet=quiet)
     return AblationResult(**vars(found), name=name)

@@ -1,24 +1,27 @@
-"""Train the same network again on an edited training set, and say how well it tells the classes apart.
+"""Retraining runs: a classifier trained again on an edited training set, and its AUC on the test split.
 
-Ablations and the positive control share this: the network and the settings of the run that is examined, a
-training set edited as it is read (`obiwan.dplearn.retraining.views`), a directory of its own where an
-interrupted run goes on, and the AUC on the test split.
+Ablations and the sensitivity test share this.  A network is trained with the settings of the run that is
+examined, in a directory of its own where an interrupted run goes on.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import reprlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import read_json, write_json
 from obiwan.dplearn.files.lease import holding_lease
 from obiwan.dplearn.files.outdir import State
+from obiwan.dplearn.referees.protocol import Trainable, visible_rows
+from obiwan.dplearn.referees.scoring import score_split
+from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.training.batches import check_splits, fitting_batch
 from obiwan.dplearn.training.rundir import RESULT, RUN, run_directory
 from obiwan.dplearn.trainingset.manifest import SOURCES
@@ -47,45 +50,24 @@ def run_config_of(model: Path) -> RunConfig:
         raise ModelError(msg)
     try:
         found = read_json(path)
-        maps = tuple(_typed("maps", size, "int") for size in found["network"]["maps"])
-        network = NetworkConfig(maps=maps, **_known(found["network"], NetworkConfig, "maps"))
-        feed = FeedConfig(**_known(found["feed"], FeedConfig))
-        return RunConfig(network, feed, **_known(found, RunConfig, "network", "feed"))
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        parts = {"network": NetworkConfig(**found["network"]), "feed": FeedConfig(**found["feed"])}
+        own = {one.name: found[one.name] for one in fields(RunConfig) if one.name in found}
+        return RunConfig(**{**own, **parts})
+    except (ValueError, KeyError, TypeError) as error:
         msg = f"{path}: not the settings of a run ({error}); train the model again"
         raise ModelError(msg) from None
 
 
-_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "bool": (bool,), "str": (str,)}
-
-
-def _typed(name: str, value: Any, kind: str) -> Any:
-    """A value that must be of a type; a TypeError where it is of another."""
-    if type(value) not in _TYPES[kind]:  # True is an int to isinstance
-        msg = f"{name} is {reprlib.repr(value)}, not of type {kind}"
-        raise TypeError(msg)
-    return value
-
-
-def _known(content: Mapping[str, Any], kind: type[Any], *but: str) -> dict[str, Any]:
-    """The entries that are fields of a dataclass, but for some, and of their types."""
-    if not isinstance(content, dict):
-        msg = f"{reprlib.repr(content)} is no object"
-        raise TypeError(msg)
-    mine = [own for own in fields(kind) if own.name in content and own.name not in but]
-    return {own.name: _typed(own.name, content[own.name], str(own.type)) for own in mine}
-
-
 @dataclass(frozen=True)
 class Retrained:
-    """What a network trained again reaches on the test split.
+    """What a classifier trained again reaches on the test split.
 
     Attributes
     ----------
     auc : Estimate
         Of label 1 against label 0.
     learnt : bool
-        Whether its loss ever left that of a constant answer.
+        Whether it fitted its training set.
     train, test : int
         Examples.
     bricks : int
@@ -102,15 +84,44 @@ class Retrained:
     p: float = field(default=math.nan, kw_only=True)
 
 
+def _judged(edited: StampSet, labels: Array, scores: Array, *, learnt: bool) -> Retrained:
+    """The result of scores of the test split, in the order of its rows."""
+    bricks = edited.bricks("test") if (edited.directory / SOURCES).is_file() else None
+    found = answer(labels, scores, bricks)
+    p = auc_pvalue(labels, scores, usable_bricks(labels, bricks), "two-sided")
+    return Retrained(found.auc, learnt, sum(edited.count("train")), len(labels), found.bricks, p=p)
+
+
 def _read_result(path: Path) -> Retrained:
     """A result that was written before."""
     try:
         content = read_json(path)
-        auc = Estimate(**_known(content["auc"], Estimate))
-        return Retrained(auc, **_known(content, Retrained, "auc"))
+        return Retrained(**{**content, "auc": Estimate(**content["auc"])})
     except (ValueError, TypeError, KeyError) as error:
         msg = f"{path}: not a readable result ({error}); remove it and start again"
         raise ModelError(msg) from None
+
+
+def retrain_referee(edited: StampSet, referee: Trainable) -> Retrained:
+    """Train a referee of the same kind on an edited set, and score the test split with it.
+
+    Parameters
+    ----------
+    edited : StampSet
+        Whose training stamps are read into memory at once.
+    referee : Trainable
+
+    Raises
+    ------
+    TrainingSetError
+        If a split of the edited set lacks one of the labels.
+    """
+    check_splits(edited)
+    rows = edited.rows("train")
+    stamps = edited.stamps("train", np.arange(len(rows)))
+    fitted = referee.fit(stamps, visible_rows(rows), rows["label"])
+    scores = score_split(fitted, edited, "test")
+    return _judged(edited, scores.label, scores.score, learnt=fitted.learnt)
 
 
 def retrain(
@@ -169,22 +180,13 @@ def retrain(
     scratch = output.begin(identity, overwrite=overwrite)
     logs = RunLogs(outdir, quiet=quiet, scratch=scratch)
     fitted = Trainer(config, edited, outdir, logs=logs, scratch=scratch).fit()
-    label, score = predictions(lambda x, _: fitted.model.predict_on_batch(x)[:, 1], edited, "test")
-    bricks = edited.bricks("test") if (edited.directory / SOURCES).is_file() else None
-    found = answer(label, score, bricks)
-    content = {
-        "auc": vars(found.auc),
-        "learnt": fitted.learnt,
-        "train": sum(edited.count("train")),
-        "test": len(label),
-        "bricks": found.bricks,
-        "p": auc_pvalue(label, score, usable_bricks(label, bricks), "two-sided"),
-    }
+    labels, scores = predictions(lambda x, _: fitted.model.predict_on_batch(x)[:, 1], edited, "test")
+    found = _judged(edited, labels, scores, learnt=fitted.learnt)
     with holding_lease(scratch, outdir):
-        write_json(outdir / RESULT, content, scratch)
+        write_json(outdir / RESULT, asdict(found), scratch)
     if scratch is not None:
         output.release(scratch)
-    return _read_result(outdir / RESULT)
+    return found
 
 
 def directory_name(words: Sequence[object]) -> str:
