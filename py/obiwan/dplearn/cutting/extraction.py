@@ -85,14 +85,13 @@ class Tasks(Sequence[GroupTask]):
 
     def __getitem__(self, number: Any) -> Any:
         """The task of this number."""
-        if isinstance(number, slice):
-            return [self[i] for i in range(*number.indices(len(self)))]
         if not 0 <= number < len(self):
             raise IndexError(number)
         rows = self.planned.rows(number)
-        names = {brick.decode("ascii") for brick in np.unique(rows["brick"])}
-        runs = {(run.root.index, run.brick, run.run): run for name in names for run in self._bricks[name]}
-        mine = {key: runs[key] for key in set(row_keys(rows))}
+        keys = set(row_keys(rows))
+        found = [run for brick in {key[1] for key in keys} for run in self._bricks[brick]]
+        runs = {(run.root.index, run.brick, run.run): run for run in found}
+        mine = {key: runs[key] for key in keys}
         coadds = self.planned.coadds(number)
         return GroupTask(number, self.directory, self.scratch, self.spec, rows, mine, coadds)
 
@@ -149,32 +148,33 @@ class _CoaddCutter:
     def __init__(self, runs: dict[Key, BrickRun], spec: StampSpec, totals: dict[Key, int]) -> None:
         self._runs, self._spec, self._totals = runs, spec, totals
         self._by_windows: dict[Key, bool] = {}
-        self._key: Key | None = None
-        self._planes: Array = np.empty((0, 0, 0), np.float32)
-        self._dirty = False
+        self._decoded: tuple[Key | None, Array, bool] = (None, np.empty(0), False)  # key, planes, unclean
         self.not_finite = self.negative = 0
 
     def cut(self, key: Key, x: Array, y: Array, out: NDArray[np.float32], at: Array) -> None:
-        spec = self._spec
+        run, spec = self._runs[key], self._spec
         if key not in self._by_windows:
-            self._by_windows[key] = windows_pay(self._totals[key], self._runs[key], spec)
+            self._by_windows[key] = windows_pay(self._totals[key], run, spec)
         if self._by_windows[key]:
-            read_windows(self._runs[key], spec, x, y, out, at)
+            read_windows(run, spec, x, y, out, at)
             stamps = out[at]
-            dirty = _needs_cleaning(stamps, spec.ivar(stamps))
+            unclean = _needs_cleaning(stamps, spec.ivar(stamps))
         else:
-            if key != self._key:
-                self._key = None  # the memory of the last coadd's planes is used again
-                self._planes = read_planes(self._runs[key], spec, _plane_buffer)
-                self._key = key
-                invvar = self._planes[len(spec.bands) :] if spec.has_ivar else None
-                self._dirty = _needs_cleaning(self._planes, invvar)
-            cut_stamps(self._planes, x, y, out, at)
-            dirty = self._dirty
-        for i in at if dirty else ():
+            planes, unclean = self._planes(key)
+            cut_stamps(planes, x, y, out, at)
+        for i in at if unclean else ():
             not_finite, negative = clean_stamps(out[i : i + 1], spec)
             self.not_finite += not_finite
             self.negative += negative
+
+    def _planes(self, key: Key) -> tuple[Array, bool]:
+        """Planes of a coadd, and whether they need cleaning; those of the last coadd are kept."""
+        if key != self._decoded[0]:
+            self._decoded = (None, np.empty(0), False)  # its memory is used again, also where reading fails
+            planes = read_planes(self._runs[key], self._spec, _plane_buffer)
+            invvar = planes[len(self._spec.bands) :] if self._spec.has_ivar else None
+            self._decoded = (key, planes, _needs_cleaning(planes, invvar))
+        return self._decoded[1:]
 
 
 def _batches(rows: Array, capacity: int) -> Iterator[list[Array]]:
@@ -205,12 +205,8 @@ def extract_group(task: GroupTask) -> Receipt:
         If another run has begun in the directory.
     """
     rows, spec = task.rows, task.spec
-    keys = row_keys(rows)
-    totals: dict[Key, int] = {}
-    for key in keys:
-        totals[key] = totals.get(key, 0) + 1
-    number_of = {key: i for i, key in enumerate(sorted(totals))}
-    codes = np.array([number_of[key] for key in keys])
+    coadds, code, count = np.unique(rows[["root", "brick", "run"]], return_inverse=True, return_counts=True)
+    totals = dict(zip(row_keys(coadds), count.tolist(), strict=True))
     largest = int(np.bincount(rows["shard"]).max())
     # With one coadd the planes stay at hand, and a buffer of one shard will do.
     capacity = largest if len(totals) == 1 else max(largest, min(len(rows), spec.stamps_per_group))
@@ -222,8 +218,8 @@ def extract_group(task: GroupTask) -> Receipt:
     for batch in _batches(rows, capacity):
         members = np.concatenate(batch)
         first = members[0]
-        for key, code in number_of.items():
-            chosen = members[codes[members] == code]
+        for number, key in enumerate(totals):
+            chosen = members[code[members] == number]
             if len(chosen) and key not in damaged:
                 try:
                     cutter.cut(key, rows["x"][chosen], rows["y"][chosen], buffer, chosen - first)
@@ -232,9 +228,9 @@ def extract_group(task: GroupTask) -> Receipt:
         for shard in batch if not damaged else ():
             x = buffer[shard[0] - first : shard[-1] + 1 - first]
             y = np.ascontiguousarray(rows["label"][shard])
-            number = int(rows["shard"][shard[0]])
+            name = int(rows["shard"][shard[0]])
             with holding_lease(task.scratch, task.directory):
-                written.append(write_shard(task.directory, spec, split, number, x, y, task.scratch))
+                written.append(write_shard(task.directory, spec, split, name, x, y, task.scratch))
     if damaged:
         raise CoaddError("\n".join(str(error) for error in damaged.values()))
     receipt = Receipt(tuple(written), cutter.not_finite, cutter.negative)

@@ -13,7 +13,7 @@ trees, shared by Obi-Metallica and obiwan_dr9m); legacysim ``survey.py``; obiwan
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -235,10 +235,6 @@ def _is_layout(path: Path, layout: Layout) -> bool:
     return _has(path, layout.tractor) or _has(path, layout.coadd + "/legacysurvey-{brick}-image-{obj}")
 
 
-def _detect(path: Path) -> Layout | None:
-    return next((layout for layout in LAYOUTS if _is_layout(path, layout)), None)
-
-
 def identify(path: Path, layout: str | None = None) -> list[tuple[Path, Layout]]:
     """Find out what a directory given by the user is.
 
@@ -265,25 +261,20 @@ def identify(path: Path, layout: str | None = None) -> list[tuple[Path, Layout]]
     if not path.is_dir():
         msg = f"{path}: no such directory"
         raise LayoutError(msg)
-    matches: Callable[[Path], Layout | None]
-    if layout is None:
-        matches = _detect
-    else:
-        named = layout_named(layout)
+    candidates = LAYOUTS if layout is None else (layout_named(layout),)
 
-        def matches(candidate: Path) -> Layout | None:
-            return named if _is_layout(candidate, named) else None
+    def found(tree: Path) -> Layout | None:
+        return next((one for one in candidates if _is_layout(tree, one)), None)
 
-    here = matches(path)
+    here = found(path)
     if here is not None:
         return [(path, here)]
-    below = [(path / name, matches(path / name)) for name in listing(path) if (path / name).is_dir()]
-    inside = [(child, found) for child, found in below if found is not None]
-    expected = ("north", "south") if all(not found.injected for _, found in inside) else None
+    inside = [(path / name, one) for name in listing(path) if (one := found(path / name)) is not None]
+    released = all(not one.injected for _, one in inside)
     trees = [
-        (child, found)
-        for child, found in inside
-        if (expected is not None and child.name in expected) or found.name == "obiwan2017"
+        (child, one)
+        for child, one in inside
+        if one.name == "obiwan2017" or (released and child.name in {"north", "south"})
     ]
     if trees:
         return trees
@@ -315,12 +306,7 @@ def find_runs(root: Root, bricks: Collection[str] | None = None) -> list[BrickRu
         If one run directory holds several truth tables.
     """
     layout, path = root.layout, root.path
-    if layout.truth is not None:
-        found = list(expand(path, layout.truth, layout.run_names, bricks))
-    else:
-        found = [
-            {**fields, "run": RELEASE_RUN} for fields in expand(path, layout.tractor, RELEASE_RUN, bricks)
-        ]
+    found = list(expand(path, layout.truth or layout.tractor, layout.run_names, bricks))
     # Whether runs were fitted at all is a property of the tree; a single missing catalogue is a loss.
     fitted = (
         layout.truth is None
@@ -329,18 +315,13 @@ def find_runs(root: Root, bricks: Collection[str] | None = None) -> list[BrickRu
     )
     runs: dict[tuple[str, str], BrickRun] = {}
     for fields in found:
-        key = (fields["brick"], fields["run"])
-        truth = None if layout.truth is None else path / layout.truth.format(**fields)
-        if key in runs:
-            msg = f"brick {key[0]} ({key[1]}): two truth tables, {runs[key].truth} and {truth}; keep one"
-            raise LayoutError(msg)
-        runs[key] = BrickRun(
-            root=root,
-            brick=fields["brick"],
-            run=fields["run"],
-            coadd=path / layout.coadd.format(**fields),
-            tractor=path / layout.tractor.format(**fields) if fitted else None,
-            truth=truth,
-            ids_added=None if layout.ids_added is None else path / layout.ids_added.format(**fields),
+        brick, run = key = fields["brick"], fields.get("run", RELEASE_RUN)
+        coadd, tractor = (path / one.format(**fields) for one in (layout.coadd, layout.tractor))
+        truth, ids_added = (
+            None if one is None else path / one.format(**fields) for one in (layout.truth, layout.ids_added)
         )
+        if key in runs:
+            msg = f"brick {brick} ({run}): two truth tables, {runs[key].truth} and {truth}; keep one"
+            raise LayoutError(msg)
+        runs[key] = BrickRun(root, brick, run, coadd, tractor if fitted else None, truth, ids_added)
     return [runs[key] for key in sorted(runs)]

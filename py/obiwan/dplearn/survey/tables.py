@@ -75,7 +75,6 @@ def read_table(path: Path) -> UserTable:
     try:
         formats = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv"}
         table = Table.read(path, format=formats.get(path.suffix.lower()))
-        columns = {name.lower(): table[name] for name in table.colnames}
     except FileNotFoundError:
         msg = f"{path}: no such table"
         raise CatalogError(msg) from None
@@ -86,15 +85,14 @@ def read_table(path: Path) -> UserTable:
         msg = f"{path}: empty catalogue: the table has no rows"
         raise CatalogError(msg)
     with reading(f"{path}: cannot read this table", "correct it or leave it out", CatalogError):
-        return _user_table(path, columns)
+        table.convert_bytestring_to_unicode()
+        table.rename_columns(table.colnames, [name.lower() for name in table.colnames])
+        return _user_table(path, table)
 
 
 def _strings(values: Array) -> Array:
-    values = np.ma.asarray(values)
-    if values.dtype.kind == "S":  # numpy alone would take bytes for ASCII
-        values = np.ma.array(np.char.decode(values.data, "utf-8", "replace"), mask=values.mask)
-    values = np.asarray(np.ma.filled(values.astype(str), ""))
-    return np.char.strip(values.astype(str))
+    """A column as text without blanks; cells without a value are empty."""
+    return np.char.strip(np.ma.filled(np.ma.asarray(values).astype(str), ""))
 
 
 def _numbers(path: Path, name: str, values: Array) -> Array:
@@ -114,34 +112,29 @@ def _integers(path: Path, name: str, values: Array) -> Array:
     return signed(np.asarray(values), path, f"values of column {name}")
 
 
-def _user_table(path: Path, columns: dict[str, Array]) -> UserTable:
-    brick_name = "brick" if "brick" in columns else "brickname"
-    magnitudes = [f"mag_{band}".lower() for band in FILTERS]
+def _user_table(path: Path, table: Table) -> UserTable:
+    brick_name = "brick" if "brick" in table.colnames else "brickname"
     for name in (brick_name, "ra", "dec"):
-        if name not in columns:
+        if name not in table.colnames:
             msg = f"{path}: the table has no column {name}; it needs brick, ra and dec"
             raise CatalogError(msg)
-    for name in (brick_name, "run", "ra", "dec", "id", *magnitudes):
-        if np.ndim(columns.get(name, ())) != 1:
-            msg = f"{path}: column {name} holds more than one value a row"
-            raise CatalogError(msg)
-    n = len(columns["ra"])
-    brick = _strings(columns[brick_name])
-    run = _strings(columns["run"]) if "run" in columns else np.full(n, RELEASE_RUN)
+    n = len(table)
+    brick = _strings(table[brick_name])
+    run = _strings(table["run"]) if "run" in table.colnames else np.full(n, RELEASE_RUN)
     run = np.where((run == "") | (run == "N/A"), RELEASE_RUN, run)
-    ra, dec = (_numbers(path, name, columns[name]) for name in ("ra", "dec"))
+    ra, dec = (_numbers(path, name, table[name]) for name in ("ra", "dec"))
     if not (np.isfinite(ra).all() and np.isfinite(dec).all() and (np.abs(dec) <= 90).all()):
         msg = f"{path}: ra or dec is not finite, or dec beyond 90 degrees; correct or remove those rows"
         raise CatalogError(msg)
     blank = blank_sources(n, FILTERS)
-    ids = _integers(path, "id", columns["id"]) if "id" in columns else blank.id
+    ids = _integers(path, "id", table["id"]) if "id" in table.colnames else blank.id
     for name, of_brick in rows_by_value(brick):
         for run_name, rows in rows_by_value(run[of_brick]):
             unique_ids(ids[of_brick[rows]], path, f"rows of {name} ({run_name})")
-    flux = np.full((n, len(FILTERS)), np.nan)
-    for i, name in enumerate(magnitudes):
-        if name in columns:
-            flux[:, i] = 10 ** (-0.4 * (_numbers(path, name, columns[name]) - 22.5))
+    flux = blank.flux
+    for i, name in enumerate(f"mag_{band}".lower() for band in FILTERS):
+        if name in table.colnames:
+            flux[:, i] = 10 ** (-0.4 * (_numbers(path, name, table[name]) - 22.5))
     transmission = np.ones_like(flux)
     sources = replace(blank, id=ids, ra=ra % 360, dec=dec, flux=flux, mw_transmission=transmission)
     return UserTable(path, brick, run, sources)
