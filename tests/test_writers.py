@@ -15,7 +15,7 @@ from obiwan.dplearn.survey.writers import PLAIN, Writer, differences, writer_of
 from synthetic import BRICK, Place, objects, planes, write_coadd
 
 DITHER, NONE = "SUBTRACTIVE_DITHER_2", "NO_DITHER"
-DR9 = Writer(NONE, DITHER, "gr", "", "100x100", "DR9")
+DR9 = Writer(NONE, DITHER, "g+r", "", "100x100", "DR9")
 
 
 def headers(invvar: str | None = NONE, image: str | None = DITHER, **cards):

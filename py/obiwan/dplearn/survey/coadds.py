@@ -7,8 +7,8 @@ whole fpacked plane faster, fitsio reads the tiles under a few windows faster.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from obiwan.dplearn.survey.layouts import BrickRun, available_bands
 from obiwan.dplearn.survey.writers import Writer, writer_of
 
 _KINDS = {IMAGE: "image", IVAR: "invvar"}  # planes of a stamp, and what their files are called
+_NO_IMAGE = "no two-dimensional image in it"
 _TILE = 100  # pixels on a side of the tiles that legacypipe compresses by
 
 
@@ -45,12 +46,15 @@ def _naming(run: BrickRun, path: Path) -> AbstractContextManager[None]:
     return reading(f"{run.label}: cannot read {path}", remedy, CoaddError)
 
 
-def _first_image(file: fitsio.FITS) -> Any:
-    for hdu in file:
-        if hdu.get_exttype() == "IMAGE_HDU" and len(hdu.get_dims()) == 2:
-            return hdu
-    msg = "no two-dimensional image in it"
-    raise OSError(msg)
+@contextmanager
+def _image(run: BrickRun, path: Path) -> Iterator[tuple[fitsio.FITS, Any]]:
+    """A file, and the first HDU in it that is an image of two dimensions."""
+    with _naming(run, path), fitsio.FITS(str(path)) as file:
+        for hdu in file:
+            if hdu.get_exttype() == "IMAGE_HDU" and len(hdu.get_dims()) == 2:
+                yield file, hdu
+                return
+        raise OSError(_NO_IMAGE)
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,8 @@ def _touches(run: BrickRun, band: str) -> bool:
     """
     for other in available_bands(run)[:1]:
         path = run.plane("image", other)
-        with _naming(run, path), fitsio.FITS(str(path)) as file:
-            header = _first_image(file).read_header()
+        with _image(run, path) as (_, hdu):
+            header = hdu.read_header()
         known = (f"BRICK_{band.upper()}", f"CAMS_{band.upper()}")
         for card in known:
             if header.get(card) is not None:
@@ -146,8 +150,7 @@ def read_frame(run: BrickRun, spec: StampSpec) -> Frame:
     paths = _plane_paths(run, spec)
     headers, shapes, content = {}, {}, 0
     for name, path in paths.items():
-        with _naming(run, path), fitsio.FITS(str(path)) as file:
-            hdu = _first_image(file)
+        with _image(run, path) as (file, hdu):
             check_not_truncated(file, path)
             offsets = hdu.get_offsets()
             content = fingerprint(path, (offsets["header_start"], offsets["data_start"]), content)
@@ -219,8 +222,7 @@ def read_plane(run: BrickRun, kind: str, band: str) -> Array:
         for hdu in hdus:
             if hdu.is_image and len(hdu.shape) == 2:
                 return np.asarray(hdu.data, dtype=np.float32)
-        msg = "no two-dimensional image in it"
-        raise OSError(msg)
+        raise OSError(_NO_IMAGE)
 
 
 def _few(n: int, tiles_each: float, shape: tuple[int, int], path: Path) -> bool:
@@ -246,24 +248,19 @@ def read_pixels(run: BrickRun, band: str, x: Array, y: Array, shape: tuple[int, 
     ndarray of float32, shape (n,)
         1/nanomaggies**2.
     """
-    cx, cy = centre_pixel(x), centre_pixel(y)
-    path = run.plane("invvar", band)
-    if not _few(len(cx), 2.0, shape, path):
-        return read_plane(run, "invvar", band)[cy, cx]
-    values = np.empty(len(cx), dtype=np.float32)
-    with _naming(run, path), fitsio.FITS(str(path)) as file:
-        hdu = _first_image(file)
-        for i in np.lexsort((cx, cx // _TILE, cy // _TILE)):  # neighbours share a decoded tile
-            values[i] = hdu[int(cy[i]) : int(cy[i]) + 1, int(cx[i]) : int(cx[i]) + 1][0, 0]
-    return values
+    if not _few(len(x), 2.0, shape, run.plane("invvar", band)):
+        return read_plane(run, "invvar", band)[centre_pixel(y), centre_pixel(x)]
+    values = np.empty((len(x), 1, 1), dtype=np.float32)
+    _copy_windows(run, "invvar", band, x, y, values, np.arange(len(x)))
+    return values[:, 0, 0]
 
 
 def windows_pay(n: int, run: BrickRun, spec: StampSpec) -> bool:
     """Whether `n` stamps are few enough to read by windows rather than by whole planes."""
     path = run.plane("image", spec.bands[0])
     tiles_each = 1.5 * (1 + spec.size / _TILE) ** 2  # on average, each half as dear again as in a whole plane
-    with _naming(run, path), fitsio.FITS(str(path)) as file:
-        return _few(n, tiles_each, _first_image(file).get_dims(), path)
+    with _image(run, path) as (_, hdu):
+        return _few(n, tiles_each, hdu.get_dims(), path)
 
 
 def read_planes(
@@ -311,16 +308,20 @@ def read_windows(
     rows : ndarray of int, shape (n,)
         Row of `out` for each source.
     """
-    cx, cy = centre_pixel(x), centre_pixel(y)
-    size, order = spec.size, np.lexsort((cx, cy // _TILE))
     for channel, (kind, band) in enumerate(plane_names(spec)):
-        path = run.plane(kind, band)
-        with _naming(run, path), fitsio.FITS(str(path)) as file:
-            hdu = _first_image(file)
-            ny, nx = hdu.get_dims()
-            for i in order:
-                (from_y, to_y), (from_x, to_x) = overlap(int(cy[i]), ny, size), overlap(int(cx[i]), nx, size)
-                target = out[rows[i], :, :, channel]
-                if from_y.stop - from_y.start < size or from_x.stop - from_x.start < size:
-                    target[...] = 0
-                target[to_y, to_x] = hdu[from_y, from_x]
+        _copy_windows(run, kind, band, x, y, out[..., channel], rows)
+
+
+def _copy_windows(
+    run: BrickRun, kind: str, band: str, x: Array, y: Array, out: NDArray[np.float32], rows: Array
+) -> None:
+    """Copy windows of one plane to rows of an array of shape (m, size, size); 0 outside the coadd."""
+    cx, cy, size = centre_pixel(x), centre_pixel(y), out.shape[1]
+    with _image(run, run.plane(kind, band)) as (_, hdu):
+        ny, nx = hdu.get_dims()
+        for i in np.lexsort((cx, cy // _TILE)):  # neighbours share a decoded tile
+            (from_y, to_y), (from_x, to_x) = overlap(int(cy[i]), ny, size), overlap(int(cx[i]), nx, size)
+            target = out[rows[i]]
+            if from_y.stop - from_y.start < size or from_x.stop - from_x.start < size:
+                target[...] = 0
+            target[to_y, to_x] = hdu[from_y, from_x]

@@ -6,7 +6,7 @@ the galaxies.  Source of the cards: the headers of legacypipe (DR3 to DR11), obi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -22,7 +22,7 @@ class Writer:
     invvar, image : str
         Quantisation of the planes of either kind (``ZQUANTIZ``): ``SUBTRACTIVE_DITHER_2``, ``NO_DITHER``, ...
     sky : str
-        Bands from which a sky level was subtracted (a number in ``COSKY_<band>``), such as ``grz``.
+        Bands from which a sky level was subtracted (a number in ``COSKY_<band>``), such as ``g+r+z``.
     extname : str
         Kind of the HDU's name: ``IMAGE_<band>`` (DR10.3 on), ``COMPRESSED_IMAGE`` (astropy), or nothing.
     tiles : str
@@ -47,34 +47,29 @@ def writer_of(headers: Mapping[tuple[str, str], Mapping[str, Any]]) -> Writer:
     headers : mapping
         From (kind, band) of the planes, kind ``image`` or ``invvar``, to their headers.
     """
-    images = {band: header for (kind, band), header in headers.items() if kind == "image"}
 
-    def values(kind: str, card: str, default: str) -> str:
-        found = {str(header.get(card) or default) for (k, _), header in headers.items() if k == kind}
-        return "+".join(sorted(found))
+    def values(kind: str, value: Callable[[Mapping[str, Any], str], Any]) -> str:
+        found = {str(value(header, band) or "") for (k, band), header in headers.items() if k == kind}
+        return "+".join(sorted(found - {""}))
 
-    # DR11 writes the string 'None' where no sky was subtracted.
-    sky = [band for band, header in images.items() if _is_number(header.get(f"COSKY_{band.upper()}"))]
-    names = {_kind_of_name(str(header.get("EXTNAME") or ""), band) for band, header in images.items()}
-    tiles = {f"{header.get('ZTILE1', 0)}x{header.get('ZTILE2', 0)}" for header in images.values()} - {"0x0"}
-    releases = {str(header.get("LSDR") or header.get("DECALSDR") or "").strip() for header in images.values()}
+    def subtracted(header: Mapping[str, Any], band: str) -> str:
+        level = header.get(f"COSKY_{band.upper()}")  # DR11 writes the string 'None' where none was
+        return band if isinstance(level, (int, float)) else ""
+
+    def name(header: Mapping[str, Any], band: str) -> str:
+        return str(header.get("EXTNAME") or "").replace(f"_{band}", "_<band>")
+
+    def tiles(header: Mapping[str, Any], _: str) -> str:
+        return f"{header['ZTILE1']}x{header['ZTILE2']}" if header.get("ZTILE1") else ""
+
     return Writer(
-        invvar=values("invvar", "ZQUANTIZ", PLAIN),
-        image=values("image", "ZQUANTIZ", PLAIN),
-        sky="".join(sky),
-        extname="+".join(sorted(names)),
-        tiles="+".join(sorted(tiles)),
-        pipeline="+".join(sorted(releases)),
+        invvar=values("invvar", lambda header, _: header.get("ZQUANTIZ") or PLAIN),
+        image=values("image", lambda header, _: header.get("ZQUANTIZ") or PLAIN),
+        sky=values("image", subtracted),
+        extname=values("image", name),
+        tiles=values("image", tiles),
+        pipeline=values("image", lambda header, _: header.get("LSDR") or header.get("DECALSDR")),
     )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _kind_of_name(name: str, band: str) -> str:
-    """An HDU's name without its band, which is none of the writer."""
-    return f"{name[: -len(band)]}<band>" if name.endswith(f"_{band}") else name
 
 
 def differences(

@@ -95,17 +95,11 @@ class StampSet:
             If the table is absent, unreadable, or not of these shards.
         """
         shards, rows = self.split(split), self.read_rows(split)
-        rows = rows[np.isin(rows["shard"], [shard.number for shard in shards])]
-        counts, fakes = [shard.rows for shard in shards], [shard.fake for shard in shards]
-        if not shards:
-            return rows[:0]
-        starts = np.cumsum([0, *counts])[:-1]
-        expected = {
-            "shard": np.repeat([shard.number for shard in shards], counts),
-            "row": np.arange(sum(counts)) - np.repeat(starts, counts),
-        }
-        same = all(np.array_equal(rows[name], values) for name, values in expected.items())
-        if not same or [int(part.sum()) for part in np.split(rows["label"], starts[1:])] != fakes:
+        number, size, fake = np.array([(s.number, s.rows, s.fake) for s in shards], int).reshape(-1, 3).T
+        rows = rows[np.isin(rows["shard"], number)]
+        row = np.concatenate([np.empty(0, int), *map(np.arange, size)])
+        same = np.array_equal(rows["shard"], np.repeat(number, size)) and np.array_equal(rows["row"], row)
+        if not same or (np.bincount(rows["shard"], rows["label"])[number] != fake).any():
             msg = f"{self.directory / SOURCES}: its {split} rows are not those of the shards; {_AGAIN}"
             raise TrainingSetError(msg)
         return rows
