@@ -110,7 +110,7 @@ def _write_brick(tree: Path, brick: Brick, pattern: Pattern, size: Size) -> None
         truth[f"flux_{band}"] = flux
     truth["id"], truth["sersic"], truth["shape_r"] = np.arange(size.each), 1, 0.5
     truth["ra"], truth["dec"] = table["ra"][: size.each], table["dec"][: size.each]
-    head = [*writers.brick_cards(brick, "dr9", True), writers.card("CMDLINE", "legacysim --all-blobs")]
+    head = [*writers.brick_cards(brick, "dr9", True), ("CMDLINE", "legacysim --all-blobs", "")]
     writers.write_table(tree / RUN / "tractor" / brick.name[:3] / f"tractor-{brick.name}.fits", table, head)
     writers.write_table(tree / RUN / "sim" / brick.name[:3] / f"injected-{brick.name}.fits", truth)
 

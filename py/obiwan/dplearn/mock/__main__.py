@@ -17,32 +17,9 @@ from obiwan.dplearn.running import cli
 
 OWN_ENTRIES = ("release", "injected", "injected_obiwan", "truth", "bricks.txt", RECORD)
 
-OPTIONS = {
-    "bricks": "number of bricks",
-    "brick_size": "pixels on a side of a coadd",
-    "border": "pixels outside the primary box, on each side",
-    "runs": "injection runs over each brick",
-    "injections": "per brick and run; 0: 0.8 per area of a 64-px stamp",
-    "density": "real objects per area of a 64-px stamp",
-    "west": "columns of bricks west of RA 0",
-    "dec": "declination of the first row of bricks",
-    "seed": "of everything random",
-}
-PLANTS = {
-    "offset": ("PX", "moved by PX pixels along +x; catalogued positions stay"),
-    "psf": ("F", "PSF wider by the factor F"),
-    "size": ("F", "half-light radius times F"),
-    "flux": ("F", "flux times F"),
-    "colour": ("MMAG", "bluest minus reddest band (g-z) bluer by MMAG millimagnitudes"),
-    "sersic": ("DN", "Sersic index plus DN"),
-    "no_shot_noise": ("F", "fraction F of the shot noise is missing"),
-    "ivar_dip": ("F", "invvar lower by the fraction F at the centre"),
-}
-
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    default = MockConfig()
     out = argparse.ArgumentParser(
         prog="python -m obiwan.dplearn.mock", description="Make a mock survey with GalSim."
     )
@@ -50,38 +27,34 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--outdir", type=Path, required=True, help="where to write; must be empty or absent")
     out.add_argument("--overwrite", action="store_true", help="replace a mock survey that is there")
     out.add_argument("--jobs", type=cli.jobs, default=os.cpu_count() or 1, help="processes [%(default)s]")
-    known, ours = f"of the coadds and catalogues, of {' '.join(FILTERS)}", " ".join(default.bands)
-    out.add_argument(
-        "--bands",
-        nargs="+",
-        metavar="BAND",
-        default=default.bands,
-        help=f"{known} [{ours}]",
-    )
-    for name, text in OPTIONS.items():
-        value = getattr(default, name)
-        flag = f"--{name.replace('_', '-')}"
-        out.add_argument(flag, type=type(value), default=value, help=f"{text} [%(default)s]")
-    out.add_argument(
-        "--layout", choices=LAYOUTS, default=default.layout, help="of the injection trees [%(default)s]"
-    )
+    bands = " ".join(MockConfig.bands)
+    text = f"of the coadds and catalogues, some of {' '.join(FILTERS)} [{bands}]"
+    out.add_argument("--bands", nargs="+", metavar="BAND", default=MockConfig.bands, help=text)
+    text = "of the injection trees [%(default)s]"
+    out.add_argument("--layout", choices=LAYOUTS, default=MockConfig.layout, help=text)
+    _add_options(out, MockConfig)
     plants = out.add_argument_group("differences planted in the light of the injected objects")
-    for name, (unit, text) in PLANTS.items():
-        plants.add_argument(
-            f"--plant-{name.replace('_', '-')}",
-            type=float,
-            metavar=unit,
-            help=f"{text} [%(default)s]",
-            default=getattr(default.plant, name),
-        )
+    _add_options(plants, Plant, "plant-")
     return out
+
+
+def _add_options(group: argparse._ActionsContainer, kind: type[MockConfig | Plant], prefix: str = "") -> None:
+    """Add an option for each field of a configuration that says what it is for."""
+    for one in (one for one in fields(kind) if one.metadata):
+        group.add_argument(
+            f"--{prefix}{one.name.replace('_', '-')}",
+            type=type(one.default),
+            default=one.default,
+            metavar=one.metadata.get("metavar"),
+            help=f"{one.metadata['help']} [%(default)s]",
+        )
 
 
 def config_from(options: argparse.Namespace) -> MockConfig:
     """Return the configuration that parsed options ask for; `ValueError` if it makes no sense."""
-    plant = Plant(**{f.name: getattr(options, f"plant_{f.name}") for f in fields(Plant)})
-    values = {name: getattr(options, name) for name in OPTIONS}
-    return MockConfig(**values, bands=tuple(options.bands), layout=options.layout, plant=plant)
+    plant = Plant(**{one.name: getattr(options, f"plant_{one.name}") for one in fields(Plant)})
+    names = (one.name for one in fields(MockConfig) if one.name != "plant")
+    return MockConfig(**{name: getattr(options, name) for name in names}, plant=plant)
 
 
 def prepare_outdir(outdir: Path, overwrite: bool) -> None:

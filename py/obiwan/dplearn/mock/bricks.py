@@ -88,6 +88,10 @@ class Brick:
         """A number that is unique within the grid."""
         return 100000 + 1000 * self.row + self.col + 500
 
+    def is_beside(self, other: Brick) -> bool:
+        """Whether bricks touch, at a side or a corner."""
+        return self != other and max(abs(self.row - other.row), abs(self.col - other.col)) <= 1
+
     def wcs(self) -> WCS:
         """TAN projection at 0.262 arcsec per pixel, North up, East left, centred on the brick."""
         out = WCS(naxis=2)

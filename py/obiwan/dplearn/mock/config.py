@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.differences import KINDS
@@ -49,6 +51,28 @@ FILTERS = {
 """Bands that a mock survey can have: medians of DR9 for DECam, and for i values between those of r and z."""
 
 
+def _option(default: Any, text: str, least: float = -math.inf, most: float = math.inf, unit: str = "") -> Any:
+    """A field of a dataclass that is an option of the command line, with limits."""
+    known = {"help": text, "limits": (least, most)}
+    return field(default=default, metadata={**known, "metavar": unit} if unit else known)
+
+
+def _planted(kind: str, unit: str, text: str, scale: float = 1) -> Any:
+    """An amplitude in some unit, of which `scale` make one of the kind's own."""
+    low, high = (scale * limit for limit in KINDS[kind].limits)
+    return _option(KINDS[kind].neutral, text, low, high, unit)
+
+
+def _check_limits(config: Any, what: str = "") -> None:
+    """Raise a ValueError for a number outside its limits."""
+    for one in fields(config):
+        value, (low, high) = getattr(config, one.name), one.metadata.get("limits", (-math.inf, math.inf))
+        if isinstance(value, int | float) and not low <= value <= high:
+            span = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+            msg = f"{what}{one.name} is {value:g}: must be {span}"
+            raise ValueError(msg)
+
+
 @dataclass(frozen=True)
 class Plant:
     """Differences planted in the light of the injected objects; the defaults plant nothing.
@@ -81,22 +105,19 @@ class Plant:
         If an amplitude is outside its range.
     """
 
-    offset: float = KINDS["offset"].neutral
-    psf: float = KINDS["psf"].neutral
-    size: float = KINDS["size"].neutral
-    flux: float = KINDS["flux"].neutral
-    colour: float = KINDS["colour"].neutral
-    sersic: float = KINDS["sersic"].neutral
-    no_shot_noise: float = KINDS["no_shot_noise"].neutral
-    ivar_dip: float = KINDS["ivar_dip"].neutral
+    offset: float = _planted("offset", "PX", "moved by PX pixels along +x; catalogued positions stay")
+    psf: float = _planted("psf", "F", "PSF wider by the factor F")
+    size: float = _planted("size", "F", "half-light radius times F")
+    flux: float = _planted("flux", "F", "flux times F")
+    colour: float = _planted(
+        "colour", "MMAG", "bluest minus reddest band (g-z) bluer by MMAG millimagnitudes", scale=1000
+    )
+    sersic: float = _planted("sersic", "DN", "Sersic index plus DN")
+    no_shot_noise: float = _planted("no_shot_noise", "F", "fraction F of the shot noise is missing")
+    ivar_dip: float = _planted("ivar_dip", "F", "invvar lower by the fraction F at the centre")
 
     def __post_init__(self) -> None:
-        for name in (one.name for one in fields(self)):
-            scale = 1000 if name == "colour" else 1  # in millimagnitudes here
-            low, high = (scale * limit for limit in KINDS[name].limits)
-            if not low <= getattr(self, name) <= high:
-                msg = f"plant {name} is {getattr(self, name)}: must be within [{low:g}, {high:g}]"
-                raise ValueError(msg)
+        _check_limits(self, "plant ")
 
 
 @dataclass(frozen=True)
@@ -134,54 +155,37 @@ class MockConfig:
         If a value is out of range or the injections do not fit.
     """
 
-    bricks: int = 20
+    bricks: int = _option(20, "number of bricks", 1, 1000)
+    brick_size: int = _option(640, "pixels on a side of a coadd", 128, 8192)
+    border: int = _option(40, "pixels outside the primary box, on each side", 0)
+    runs: int = _option(6, "injection runs over each brick", 0, 1000)
+    injections: int = _option(0, "per brick and run; 0: 0.8 per area of a 64-px stamp", 0)
+    density: float = _option(2.4, "real objects per area of a 64-px stamp", 0, 10)
+    west: int = _option(0, "columns of bricks west of RA 0", 0)
+    dec: float = _option(0.0, "declination of the first row of bricks", -70, 70)
+    seed: int = _option(1, "of everything random", 0)
     bands: tuple[str, ...] = StampSpec.bands
-    brick_size: int = 640
-    border: int = 40
-    runs: int = 6
-    injections: int = 0
-    density: float = 2.4
-    dec: float = 0.0
-    west: int = 0
-    seed: int = 1
     layout: str = "legacysim"
     plant: Plant = field(default_factory=Plant)
 
     def __post_init__(self) -> None:
         """Check what would otherwise fail late or silently make nonsense."""
-        bands = tuple(self.bands)
-        checks = (
-            (1 <= self.bricks <= 1000, f"bricks is {self.bricks}: must be 1 to 1000"),
-            (
-                0 < len(bands) == len(set(bands)) and set(bands) <= set(FILTERS),
-                f"bands is {' '.join(bands)!r}: must be different ones of {' '.join(FILTERS)}",
-            ),
-            (128 <= self.brick_size <= 8192, f"brick size is {self.brick_size} px: must be 128 to 8192"),
-            (self.border >= 0, f"border is {self.border} px: must not be negative"),
-            (
-                self.primary_area >= AREA and self.brick_size > 2 * self.border,
-                f"border of {self.border} px leaves no primary area",
-            ),
-            (0 <= self.runs <= 1000, f"runs is {self.runs}: must be 0 to 1000"),
-            (self.injections >= 0, f"injections is {self.injections}: must not be negative"),
-            (0 <= self.density <= 10, f"density is {self.density}: must be 0 to 10 per stamp"),
-            (-70 <= self.dec <= 70, f"dec is {self.dec}: must be -70 to 70 degrees"),
-            (self.west >= 0, f"west is {self.west}: must not be negative"),
-            (self.seed >= 0, f"seed is {self.seed}: must not be negative"),
-            (self.layout in LAYOUTS, f"layout is {self.layout}: must be one of {', '.join(LAYOUTS)}"),
-        )
-        for good, message in checks:
-            if not good:
-                raise ValueError(message)
-        object.__setattr__(self, "bands", tuple(band for band in FILTERS if band in bands))
-        radius = COLLISION_RADIUS / PIXEL_SCALE
-        most = int(0.5 * self.primary_area / radius**2)
-        if self.per_run > most:
+        _check_limits(self)
+        bands, msg = tuple(self.bands), ""
+        if not bands or len(set(bands)) < len(bands) or not set(bands) <= set(FILTERS):
+            msg = f"bands are {' '.join(bands)!r}: must be different ones of {' '.join(FILTERS)}"
+        elif self.layout not in LAYOUTS:
+            msg = f"layout is {self.layout}: must be one of {', '.join(LAYOUTS)}"
+        elif self.brick_size - 2 * self.border < math.sqrt(AREA):
+            msg = f"border of {self.border} px leaves no primary area"
+        elif self.per_run > (most := int(0.5 * self.primary_area * (PIXEL_SCALE / COLLISION_RADIUS) ** 2)):
             msg = (
                 f"{self.per_run} injections per run at least {COLLISION_RADIUS:g} arcsec apart do not fit in "
                 f"bricks of {self.brick_size} px: at most {most}; use larger bricks or more runs"
             )
+        if msg:
             raise ValueError(msg)
+        object.__setattr__(self, "bands", tuple(band for band in FILTERS if band in bands))
 
     @property
     def primary_area(self) -> float:

@@ -1,4 +1,4 @@
-"""The mock survey as a whole: its configuration, and the making of each brick.
+"""The mock survey as a whole: its bricks, their objects, and the making of each brick.
 
 A brick is one task and owns its files.  Every random number comes from a stream that belongs to the seed,
 the brick and a purpose, so the result does not depend on how many processes share the work.
@@ -15,17 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn import __version__
-from obiwan.dplearn.mock import catalog, sky, writers
-from obiwan.dplearn.mock import truth as truths
-from obiwan.dplearn.mock.bricks import (
-    Brick,
-    Conditions,
-    Exposure,
-    brick_grid,
-    brick_stream,
-    draw_conditions,
-    draw_exposure,
-)
+from obiwan.dplearn.mock import bricks as mock_bricks
+from obiwan.dplearn.mock import catalog, sky, truth, writers
+from obiwan.dplearn.mock.bricks import Brick, Conditions, Exposure, brick_stream
 from obiwan.dplearn.mock.config import AREA, COLLISION_RADIUS, PIXEL_SCALE, MockConfig
 from obiwan.dplearn.running.executors import process_pool, progress_bar, run_all
 
@@ -40,14 +32,29 @@ class Task:
     config: MockConfig
     outdir: Path
     brick: Brick
-    conditions: Conditions
     real: NDArray[np.void]
     neighbours: NDArray[np.void]
 
+    @property
+    def conditions(self) -> Conditions:
+        """How the brick is observed."""
+        return conditions_of(self.config, self.brick)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Where the files of one brick go: of the release, or of one run in one layout."""
+
+    era: str
+    simulated: bool
+    coadd: Path
+    tractor: Path
+    truth: Path
+
 
 def conditions_of(config: MockConfig, brick: Brick) -> Conditions:
-    """How a brick was observed."""
-    return draw_conditions(brick_stream(config.seed, brick.name, "conditions"), brick.bands)
+    """How a brick is observed."""
+    return mock_bricks.draw_conditions(brick_stream(config.seed, brick.name, "conditions"), brick.bands)
 
 
 def real_objects(config: MockConfig, brick: Brick) -> NDArray[np.void]:
@@ -83,16 +90,15 @@ def _settle(objects: NDArray[np.void], brick: Brick, first_id: int) -> NDArray[n
     return objects
 
 
-def _exposures(config: MockConfig, brick: Brick, conditions: Conditions) -> list[Exposure]:
-    return [
-        draw_exposure(
-            brick_stream(config.seed, brick.name, "exposure", band),
-            brick.size,
-            conditions.sigma[k],
-            conditions.nobs[k],
-        )
-        for k, band in enumerate(brick.bands)
-    ]
+def _exposures(task: Task) -> list[Exposure]:
+    """Coverage of each band, with the cores of saturated stars."""
+    brick, conditions = task.brick, task.conditions
+    out = []
+    for band, sigma, nobs in zip(brick.bands, conditions.sigma, conditions.nobs, strict=True):
+        rng = brick_stream(task.config.seed, brick.name, "exposure", band)
+        out.append(mock_bricks.draw_exposure(rng, brick.size, sigma, nobs))
+        sky.saturate(out[-1], np.concatenate([task.real, task.neighbours]))
+    return out
 
 
 def injections(config: MockConfig, task: Task, run: int) -> tuple[NDArray[np.void], NDArray[np.bool_]]:
@@ -112,6 +118,26 @@ def injections(config: MockConfig, task: Task, run: int) -> tuple[NDArray[np.voi
     return sky.plant_differences(rows, config.plant), collided
 
 
+def _trees(task: Task, run: int | None) -> list[Tree]:
+    """Where a run is written, in each layout asked for; None is the release."""
+    name, layout = task.brick.name, task.config.layout
+    root = task.outdir / "release"
+    here = Path(name[:3]) / name
+    if run is None:
+        truths = task.outdir / "truth" / name[:3]
+        return [Tree("dr9", False, root / "coadd" / here, root / "tractor" / name[:3], truths)]
+    start, out = task.config.per_run * run, []
+    if layout in ("legacysim", "both"):
+        root = task.outdir / "injected" / f"file0_rs{start}_skip0"
+        catalogues = (root / kind / name[:3] for kind in ("tractor", "sim"))
+        out.append(Tree("dr9", True, root / "coadd" / here, *catalogues))
+    if layout in ("obiwan", "both"):
+        root = task.outdir / "injected_obiwan"
+        folders = (root / kind / here / f"rs{start}" for kind in ("coadd", "tractor", "obiwan"))
+        out.append(Tree("dr5", True, *folders))
+    return out
+
+
 def make_brick(task: Task) -> tuple[str, int, int]:
     """Draw and write one brick: the release and every run.
 
@@ -120,29 +146,30 @@ def make_brick(task: Task) -> tuple[str, int, int]:
     tuple
         Name, rows of the release catalogue, and injections over all runs.
     """
-    config, brick = task.config, task.brick
-    exposures = _exposures(config, brick, task.conditions)
+    config, brick, conditions = task.config, task.brick, task.conditions
+    exposures = _exposures(task)
     real = np.concatenate([task.real, task.neighbours])
-    for exposure in exposures:
-        sky.saturate(exposure, real)
     runs = [injections(config, task, run) for run in range(config.runs)]
     for k in range(len(brick.bands)):
         _write_band(task, k, exposures[k], real, [rows[~collided] for rows, collided in runs])
-    release = catalog.measure(real, brick, task.conditions, exposures)
-    root = task.outdir / "release"
-    writers.write_tractor(root / "tractor" / brick.name[:3] / f"tractor-{brick.name}.fits", release, brick)
-    _write_ccds(root / "coadd" / brick.name[:3] / brick.name, task)
-    truth = truths.truth_columns(task.real, brick, task.conditions)
-    writers.write_table(
-        task.outdir / "truth" / brick.name[:3] / f"real-{brick.name}.fits",
-        truth,
-        [*writers.brick_cards(brick, "dr9", False), *truths.condition_cards(task.conditions)],
-    )
+    release = catalog.measure(real, brick, conditions, exposures)
+    (tree,) = _trees(task, None)
+    _write_catalogues(task, tree, release)
+    cards = [*writers.brick_cards(brick, "dr9", False), *truth.condition_cards(conditions)]
+    rows = truth.truth_columns(task.real, brick, conditions)
+    writers.write_table(tree.truth / f"real-{brick.name}.fits", rows, cards)
     for run, (rows, collided) in enumerate(runs):
-        catalogue = catalog.measure(
-            np.concatenate([real, rows[~collided]]), brick, task.conditions, exposures
-        )
-        _write_run(task, run, rows, collided, catalogue, exposures)
+        objects = np.concatenate([real, rows[~collided]])
+        catalogue = catalog.measure(objects, brick, conditions, exposures)
+        asked = truth.truth_columns(rows, brick, conditions)
+        yi, xi = (np.floor(rows[axis] + 0.5).astype(int) for axis in ("y", "x"))
+        on_ccd = np.any([exposure.nobs[yi, xi] > 0 for exposure in exposures], axis=0)
+        for tree in _trees(task, run):
+            _write_catalogues(task, tree, catalogue)
+            if tree.era == "dr9":
+                truth.write_injected(tree.truth, asked, collided, brick, conditions, config.seed)
+            else:
+                truth.write_simcat(tree.truth, asked, collided, on_ccd, brick)
     return brick.name, len(release), sum(int((~collided).sum()) for _, collided in runs)
 
 
@@ -150,88 +177,44 @@ def _write_band(
     task: Task, k: int, exposure: Exposure, real: NDArray[np.void], injected: list[NDArray[np.void]]
 ) -> None:
     """Draw and write one band: the release, then each run on the very same pixels and noise."""
-    config, brick, conditions = task.config, task.brick, task.conditions
+    seed, plant, brick, conditions = task.config.seed, task.config.plant, task.brick, task.conditions
     fwhm, gain, band = conditions.fwhm[k], conditions.gain[k], brick.bands[k]
     light = np.zeros((brick.size, brick.size), dtype=np.float32)
     sky.add_light(light, real, k, fwhm)
-    image = sky.noisy_image(brick_stream(config.seed, brick.name, "noise", band), light, exposure, gain)
-    folder = task.outdir / "release" / "coadd" / brick.name[:3] / brick.name
-    writers.write_planes(folder, brick, band, image, sky.inverse_variance(light, exposure, gain))
+    image = sky.noisy_image(brick_stream(seed, brick.name, "noise", band), light, exposure, gain)
+    invvar = sky.inverse_variance(light, exposure, gain)
+    (tree,) = _trees(task, None)
+    writers.write_planes(tree.coadd, brick, band, image, invvar)
     for run, rows in enumerate(injected):
         added = np.zeros_like(light)
         sky.add_light(added, rows, k, fwhm)
-        rng = brick_stream(config.seed, brick.name, "shot", band, run)
-        noise = np.sqrt(sky.shot_variance(added, exposure, gain))
-        noise *= rng.standard_normal(added.shape, dtype=np.float32) * np.float32(
-            1 - config.plant.no_shot_noise
-        )
+        noise = brick_stream(seed, brick.name, "shot", band, run).standard_normal(added.shape, np.float32)
+        noise *= np.float32(1 - plant.no_shot_noise)
+        noise *= np.sqrt(sky.shot_variance(added, exposure, gain))
         invvar = sky.inverse_variance(light + added, exposure, gain)
-        if config.plant.ivar_dip:
-            sky.dip(invvar, rows, config.plant.ivar_dip, fwhm)
+        if plant.ivar_dip:
+            sky.dip(invvar, rows, plant.ivar_dip, fwhm)
         total = sky.blank(image + added + noise, exposure)
-        for root, era in _roots(task, run):
-            writers.write_planes(_coadd(root, brick, era), brick, band, total, invvar, era, simulated=True)
+        for tree in _trees(task, run):
+            writers.write_planes(tree.coadd, brick, band, total, invvar, tree.era, simulated=True)
 
 
-def _roots(task: Task, run: int) -> list[tuple[Path, str]]:
-    """Directories in which a run is written, each with its era; `_coadd` knows the rest."""
-    start = task.config.per_run * run
-    out = []
-    if task.config.layout in ("legacysim", "both"):
-        out.append((task.outdir / "injected" / f"file0_rs{start}_skip0", "dr9"))
-    if task.config.layout in ("obiwan", "both"):
-        out.append((task.outdir / "injected_obiwan" / f"rs{start}", "dr5"))
-    return out
-
-
-def _coadd(root: Path, brick: Brick, era: str) -> Path:
-    if era == "dr9":
-        return root / "coadd" / brick.name[:3] / brick.name
-    return root.parent / "coadd" / brick.name[:3] / brick.name / root.name
-
-
-def _write_ccds(folder: Path, task: Task) -> None:
-    writers.write_ccds(folder / f"legacysurvey-{task.brick.name}-ccds.fits", task.brick, task.conditions)
-
-
-def _write_run(
-    task: Task,
-    run: int,
-    rows: NDArray[np.void],
-    collided: NDArray[np.bool_],
-    catalogue: NDArray[np.void],
-    exposures: list[Exposure],
-) -> None:
-    """Write the catalogues of one run in each layout asked for."""
+def _write_catalogues(task: Task, tree: Tree, catalogue: NDArray[np.void]) -> None:
+    """Write the tractor catalogue and the list of exposures."""
     brick, name = task.brick, task.brick.name
-    truth = truths.truth_columns(rows, brick, task.conditions)
-    yi, xi = (np.floor(rows[c] + 0.5).astype(int) for c in ("y", "x"))
-    on_ccd = np.any([e.nobs[yi, xi] > 0 for e in exposures], axis=0)
-    for root, era in _roots(task, run):
-        _write_ccds(_coadd(root, brick, era), task)
-        if era == "dr9":
-            tractor = root / "tractor" / name[:3]
-            sim = root / "sim" / name[:3] / f"injected-{name}.fits"
-            truths.write_injected(sim, truth, collided, brick, task.conditions, task.config.seed)
-        else:
-            tractor = root.parent / "tractor" / name[:3] / name / root.name
-            truths.write_simcat(
-                root.parent / "obiwan" / name[:3] / name / root.name, truth, collided, on_ccd, brick
-            )
-        writers.write_tractor(tractor / f"tractor-{name}.fits", catalogue, brick, era, simulated=True)
+    writers.write_ccds(tree.coadd / f"legacysurvey-{name}-ccds.fits", brick, task.conditions)
+    path = tree.tractor / f"tractor-{name}.fits"
+    writers.write_tractor(path, catalogue, brick, tree.era, simulated=tree.simulated)
 
 
 def _intruders(brick: Brick, others: Iterable[NDArray[np.void]]) -> NDArray[np.void]:
     """Return the neighbours' objects whose light reaches this brick's coadd, in its pixel frame."""
-    found = [np.zeros(0, dtype=sky.object_dtype(brick.bands))]
+    found, half = [np.zeros(0, dtype=sky.object_dtype(brick.bands))], brick.size / 2
     for rows in others:
         moved = rows.copy()
         moved["x"], moved["y"] = brick.to_pixels(rows["ra"], rows["dec"])
-        reach = np.where(rows["saturated"], sky.DRAWN_SATURATED, sky.DRAWN) / 2
-        near = (np.abs(moved["x"] - brick.size / 2) < brick.size / 2 + reach) & (
-            np.abs(moved["y"] - brick.size / 2) < brick.size / 2 + reach
-        )
-        found.append(moved[near])
+        reach = half + np.where(rows["saturated"], sky.DRAWN_SATURATED, sky.DRAWN) / 2
+        found.append(moved[np.all([np.abs(moved[axis] - half) < reach for axis in ("x", "y")], axis=0)])
     return np.concatenate(found)
 
 
@@ -243,22 +226,18 @@ def make_survey(config: MockConfig, outdir: Path, jobs: int = 1, progress: bool 
     tuple of int
         Rows of the release catalogues, and injections.
     """
-    bricks = brick_grid(config)
+    bricks = mock_bricks.brick_grid(config)
     _write_record(config, outdir, complete=False)
     with (
         process_pool(jobs) as executor,
         progress_bar(len(bricks), "mock survey", "brick", disable=not progress) as bar,
     ):
-        objects = run_all(_draw_real, [(config, brick) for brick in bricks], executor, bar, size=lambda _: 0)
+        homes = [(config, brick) for brick in bricks]
+        objects = dict(zip(bricks, run_all(_draw_real, homes, executor, bar, size=lambda _: 0), strict=True))
         tasks = []
-        for brick, own in zip(bricks, objects, strict=True):
-            others = [
-                r
-                for b, r in zip(bricks, objects, strict=True)
-                if b != brick and abs(b.row - brick.row) <= 1 and abs(b.col - brick.col) <= 1
-            ]
-            conditions = conditions_of(config, brick)
-            tasks.append(Task(config, outdir, brick, conditions, own, _intruders(brick, others)))
+        for brick, own in objects.items():
+            others = [rows for other, rows in objects.items() if other.is_beside(brick)]
+            tasks.append(Task(config, outdir, brick, own, _intruders(brick, others)))
         made = run_all(make_brick, tasks, executor, bar)
     (outdir / "bricks.txt").write_text("".join(f"{brick.name}\n" for brick in bricks))
     _write_record(config, outdir, complete=True)

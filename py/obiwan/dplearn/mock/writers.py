@@ -6,9 +6,9 @@ No file holds a clock time, host name or path, and dithering is seeded, so equal
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import fitsio
 import numpy as np
@@ -23,13 +23,14 @@ TILE = (100, 100)
 IMAGE_STEP = -1e-4
 """Absolute quantisation step of images: cfitsio takes a negative level for that."""
 INVVAR_LEVEL = 16.0
+DITHER = "SUBTRACTIVE_DITHER_2"
 
-Card = dict[str, Any]
+Card: TypeAlias = tuple[str, Any, str]  # name, value and comment of a header card
 
 
-def card(name: str, value: Any, comment: str = "") -> Card:
-    """Return one header card in the form that fitsio takes."""
-    return {"name": name, "value": value, "comment": comment}
+def _header(cards: Iterable[Card]) -> list[dict[str, Any]]:
+    """Header cards in the form that fitsio takes."""
+    return [{"name": name, "value": value, "comment": comment} for name, value, comment in cards]
 
 
 def brick_cards(brick: Brick, era: str, simulated: bool) -> list[Card]:
@@ -37,52 +38,47 @@ def brick_cards(brick: Brick, era: str, simulated: bool) -> list[Card]:
 
     ``simulated`` adds what legacysim adds.
     """
-    ramin, ramax, decmin, decmax = brick.box
-    cards = [card("LEGSIMV", "mock", "legacysim git version")] if simulated and era == "dr9" else []
+    dr9 = era == "dr9"
+    edges = zip(("RA min", "RA max", "Dec min", "Dec max"), brick.box, strict=True)
+    centre = (("RA", brick.ra), ("Dec", brick.dec))
+    cards: list[Card] = [("LEGSIMV", "mock", "legacysim git version")] if simulated and dr9 else []
     cards += [
-        card("LEGPIPEV", "mock", "legacypipe git version"),
-        card("SURVEY", "MOCK", "not the sky: obiwan.dplearn.mock"),
-        card("DRVERSIO", 9010 if era == "dr9" else 5000, "LegacySurveys Data Release number"),
-        card("BRICK" if era == "dr9" else "BRICKNAM", brick.name, "LegacySurveys brick RRRr[pm]DDd"),
-        card("BRICKID", brick.brickid, "LegacySurveys brick id"),
-        card("RAMIN", ramin, "Brick RA min (deg)"),
-        card("RAMAX", ramax, "Brick RA max (deg)"),
-        card("DECMIN", decmin, "Brick Dec min (deg)"),
-        card("DECMAX", decmax, "Brick Dec max (deg)"),
+        ("LEGPIPEV", "mock", "legacypipe git version"),
+        ("SURVEY", "MOCK", "not the sky: obiwan.dplearn.mock"),
+        ("DRVERSIO", 9010 if dr9 else 5000, "LegacySurveys Data Release number"),
+        ("BRICK" if dr9 else "BRICKNAM", brick.name, "LegacySurveys brick RRRr[pm]DDd"),
+        ("BRICKID", brick.brickid, "LegacySurveys brick id"),
+        *((edge.replace(" ", "").upper(), value, f"Brick {edge} (deg)") for edge, value in edges),
     ]
-    if era == "dr5":
-        cards += [card("BRICKRA", brick.ra, "Brick center"), card("BRICKDEC", brick.dec, "Brick center")]
-    cards += [
-        card("CENTRA", brick.ra, "Brick center RA (deg)"),
-        card("CENTDEC", brick.dec, "Brick center Dec (deg)"),
-    ]
+    if not dr9:
+        cards += [(f"BRICK{axis.upper()}", value, "Brick center") for axis, value in centre]
+    cards += [(f"CENT{axis.upper()}", value, f"Brick center {axis} (deg)") for axis, value in centre]
     for band in brick.bands:
         cards += [
-            card(f"BRICK_{band.upper()}", True, f"Does band {band} touch this brick?"),
-            card(f"CAMS_{band.upper()}", "decam", f"Cameras contributing band {band}"),
+            (f"BRICK_{band.upper()}", True, f"Does band {band} touch this brick?"),
+            (f"CAMS_{band.upper()}", "decam", f"Cameras contributing band {band}"),
         ]
-    cards += [
-        card("BANDS", "".join(brick.bands), "Bands touching this brick"),
-        card("NBANDS", len(brick.bands), "Number of bands"),
-    ]
-    return cards + [card(f"BAND{k}", band, "Band name in this catalog") for k, band in enumerate(brick.bands)]
+    cards.append(("BANDS", "".join(brick.bands), "Bands touching this brick"))
+    cards.append(("NBANDS", len(brick.bands), "Number of bands"))
+    return cards + [(f"BAND{k}", band, "Band name in this catalog") for k, band in enumerate(brick.bands)]
 
 
 def wcs_cards(brick: Brick) -> list[Card]:
     """TAN cards of a brick's coadd."""
     step, middle = PIXEL_SCALE / 3600.0, brick.size / 2 + 0.5
-    values: dict[str, tuple[Any, str]] = {
-        "CTYPE1": ("RA---TAN", "TANgent plane"),
-        "CTYPE2": ("DEC--TAN", "TANgent plane"),
-        "CRVAL1": (brick.ra, "Reference RA"),
-        "CRVAL2": (brick.dec, "Reference Dec"),
-        "CRPIX1": (middle, "Reference x"),
-        "CRPIX2": (middle, "Reference y"),
-        **{name: (cd, "CD matrix") for name, cd in (("CD1_1", -step), ("CD1_2", 0.0))},
-        **{name: (cd, "CD matrix") for name, cd in (("CD2_1", 0.0), ("CD2_2", step))},
-        "EQUINOX": (2000.0, "WCS epoch"),
-    }
-    return [card(name, *value) for name, value in values.items()]
+    return [
+        ("CTYPE1", "RA---TAN", "TANgent plane"),
+        ("CTYPE2", "DEC--TAN", "TANgent plane"),
+        ("CRVAL1", brick.ra, "Reference RA"),
+        ("CRVAL2", brick.dec, "Reference Dec"),
+        ("CRPIX1", middle, "Reference x"),
+        ("CRPIX2", middle, "Reference y"),
+        ("CD1_1", -step, "CD matrix"),
+        ("CD1_2", 0.0, "CD matrix"),
+        ("CD2_1", 0.0, "CD matrix"),
+        ("CD2_2", step, "CD matrix"),
+        ("EQUINOX", 2000.0, "WCS epoch"),
+    ]
 
 
 def write_planes(
@@ -100,65 +96,48 @@ def write_planes(
     invvar without dither in DR9 ("q0 16"), with it in DR5 ("qz 16").
     """
     folder.mkdir(parents=True, exist_ok=True)
-    common = [
-        *brick_cards(brick, era, simulated),
-        *wcs_cards(brick),
-        card("FILTERX", band, "Filter short name"),
+    common = [*brick_cards(brick, era, simulated), *wcs_cards(brick), ("FILTERX", band, "Filter short name")]
+    image_cards: list[Card] = [
+        ("PRODTYPE", "image", "NOAO image type"),
+        ("MAGZERO", 22.5, "Magnitude zeropoint"),
+        ("BUNIT", "nanomaggy", "AB mag = 22.5 - 2.5*log10(nanomaggy)"),
     ]
-    image_cards = [
-        card("IMTYPE", "image", "LegacySurveys image type"),
-        card("PRODTYPE", "image", "NOAO image type"),
-        card("MAGZERO", 22.5, "Magnitude zeropoint"),
-        card("BUNIT", "nanomaggy", "AB mag = 22.5 - 2.5*log10(nanomaggy)"),
-    ]
-    invvar_cards = [
-        card("IMTYPE", "invvar", "LegacySurveys image type"),
-        card("PRODTYPE", "wtmap", "NOAO image type"),
-        card("BUNIT", "1/nanomaggy^2", "Ivar of ABmag=22.5-2.5*log10(nmgy)"),
+    invvar_cards: list[Card] = [
+        ("PRODTYPE", "wtmap", "NOAO image type"),
+        ("BUNIT", "1/nanomaggy^2", "Ivar of ABmag=22.5-2.5*log10(nmgy)"),
     ]
     seed = zlib.crc32(f"{brick.name}{band}".encode()) % 10000 + 1
-    dither = "SUBTRACTIVE_DITHER_2"
     for kind, plane, cards, level, method in (
-        ("image", image, image_cards, IMAGE_STEP, dither),
-        ("invvar", invvar, invvar_cards, INVVAR_LEVEL, "NO_DITHER" if era == "dr9" else dither),
+        ("image", image, image_cards, IMAGE_STEP, DITHER),
+        ("invvar", invvar, invvar_cards, INVVAR_LEVEL, "NO_DITHER" if era == "dr9" else DITHER),
     ):
         path = folder / f"legacysurvey-{brick.name}-{kind}-{band}.fits.fz"
+        header = _header([*common, ("IMTYPE", kind, "LegacySurveys image type"), *cards])
+        how = {"compress": "RICE", "tile_dims": TILE, "qlevel": level, "qmethod": method}
         with fitsio.FITS(str(path), "rw", clobber=True) as fits:
-            fits.write(
-                plane,
-                header=[*common, *cards],
-                compress="RICE",
-                tile_dims=TILE,
-                qlevel=level,
-                qmethod=method,
-                dither_seed=seed if method == dither else None,
-            )
+            fits.write(plane, header=header, dither_seed=seed if method == DITHER else None, **how)
 
 
 def write_table(
-    path: Path,
-    table: NDArray[np.void],
-    primary: list[Card] | None = None,
-    units: dict[str, str] | None = None,
+    path: Path, table: NDArray[np.void], cards: Iterable[Card] = (), units: Sequence[str] | None = None
 ) -> None:
-    """Write a FITS table: ``primary`` cards in the empty primary HDU, the rows in HDU 1."""
+    """Write a FITS table: cards in the empty primary HDU, the rows in HDU 1."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    names = table.dtype.names or ()
     with fitsio.FITS(str(path), "rw", clobber=True) as fits:
-        fits.write(None, header=primary)
-        fits.write(table, units=[(units or {}).get(name, "") for name in names])
+        fits.write(None, header=_header(cards) or None)
+        fits.write(table, units=units or [""] * len(table.dtype.names or ()))
 
 
-def _units(names: Sequence[str]) -> dict[str, str]:
-    out = {"ra": "deg", "dec": "deg", "ra_ivar": "1/deg^2", "dec_ivar": "1/deg^2", "ebv": "mag"}
-    for name in names:
-        if name.startswith("flux_ivar_") or "depth_" in name:
-            out[name] = "1/nanomaggy^2"
-        elif name.startswith("flux_"):
-            out[name] = "nanomaggy"
-        elif name.startswith("psfsize_") or name in ("shape_r", "shapeexp_r", "shapedev_r"):
-            out[name] = "arcsec"
-    return out
+def _unit(name: str) -> str:
+    """The unit of a column of a tractor catalogue."""
+    if name.startswith("flux_ivar_") or "depth_" in name:
+        return "1/nanomaggy^2"
+    if name.startswith("flux_"):
+        return "nanomaggy"
+    if name.startswith("psfsize_") or name in ("shape_r", "shapeexp_r", "shapedev_r"):
+        return "arcsec"
+    units = {"ra": "deg", "dec": "deg", "ra_ivar": "1/deg^2", "dec_ivar": "1/deg^2", "ebv": "mag"}
+    return units.get(name, "")
 
 
 def write_tractor(
@@ -166,8 +145,8 @@ def write_tractor(
 ) -> None:
     """Write a tractor catalogue with the columns of DR9, or those of DR5 for ``era`` "dr5"."""
     rows = table if era == "dr9" else dr5_columns(table)
-    cards = [*brick_cards(brick, era, simulated), card("PRODTYPE", "catalog", "NOAO data product type")]
-    write_table(path, rows, cards, _units(rows.dtype.names or ()))
+    cards = [*brick_cards(brick, era, simulated), ("PRODTYPE", "catalog", "NOAO data product type")]
+    write_table(path, rows, cards, [_unit(name) for name in rows.dtype.names or ()])
 
 
 def dr5_columns(table: NDArray[np.void]) -> NDArray[np.void]:
@@ -229,5 +208,5 @@ def write_ccds(path: Path, brick: Brick, conditions: Conditions) -> None:
         row["ra"], row["dec"] = brick.ra, brick.dec
         row["sig1"] = conditions.sigma[k] * conditions.nobs[k] ** 0.5
         row["brick_x1"] = row["brick_y1"] = brick.size
-    cards = [*brick_cards(brick, "dr9", False), card("PRODTYPE", "ccdinfo", "NOAO data product type")]
+    cards = [*brick_cards(brick, "dr9", False), ("PRODTYPE", "ccdinfo", "NOAO data product type")]
     write_table(path, table, cards)
