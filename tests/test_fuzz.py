@@ -27,7 +27,6 @@ from obiwan.dplearn.survey.catalogs import read_tractor, read_truth
 from obiwan.dplearn.survey.tables import read_table
 from obiwan.dplearn.training.checkpoints import load_checkpoint
 from obiwan.dplearn.trainingset.manifest import MANIFEST, manifest_checksum
-from obiwan.dplearn.trainingset.shards import shard_buffers
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from synthetic import BRICK, objects, tractor_columns, truth_columns, write_table
 
@@ -105,11 +104,10 @@ def read_all(directory: Path) -> None:
     """Whatever a manifest says: an error, or files of the set itself."""
     try:
         training = open_training_set(directory)
-        memory = shard_buffers(training.shards, training.spec, 1) if training.shards else None
         for shard in training.shards:
             for name in (shard.x_name, shard.y_name):
                 assert (directory / name).resolve().parent == directory.resolve()
-            training.read(shard, memory)
+            training.read(shard)
     except TrainingSetError as error:
         says(error, str(directory))
 

@@ -347,7 +347,7 @@ def on_disk(tmp_path):
         for n, part in ((1, slice(0, 40)), (2, slice(40, 60)))
     ]
 
-    def read_pixels(shard, _buffers):
+    def read_pixels(shard):
         return read_shard(tmp_path, GRZ, shard)
 
     return stampset.StampSet(tmp_path, {}, GRZ, tuple(made), read_pixels, lambda _: rows), x, rows

@@ -11,10 +11,9 @@ import pytest
 
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.atomic import write_json
-from obiwan.dplearn.files.buffers import BufferPool
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.manifest import FORMAT, FORMAT_VERSION, MANIFEST, WORK
-from obiwan.dplearn.trainingset.shards import Shard, read_shard, shard_buffers
+from obiwan.dplearn.trainingset.shards import Shard, read_shard
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from sealing import seal
 from tables import write_shard
@@ -149,52 +148,16 @@ def test_a_file_of_another_kind_with_the_right_checksum(spoil, tmp_path, stamps)
         read_shard(tmp_path, SPEC, Shard("train", 1, 4, 2, 2, *crc))
 
 
-def test_memory_of_an_array_is_used_again_only_when_nobody_looks_at_it(tmp_path, stamps):
+def test_damage_is_not_hidden(tmp_path, stamps):
     finished(tmp_path, stamps)
     training = open_training_set(tmp_path)
     shard = training.split("train")[0]
-    memory = shard_buffers([shard], SPEC, 1)
-    x, _ = training.read(shard, memory)
-    address, view = x.ctypes.data, x[2:3, :, :, 0].T  # a view of a view of a view
-    del x
-    other, _ = training.read(shard, memory)
-    assert other.ctypes.data != address
-    other[:] = 0
-    np.testing.assert_array_equal(view, stamps[0][2:3, :, :, 0].T)
-    del view
-    again, _ = training.read(shard, memory)
-    assert again.ctypes.data == address
-    np.testing.assert_array_equal(again, stamps[0])
-
-
-def test_what_memory_held_before_does_not_hide_damage(tmp_path, stamps):
-    finished(tmp_path, stamps)
-    training = open_training_set(tmp_path)
-    shard = training.split("train")[0]
-    memory = shard_buffers([shard], SPEC, 1)
     path = tmp_path / shard.x_name
     content = path.read_bytes()
     for damaged in (content[:-4], content[:4000], content + b"\0" * 9000, b"", content[:-1] + b"\1"):
-        path.write_bytes(content)
-        training.read(shard, memory)  # the memory now holds the whole, undamaged file
         path.write_bytes(damaged)
         with pytest.raises(TrainingSetError, match=rf"{shard.x_name}: checksum differs"):
-            training.read(shard, memory)
-
-
-def test_memory_keeps_so_many_buffers_and_no_more():
-    memory = BufferPool(100, 2)
-    arrays = [memory.take(60) for _ in range(5)]
-    assert len({a.ctypes.data for a in arrays}) == 5
-    addresses = [a.ctypes.data for a in arrays]
-    while arrays:
-        del arrays[0]
-    assert len(memory._spare) == 2
-    assert {memory.take(100).ctypes.data for _ in range(5)} <= set(addresses)  # let go at once, lent again
-    large = memory.take(101)
-    assert large.shape == (101,)
-    del large
-    assert len(memory._spare) == 2
+            training.read(shard)
 
 
 @pytest.mark.parametrize(

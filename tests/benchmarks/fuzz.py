@@ -55,7 +55,6 @@ from obiwan.dplearn.training.rundir import finished_lines, run_directory
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.manifest import FORMAT, FORMAT_VERSION, MANIFEST, WORK, manifest_checksum
-from obiwan.dplearn.trainingset.shards import shard_buffers
 from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
 from synthetic import BRICK, Case, Place, at, both
 from tables import write_shard, write_table
@@ -214,10 +213,9 @@ def _read_survey(place: Path) -> None:
 
 def _read_set(place: Path) -> None:
     found = open_training_set(place)
-    memory = shard_buffers(found.shards, found.spec, 1) if found.shards else None
     for shard in found.shards:
         assert (place / shard.x_name).resolve().parent == place.resolve()
-        found.read(shard, memory)
+        found.read(shard)
     told = data_summary(found)  # and what a report says of it
     any(root.get("injected") is False for root in told["roots"])
     cut_flow(told)

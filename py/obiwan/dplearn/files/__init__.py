@@ -1,6 +1,6 @@
 """Files: there whole or not at all, and read with care.
 
 `atomic` (written beside their place and renamed), `npy` and `fits` (damage is found before memory is
-asked for), `buffers` (used again), `lease` (of two runs in one directory the later goes on), `outdir`
+asked for), `lease` (of two runs in one directory the later goes on), `outdir`
 (where files are to go can be written).
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import TrainingSetError, explained
 from obiwan.dplearn.files.atomic import atomic_write
-from obiwan.dplearn.files.buffers import BufferPool, read_file
+
+_BLOCK = 1 << 18  # bytes read and summed at a time: they fit the processor's cache
 
 
 def _header(array: NDArray[Any]) -> bytes:
@@ -49,6 +51,17 @@ def write_npy(path: Path, scratch: Path, array: NDArray[Any]) -> int:
     return zlib.crc32(data, zlib.crc32(header))
 
 
+def read_file(path: Path) -> tuple[NDArray[np.uint8], int]:
+    """Read a file; returns its bytes and their CRC-32 (zlib)."""
+    with path.open("rb", buffering=0) as stream:
+        raw = np.empty(os.fstat(stream.fileno()).st_size, np.uint8)
+        data, crc32, filled = raw.data, 0, 0
+        while count := stream.readinto(data[filled : filled + _BLOCK]):
+            crc32 = zlib.crc32(data[filled : filled + count], crc32)
+            filled += count
+    return raw[:filled], crc32
+
+
 def _content(raw: NDArray[np.uint8]) -> tuple[tuple[Any, bool, np.dtype[Any]], NDArray[np.uint8]]:
     """Shape, order and type from an npy file's header, and the bytes behind it.
 
@@ -71,7 +84,6 @@ def load_npy(
     expected_crc32: int,
     dtype: np.dtype[Any],
     shape: tuple[int, ...],
-    memory: BufferPool | None = None,
 ) -> NDArray[Any]:
     """Read an npy file whose checksum, type and shape must be the expected ones.
 
@@ -83,8 +95,6 @@ def load_npy(
         CRC-32 (zlib) of the whole file.
     dtype, shape
         Of the array.
-    memory : BufferPool, optional
-        Lends the memory; fresh by default.
 
     Returns
     -------
@@ -98,7 +108,7 @@ def load_npy(
     """
     remedy = "make the training set again (create_training --overwrite) or copy the file anew"
     try:
-        raw, crc32 = read_file(path, memory)
+        raw, crc32 = read_file(path)
     except FileNotFoundError:
         msg = f"{path}: the manifest names this shard but it is not there; {remedy}"
         raise TrainingSetError(msg) from None

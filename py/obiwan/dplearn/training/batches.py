@@ -23,7 +23,7 @@ from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.training.distributed import World
 from obiwan.dplearn.training.settings import FeedConfig
-from obiwan.dplearn.trainingset.shards import X_DTYPE, Y_DTYPE, Shard, shard_buffers
+from obiwan.dplearn.trainingset.shards import X_DTYPE, Y_DTYPE, Shard
 from obiwan.dplearn.trainingset.stampset import StampSet
 
 Batch = tuple[NDArray[np.float32], NDArray[np.uint8]]
@@ -87,7 +87,6 @@ class Batches:
                 f"of {config.batch_size} on {self.world.size} rank(s); use a smaller --batch-size"
             )
             raise TrainingSetError(msg)
-        self._memory = shard_buffers(training_set.split(split), training_set.spec, 2 * config.window)
 
     def pieces(self, epoch: int) -> list[Piece]:
         """What this rank reads in an epoch: parts of shards, before the windows are mixed."""
@@ -151,7 +150,7 @@ class Batches:
             index = np.repeat(np.arange(len(part)), [len(piece.rows) for piece in part])
             row = np.concatenate([piece.rows for piece in part])
             mixed = self._stream(_WINDOW, epoch, number, self.world.rank).permutation(len(row))[seen:]
-            shards = [self.training_set.read(piece.shard, self._memory) for piece in part]
+            shards = [self.training_set.read(piece.shard) for piece in part]
             return Window(shards, index[mixed], row[mixed])
 
         return ahead(load, todo)
@@ -189,11 +188,7 @@ def ahead(load: Callable[[Item], Loaded], items: Iterable[Item]) -> Iterator[Loa
 
 def in_order(training_set: StampSet, split: str, size: int = 128) -> Iterator[Batch]:
     """All examples of a split in shard order, in batches of at most `size` that never span shards."""
-    shards = training_set.split(split)
-    if not shards:
-        return
-    memory = shard_buffers(shards, training_set.spec, 2)
-    for x, y in ahead(lambda shard: training_set.read(shard, memory), shards):
+    for x, y in ahead(training_set.read, training_set.split(split)):
         for start in range(0, len(y), size):
             yield x[start : start + size], y[start : start + size]
         del x, y  # the memory is free for the shard after the next

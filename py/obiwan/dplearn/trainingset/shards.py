@@ -10,7 +10,6 @@ A file is written under ``.work/`` and renamed into place, so it exists complete
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.files.buffers import BufferPool
 from obiwan.dplearn.files.npy import load_npy, write_npy
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
 
@@ -123,7 +121,7 @@ def write_shard(
 
 
 def read_shard(
-    directory: Path, spec: StampSpec, shard: Shard, buffers: BufferPool | None = None
+    directory: Path, spec: StampSpec, shard: Shard
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Read one shard and check it against its manifest entry.
 
@@ -135,8 +133,6 @@ def read_shard(
         What its stamps are.
     shard : Shard
         Which one.
-    buffers : BufferPool, optional
-        Lends the memory for the stamps (`shard_buffers`); fresh by default.
 
     Returns
     -------
@@ -150,16 +146,9 @@ def read_shard(
     TrainingSetError
         If a file is missing, corrupt, or of another shape than the manifest says.
     """
-    x = load_npy(directory / shard.x_name, shard.x_crc32, X_DTYPE, (shard.rows, *spec.shape), buffers)
+    x = load_npy(directory / shard.x_name, shard.x_crc32, X_DTYPE, (shard.rows, *spec.shape))
     y = load_npy(directory / shard.y_name, shard.y_crc32, Y_DTYPE, (shard.rows,))
     return x, y
-
-
-def shard_buffers(shards: Sequence[Shard], spec: StampSpec, spare: int) -> BufferPool:
-    """Buffers for reading these shards again and again, of which up to `spare` are kept unused."""
-    header = 128  # of an npy file of this format
-    rows = max(shard.rows for shard in shards)
-    return BufferPool(header + rows * spec.stamp_bytes, spare)
 
 
 def check_files(directory: Path, spec: StampSpec, shard: Shard) -> None:

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.files.buffers import BufferPool
 from obiwan.dplearn.stampspec import SPLITS, Array, StampSpec
 from obiwan.dplearn.trainingset.examples import check_sources, read_sources
 from obiwan.dplearn.trainingset.manifest import SOURCES, read_manifest
@@ -26,7 +25,7 @@ from obiwan.dplearn.trainingset.shards import Shard, check_files, read_shard
 Stamps: TypeAlias = NDArray[np.float32]
 Labels: TypeAlias = NDArray[np.uint8]
 _AGAIN = "make the training set again"
-ReadPixels: TypeAlias = Callable[[Shard, "BufferPool | None"], tuple[Stamps, Labels]]
+ReadPixels: TypeAlias = Callable[[Shard], tuple[Stamps, Labels]]
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class StampSet:
         words = " ".join(f"{s.x_name}:{s.x_crc32}:{s.y_crc32}" for s in self.shards)
         return f"{zlib.crc32(words.encode()):08x}"
 
-    def read(self, shard: Shard, buffers: BufferPool | None = None) -> tuple[Stamps, Labels]:
+    def read(self, shard: Shard) -> tuple[Stamps, Labels]:
         """Read one shard with its checksum verified: stamps, shape (rows, size, size, channels), and labels.
 
         Raises
@@ -84,7 +83,7 @@ class StampSet:
         TrainingSetError
             If a file is missing, corrupt, or of another shape than the manifest says.
         """
-        return self.read_pixels(shard, buffers)
+        return self.read_pixels(shard)
 
     def rows(self, split: str) -> Array:
         """Rows of the example table that belong to the shards of a split, in their order.
@@ -175,8 +174,8 @@ def open_training_set(directory: Path, *, files: bool = True) -> StampSet:
     for shard in shards if files else ():
         check_files(directory, spec, shard)
 
-    def read_pixels(shard: Shard, buffers: BufferPool | None) -> tuple[Stamps, Labels]:
-        return read_shard(directory, spec, shard, buffers)
+    def read_pixels(shard: Shard) -> tuple[Stamps, Labels]:
+        return read_shard(directory, spec, shard)
 
     ends = np.cumsum([0, *(sum(s.rows for s in shards if s.split == name) for name in SPLITS)])
 

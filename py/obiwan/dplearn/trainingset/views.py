@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.files.buffers import BufferPool
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.trainingset.shards import Shard
 from obiwan.dplearn.trainingset.stampset import Labels, Stamps, StampSet
@@ -55,8 +54,8 @@ def with_edit(stamps: StampSet, name: str, edit: Edit) -> StampSet:
     """
     originals = {(shard.split, shard.number): shard for shard in stamps.shards}
 
-    def read_pixels(shard: Shard, buffers: BufferPool | None) -> tuple[Stamps, Labels]:
-        x, y = stamps.read(originals[shard.split, shard.number], buffers)
+    def read_pixels(shard: Shard) -> tuple[Stamps, Labels]:
+        x, y = stamps.read(originals[shard.split, shard.number])
         return edit(x), y
 
     shards = tuple(_renamed(shard, name) for shard in stamps.shards)
@@ -84,9 +83,9 @@ def with_choice(
     originals = {(shard.split, shard.number): shard for shard in stamps.shards}
     kept = {key: one for key, one in choice.items() if key in originals and len(one.rows)}
 
-    def read_pixels(shard: Shard, buffers: BufferPool | None) -> tuple[Stamps, Labels]:
+    def read_pixels(shard: Shard) -> tuple[Stamps, Labels]:
         key = (shard.split, shard.number)
-        chosen = stamps.read(originals[key], buffers)[0][kept[key].rows]
+        chosen = stamps.read(originals[key])[0][kept[key].rows]
         return (chosen if change is None else change(key, chosen)), kept[key].label.copy()
 
     @cache
