@@ -31,14 +31,14 @@ isolate() {
     unset PYTHONHOME
 }
 
-supported() { # supported INTERPRETER: is it Python 3.10 to 3.13?
-    "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
+supported() { # supported INTERPRETER: is it Python 3.11 to 3.13?
+    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
 }
 
 # Prints the first interpreter that the tested set is for and that can make an environment.
 find_python() {
     local candidate unfit='' bare=''
-    local -a candidates=(python3 python3.13 python3.12 python3.11 python3.10 python)
+    local -a candidates=(python3 python3.13 python3.12 python3.11 python)
     [ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
     for candidate in "${candidates[@]}"; do
         if ! command -v "$candidate" >/dev/null; then
@@ -54,7 +54,7 @@ find_python() {
     done
     [ -z "$bare" ] || die "$bare cannot make virtual environments, for it lacks ensurepip;" \
         "on Debian and Ubuntu: apt-get install python3-venv; or set PYTHON to another interpreter"
-    die "needs Python 3.10 to 3.13 (${candidates[*]})${unfit:+, found only$unfit};" \
+    die "needs Python 3.11 to 3.13 (${candidates[*]})${unfit:+, found only$unfit};" \
         "install one, or set PYTHON to where it is"
 }
 
@@ -90,7 +90,7 @@ ensure_venv() {
     if [ ! -e "$venv" ] || [ -z "$(ls -A "$venv")" ]; then
         create_venv
     elif ! usable; then
-        die "$venv exists, was not made by this program, and holds no Python 3.10 to 3.13 with pip;" \
+        die "$venv exists, was not made by this program, and holds no Python 3.11 to 3.13 with pip;" \
             "remove it, or set OBIWAN_DPLEARN_VENV to another place"
     fi
 }

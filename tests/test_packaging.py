@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from email import message_from_bytes
 from pathlib import Path
@@ -21,14 +22,9 @@ from packaging.version import Version
 from obiwan.dplearn import __version__
 from obiwan.dplearn.running import cli
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+PYTHONS = ("3.11", "3.12", "3.13")
 SOURCED = [ROOT / "bin" / name for name in ("environment.sh", "slurm_job.sh")]  # by the others
 PROGRAMS = sorted(path for path in (ROOT / "bin").iterdir() if path not in SOURCED)
 SHELL = [*SOURCED, *PROGRAMS, ROOT / ".ci" / "run"]
@@ -75,7 +71,7 @@ def test_wheel_says_what_it_is(wheel):
     assert metadata["Name"] == "obiwan-dplearn"
     assert Version(metadata["Version"]) == Version(__version__)
     assert metadata["License-Expression"] == "BSD-3-Clause"
-    assert metadata["Requires-Python"] == ">=3.10"
+    assert metadata["Requires-Python"] == ">=3.11"
     assert set(metadata.get_all("Provides-Extra")) >= {
         "train",
         "mock",
@@ -269,7 +265,7 @@ def test_environment_does_not_let_the_users_path_in(own_venv, tmp_path):
 def test_missing_python_is_said(tmp_path):
     done = bash("make_environment a", tmp_path / "venv", PYTHON="no-such-python")
     assert done.returncode == 1
-    assert "program: error: needs Python 3.10 to 3.13 (no-such-python)" in done.stderr
+    assert "program: error: needs Python 3.11 to 3.13 (no-such-python)" in done.stderr
     assert not (tmp_path / "venv").exists()
 
 

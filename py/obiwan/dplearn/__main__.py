@@ -82,7 +82,6 @@ PACKAGES = (
     Package("astropy", "core"),
     Package("fitsio", "core"),
     Package("tqdm", "core"),
-    *([] if sys.version_info >= (3, 11) else [Package("tomli", "core")]),
     Package("keras", "train"),
     Package("tensorboard", "train"),
     Package("tensorflow", "train", ("tensorflow", "tensorflow-cpu", "tensorflow-intel")),

@@ -5,17 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import tomllib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from obiwan.dplearn.errors import DplearnError
 from obiwan.dplearn.running.interruptions import ending
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover - exercised on Python 3.10 only
-    import tomli as tomllib
 
 log = logging.getLogger(__name__)
 
