@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = 10  #: seconds; a launcher ends all ranks when one fails, and rank 0 must be able to say why
+_PATIENCE = 10  #: seconds
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,10 @@ def each(
                 futures[executor.submit(function, tasks[number])] = number
             if not futures:
                 return
-            for future in wait_for(futures, return_when=FIRST_COMPLETED).done:
+            finished = wait_for(futures, _PATIENCE, return_when=FIRST_COMPLETED).done
+            if not finished and isinstance(executor, Workers):
+                executor.check()
+            for future in finished:
                 number = futures.pop(future)
                 try:
                     yield Done(number, future.result())
@@ -99,8 +102,9 @@ def each(
         msg = "a worker process died (killed, or out of memory); start again, perhaps with fewer --jobs"
         raise DplearnError(msg) from None
     finally:
-        for future in futures:
-            future.cancel()
+        if not isinstance(executor, Workers):  # `process_pool` kills them, for which none may be cancelled
+            for future in futures:
+                future.cancel()
 
 
 def _at_a_time(executor: Executor, tasks: int) -> int:
