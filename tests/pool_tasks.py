@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from multiprocessing.connection import Connection
 
 from obiwan.dplearn.errors import CoaddError, LeaseLostError
 
@@ -36,6 +37,18 @@ def over(number: int) -> int:
 def die_of_large(task: tuple[int, bytes]) -> int:
     """A task larger than what a pipe holds."""
     return die(task[0]) + len(task[1])
+
+
+def die_while_answering(number: int) -> bytes:
+    """A worker that is killed when it has written a part of its result."""
+    if number == 1:
+
+        def half(self: Connection, content: bytes) -> None:
+            os.write(self.fileno(), bytes(content[: len(content) // 2]))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        Connection._send = half
+    return bytes(1 << 20)
 
 
 def unpicklable(number: int) -> object:

@@ -19,8 +19,9 @@ import pytest
 from tqdm import tqdm
 
 from obiwan.dplearn.errors import CoaddError, DplearnError, LeaseLostError
+from obiwan.dplearn.running import executors
 from obiwan.dplearn.running.executors import each, in_one_line, process_pool, progress_bar, run_tasks
-from pool_tasks import die, full_disk, over, triple, unpicklable
+from pool_tasks import die, die_while_answering, full_disk, over, triple, unpicklable
 
 
 class Patient:
@@ -112,6 +113,13 @@ def test_a_worker_that_dies_is_told():
         list(each(die, list(range(4)), workers))
 
 
+def test_a_worker_that_dies_in_the_middle_of_its_result_is_told(monkeypatch):
+    """It holds the lock of the results' pipe, and half a result waits for its rest."""
+    monkeypatch.setattr(executors, "_PATIENCE", 0.5)
+    with process_pool(2) as workers, pytest.raises(DplearnError, match="a worker process died"):
+        list(each(die_while_answering, list(range(4)), workers))
+
+
 LARGE = """
     import sys
     from obiwan.dplearn.errors import DplearnError
@@ -129,7 +137,7 @@ LARGE = """
 
 
 def test_a_worker_that_dies_with_large_tasks_before_it(tmp_path, root, run_python):
-    """Larger than what a pipe holds: on Python 3.10 nobody but the dead one would have read them."""
+    """Larger than what a pipe holds."""
     (tmp_path / "parent.py").write_text(textwrap.dedent(LARGE))
     done = run_python(tmp_path / "parent.py", path=(root / "py", root / "tests"))
     assert done.stdout.startswith("a worker process died"), done.stderr
