@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +14,7 @@ from obiwan.dplearn.evaluation.records import ModelInfo, Scored
 from obiwan.dplearn.referees.testlog import Ledger, Opening
 from obiwan.dplearn.report import wording
 from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.survey.writers import Writer
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.twosample import Estimate
 
@@ -82,6 +83,16 @@ def test_who_else_evaluated_the_test_set():
     assert missing.kind == Notice.NOT_LOGGED
 
 
+def test_coadds_that_were_written_differently():
+    one = Writer("NO_DITHER", "NO_DITHER", "grz", "", "100x100", "DR9")
+    other = replace(one, invvar="SUBTRACTIVE_DITHER_2")
+    alike = {"real": [asdict(one)], "fake": [asdict(one)]}
+    assert cautions(scored(network()), {**DATA, "writers": alike}) == ()
+    (found,) = cautions(scored(network()), {**DATA, "writers": {**alike, "fake": [asdict(other)]}})
+    assert found.kind == Notice.WRITERS
+    assert "NO_DITHER against SUBTRACTIVE_DITHER_2" in wording.notice(found)
+
+
 def test_what_was_not_run():
     controls = [
         Control("width", "D5", "g", Statistic.DISTRIBUTION, "", 0.03, obstacle=Obstacle.TOO_FEW),
@@ -131,8 +142,8 @@ def test_every_notice_has_words():
         "obstacle": Obstacle.TOO_FEW,
         "counts": (4, 300),
         "planted": ("ivar_dip",),
+        "differences": {"invvar": (("NO_DITHER",), ("SUBTRACTIVE_DITHER_2",))},
     }
-    assert set(wording.NOTICES) == set(Notice)
     for kind in Notice:
         words = wording.notice(Fact(kind, values))
         assert words.endswith(".")

@@ -1,5 +1,6 @@
 """The verdict: which it is, for which reasons, how often it errs, and its words."""
 
+from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from obiwan.dplearn.report.wording import brick_caveat, effect_line, statement
+from obiwan.dplearn.report.wording import brick_caveat, statement
 from obiwan.dplearn.twosample import Estimate, auc_interval, measure_auc
 from obiwan.dplearn.twosample.effect import effect_of
 from obiwan.dplearn.twosample.equivalence import further_examples, tost
@@ -37,7 +38,7 @@ def _decide(split, learnt=True, positive=SEEN, **options):
 
 def _words(verdict):
     """All that is said of a verdict."""
-    said = statement(verdict, ("offset: 0.2 px was detected",))
+    said = statement(verdict, ("Offset: 0.2 px is detected.",))
     return " ".join([said.headline, *said.explanation])
 
 
@@ -64,7 +65,7 @@ def test_equivalent(alike):
     assert found.reasons == (Reason.WITHIN_MARGIN, Reason.POSITIVE_CONTROL_FOUND)
     assert found.numbers.tost_p < 0.001
     assert "0.48 to 0.52" in statement(found).headline
-    assert "Offset: 0.2 px was detected." in _words(found)
+    assert "Offset: 0.2 px is detected." in _words(found)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +274,11 @@ def _sure(value):
 
 
 def _effect_words(auc):
-    return effect_line(SimpleNamespace(auc=auc, effect=effect_of(auc)))
+    """What is said of a difference of this AUC."""
+    rng = np.random.default_rng(15)
+    found = _decide(_split(rng, area=0.8), positive=None)
+    numbers = replace(found.numbers, auc=auc, effect=effect_of(auc), level=0.05)
+    return " ".join(statement(replace(found, numbers=numbers)).explanation[1:3])
 
 
 def test_effect_in_words():

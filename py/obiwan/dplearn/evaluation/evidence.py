@@ -81,6 +81,7 @@ def data_summary(training_set: StampSet) -> dict[str, Any]:
         "config": manifest.get("config") or {},
         "roots": manifest.get("roots") or [],
         "cut_flow": manifest.get("cut_flow") or {},
+        "writers": manifest.get("writers") or {},
     }
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from obiwan.dplearn.retraining.ablations import A_A, names
 from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.survey.writers import Writer, differences
 from obiwan.dplearn.twosample import GUESS
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Notice(StrEnum):
     NOT_LEARNT = "some networks not learnt"  #: models
     AUGMENTED = "augmented"
     CATALOGUES = "catalogues of two pipelines"
+    WRITERS = "coadds written differently"  #: differences (of `survey.writers.differences`)
     SHARED_BRICKS = "bricks in several splits"
     NOT_LOGGED = "evaluation not logged"
     OTHER_NETWORKS = "other networks evaluated"  #: count
@@ -95,6 +97,10 @@ def cautions(scored: Scored, data: Mapping[str, Any]) -> tuple[Fact, ...]:
         found.append(Fact(Notice.AUGMENTED))
     if released and config.get("reals_from") == "injected":
         found.append(Fact(Notice.CATALOGUES))
+    writers = {name: [Writer(**one) for one in some] for name, some in data.get("writers", {}).items()}
+    differ = differences(writers.get("real", ()), writers.get("fake", ()))
+    if differ:
+        found.append(Fact(Notice.WRITERS, {"differences": differ}))
     if config.get("split") == "object":
         found.append(Fact(Notice.SHARED_BRICKS))
     if scored.ledger is None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from obiwan.dplearn.conventions import PIXEL_SCALE, Array
 from obiwan.dplearn.evaluation.bins import Bin, Bins
 from obiwan.dplearn.evaluation.occlusion import Occlusion
+from obiwan.dplearn.report.formatting import quantity_title
+from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.twosample import GUESS, Estimate
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Entry:
     name : str
         What was tested.
     auc : Estimate
-        How well it told the classes apart.
+        Of the classes.
     main : bool
         Whether it is the network's own answer.
     """
@@ -75,7 +76,7 @@ def _auc_limits(estimates: Sequence[Estimate], margin: float) -> tuple[float, fl
 
 
 def draw_scores(axes: Axes, labels: Array, scores: Array) -> None:
-    """Histograms of the network's score for both classes, each as shares of its class."""
+    """Histograms of the network's score for both classes, each as fractions of its class."""
     edges = np.linspace(0, 1, 26)
     for value, name, colour, style in ((0, "real", REAL, "-"), (1, "fake", FAKE, "--")):
         mine = scores[labels == value]
@@ -83,13 +84,13 @@ def draw_scores(axes: Axes, labels: Array, scores: Array) -> None:
         label = f"{name} ({len(mine):,})"
         # Without a base line, which would be taken for a drop of the distribution at 0 and 1.
         axes.stairs(share, edges, baseline=None, color=colour, linestyle=style, label=label, linewidth=1.6)
-    axes.set(xlabel="score: P(fake)", ylabel=f"share of the class in {edges[1]:g} of score", xlim=(0, 1))
+    axes.set(xlabel="score: P(fake)", ylabel=f"fraction of the class per {edges[1]:g}", xlim=(0, 1))
     axes.set_ylim(bottom=0)
     axes.legend()
 
 
 def roc(labels: Array, scores: Array) -> tuple[Array, Array]:
-    """Shares of reals and of fakes above every threshold, from (0, 0) to (1, 1)."""
+    """ROC curve: fractions of reals and of fakes above every threshold, from (0, 0) to (1, 1)."""
     order = np.argsort(-scores, kind="stable")
     ends = np.r_[np.flatnonzero(np.diff(scores[order])), len(scores) - 1]  # ties are one step
     fakes = np.cumsum(labels[order] == 1)[ends]
@@ -103,7 +104,12 @@ def draw_roc(axes: Axes, curves: Sequence[tuple[str, Array, Array]]) -> None:
     for (name, labels, scores), (colour, style) in zip(curves, colours, strict=False):
         axes.plot(*roc(labels, scores), color=colour, linestyle=style, label=name)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, label="guessing")
-    axes.set(xlabel="reals called fake (share)", ylabel="fakes called fake (share)", xlim=(0, 1), ylim=(0, 1))
+    axes.set(
+        xlabel="false positive rate (reals called fake)",
+        ylabel="true positive rate (fakes called fake)",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
     axes.set_aspect("equal")
     axes.legend(loc="lower right")
 
@@ -169,20 +175,21 @@ def draw_bins(
         ends = np.array([(b.middle - b.low, b.high - b.middle) for b in bins]).reshape(-1, 2).T
         _draw_points(axes, middle, bins, ends)
     unit = f" ({table.unit})" if table.unit else ""
-    axes.set_xlabel(f"{table.label}{unit}")
+    axes.set_xlabel(f"{quantity_title(table.quantity)}{unit}")
     best = [] if ideal is None else [Estimate(v, v, v) for v in map(float, ideal[1])]
     axes.set_ylim(*_auc_limits([*estimates, overall, *best], margin))
 
 
-def draw_percentiles(axes: Axes, bins: Sequence[Bin], overall: Estimate, margin: float) -> None:
+def draw_percentiles(axes: Axes, table: Bins, overall: Estimate, margin: float) -> None:
     """AUC at percentiles in brightness, the brightest on the left, with the magnitudes of each window."""
+    bins = table.bins
     _auc_axis(axes, margin, overall)
     shown = [(i, b) for i, b in enumerate(bins) if b.auc is not None]
     _draw_points(axes, np.array([float(i) for i, _ in shown]), [b for _, b in shown], None)
     names = [f"{b.name}\n{b.low:.1f} to\n{b.high:.1f}" if np.isfinite(b.low) else b.name for b in bins]
     axes.set_xticks(range(len(bins)), names)
     axes.set_xlim(-0.6, len(bins) - 0.4)
-    axes.set_xlabel("percentile in brightness, and its g magnitudes (AB)")
+    axes.set_xlabel(f"percentile in brightness, and its {table.quantity.band} magnitudes (AB)")
     axes.set_ylim(*_auc_limits([*(b.auc for _, b in shown if b.auc is not None), overall], margin))
 
 
@@ -210,8 +217,8 @@ def draw_forest(axes: Axes, entries: Sequence[Entry], margin: float) -> None:
 
 
 def draw_reliability(axes: Axes, curves: Sequence[tuple[str, Array]]) -> None:
-    """Reliability: observed share of fakes against the score; (name, `calibration.CURVE` records) each."""
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.9, label="as it should be")
+    """Reliability: observed fraction of fakes against the score; (name, `calibration.CURVE` records) each."""
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.9, label="perfect calibration")
     for (name, curve), (colour, marker, style) in zip(
         curves, ((NETWORK, "o", "-"), (REAL, "s", "--")), strict=False
     ):
@@ -229,29 +236,29 @@ def draw_reliability(axes: Axes, curves: Sequence[tuple[str, Array]]) -> None:
             linewidth=1.0,
             label=name,
         )
-    axes.set(xlabel="score: P(fake)", ylabel="share of fakes among those scored so", xlim=(0, 1), ylim=(0, 1))
+    axes.set(xlabel="score: P(fake)", ylabel="fraction of fakes", xlim=(0, 1), ylim=(0, 1))
     axes.set_aspect("equal")
     axes.legend(loc="best")
 
 
-def draw_occlusion(axes: Axes, occlusion: Occlusion, half_light: float) -> None:
+def draw_occlusion(axes: Axes, occlusion: Occlusion, scale: float) -> None:
     """AUC by what lies within a radius, and by what lies beyond it.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
     occlusion : Occlusion
-    half_light : float
-        Half-light radius (arcsec), a vertical line; NaN for none.
+    scale : float
+        Arcseconds per pixel.
     """
-    arcsec = occlusion.radii * PIXEL_SCALE
+    arcsec, half_light = occlusion.radii * scale, occlusion.half_light * scale
     whole = occlusion.whole
     axes.axhspan(whole.low, whole.high, color=GREY, alpha=0.2, linewidth=0)
     axes.axhline(whole.value, color=NETWORK, linewidth=0.9, linestyle=":")
     axes.axhline(GUESS, color=GREY, linewidth=0.9)
     for estimates, name, colour, style, side in (
-        (occlusion.inner, "only what lies within", NETWORK, "o-", -1),
-        (occlusion.outer, "only what lies beyond", OTHER, "s--", 1),
+        (occlusion.inner, "within the radius", NETWORK, "o-", -1),
+        (occlusion.outer, "beyond the radius", OTHER, "s--", 1),
     ):
         axes.errorbar(
             arcsec + side * 0.03,
@@ -304,11 +311,3 @@ def draw_sensitivity(
         axes.set_xticks([amplitudes[0]])
         axes.set_xlim(amplitudes[0] - 0.1 * abs(amplitudes[0]), amplitudes[0] + 0.1 * abs(amplitudes[0]))
     axes.set_ylim(*_auc_limits([*found, network], 0.0))
-
-
-def draw_seeds(
-    axes: Axes, names: Sequence[str], singles: Sequence[Estimate], together: Estimate, margin: float
-) -> None:
-    """AUC of each model and of their mean score."""
-    entries = [Entry("mean score", together, main=True), *map(Entry, names, singles)]
-    draw_forest(axes, entries, margin)

@@ -1,4 +1,4 @@
-"""The figures of a report: which there are, and what stands under them."""
+"""Figures of a report: which there are, and their captions."""
 
 from __future__ import annotations
 
@@ -7,24 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from obiwan.dplearn.conventions import PIXEL_SCALE
 from obiwan.dplearn.evaluation.bins import Bins
 from obiwan.dplearn.evaluation.gallery import Gallery, Mosaic
-from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.evaluation.records import BY_PERCENTILE, Evaluation
 from obiwan.dplearn.report import charts
-from obiwan.dplearn.report.formatting import extents, kind_words, with_interval
+from obiwan.dplearn.report.charts import COLUMN
+from obiwan.dplearn.report.formatting import extents, kind_words, quantity_title, with_interval
 from obiwan.dplearn.report.pictures import Draw, Picture, gallery_picture, mosaic_picture
+from obiwan.dplearn.report.sentences import say
 from obiwan.dplearn.survey.differences import KINDS
+from obiwan.dplearn.twosample.verdict import Kind
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-IDEAL_WORDS = (
-    "The dashed curve is an observer who measures the planted offset as well as the noise allows, and knows "
-    "all else about the galaxy but the error of the position around which its stamp was cut."
-)
 
 
 def _chart(draw: Callable[..., None], *data: Any) -> Draw:
@@ -47,188 +42,128 @@ def forest_entries(evaluation: Evaluation) -> list[charts.Entry]:
     return found
 
 
-def _answer_pictures(evaluation: Evaluation) -> Iterator[Picture]:
-    scored, margin = evaluation.scored, float(evaluation.settings["margin"])
-    auc = evaluation.answer.auc
-    yield Picture(
-        "scores",
-        "answer",
-        "The network's score of every test example, real (blue, solid) and fake (orange, dashed), as "
-        "shares of their class in bins of 0.04. Were the classes alike to the network, the two outlines "
-        "would agree but for noise.",
-        "Two outlines of the distribution of scores, real and fake; the AUC between them is "
-        f"{with_interval(auc)}.",
-        charts.COLUMN,
-        3.6,
-        _chart(charts.draw_scores, scored.labels, scored.scores),
+def _forest(evaluation: Evaluation, name: str, section: str, entries: Sequence[charts.Entry]) -> Picture:
+    """A picture of AUCs one below the other."""
+    named = "; ".join(f"{one.name} {with_interval(one.auc)}" for one in entries)
+    return Picture(
+        name=name,
+        section=section,
+        caption=say("caption", name, forest=say("caption", "forest")),
+        alt=say("alt", "forest", entries=named),
+        size=(COLUMN, 1.0 + 0.32 * len(entries)),
+        draw=_chart(charts.draw_forest, entries, float(evaluation.settings["margin"])),
     )
+
+
+def _answer_pictures(evaluation: Evaluation) -> Iterator[Picture]:
+    scored, auc = evaluation.scored, evaluation.answer.auc
     curves = [("network", scored.labels, scored.scores)]
     if evaluation.baseline is not None:
         curves.append(("measured quantities alone", scored.labels, evaluation.baseline.scores))
-    yield Picture(
-        "roc",
-        "answer",
-        "At every threshold of the score: the share of fakes that are called fake against the share of "
-        "reals that are. The area under the curve is the AUC.",
-        f"ROC curve of the network with an area of {with_interval(auc)}, above a diagonal that stands for "
-        "guessing.",
-        charts.COLUMN,
-        3.6,
-        _chart(charts.draw_roc, curves),
-    )
+    draws = {
+        "scores": _chart(charts.draw_scores, scored.labels, scored.scores),
+        "roc": _chart(charts.draw_roc, curves),
+    }
+    for name, draw in draws.items():
+        alt = say("alt", name, auc=with_interval(auc))
+        yield Picture(name, "answer", say("caption", name), alt, (COLUMN, 3.6), draw)
     if len(scored.models) > 1:
-        names = [model.name for model in scored.models]
-        spread = ", ".join(f"{single.value:.3f}" for single in evaluation.answer.singles)
-        yield Picture(
-            "models",
-            "answer",
-            "AUC of each network by itself, and of their mean score, which was declared to be the test "
-            "before.",
-            f"AUC of {len(names)} networks: {spread}; of their mean score {with_interval(auc)}.",
-            charts.COLUMN,
-            1.2 + 0.3 * (len(names) + 1),
-            _chart(charts.draw_seeds, names, evaluation.answer.singles, auc, margin),
-        )
+        entries = [charts.Entry("mean score", auc, main=True)]
+        singles = zip(scored.models, evaluation.answer.singles, strict=True)
+        entries += [charts.Entry(model.name, single) for model, single in singles]
+        yield _forest(evaluation, "models", "answer", entries)
 
 
-def _baseline_pictures(evaluation: Evaluation) -> Iterator[Picture]:
-    entries = forest_entries(evaluation)
-    margin = float(evaluation.settings["margin"])
-    alt = "; ".join(f"{entry.name} {with_interval(entry.auc)}" for entry in entries)
-    yield Picture(
-        "comparison",
-        "baseline",
-        "AUC with 95 % intervals: the network (diamond), what measured quantities alone tell without a "
-        "look at the pixels, and the network's at equal magnitude, colour and size. The grey band is the "
-        "margin around guessing.",
-        f"AUCs with intervals: {alt}.",
-        charts.COLUMN,
-        1.0 + 0.32 * len(entries),
-        _chart(charts.draw_forest, entries, margin),
-    )
+def _aucs(table: Bins) -> list[tuple[float, str]]:
+    """AUC and extent of the bins that have one."""
+    ends = extents(table)
+    return [(b.auc.value, end) for b, end in zip(table.bins, ends, strict=True) if b.auc is not None]
 
 
-def _bin_caption(table: Bins) -> str:
-    """What a chart of bins shows: where the AUC is least and where it is greatest."""
-    named = zip(table.bins, extents(table.bins), strict=True)
-    found = [(b.auc.value, ends) for b, ends in named if b.auc is not None]
-    text = f"AUC by {table.label}"
+def _bin_caption(evaluation: Evaluation, table: Bins) -> str:
+    """What a chart of bins shows, and where its AUC is least and greatest."""
+    if table.key == BY_PERCENTILE:
+        count = max(b.real + b.fake for b in table.bins)
+        return say("caption", "percentile", count=count, band=table.quantity.band)
+    found, ends = _aucs(table), ""
     if len(found) > 1:
         (low, least), (high, most) = min(found), max(found)
-        unit = f" {table.unit}" if table.unit else ""
-        text += f": from {low:.2f} ({least}) to {high:.2f} ({most}{unit})"
-    return text + "."
+        unit = f" {table.quantity.unit}" if table.quantity.unit else ""
+        ends = say("caption", "range", low=low, least=least, high=high, most=most, unit=unit)
+    parts = [say("caption", "bins", name=quantity_title(table.quantity), range=ends)]
+    if any(b.auc is None for b in table.bins):
+        parts.append(say("caption", "bins_left_out"))
+    if evaluation.ideal is not None and table.key == "sn":
+        parts.append(say("caption", "ideal"))
+    return " ".join(parts)
 
 
-def _bins_with_intervals(table: Bins) -> str:
-    """How the AUC comes out over bins, in a sentence."""
-    parts = [
-        f"{b.name or ends}: {b.auc.value:.2f}"
-        for b, ends in zip(table.bins, extents(table.bins), strict=True)
-        if b.auc is not None
-    ]
-    return f"AUC by {table.label}: {', '.join(parts)}"
-
-
-def _bin_pictures(evaluation: Evaluation) -> Iterator[Picture]:
+def _bin_picture(evaluation: Evaluation, table: Bins) -> Picture:
     margin, auc = float(evaluation.settings["margin"]), evaluation.answer.auc
-    for table in evaluation.bins:
-        if table.coarse or not any(b.auc is not None for b in table.bins):
-            continue
-        if table.key == BY_PERCENTILE:
-            yield Picture(
-                "auc_by_percentile",
-                "where",
-                "AUC around five percentiles in brightness, the brightest on the left, each for the "
-                f"{max(b.real + b.fake for b in table.bins):,} examples around it; below, their g "
-                "magnitudes.",
-                _bins_with_intervals(table) + ".",
-                charts.COLUMN,
-                3.0,
-                _chart(charts.draw_percentiles, table.bins, auc, margin),
-            )
-        else:
-            some = any(b.auc is None for b in table.bins)
-            ideal = evaluation.ideal if table.key == "sn" else None
-            yield Picture(
-                f"auc_by_{table.key}",
-                "where",
-                _bin_caption(table)
-                + (" Bins with too few examples or bricks are left out." if some else "")
-                + (f" {IDEAL_WORDS}" if ideal is not None else ""),
-                _bins_with_intervals(table) + ".",
-                charts.COLUMN,
-                2.7,
-                _chart(charts.draw_bins, table, auc, margin, ideal),
-            )
+    points = ", ".join(f"{end}: {value:.2f}" for value, end in _aucs(table))
+    draw = _chart(charts.draw_bins, table, auc, margin, evaluation.ideal if table.key == "sn" else None)
+    if table.key == BY_PERCENTILE:
+        draw = _chart(charts.draw_percentiles, table, auc, margin)
+    return Picture(
+        name=f"auc_by_{table.key}",
+        section="where",
+        caption=_bin_caption(evaluation, table),
+        alt=say("alt", "bins", name=quantity_title(table.quantity), points=points),
+        size=(COLUMN, 3.0 if table.key == BY_PERCENTILE else 2.7),
+        draw=draw,
+    )
 
 
-def _occlusion_picture(found: Occlusion) -> Picture:
-    half_light = found.half_light * PIXEL_SCALE
-    line = " The vertical line is the half-light radius." if np.isfinite(half_light) else ""
+def _occlusion_pictures(evaluation: Evaluation) -> Iterator[Picture]:
+    found, scale = evaluation.occlusion, evaluation.spec.pixel_scale
+    if found is None:
+        return
     points = "; ".join(
-        f"{radius * PIXEL_SCALE:.1f} arcsec: within {inner.value:.2f}, beyond {outer.value:.2f}"
+        f"{radius * scale:.1f} arcsec: within {inner.value:.2f}, beyond {outer.value:.2f}"
         for radius, inner, outer in zip(found.radii, found.inner, found.outer, strict=True)
     )
-    return Picture(
-        "occlusion",
-        "looks",
-        "AUC of the network by a part of each stamp: what lies within a radius of the object (black), or "
-        "beyond it (pink, dashed); all else is another example's, of either class by chance. "
-        f"Bars are 95 % intervals; the dotted line and its grey band are the AUC on whole stamps.{line}",
-        f"AUC by radius. {points}. On whole stamps {with_interval(found.whole)}.",
-        charts.COLUMN,
-        3.0,
-        _chart(charts.draw_occlusion, found, half_light),
+    line = say("caption", "half_light") if np.isfinite(found.half_light) else ""
+    yield Picture(
+        name="occlusion",
+        section="looks",
+        caption=say("caption", "occlusion", line=line),
+        alt=say("alt", "occlusion", points=points, auc=with_interval(found.whole)),
+        size=(COLUMN, 3.0),
+        draw=_chart(charts.draw_occlusion, found, scale),
     )
 
 
-def _calibration_pictures(evaluation: Evaluation) -> Iterator[Picture]:
+def _calibration_picture(evaluation: Evaluation) -> Picture:
     found = evaluation.calibration
     curves = [("as scored", found.raw.curve), ("recalibrated", found.recalibrated.curve)]
-    yield Picture(
-        "reliability",
-        "calibration",
-        "Of the test examples that the network scores so, the share that are fakes, with 95 % intervals: "
-        "as it scores, and after a recalibration that was fitted on the validation split.",
-        f"Reliability curves; expected calibration error {found.raw.ece:.3f} as scored and "
-        f"{found.recalibrated.ece:.3f} recalibrated.",
-        charts.COLUMN,
-        4.2,
-        _chart(charts.draw_reliability, curves),
+    return Picture(
+        name="reliability",
+        section="calibration",
+        caption=say("caption", "reliability"),
+        alt=say("alt", "reliability", raw=found.raw.ece, new=found.recalibrated.ece),
+        size=(COLUMN, 4.2),
+        draw=_chart(charts.draw_reliability, curves),
     )
 
 
 def _retraining_pictures(evaluation: Evaluation) -> Iterator[Picture]:
-    network, margin = evaluation.answer.auc, float(evaluation.settings["margin"])
-    if evaluation.ablations:
+    network, ablations = evaluation.answer.auc, evaluation.ablations
+    if ablations:
         entries = [charts.Entry("network", network, main=True)]
-        entries += [charts.Entry(result.name, result.auc) for result in evaluation.ablations]
-        alt = "; ".join(f"{entry.name} {with_interval(entry.auc)}" for entry in entries)
-        yield Picture(
-            "ablations",
-            "retraining",
-            "AUC of the same network trained again on parts of the cutouts, with 95 % intervals; the grey "
-            "band is the margin around guessing.",
-            f"AUCs with intervals: {alt}.",
-            charts.COLUMN,
-            1.0 + 0.32 * len(entries),
-            _chart(charts.draw_forest, entries, margin),
-        )
+        entries += [charts.Entry(result.name, result.auc) for result in ablations]
+        yield _forest(evaluation, "ablations", "retraining", entries)
     for kind in dict.fromkeys(result.kind for result in evaluation.sensitivity):
         found = sorted((r for r in evaluation.sensitivity if r.kind == kind), key=lambda r: r.amplitude)
-        amplitudes, aucs = [r.amplitude for r in found], [r.auc for r in found]
-        words = f"{kind_words(kind)} ({KINDS[kind].unit})"
-        points = ", ".join(f"{a:g}: {e.value:.3f}" for a, e in zip(amplitudes, aucs, strict=True))
+        amplitudes, aucs, name = [r.amplitude for r in found], [r.auc for r in found], kind_words(kind)
+        points = ", ".join(f"{r.amplitude:g}: {r.auc.value:.3f}" for r in found)
+        label = f"{name} ({KINDS[kind].unit})"
         yield Picture(
-            f"sensitivity_{kind}",
-            "retraining",
-            f"What the same network makes of a planted difference ({kind_words(kind)}), with 95 % intervals. "
-            "The dotted line and its grey band are the network's AUC between fakes and reals.",
-            f"AUC by amplitude of a planted difference ({kind_words(kind)}): {points}.",
-            charts.COLUMN,
-            2.7,
-            _chart(charts.draw_sensitivity, amplitudes, aucs, words, network),
+            name=f"sensitivity_{kind}",
+            section="retraining",
+            caption=say("caption", "sensitivity", kind=name),
+            alt=say("alt", "sensitivity", kind=name, points=points),
+            size=(COLUMN, 2.7),
+            draw=_chart(charts.draw_sensitivity, amplitudes, aucs, label, network),
         )
 
 
@@ -237,12 +172,13 @@ def pictures_of(
 ) -> Iterator[Picture]:
     """All pictures of a report, in its order."""
     yield from _answer_pictures(evaluation)
-    yield from _baseline_pictures(evaluation)
-    yield from _bin_pictures(evaluation)
-    if evaluation.occlusion is not None:
-        yield _occlusion_picture(evaluation.occlusion)
-    if evaluation.verdict.kind != "not learnt":  # whose scores put nothing in order
+    yield _forest(evaluation, "comparison", "baseline", forest_entries(evaluation))
+    for table in evaluation.bins:
+        if not table.coarse and _aucs(table):
+            yield _bin_picture(evaluation, table)
+    yield from _occlusion_pictures(evaluation)
+    if evaluation.verdict.kind != Kind.NOT_LEARNT:  # whose scores put nothing in order
         yield from map(gallery_picture, galleries)
     yield from map(mosaic_picture, mosaics)
-    yield from _calibration_pictures(evaluation)
+    yield _calibration_picture(evaluation)
     yield from _retraining_pictures(evaluation)

@@ -1,4 +1,4 @@
-"""Numbers, intervals and phrases as one reads them."""
+"""Formatting: numbers, intervals and names as text."""
 
 from __future__ import annotations
 
@@ -6,24 +6,12 @@ import math
 from collections.abc import Sequence
 
 from obiwan.dplearn.controls.battery import NOT_RUN, Control, Statistic
-from obiwan.dplearn.evaluation.bins import Bin
-from obiwan.dplearn.retraining.sensitivity import SensitivityResult, SensitivitySummary
-from obiwan.dplearn.survey.differences import FACTOR, KINDS
+from obiwan.dplearn.controls.covariates import Quantity
+from obiwan.dplearn.evaluation.bins import Bin, Bins
+from obiwan.dplearn.survey.differences import KINDS
 from obiwan.dplearn.twosample import Estimate
 
 DASH = "\N{EN DASH}"
-KIND_NAMES = {
-    "psf": "PSF width",
-    "sersic": "S\u00e9rsic index",
-}  #: of planted differences, but for their keys
-ABLATIONS = {
-    "image only": "inverse variances flat: what the images say",
-    "ivar only": "images zero: above 0.5 it is leakage, or brighter galaxies by their photons",
-    "centre masked": "no pixels within a quarter of the size from the centre: above 0.5 it is the sky around",
-    "outskirts masked": "no pixels beyond a quarter of the size from the centre: the object",
-    "A/A real": "real against real galaxies, split at random: a null test",
-    "A/A fake": "injected against injected galaxies, split at random: a null test",
-}  #: what ablations say, but those of one band
 
 
 def number(value: float | None, digits: int | None = None) -> str:
@@ -83,11 +71,6 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def sentence(text: str) -> str:
-    """A phrase as a sentence."""
-    return text[:1].upper() + text[1:].rstrip(".") + "." if text else ""
-
-
 def percent(share: float, digits: int = 0) -> str:
     """A share in per cent.
 
@@ -97,40 +80,6 @@ def percent(share: float, digits: int = 0) -> str:
     ('12 %', '0 %')
     """
     return f"{round(100 * share, digits) + 0.0:.{digits}f} %"  # + 0.0 takes the sign off a zero
-
-
-def ablation_words(name: str) -> str:
-    """What an ablation says."""
-    return ABLATIONS.get(name, f"{name} alone")
-
-
-def kind_words(kind: str) -> str:
-    """A kind of planted difference as people write it."""
-    return KIND_NAMES.get(kind, kind)
-
-
-def amplitude_words(kind: str, amplitude: float) -> str:
-    """An amplitude with its unit, as people write it."""
-    unit = KINDS[kind].unit
-    return f"a factor of {amplitude:g}" if unit == FACTOR else f"{amplitude:g} {unit}"
-
-
-def _detection_words(result: SensitivityResult) -> str:
-    """Whether a planted difference was detected, and with what power."""
-    planted = amplitude_words(result.kind, result.amplitude)
-    if not result.detected:
-        return f"not even {planted} was detected (AUC {result.auc})"
-    power = f"{'more than ' if result.power > 0.99 else ''}{100 * min(result.power, 0.99):.0f} %"
-    return f"{planted} was detected (AUC {result.auc}); the power of such a test is {power}"
-
-
-def sensitivity_lines(summary: SensitivitySummary) -> tuple[str, ...]:
-    """The smallest difference of each kind that was detected, and how many examples were left out."""
-    lines = [f"{kind_words(result.kind)}: {_detection_words(result)}" for result in summary.results]
-    if summary.left_out:
-        which = f"{counted(summary.left_out, 'example')} {'is' if summary.left_out == 1 else 'are'}"
-        lines.append(f"{which} in neither half: the fitted flux, shape or PSF width is unknown")
-    return tuple(lines)
 
 
 def limit(control: Control) -> str:
@@ -164,22 +113,59 @@ def decimals(low: float, high: float) -> int | None:
     return max(0, 1 - math.floor(math.log10(width))) if width > 0 else None
 
 
-def extent(one: Bin, digits: int | None) -> str:
+def extent(one: Bin, digits: int | None, band: str) -> str:
     """The ends of a bin with so many decimals, or its name."""
     if one.name:
-        return f"{one.name} (g {one.low:.2f} to {one.high:.2f})" if one.low != one.high else one.name
+        return f"{one.name} ({band} {one.low:.2f} to {one.high:.2f})" if one.low != one.high else one.name
     return f"{number(one.low, digits)} to {number(one.high, digits)}"
 
 
-def extents(bins: Sequence[Bin]) -> list[str]:
-    """The ends of the bins of one quantity, all with the decimals that the narrowest needs.
+def extents(table: Bins) -> list[str]:
+    """The ends of the bins of one quantity, all with the decimals that the narrowest needs."""
+    needed = [decimals(b.low, b.high) for b in table.bins if not b.name and math.isfinite(b.high - b.low)]
+    digits = max((d for d in needed if d is not None), default=None)
+    return [extent(b, digits, table.quantity.band) for b in table.bins]
+
+
+def quantity_title(quantity: Quantity) -> str:
+    """Name of a covariate with its band.
 
     Examples
     --------
-    >>> edges = (21.97, 22.31, 24.5)
-    >>> extents([Bin("", *ends, 22.0, 9, 9, 1, None, 1.0, 1.0) for ends in zip(edges, edges[1:])])
-    ['21.97 to 22.31', '22.31 to 24.50']
+    >>> quantity_title(Quantity("mag_g", "magnitude", "g"))
+    'g magnitude'
+    >>> quantity_title(Quantity("nobs_g", "exposures", "g"))
+    'exposures in g'
     """
-    needed = [decimals(b.low, b.high) for b in bins if not b.name and math.isfinite(b.high - b.low)]
-    digits = max((d for d in needed if d is not None), default=None)
-    return [extent(b, digits) for b in bins]
+    if not quantity.band or quantity.name.startswith("percentile"):
+        return quantity.name
+    before = quantity.name == "magnitude"
+    return f"{quantity.band} {quantity.name}" if before else f"{quantity.name} in {quantity.band}"
+
+
+def control_title(name: str, band: str) -> str:
+    """Name of a control with its band.
+
+    Examples
+    --------
+    >>> control_title("centroid x", "g"), control_title("brick", "")
+    ('centroid x g', 'brick')
+    """
+    return f"{name} {band}".strip()
+
+
+def kind_words(kind: str) -> str:
+    """Name of a planted difference."""
+    return {"psf": "PSF width", "sersic": "S\u00e9rsic index"}.get(kind, kind.replace("_", " "))
+
+
+def amplitude_words(kind: str, amplitude: float) -> str:
+    """Amplitude of a planted difference with its unit.
+
+    Examples
+    --------
+    >>> amplitude_words("offset", 0.2), amplitude_words("psf", 1.05)
+    ('0.2 px', 'a factor of 1.05')
+    """
+    unit = KINDS[kind].unit
+    return f"a factor of {amplitude:g}" if unit == "factor" else f"{amplitude:g} {unit}"

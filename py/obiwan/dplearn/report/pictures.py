@@ -13,6 +13,7 @@ import numpy as np
 from obiwan.dplearn.evaluation.gallery import Gallery, Mosaic
 from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.report import charts
+from obiwan.dplearn.report.sentences import say
 from obiwan.dplearn.report.stamps import MosaicLayout, draw_gallery, draw_mosaic
 from obiwan.dplearn.stampspec import StampSpec
 
@@ -23,12 +24,6 @@ Draw = Callable[["Figure"], None]
 
 DPI = 160
 GALLERY_COLUMNS = 3
-TITLES = {
-    "fakest_fakes": "Injected galaxies with the highest scores",
-    "fakes_that_fooled": "Injected galaxies with the lowest scores",
-    "rejected_reals": "Real galaxies with the highest scores",
-}  #: of galleries
-SPLITS = {"train": "training split", "val": "validation split", "test": "test split"}
 
 
 @dataclass(frozen=True)
@@ -45,8 +40,8 @@ class Picture:
         What is seen, in sentences.
     alt : str
         The same for those who do not see it: what it shows and how it comes out.
-    width, height : float
-        Inches.
+    size : tuple of float
+        Width and height (inches).
     draw : callable
         Draws it on an empty figure.
     """
@@ -55,8 +50,7 @@ class Picture:
     section: str
     caption: str
     alt: str
-    width: float
-    height: float
+    size: tuple[float, float]
     draw: Draw
 
 
@@ -69,7 +63,7 @@ def png_of(picture: Picture, pdf: Path | None = None) -> bytes:
     from matplotlib.figure import Figure
 
     with mpl.rc_context(charts.STYLE):
-        figure = Figure(figsize=(picture.width, picture.height), dpi=DPI)
+        figure = Figure(figsize=picture.size, dpi=DPI)
         picture.draw(figure)
         stream = io.BytesIO()
         figure.savefig(stream, format="png", metadata={"Software": None})
@@ -94,24 +88,21 @@ def stamp_width(spec: StampSpec) -> str:
 
 def gallery_picture(gallery: Gallery) -> Picture:
     """Picture of a gallery: colour images, score and magnitude below each, and their median."""
-    spec, title = gallery.spec, TITLES[gallery.name]
+    spec, title = gallery.spec, say("gallery", gallery.name)
     captions = [
         f"{score:.2f}   {spec.bluest} {magnitude:.1f}" if np.isfinite(magnitude) else f"{score:.2f}"
         for score, magnitude in zip(gallery.scores, gallery.magnitudes, strict=True)
     ]
     rows = -(-(len(captions) + 1) // GALLERY_COLUMNS)
     ends = f"{gallery.scores.min():.2f} to {gallery.scores.max():.2f}"
+    split, width = say("split", gallery.split), stamp_width(spec)
     return Picture(
-        f"gallery_{gallery.name}",
-        "galleries",
-        f"{title}, {SPLITS[gallery.split]}. Below each stamp: its score P(fake) and its {spec.bluest} "
-        f"magnitude; the last is the median of all, pixel by pixel. Stamps are {stamp_width(spec)}; the "
-        "marks point at the centre. Colours are smoothed, scaled to the noise of the sky, and grey where "
-        "there is only noise.",
-        f"{len(captions)} colour stamps and their median, {title.lower()}: {ends}.",
-        charts.COLUMN,
-        rows * 1.55,
-        lambda figure: draw_gallery(figure, gallery.stamps, captions, GALLERY_COLUMNS, spec),
+        name=f"gallery_{gallery.name}",
+        section="galleries",
+        caption=say("caption", "gallery", title=title, split=split, band=spec.bluest, width=width),
+        alt=say("alt", "gallery", count=len(captions), title=title.lower(), ends=ends),
+        size=(charts.COLUMN, rows * 1.55),
+        draw=lambda figure: draw_gallery(figure, gallery.stamps, captions, GALLERY_COLUMNS, spec),
     )
 
 
@@ -130,19 +121,17 @@ def ordinal(number: float) -> str:
 
 def mosaic_picture(mosaic: Mosaic) -> Picture:
     """Picture of a mosaic: real and fake galaxies in turn, all their planes."""
-    spec = mosaic.spec
-    where = f"{ordinal(mosaic.percentile)} percentile in brightness, {SPLITS[mosaic.split]}"
-    layout = MosaicLayout(spec, len(mosaic.stamps), f"{where}; stamps are {stamp_width(spec)}")
+    spec, width = mosaic.spec, stamp_width(mosaic.spec)
+    where = f"{ordinal(mosaic.percentile)} percentile in brightness, {say('split', mosaic.split)}"
+    layout = MosaicLayout(spec, len(mosaic.stamps), f"{where}; stamps are {width}")
     variances = " and their inverse variances" if spec.has_ivar else ""
+    values = {"band": spec.bluest, "bands": ", ".join(spec.bands), "variances": variances}
+    ends = f"{mosaic.magnitudes.min():.1f} to {mosaic.magnitudes.max():.1f}"
     return Picture(
-        f"fake_real_mosaic_p{mosaic.percentile:02.0f}",
-        "galleries",
-        f"Real (R) and fake (F) galaxies in turn, paired by {spec.bluest} magnitude (on the right), at the "
-        f"{where}: in colour, then the images in {', '.join(spec.bands)}{variances}. Stamps are "
-        f"{stamp_width(spec)}; the marks point at the centre.",
-        f"Rows of real and fake galaxies at equal brightness, {spec.bluest} {mosaic.magnitudes.min():.1f} to "
-        f"{mosaic.magnitudes.max():.1f}.",
-        layout.width,
-        layout.height,
-        lambda figure: draw_mosaic(figure, layout, mosaic.stamps, mosaic.labels, mosaic.magnitudes),
+        name=f"fake_real_mosaic_p{mosaic.percentile:02.0f}",
+        section="galleries",
+        caption=say("caption", "mosaic", **values, where=where, width=width),
+        alt=say("alt", "mosaic", band=spec.bluest, ends=ends),
+        size=(layout.width, layout.height),
+        draw=lambda figure: draw_mosaic(figure, layout, mosaic.stamps, mosaic.labels, mosaic.magnitudes),
     )

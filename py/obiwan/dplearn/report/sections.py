@@ -1,0 +1,292 @@
+"""Sections of the report: the sentences and table rows of each part of the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from obiwan.dplearn.controls.battery import Control
+from obiwan.dplearn.controls.covariates import quantities
+from obiwan.dplearn.evaluation.analysis import DRAWS
+from obiwan.dplearn.evaluation.bins import LEAST, LEAST_VALUES, Bins
+from obiwan.dplearn.evaluation.notices import alarms
+from obiwan.dplearn.evaluation.records import BY_PERCENTILE, Baseline, Conditional, Evaluation
+from obiwan.dplearn.report import provenance, wording
+from obiwan.dplearn.report.formatting import (
+    DASH,
+    amplitude_words,
+    counted,
+    interval,
+    kind_words,
+    number,
+    probability,
+    quantity_title,
+    together,
+    with_interval,
+)
+from obiwan.dplearn.report.sentences import say
+from obiwan.dplearn.retraining.ablations import A_A
+from obiwan.dplearn.twosample import FEW_BRICKS, LEAST_CLUSTERS, Estimate, holm
+from obiwan.dplearn.twosample.verdict import Kind
+
+LEAST_LOSS = 0.0005  #: of AUC; what contributes less is not listed
+MOST_IMPORTANT = 8  #: quantities that are listed
+
+Row = tuple[str, str, str, str]
+Names = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """Row of the table of retrained networks.
+
+    Attributes
+    ----------
+    name : str
+        What the network was trained on.
+    auc : Estimate
+    p : float
+        Corrected for the number of ablations; NaN where there is none.
+    light : str
+        Of a null test; else empty.
+    says : str
+    """
+
+    name: str
+    auc: Estimate
+    p: float
+    light: str
+    says: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """All sentences and table rows of a report that depend on the evaluation.
+
+    Attributes
+    ----------
+    verdict : Statement
+    alarms, cautions, not_run : list of str
+    red : str
+        What the red controls are, and what follows from them; empty without any.
+    answer : list of Row
+        Quantity, value, interval, value by chance.
+    tested : str
+    flow : list of tuple
+        Cut, real and fake examples left.
+    baseline, bins, occlusion, calibration, retraining : list of str
+    importance : list of tuple
+        Quantity and loss of AUC.
+    retrained : list of Retrained
+    provenance : list of tuple
+        What, and which.
+    """
+
+    verdict: wording.Statement
+    alarms: list[str]
+    cautions: list[str]
+    not_run: list[str]
+    red: str
+    answer: list[Row]
+    tested: str
+    flow: list[tuple[str, str | int, str | int]]
+    baseline: list[str]
+    importance: list[tuple[str, float]]
+    bins: list[str]
+    occlusion: list[str]
+    calibration: list[str]
+    retraining: list[str]
+    retrained: list[Retrained]
+    provenance: list[tuple[str, str]]
+
+
+def text_of(evaluation: Evaluation) -> Text:
+    """Put an evaluation into words."""
+    names = {one.key: quantity_title(one) for one in quantities(evaluation.spec)}
+    found = evaluation.calibration
+    return Text(
+        verdict=wording.verdict_lines(evaluation),
+        alarms=[wording.notice(fact) for fact in alarms(evaluation.ablations)],
+        cautions=[wording.notice(fact) for fact in evaluation.cautions],
+        not_run=[wording.notice(fact) for fact in evaluation.not_run],
+        red=red_controls(evaluation.controls, evaluation.verdict.kind),
+        answer=answer_rows(evaluation),
+        tested=provenance.tested(evaluation),
+        flow=provenance.cut_flow(evaluation.data),
+        baseline=[
+            *baseline_lines(evaluation.baseline, evaluation.answer.auc, names),
+            *conditional_lines(evaluation.conditional, names),
+        ],
+        importance=importance(evaluation.baseline, names),
+        bins=[*map(wording.notice, evaluation.mock), *bin_notes(evaluation)],
+        occlusion=[" ".join(occlusion_lines(evaluation))],
+        calibration=[say("calibration", "ece", raw=found.raw, new=found.recalibrated)],
+        retraining=list(retraining_lines(evaluation)),
+        retrained=retrained(evaluation),
+        provenance=provenance.provenance(evaluation),
+    )
+
+
+def red_controls(controls: Sequence[Control], kind: Kind) -> str:
+    """The red controls by name, and what follows for the verdict."""
+    red = [control for control in controls if control.light == "red"]
+    run = sum(control.obstacle is None for control in controls)
+    named, meaning = ", ".join(together(red)), say("red", kind.value)
+    return say("red", "named", red=len(red), run=run, names=named, meaning=meaning) if red else ""
+
+
+def answer_rows(evaluation: Evaluation) -> list[Row]:
+    """The result in numbers: quantity, value, interval, value by chance."""
+    a, c, verdict = evaluation.answer, evaluation.calibration, evaluation.verdict.numbers
+    accuracy, best, which = a.accuracy, c.best, "recalibrated" if c.helps else "as scored"
+    named = {"draws": DRAWS, "floor": _floor(evaluation), "which": which, "margin": verdict.margin}
+
+    def row(key: str, value: str, chance: str = DASH, ends: str = DASH) -> Row:
+        return say("row", key, **named), value, ends, chance
+
+    def estimate(key: str, one: Estimate, chance: str) -> Row:
+        return row(key, number(one.value, 4), chance, interval(one, 4))
+
+    return [
+        estimate("auc", a.auc, "0.5"),
+        row("permutation", probability(a.permutation_p)),
+        row("flip", probability(a.flip_p)),
+        estimate("accuracy", accuracy.accuracy, number(accuracy.no_information, 4)),
+        row("rates", f"{accuracy.tpr:.3f}, {accuracy.tnr:.3f}", "sum is 1"),
+        row("accuracy_p", probability(accuracy.p)),
+        row("design", number(a.design_effect), "1"),
+        row("variation", number(c.bounds_raw.total_variation_auc.low, 4), "0"),
+        row("divergence", number(best.jensen_shannon.low, 4), "0"),
+        estimate("entropy", best.bce, "0.6931"),
+        row("tost", probability(verdict.tost_p)),
+    ]
+
+
+def _floor(evaluation: Evaluation) -> str:
+    """Least p-value of swapped bricks, where bricks are few."""
+    scored = evaluation.scored
+    both = np.intersect1d(*(scored.bricks[scored.labels == value] for value in (0, 1)))
+    few = len(both) < FEW_BRICKS
+    return say("row", "floor", least=2.0 ** -len(both), bricks=counted(len(both), "brick")) if few else ""
+
+
+def _listed(keys: Sequence[str], names: Names) -> str:
+    return ", ".join(names[key] for key in keys)
+
+
+def baseline_lines(found: Baseline | None, network: Estimate, names: Names) -> list[str]:
+    """The metadata baseline beside the network."""
+    if found is None:
+        return [say("baseline", "none")]
+    auc = found.result.auc
+    values = {
+        "count": len(found.result.names),
+        "by": "brick" if found.result.by == "bricks" else "example (there are too few bricks)",
+        "examples": found.examples,
+    }
+    aucs = zip(("auc", "test", "network"), (auc, found.test_auc, network), strict=True)
+    parts = [say("baseline", "auc", **values, **{key: with_interval(one) for key, one in aucs})]
+    parts.append(say("baseline", "differs" if auc.low > 0.5 else "alike"))
+    if found.left_out:
+        parts.append(say("baseline", "left_out", names=_listed(found.left_out, names)))
+    return [" ".join(parts)]
+
+
+def conditional_lines(equal: Conditional, names: Names) -> list[str]:
+    """The AUC at equal magnitude, colour and size."""
+    lines = []
+    if equal.stratified is not None:
+        auc, p = with_interval(equal.stratified), probability(equal.stratified_p)
+        held = _listed(equal.names, names)
+        lines.append(say("baseline", "equal", names=held, auc=auc, strata=equal.strata, p=p))
+    if equal.unknown:
+        lines.append(say("baseline", "unequal", names=_listed(equal.unknown, names)))
+    if equal.reason:
+        lines.append(say("baseline", "no_strata", reason=equal.reason.rstrip(".")))
+    return lines
+
+
+def importance(found: Baseline | None, names: Names) -> list[tuple[str, float]]:
+    """Quantities that the baseline uses most, with the loss of AUC when one is shuffled."""
+    first = [] if found is None else list(found.result.importance.items())[:MOST_IMPORTANT]
+    return [(names[name], loss) for name, loss in first if loss >= LEAST_LOSS]
+
+
+def bin_notes(evaluation: Evaluation) -> Iterator[str]:
+    """What the charts of bins leave out."""
+    tables, spec = evaluation.bins, evaluation.spec
+
+    def named(chosen: Sequence[Bins]) -> str:
+        return ", ".join(quantity_title(table.quantity) for table in chosen)
+
+    empty = [table for table in tables if not any(b.auc is not None for b in table.bins)]
+    if empty:
+        yield say("bins", "empty", names=named(empty))
+    if "camera" not in {table.key for table in tables}:
+        yield say("bins", "camera")
+    coarse = [table for table in tables if table.coarse]
+    if coarse:
+        bricks = counted(evaluation.answer.bricks, "brick")
+        yield say("bins", "coarse", bricks=bricks, least=LEAST_VALUES, names=named(coarse))
+    if len(spec.bands) > 1:
+        yield say("bins", "reference", band=spec.reference)
+    small = sum(b.auc is None for table in tables for b in table.bins)
+    if small:
+        key = "small_bricks" if evaluation.answer.rests_on_bricks else "small"
+        yield say("bins", key, count=small, least=LEAST, bricks=LEAST_CLUSTERS)
+    unknown = [table for table in tables if table.unknown and table.key != BY_PERCENTILE]
+    if unknown:
+        missing = (f"{quantity_title(table.quantity)} of {table.unknown:,}" for table in unknown)
+        yield say("bins", "missing", names=", ".join(missing))
+
+
+def occlusion_lines(evaluation: Evaluation) -> Iterator[str]:
+    """Where in the stamp the network finds the difference."""
+    found = evaluation.occlusion
+    if found is None:
+        yield say("occlusion", "none")
+        return
+    name, (real, fake) = evaluation.scored.models[0].name, found.counts
+    yield say("occlusion", "whole", real=real, fake=fake, name=name, auc=with_interval(found.whole))
+    if found.whole.low <= 0.5:
+        yield say("occlusion", "alike")
+        return
+    last = len(found.radii) - 1 if found.telling is None else found.telling
+    radius, outer = f"{found.radii[last] * evaluation.spec.pixel_scale:.1f} arcsec", found.outer[last]
+    parts = {"inner": with_interval(found.inner[last]), "outer": with_interval(outer)}
+    yield say("occlusion", "parts", radius=radius, **parts)
+    key = "within" if found.telling is not None else "beyond" if outer.low > 0.5 else "unclear"
+    yield say("occlusion", key, radius=radius)
+
+
+def retraining_lines(evaluation: Evaluation) -> Iterator[str]:
+    """Purpose of the retrained networks, and what they detect."""
+    models = evaluation.scored.models
+    if len(models) > 1:
+        yield say("retraining", "first", name=models[0].name, count=len(models))
+    if evaluation.ablations:
+        yield say("retraining", "ablations")
+    if evaluation.sensitivity:
+        yield say("retraining", "sensitivity")
+    yield from wording.sensitivity_lines(evaluation.sensitivity)
+
+
+def retrained(evaluation: Evaluation) -> list[Retrained]:
+    """Rows of the table of retrained networks."""
+    rows = []
+    adjusted = holm(np.array([result.p for result in evaluation.ablations], float))
+    for result, p in zip(evaluation.ablations, adjusted, strict=True):
+        light, says = "", "learnt" if result.learnt else "did not learn"
+        if result.name in A_A:
+            light, says = ("red", "must be 0.5") if alarms([result]) else ("green", "0.5, as it must be")
+        rows.append(Retrained(result.name, result.auc, float(p), light, says))
+    for one in evaluation.sensitivity:
+        says = f"detected; power {min(one.power, 0.99):.2f}" if one.detected else "not detected"
+        says += "" if one.learnt else "; did not learn"
+        amplitude = amplitude_words(one.kind, one.amplitude)
+        name = say("retraining", "planted", kind=kind_words(one.kind), amplitude=amplitude)
+        rows.append(Retrained(name, one.auc, math.nan, "", says))
+    return rows
