@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 from scipy.stats import ks_2samp, kstest
 
+from obiwan.dplearn import create_training
 from obiwan.dplearn.mock import __main__ as mock
 from obiwan.dplearn.mock import bricks as mock_bricks
 from obiwan.dplearn.mock import catalog as mock_catalog
@@ -25,7 +27,9 @@ from obiwan.dplearn.mock import sky as mock_sky
 from obiwan.dplearn.mock import writers as mock_files
 from obiwan.dplearn.mock.config import PIXEL_SCALE, MockConfig, Plant
 from obiwan.dplearn.mock.survey import make_survey
+from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.survey.rendering import MOFFAT_BETA, Galaxy, render
+from obiwan.dplearn.trainingset.stampset import open_training_set
 
 SMALL = MockConfig(bricks=4, brick_size=420, runs=3, seed=7, west=1, layout="both")
 TINY = MockConfig(bricks=1, brick_size=256, runs=1, injections=12, density=1.0, seed=3)
@@ -441,12 +445,12 @@ def test_measurement_errors_are_what_the_ivars_say() -> None:
 
 
 def test_equal_seeds_give_equal_bytes_whatever_the_jobs(tmp_path: Path) -> None:
-    config = MockConfig(bricks=3, brick_size=200, runs=2, seed=11, layout="both")
+    config = MockConfig(bricks=2, brick_size=160, runs=1, seed=11, layout="both")
     first, second = (contents(survey(config, tmp_path / str(jobs), jobs)) for jobs in (1, 2))
     assert first == second
-    assert len(first) > 60
+    assert len(first) > 40
     other = contents(
-        survey(MockConfig(bricks=3, brick_size=200, runs=2, seed=12, layout="both"), tmp_path / "o")
+        survey(MockConfig(bricks=2, brick_size=160, runs=1, seed=12, layout="both"), tmp_path / "o")
     )
     planes = [name for name in first if name.endswith(".fz")]
     assert planes == [name for name in other if name.endswith(".fz")]
@@ -493,8 +497,7 @@ def noiseless(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def injected_light(outdir: Path, band: str) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Truth and conditions header of the lone, well-covered galaxies, and the light that was added there."""
-    (brick,) = names(outdir)
-    (run,) = runs(outdir)
+    brick, (run,) = names(outdir)[0], runs(outdir)
     path = run / f"sim/{brick[:3]}/injected-{brick}.fits"
     truth = table(path)
     truth = truth[~truth["collided"]]
@@ -639,6 +642,92 @@ def test_planted_dip_changes_invvar_alone(tmp_path: Path, tiny: Path) -> None:
     assert np.mean((ratio[0] / np.where(good, ratio[1], 1))[far & good]) == pytest.approx(1, abs=1e-3)
 
 
+# --- bands
+
+
+GRIZ = ("g", "r", "i", "z")
+
+
+@pytest.fixture(scope="module", params=[GRIZ, ("r",)], ids="".join)
+def banded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Mock surveys of four bands and of one, without shot noise of the injections."""
+    config = replace(SMALL, bands=request.param, bricks=4, brick_size=300, runs=1, west=0)
+    config = replace(config, plant=Plant(no_shot_noise=1.0), density=1.5, seed=12)
+    return survey(config, tmp_path_factory.mktemp("mock") / "".join(request.param))
+
+
+def bands_of(outdir: Path) -> tuple[str, ...]:
+    return tuple(json.loads((outdir / "mock.json").read_text())["config"]["bands"])
+
+
+def test_files_have_the_bands_that_were_asked_for(banded: Path) -> None:
+    bands, brick = bands_of(banded), names(banded)[0]
+    for coadd in (banded / "release/coadd", runs(banded)[0] / "coadd", banded / "injected_obiwan/coadd"):
+        found = {path.name.split("-")[-1][0] for path in coadd.rglob("*-image-*.fz")}
+        assert found == set(bands)
+    paths = [banded / f"release/tractor/{brick[:3]}/tractor-{brick}.fits"]
+    paths += [banded / f"release/coadd/{brick[:3]}/{brick}/legacysurvey-{brick}-ccds.fits"]
+    for path in paths:
+        header = fitsio.read_header(str(path))
+        assert (header["BANDS"], header["NBANDS"]) == ("".join(bands), len(bands))
+        assert [header[f"CAMS_{band.upper()}"] for band in bands] == ["decam"] * len(bands)
+        assert ("BRICK_I" in header) == ("i" in bands)
+    columns = table(paths[0]).dtype.names or ()
+    assert [name[-1] for name in columns if name.startswith("psfsize_")] == list(bands)
+    assert set(table(paths[1])["filter"]) == set(bands)
+    old = table(next((banded / "injected_obiwan/tractor").rglob("*.fits")))
+    assert {band for band in "ugrizY" if old[f"flux_{band}"].any()} == set(bands)
+
+
+def test_light_of_any_band_is_the_rendered_light(banded: Path) -> None:
+    band = "i" if "i" in bands_of(banded) else "r"
+    rows, header, stamps = injected_light(banded, band)
+    for row, stamp in zip(rows, stamps, strict=True):
+        model = drawn(row, band, header[f"FWHM_{band.upper()}"])
+        assert np.abs(stamp - model).max() < 1.5 * STEP + 1e-3 * model.max()
+
+
+def test_i_lies_between_r_and_z() -> None:
+    conditions = mock_bricks.draw_conditions(np.random.default_rng(1), GRIZ)
+    fluxes = mock_sky.draw_population(np.random.default_rng(1), 500, GRIZ, np.ones(4))["flux"]
+    mags = 22.5 - 2.5 * np.log10(fluxes)
+    assert mags[:, 2] == pytest.approx((mags[:, 1] + mags[:, 3]) / 2)
+    transmission = conditions.transmission()
+    assert (np.diff(transmission) > 0).all()
+    grz = mock_bricks.draw_conditions(np.random.default_rng(1))
+    for values in ("fwhm", "sigma", "nobs"):  # a band is observed alike, whichever others are
+        g, r, _, z = getattr(conditions, values)
+        assert getattr(grz, values) == (g, r, z)
+
+
+def test_mask_bits_of_i_are_those_of_dr10() -> None:
+    rows = np.zeros(3, mock_catalog.tractor_dtype(GRIZ))
+    masks = np.zeros((3, 4), "i2")
+    masks[1, 2], masks[2, 3] = mock_bricks.SATUR, mock_bricks.BADPIX
+    rows["brick_primary"] = True
+    objects = np.zeros(3, mock_sky.object_dtype(GRIZ))
+    mock_catalog._masks(rows, objects, objects[:0], masks, GRIZ)
+    assert rows["maskbits"].tolist() == [0, 0x4000 | 0x8000, 0x80]
+    assert rows["allmask_i"].tolist() == [0, mock_bricks.SATUR, 0]
+
+
+@pytest.mark.parametrize("layout", ["injected", "injected_obiwan"])
+def test_a_training_set_of_the_bands(banded: Path, tmp_path: Path, layout: str) -> None:
+    bands = bands_of(banded)
+    words = ["--fake", banded / layout, "--real", banded / "release", "--bands", *bands, "--jobs", 1]
+    words += ["--select", "none", "--balance", "none", "--outdir", tmp_path / "set"]
+    assert create_training.main([str(word) for word in words]) == 0
+    made = open_training_set(tmp_path / "set")
+    assert made.spec.bands == bands
+    for split in SPLITS:
+        assert min(made.count(split)) > 0
+    rows, x = made.rows("train"), made.stamps("train", np.arange(sum(made.count("train"))))
+    measured = made.spec.image(x)[:, 22:43, 22:43].sum(axis=(1, 2))
+    bright = np.flatnonzero(made.spec.per_band(rows, "flux").min(axis=1) > 2)
+    ratio = measured[bright] / made.spec.per_band(rows[bright], "flux")
+    assert np.median(ratio, axis=0) == pytest.approx(1, abs=0.2)  # every plane is that of its band
+
+
 # --- bad input
 
 
@@ -652,6 +741,8 @@ def test_planted_dip_changes_invvar_alone(tmp_path: Path, tiny: Path) -> None:
         (["--plant-psf", "0"], "plant psf"),
         (["--jobs", "0"], "must be at least 1"),
         (["--seed", "-1"], "seed"),
+        (["--bands", "g", "u"], "must be different ones of g r i z"),
+        (["--bands", "g", "g"], "must be different ones of g r i z"),
     ],
 )
 def test_bad_options_are_one_line_and_write_nothing(

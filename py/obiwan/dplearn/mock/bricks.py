@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 from astropy.wcs import WCS
-from numpy.typing import NDArray
 
 from obiwan.dplearn.mock.config import FILTERS, PIXEL_SCALE, Filter, MockConfig
-from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.stampspec import Array, StampSpec
 
 LABEL_STEP = 0.25
 """Real bricks are a quarter of a degree; the names of the mock's bricks step as theirs do."""
@@ -101,22 +100,22 @@ class Brick:
         out.wcs.cd = np.diag([-PIXEL_SCALE / 3600.0, PIXEL_SCALE / 3600.0])
         return out
 
-    def to_sky(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[Any, Any]:
+    def to_sky(self, x: Array, y: Array) -> tuple[Any, Any]:
         """RA in [0, 360) and Dec, in degrees, of 0-based pixel positions."""
         ra, dec = self.wcs().all_pix2world(x, y, 0)
         return np.mod(ra, 360.0), dec
 
-    def to_pixels(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> tuple[Any, Any]:
+    def to_pixels(self, ra: Array, dec: Array) -> tuple[Any, Any]:
         """0-based pixel positions of RA and Dec, in degrees."""
         x, y = self.wcs().all_world2pix(ra, dec, 0)
         return x, y
 
-    def is_primary(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def is_primary(self, ra: Array, dec: Array) -> Array:
         """Whether positions lie in the primary box (half open, as in legacypipe)."""
         ramin, ramax, decmin, decmax = self.box
         # RA 359.999 is outside a brick that begins at RA 0.
         near = self.ra + np.mod(ra - self.ra + 180.0, 360.0) - 180.0
-        inside: NDArray[np.bool_] = (near >= ramin) & (near < ramax) & (dec >= decmin) & (dec < decmax)
+        inside: Array = (near >= ramin) & (near < ramax) & (dec >= decmin) & (dec < decmax)
         return inside
 
 
@@ -154,7 +153,7 @@ class Conditions:
         """Photo-electrons per nanomaggy in one exposure."""
         return tuple(one.gain for one in self.filters)
 
-    def transmission(self) -> NDArray[np.float64]:
+    def transmission(self) -> Array:
         """Fraction of the light that the Milky Way lets through in each band."""
         extinction = np.array([one.extinction for one in self.filters])
         return np.asarray(10.0 ** (-0.4 * self.ebv * extinction), dtype=np.float64)
@@ -174,9 +173,9 @@ class Exposure:
         Variance of the sky noise, in nanomaggies squared (finite where nobs is 0, but without meaning).
     """
 
-    nobs: NDArray[np.uint8]
-    mask: NDArray[np.int16]
-    variance: NDArray[np.float32]
+    nobs: Array
+    mask: Array
+    variance: Array
 
 
 def brick_grid(config: MockConfig) -> list[Brick]:

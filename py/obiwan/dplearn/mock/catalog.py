@@ -14,13 +14,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from obiwan.dplearn.mock.bricks import SATUR, Brick, Conditions, Exposure
 from obiwan.dplearn.mock.config import PIXEL_SCALE
 from obiwan.dplearn.mock.sky import FLUX_DEVIATE
-from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.rendering import FWHM, along_major, circularised
 
 DETECTION_SNR = 6.0
@@ -75,7 +74,7 @@ class Seen:
         Exposures at each object.
     """
 
-    def __init__(self, objects: NDArray[np.void], conditions: Conditions, nobs: NDArray[np.int64]) -> None:
+    def __init__(self, objects: Array, conditions: Conditions, nobs: Array) -> None:
         self.nobs = np.broadcast_to(nobs, objects["flux"].shape)
         self.psf_sigma = np.array(conditions.fwhm) / FWHM
         widened = self.psf_sigma * objects["light_psf"][:, None]
@@ -102,14 +101,12 @@ class Seen:
         )
 
 
-def true_snr(objects: NDArray[np.void], conditions: Conditions) -> NDArray[np.float64]:
+def true_snr(objects: Array, conditions: Conditions) -> Array:
     """Signal to noise of the noiseless light at the usual depth of the brick, all bands together."""
     return np.asarray(Seen(objects, conditions, np.array(conditions.nobs)).snr)
 
 
-def measure(
-    objects: NDArray[np.void], brick: Brick, conditions: Conditions, exposures: Sequence[Exposure]
-) -> NDArray[np.void]:
+def measure(objects: Array, brick: Brick, conditions: Conditions, exposures: Sequence[Exposure]) -> Array:
     """Return the tractor-like catalogue of whatever is detected.
 
     Parameters
@@ -128,25 +125,33 @@ def measure(
     edge = brick.size - 0.5
     inside = [np.abs(objects[axis] - edge / 2 + 0.25) < edge / 2 + 0.25 for axis in ("x", "y")]
     objects = objects[np.logical_and(*inside)]
-    yi, xi = (np.floor(objects[k] + 0.5).astype(int) for k in ("y", "x"))
-    seen = Seen(objects, conditions, np.stack([e.nobs[yi, xi] for e in exposures], axis=1).astype(np.int64))
-    mask = np.stack([e.mask[yi, xi] for e in exposures], axis=1)
+    stars = objects[objects["saturated"]]
+    nobs, mask = _at(objects, exposures)
+    objects = objects[Seen(objects, conditions, nobs).measured_snr > DETECTION_SNR]
+    nobs, mask = _at(objects, exposures)
+    seen = Seen(objects, conditions, nobs)
     out = np.zeros(len(objects), dtype=tractor_dtype(brick.bands))
     _positions(out, objects, seen, brick)
     _fluxes(out, seen, conditions)
     _shapes(out, objects, seen)
-    _masks(out, objects, np.where(seen.covered, mask, 0), brick.bands)
+    _masks(out, objects, stars, np.where(seen.covered, mask, 0), brick.bands)
     out["release"], out["brickid"], out["brickname"] = RELEASE, brick.brickid, brick.name.encode()
     out["ebv"] = conditions.ebv
-    detected = seen.measured_snr > DETECTION_SNR
-    out = _blend(out[detected], seen.measured_snr[detected], brick)
+    out = _blend(out, seen.measured_snr, brick)
     # Rows run from high to low x, as in the real files; order must say nothing of the class.
     out = out[np.argsort(-out["bx"], kind="stable")]
     out["objid"] = np.arange(len(out))
     return out
 
 
-def _positions(out: NDArray[np.void], objects: NDArray[np.void], seen: Seen, brick: Brick) -> None:
+def _at(objects: Array, exposures: Sequence[Exposure]) -> tuple[Array, Array]:
+    """Exposures and mask bits of each band in the pixel of each object, shape (n, bands)."""
+    yi, xi = (np.floor(objects[axis] + 0.5).astype(int) for axis in ("y", "x"))
+    nobs = np.stack([exposure.nobs[yi, xi] for exposure in exposures], axis=1)
+    return nobs.astype(np.int64), np.stack([exposure.mask[yi, xi] for exposure in exposures], axis=1)
+
+
+def _positions(out: Array, objects: Array, seen: Seen, brick: Brick) -> None:
     """Centroid error of a matched filter: sqrt(2) * width / (S/N)."""
     error = np.sqrt(2.0) * seen.total / np.maximum(seen.snr, 1e-3)
     x = objects["x"] + error / PIXEL_SCALE * objects["dev"][:, 3]
@@ -157,7 +162,7 @@ def _positions(out: NDArray[np.void], objects: NDArray[np.void], seen: Seen, bri
     out["brick_primary"] = brick.is_primary(out["ra"], out["dec"])
 
 
-def _fluxes(out: NDArray[np.void], seen: Seen, conditions: Conditions) -> None:
+def _fluxes(out: Array, seen: Seen, conditions: Conditions) -> None:
     """Fluxes, their errors, and the depths that go with them."""
     transmission = conditions.transmission()
     for k, band in enumerate(conditions.bands):
@@ -176,7 +181,7 @@ def _fluxes(out: NDArray[np.void], seen: Seen, conditions: Conditions) -> None:
         out[f"galdepth_{band}"] = np.where(on, 1.0 / (per_area * (sigma2 + (0.45 / HALF_LIGHT) ** 2)), 0.0)
 
 
-def _shapes(out: NDArray[np.void], objects: NDArray[np.void], seen: Seen) -> None:
+def _shapes(out: Array, objects: Array, seen: Seen) -> None:
     """Measure radius, ellipticity and index, and give each row the simplest type that explains it.
 
     Two Gaussians of widths a and b overlap by 2ab / (a^2 + b^2), which says by how much chi^2 falls when
@@ -217,22 +222,20 @@ def _shapes(out: NDArray[np.void], objects: NDArray[np.void], seen: Seen) -> Non
     out["dchisq"] = (seen.measured_snr**2 * gain).T
 
 
-def _masks(
-    out: NDArray[np.void], objects: NDArray[np.void], masks: NDArray[np.int16], bands: Sequence[str]
-) -> None:
+def _masks(out: Array, objects: Array, stars: Array, masks: Array, bands: Sequence[str]) -> None:
     """Mask bits of the central pixel, and the neighbourhood of saturated stars."""
     bits = np.where(out["brick_primary"], 0, NPRIMARY).astype(np.int64)
     for band, mask in zip(bands, masks.T, strict=True):
         saturated, masked = MASKBITS[band]
         out[f"allmask_{band}"] = out[f"anymask_{band}"] = mask
         bits |= np.where(mask & SATUR, saturated, 0) | np.where(mask != 0, masked, 0)
-    for star in objects[objects["saturated"]]:
+    for star in stars:
         near = np.hypot(objects["x"] - star["x"], objects["y"] - star["y"]) < MEDIUM_RADIUS
         bits |= np.where(near, MEDIUM, 0)
     out["maskbits"] = bits
 
 
-def _blend(table: NDArray[np.void], snr: NDArray[Any], brick: Brick) -> NDArray[np.void]:
+def _blend(table: Array, snr: Array, brick: Brick) -> Array:
     """Merge each detection into the brightest one within the blend radius."""
     order = np.argsort(-snr, kind="stable")
     table = table[order]

@@ -18,11 +18,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from obiwan.dplearn.mock.bricks import SATUR, Exposure
 from obiwan.dplearn.mock.config import PIXEL_SCALE, Plant
+from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.survey.differences import SERSIC_RANGE
 from obiwan.dplearn.survey.rendering import Galaxy, along_major, render
 
@@ -56,8 +56,8 @@ def object_dtype(bands: tuple[str, ...]) -> np.dtype[Any]:
 
 
 def draw_population(
-    rng: np.random.Generator, number: int, bands: tuple[str, ...], transmission: NDArray[np.float64]
-) -> NDArray[np.void]:
+    rng: np.random.Generator, number: int, bands: tuple[str, ...], transmission: Array
+) -> Array:
     """Draw ``number`` objects without positions: galaxies around the ELG box, and a few stars.
 
     Of the galaxies 88 % are blue and mostly exponential, 12 % red and de Vaucouleurs, which the ELG
@@ -89,7 +89,7 @@ def draw_population(
     return out
 
 
-def plant_differences(objects: NDArray[np.void], plant: Plant) -> NDArray[np.void]:
+def plant_differences(objects: Array, plant: Plant) -> Array:
     """Return a copy of ``objects`` whose light differs as ``plant`` says; the catalogued values stay."""
     out = objects.copy()
     step = 10.0 ** (0.4 * 0.5e-3 * plant.colour)
@@ -107,7 +107,7 @@ def plant_differences(objects: NDArray[np.void], plant: Plant) -> NDArray[np.voi
 
 def hard_core_positions(
     rng: np.random.Generator, expected: float, low: float, high: float, radius: float, sweeps: int = 20
-) -> NDArray[np.float64]:
+) -> Array:
     """Draw a Gibbs hard-core process in a square: no two points nearer than ``radius``.
 
     Births and deaths with the acceptance of Geyer and Moller, started from nothing.
@@ -148,7 +148,7 @@ def hard_core_positions(
     return points[:n].copy()
 
 
-def collisions(x: NDArray[np.float64], y: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
+def collisions(x: Array, y: Array, radius: float) -> Array:
     """Flag, greedily in row order, the points nearer than ``radius`` to an earlier unflagged one."""
     flagged = np.zeros(len(x), dtype=np.bool_)
     pairs = sorted(cKDTree(np.column_stack([x, y])).query_pairs(radius), key=lambda p: (p[1], p[0]))
@@ -158,7 +158,7 @@ def collisions(x: NDArray[np.float64], y: NDArray[np.float64], radius: float) ->
     return flagged
 
 
-def add_light(plane: NDArray[np.float32], objects: NDArray[np.void], band: int, fwhm: float) -> None:
+def add_light(plane: Array, objects: Array, band: int, fwhm: float) -> None:
     """Add the light of ``objects`` in one band to ``plane``, in place; what falls outside is lost.
 
     Parameters
@@ -188,7 +188,7 @@ def add_light(plane: NDArray[np.float32], objects: NDArray[np.void], band: int, 
         plane[ylo:yhi, xlo:xhi] += stamp[ylo - y0 : yhi - y0, xlo - x0 : xhi - x0]
 
 
-def saturate(exposure: Exposure, objects: NDArray[np.void]) -> None:
+def saturate(exposure: Exposure, objects: Array) -> None:
     """Set, in place, the saturation bit in the cores of saturated stars."""
     size = exposure.mask.shape[0]
     for row in objects[objects["saturated"]]:
@@ -196,36 +196,34 @@ def saturate(exposure: Exposure, objects: NDArray[np.void]) -> None:
         exposure.mask[(xx - row["x"]) ** 2 + (yy - row["y"]) ** 2 < SATURATION_RADIUS**2] |= SATUR
 
 
-def shot_variance(light: NDArray[np.float32], exposure: Exposure, gain: float) -> NDArray[np.float32]:
+def shot_variance(light: Array, exposure: Exposure, gain: float) -> Array:
     """Variance of the photons of ``light`` (nanomaggies per pixel), in nanomaggies squared."""
     photons = np.float32(gain) * np.maximum(exposure.nobs, 1).astype(np.float32)
     return np.asarray(light / photons, dtype=np.float32)
 
 
-def noisy_image(
-    rng: np.random.Generator, light: NDArray[np.float32], exposure: Exposure, gain: float
-) -> NDArray[np.float32]:
+def noisy_image(rng: np.random.Generator, light: Array, exposure: Exposure, gain: float) -> Array:
     """Return light with the noise of the sky and of its own photons; blank or filled where unobserved."""
     sigma = np.sqrt(exposure.variance + shot_variance(light, exposure, gain))
     image = light + sigma * rng.standard_normal(light.shape, dtype=np.float32)
     return blank(image, exposure)
 
 
-def blank(image: NDArray[np.float32], exposure: Exposure) -> NDArray[np.float32]:
+def blank(image: Array, exposure: Exposure) -> Array:
     """Put 0 where nothing was observed and the fill where everything is saturated, in place."""
     image[(exposure.mask & SATUR) > 0] = SATURATION_FILL
     image[exposure.nobs == 0] = 0.0
     return image
 
 
-def inverse_variance(light: NDArray[np.float32], exposure: Exposure, gain: float) -> NDArray[np.float32]:
+def inverse_variance(light: Array, exposure: Exposure, gain: float) -> Array:
     """Return 1 / (sky + source variance), 0 where unobserved or masked."""
     out = 1.0 / (exposure.variance + shot_variance(light, exposure, gain))
     out[(exposure.nobs == 0) | (exposure.mask != 0)] = 0.0
     return np.asarray(out, dtype=np.float32)
 
 
-def dip(invvar: NDArray[np.float32], objects: NDArray[np.void], depth: float, fwhm: float) -> None:
+def dip(invvar: Array, objects: Array, depth: float, fwhm: float) -> None:
     """Multiply ``invvar``, in place, by 1 - depth * Gaussian PSF around each object's position."""
     sigma = fwhm / PIXEL_SCALE / 2.3548  # rendering.FWHM, rounded: surveys with a dip keep their bytes
     reach = int(np.ceil(5 * sigma))

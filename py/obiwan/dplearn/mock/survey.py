@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from obiwan.dplearn import __version__
 from obiwan.dplearn.mock import bricks as mock_bricks
@@ -20,6 +19,7 @@ from obiwan.dplearn.mock import catalog, sky, truth, writers
 from obiwan.dplearn.mock.bricks import Brick, Conditions, Exposure, brick_stream
 from obiwan.dplearn.mock.config import AREA, COLLISION_RADIUS, PIXEL_SCALE, MockConfig
 from obiwan.dplearn.running.executors import process_pool, progress_bar, run_all
+from obiwan.dplearn.stampspec import Array
 
 PROGRAM = "obiwan.dplearn.mock"
 RECORD = "mock.json"
@@ -32,8 +32,8 @@ class Task:
     config: MockConfig
     outdir: Path
     brick: Brick
-    real: NDArray[np.void]
-    neighbours: NDArray[np.void]
+    real: Array
+    neighbours: Array
 
     @property
     def conditions(self) -> Conditions:
@@ -57,7 +57,7 @@ def conditions_of(config: MockConfig, brick: Brick) -> Conditions:
     return mock_bricks.draw_conditions(brick_stream(config.seed, brick.name, "conditions"), brick.bands)
 
 
-def real_objects(config: MockConfig, brick: Brick) -> NDArray[np.void]:
+def real_objects(config: MockConfig, brick: Brick) -> Array:
     """Draw the real objects whose home is this brick, with their positions.
 
     The detectable ones keep a hard core; a fifth of the bricks also has one saturated star.
@@ -82,7 +82,7 @@ def real_objects(config: MockConfig, brick: Brick) -> NDArray[np.void]:
     return _settle(out, brick, 0)
 
 
-def _settle(objects: NDArray[np.void], brick: Brick, first_id: int) -> NDArray[np.void]:
+def _settle(objects: Array, brick: Brick, first_id: int) -> Array:
     """Fill in RA, Dec and ids, and drop what the curvature of the box puts outside it."""
     objects["ra"], objects["dec"] = brick.to_sky(objects["x"], objects["y"])
     objects = objects[brick.is_primary(objects["ra"], objects["dec"])]
@@ -101,7 +101,7 @@ def _exposures(task: Task) -> list[Exposure]:
     return out
 
 
-def injections(config: MockConfig, task: Task, run: int) -> tuple[NDArray[np.void], NDArray[np.bool_]]:
+def injections(config: MockConfig, task: Task, run: int) -> tuple[Array, Array]:
     """Draw the rows asked for in one run of one brick, and which of them collide.
 
     Returns
@@ -173,9 +173,7 @@ def make_brick(task: Task) -> tuple[str, int, int]:
     return brick.name, len(release), sum(int((~collided).sum()) for _, collided in runs)
 
 
-def _write_band(
-    task: Task, k: int, exposure: Exposure, real: NDArray[np.void], injected: list[NDArray[np.void]]
-) -> None:
+def _write_band(task: Task, k: int, exposure: Exposure, real: Array, injected: list[Array]) -> None:
     """Draw and write one band: the release, then each run on the very same pixels and noise."""
     seed, plant, brick, conditions = task.config.seed, task.config.plant, task.brick, task.conditions
     fwhm, gain, band = conditions.fwhm[k], conditions.gain[k], brick.bands[k]
@@ -199,7 +197,7 @@ def _write_band(
             writers.write_planes(tree.coadd, brick, band, total, invvar, tree.era, simulated=True)
 
 
-def _write_catalogues(task: Task, tree: Tree, catalogue: NDArray[np.void]) -> None:
+def _write_catalogues(task: Task, tree: Tree, catalogue: Array) -> None:
     """Write the tractor catalogue and the list of exposures."""
     brick, name = task.brick, task.brick.name
     writers.write_ccds(tree.coadd / f"legacysurvey-{name}-ccds.fits", brick, task.conditions)
@@ -207,7 +205,7 @@ def _write_catalogues(task: Task, tree: Tree, catalogue: NDArray[np.void]) -> No
     writers.write_tractor(path, catalogue, brick, tree.era, simulated=tree.simulated)
 
 
-def _intruders(brick: Brick, others: Iterable[NDArray[np.void]]) -> NDArray[np.void]:
+def _intruders(brick: Brick, others: Iterable[Array]) -> Array:
     """Return the neighbours' objects whose light reaches this brick's coadd, in its pixel frame."""
     found, half = [np.zeros(0, dtype=sky.object_dtype(brick.bands))], brick.size / 2
     for rows in others:
@@ -250,5 +248,5 @@ def _write_record(config: MockConfig, outdir: Path, *, complete: bool) -> None:
     (outdir / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
-def _draw_real(argument: tuple[MockConfig, Brick]) -> NDArray[np.void]:
+def _draw_real(argument: tuple[MockConfig, Brick]) -> Array:
     return real_objects(*argument)

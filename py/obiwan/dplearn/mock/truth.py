@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from obiwan.dplearn.mock.bricks import Brick, Conditions
 from obiwan.dplearn.mock.writers import Card, brick_cards, write_table
+from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.survey.rendering import circularised
 
 PLACE = {"ra": "ra", "dec": "dec", "bx": "x", "by": "y"}
@@ -21,7 +21,7 @@ LIGHT = {
 """Columns of a truth table that no band has, and those of `sky.object_dtype` that they hold."""
 
 
-def _table(n: int, columns: dict[str, Any]) -> NDArray[np.void]:
+def _table(n: int, columns: dict[str, Any]) -> Array:
     """A table of zeros with columns of these types."""
     return np.zeros(n, dtype=np.dtype(list(columns.items())))
 
@@ -30,7 +30,7 @@ def _numbers(*names: str) -> dict[str, str]:
     return dict.fromkeys(names, "f8")
 
 
-def truth_columns(objects: NDArray[np.void], brick: Brick, conditions: Conditions) -> NDArray[np.void]:
+def truth_columns(objects: Array, brick: Brick, conditions: Conditions) -> Array:
     """Return what was asked for (legacysim's columns) and, as ``light_*``, what was drawn."""
     columns = {"id": "i8", **_numbers(*PLACE)}
     for band in brick.bands:
@@ -61,12 +61,7 @@ def condition_cards(conditions: Conditions) -> list[Card]:
 
 
 def write_injected(
-    folder: Path,
-    truth: NDArray[np.void],
-    collided: NDArray[np.bool_],
-    brick: Brick,
-    conditions: Conditions,
-    seed: int,
+    folder: Path, truth: Array, collided: Array, brick: Brick, conditions: Conditions, seed: int
 ) -> None:
     """Write legacysim's truth, injected-B.fits: every row asked for; the collided were not injected."""
     columns = {name: truth.dtype[name] for name in truth.dtype.names or ()}
@@ -80,13 +75,7 @@ def write_injected(
     write_table(folder / f"injected-{brick.name}.fits", out, cards)
 
 
-def write_simcat(
-    folder: Path,
-    truth: NDArray[np.void],
-    collided: NDArray[np.bool_],
-    on_ccd: NDArray[np.bool_],
-    brick: Brick,
-) -> None:
+def write_simcat(folder: Path, truth: Array, collided: Array, on_ccd: Array, brick: Brick) -> None:
     """Write what kenobi.py writes for one run: simcat, metacat, sim_ids_added and, if any, skippedids.
 
     x, y are 1-based; rhalf is that of the round galaxy that galsim sheared, e1, e2 are galsim's
@@ -116,7 +105,7 @@ def write_simcat(
         _write_ids(folder / f"skippedids-elg-{brick.name}.fits", "ids", truth["id"][collided])
 
 
-def _write_ids(path: Path, column: str, ids: NDArray[np.int64]) -> None:
+def _write_ids(path: Path, column: str, ids: Array) -> None:
     table = _table(len(ids), {column: "i8"})
     table[column] = ids
     write_table(path, table)

@@ -12,12 +12,11 @@ from typing import Any, TypeAlias
 
 import fitsio
 import numpy as np
-from numpy.typing import NDArray
 
 from obiwan.dplearn.mock.bricks import Brick, Conditions
 from obiwan.dplearn.mock.catalog import PER_BAND, SHAPES
 from obiwan.dplearn.mock.config import PIXEL_SCALE
-from obiwan.dplearn.stampspec import FILTERS
+from obiwan.dplearn.stampspec import FILTERS, Array
 
 TILE = (100, 100)
 IMAGE_STEP = -1e-4
@@ -85,8 +84,8 @@ def write_planes(
     folder: Path,
     brick: Brick,
     band: str,
-    image: NDArray[np.float32],
-    invvar: NDArray[np.float32],
+    image: Array,
+    invvar: Array,
     era: str = "dr9",
     simulated: bool = False,
 ) -> None:
@@ -119,7 +118,7 @@ def write_planes(
 
 
 def write_table(
-    path: Path, table: NDArray[np.void], cards: Iterable[Card] = (), units: Sequence[str] | None = None
+    path: Path, table: Array, cards: Iterable[Card] = (), units: Sequence[str] | None = None
 ) -> None:
     """Write a FITS table: cards in the empty primary HDU, the rows in HDU 1."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,16 +139,14 @@ def _unit(name: str) -> str:
     return units.get(name, "")
 
 
-def write_tractor(
-    path: Path, table: NDArray[np.void], brick: Brick, era: str = "dr9", simulated: bool = False
-) -> None:
+def write_tractor(path: Path, table: Array, brick: Brick, era: str = "dr9", simulated: bool = False) -> None:
     """Write a tractor catalogue with the columns of DR9, or those of DR5 for ``era`` "dr5"."""
     rows = table if era == "dr9" else dr5_columns(table)
     cards = [*brick_cards(brick, era, simulated), ("PRODTYPE", "catalog", "NOAO data product type")]
     write_table(path, rows, cards, [_unit(name) for name in rows.dtype.names or ()])
 
 
-def dr5_columns(table: NDArray[np.void]) -> NDArray[np.void]:
+def dr5_columns(table: Array) -> Array:
     """Return the rows with DR5 columns: bands ugrizY, shapeexp_*, shapedev_*, fracdev, type char[4].
 
     There is no SER in DR5: those rows become COMP, half exponential and half de Vaucouleurs.
