@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import tomllib
 
 HTML = Path(__file__).parent / "html"  #: the page's template, its style and all sentences
 
