@@ -12,7 +12,7 @@ from obiwan.dplearn.controls.measure import measure_stamps
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.mock.config import MockConfig
 from obiwan.dplearn.mock.survey import make_survey
-from obiwan.dplearn.report.formatting import sensitivity_lines
+from obiwan.dplearn.report.wording import sensitivity_lines
 from obiwan.dplearn.retraining import planting, sensitivity
 from obiwan.dplearn.retraining.halves import rows_by_shard
 from obiwan.dplearn.retraining.planting import galaxies_known, galaxy_of, plant_in
@@ -479,10 +479,10 @@ def test_the_summary_has_the_smallest_detected_amplitude_of_each_kind():
 
 def test_the_summary_in_words():
     tried = [result("offset", -0.2, 0.55), result("psf", 1.05, 0.6, left_out=1), result("colour", 0.01, 0.4)]
-    offset, width, colour, left = sensitivity_lines(summarise(tried))
+    offset, width, colour, left = sensitivity_lines(tried)
     assert "-0.2 px" in offset
     assert "98 %" in offset
     assert width.startswith("PSF width")
     assert "a factor of 1.05" in width
-    assert "not even 0.01 mag" in colour
-    assert left.startswith("1 example is")
+    assert "0.01 mag is not detected" in colour
+    assert left.startswith("1 example")

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.report.formatting import sensitivity_lines
+from obiwan.dplearn.report.wording import sensitivity_lines
 from obiwan.dplearn.retraining.planting import planted
-from obiwan.dplearn.retraining.sensitivity import run_sensitivity, summarise
+from obiwan.dplearn.retraining.sensitivity import run_sensitivity
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
 from obiwan.dplearn.survey.differences import KINDS, LIGHT, Difference, parse_amplitudes
 from obiwan.dplearn.survey.rendering import Galaxy
@@ -99,7 +99,7 @@ def main() -> int:
     for difference in differences:
         results.append(run_sensitivity(difference, training_set, config, outdir))
         print(f"{difference}: AUC {results[-1].auc}, learnt {results[-1].learnt}", flush=True)
-    print("\n".join(sensitivity_lines(summarise(results))))
+    print("\n".join(sensitivity_lines(results)))
     return 0
 
 

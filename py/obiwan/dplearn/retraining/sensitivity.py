@@ -185,11 +185,6 @@ def _addition(directory: Path, key: Key) -> Path:
     return directory / f"{key[0]}_{key[1]}.npy"
 
 
-def _processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def render_additions(
     plan: Plan, difference: Difference, directory: Path, *, jobs: int | None = None, quiet: bool = False
 ) -> None:
@@ -212,7 +207,7 @@ def render_additions(
     work = partial(_render_shard, difference=difference, spec=plan.spec)
     sizes = [len(rows) for _, rows in todo]
     if jobs is None:
-        jobs = _processors() if sum(sizes) > MANY else 1
+        jobs = len(os.sched_getaffinity(0)) if sum(sizes) > MANY else 1
     with (
         process_pool(max(1, min(jobs, len(todo)))) as executor,
         progress_bar(sum(sizes), f"planting {difference}", "galaxy", disable=quiet) as bar,
@@ -235,8 +230,6 @@ def run_sensitivity(
     config: RunConfig,
     outdir: Path,
     *,
-    seed: int | None = None,
-    jobs: int | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> SensitivityResult:
@@ -249,13 +242,9 @@ def run_sensitivity(
     training_set : StampSet
         That of the run.
     config : RunConfig
-        That of the run (`retraining.run_config_of`).
+        That of the run (`retraining.run_config_of`), whose seed also draws the halves.
     outdir : Path
         Work goes on, or its result is found, in ``outdir/sensitivity/<kind>_<amplitude>``.
-    seed : int, optional
-        Of the halves; the run's by default.
-    jobs : int, optional
-        Processes that render; by default as many as there are processors, but one if there are few examples.
     overwrite : bool
         Replace there what is of another run or training set; else that is an error.
     quiet : bool
@@ -268,29 +257,16 @@ def run_sensitivity(
     ModelError
         As for `retraining.retrain`.
     """
-    seed = config.feed.seed if seed is None else seed
-    plan = make_plan(training_set, seed)
+    plan = make_plan(training_set, config.feed.seed)
     place = outdir / "sensitivity" / directory_name([difference.kind, f"{difference.amplitude:g}"])
     added = place / f"{ADDED}_{plan.checksum}"  # what was left of other halves is of no use
     edited = planted_set(training_set, plan, difference, added)
-    found = retrain(
-        edited,
-        config,
-        place,
-        name=f"planted {difference}",
-        before=partial(render_additions, plan, difference, added, jobs=jobs, quiet=quiet),
-        overwrite=overwrite,
-        quiet=quiet,
-    )
+    render, name = partial(render_additions, plan, difference, added, quiet=quiet), f"planted {difference}"
+    found = retrain(edited, config, place, name=name, before=render, overwrite=overwrite, quiet=quiet)
     for useless in place.glob(f"{ADDED}_*"):  # a quarter of the set's size, and the result is written
         shutil.rmtree(useless, ignore_errors=True)
-    return SensitivityResult(
-        **vars(found),
-        kind=difference.kind,
-        amplitude=difference.amplitude,
-        detected=found.auc.low > 0.5,
-        left_out=plan.left_out,
-    )
+    detected, left_out = found.auc.low > 0.5, plan.left_out
+    return SensitivityResult(**vars(found), **vars(difference), detected=detected, left_out=left_out)
 
 
 def smallest_detected(results: Sequence[SensitivityResult]) -> SensitivityResult | None:

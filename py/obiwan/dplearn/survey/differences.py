@@ -49,22 +49,6 @@ def _scaled(values: Iterable[float], factor: float) -> tuple[float, ...]:
     return tuple(value * factor for value in values)
 
 
-def _shifted(galaxy: Galaxy, pixels: float) -> Galaxy:
-    return replace(galaxy, x=galaxy.x + pixels)
-
-
-def _widened(galaxy: Galaxy, factor: float) -> Galaxy:
-    return replace(galaxy, fwhm=_scaled(galaxy.fwhm, factor))
-
-
-def _brightened(galaxy: Galaxy, factor: float) -> Galaxy:
-    return replace(galaxy, flux=_scaled(galaxy.flux, factor))
-
-
-def _enlarged(galaxy: Galaxy, factor: float) -> Galaxy:
-    return replace(galaxy, radius=galaxy.radius * factor)
-
-
 def _coloured(galaxy: Galaxy, magnitudes: float) -> Galaxy:
     """Fainter in the bluest band alone; in the only band there is, where there is one."""
     bluest, *others = galaxy.flux
@@ -87,10 +71,10 @@ def _concentrated(galaxy: Galaxy, step: float) -> Galaxy:
 
 
 KINDS: dict[str, Kind] = {
-    "offset": Kind("px", (-8, 8), _shifted),  # along +x
-    "psf": Kind(FACTOR, (0.5, 2), _widened),  # of the FWHM
-    "flux": Kind(FACTOR, (0.1, 10), _brightened),
-    "size": Kind(FACTOR, (0.5, 2), _enlarged, extended=True),  # of the half-light radius
+    "offset": Kind("px", (-8, 8), lambda g, a: replace(g, x=g.x + a)),  # along +x
+    "psf": Kind(FACTOR, (0.5, 2), lambda g, a: replace(g, fwhm=_scaled(g.fwhm, a))),
+    "flux": Kind(FACTOR, (0.1, 10), lambda g, a: replace(g, flux=_scaled(g.flux, a))),
+    "size": Kind(FACTOR, (0.5, 2), lambda g, a: replace(g, radius=g.radius * a), extended=True),
     "colour": Kind("mag", (-2.5, 2.5), _coloured),
     "shear": Kind("reduced shear", (-0.3, 0.3), _sheared, extended=True),
     "sersic": Kind("index", (-3, 3), _concentrated, extended=True),
