@@ -67,7 +67,6 @@ VALUES = (
     "",
     "x" * 10000,
     "../../etc/passwd",
-    "\x1b[2J",
     "é\u202e",
     "NaN",
     "train\0",

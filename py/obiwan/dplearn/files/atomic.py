@@ -61,13 +61,9 @@ def read_json(path: Path) -> dict[str, Any]:
     OSError
         If it cannot be read.
     ValueError
-        If it is no JSON, nested deeper than Python follows, or no object.
+        If it is no JSON, or no object.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError:
-        msg = "nested too deeply"
-        raise ValueError(msg) from None
+    content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         msg = f"a JSON {type(content).__name__} where an object should be"
         raise ValueError(msg)

@@ -71,7 +71,7 @@ def _whole(content: bytes) -> bytes:
     lines, last = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
     try:
         json.loads(last)
-    except (ValueError, RecursionError):
+    except ValueError:
         return lines
     return content + b"\n"  # somebody's editor ends no last line
 
@@ -117,7 +117,7 @@ def _count(training_set: StampSet, entry: dict[str, Any]) -> Ledger | None:
     except OSError as error:
         log.warning("%s: this look at the test split is not counted (%s)", path, error.strerror)
         return None
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         msg = f"{path}: not a readable list of looks; put it right or remove it"
         raise ModelError(msg) from None
     return after
