@@ -16,6 +16,7 @@ from obiwan.dplearn.evaluation import records as evaluation
 from obiwan.dplearn.evaluation.evidence import data_summary, software
 from obiwan.dplearn.evaluation.notices import Fact, Notice
 from obiwan.dplearn.referees.testlog import Ledger, Opening
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.manifest import MANIFEST, manifest_checksum
 from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
@@ -39,7 +40,7 @@ def rows_of(split: str, training_set: StampSet, sample: Sample, bricks: int) -> 
     """Rows of the source table that say of each example what it was drawn with."""
     shards = training_set.split(split)
     n = sum(shard.rows for shard in shards)
-    rows = blank_examples(n)
+    rows = blank_examples(n, StampSpec())
     rows["split"] = split.encode()
     rows["shard"] = np.repeat([shard.number for shard in shards], [shard.rows for shard in shards])
     rows["row"] = np.concatenate([np.arange(shard.rows) for shard in shards])

@@ -34,7 +34,7 @@ def make_rows(training_set, bricks=6):
     parts = []
     for split in SPLITS:
         for shard in training_set.split(split):
-            rows = blank_examples(shard.rows)
+            rows = blank_examples(shard.rows, StampSpec())
             rows["split"], rows["shard"], rows["row"] = split.encode(), shard.number, np.arange(shard.rows)
             rows["label"] = training_set.read(shard)[1]
             rows["brick"] = np.char.mod(f"{split[:3]}%d", np.arange(shard.rows) // 2 % bricks).astype("S8")
@@ -245,7 +245,7 @@ def test_halves_of_every_brick_and_class(data, rng):
 
 
 def test_the_odd_one_goes_either_way():
-    rows = blank_examples(400)
+    rows = blank_examples(400, StampSpec())
     rows["brick"] = np.char.mod("%04d", np.arange(400)).astype("S8")
     assert 150 < halves(rows, seed=1).sum() < 250
 

@@ -395,7 +395,7 @@ def test_a_source_table_of_another_shape_is_one_line(column, data):
 
 
 def test_bricks_come_from_the_table_that_the_manifest_vouches_for(data):
-    fitsio.write(str(data / manifests.SOURCES), blank_examples(1))
+    fitsio.write(str(data / manifests.SOURCES), blank_examples(1, StampSpec()))
     seal(data)
     training_set = stampset.open_training_set(data)
     with (data / manifests.SOURCES).open("ab") as stream:

@@ -36,7 +36,7 @@ def brick_run(tmp_path, run: str = RUN) -> BrickRun:
 
 
 def example_rows(xy, label, shard=None, run: str = RUN) -> np.ndarray:
-    rows = blank_examples(len(xy))
+    rows = blank_examples(len(xy), StampSpec())
     rows["x"], rows["y"] = np.array(xy, float).T
     rows["label"], rows["run"], rows["brick"], rows["split"] = label, run, BRICK.name, "train"
     rows["shard"] = 1 if shard is None else shard

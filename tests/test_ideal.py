@@ -82,7 +82,7 @@ def test_with_much_noise_it_is_that_of_two_gaussians():
 
 
 def test_the_curve_rises_from_the_faintest_to_the_brightest():
-    rows = blank_examples(30)
+    rows = blank_examples(30, StampSpec())
     rows["x"], rows["y"], rows["type"] = 100.2, 80.1, b"PSF"
     flux = np.linspace(0.2, 6, 30)
     for band in "grz":
@@ -98,7 +98,7 @@ def test_the_curve_rises_from_the_faintest_to_the_brightest():
 
 def scattered(n, pixels, rng):
     """Bright point sources whose stamps are centred so many pixels from their truth in each coordinate."""
-    rows = blank_examples(n)
+    rows = blank_examples(n, StampSpec())
     rows["x"], rows["y"], rows["type"] = 100.0, 80.0, b"PSF"
     for band in "grz":
         rows[f"flux_{band}"], rows[f"psfsize_{band}"] = 1000.0, 1.4
@@ -118,7 +118,7 @@ def test_who_does_not_know_the_middle_of_the_stamp_cannot_know_the_offset(rng):
     assert ideal.offset_curve(1.5, rows, stamps, np.arange(1.0, 401), SPEC, points=1)[1] == pytest.approx(
         [1.0]
     )
-    reals = blank_examples(3)
+    reals = blank_examples(3, StampSpec())
     reals["truth_ra"] = np.nan
     assert ideal.placing_error(reals, SPEC.pixel_scale) == 0
 
@@ -144,7 +144,7 @@ def surveys(tmp_path_factory):
 def test_a_stamp_is_of_the_survey_that_it_was_cut_from(surveys):
     root = Root(0, surveys / "own" / "injected", layout_named("legacysim"))
     (run,) = find_runs(root)
-    row = blank_examples(1)
+    row = blank_examples(1, StampSpec())
     row["brick"], row["run"], row["x"], row["y"], row["label"] = run.brick, run.run, 90.0, 104.0, 1
     stamps = np.zeros((1, 64, 64, 6), np.float32)
     cut_stamps(read_planes(run, SPEC), row["x"], row["y"], stamps, np.array([0]))

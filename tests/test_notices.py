@@ -31,7 +31,14 @@ def network(name: str = "run0/best.keras", **changes: object) -> ModelInfo:
 
 def scored(*models: ModelInfo) -> Scored:
     blank = np.zeros((len(models), 4))
-    return Scored(blank_examples(4), blank, blank[0], blank[0], models, ledger=Ledger((models[0].checksum,)))
+    return Scored(
+        blank_examples(4, StampSpec()),
+        blank,
+        blank[0],
+        blank[0],
+        models,
+        ledger=Ledger((models[0].checksum,)),
+    )
 
 
 def test_nothing_is_said_where_there_is_nothing_to_say():

@@ -83,7 +83,7 @@ def test_only_our_own_files_are_removed(tmp_path):
 
 def written(tmp_path) -> GroupTask:
     (tmp_path / WORK).mkdir()
-    rows = blank_examples(3)
+    rows = blank_examples(3, StampSpec())
     rows["split"], rows["shard"], rows["row"] = "train", 1, np.arange(3)
     shard = write_shard(tmp_path, "train", 1, np.ones((3, 64, 64, 6), "<f4"), np.zeros(3, "u1"))
     task = GroupTask(0, tmp_path, tmp_path / WORK, StampSpec(), rows, {})

@@ -34,12 +34,11 @@ from astropy.nddata import Cutout2D
 from full_bricks import build
 
 from obiwan.dplearn import create_training
-from obiwan.dplearn.conventions import BANDS
 from obiwan.dplearn.cutting.extraction import GroupTask, Tasks, extract_group, row_keys
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.stampspec import StampSpec
 
-PLANES = [(kind, band) for kind in ("image", "invvar") for band in BANDS]
+PLANES = [(kind, band) for kind in ("image", "invvar") for band in StampSpec().bands]
 SHARD = 512
 Times = dict[str, list[tuple[float, float]]]  # clock and processor seconds, round by round
 

@@ -466,7 +466,7 @@ def _records(base: Path, stamps: np.ndarray, labels: np.ndarray) -> dict[str, Pa
 
 def _example_rows(labels: np.ndarray) -> np.ndarray:
     """Rows of one shard of each split with these labels."""
-    rows = blank_examples(len(SPLITS) * len(labels))
+    rows = blank_examples(len(SPLITS) * len(labels), StampSpec())
     rows["split"], rows["shard"] = np.repeat(np.array(SPLITS, "S5"), len(labels)), 1
     rows["row"], rows["label"] = np.tile(np.arange(len(labels)), len(SPLITS)), np.tile(labels, len(SPLITS))
     rows["brick"] = BRICK.name.encode()

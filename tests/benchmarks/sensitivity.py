@@ -35,7 +35,7 @@ def table(training_set: StampSet, samples: dict[str, Sample]) -> NDArray[np.void
     parts = []
     for split in SPLITS:
         sample, shards = samples[split], training_set.split(split)
-        rows = blank_examples(len(sample))
+        rows = blank_examples(len(sample), StampSpec())
         rows["split"], rows["run"], rows["type"] = split.encode(), b"rs0", b"EXP"
         rows["shard"] = np.repeat([s.number for s in shards], [s.rows for s in shards])
         rows["row"] = np.concatenate([np.arange(s.rows) for s in shards])

@@ -16,10 +16,12 @@ import numpy as np
 from astropy.io import fits
 from scipy.spatial import cKDTree
 
-from obiwan.dplearn.conventions import BANDS
 from obiwan.dplearn.mock import writers
 from obiwan.dplearn.mock.bricks import Brick
 from obiwan.dplearn.mock.catalog import tractor_dtype
+from obiwan.dplearn.stampspec import StampSpec
+
+BANDS = StampSpec().bands
 
 RUN = "file0_rs0_skip0"
 SIZE, BORDER = 640, 8

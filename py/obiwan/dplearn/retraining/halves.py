@@ -29,7 +29,7 @@ def halves(rows: Array, seed: int) -> Labels:
 
     Parameters
     ----------
-    rows : ndarray of EXAMPLE_DTYPE, shape (n,)
+    rows : ndarray of `example_dtype`, shape (n,)
     seed : int
         Of the draw, which depends on which examples there are and not on their order or their shards.
 

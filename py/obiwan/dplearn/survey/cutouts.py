@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn.stampspec import Array, StampSpec
 
-HALF = StampSpec().centre
-
 
 def centre_pixel(position: Array) -> Array:
     """Integer pixel that holds each 0-based position: ``floor(position + 0.5)``."""

@@ -54,8 +54,6 @@ def example_dtype(spec: StampSpec) -> np.dtype[Any]:
     )
 
 
-EXAMPLE_DTYPE = example_dtype(StampSpec())  # TODO(spec): callers hand on the spec
-
 _UNITS = {
     **dict.fromkeys(("ra", "dec", "truth_ra", "truth_dec"), "deg"),
     **dict.fromkeys(("x", "y"), "pixel"),
@@ -71,7 +69,7 @@ def _unit(column: str, spec: StampSpec) -> str:
     return _UNITS.get(column, _UNITS.get(stem, "") if band in spec.bands else "")
 
 
-def blank_examples(n: int, spec: StampSpec = StampSpec()) -> Array:  # noqa: B008 - TODO(spec)
+def blank_examples(n: int, spec: StampSpec) -> Array:
     """Return `n` rows with numbers NaN where they can be, else 0."""
     rows = np.zeros(n, dtype=example_dtype(spec))
     for name in rows.dtype.names or ():
@@ -80,7 +78,7 @@ def blank_examples(n: int, spec: StampSpec = StampSpec()) -> Array:  # noqa: B00
     return rows
 
 
-def fill_measurements(rows: Array, sources: Sources, spec: StampSpec = StampSpec()) -> None:  # noqa: B008 - TODO(spec)
+def fill_measurements(rows: Array, sources: Sources, spec: StampSpec) -> None:
     """Copy what the catalogue says of each source into example rows, in place; NaN in bands that it lacks."""
     sources = sources.in_bands(spec.bands)
     for stem in _PER_BAND:
