@@ -12,7 +12,8 @@ import pytest
 from evaluation_set import make_set
 from obiwan.dplearn import mosaic
 from obiwan.dplearn.evaluation import gallery
-from obiwan.dplearn.report.pictures import TITLES, gallery_picture, mosaic_picture, png_of
+from obiwan.dplearn.report.pictures import gallery_picture, mosaic_picture, png_of
+from obiwan.dplearn.report.sentences import catalogue
 from obiwan.dplearn.report.stamps import WEIGHTS, MosaicLayout, colour_bands, colour_image, grey_image
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.training.model import build_network, load_network
@@ -299,7 +300,7 @@ def test_pictures_of_any_stamps(spec, rng):
         assert f"{spec.size * spec.pixel_scale:.1f} arcsec" in picture.caption
         assert f"{spec.bands[0]} magnitude" in picture.caption
         width, height = struct.unpack(">II", png_of(picture)[16:24])
-        assert (width, height) == (int(160 * picture.width), int(160 * picture.height))
+        assert (width, height) == tuple(int(160 * inches) for inches in picture.size)
     assert f"images in {', '.join(spec.bands)}" in shown.caption
     assert ("inverse variances" in shown.caption) == spec.has_ivar
     layout = MosaicLayout(spec, 4, "one two " * 20)
@@ -309,4 +310,4 @@ def test_pictures_of_any_stamps(spec, rng):
 
 
 def test_every_gallery_has_a_title():
-    assert set(TITLES) == {name for name, *_ in gallery.GALLERIES}
+    assert set(catalogue()["gallery"]) == {name for name, *_ in gallery.GALLERIES}

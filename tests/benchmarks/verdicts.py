@@ -27,7 +27,7 @@ from obiwan.dplearn.referees.scoring import bricks_of, read_scores
 from obiwan.dplearn.training.rundir import RESULT, SCORES
 from obiwan.dplearn.trainingset.manifest import MANIFEST
 from obiwan.dplearn.trainingset.stampset import open_training_set
-from obiwan.dplearn.twosample import wilson
+from obiwan.dplearn.twosample import score_interval
 from obiwan.dplearn.twosample.verdict import Verdict, decide
 
 PLANTED = {
@@ -102,7 +102,7 @@ def row(kind: str, found: list[dict[str, object]]) -> dict[str, object]:
     """A row of the table."""
     counts = Counter(str(verdict["kind"]) for verdict in found)
     aucs = np.array([verdict["auc"] for verdict in found], float)
-    rate = wilson(counts["distinguishable"], len(found))
+    rate = score_interval(counts["distinguishable"] / len(found), len(found))
     return {
         "planted": " ".join(PLANTED[kind]).replace("--plant-", "") or "nothing",
         "seeds": len(found),

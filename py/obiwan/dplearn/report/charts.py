@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,22 +23,6 @@ if TYPE_CHECKING:
 
 
 REAL, FAKE, NETWORK, OTHER, GREY = "#0072B2", "#D55E00", "#000000", "#CC79A7", "#999999"
-#: Settings of matplotlib that every chart is drawn and written with (`matplotlib.rc_context`).
-STYLE: Any = {
-    "font.size": 9.0,
-    "axes.labelsize": 9.0,
-    "axes.titlesize": 9.0,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "legend.fontsize": 8.5,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "lines.linewidth": 1.5,
-    "pdf.fonttype": 42,
-    "savefig.facecolor": "white",
-}
 COLUMN = 4.2  #: inches, the width of a chart: about a journal's column, and a phone's screen
 
 

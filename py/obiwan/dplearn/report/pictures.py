@@ -13,7 +13,7 @@ import numpy as np
 from obiwan.dplearn.evaluation.gallery import Gallery, Mosaic
 from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.report import charts
-from obiwan.dplearn.report.sentences import say
+from obiwan.dplearn.report.sentences import HTML, say
 from obiwan.dplearn.report.stamps import MosaicLayout, draw_gallery, draw_mosaic
 from obiwan.dplearn.stampspec import StampSpec
 
@@ -62,7 +62,7 @@ def png_of(picture: Picture, pdf: Path | None = None) -> bytes:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(charts.STYLE):
+    with mpl.rc_context(fname=str(HTML / "report.mplstyle")):
         figure = Figure(figsize=picture.size, dpi=DPI)
         picture.draw(figure)
         stream = io.BytesIO()

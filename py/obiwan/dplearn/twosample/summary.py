@@ -1,4 +1,4 @@
-"""How well scores tell two samples apart: accuracy and AUC, with intervals, tests and what they resolve.
+"""Accuracy and AUC of scores, with intervals, tests and the AUC that a test detects.
 
 Labels are 0 (real) and 1 (fake); a score is the higher the more an example looks fake.
 `doc/explanation/two-sample-test.rst` says what each number means.
@@ -23,13 +23,18 @@ from obiwan.dplearn.twosample.ranking import (
 )
 
 LEAST_CLUSTERS = 5  #: bricks of which each class must be found in so many, for the interval to rest on bricks
-FEW_BRICKS = 10  #: fewer than so many, and `brick_caveat` says what the interval is worth
+FEW_BRICKS = 10  #: with fewer the width of an interval over bricks is uncertain by more than 20 %
 
 
 def score_interval(share: float, trials: float, level: float = 0.95, freedom: float = np.inf) -> Estimate:
-    """Wilson's interval of a share of so many (effective) trials.
+    """Score interval of a proportion in so many (effective) trials (Wilson 1927, JASA 22, 209).
 
     With Student's quantile where their number rests on an estimate of so many degrees of freedom.
+
+    Examples
+    --------
+    >>> score_interval(81 / 263, 263)
+    Estimate(value=0.307..., low=0.255..., high=0.366...)
     """
     z2 = float(student.ppf(0.5 + level / 2, freedom)) ** 2
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
@@ -37,22 +42,8 @@ def score_interval(share: float, trials: float, level: float = 0.95, freedom: fl
     return Estimate(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
 
 
-def wilson(successes: int, trials: int, level: float = 0.95) -> Estimate:
-    """A proportion with its score interval (Wilson 1927, JASA 22, 209).
-
-    Examples
-    --------
-    >>> wilson(81, 263)
-    Estimate(value=0.307..., low=0.255..., high=0.366...)
-    """
-    if not 0 <= successes <= trials or trials == 0:
-        msg = f"successes must be in 0..trials and trials positive, got {successes} of {trials}"
-        raise ValueError(msg)
-    return score_interval(successes / trials, trials, level)
-
-
 def usable_bricks(labels: NDArray[Any], bricks: NDArray[Any] | None) -> NDArray[Any] | None:
-    """The bricks if each class is found in `LEAST_CLUSTERS` or more, so that an interval can rest on them."""
+    """The bricks if each class is in `LEAST_CLUSTERS` or more, for an interval to rest on; else None."""
     if bricks is None:
         return None
     return bricks if bricks_of_rarer(labels, bricks) >= LEAST_CLUSTERS else None
@@ -64,49 +55,20 @@ def bricks_of_rarer(labels: NDArray[Any], bricks: NDArray[Any]) -> int:
     return min(len(np.unique(bricks[fake])), len(np.unique(bricks[~fake])))
 
 
-def brick_caveat(labels: NDArray[Any], bricks: NDArray[Any] | None) -> str:
-    """What an interval is worth that rests on few bricks; empty for `FEW_BRICKS` or more.
-
-    Examples
-    --------
-    >>> brick_caveat(np.arange(12) % 2, np.arange(12) // 2)
-    'only 6 bricks: the width of the interval is itself uncertain by about 32 %, and it is 1.3 times ...'
-    """
-    if bricks is None:
-        return (
-            "the bricks are not known: the interval takes all examples for independent, though they share sky"
-        )
-    count = bricks_of_rarer(labels, bricks)
-    if count >= FEW_BRICKS:
-        return ""
-    number = f"only {count} bricks" if count > 1 else "only one brick"
-    if count < LEAST_CLUSTERS:
-        return (
-            f"{number} with both classes: the interval takes all examples for independent and says nothing "
-            "about other parts of the sky"
-        )
-    wider = float(student.ppf(0.975, count - 1) / norm.ppf(0.975))
-    return (
-        f"{number}: the width of the interval is itself uncertain by about "
-        f"{100 / np.sqrt(2 * (count - 1)):.0f} %, "
-        f"and it is {wider:.1f} times as wide as many bricks with the same scatter would make it"
-    )
-
-
 @dataclass(frozen=True)
 class AccuracyTest:
-    """Accuracy, and whether it is more than chance.
+    """Accuracy with its test against chance.
 
     Attributes
     ----------
     accuracy : Estimate
-        Share of examples called what they are.
+        Fraction of examples called what they are.
     no_information : float
-        What calling everything by the name of the most numerous class gets.
+        Accuracy of calling everything by the name of the most numerous class.
     z, p : float
         TPR + TNR - 1 in units of its standard error, and the one-sided probability of that much by chance.
     tpr, tnr : float
-        Share of the fakes called fake, and of the reals called real.
+        Fraction of the fakes called fake, and of the reals called real.
     p_no_information : float
         One-sided exact binomial probability of so many correct calls at the no-information rate, for
         independent examples.
@@ -169,7 +131,7 @@ def accuracy_test(
 
 
 def _share_interval(correct: NDArray[np.bool_], bricks: NDArray[Any] | None) -> Estimate:
-    """A share with Wilson's interval, for as many examples as those in bricks are worth."""
+    """A proportion with its score interval, for as many examples as those in bricks are worth."""
     share, n = float(correct.mean()), len(correct)
     if bricks is None or share in (0, 1):
         return score_interval(share, n)
@@ -179,7 +141,7 @@ def _share_interval(correct: NDArray[np.bool_], bricks: NDArray[Any] | None) -> 
 
 
 def holm(p: NDArray[Any]) -> NDArray[np.float64]:
-    """p-values that allow for there being several (Holm 1979, Scand. J. Stat. 6, 65).
+    """p-values corrected for their number (Holm 1979, Scand. J. Stat. 6, 65).
 
     Parameters
     ----------
@@ -216,7 +178,7 @@ def detectable_excess(
     power: float = 0.8,
     freedom: float = np.inf,
 ) -> float:
-    """By how much the AUC must exceed 0.5 to be noticed with this power, one-sided.
+    """Least excess of the AUC over 0.5 that a one-sided test detects with this power.
 
     Parameters
     ----------
@@ -241,14 +203,14 @@ def detectable_excess(
 
 @dataclass(frozen=True)
 class Answer:
-    """What a scored split says.
+    """Accuracy and AUC of a scored split.
 
     Attributes
     ----------
     real, fake : int
         Examples of each class.
     accuracy : Estimate
-        Share of examples on their side of a score of 0.5.
+        Fraction of examples on their side of a score of 0.5.
     majority : float
         What guessing the most numerous class gets.
     auc : Estimate
@@ -263,11 +225,6 @@ class Answer:
     majority: float
     auc: Estimate
     bricks: int
-
-    @property
-    def tells(self) -> bool:
-        """Whether fakes were told from reals: the AUC's interval lies above 0.5."""
-        return self.auc.low > 0.5
 
 
 def answer(labels: NDArray[Any], scores: NDArray[Any], bricks: NDArray[Any] | None = None) -> Answer:
