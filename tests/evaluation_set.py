@@ -10,17 +10,16 @@ import numpy as np
 from obiwan.dplearn.controls.battery import run_controls
 from obiwan.dplearn.controls.covariates import covariates
 from obiwan.dplearn.controls.measure import measure_split
-from obiwan.dplearn.conventions import PIXEL_SCALE, SPLITS
 from obiwan.dplearn.evaluation import analysis
 from obiwan.dplearn.evaluation import records as evaluation
-from obiwan.dplearn.evaluation.evidence import data_summary, software
+from obiwan.dplearn.evaluation.context import data_summary, software
 from obiwan.dplearn.evaluation.notices import Fact, Notice
 from obiwan.dplearn.referees.testlog import Ledger, Opening
-from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.stampspec import SPLITS, StampSpec
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.manifest import MANIFEST, manifest_checksum
 from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
-from planted import Planted, Sample, write_set
+from planted import GRZ, Planted, Sample, write_set
 from sealing import seal
 from tables import read_table, write_table
 
@@ -40,7 +39,7 @@ def rows_of(split: str, training_set: StampSet, sample: Sample, bricks: int) -> 
     """Rows of the source table that say of each example what it was drawn with."""
     shards = training_set.split(split)
     n = sum(shard.rows for shard in shards)
-    rows = blank_examples(n, StampSpec())
+    rows = blank_examples(n, training_set.spec)
     rows["split"] = split.encode()
     rows["shard"] = np.repeat([shard.number for shard in shards], [shard.rows for shard in shards])
     rows["row"] = np.concatenate([np.arange(shard.rows) for shard in shards])
@@ -53,12 +52,12 @@ def rows_of(split: str, training_set: StampSet, sample: Sample, bricks: int) -> 
     rows["x"] += sample.x
     rows["y"] += sample.y
     rows["ra"], rows["dec"] = rng.uniform(0, 1, (2, n))
-    for i, band in enumerate("grz"):
+    for i, band in enumerate(training_set.spec.bands):
         rows[f"flux_{band}"] = sample.flux[:, i]
         rows[f"flux_ivar_{band}"] = 1 / (20 * sample.sky[:, i] ** 2)
         rows[f"mag_{band}"] = 22.5 - 2.5 * np.log10(sample.flux[:, i])
         rows[f"mw_transmission_{band}"] = 0.95
-        rows[f"psfsize_{band}"] = sample.sigma[:, i] * 2.3548 * PIXEL_SCALE
+        rows[f"psfsize_{band}"] = sample.sigma[:, i] * 2.3548 * training_set.spec.pixel_scale
         rows[f"psfdepth_{band}"] = 1 / (20 * sample.sky[:, i] ** 2)
     rows["mag_source"], rows["sersic"] = b"measured", 1.0
     rows["shape_r"], rows["e1"], rows["e2"] = sample.size, sample.e1, sample.e2
@@ -73,9 +72,10 @@ def make_set(
     *,
     seed: int = 3,
     bricks: dict[str, int] | None = None,
+    spec: StampSpec = GRZ,
 ) -> StampSet:
     """Write a training set with shards, source table and a manifest like create_training's."""
-    samples = write_set(directory, planted, counts, seed, rows=64)
+    samples = write_set(directory, planted, counts, seed, rows=64, spec=spec)
     path = directory / MANIFEST
     manifest = json.loads(path.read_text())
     manifest |= {
@@ -94,7 +94,7 @@ def make_set(
     path.write_text(json.dumps(manifest))
     training_set = open_training_set(directory)
     parts = [rows_of(split, training_set, samples[split], (bricks or BRICKS)[split]) for split in SPLITS]
-    write_table(directory, np.concatenate(parts))
+    write_table(directory, np.concatenate(parts), spec)
     seal(directory)
     return open_training_set(directory)
 

@@ -14,7 +14,7 @@ import pytest
 from evaluation_set import make_set
 from obiwan.dplearn import cnn, evaluate
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.evaluation import ensemble, evidence
+from obiwan.dplearn.evaluation import ensemble, networks, samples, study
 from obiwan.dplearn.referees import scoring
 from obiwan.dplearn.trainingset import manifest as manifests
 from obiwan.dplearn.trainingset import stampset
@@ -58,6 +58,10 @@ def run(place, *words, models=("cnn1",), outdir="report"):
     )
 
 
+def numbers(place):
+    return json.loads((place / "report" / "metrics.json").read_text())
+
+
 def errors(capsys):
     return [line for line in capsys.readouterr().err.splitlines() if "error" in line]
 
@@ -68,7 +72,7 @@ def evaluated(trained, capsys_module):
     place = Path(shutil.copytree(trained, trained.parent / "evaluated"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "MOSAIC_ROWS", 2)
-        patch.setattr(evidence, "OCCLUSION_EXAMPLES", 40)
+        patch.setattr(samples, "OCCLUSION_EXAMPLES", 40)
         assert run(place, models=("cnn1", "cnn2")) == 0
     return place, capsys_module.readouterr().out
 
@@ -117,7 +121,7 @@ def test_what_a_run_leaves(evaluated):
     assert table["score"] == pytest.approx(np.mean(parts, axis=0), abs=1e-6)
     page = (place / "report" / "report.html").read_text()
     assert str(place) not in page  # nothing about the machine
-    assert "Ablation" not in page
+    assert "The network trained again" not in page
     assert "--ablations" in page
 
 
@@ -128,9 +132,13 @@ def test_scores_beside_the_model_are_used_and_a_look_is_counted_once(evaluated):
     assert not list(place.glob("cnn*/scores_test_*.fits"))
 
 
+def score(referees, stamp_set):
+    return ensemble.score_all(referees, stamp_set, networks.scores_beside, networks.keep_beside)
+
+
 def members(place, *names):
     training_set = stampset.open_training_set(place / "set")
-    return ensemble.load_members([place / name for name in names], training_set), training_set
+    return networks.load_networks([place / name for name in names], training_set), training_set
 
 
 def test_scores_are_made_where_they_are_not_and_kept_apart(place):
@@ -138,12 +146,12 @@ def test_scores_are_made_where_they_are_not_and_kept_apart(place):
     (place / "set" / "test_looks.jsonl").unlink()
     shutil.copy(place / "cnn2" / "best.keras", place / "cnn1" / "other.keras")
     both, training_set = members(place, "cnn1/best.keras", "cnn1/other.keras")
-    first = ensemble.score_members(both[:1], training_set)
+    first = score(both[:1], training_set)
     assert (place / "cnn1" / "scores_test.fits").is_file()
-    assert evidence.ledger(training_set, both[:1], 0.02, ()).looks == 1
-    second = ensemble.score_members(both, training_set)
+    assert study.ledger(training_set, both[:1], 0.02, ()).looks == 1
+    second = score(both, training_set)
     assert (place / "cnn1" / "scores_test_other.fits").is_file()
-    assert evidence.ledger(training_set, both, 0.02, ()).looks == 2
+    assert study.ledger(training_set, both, 0.02, ()).looks == 2
     assert np.array_equal(second.singles[0], first.singles[0])
     other = fitsio.read(str(place / "cnn2" / "scores_test.fits"))["score"]
     assert second.singles[1] == pytest.approx(other, abs=1e-6)
@@ -154,9 +162,7 @@ def test_scores_stand_beside_their_rows(place):
     """Rows and scores agree whatever the order of the scores' file."""
     training_set = stampset.open_training_set(place / "set")
     ((member,), _) = members(place, "cnn1/best.keras")
-    scores = scoring.read_scores(
-        place / "cnn1" / "scores_test.fits", member.info.checksum, training_set.checksum
-    )
+    scores = scoring.read_scores(place / "cnn1" / "scores_test.fits", member.checksum, training_set.checksum)
     order = np.random.default_rng(0).permutation(len(scores.row))
     mixed = scoring.Scores(
         "test",
@@ -166,7 +172,7 @@ def test_scores_stand_beside_their_rows(place):
     )
     scoring.write_scores(place / "cnn1" / "scores_test.fits", mixed)
     table = read_table(training_set.directory)
-    found = ensemble.score_members((member,), training_set)
+    found = score((member,), training_set)
     assert found.singles[0] == pytest.approx(scores.score)
     rows = table[table["split"] == b"test"]
     assert np.array_equal(found.labels, rows["label"])
@@ -182,26 +188,26 @@ def test_whether_a_network_without_a_record_learnt(place, tmp_path):
     training_set = stampset.open_training_set(place / "set")
     recorded = json.loads((place / "cnn1" / "result.json").read_text())["learnt"]
     shutil.copy(place / "cnn1" / "best.keras", tmp_path / "alone.keras")
-    (alone,) = ensemble.load_members([tmp_path / "alone.keras"], training_set)
-    assert alone.info.learnt is recorded is True
-    assert alone.info.trained_on == ""
+    (alone,) = networks.load_networks([tmp_path / "alone.keras"], training_set)
+    assert alone.learnt is recorded is True
+    assert ensemble.info_of(alone).trained_on == ""
     model = load_network(tmp_path / "alone.keras")
     model.layers[-1].set_weights([np.zeros((6, 2)), np.zeros(2)])
     save_model(model, tmp_path / "nothing.keras")
     keras.utils.clear_session()
-    (nothing,) = ensemble.load_members([tmp_path / "nothing.keras"], training_set)
-    assert nothing.info.learnt is False
+    (nothing,) = networks.load_networks([tmp_path / "nothing.keras"], training_set)
+    assert nothing.learnt is False
 
 
 def test_every_evaluation_is_counted_and_the_same_one_once(place):
     both, training_set = members(place, "cnn1/best.keras", "cnn2/best.keras")
     names = ["ivar only", "A/A real"]
     for margin, parts in ((0.02, ()), (0.3, names), (0.02, names)):
-        found = evidence.ledger(training_set, both, margin, parts)
+        found = study.ledger(training_set, both, margin, parts)
         assert found is not None
     assert [opening.margin for opening in found.openings] == [0.02, 0.3]
-    assert set(found.openings[0].models) == {member.info.checksum for member in both}
-    assert found.retrained == (f"ivar only {both[0].info.checksum}",)  # A/A labels are not real and fake
+    assert set(found.openings[0].models) == {member.checksum for member in both}
+    assert found.retrained == (f"ivar only {both[0].checksum}",)  # A/A labels are not real and fake
     assert len(found.networks) == 2
     assert found.looks == 3
 
@@ -213,7 +219,7 @@ def test_a_broken_network_leaves_no_scores(place):
     before = (place / "set" / "test_looks.jsonl").read_text()
     found, training_set = members(place, "cnn1/best.keras")
     with pytest.raises(ModelError, match="not finite"):
-        ensemble.score_members(found, training_set)
+        score(found, training_set)
     assert not list((place / "cnn1").glob("scores_*"))
     assert (place / "set" / "test_looks.jsonl").read_text() == before
 
@@ -228,7 +234,7 @@ def test_scores_that_were_seen_are_counted_even_if_they_cannot_be_kept(place, mo
 
     monkeypatch.setattr(scoring, "write_scores", full)
     found, training_set = members(place, "cnn1/best.keras")
-    ensemble.score_members(found, training_set)
+    score(found, training_set)
     assert len((place / "set" / "test_looks.jsonl").read_text().splitlines()) == 1
 
 
@@ -348,7 +354,6 @@ def test_one_network_twice_is_refused(place, capsys):
         (["--margin", "small"], "invalid float value: 'small'"),
         (["--margin", "nan"], "--margin must be between 0.001 and 0.5"),
         (["--seed", "-1"], "--seed must be at least 0"),
-        (["--ablations", "image"], "invalid choice: 'image'"),
         (["--sensitivity", "offset"], "'offset' is not KIND=AMPLITUDE"),
         (["--sensitivity", "smell=2"], "no difference is called 'smell'"),
     ],
@@ -358,6 +363,13 @@ def test_usage_errors(trained, capsys, words, message):
         run(trained, *words)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_an_ablation_that_the_stamps_have_not_is_refused(trained, capsys):
+    assert run(trained, "--ablations", "band i") == 1
+    (line,) = errors(capsys)
+    assert "'band i'" in line
+    assert "band z" in line  # what there is
 
 
 @pytest.mark.parametrize("missing", ["data", "model", "outdir"])
@@ -384,13 +396,14 @@ def quick(monkeypatch):
     from obiwan.dplearn.report import figures
 
     whole = figures.pictures_of
-    monkeypatch.setattr(evaluate, "galleries", lambda *_: ([], []))
+    monkeypatch.setattr("obiwan.dplearn.evaluation.gallery.galleries_of", lambda *_: [])
+    monkeypatch.setattr("obiwan.dplearn.evaluation.gallery.mosaics_of", lambda *_: [])
     monkeypatch.setattr(
         figures,
         "pictures_of",
         lambda *words: (p for p in whole(*words) if p.name in ("scores", "auc_by_sn")),
     )
-    monkeypatch.setattr(evidence, "OCCLUSION_EXAMPLES", 4)
+    monkeypatch.setattr(samples, "OCCLUSION_EXAMPLES", 4)
 
 
 @pytest.mark.slow
@@ -398,13 +411,11 @@ def quick(monkeypatch):
 def test_constant_scores_say_that_nothing_was_learnt(place, capsys):
     constant(place / "cnn1" / "best.keras")
     assert run(place) == 0
-    said = capsys.readouterr().out
-    assert said.splitlines()[0].startswith("The network gives every galaxy the same score")
-    assert "Distinguishable" not in said
-    assert "says nothing about the fakes" in said
-    page = (place / "report" / "report.html").read_text()
-    assert "Occlusion was not run" in page
-    found = json.loads((place / "report" / "metrics.json").read_text())
+    assert capsys.readouterr().out.startswith("Not learnt")
+    assert "Occlusion was not run" in (place / "report" / "report.html").read_text()
+    found = numbers(place)
+    assert found["verdict"]["kind"] == "not learnt"
+    assert "CONSTANT_SCORE" in found["verdict"]["reasons"]
     assert found["occlusion"] is found["verdict"]["tost_p"] is found["verdict"]["detectable"] is None
     assert found["versions"]["keras backend"]
 
@@ -415,26 +426,26 @@ def test_few_bricks_and_another_training_set_are_said(trained, tmp_path, capsys)
     make_set(tmp_path / "set", Planted("size", 3.0), COUNTS, seed=9, bricks={"train": 4, "val": 2, "test": 3})
     shutil.copytree(trained / "cnn1", tmp_path / "cnn1")
     assert run(tmp_path, "--margin", "0.1") == 0
-    said = capsys.readouterr().out
-    assert "Only 3 bricks with both classes" in said
-    assert "was trained on another training set" in said
-    page = (tmp_path / "report" / "report.html").read_text()
-    assert "was trained on another training set" in page
-    assert "examples, taken one by one" in page
-    # Once more with the other network: refused, then allowed, and a second look.
+    found = numbers(tmp_path)
+    assert (found["answer"]["bricks"], found["answer"]["rests_on_bricks"]) == (3, False)
+    assert [notice["kind"] for notice in found["notices"]["cautions"]] == ["OTHER_DATA"]
+    assert "trained on another training set" in (tmp_path / "report" / "report.html").read_text()
+    assert "trained on another training set" in capsys.readouterr().out
+    # Once more with the other network: refused, then allowed, and a second evaluation of the test set.
     shutil.copytree(trained / "cnn2", tmp_path / "cnn2")
     assert run(tmp_path, models=("cnn2",)) == 1
     assert "holds another report (models was [" in errors(capsys)[0]
-    assert "other network" not in said
     assert run(tmp_path, "--overwrite", models=("cnn2",)) == 0
-    assert "1 other network has looked at this test split" in capsys.readouterr().out
-    assert json.loads((tmp_path / "report" / "metrics.json").read_text())["looks"] == 2
+    found = numbers(tmp_path)
+    (others,) = (n["values"] for n in found["notices"]["cautions"] if n["kind"] == "OTHER_NETWORKS")
+    assert others == {"count": 1}
+    assert found["looks"] == 2
     assert len((tmp_path / "set" / "test_looks.jsonl").read_text().splitlines()) == 2 + 2
     # And with another margin: it was not declared before.
     assert run(tmp_path, "--margin", "0.3", models=("cnn2",)) == 0
-    said = capsys.readouterr().out
-    assert "evaluated 3 times; margin 0.1 was used first, then 0.02, 0.3: only the first was declared" in said
-    found = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    found = numbers(tmp_path)
+    (margins,) = (n["values"] for n in found["notices"]["cautions"] if n["kind"] == "OTHER_MARGINS")
+    assert margins == {"evaluations": 3, "margins": [0.1, 0.02, 0.3]}
     assert [opening["margin"] for opening in found["openings"]] == [0.1, 0.02, 0.3]
 
 
@@ -480,7 +491,8 @@ def test_controls_take_the_test_split_and_others_as_far_as_there_is_room(trained
     training_set = stampset.open_training_set(trained / "set")
     table = read_table(training_set.directory)
     for room, expected in ((10_000, 512), (COUNTS["test"] + 100, 256 + 64), (1, 256)):
-        monkeypatch.setattr(evidence, "CONTROL_EXAMPLES", room)
-        rows, measured, in_test = evidence.control_set(training_set)
-        assert len(rows) == len(measured) == len(in_test) == expected
+        monkeypatch.setattr(samples, "CONTROL_EXAMPLES", room)
+        found = samples.control_set(training_set)
+        rows, in_test = found.rows, found.in_test
+        assert len(rows) == len(found.measured) == len(in_test) == expected
         assert rows[in_test].tobytes() == table[table["split"] == b"test"].tobytes()

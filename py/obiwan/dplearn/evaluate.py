@@ -1,4 +1,4 @@
-"""A training set and trained networks in, an answer that a referee accepts out.
+"""A training set and trained networks in, a verdict with the evidence for it out.
 
 ``python -m obiwan.dplearn.evaluate --data DIR --model FILE [FILE ...] --outdir DIR``
 
@@ -9,22 +9,17 @@ behind it.  Scores that lie beside a model are used again; every model that sees
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from obiwan.dplearn.evaluation import evidence
+from obiwan.dplearn.retraining import ablations
 from obiwan.dplearn.running import cli
 from obiwan.dplearn.running.quiet import hush_drawing
-from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
-
-if TYPE_CHECKING:
-    from obiwan.dplearn.evaluation.gallery import Gallery, Mosaic
-    from obiwan.dplearn.evaluation.records import Scored
+from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.survey.differences import parse_amplitudes
+from obiwan.dplearn.trainingset.stampset import open_training_set
+from obiwan.dplearn.twosample.equivalence import LEAST_MARGIN
 
 NAME = "evaluate"
 MOSAIC_ROWS = 6
@@ -68,9 +63,6 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_test_options(group: argparse._ArgumentGroup) -> None:
-    from obiwan.dplearn.retraining.ablations import names
-    from obiwan.dplearn.stampspec import StampSpec
-
     group.add_argument(
         "--margin",
         type=float,
@@ -84,7 +76,7 @@ def _add_test_options(group: argparse._ArgumentGroup) -> None:
         action="extend",
         metavar="NAME",
         help="train again on parts of the stamps; all that the set has, or some of: "
-        f"{', '.join(map(repr, names(StampSpec())))}",
+        f"{', '.join(map(repr, ablations.names(StampSpec())))}",
     )
     group.add_argument(
         "--sensitivity",
@@ -98,8 +90,6 @@ def _add_test_options(group: argparse._ArgumentGroup) -> None:
 
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """End with status 2 where options are missing or make no sense."""
-    from obiwan.dplearn.twosample.equivalence import LEAST_MARGIN
-
     if not LEAST_MARGIN <= options.margin < 0.5:
         parser.error(
             f"--margin must be between {LEAST_MARGIN:g} and 0.5 (an AUC's distance from 0.5; to show less "
@@ -107,88 +97,55 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
         )
     if options.seed < 0:
         parser.error(f"--seed must be at least 0, got {options.seed}")
-    from obiwan.dplearn.survey.differences import parse_amplitudes
-
     try:
         parse_amplitudes(options.sensitivity or ())
     except ValueError as error:
         parser.error(f"--sensitivity: {error}")
 
 
-def analyse(options: argparse.Namespace, training_set: StampSet, members: Any) -> Any:
-    """All numbers of the report, as an `obiwan.dplearn.evaluation.records.Evaluation`."""
-    from obiwan.dplearn.controls.battery import run_controls
-    from obiwan.dplearn.controls.covariates import covariates
-    from obiwan.dplearn.evaluation import analysis, ensemble, notices
-    from obiwan.dplearn.evaluation.records import Evaluation
-    from obiwan.dplearn.retraining.sensitivity import summarise
-    from obiwan.dplearn.survey.differences import parse_amplitudes
+def ablations_asked(asked: Sequence[str] | None, spec: StampSpec) -> tuple[str, ...]:
+    """The ablations that ``--ablations`` means: none without it, all where it names none.
 
-    names = evidence.ablations_asked(options.ablations, training_set.spec)
-    offset, of_mock = evidence.mock_behind(options.mock, training_set)
-    scored = ensemble.score_members(members, training_set)
-    rows, measured, in_test = evidence.control_set(training_set)
-    columns = covariates(rows, measured, training_set.spec)
-    own = {name: values[in_test] for name, values in columns.items()}
-    bricks = np.char.strip(rows["brick"].astype(str))
-    controls = run_controls(rows, measured, rows["label"], bricks, training_set.spec)
-    data = evidence.data_summary(training_set)
-    planted = parse_amplitudes(options.sensitivity or ())
-    ablations, sensitivity = evidence.retrained(
-        training_set, members[0].path, options.outdir, names, planted, overwrite=options.overwrite
-    )
-    scored = dataclasses.replace(scored, ledger=evidence.ledger(training_set, members, options.margin, names))
-    positive = summarise(sensitivity) if sensitivity else None
-    seed = options.seed
-    parts = np.ptp(scored.singles[0]) > 0  # a constant score has none
-    return Evaluation(
-        settings={"margin": options.margin, "level": analysis.LEVEL, "seed": seed},
-        spec=training_set.spec,
-        data=data,
-        scored=scored,
-        columns=own,
-        verdict=analysis.verdict_of(scored, options.margin, positive),
-        answer=analysis.answer(scored, seed),
-        calibration=analysis.calibrate(scored),
-        conditional=analysis.conditional(scored, own, analysis.held_equal(training_set.spec), seed),
-        baseline=analysis.baseline(columns, rows, in_test, seed),
-        controls=controls,
-        control_examples=len(rows),
-        bins=analysis.where(scored, own, training_set.spec),
-        occlusion=evidence.occlusion(training_set, members[0], scored, seed) if parts else None,
-        ideal=None if offset is None else evidence.ideal_curve(training_set, scored, own["sn"], offset, seed),
-        mock=of_mock,
-        ablations=ablations,
-        sensitivity=sensitivity,
-        not_run=notices.not_run(len(members), names, planted, controls, training_set.spec),
-        cautions=notices.cautions(scored, data),
-        versions=evidence.software(),
-    )
-
-
-def galleries(training_set: StampSet, scored: Scored) -> tuple[list[Gallery], list[Mosaic]]:
-    """Stamps of the galleries and of the mosaics, from the test split."""
-    from obiwan.dplearn.evaluation.gallery import GALLERY_SIZE, galleries_of, mosaics_of
-
-    return (
-        galleries_of(training_set, "test", scored.scores, GALLERY_SIZE),
-        mosaics_of(training_set, "test", MOSAIC_ROWS),
-    )
+    Raises
+    ------
+    TrainingSetError
+        If such stamps have no ablation of a name.
+    """
+    ablations.check_names(asked or (), spec)
+    return () if asked is None else tuple(asked or ablations.names(spec))
 
 
 def evaluate(options: argparse.Namespace) -> int:
     """The program's body; returns the exit status."""
-    training_set = open_training_set(options.data)
-    evidence.check_set(training_set)
-    from obiwan.dplearn.evaluation import ensemble  # Keras only now: what is wrong is said at once
+    stamp_set = open_training_set(options.data)
+    asked = ablations_asked(options.ablations, stamp_set.spec)
+    from obiwan.dplearn.evaluation import networks, study  # only now: what is wrong is said at once
+    from obiwan.dplearn.evaluation.context import check_set
+    from obiwan.dplearn.evaluation.gallery import GALLERY_SIZE, galleries_of, mosaics_of
     from obiwan.dplearn.report import figures, output, wording
 
-    members = ensemble.load_members(options.model, training_set)
-    identity = {"data": training_set.checksum, "models": [member.info.checksum for member in members]}
+    check_set(stamp_set)
+    referees = networks.load_networks(options.model, stamp_set)
+    planted = parse_amplitudes(options.sensitivity or ())
+    request = study.Request(options.margin, options.seed, asked, planted, options.mock)
+    identity = {"data": stamp_set.checksum, "models": [referee.checksum for referee in referees]}
     place = output.claim(options.outdir, identity, overwrite=options.overwrite)
     with place.lease() as scratch:
-        found = analyse(options, training_set, members)
-        shown = figures.pictures_of(found, *galleries(training_set, found.scored))
+        found = study.evaluate_referees(
+            stamp_set,
+            referees,
+            request,
+            retrain=lambda one: networks.retrain_networks(
+                one, stamp_set, referees[0].path, options.outdir, overwrite=options.overwrite
+            ),
+            kept=networks.scores_beside,
+            keep=networks.keep_beside,
+        )
+        shown = figures.pictures_of(
+            found,
+            galleries_of(stamp_set, "test", found.scored.scores, GALLERY_SIZE),
+            mosaics_of(stamp_set, "test", MOSAIC_ROWS),
+        )
         page = output.write_report(options.outdir, found, shown, scratch)
     for line in wording.summary(found):
         cli.say(line)

@@ -90,8 +90,9 @@ def galleries(training_set: StampSet, split: str, model: Path) -> list[Gallery]:
         If the network cannot be used.
     """
     from obiwan.dplearn.evaluation.ensemble import scores_of
+    from obiwan.dplearn.referees.network import load_network_referee
 
-    scores = scores_of(model, training_set, split)
+    scores = scores_of(load_network_referee(model, training_set), training_set, split)
     if np.ptp(scores) == 0:
         log.warning("no galleries: %s gives every example the score %.3f", model, scores[0])
         return []

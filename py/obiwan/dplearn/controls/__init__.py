@@ -1,6 +1,6 @@
-"""Controls: does anything tell the classes apart that is not the galaxy, or that needs no network?
+"""Controls: systematics other than the galaxies that may distinguish the classes, without a network.
 
-The road inside: `centroids`, `measure` (numbers from pixels), `covariates` (numbers from the catalogue) ->
-`contrasts` (how one number differs) -> `battery` (every control with its light); `metadata` (a classifier
-that sees no pixels); `propensity` (real and injected galaxies that are alike in other things).
+`centroids`, `measure` (numbers from pixels), `covariates` (numbers from the catalogue) -> `contrasts` (how
+one number differs) -> `battery` (every control with its light); `metadata` (a classifier that sees no
+pixels) -> `propensity` (strata of real and injected galaxies that are alike).
 """

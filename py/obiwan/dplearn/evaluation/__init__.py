@@ -1,7 +1,6 @@
-"""From a training set and trained networks to all numbers of an answer; `obiwan.dplearn.report` shows them.
+"""Evaluation of referees on a training set: all numbers of a report; `obiwan.dplearn.report` shows them.
 
-The road inside: `ensemble` (models to scores), `bins` (where), `occlusion` (what the network
-looks at), `ideal` (what the best observer would see), `gallery` (which examples to show) -> `records` (what
-an evaluation is) -> `analysis` (every number of the test split) -> `evidence` (what stands behind the
-verdict).
+`ensemble` (scores of any referees), `networks` (those of Keras, with their files), `samples` (stamps read
+for controls and occlusion), `bins`, `occlusion`, `ideal`, `gallery` (parts of the result) -> `records` ->
+`analysis` (numbers from scores), `notices` (alarms and cautions) -> `study` (the whole evaluation).
 """

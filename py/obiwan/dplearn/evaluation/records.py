@@ -28,7 +28,7 @@ BY_PERCENTILE = "percentile"  #: key of the bins at percentiles in brightness
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One of the networks whose mean score is tested.
+    """One of the referees whose mean score is tested.
 
     Attributes
     ----------
@@ -42,8 +42,8 @@ class ModelInfo:
         Whether its loss ever left that of a constant answer.
     trained_on : str
         Checksum of the training set that it was trained on; empty where that is not known.
-    training : str
-        Epochs, batch, learning rate, seed and augmentation in words; empty where they are not known.
+    settings : mapping
+        Epochs, batch, learning rate and seed, as far as they are known.
     augmented : bool
         Whether its training examples were flipped and turned; False where that is not known.
     """
@@ -53,7 +53,7 @@ class ModelInfo:
     arch: str
     learnt: bool
     trained_on: str = ""
-    training: str = ""
+    settings: Mapping[str, float] = field(default_factory=dict)
     augmented: bool = False
 
 

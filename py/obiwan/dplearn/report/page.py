@@ -75,6 +75,7 @@ def _environment() -> Environment:
         "note": wording.control_note,
         "name_of": lambda control: formatting.control_title(control.name, control.band),
         "title": formatting.quantity_title,
+        "training": wording.training_line,
         "extents": formatting.extents,
         "limit": formatting.limit,
         "flags": flags,

@@ -12,7 +12,7 @@ from scipy.stats import t as student
 
 from obiwan.dplearn.controls.battery import LEAST, LIGHTS, Control, Obstacle, Statistic
 from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms
-from obiwan.dplearn.evaluation.records import Evaluation
+from obiwan.dplearn.evaluation.records import Evaluation, ModelInfo
 from obiwan.dplearn.report.formatting import (
     amplitude_words,
     control_title,
@@ -201,6 +201,12 @@ def _plain(value: Any) -> str:
 def obstacle_words(obstacle: Obstacle, counts: tuple[int, int]) -> str:
     """Why a control was not run."""
     return say("obstacle", obstacle.name, real=counts[0], fake=counts[1], least=LEAST)
+
+
+def training_line(model: ModelInfo) -> str:
+    """How a network was trained, as far as that is known."""
+    words = [f"{name} {value:g}" for name, value in model.settings.items()]
+    return ", ".join([*words, "flipped and rotated"] if model.augmented else words)
 
 
 def control_note(control: Control) -> str:
