@@ -214,44 +214,41 @@ def read_tractor(path: Path) -> Catalog:
         If the file is unreadable, empty of tables, lacks a column, or repeats an objid.
     """
     with _reading(path, "tractor catalogue"):
-        return _tractor(_read(path, "tractor catalogue"))
-
-
-def _tractor(table: _Table) -> Catalog:
-    path, types = table.path, _text(table.need("type"))
-    bands = FILTERS if "decam_flux" in table else table.filters(*_SPELLINGS)
-    if not bands:
-        msg = (
-            f"{path}: the tractor catalogue has no column flux_g, or of any other band; "
-            "it is none of the known flavours (DR3 to DR11)"
+        table = _read(path, "tractor catalogue")
+        types = _text(table.need("type"))
+        bands = FILTERS if "decam_flux" in table else table.filters(*_SPELLINGS)
+        if not bands:
+            msg = (
+                f"{path}: the tractor catalogue has no column flux_g, or of any other band; "
+                "it is none of the known flavours (DR3 to DR11)"
+            )
+            raise CatalogError(msg)
+        blank = blank_sources(len(types), bands)
+        nobs, depth = table.per_band("nobs", bands), table.per_band("psfdepth", bands)
+        sources = replace(
+            blank,
+            id=unique_ids(table.columns.get("objid", table.columns.get("id", blank.id)), path, table.what),
+            ra=table.need_position("ra"),
+            dec=table.need_position("dec"),
+            type=types,
+            flux=table.per_band("flux", bands, needed=True),
+            flux_ivar=table.per_band("flux_ivar", bands, needed=True),
+            mw_transmission=table.per_band("mw_transmission", bands, needed=True),
+            nobs=np.where(np.isnan(nobs), -1, nobs).astype(np.int32),
+            psfsize=table.per_band("psfsize", bands),
+            psfdepth=np.where(np.isnan(depth), table.per_band("depth", bands), depth),
+            ebv=table.get(blank.ebv, "ebv"),
+            maskbits=table.get(blank.maskbits, "maskbits"),
+            primary=table.get(blank.primary, "brick_primary"),
+            **_tractor_shapes(table, types),
         )
-        raise CatalogError(msg)
-    blank = blank_sources(len(types), bands)
-    nobs, depth = table.per_band("nobs", bands), table.per_band("psfdepth", bands)
-    sources = replace(
-        blank,
-        id=unique_ids(table.columns.get("objid", table.columns.get("id", blank.id)), path, table.what),
-        ra=table.need_position("ra"),
-        dec=table.need_position("dec"),
-        type=types,
-        flux=table.per_band("flux", bands, needed=True),
-        flux_ivar=table.per_band("flux_ivar", bands, needed=True),
-        mw_transmission=table.per_band("mw_transmission", bands, needed=True),
-        nobs=np.where(np.isnan(nobs), -1, nobs).astype(np.int32),
-        psfsize=table.per_band("psfsize", bands),
-        psfdepth=np.where(np.isnan(depth), table.per_band("depth", bands), depth),
-        ebv=table.get(blank.ebv, "ebv"),
-        maskbits=table.get(blank.maskbits, "maskbits"),
-        primary=table.get(blank.primary, "brick_primary"),
-        **_tractor_shapes(table, types),
-    )
-    return Catalog(
-        sources.take(~np.isin(sources.type, _NO_SOURCES)),
-        path,
-        command=str(table.header.get("CMDLINE", "")),
-        dr9_columns="fitbits" in table,
-        header=table.header,
-    )
+        return Catalog(
+            sources.take(~np.isin(sources.type, _NO_SOURCES)),
+            path,
+            command=str(table.header.get("CMDLINE", "")),
+            dr9_columns="fitbits" in table,
+            header=table.header,
+        )
 
 
 def _truth_types(radius: Array, sersic: Array) -> Array:
@@ -280,38 +277,34 @@ def read_truth(path: Path, ids_added: Path | None = None) -> Catalog:
         If the file is unreadable, empty of tables, lacks a column, or repeats an id.
     """
     with _reading(path, "truth table"):
-        return _truth(_read(path, "truth table"), ids_added)
-
-
-def _truth(table: _Table, ids_added: Path | None) -> Catalog:
-    path = table.path
-    ids = unique_ids(table.need("id"), path, table.what)
-    n, bands = len(ids), table.filters("{}flux", "flux_{}")
-    if not bands:
-        table.need("gflux", "flux_g")
-    blank, zero = blank_sources(n, bands), np.zeros(n)
-    fluxes = [table.need(f"{band}flux".lower(), f"flux_{band}".lower()) for band in bands]
-    # Stars of the original obiwan have no shape columns at all.
-    radius, sersic = table.get(zero, "rhalf", "shape_r"), table.get(zero, "n", "sersic")
-    injected = ~table.get(np.zeros(n, dtype=bool), "collided")
-    if ids_added is not None and ids_added.is_file():
-        injected &= np.isin(ids, _read(ids_added, "table of added ids").need("id"))
-    sources = replace(
-        blank,
-        id=ids,
-        ra=table.need_position("ra"),
-        dec=table.need_position("dec"),
-        type=_truth_types(radius, sersic),
-        flux=np.stack(fluxes, axis=1).astype(np.float64),
-        mw_transmission=table.per_band("mw_transmission", bands),
-        shape_r=radius,
-        e1=table.get(zero, "e1", "shape_e1"),
-        e2=table.get(zero, "e2", "shape_e2"),
-        sersic=sersic,
-        ebv=table.get(blank.ebv, "ebv"),
-        injected=injected,
-    )
-    return Catalog(sources, path, command=str(table.header.get("CMDLINE", "")), header=table.header)
+        table = _read(path, "truth table")
+        ids = unique_ids(table.need("id"), path, table.what)
+        n, bands = len(ids), table.filters("{}flux", "flux_{}")
+        if not bands:
+            table.need("gflux", "flux_g")
+        blank, zero = blank_sources(n, bands), np.zeros(n)
+        fluxes = [table.need(f"{band}flux".lower(), f"flux_{band}".lower()) for band in bands]
+        # Stars of the original obiwan have no shape columns at all.
+        radius, sersic = table.get(zero, "rhalf", "shape_r"), table.get(zero, "n", "sersic")
+        injected = ~table.get(np.zeros(n, dtype=bool), "collided")
+        if ids_added is not None and ids_added.is_file():
+            injected &= np.isin(ids, _read(ids_added, "table of added ids").need("id"))
+        sources = replace(
+            blank,
+            id=ids,
+            ra=table.need_position("ra"),
+            dec=table.need_position("dec"),
+            type=_truth_types(radius, sersic),
+            flux=np.stack(fluxes, axis=1).astype(np.float64),
+            mw_transmission=table.per_band("mw_transmission", bands),
+            shape_r=radius,
+            e1=table.get(zero, "e1", "shape_e1"),
+            e2=table.get(zero, "e2", "shape_e2"),
+            sersic=sersic,
+            ebv=table.get(blank.ebv, "ebv"),
+            injected=injected,
+        )
+        return Catalog(sources, path, command=str(table.header.get("CMDLINE", "")), header=table.header)
 
 
 def read_cameras(path: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""Path templates, walked: which brick, run and object does every file that is there belong to?"""
+"""Path templates, and the files on disk that match them: brick, run and object of each."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import chain, groupby
 from pathlib import Path
 
-_FIELDS = {
-    "bri": r"[^/]{3}",
-    "brick": r"[^/]+?",
-    "obj": r"[^/]+?",
-    "run": r"[^/]+",
-}
+_FIELDS = {"bri": r"[^/]{3}", "brick": r"[^/]+?", "obj": r"[^/]+?"}
 
 
 def _part_regex(part: str, run_names: str, fixed: dict[str, str]) -> re.Pattern[str]:
@@ -25,11 +20,7 @@ def _part_regex(part: str, run_names: str, fixed: dict[str, str]) -> re.Pattern[
             return re.escape(fixed[field])
         return f"(?P<{field}>{run_names if field == 'run' else _FIELDS[field]})"
 
-    pieces = re.split(r"(\{\w+\})", part)
-    pattern = "".join(
-        re.sub(r"\{(\w+)\}", group, piece) if piece.startswith("{") else re.escape(piece) for piece in pieces
-    )
-    return re.compile(pattern)
+    return re.compile(re.sub(r"\\\{(\w+)\\\}", group, re.escape(part)))
 
 
 def listing(directory: Path) -> list[str]:
@@ -67,9 +58,8 @@ def _names(
 def _is_of_brick(found: dict[str, str], bricks: Collection[str] | None) -> bool:
     """Whether what a path says of its brick is consistent, and wanted."""
     brick = found.get("brick")
-    if brick is None:
-        return True
-    return brick[:3] == found.get("bri", brick[:3]) and (bricks is None or brick in bricks)
+    consistent = brick is None or brick[:3] == found.get("bri", brick[:3])
+    return consistent and (brick is None or bricks is None or brick in bricks)
 
 
 def expand(
@@ -82,9 +72,9 @@ def expand(
     at: on a parallel file system the metadata calls are what costs.
     """
     parts = template.split("/")
-    by_bri = (
-        None if bricks is None else {k: list(g) for k, g in groupby(sorted(bricks), lambda name: name[:3])}
-    )
+    by_bri: dict[str, list[str]] | None = None
+    if bricks is not None:
+        by_bri = {bri: list(names) for bri, names in groupby(sorted(bricks), lambda name: name[:3])}
 
     def descend(directory: Path, depth: int, fixed: dict[str, str]) -> Iterator[dict[str, str]]:
         pattern = _part_regex(parts[depth], run_names, fixed)

@@ -64,7 +64,7 @@ def read_manifest(directory: Path) -> tuple[dict[str, Any], StampSpec, tuple[Sha
             raise ValueError(msg)
         spec = StampSpec.from_manifest(manifest if version == FORMAT_VERSION else {**manifest, **_FIRST})
         shards = tuple(Shard(**entry) for entry in manifest["shards"])
-        if len({(shard.split, shard.number) for shard in shards}) < len(shards):
+        if len({shard.key for shard in shards}) < len(shards):
             msg = "it names a shard twice"
             raise ValueError(msg)
         return manifest, spec, shards

@@ -54,6 +54,11 @@ class Shard:
     y_crc32: int
 
     @property
+    def key(self) -> tuple[str, int]:
+        """Split and number, which name it."""
+        return self.split, self.number
+
+    @property
     def x_name(self) -> str:
         """File name of the stamps."""
         return f"x{self.split}_{self.number}.npy"

@@ -52,10 +52,10 @@ def with_edit(stamps: StampSet, name: str, edit: Edit) -> StampSet:
     edit : callable
         From stamps, which are its own to change, to stamps of the same shape.
     """
-    originals = {(shard.split, shard.number): shard for shard in stamps.shards}
+    originals = {shard.key: shard for shard in stamps.shards}
 
     def read_pixels(shard: Shard) -> tuple[Stamps, Labels]:
-        x, y = stamps.read(originals[shard.split, shard.number])
+        x, y = stamps.read(originals[shard.key])
         return edit(x), y
 
     shards = tuple(_renamed(shard, name) for shard in stamps.shards)
@@ -80,21 +80,20 @@ def with_choice(
     change : callable, optional
         From a shard's key and its chosen stamps to changed ones.
     """
-    originals = {(shard.split, shard.number): shard for shard in stamps.shards}
+    originals = {shard.key: shard for shard in stamps.shards}
     kept = {key: one for key, one in choice.items() if key in originals and len(one.rows)}
 
     def read_pixels(shard: Shard) -> tuple[Stamps, Labels]:
-        key = (shard.split, shard.number)
-        chosen = stamps.read(originals[key])[0][kept[key].rows]
-        return (chosen if change is None else change(key, chosen)), kept[key].label.copy()
+        one = kept[shard.key]
+        chosen = stamps.read(originals[shard.key])[0][one.rows]
+        return (chosen if change is None else change(shard.key, chosen)), one.label.copy()
 
     @cache
     def read_rows(split: str) -> Array:
         rows = stamps.rows(split)
         parts = [rows[:0]]
         for shard in stamps.split(split):
-            if (split, shard.number) in kept:
-                one = kept[split, shard.number]
+            if (one := kept.get(shard.key)) is not None:
                 part = rows[rows["shard"] == shard.number][one.rows]
                 part["label"], part["row"] = one.label, np.arange(len(part))
                 parts.append(part)
@@ -102,8 +101,7 @@ def with_choice(
 
     shards = []
     for shard in stamps.shards:
-        key = (shard.split, shard.number)
-        if key in kept:
-            rows, ones = len(kept[key].rows), int(np.count_nonzero(kept[key].label))
+        if (one := kept.get(shard.key)) is not None:
+            rows, ones = len(one.rows), int(np.count_nonzero(one.label))
             shards.append(_renamed(shard, name, rows=rows, fake=ones, real=rows - ones))
     return replace(stamps, shards=tuple(shards), read_pixels=read_pixels, read_rows=read_rows)
