@@ -13,7 +13,6 @@ from obiwan.dplearn.evaluation.occlusion import (
     occlude,
     partners,
 )
-from obiwan.dplearn.report.wording import occlusion_line
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.twosample import Estimate
@@ -85,28 +84,16 @@ def some(whole, inner, outer):
 
 
 @pytest.mark.parametrize(
-    ("found", "telling", "words"),
+    ("found", "telling"),
     [
-        (
-            some(0.81, (0.6, 0.785), (0.78, 0.51)),
-            1,
-            f"lies within {12 * SPEC.pixel_scale:.1f} arcsec; beyond it nothing",
-        ),
-        (some(0.81, (0.5, 0.55), (0.8, 0.75)), None, "even beyond 3.1 arcsec something tells"),
-        (some(0.56, (0.51, 0.52), (0.52, 0.51)), None, "so few examples do not say where"),
-        (some(0.52, (0.6, 0.5), (0.5, 0.5)), None, "not seen to tell them apart"),
+        (some(0.81, (0.6, 0.785), (0.78, 0.51)), 1),
+        (some(0.81, (0.5, 0.55), (0.8, 0.75)), None),
+        (some(0.56, (0.51, 0.52), (0.52, 0.51)), None),
+        (some(0.52, (0.6, 0.5), (0.5, 0.5)), None),
     ],
 )
-def test_where_the_classes_differ_in_words(found, telling, words):
+def test_where_the_classes_differ(found, telling):
     assert found.telling == telling
-    said = occlusion_line(found, "cnn/best.keras")
-    assert words in said
-    if telling == 1:
-        assert (
-            "With everything beyond 3.1 arcsec taken from another example it has 0.785 (0.745 to 0.825)"
-            in said
-        )
-        assert "everything within it 0.510 (0.470 to 0.550)" in said
 
 
 def test_half_light_radii():

@@ -14,7 +14,6 @@ import fitsio
 import numpy as np
 
 from obiwan.dplearn.controls.covariates import quantities
-from obiwan.dplearn.conventions import Array
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation.notices import alarms
 from obiwan.dplearn.evaluation.records import Evaluation
@@ -24,6 +23,7 @@ from obiwan.dplearn.files.outdir import Others, OutputDirectory, State
 from obiwan.dplearn.report import wording
 from obiwan.dplearn.report.page import embedded, render
 from obiwan.dplearn.report.pictures import Picture, write_picture
+from obiwan.dplearn.stampspec import Array
 
 FORMAT = "obiwan.dplearn evaluation"
 FORMAT_VERSION = 1
