@@ -1,4 +1,4 @@
-"""Who imports whom: no circles, one door to Horovod, and heavy packages only where they are needed."""
+"""Imports without circles, heavy packages only where they are needed, short functions and files."""
 
 from __future__ import annotations
 
@@ -92,3 +92,31 @@ def test_heavy_packages_stay_in_their_rooms(heavy, allowed):
     for name, path in MODULES.items():
         if any(module.split(".")[0] == heavy for module, _ in imported(path)):
             assert name in allowed or name.split(".")[0] in allowed, f"{name} imports {heavy}"
+
+
+def code_lines(source: str, tree: ast.Module) -> set[int]:
+    """The lines of a module that are neither blank, comment nor docstring."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and ast.get_docstring(node)
+        for line in range(node.body[0].lineno, node.body[0].end_lineno + 1)
+    }
+    lines = enumerate(source.splitlines(), 1)
+    return {i for i, line in lines if line.strip() and not line.lstrip().startswith("#")} - docstrings
+
+
+def test_functions_and_files_are_short():
+    long = []
+    for name, path in MODULES.items():
+        source = path.read_text(encoding="utf-8")
+        tree = ast.parse(source)
+        if source.count("\n") > 350:
+            long.append(name)
+        code = code_lines(source, tree)
+        functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+        long += [
+            f"{name}.{f.name}" for f in functions if len(code & {*range(f.lineno, f.end_lineno + 1)}) > 50
+        ]
+    assert long == []

@@ -43,7 +43,7 @@ APT = 'echo "$*" >>"$LOG"; case "$*" in *install*) touch "$PLACE/chromium"; chmo
 def test_a_browser_is_installed_where_there_is_none(machine):
     done = machine(id=ROOT_USER, apt_get=APT)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "runs bin/test"
+    assert done.stdout.splitlines()[-1] == "runs bin/test --all"
     assert "No Chromium" not in done.stdout
     update, install = machine.log.read_text().splitlines()
     assert update.endswith("update")
@@ -52,14 +52,14 @@ def test_a_browser_is_installed_where_there_is_none(machine):
 
 def test_a_browser_that_is_there_will_do(machine):
     done = machine(id=ROOT_USER, apt_get=APT, google_chrome="true")
-    assert done.stdout == "runs bin/test\n"
+    assert done.stdout == "runs bin/test --all\n"
     assert not machine.log.exists()
 
 
 @pytest.mark.parametrize("commands", [{"id": "echo 1000", "apt_get": APT}, {"id": ROOT_USER}])
 def test_nothing_is_installed_where_it_cannot_be(machine, commands):
     done = machine(**commands)
-    assert done.stdout == "runs bin/test\n"
+    assert done.stdout == "runs bin/test --all\n"
     assert not machine.log.exists()
 
 
@@ -68,4 +68,4 @@ def test_without_a_browser_the_tests_run_all_the_same(machine, apt):
     done = machine(id=ROOT_USER, apt_get=apt)
     assert done.returncode == 0
     assert "what needs one will be skipped" in done.stdout
-    assert done.stdout.splitlines()[-1] == "runs bin/test"
+    assert done.stdout.splitlines()[-1] == "runs bin/test --all"

@@ -103,7 +103,6 @@ def data(tmp_path_factory):
 
 
 @pytest.mark.horovod
-@pytest.mark.slow
 @needs_horovod
 @pytest.mark.parametrize(("launcher", "ranks"), [("horovodrun", 2), ("mpirun", 3)])
 def test_ranks_are_one_process_with_all_their_batches(launcher, ranks, data, tmp_path):

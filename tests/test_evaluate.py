@@ -90,7 +90,6 @@ def capsys_module(request):
         fixture.close()
 
 
-@pytest.mark.slow
 def test_the_verdict_is_the_first_thing_said(evaluated):
     place, said = evaluated
     lines = said.splitlines()
@@ -101,7 +100,6 @@ def test_the_verdict_is_the_first_thing_said(evaluated):
     assert "Controls:" in said
 
 
-@pytest.mark.slow
 def test_what_a_run_leaves(evaluated):
     place, _ = evaluated
     names = {path.name for path in (place / "report").iterdir()}
@@ -125,7 +123,6 @@ def test_what_a_run_leaves(evaluated):
     assert "--ablations" in page
 
 
-@pytest.mark.slow
 def test_scores_beside_the_model_are_used_and_a_look_is_counted_once(evaluated):
     place, _ = evaluated
     assert len((place / "set" / "test_looks.jsonl").read_text().splitlines()) == 2 + 1  # and an evaluation

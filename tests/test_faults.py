@@ -214,7 +214,6 @@ def test_a_damaged_shard_is_written_again_on_restart(made, whole, tmp_path, monk
     assert content_of(outdir) == whole
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_sigterm_is_one_line_and_a_status(jobs, made, whole, tmp_path):
     outdir = tmp_path / "out"

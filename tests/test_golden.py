@@ -494,12 +494,10 @@ def test_a_short_training(first_set, place):
     check("training", history(place))
 
 
-@pytest.mark.slow
 def test_scores_that_the_network_gives(scores):
     check("scores", scores)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("scores")
 def test_numbers_of_an_evaluation(place):
     check("metrics", compute_metrics(place))

@@ -75,7 +75,6 @@ def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [name + line.partition(name)[2] for line in done.stderr.splitlines() if name in line]
 
 
-@pytest.mark.slow
 def test_same_bytes_as_one_process_and_one_voice(made, whole, ranks, tmp_path, capsys):
     done = ranks(3, "--mpi", *words(made, tmp_path / "out"))
     assert done.returncode == 0, done.stderr

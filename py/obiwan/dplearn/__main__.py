@@ -1,11 +1,10 @@
-"""The preflight: what would run here, where it comes from, and what is missing.
+"""Preflight: checks of the import path and of the installed packages.
 
     python -m obiwan.dplearn --need train mock
 
-ends with status 0 when the jobs of the package can start in this environment and 1 when they
-cannot.  Whether this ``obiwan`` is the one that is imported depends on the order of the path alone.
-Where another tree hides it, ``-m`` fails in Python itself, for the others have no ``__main__``;
-this file, run by its own path, then says who is in the way::
+ends with status 0 when the programs of the package can start in this environment, and 1 when they
+cannot.  The order of the path decides which ``obiwan`` is imported.  Where another tree hides this one, ``-m``
+fails in Python itself, for the others have no ``__main__``; this file, run by its own path, then names the other::
 
     python /path/to/py/obiwan/dplearn/__main__.py
 
@@ -36,19 +35,7 @@ LAUNCHERS = ("mpirun", "srun", "horovodrun")  # of several ranks
 
 @dataclass(frozen=True)
 class Package:
-    """A third-party package and what it is for.
-
-    Attributes
-    ----------
-    module : str
-        The name that is imported.
-    extra : str
-        The extra of ``obiwan-dplearn`` that installs it; ``core`` for what is always needed.
-    distributions : tuple of str
-        What it may be called on the package index; the module's own name when empty.
-    loads : str
-        The module whose import shows that it works; the package itself when empty.
-    """
+    """A third-party package: the extra that installs it, its names on the index, the module that shows it works."""
 
     module: str
     extra: str
@@ -96,7 +83,7 @@ EXTRAS = tuple(dict.fromkeys(package.extra for package in PACKAGES if package.ex
 
 
 def with_backend(packages: Iterable[Package], backend: str) -> list[Package]:
-    """The packages, with TensorFlow's place in ``train`` given to the backend that Keras will use."""
+    """The packages, with the backend that Keras will use instead of TensorFlow."""
     return [
         Package(backend, "train") if package.module == "tensorflow" != backend else package
         for package in packages
@@ -104,41 +91,19 @@ def with_backend(packages: Iterable[Package], backend: str) -> list[Package]:
 
 
 def trees(path: Iterable[str]) -> list[Path]:
-    """The entries of an import path that hold an ``obiwan`` directory, in their order, each once.
-
-    Parameters
-    ----------
-    path : iterable of str
-        As `sys.path`; an empty entry is the current directory.
-
-    Returns
-    -------
-    list of Path
-        Resolved directories.
-    """
+    """Resolved entries of an import path that hold an ``obiwan`` directory, each once; an empty one is here."""
     found = (Path(entry or os.curdir).resolve() for entry in path)
     return list(dict.fromkeys(entry for entry in found if (entry / "obiwan").is_dir()))
 
 
 def winner(found: Sequence[Path]) -> Path | None:
-    """Of the entries that hold an ``obiwan``, the one that Python imports.
-
-    A regular package beats a directory without ``__init__.py``, also one that stands before it.
-    """
+    """The entry whose ``obiwan`` Python imports: a regular package beats a directory without ``__init__.py``."""
     regular = [entry for entry in found if (entry / "obiwan" / "__init__.py").is_file()]
     return next(iter([*regular, *found]), None)
 
 
 def path_problems(path: Sequence[str], *, starts_here: bool) -> list[str]:
-    """What is wrong with the order of an import path, a sentence each.
-
-    Parameters
-    ----------
-    path : sequence of str
-        As `sys.path`.
-    starts_here : bool
-        Whether the first entry is there only because Python puts the current directory first.
-    """
+    """Errors in the order of an import path; `starts_here`: Python itself put the current directory first."""
     remedy = f"put {TREE} first on PYTHONPATH, before obiwan and legacypipe"
     first = winner(trees(path))
     if first is None:
@@ -152,7 +117,7 @@ def path_problems(path: Sequence[str], *, starts_here: bool) -> list[str]:
 
 
 def path_notes(path: Sequence[str], *, starts_here: bool) -> list[str]:
-    """What a user should know about a path whose order is right, a sentence each."""
+    """Remarks on a path whose order is right."""
     notes = []
     for entry in trees(path):
         if entry == TREE:
@@ -170,7 +135,7 @@ def path_notes(path: Sequence[str], *, starts_here: bool) -> list[str]:
 
 
 def shadowed(packages: Iterable[Package]) -> list[str]:
-    """Names that the current directory takes away from the packages that are needed, a sentence each."""
+    """Files of the current directory that hide packages."""
     here = Path.cwd().resolve()
     taken = []
     for package in packages:
@@ -182,7 +147,7 @@ def shadowed(packages: Iterable[Package]) -> list[str]:
 
 
 def import_problem() -> str | None:
-    """Why the package in this file's tree is not the one that an import gives, or None when it is."""
+    """Why an import does not give the package in this file's tree; None where it does."""
     try:
         package = importlib.import_module("obiwan.dplearn")
     except ImportError as error:
@@ -192,13 +157,7 @@ def import_problem() -> str | None:
 
 
 def load(package: Package) -> str:
-    """Import a package and say how it went.
-
-    Returns
-    -------
-    str
-        The seconds that it took, or the error, which begins with ``fails``.
-    """
+    """Import a package; returns the seconds that it took, or the error, which begins with ``fails``."""
     start = time.perf_counter()
     try:
         if package.module == "mpi4py":
@@ -218,12 +177,9 @@ def remedy(extra: str) -> str:
 
 
 def controllers(horovod: Path) -> str:
-    """How the ranks of an installed Horovod find each other: ``gloo`` (horovodrun), ``mpi`` (mpirun, srun).
+    """Controllers of an installed Horovod: ``gloo`` (horovodrun), ``mpi`` (mpirun, srun).
 
-    Parameters
-    ----------
-    horovod : Path
-        Of the package.  Its library is looked at and not loaded, for that takes TensorFlow with it.
+    Its library is searched and not loaded, which would load TensorFlow.
     """
     found = set()
     for library in horovod.glob("tensorflow/mpi_lib*.so"):
@@ -243,22 +199,7 @@ def launchers(path: str | None = None) -> str:
 def package_report(
     packages: Iterable[Package], needed: Sequence[str], *, loading: bool
 ) -> tuple[list[str], list[str]]:
-    """A line for each package, and a problem for each that is needed and cannot be used.
-
-    Parameters
-    ----------
-    packages : iterable of Package
-        What to look for.
-    needed : sequence of str
-        The extras whose absence is a problem.
-    loading : bool
-        Import each package as well.
-
-    Returns
-    -------
-    lines, problems : list of str
-        The table, and a sentence for each problem.
-    """
+    """The table of packages, a line each, and the problems of those whose extra is needed."""
     lines, problems = [], []
     for package in packages:
         origin = package.origin()
@@ -312,18 +253,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the report.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        The words after the program's name; `sys.argv` by default.
-
-    Returns
-    -------
-    int
-        0 when jobs can start, 1 when something is in the way.
-    """
+    """Print the report; returns 0 where the programs can start, and 1 where they cannot."""
     options = build_parser().parse_args(argv)
     backend = keras_backend(dict(os.environ))
     packages = with_backend(PACKAGES, backend)
