@@ -2,9 +2,9 @@
 
     python -m obiwan.dplearn --need train mock
 
-ends with status 0 when the programs of the package can start in this environment, and 1 when they
-cannot.  The order of the path decides which ``obiwan`` is imported.  Where another tree hides this one, ``-m``
-fails in Python itself, for the others have no ``__main__``; this file, run by its own path, then names the other::
+ends with status 0 when the programs of the package can start in this environment, and 1 when they cannot.
+The order of the path decides which ``obiwan`` is imported.  Where another tree hides this one, ``-m`` fails
+in Python itself, for the others have no ``__main__``; this file, run by its own path, then names the other::
 
     python /path/to/py/obiwan/dplearn/__main__.py
 
@@ -35,7 +35,7 @@ LAUNCHERS = ("mpirun", "srun", "horovodrun")  # of several ranks
 
 @dataclass(frozen=True)
 class Package:
-    """A third-party package: the extra that installs it, its names on the index, the module that shows it works."""
+    """Third-party package: the extra that installs it, its names on the index, the module that is loaded."""
 
     module: str
     extra: str
@@ -91,19 +91,19 @@ def with_backend(packages: Iterable[Package], backend: str) -> list[Package]:
 
 
 def trees(path: Iterable[str]) -> list[Path]:
-    """Resolved entries of an import path that hold an ``obiwan`` directory, each once; an empty one is here."""
+    """Entries of an import path that hold an ``obiwan`` directory, resolved, each once."""
     found = (Path(entry or os.curdir).resolve() for entry in path)
     return list(dict.fromkeys(entry for entry in found if (entry / "obiwan").is_dir()))
 
 
 def winner(found: Sequence[Path]) -> Path | None:
-    """The entry whose ``obiwan`` Python imports: a regular package beats a directory without ``__init__.py``."""
+    """The entry whose ``obiwan`` Python imports: one with ``__init__.py`` beats all without."""
     regular = [entry for entry in found if (entry / "obiwan" / "__init__.py").is_file()]
     return next(iter([*regular, *found]), None)
 
 
 def path_problems(path: Sequence[str], *, starts_here: bool) -> list[str]:
-    """Errors in the order of an import path; `starts_here`: Python itself put the current directory first."""
+    """Errors in the order of a path; `starts_here`: Python itself put the current directory first."""
     remedy = f"put {TREE} first on PYTHONPATH, before obiwan and legacypipe"
     first = winner(trees(path))
     if first is None:
