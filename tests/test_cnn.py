@@ -417,7 +417,7 @@ def test_looks_by_different_models_are_counted(data):
     unhashable = {"model": [], "data": training_set.checksum}
     for nonsense in ("nonsense", "[]", json.dumps(unhashable)):
         (data / "test_looks.jsonl").write_text(f"{nonsense}\n")
-        with pytest.raises(ModelError, match="not a readable list of looks"):
+        with pytest.raises(ModelError, match="not a readable test-set log"):
             record_evaluation(training_set, _scores(training_set))
 
 

@@ -23,7 +23,8 @@ from obiwan.dplearn.training.logs import Logs
 from obiwan.dplearn.training.model import load_network
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.training.steps import make_optimizer
-from obiwan.dplearn.training.trainer import Trainer, has_learnt
+from obiwan.dplearn.training.trainer import Trainer
+from obiwan.dplearn.training.validation import has_learnt
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from planted import Planted, write_set
 from processes import ENV
@@ -102,28 +103,14 @@ def test_numbers_of_checkpoints(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_0000000007.npz", "step_0000000008.npz"]
 
 
-WRONG = {
-    "another version's": lambda state, _: state.update(mood="good"),
-    "no number": lambda state, _: state.update(epoch="x"),
-    "not finite": lambda state, _: state.update(loss_sum=math.inf),
-    "no history": lambda state, _: state.update(history=None),
-    "beyond the end": lambda state, _: state.update(step=10**9),
-    "another epoch": lambda state, _: state.update(epoch=1),
-    "an array less": lambda _, arrays: arrays.pop("optimizer_0001"),
-    "another shape": lambda _, arrays: arrays.update(weights_0000=np.zeros(7)),
-}
-
-
-@pytest.mark.parametrize("how", WRONG)
-def test_a_checkpoint_that_can_be_read_and_not_be(data, tmp_path, how, caplog):
+def test_a_checkpoint_of_another_version_falls_back(data, tmp_path, caplog):
     trainer = Trainer(RunConfig(TINY, FeedConfig(batch_size=8)), data, tmp_path)
     for trainer.progress.step in (3, 6):
         trainer._save()
     path = tmp_path / "checkpoints" / "step_0000000006.npz"
     with np.load(path) as file:
         arrays = dict(file)
-    state = json.loads(arrays["state"].tobytes())
-    WRONG[how](state, arrays)
+    state = json.loads(arrays["state"].tobytes()) | {"mood": "good"}
     np.savez(path, **{**arrays, "state": np.frombuffer(json.dumps(state).encode(), np.uint8)})
     content = path.read_bytes()
     with caplog.at_level(logging.WARNING):

@@ -248,23 +248,6 @@ def _read_sources(place: Path) -> None:
     data_summary(found)
 
 
-def _spoil_checkpoint(path: Path, rng: RNG) -> None:
-    """Half of the time one that can be read, with other progress or other arrays."""
-    if rng.integers(2):
-        return _spoil_bytes(path, rng)
-    with np.load(path) as file:
-        arrays = dict(file)
-    name = str(rng.choice(sorted(arrays)))
-    if name == "state":
-        state = other_json(json.loads(arrays[name].tobytes()), rng)
-        arrays[name] = np.frombuffer(json.dumps(state).encode(), np.uint8)
-    elif rng.integers(2):
-        del arrays[name]
-    else:
-        arrays[name] = np.frombuffer(rng.bytes(32), str(rng.choice(["f4", "f8", "i8", "S4"])))
-    return np.savez(path, **arrays)
-
-
 def _spoil_text(path: Path, rng: RNG) -> None:
     """A text file: its bytes, or brackets within brackets."""
     if rng.integers(5) == 0:
@@ -277,16 +260,9 @@ def _read_scores(place: Path) -> None:
     read_scores(place / "scores.fits", "m", "d")
 
 
-def _check_checkpoint(found: Checkpoint) -> None:
-    """As a run does that has a network."""
-    told = all(row.keys() == {"epoch", "loss"} for row in found.progress.history)
-    if not told or [array.shape for array in (*found.weights, *found.optimizer)] != [(99,), ()]:
-        raise ValueError
-
-
 def _read_checkpoint(place: Path) -> None:
     logging.disable()
-    found = load_checkpoint(place, _check_checkpoint)
+    found = load_checkpoint(place)
     if found is None:
         msg = "no checkpoint: its run begins anew"
         raise ModelError(msg)
@@ -387,7 +363,7 @@ TARGETS = {
     "ecsv": Target("table.ecsv", _spoil_bytes, _read_user_table),
     "table": Target("table.fits", _spoil_table, _read_user_table),
     "scores": Target("scores.fits", _spoil_bytes, _read_scores),
-    "checkpoint": Target("step_0000000003.npz", _spoil_checkpoint, _read_checkpoint),
+    "checkpoint": Target("step_0000000003.npz", _spoil_bytes, _read_checkpoint),
     "run": Target("run.json", _spoil_json, _read_run),
     "result": Target("result.json", _spoil_json, _read_result),
     "looks": Target("test_looks.jsonl", _spoil_text, _read_looks),

@@ -13,7 +13,7 @@ import argparse
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from obiwan.dplearn.errors import ModelError
@@ -42,12 +42,28 @@ from obiwan.dplearn.training.settings import (
     add_options,
     chosen,
     network_config,
+    option,
 )
 from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
 
 NAME = "cnn"
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunningOptions:
+    """How a run is carried out, which changes nothing about its result."""
+
+    checkpoint_steps: int = option("steps between checkpoints", 500, type=positive, metavar="N")
+    profile: str | None = option(
+        "kind of node, for its threads (default: auto)", None, choices=list(profiles.PROFILES)
+    )
+    threads: int | None = option(
+        "processor threads of each rank (default: the profile's)", None, type=positive, metavar="N"
+    )
+    quiet: bool = option("no progress bar", value=False, action="store_true")
+    verbose: bool = option("details, and tracebacks of errors", value=False, action="store_true")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -67,25 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     network = parser.add_argument_group("network (defaults are the architecture's own)")
     add_options(network, NetworkConfig)
     add_options(parser.add_argument_group("training"), RunConfig, FeedConfig)
-    running = parser.add_argument_group("running")
-    running.add_argument(
-        "--checkpoint-steps",
-        type=positive,
-        default=500,
-        metavar="N",
-        help="steps between checkpoints (default 500)",
-    )
-    running.add_argument(
-        "--profile", choices=list(profiles.PROFILES), help="kind of node, for its threads (default: auto)"
-    )
-    running.add_argument(
-        "--threads",
-        type=positive,
-        metavar="N",
-        help="processor threads of each rank (default: the profile's)",
-    )
-    running.add_argument("--quiet", action="store_true", help="no progress bar")
-    running.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
+    add_options(parser.add_argument_group("running"), RunningOptions)
     return parser
 
 
@@ -134,8 +132,8 @@ def result_lines(found: HeldOut) -> list[str]:
             "The network did not learn: its loss stayed at that of a constant answer in both splits.",
             "This says nothing about the fakes.  Use more examples or epochs, or another --learning-rate.",
         ]
-    if found.evaluations is not None and found.evaluations > 1:
-        lines.append(f"{found.evaluations} different networks have scored this test set: allow for that.")
+    if found.looks is not None and found.looks > 1:
+        lines.append(f"{found.looks} different networks have scored this test set: allow for that.")
     return lines
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What a network reached on the test set.
+    """What a network reached on the test set; named as in ``result.json``.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class HeldOut:
         The epoch, from 1, whose weights were best in validation.
     learnt : bool
         Whether the network fitted its training set at all.
-    evaluations : int or None
+    looks : int or None
         How many networks have scored this test set; None where that is not known.
     model, data : str
         Checksums of the network and of the training set.
@@ -40,19 +40,14 @@ class HeldOut:
     answer: Answer
     best_epoch: int
     learnt: bool
-    evaluations: int | None
+    looks: int | None
     model: str
     data: str
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers of ``result.json``."""
-        return {
-            **asdict(self.answer),
-            "learnt": self.learnt,
-            "looks": self.evaluations,
-            "model": self.model,
-            "data": self.data,
-        }
+        """The numbers, those of `answer` among the others."""
+        numbers = asdict(self)
+        return {**numbers.pop("answer"), **numbers}
 
 
 def score_test(
@@ -76,7 +71,7 @@ def score_test(
 
 def summarise(fitted: Fitted, stamp_set: StampSet, scores: scoring.Scores) -> HeldOut:
     """Record the evaluation in the test-set log, and find what the network reached."""
-    evaluations = record_evaluation(stamp_set, scores)
+    looks = record_evaluation(stamp_set, scores)
     found = answer(scores.label, scores.score, scoring.bricks_of(stamp_set, scores))
     best, learnt = fitted.progress.best_epoch, fitted.learnt
-    return HeldOut(found, best, learnt, evaluations, scores.model, scores.data)
+    return HeldOut(found, best, learnt, looks, scores.model, scores.data)

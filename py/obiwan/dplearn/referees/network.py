@@ -17,6 +17,7 @@ from obiwan.dplearn.files.atomic import read_json
 from obiwan.dplearn.running.quiet import without_notes
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.training.rundir import RESULT, RUN
+from obiwan.dplearn.training.validation import has_learnt, measure
 from obiwan.dplearn.trainingset.stampset import StampSet
 
 LEARNT_SHARDS = 4  #: training shards that are scored to see whether a network without a record learnt
@@ -67,9 +68,6 @@ class NetworkReferee:
         record = _record(self.path.parent / RESULT)
         if record.get("model") == self.checksum and isinstance(record.get("learnt"), bool):
             return bool(record["learnt"])
-        from obiwan.dplearn.training.trainer import has_learnt
-        from obiwan.dplearn.training.validation import measure
-
         log.info("%s: no record of its training; measuring its loss", self.path)
         part = self.stamp_set.only(self.stamp_set.split("train")[:LEARNT_SHARDS])
         history = {

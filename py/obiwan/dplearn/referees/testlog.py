@@ -1,10 +1,10 @@
-"""The ledger of looks: who has seen the test split of a training set, and what was asked of it.
+"""Test-set log: which networks have scored the test set of a training set, and with which margin.
 
-A test split that is looked at until it says what one hopes for proves nothing: whoever reads a result must
-know how many looks came before it.
+A test set that is evaluated until it says what one hopes for proves nothing: whoever reads a result must
+know how many evaluations came before it.
 
-A line of ``test_looks.jsonl`` for each network, for each network that was trained again on parts of the
-cutouts with the true labels, and for each evaluation: some networks and the margin that was declared.
+``test_looks.jsonl`` has a line for each network, for each network that was trained again on parts of the
+stamps with the true labels, and for each evaluation: some networks and the margin that was declared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Opening:
-    """One evaluation of a test split; the same networks and margin again are the same one.
+    """One evaluation of a test set; the same networks and margin again are the same one.
 
     Attributes
     ----------
@@ -43,14 +43,14 @@ class Opening:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Who has seen a test split, in the order in which they did.
+    """What has scored a test set, in the order in which it did.
 
     Attributes
     ----------
     networks : tuple of str
         Checksums of different networks.
     retrained : tuple of str
-        Of networks trained again on parts of the cutouts: which part, and the checksum of the network whose
+        Of networks trained again on parts of the stamps: which part, and the checksum of the network whose
         settings they have.
     openings : tuple of Opening
         Different evaluations.
@@ -62,7 +62,7 @@ class Ledger:
 
     @property
     def looks(self) -> int:
-        """How many networks have looked."""
+        """How many networks have scored the test set."""
         return len(self.networks) + len(self.retrained)
 
 
@@ -74,12 +74,6 @@ def _whole(content: bytes) -> bytes:
     except ValueError:
         return lines
     return content + b"\n"  # somebody's editor ends no last line
-
-
-def _entries(text: str, data: str) -> list[dict[str, Any]]:
-    """The lines about a training set; what is raised says that the list is not readable."""
-    entries = [json.loads(line) for line in text.split("\n")[:-1]]
-    return [entry for entry in entries if entry["data"] == data]
 
 
 def _ledger(entries: Sequence[dict[str, Any]]) -> Ledger:
@@ -97,16 +91,17 @@ def _ledger(entries: Sequence[dict[str, Any]]) -> Ledger:
     return Ledger(tuple(networks), tuple(retrained), tuple(openings))
 
 
-def _count(training_set: StampSet, entry: dict[str, Any]) -> Ledger | None:
+def _count(stamp_set: StampSet, entry: dict[str, Any]) -> Ledger | None:
     """Add a line to the ledger, unless it says what is known; None where that cannot be written."""
-    path = training_set.directory / LOOKS
-    entry = {**entry, "data": training_set.checksum, "version": __version__}
+    path = stamp_set.directory / LOOKS
+    entry = {**entry, "data": stamp_set.checksum, "version": __version__}
     try:
         content = path.read_bytes() if path.is_file() else b""
         whole = _whole(content)
         if len(whole) < len(content):
-            log.warning("%s: its last line is half-written and is left out: a look may be missing", path)
-        entries = _entries(whole.decode("utf-8"), training_set.checksum)
+            log.warning("%s: its last line is half-written and left out: an evaluation may be missing", path)
+        lines = map(json.loads, whole.decode("utf-8").split("\n")[:-1])
+        entries = [line for line in lines if line["data"] == stamp_set.checksum]
         before, after = _ledger(entries), _ledger([*entries, entry])
         if after != before:
             if whole != content:
@@ -115,52 +110,52 @@ def _count(training_set: StampSet, entry: dict[str, Any]) -> Ledger | None:
             with path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(entry) + "\n")
     except OSError as error:
-        log.warning("%s: this look at the test split is not counted (%s)", path, error.strerror)
+        log.warning("%s: this evaluation of the test set is not recorded (%s)", path, error.strerror)
         return None
-    except (ValueError, KeyError, TypeError, OverflowError):
-        msg = f"{path}: not a readable list of looks; put it right or remove it"
+    except (ValueError, KeyError, TypeError):
+        msg = f"{path}: not a readable test-set log; repair or remove it"
         raise ModelError(msg) from None
     return after
 
 
-def record_evaluation(training_set: StampSet, scores: Scores) -> int | None:
-    """Record that a model has seen the test split; a model that has seen it before is not counted again.
+def record_evaluation(stamp_set: StampSet, scores: Scores) -> int | None:
+    """Record that a referee has scored the test set; one that did so before is not counted again.
 
     Returns
     -------
     int or None
-        How many different models have looked at this test split, this one included; None where the data
+        How many different ones have scored this test set, this one included; None where the data
         directory cannot be written, which is warned about.
     """
-    found = _count(training_set, {"model": scores.model, "n": len(scores.label)})
+    found = _count(stamp_set, {"model": scores.model, "n": len(scores.label)})
     return None if found is None else found.looks
 
 
-def record_retraining(training_set: StampSet, model: str, part: str) -> Ledger | None:
-    """Record that a network trained again on a part of the cutouts, with the true labels, has seen them too.
+def record_retraining(stamp_set: StampSet, model: str, part: str) -> Ledger | None:
+    """Record that a network trained again on a part of the stamps, with the true labels, has scored them too.
 
     Parameters
     ----------
-    training_set : StampSet
+    stamp_set : StampSet
     model : str
         Checksum of the network whose settings it has.
     part : str
-        Of the cutouts.
+        Of the stamps.
 
     Returns
     -------
     Ledger or None
         As for `record_evaluation`.
     """
-    return _count(training_set, {"model": model, "part": part})
+    return _count(stamp_set, {"model": model, "part": part})
 
 
-def record_report(training_set: StampSet, models: Sequence[str], margin: float) -> Ledger | None:
+def record_report(stamp_set: StampSet, models: Sequence[str], margin: float) -> Ledger | None:
     """Record an evaluation: the margin is declared before the first of them and before no other.
 
     Parameters
     ----------
-    training_set : StampSet
+    stamp_set : StampSet
     models : sequence of str
         Checksums.
     margin : float
@@ -171,4 +166,4 @@ def record_report(training_set: StampSet, models: Sequence[str], margin: float) 
     Ledger or None
         As for `record_evaluation`.
     """
-    return _count(training_set, {"models": sorted(models), "margin": margin})
+    return _count(stamp_set, {"models": sorted(models), "margin": margin})

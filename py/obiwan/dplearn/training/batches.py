@@ -1,4 +1,4 @@
-"""From shards on disk to batches in memory, shuffled anew each epoch, at constant memory.
+"""Batches: from shards on disk to shuffled examples in memory, at constant memory.
 
 The order of an epoch is a function of (seed, epoch) alone: the shards in random order, the rows of each in
 random order, make one sequence; every rank owns an equal stretch of it, ``steps * batch_size`` examples
@@ -43,21 +43,12 @@ class Piece:
     rows: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Window:
-    """Shards in memory; row `row[k]` of shard `index[k]` is the k-th example, in mixed order."""
-
-    shards: list[Batch]
-    index: NDArray[np.int64]
-    row: NDArray[np.int64]
-
-
 class Batches:
     """The batches of one split, as one rank sees them.
 
     Parameters
     ----------
-    training_set : StampSet
+    stamp_set : StampSet
         Where the shards are.
     split : str
         ``train``, ``val`` or ``test``.
@@ -73,17 +64,17 @@ class Batches:
     """
 
     def __init__(
-        self, training_set: StampSet, split: str, config: FeedConfig, world: World | None = None
+        self, stamp_set: StampSet, split: str, config: FeedConfig, world: World | None = None
     ) -> None:
-        self.training_set = training_set
+        self.stamp_set = stamp_set
         self.split = split
         self.config = config
         self.world = world or World()
-        self.examples = sum(training_set.count(split))
+        self.examples = sum(stamp_set.count(split))
         self.steps = self.examples // (self.world.size * config.batch_size)  #: in each epoch, on every rank
         if self.steps == 0:
             msg = (
-                f"{training_set.directory}: {self.examples} {split} examples do not fill one batch "
+                f"{stamp_set.directory}: {self.examples} {split} examples do not fill one batch "
                 f"of {config.batch_size} on {self.world.size} rank(s); use a smaller --batch-size"
             )
             raise TrainingSetError(msg)
@@ -92,7 +83,7 @@ class Batches:
         """What this rank reads in an epoch: parts of shards, before the windows are mixed."""
         stretch = self.steps * self.config.batch_size
         begin, end = self.world.rank * stretch, (self.world.rank + 1) * stretch
-        shards = self.training_set.split(self.split)
+        shards = self.stamp_set.split(self.split)
         order = self._stream(_SHARDS, epoch).permutation(len(shards))
         pieces, start = [], 0
         for shard in (shards[i] for i in order):
@@ -120,38 +111,36 @@ class Batches:
         y : ndarray
             Labels, shape (batch_size,).
         """
-        size = self.config.batch_size
-        x, y, filled, step = *self._empty(), 0, start
-        for window in self._windows(epoch, start * size):
-            for index, row in zip(window.index.tolist(), window.row.tolist(), strict=True):
-                shard = window.shards[index]
-                x[filled], y[filled] = shard[0][row], shard[1][row]
+        size, spec = self.config.batch_size, self.stamp_set.spec
+        filled, step = 0, start
+        for shards, places in self._windows(epoch, start * size):
+            for index, row in places.tolist():
+                if not filled:
+                    x, y = np.empty((size, *spec.shape), X_DTYPE), np.empty(size, Y_DTYPE)
+                x[filled], y[filled] = shards[index][0][row], shards[index][1][row]
                 filled += 1
                 if filled == size:
                     yield self._turned(x, epoch, step), y
-                    x, y, filled, step = *self._empty(), 0, step + 1
-            del window, shard  # its memory is free for the window after the next
+                    filled, step = 0, step + 1
+            del shards  # its memory is free for the window after the next
 
-    def _windows(self, epoch: int, skip: int) -> Iterator[Window]:
-        """Windows from example number `skip` on."""
+    def _windows(self, epoch: int, skip: int) -> Iterator[tuple[list[Batch], NDArray[np.int64]]]:
+        """Windows from example number `skip` on: shards, and where its examples are in them, mixed."""
         pieces, width = self.pieces(epoch), self.config.window
         todo = []
         for number, begin in enumerate(range(0, len(pieces), width)):
             part = pieces[begin : begin + width]
             count = sum(len(piece.rows) for piece in part)
-            if skip >= count:
-                skip -= count
-                continue
-            todo.append((number, part, skip))
-            skip = 0
+            if skip < count:
+                todo.append((number, part, skip))
+            skip = max(skip - count, 0)
 
-        def load(item: tuple[int, list[Piece], int]) -> Window:
+        def load(item: tuple[int, list[Piece], int]) -> tuple[list[Batch], NDArray[np.int64]]:
             number, part, seen = item
             index = np.repeat(np.arange(len(part)), [len(piece.rows) for piece in part])
-            row = np.concatenate([piece.rows for piece in part])
-            mixed = self._stream(_WINDOW, epoch, number, self.world.rank).permutation(len(row))[seen:]
-            shards = [self.training_set.read(piece.shard) for piece in part]
-            return Window(shards, index[mixed], row[mixed])
+            places = np.stack([index, np.concatenate([piece.rows for piece in part])], axis=1)
+            mixed = self._stream(_WINDOW, epoch, number, self.world.rank).permutation(len(places))[seen:]
+            return [self.stamp_set.read(piece.shard) for piece in part], places[mixed]
 
         return ahead(load, todo)
 
@@ -163,11 +152,6 @@ class Batches:
         for stamp, turn in zip(x, turns, strict=True):
             stamp[...] = np.rot90(stamp[::-1] if turn >= 4 else stamp, turn % 4).copy()
         return x
-
-    def _empty(self) -> Batch:
-        """Room for a batch."""
-        size = self.config.batch_size
-        return np.empty((size, *self.training_set.spec.shape), X_DTYPE), np.empty(size, Y_DTYPE)
 
     def _stream(self, *purpose: int) -> np.random.Generator:
         """A random stream of its own for each purpose."""
@@ -186,30 +170,30 @@ def ahead(load: Callable[[Item], Loaded], items: Iterable[Item]) -> Iterator[Loa
             yield pending.popleft().result()
 
 
-def in_order(training_set: StampSet, split: str, size: int = 128) -> Iterator[Batch]:
+def in_order(stamp_set: StampSet, split: str, size: int = 128) -> Iterator[Batch]:
     """All examples of a split in shard order, in batches of at most `size` that never span shards."""
-    for x, y in ahead(training_set.read, training_set.split(split)):
+    for x, y in ahead(stamp_set.read, stamp_set.split(split)):
         for start in range(0, len(y), size):
             yield x[start : start + size], y[start : start + size]
         del x, y  # the memory is free for the shard after the next
 
 
-def sample(training_set: StampSet, split: str, count: int, seed: int) -> NDArray[np.float32]:
+def sample(stamp_set: StampSet, split: str, count: int, seed: int) -> NDArray[np.float32]:
     """Up to `count` cutouts of a split, drawn with a seed from a few of its shards."""
     rng = np.random.default_rng([seed, 99])
-    shards = training_set.split(split)
+    shards = stamp_set.split(split)
     chosen = [shards[i] for i in rng.permutation(len(shards))[:4]]
     rows = rng.permutation([(i, row) for i, shard in enumerate(chosen) for row in range(shard.rows)])[:count]
     parts = []
     for index, shard in enumerate(chosen):
-        x, _ = training_set.read(shard)
+        x, _ = stamp_set.read(shard)
         parts.append(x[np.sort(rows[rows[:, 0] == index, 1])])
     return np.concatenate(parts)
 
 
-def fitting_batch(asked: int, training_set: StampSet, ranks: int = 1) -> int:
+def fitting_batch(asked: int, stamp_set: StampSet, ranks: int = 1) -> int:
     """The batch size asked for, or this rank's share of too few examples: a tiny set must run too."""
-    examples = sum(training_set.count("train"))
+    examples = sum(stamp_set.count("train"))
     fitting = max(1, min(asked, examples // ranks))
     if fitting < asked:
         log.warning(
@@ -218,7 +202,7 @@ def fitting_batch(asked: int, training_set: StampSet, ranks: int = 1) -> int:
     return fitting
 
 
-def check_splits(training_set: StampSet) -> None:
+def check_splits(stamp_set: StampSet) -> None:
     """Both classes must be in every split, or there is nothing to train on, choose by, or report.
 
     Raises
@@ -227,8 +211,8 @@ def check_splits(training_set: StampSet) -> None:
         Naming the split.
     """
     for split in SPLITS:
-        real, fake = training_set.count(split)
+        real, fake = stamp_set.count(split)
         if real == 0 or fake == 0:
             what = "no examples" if real + fake == 0 else f"{real} real and {fake} fake examples"
-            msg = f"{training_set.directory}: the {split} split has {what}; make a set with more bricks"
+            msg = f"{stamp_set.directory}: the {split} split has {what}; make a set with more bricks"
             raise TrainingSetError(msg)

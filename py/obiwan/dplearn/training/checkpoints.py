@@ -1,12 +1,11 @@
-"""What a training run needs to go on where it stopped, whole on disk or not there at all."""
+"""Checkpoints: what a training run needs to go on where it stopped, written atomically."""
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from obiwan.dplearn.files.atomic import atomic_write
 log = logging.getLogger(__name__)
 
 KEPT = 2  #: checkpoints on disk: the newest, and the one to fall back to
-NAME = re.compile(r"step_(\d{10})\.npz")  #: of checkpoints; whatever else stands beside them is let be
+NAME = re.compile(r"step_(\d{10})\.npz")  #: of checkpoints; other files are left untouched
+KINDS = ("weights", "optimizer", "best")  #: of arrays in a checkpoint
 DAMAGED = ".damaged"  #: is appended to the name of one that cannot be used
 
 
@@ -32,7 +32,7 @@ class Progress:
     epoch, step : int
         Epochs finished, and steps taken in the current one.
     loss_sum, correct : float
-        Of the current epoch's steps: sum of the losses, and of the shares of right answers.
+        Of the current epoch's steps: sum of the losses, and of the accuracies.
     best_epoch : int
         Epoch (from 1) with the least validation loss so far; 0 before the first.
     best_loss : float
@@ -90,11 +90,12 @@ def save_checkpoint(
         As in `obiwan.dplearn.files.atomic.atomic_write`.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    newest = max(map(_number, _checkpoints(directory)), default=0)
-    number = number if number >= newest else newest + 1
+    for newest in _checkpoints(directory)[-1:]:
+        last = int(newest.stem.removeprefix("step_"))
+        number = number if number >= last else last + 1
     state = np.frombuffer(json.dumps(asdict(checkpoint.progress)).encode(), np.uint8)
     arrays: dict[str, Any] = {"state": state}
-    for kind in ("weights", "optimizer", "best"):
+    for kind in KINDS:
         arrays |= {f"{kind}_{i:04d}": array for i, array in enumerate(getattr(checkpoint, kind))}
     with atomic_write(directory / f"step_{number:010d}.npz", scratch, synced=True) as beside:
         np.savez(beside, **arrays)
@@ -108,62 +109,31 @@ def _checkpoints(directory: Path) -> list[Path]:
     return sorted(path for path in found if NAME.fullmatch(path.name))
 
 
-def _number(path: Path) -> int:
-    return int(path.stem.removeprefix("step_"))
-
-
-def _progress(state: dict[str, Any]) -> Progress:
-    """What a file says of a run's progress; a ValueError where no run can have counted so."""
-    found = Progress(**state)
-    numbers = [found.loss_sum, found.correct, *([] if found.best_loss is None else [found.best_loss])]
-    numbers += [value for row in found.history for value in row.values()]
-    if not (
-        all(type(count) is int for count in (found.epoch, found.step, found.best_epoch, found.ranks))
-        and min(found.epoch, found.step, found.best_epoch, found.ranks - 1) >= 0
-        and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
-    ):
-        msg = "its progress makes no sense"
-        raise ValueError(msg)
-    return found
-
-
 def _read(path: Path) -> Checkpoint:
     """Read a checkpoint; whatever is raised is damage."""
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}  # the zip's own checksums are verified here
-    progress = _progress(json.loads(arrays.pop("state").tobytes()))
-    kinds: dict[str, list[NDArray[Any]]] = {"weights": [], "optimizer": [], "best": []}
+    progress = Progress(**json.loads(arrays.pop("state").tobytes()))
+    kinds: dict[str, list[NDArray[Any]]] = {kind: [] for kind in KINDS}
     for name in sorted(arrays):
         kinds[name.rsplit("_", 1)[0]].append(arrays[name])
     return Checkpoint(progress, **kinds)
 
 
-def load_checkpoint(
-    directory: Path, check: Callable[[Checkpoint], None] = lambda _: None
-) -> Checkpoint | None:
-    """The newest checkpoint that can be used; None where there is none.
+def load_checkpoint(directory: Path) -> Checkpoint | None:
+    """The newest checkpoint that can be read; None where there is none.
 
     One that cannot is passed over with a warning and keeps another name: what it held is trained again.
-
-    Parameters
-    ----------
-    directory : Path
-        Where they are.
-    check : callable
-        Of a checkpoint that could be read; what it raises says why it is none of this run.
     """
     for path in reversed(_checkpoints(directory)):
         try:
-            found = _read(path)
-            check(found)
+            return _read(path)
         except MemoryError:
             raise
         except Exception as error:  # zipfile's, zlib's, numpy's, tokenize's: damage has many names
             log.warning("%s: damaged (%s); going back to the one before it", path, error)
             if not isinstance(error, OSError):  # a disk's error may pass
                 path.replace(path.with_name(path.name + DAMAGED))
-        else:
-            return found
     return None
 
 

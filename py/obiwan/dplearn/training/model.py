@@ -41,17 +41,14 @@ class MeanPooling(layers.Layer):
         self.pool_size = pool_size
         self.strides = strides
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[int, ...]) -> None:
         """Work out the padding and the correction for this input size."""
         pads, inverse = zip(*(self._axis(size) for size in input_shape[1:3]), strict=True)
         self._pads = ((0, 0), *pads, (0, 0))
         self._correction = np.outer(inverse[0], inverse[1])[None, :, :, None].astype(np.float32)
 
-    def _axis(self, size: int | None) -> tuple[tuple[int, int], Any]:
+    def _axis(self, size: int) -> tuple[tuple[int, int], Any]:
         """Padding before and after one axis, and window length over pixels inside, per output pixel."""
-        if size is None:
-            msg = "MeanPooling needs the image size to be known"
-            raise ValueError(msg)
         out = -(-size // self.strides)
         total = max((out - 1) * self.strides + self.pool_size - size, 0)
         first = np.arange(out) * self.strides - total // 2
@@ -64,9 +61,9 @@ class MeanPooling(layers.Layer):
         pooled = ops.average_pool(padded, self.pool_size, self.strides, "valid", data_format="channels_last")
         return pooled * ops.convert_to_tensor(self._correction, pooled.dtype)
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the pooled images."""
-        sides = (None if size is None else -(-size // self.strides) for size in input_shape[1:3])
+        sides = (-(-size // self.strides) for size in input_shape[1:3])
         return (input_shape[0], *sides, input_shape[3])
 
     def get_config(self) -> dict[str, Any]:

@@ -10,7 +10,6 @@ stamps by itself.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -114,46 +113,41 @@ def fit_scaling(layer: CutoutScaling, stamps: NDArray[np.float32]) -> None:
         If no pixel of some band has data.
     """
     image, ivar = layer.spec.image(stamps), layer.spec.ivar(stamps)
-    sky = None if ivar is not None else sky_noise(image)
     rms, noise = [], []
     for band, name in enumerate(layer.spec.bands):
         pixels = image[..., band]
+        sky = np.nan if ivar is not None else sky_noise(pixels)
         valid = pixels != 0 if ivar is None else ivar[..., band] > 0
-        if not valid.any() or (sky is not None and not sky[band] > 0):
+        if not valid.any() or sky == 0:
             msg = f"no pixel of band {name} has data in the {len(stamps)} sampled training cutouts"
             raise ValueError(msg)
-        if sky is not None:
-            signal = np.arcsinh(pixels[valid] / sky[band])
-            noise.append(sky[band])
-        elif ivar is not None:
+        if ivar is None:
+            signal = np.arcsinh(pixels[valid] / sky)
+            noise.append(sky)
+        else:
             weight = ivar[..., band][valid].astype(np.float64)
             signal = np.arcsinh(pixels[valid] * np.sqrt(weight))
             noise.append(float(np.mean(np.log(weight))))
         rms.append(max(float(np.sqrt(np.mean(signal**2))), _LEAST))
     layer.signal_rms.assign(np.array(rms, np.float32))
-    (layer.log_ivar if sky is None else layer.sky).assign(np.array(noise, np.float32))
+    (layer.sky if ivar is None else layer.log_ivar).assign(np.array(noise, np.float32))
 
 
-def sky_noise(images: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Noise of the sky in each band: the median stamp's, from pixels outside the inscribed circle.
+def sky_noise(images: NDArray[np.float32]) -> float:
+    """Noise of the sky in a band: the median stamp's, from pixels outside the inscribed circle.
 
     Parameters
     ----------
-    images : ndarray, shape (n, size, size, bands)
+    images : ndarray, shape (n, size, size)
         Images (nanomaggies); pixels that are exactly 0 are padding and do not count.
 
     Returns
     -------
-    ndarray, shape (bands,)
-        Median over the stamps of 1.4826 times the median absolute deviation; NaN where no pixel has data.
+    float
+        Median over the stamps of 1.4826 times the median absolute deviation; 0 where no pixel has data.
     """
-    size = images.shape[1]
-    offset = np.arange(size) - (size - 1) / 2
-    outside = np.hypot(offset[:, None], offset) > size / 2
-    pixels = images[:, outside].astype(np.float64)  # (n, pixels, bands)
-    pixels[pixels == 0] = np.nan
-    with np.errstate(invalid="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of stamps without such pixels
-        middle = np.nanmedian(pixels, axis=1, keepdims=True)
-        sky: NDArray[np.float64] = np.nanmedian(np.nanmedian(np.abs(pixels - middle), axis=1), axis=0)
-    return _NORMAL * sky
+    offset = np.arange(images.shape[1]) - (images.shape[1] - 1) / 2
+    outside = images[:, np.hypot(offset[:, None], offset) > images.shape[1] / 2].astype(np.float64)
+    skies = [stamp[stamp != 0] for stamp in outside]
+    spreads = [np.median(np.abs(sky - np.median(sky))) for sky in skies if len(sky)]
+    return _NORMAL * float(np.median(spreads)) if spreads else 0.0

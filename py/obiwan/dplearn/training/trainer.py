@@ -1,15 +1,14 @@
-"""Fit a network to a training set: epochs, validation, checkpoints, logs.
+"""Training run: epochs, validation, checkpoints, logs.
 
-A run is a function of its `RunConfig` and its training set.  Interrupted anywhere and started again, it
-goes on from its last checkpoint, in the middle of an epoch too, and
-ends with the weights of a run that was not.
+A run is a function of its `RunConfig` and its training set.  Interrupted anywhere and started again, it goes
+on from its last checkpoint, in the middle of an epoch too, and ends with the weights of a run that was not.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,14 +37,12 @@ from obiwan.dplearn.training.model import build_network
 from obiwan.dplearn.training.rundir import BEST, CHECKPOINTS, LAST
 from obiwan.dplearn.training.settings import RunConfig
 from obiwan.dplearn.training.steps import Step, lr_factor, make_optimizer, make_step
-from obiwan.dplearn.training.validation import measure
+from obiwan.dplearn.training.validation import has_learnt, measure
 from obiwan.dplearn.trainingset.stampset import StampSet
 
 log = logging.getLogger(__name__)
 
-SAMPLE = 512  #: training cutouts that the input scaling is fitted on
-LEARNT = 0.002  #: a loss this far (nats) below that of a constant answer shows that something was learnt
-NOISE = 0.1  #: or this over the square root of the number of examples, if that is more
+SAMPLE = 512  #: training stamps that the input scaling is fitted on
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class Fitted:
     progress : Progress
         History, and which epoch was best.
     learnt : bool
-        Whether the loss ever left ln 2 (`has_learnt`).
+        Whether the loss ever left that of a constant answer (`has_learnt`).
     """
 
     model: Any
@@ -67,28 +64,8 @@ class Fitted:
     learnt: bool
 
 
-def has_learnt(history: Sequence[Mapping[str, float]], counts: Mapping[str, tuple[int, int]]) -> bool:
-    """Whether the loss of any epoch, in training or in validation, was below that of a constant answer.
-
-    Parameters
-    ----------
-    history : sequence of mapping
-        Rows with ``loss`` and ``val_loss`` (nats).
-    counts : mapping
-        Real and fake examples of the splits ``train`` and ``val``; a constant answer has the entropy of their
-        shares, ln 2 where they are equal.
-    """
-    for key, split in (("loss", "train"), ("val_loss", "val")):
-        real, fake = counts[split]
-        n = real + fake
-        constant = -sum(share * math.log(share) for share in (real / n, fake / n) if share > 0)
-        if min(row[key] for row in history) < constant - max(LEARNT, NOISE / math.sqrt(n)):
-            return True
-    return False
-
-
 def save_model(model: Any, path: Path, scratch: Path | None = None) -> None:
-    """Write a ``.keras`` file that scores raw cutouts by itself, whole or not at all."""
+    """Write a ``.keras`` file that scores raw stamps by itself, completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, scratch) as beside:
         model.save(beside, include_optimizer=False)
@@ -100,17 +77,15 @@ class Trainer:
     Parameters
     ----------
     config : RunConfig
-        What is trained and how.
-    training_set : StampSet
-        On what.
+    stamp_set : StampSet
     outdir : Path
-        Where checkpoints are kept.
+        Where checkpoints and models are kept.
     world : World
         Which rank of how many this is.
     checkpoint_steps : int
         Steps between checkpoints; there is one before and one after each validation besides.
     logs : Logs, optional
-        Who is told of the progress.
+        What is told of the progress.
     scratch : Path, optional
         Where files are written before they are renamed; see `obiwan.dplearn.files.lease`.
 
@@ -123,7 +98,7 @@ class Trainer:
     def __init__(
         self,
         config: RunConfig,
-        training_set: StampSet,
+        stamp_set: StampSet,
         outdir: Path,
         *,
         world: World | None = None,
@@ -131,17 +106,12 @@ class Trainer:
         logs: Logs | None = None,
         scratch: Path | None = None,
     ) -> None:
-        if checkpoint_steps < 1:
-            msg = f"checkpoint_steps must be at least 1, got {checkpoint_steps}"
-            raise ValueError(msg)
-        self.config, self.training_set, self.outdir = config, training_set, outdir
-        self.scratch = scratch
-        self.world = world or World()
+        self.config, self.stamp_set, self.outdir, self.scratch = config, stamp_set, outdir, scratch
+        self.world, self.logs = world or World(), logs or Logs()
         self.checkpoint_steps = checkpoint_steps
-        self.logs = logs or Logs()
-        self.batches = Batches(training_set, "train", config.feed, self.world)
+        self.batches = Batches(stamp_set, "train", config.feed, self.world)
         keras.utils.set_random_seed(config.feed.seed)
-        self.model = build_network(config.network, training_set.spec)
+        self.model = build_network(config.network, stamp_set.spec)
         self.steps = self.batches.steps * config.epochs
         self.learning_rate = config.learning_rate * lr_factor(config.lr_scaling, self.world.size)
         self.optimizer = make_optimizer(self.learning_rate, config.warmup, self.steps)
@@ -151,8 +121,14 @@ class Trainer:
 
     def begin(self) -> None:
         """Take up the last checkpoint, or fit the scaling and the first weights."""
-        if self.world.size > 1:
-            self._tell_scaling()
+        ranks, batch, config = self.world.size, self.config.feed.batch_size, self.config
+        if ranks > 1:
+            log.info(
+                "%d ranks: batches of %d on each, %d in all; learning rate %.3g, %s-scaled from %.3g, "
+                "after a warm-up over %d of %d steps",
+                *(ranks, batch, batch * ranks, self.learning_rate, config.lr_scaling, config.learning_rate),
+                *(round(config.warmup * self.steps), self.steps),
+            )
         with self.world.together():
             if self.world.leads:
                 self._begin()
@@ -161,9 +137,9 @@ class Trainer:
 
     def _begin(self) -> None:
         """What the first rank does for all."""
-        found = load_checkpoint(self.outdir / CHECKPOINTS, self._check)
+        found = load_checkpoint(self.outdir / CHECKPOINTS)
         if found is None:
-            prepare(self.model, sample(self.training_set, "train", SAMPLE, self.config.feed.seed))
+            prepare(self.model, sample(self.stamp_set, "train", SAMPLE, self.config.feed.seed))
             return
         self.progress, self.best = found.progress, found.best
         assign(self.model.weights, found.weights)
@@ -178,83 +154,46 @@ class Trainer:
             self.progress = replace(self.progress, step=0, loss_sum=0.0, correct=0.0, ranks=ranks)
             self.optimizer.iterations.assign(done * self.batches.steps)
 
-    def _check(self, found: Checkpoint) -> None:
-        """Refuse, by a ValueError, what no checkpoint of this run can be."""
-        progress = found.progress
-        steps = self.batches.steps if progress.ranks == self.world.size else math.inf
-        if progress.epoch > self.config.epochs or progress.step > steps:
-            msg = f"epoch {progress.epoch} and step {progress.step} are beyond the run's end"
-            raise ValueError(msg)
-        history = progress.history
-        told = all(row.keys() == history[0].keys() >= {"loss", "val_loss"} for row in history)
-        if not told or [row.get("epoch") for row in history] != list(range(1, progress.epoch + 1)):
-            msg = "its history is not that of its epochs"
-            raise ValueError(msg)
-        for kind, arrays, variables in (
-            ("weights", found.weights, self.model.weights),
-            ("optimizer", found.optimizer, self.optimizer.variables),
-            ("best", found.best, self.model.weights if progress.epoch else []),
-        ):
-            if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
-                msg = f"the {kind} arrays are not those of this network"
-                raise ValueError(msg)
-
-    def _tell_scaling(self) -> None:
-        """Say what the number of ranks does to the batch and to the learning rate."""
-        ranks, batch, config = self.world.size, self.config.feed.batch_size, self.config
-        log.info(
-            "%d ranks: batches of %d on each, %d in all; learning rate %.3g, %s-scaled from %.3g, "
-            "after a warm-up over %d of %d steps",
-            *(ranks, batch, batch * ranks, self.learning_rate, config.lr_scaling, config.learning_rate),
-            *(round(config.warmup * self.steps), self.steps),
-        )
-
     def fit(self) -> Fitted:
         """Train to the end; returns the model with its best weights."""
         self.begin()
         step = make_step(self.model, self.optimizer, self.world)
         while self.progress.epoch < self.config.epochs:
             self._epoch(step)
+            self._finish_epoch()
         assign(self.model.weights, self.best)
         self._save_model(BEST)
-        counts = {split: self.training_set.count(split) for split in ("train", "val")}
+        counts = {split: self.stamp_set.count(split) for split in ("train", "val")}
         return Fitted(self.model, self.progress, has_learnt(self.progress.history, counts))
 
     def _epoch(self, step: Step) -> None:
-        """The rest of the current epoch, its validation and its checkpoint.
+        """The rest of the current epoch.
 
         SIGTERM ends it between two steps, with a checkpoint of its own, or in the validation, which has one.
         """
-        progress = self.progress
+        progress, steps = self.progress, self.batches.steps
         batch = self.config.feed.batch_size * self.world.size
-        self.logs.begin_epoch(progress.epoch, self.config.epochs, self.batches.steps, batch)
+        self.logs.begin_epoch(progress.epoch, self.config.epochs, steps, batch)
         with deferred() as asked_to_end:
             for x, y in self.batches.epoch(progress.epoch, progress.step):
-                self._step(step, x, y)
+                loss, accuracy = step(x, y)
+                self._check_finite(loss)
+                progress.step += 1
+                progress.loss_sum += loss
+                progress.correct += accuracy
+                taken = progress.step
+                self.logs.step(taken, progress.loss_sum / taken, progress.correct / taken)
                 ending = asked_to_end() and self.world.leads  # the others end when it is gone
                 # The last step's is for a death in the validation that follows, which may take long.
-                due = progress.step % self.checkpoint_steps == 0 or progress.step == self.batches.steps
-                if due or ending:
+                if ending or taken % self.checkpoint_steps == 0 or taken == steps:
                     self._save()
                 if ending:
                     break
-        self._finish_epoch()
-
-    def _step(self, step: Step, x: Any, y: Any) -> None:
-        """One step, counted."""
-        progress = self.progress
-        loss, accuracy = step(x, y)
-        if not math.isfinite(loss):
-            self._stop(loss)
-        progress.step += 1
-        progress.loss_sum += loss
-        progress.correct += accuracy
-        self.logs.step(progress.step, progress.loss_sum / progress.step, progress.correct / progress.step)
 
     def _finish_epoch(self) -> None:
         """Validate, remember the best, log, checkpoint."""
         progress, steps = self.progress, self.batches.steps
-        found = measure(self.model, self.training_set, "val", self.world)
+        found = measure(self.model, self.stamp_set, "val", self.world)
         row = {
             "epoch": progress.epoch + 1,
             "loss": progress.loss_sum / steps,
@@ -262,8 +201,7 @@ class Trainer:
             **{f"val_{name}": value for name, value in found.items()},
             "learning_rate": float(ops.convert_to_numpy(self.optimizer.learning_rate)),
         }
-        if not math.isfinite(row["val_loss"]):
-            self._stop(row["val_loss"])
+        self._check_finite(row["val_loss"])
         if progress.best_loss is None or row["val_loss"] < progress.best_loss:
             progress.best_loss, progress.best_epoch = row["val_loss"], progress.epoch + 1
             self.best = values(self.model.weights)
@@ -276,25 +214,27 @@ class Trainer:
         self._save()
         self.logs.end_epoch(history)
 
-    def _save(self) -> None:
-        """Write a checkpoint, on the first rank."""
-        if not self.world.leads:
-            return
-        number = self.progress.epoch * self.batches.steps + self.progress.step
-        state = Checkpoint(
-            self.progress, values(self.model.weights), values(self.optimizer.variables), self.best
-        )
-        with holding_lease(self.scratch, self.outdir):
-            save_checkpoint(self.outdir / CHECKPOINTS, state, number, self.scratch)
-
-    def _save_model(self, name: str) -> None:
-        """Write the model with its present weights, on the first rank."""
+    def _write(self, write: Callable[..., None], *given: Any) -> None:
+        """Write a file through the scratch directory, on the first rank."""
         if self.world.leads:
             with holding_lease(self.scratch, self.outdir):
-                save_model(self.model, self.outdir / name, self.scratch)
+                write(*given, self.scratch)
 
-    def _stop(self, loss: float) -> None:
+    def _save(self) -> None:
+        """Write a checkpoint."""
+        number = self.progress.epoch * self.batches.steps + self.progress.step
+        weights, optimizer = values(self.model.weights), values(self.optimizer.variables)
+        state = Checkpoint(self.progress, weights, optimizer, self.best)
+        self._write(save_checkpoint, self.outdir / CHECKPOINTS, state, number)
+
+    def _save_model(self, name: str) -> None:
+        """Write the model with its present weights."""
+        self._write(save_model, self.model, self.outdir / name)
+
+    def _check_finite(self, loss: float) -> None:
         """End a run whose loss is no longer a number, on all ranks at once; the first says so."""
+        if math.isfinite(loss):
+            return
         if not self.world.leads:
             raise SystemExit(1)
         where = f"epoch {self.progress.epoch + 1}, step {self.progress.step + 1}"

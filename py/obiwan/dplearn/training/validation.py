@@ -1,9 +1,9 @@
-"""Predictions for a whole split, shared over the ranks, and the validation loss."""
+"""Predictions for a whole split, shared over the ranks; the validation loss; whether a network learnt."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,6 +13,9 @@ from obiwan.dplearn.training.batches import in_order
 from obiwan.dplearn.training.distributed import World
 from obiwan.dplearn.trainingset.stampset import StampSet
 from obiwan.dplearn.twosample import auc
+
+LEARNT = 0.002  #: a loss this far (nats) below that of a constant answer shows that something was learnt
+NOISE = 0.1  #: or this over the square root of the number of examples, if that is more
 
 #: From stamps, and which of the split's examples they are, to numbers
 Predict: TypeAlias = Callable[[NDArray[np.float32], slice], NDArray[np.float32]]
@@ -74,3 +77,22 @@ def measure(model: Any, stamp_set: StampSet, split: str, world: World | None = N
         "accuracy": float((outputs.argmax(1) == labels).mean()),
         "auc": auc(labels, outputs[:, 1]) if np.isfinite(outputs).all() else math.nan,
     }
+
+
+def has_learnt(history: Sequence[Mapping[str, float]], counts: Mapping[str, tuple[int, int]]) -> bool:
+    """Whether the loss of any epoch, in training or in validation, was below that of a constant answer.
+
+    Parameters
+    ----------
+    history : sequence of mapping
+        Rows with ``loss`` and ``val_loss`` (nats).
+    counts : mapping
+        Real and fake examples of the splits ``train`` and ``val``; a constant answer has the entropy of their
+        fractions, ln 2 where they are equal.
+    """
+    for key, split in (("loss", "train"), ("val_loss", "val")):
+        n = sum(counts[split])
+        constant = -sum(count / n * math.log(count / n) for count in counts[split] if count)
+        if min(row[key] for row in history) < constant - max(LEARNT, NOISE / math.sqrt(n)):
+            return True
+    return False
