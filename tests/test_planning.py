@@ -14,7 +14,7 @@ from obiwan.dplearn.planning import candidates
 from obiwan.dplearn.planning.bricks import plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.inputs import resolve_inputs
-from obiwan.dplearn.survey.coadds import read_pixels
+from obiwan.dplearn.survey.coverage import observed
 from obiwan.dplearn.trainingset.examples import FLAG_NEIGHBOUR, FLAG_PADDED
 from synthetic import (
     BRICK,
@@ -406,9 +406,9 @@ def test_each_invvar_plane_of_a_run_is_read_once_for_both_classes(tmp_path, monk
 
     def counted(run, band, x, y, shape):
         read.append((run.run, band))
-        return read_pixels(run, band, x, y, shape)
+        return observed(run, band, x, y, shape)
 
-    monkeypatch.setattr(candidates, "read_pixels", counted)
+    monkeypatch.setattr(candidates, "observed", counted)
     case = Case(tmp_path, injected=(FAKE, FAKE), fitted=(both(REAL, FAKE), both(REAL, FAKE))).write()
     plan = case.plan(allow_injected_neighbours=True)
     assert {row["label"] for row in plan.rows} == {0, 1}

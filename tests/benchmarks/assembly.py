@@ -133,7 +133,7 @@ def decide(count: int, workdir: Path) -> dict[str, float]:
     for number in range(len(planned.groups)):
         pickle.dumps(planned.rows(number))  # as a task goes to a worker
     with tempfile.TemporaryDirectory(dir=workdir) as directory:
-        write_sources(Path(directory), Path(directory), planned.spec, planned)
+        write_sources(Path(directory) / "sources.fits", Path(directory), planned.spec, planned)
     seconds = time.process_time() - start
     return {"seconds": seconds, "memory": peak() - before, "number": len(eligible), "used": len(planned)}
 

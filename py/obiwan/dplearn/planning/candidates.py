@@ -23,7 +23,7 @@ from obiwan.dplearn.planning.matching import (
 )
 from obiwan.dplearn.planning.selection import apply_cuts, find_selection
 from obiwan.dplearn.stampspec import Array, StampSpec
-from obiwan.dplearn.survey.coadds import read_pixels
+from obiwan.dplearn.survey.coverage import observed
 from obiwan.dplearn.survey.cutouts import centre_inside, stamp_inside
 from obiwan.dplearn.survey.layouts import RELEASE_RUN
 from obiwan.dplearn.survey.sources import Sources
@@ -255,7 +255,7 @@ def _observed(here: Field, x: Array, y: Array, spec: StampSpec) -> Array:
     seen = np.ones(len(x), dtype=bool)
     for band in spec.bands:
         left = np.flatnonzero(seen)
-        seen[left] = read_pixels(here.run, band, x[left], y[left], here.frame.shape) > 0
+        seen[left] = observed(here.run, band, x[left], y[left], here.frame.shape)
     return seen
 
 
