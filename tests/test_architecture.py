@@ -82,7 +82,7 @@ def test_horovod_has_one_door():
 @pytest.mark.parametrize(
     ("heavy", "allowed"),
     [
-        ("galsim", ("mock", "retraining", "survey.rendering")),
+        ("galsim", ("survey.rendering",)),
         ("sklearn", ("twosample", "controls", "evaluation")),
         ("matplotlib", ("report", "mosaic", "__main__")),
         ("mpi4py", ("running", "training", "__main__")),

@@ -17,11 +17,9 @@ from astropy.wcs import WCS
 from obiwan.dplearn.mock.config import FILTERS, PIXEL_SCALE, Filter, MockConfig
 from obiwan.dplearn.stampspec import Array, StampSpec
 
-LABEL_STEP = 0.25
-"""Real bricks are a quarter of a degree; the names of the mock's bricks step as theirs do."""
+LABEL_STEP = 0.25  #: Real bricks are a quarter of a degree; the names of the mock's bricks step as theirs do
 
-BADPIX, SATUR = 1, 2
-"""Bits of allmask and anymask that the mock sets."""
+BADPIX, SATUR = 1, 2  #: Bits of allmask and anymask that the mock sets
 
 
 @dataclass(frozen=True)

@@ -23,17 +23,16 @@ from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.rendering import FWHM, along_major, circularised
 
 DETECTION_SNR = 6.0
-BLEND_RADIUS = 1.2
-"""Arcseconds within which two detections become one row."""
+BLEND_RADIUS = 1.2  #: Arcseconds within which two detections become one row
 RELEASE = 9010
-NPRIMARY, MEDIUM = 1, 0x800
-"""maskbits: not primary, near a bright star."""
+NPRIMARY, MEDIUM = 1, 0x800  #: maskbits: not primary, near a bright star
+#: maskbits: saturated, and masked, in a band (SATUR_G, ALLMASK_G, ... of DR10).
 MASKBITS = {"g": (0x4, 0x20), "r": (0x8, 0x40), "z": (0x10, 0x80), "i": (0x4000, 0x8000)}
-"""maskbits: saturated, and masked, in a band (SATUR_G, ALLMASK_G, ... of DR10)."""
 MEDIUM_RADIUS = 60.0
+#: Half-light radius of a Gaussian in units of its sigma: half its FWHM
 HALF_LIGHT = np.sqrt(2.0 * np.log(2.0))
-"""Half-light radius of a Gaussian in units of its sigma: half its FWHM."""
 
+#: Columns that there are once for each band, with their types
 PER_BAND = {
     **dict.fromkeys(("flux", "flux_ivar", "mw_transmission"), "f4"),
     "nobs": "i2",
@@ -41,7 +40,6 @@ PER_BAND = {
     **dict.fromkeys(("anymask", "allmask"), "i2"),
     **dict.fromkeys(("psfsize", "psfdepth", "galdepth"), "f4"),
 }
-"""Columns that there are once for each band, with their types."""
 SHAPES = ("shape_r", "shape_e1", "shape_e2")
 
 

@@ -9,13 +9,10 @@ from typing import Any
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.differences import KINDS
 
-COLLISION_RADIUS = 5.0
-"""Arcseconds between injections of one run, as in obiwan and legacysim."""
+COLLISION_RADIUS = 5.0  #: Arcseconds between injections of one run, as in obiwan and legacysim
 LAYOUTS = ("legacysim", "obiwan", "both")
-PIXEL_SCALE = 0.262
-"""Arcseconds per pixel of the coadds."""
-AREA = 64.0**2
-"""Square pixels of a documented stamp, to which densities refer."""
+PIXEL_SCALE = 0.262  #: Arcseconds per pixel of the coadds
+AREA = 64.0**2  #: Square pixels of a documented stamp, to which densities refer
 
 
 @dataclass(frozen=True)
@@ -42,13 +39,13 @@ class Filter:
     gain: float
 
 
+#: Bands that a mock survey can have: medians of DR9 for DECam, and for i values between those of r and z
 FILTERS = {
     "g": Filter(3.214, 1.30, 0.0032, 4000.0),
     "r": Filter(2.165, 1.20, 0.0052, 3000.0),
     "i": Filter(1.592, 1.15, 0.0085, 3000.0),
     "z": Filter(1.211, 1.10, 0.0135, 3000.0),
 }
-"""Bands that a mock survey can have: medians of DR9 for DECam, and for i values between those of r and z."""
 
 
 def _option(default: Any, text: str, least: float = -math.inf, most: float = math.inf, unit: str = "") -> Any:

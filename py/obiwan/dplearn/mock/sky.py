@@ -26,19 +26,16 @@ from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.survey.differences import SERSIC_RANGE
 from obiwan.dplearn.survey.rendering import Galaxy, along_major, render
 
-DRAWN, DRAWN_SATURATED = 64, 192
-"""Pixels on a side of what is drawn of an object, and of a saturated star."""
+DRAWN, DRAWN_SATURATED = 64, 192  #: Pixels on a side of what is drawn of an object, and of a saturated star
+#: Nanomaggies of a star with a saturated core, before extinction
 SATURATED_STAR = {"g": 700.0, "r": 1500.0, "i": 2000.0, "z": 2500.0}
-"""Nanomaggies of a star with a saturated core, before extinction."""
-SATURATION_FILL = 10.0
-"""What legacypipe writes into saturated pixels of the image."""
+SATURATION_FILL = 10.0  #: What legacypipe writes into saturated pixels of the image
 SATURATION_RADIUS = 7.0
-HARD_CORE = 1.5
-"""Arcseconds: the default match radius of create_training."""
+HARD_CORE = 1.5  #: Arcseconds: the default match radius of create_training
 STAR_FRACTION, FAINT_FRACTION = 0.05, 0.08
 DEVIATES = 12
+#: Which of an object's deviates is the noise of its measured flux in a band
 FLUX_DEVIATE = {"g": 0, "r": 1, "z": 2, "i": 11}
-"""Which of an object's deviates is the noise of its measured flux in a band."""
 
 
 @cache

@@ -14,11 +14,11 @@ from obiwan.dplearn.survey.rendering import circularised
 
 PLACE = {"ra": "ra", "dec": "dec", "bx": "x", "by": "y"}
 SHAPE = {"sersic": "sersic", "shape_r": "shape_r", "shape_e1": "e1", "shape_e2": "e2"}
+#: Columns of a truth table that no band has, and those of `sky.object_dtype` that they hold
 LIGHT = {
     **{"light_sersic": "light_sersic", "light_shape_r": "light_r"},
     **{"light_dx": "light_dx", "light_psf": "light_psf"},
 }
-"""Columns of a truth table that no band has, and those of `sky.object_dtype` that they hold."""
 
 
 def _table(n: int, columns: dict[str, Any]) -> Array:

@@ -19,8 +19,7 @@ from obiwan.dplearn.mock.config import PIXEL_SCALE
 from obiwan.dplearn.stampspec import FILTERS, Array
 
 TILE = (100, 100)
-IMAGE_STEP = -1e-4
-"""Absolute quantisation step of images: cfitsio takes a negative level for that."""
+IMAGE_STEP = -1e-4  #: Absolute quantisation step of images: cfitsio takes a negative level for that
 INVVAR_LEVEL = 16.0
 DITHER = "SUBTRACTIVE_DITHER_2"
 
@@ -193,17 +192,15 @@ def write_ccds(path: Path, brick: Brick, conditions: Conditions) -> None:
     numbers = {"exptime": "f4", "mjd_obs": "f8", "fwhm": "f4", "width": "i2", "height": "i2"}
     place = {"ra": "f8", "dec": "f8", "sig1": "f8", "ccd_cuts": "i2"}
     box = dict.fromkeys(("brick_x0", "brick_x1", "brick_y0", "brick_y1"), "i2")
-    rows = [(k, n) for k in range(len(brick.bands)) for n in range(conditions.nobs[k])]
+    rows = []
+    for k, band in enumerate(brick.bands):
+        fwhm, sig1 = conditions.fwhm[k] / PIXEL_SCALE, conditions.sigma[k] * conditions.nobs[k] ** 0.5
+        for n in range(conditions.nobs[k]):
+            expnum = brick.brickid * 10 + len(brick.bands) * n + k
+            exposure = (f"decam/mock/c4d_{expnum}_ooi_{band}.fits.fz", 1, "decam", expnum, "N1", band)
+            seen = (90.0, 57000.0 + 10 * n + k, fwhm, 2046, 4094, brick.ra, brick.dec, sig1, 0)
+            rows.append((*exposure, *seen, 0, brick.size, 0, brick.size))
     fields: list[Any] = list({**names, "filter": "S1", **numbers, **place, **box}.items())
-    table = np.zeros(len(rows), dtype=fields)
-    for row, (k, n) in zip(table, rows, strict=True):
-        band, expnum = brick.bands[k], brick.brickid * 10 + len(brick.bands) * n + k
-        row["image_filename"] = f"decam/mock/c4d_{expnum}_ooi_{band}.fits.fz".encode()
-        row["image_hdu"], row["camera"], row["expnum"], row["ccdname"] = 1, b"decam", expnum, b"N1"
-        row["filter"], row["exptime"], row["mjd_obs"] = band.encode(), 90.0, 57000.0 + 10 * n + k
-        row["fwhm"], row["width"], row["height"] = conditions.fwhm[k] / PIXEL_SCALE, 2046, 4094
-        row["ra"], row["dec"] = brick.ra, brick.dec
-        row["sig1"] = conditions.sigma[k] * conditions.nobs[k] ** 0.5
-        row["brick_x1"] = row["brick_y1"] = brick.size
+    table = np.array(rows, dtype=fields)
     cards = [*brick_cards(brick, "dr9", False), ("PRODTYPE", "ccdinfo", "NOAO data product type")]
     write_table(path, table, cards)
