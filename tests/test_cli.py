@@ -145,6 +145,24 @@ def test_success(capsys):
     assert capsys.readouterr().out == "done\n"
 
 
+@pytest.mark.parametrize("program", ["create_training", "cnn", "evaluate", "mock.__main__", "mosaic"])
+def test_help_tells_each_default_once(program, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "4000")
+    module = importlib.import_module(f"obiwan.dplearn.{program}")
+    with pytest.raises(SystemExit):
+        module.main(["--help"])
+    text = re.sub(r"\n {8,}", "  ", capsys.readouterr().out)
+    parser = module.parser() if program.startswith("mock") else module.build_parser()
+    told = dict(re.findall(r"^ +(--[\w-]+).*\(default (.*)\)$", text, re.MULTILINE))
+    for action in parser._actions:
+        value = action.default
+        if action.option_strings and value not in (None, False, [], argparse.SUPPRESS):
+            shown = " ".join(value) if isinstance(value, (list, tuple)) else str(value)
+            assert told[action.option_strings[-1]] == shown
+    assert "[%" not in text
+    assert all(line.count("default") <= 1 for line in text.splitlines())
+
+
 def test_every_long_flag_is_a_key():
     parser = argparse.ArgumentParser()
     cli.add_config_option(parser)

@@ -57,10 +57,10 @@ class RunningOptions:
 
     checkpoint_steps: int = option("steps between checkpoints", 500, type=positive, metavar="N")
     profile: str | None = option(
-        "kind of node, for its threads (default: auto)", None, choices=list(profiles.PROFILES)
+        "kind of node, for its threads (default auto)", None, choices=list(profiles.PROFILES)
     )
     threads: int | None = option(
-        "processor threads of each rank (default: the profile's)", None, type=positive, metavar="N"
+        "processor threads of each rank (default that of the profile)", None, type=positive, metavar="N"
     )
     quiet: bool = option("no progress bar", value=False, action="store_true")
     verbose: bool = option("details, and tracebacks of errors", value=False, action="store_true")

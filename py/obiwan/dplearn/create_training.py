@@ -106,12 +106,12 @@ def _add_rules(group: argparse._ArgumentGroup) -> None:
                 type=int if default is None else type(default),
                 choices=item.metadata["choices"],
                 metavar=item.metadata["metavar"],
-                help=f"{text} (default {_OPEN if default is None else default})",
+                help=f"{text} (default {_OPEN})" if default is None else text,
             )
 
 
 def _add_running_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--jobs", type=cli.jobs, default=1, metavar="N", help="worker processes (default 1)")
+    group.add_argument("--jobs", type=cli.jobs, default=1, metavar="N", help="worker processes")
     group.add_argument(
         "--mpi",
         action="store_true",

@@ -68,7 +68,7 @@ def _add_test_options(group: argparse._ArgumentGroup) -> None:
         type=float,
         default=0.02,
         metavar="X",
-        help="AUCs within 0.5 +- X count as equivalent; to be declared before (default 0.02)",
+        help="AUCs within 0.5 +- X count as equivalent; to be declared before",
     )
     group.add_argument(
         "--ablations",
@@ -85,7 +85,7 @@ def _add_test_options(group: argparse._ArgumentGroup) -> None:
         metavar="KIND=AMOUNT",
         help="train again on planted differences, such as offset=0.1,0.2 psf=1.05: the positive control",
     )
-    group.add_argument("--seed", type=int, default=1, metavar="N", help="of draws and splits (default 1)")
+    group.add_argument("--seed", type=int, default=1, metavar="N", help="of draws and splits")
 
 
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

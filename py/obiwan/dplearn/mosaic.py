@@ -46,13 +46,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="trained network (.keras): adds galleries of examples with its highest and lowest scores",
     )
     parser.add_argument(
-        "--rows", type=int, default=8, metavar="N", help="rows of a mosaic, half of them real (default 8)"
+        "--rows", type=int, default=8, metavar="N", help="rows of a mosaic, half of them real"
     )
     parser.add_argument(
         "--split",
         default="val",
         choices=("train", "val"),
-        help="which examples (default val, which no network was trained on)",
+        help="which examples; no network was trained on val",
     )
     cli.add_config_option(parser)
     parser.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")

@@ -26,12 +26,10 @@ def parser() -> argparse.ArgumentParser:
     cli.add_config_option(out)
     out.add_argument("--outdir", type=Path, required=True, help="where to write; must be empty or absent")
     out.add_argument("--overwrite", action="store_true", help="replace a mock survey that is there")
-    out.add_argument("--jobs", type=cli.jobs, default=os.cpu_count() or 1, help="processes [%(default)s]")
-    bands = " ".join(MockConfig.bands)
-    text = f"of the coadds and catalogues, some of {' '.join(FILTERS)} [{bands}]"
+    out.add_argument("--jobs", type=cli.jobs, default=os.cpu_count() or 1, help="processes")
+    text = f"of the coadds and catalogues, some of {' '.join(FILTERS)}"
     out.add_argument("--bands", nargs="+", metavar="BAND", default=MockConfig.bands, help=text)
-    text = "of the injection trees [%(default)s]"
-    out.add_argument("--layout", choices=LAYOUTS, default=MockConfig.layout, help=text)
+    out.add_argument("--layout", choices=LAYOUTS, default=MockConfig.layout, help="of the injection trees")
     _add_options(out, MockConfig)
     plants = out.add_argument_group("differences planted in the light of the injected objects")
     _add_options(plants, Plant, "plant-")
@@ -46,7 +44,7 @@ def _add_options(group: argparse._ActionsContainer, kind: type[MockConfig | Plan
             type=type(one.default),
             default=one.default,
             metavar=one.metadata.get("metavar"),
-            help=f"{one.metadata['help']} [%(default)s]",
+            help=one.metadata["help"],
         )
 
 

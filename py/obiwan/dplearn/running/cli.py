@@ -107,6 +107,18 @@ def _config_words(parser: argparse.ArgumentParser, path: Path, given: Collection
     return words
 
 
+class DefaultsFormatter(argparse.HelpFormatter):
+    """Help whose options end in ``(default ...)``, but for switches and options without a default."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, value = action.help or "", action.default
+        absent = value is None or value is False or value in ([], argparse.SUPPRESS)
+        if absent or "(default " in text or not action.option_strings:
+            return text
+        shown = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        return f"{text} (default {shown.replace('%', '%%')})"
+
+
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse a command line whose ``--config`` file supplies what the flags leave open.
 
@@ -126,6 +138,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
         The options; a bad option or file ends the program with status 2, as argparse does.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    parser.formatter_class = DefaultsFormatter
     parser.allow_abbrev = False  # an abbreviated --config would be overlooked
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config")

@@ -38,10 +38,7 @@ def option(text: str, value: Any = MISSING, **keywords: Any) -> Any:
 def add_options(group: argparse._ArgumentGroup, *kinds: Any) -> None:
     """Add an option for each field of the dataclasses that was made with `option`."""
     for own in (own for kind in kinds for own in fields(kind) if own.metadata):
-        keywords = dict(own.metadata)
-        if keywords.get("default"):
-            keywords["help"] += " (default %(default)s)"
-        group.add_argument(f"--{own.name.replace('_', '-')}", **keywords)
+        group.add_argument(f"--{own.name.replace('_', '-')}", **own.metadata)
 
 
 def chosen(kind: Any, options: argparse.Namespace) -> dict[str, Any]:
