@@ -134,7 +134,7 @@ def draw_bins(
     ----------
     axes : matplotlib.axes.Axes
     table : Bins
-        Bins without an AUC are left out.
+        Bins without an AUC are left out; those with names, cameras or percentiles, keep their place.
     overall : Estimate
         AUC of all examples, drawn dotted.
     margin : float
@@ -142,39 +142,30 @@ def draw_bins(
     ideal : tuple of ndarray, optional
         Quantity and AUC of the ideal observer, drawn as a curve.
     """
-    bins = [b for b in table.bins if b.auc is not None]
+    shown = [(place, b) for place, b in enumerate(table.bins) if b.auc is not None]
+    bins = [b for _, b in shown]
     _auc_axis(axes, margin, overall)
     estimates = [b.auc for b in bins if b.auc is not None]
     if ideal is not None:
         axes.plot(*ideal, color=OTHER, linestyle="--", label="ideal observer")
         axes.legend(loc="best")
-    named = bool(bins) and bool(bins[0].name)
-    if named:
-        places = np.arange(len(bins), dtype=float)
-        _draw_points(axes, places, bins, None)
-        axes.set_xticks(places, [b.name for b in bins])
-        axes.set_xlim(-0.6, len(bins) - 0.4)
+    if table.bins and table.bins[0].name:
+        _draw_points(axes, np.array([float(place) for place, _ in shown]), bins, None)
+        axes.set_xticks(range(len(table.bins)), [_tick(b) for b in table.bins])
+        axes.set_xlim(-0.6, len(table.bins) - 0.4)
     else:
         middle = np.array([b.middle for b in bins])
         ends = np.array([(b.middle - b.low, b.high - b.middle) for b in bins]).reshape(-1, 2).T
         _draw_points(axes, middle, bins, ends)
-    unit = f" ({table.unit})" if table.unit else ""
+    unit = f" ({table.quantity.unit})" if table.quantity.unit else ""
     axes.set_xlabel(f"{quantity_title(table.quantity)}{unit}")
     best = [] if ideal is None else [Estimate(v, v, v) for v in map(float, ideal[1])]
     axes.set_ylim(*_auc_limits([*estimates, overall, *best], margin))
 
 
-def draw_percentiles(axes: Axes, table: Bins, overall: Estimate, margin: float) -> None:
-    """AUC at percentiles in brightness, the brightest on the left, with the magnitudes of each window."""
-    bins = table.bins
-    _auc_axis(axes, margin, overall)
-    shown = [(i, b) for i, b in enumerate(bins) if b.auc is not None]
-    _draw_points(axes, np.array([float(i) for i, _ in shown]), [b for _, b in shown], None)
-    names = [f"{b.name}\n{b.low:.1f} to\n{b.high:.1f}" if np.isfinite(b.low) else b.name for b in bins]
-    axes.set_xticks(range(len(bins)), names)
-    axes.set_xlim(-0.6, len(bins) - 0.4)
-    axes.set_xlabel(f"percentile in brightness, and its {table.quantity.band} magnitudes (AB)")
-    axes.set_ylim(*_auc_limits([*(b.auc for _, b in shown if b.auc is not None), overall], margin))
+def _tick(one: Bin) -> str:
+    """Name of a bin, with its ends below where it has any."""
+    return f"{one.name}\n{one.low:.1f} to\n{one.high:.1f}" if one.low < one.high else one.name
 
 
 def draw_forest(axes: Axes, entries: Sequence[Entry], margin: float) -> None:

@@ -101,16 +101,14 @@ def _bin_caption(evaluation: Evaluation, table: Bins) -> str:
 def _bin_picture(evaluation: Evaluation, table: Bins) -> Picture:
     margin, auc = float(evaluation.settings["margin"]), evaluation.answer.auc
     points = ", ".join(f"{end}: {value:.2f}" for value, end in _aucs(table))
-    draw = _chart(charts.draw_bins, table, auc, margin, evaluation.ideal if table.key == "sn" else None)
-    if table.key == BY_PERCENTILE:
-        draw = _chart(charts.draw_percentiles, table, auc, margin)
+    ideal = evaluation.ideal if table.key == "sn" else None
     return Picture(
         name=f"auc_by_{table.key}",
         section="where",
         caption=_bin_caption(evaluation, table),
         alt=say("alt", "bins", name=quantity_title(table.quantity), points=points),
         size=(COLUMN, 3.0 if table.key == BY_PERCENTILE else 2.7),
-        draw=draw,
+        draw=_chart(charts.draw_bins, table, auc, margin, ideal),
     )
 
 

@@ -137,7 +137,7 @@ def quantity_title(quantity: Quantity) -> str:
     >>> quantity_title(Quantity("nobs_g", "exposures", "g"))
     'exposures in g'
     """
-    if not quantity.band or quantity.name.startswith("percentile"):
+    if not quantity.band:
         return quantity.name
     before = quantity.name == "magnitude"
     return f"{quantity.band} {quantity.name}" if before else f"{quantity.name} in {quantity.band}"
