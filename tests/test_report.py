@@ -24,7 +24,7 @@ from obiwan.dplearn.errors import LeaseLostError, ModelError
 from obiwan.dplearn.evaluation import analysis, occlusion
 from obiwan.dplearn.evaluation.bins import LEAST_VALUES
 from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
-from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms
+from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms, not_run
 from obiwan.dplearn.report import charts, provenance, sections, wording
 from obiwan.dplearn.report.figures import pictures_of
 from obiwan.dplearn.report.formatting import DASH, effect, extents
@@ -34,6 +34,7 @@ from obiwan.dplearn.report.pictures import Picture, write_picture
 from obiwan.dplearn.report.sentences import HTML, catalogue, say
 from obiwan.dplearn.retraining.ablations import AblationResult
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.twosample import Estimate
 from obiwan.dplearn.twosample.verdict import Kind, decide
 from planted import Planted
@@ -805,6 +806,38 @@ def test_a_browser_draws_it(outdir, page, tmp_path):
         assert one["beyond"] == []
         assert one["scroll"] <= one["client"]
         assert one["small"] == 0
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        StampSpec(("g", "r", "i", "z"), size=48),
+        StampSpec(("r",)),
+        StampSpec(("g", "z"), ("image",), 32),
+    ],
+    ids=str,
+)
+def test_a_report_of_any_stamps(tmp_path, spec):
+    """Bands, size and planes are the set's, and what needs inverse variances is said not to have been run."""
+    counts, bricks = {"train": 16, "val": 16, "test": 120}, {"train": 2, "val": 2, "test": 6}
+    data = make_set(tmp_path / "set", Planted("offset", 1.5), counts, bricks=bricks, spec=spec)
+    scored = scored_by_hand(data, 1.5)
+    mosaics = mosaics_of(data, "test", 2)[:1]
+    found = make_evaluation(data, scored, not_run=not_run(1, (), (), (), spec))
+    pictures = list(pictures_of(found, galleries_of(data, "test", scored.scores, 2)[:1], mosaics))
+    names = {picture.name for picture in pictures}
+    assert {f"auc_by_mag_{band}" for band in spec.bands} <= names
+    few = [p for p in pictures if p.section in ("galleries",) or p.name == f"auc_by_mag_{spec.bluest}"]
+    words = text_of(write_report(tmp_path / "out", found, few).read_text(encoding="utf-8"))
+    assert f"{spec.bands[-1]} magnitude" in words
+    assert all(f"centroid x {band}" in words for band in spec.bands)
+    assert f"{spec.size * spec.pixel_scale:.1f} arcsec wide" in words
+    assert (say("obstacle", "NO_IVAR") in words) != spec.has_ivar
+    assert ("“ivar only”" in words) == spec.has_ivar
+    assert ("“band g”" in words) == (spec.bands[0] == "g")
+    assert ("binned in" in words) == (len(spec.bands) > 1)
+    table = fitsio.read(str(tmp_path / "out" / "scores.fits"))
+    assert {f"mag_{band}" for band in spec.bands} <= set(table.dtype.names)
 
 
 def test_every_sentence_is_used():
