@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import obiwan.dplearn
+from obiwan.dplearn.stampspec import FILTERS
 
 PACKAGE = Path(obiwan.dplearn.__file__).parent
 MODULES = {
@@ -120,3 +121,15 @@ def test_functions_and_files_are_short():
             f"{name}.{f.name}" for f in functions if len(code & {*range(f.lineno, f.end_lineno + 1)}) > 50
         ]
     assert long == []
+
+
+def test_bands_are_data():
+    """A specification is handed on; an ELG box is of three bands, whatever is cut out, and so is format 1."""
+    fixed = set()
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Tuple | ast.List) and len(node.elts) > 1:
+                values = [element.value for element in node.elts if isinstance(element, ast.Constant)]
+                if len(values) == len(node.elts) and {*values} <= {*FILTERS}:
+                    fixed.add(name)
+    assert fixed == {"stampspec", "planning.selection", "trainingset.manifest"}

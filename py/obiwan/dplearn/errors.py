@@ -35,7 +35,7 @@ class TrainingSetError(DplearnError):
 
 
 class LeaseLostError(DplearnError):
-    """Another run has begun in the same directory: whatever this one would still do is in vain."""
+    """Another run has begun in the same output directory, and this one must end."""
 
 
 class ModelError(DplearnError):
@@ -44,7 +44,7 @@ class ModelError(DplearnError):
 
 @contextmanager
 def explained(what: str, remedy: str, kind: type[DplearnError]) -> Iterator[None]:
-    """Turn whatever a decoder raises into one line.
+    """Turn any exception of a decoder into an error of one line.
 
     Parameters
     ----------

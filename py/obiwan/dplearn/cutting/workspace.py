@@ -1,4 +1,4 @@
-"""The output directory while a training set is being made: refuse, resume, finish, clean up.
+"""Output directory of ``create_training``: refusal, resumption, manifest.
 
 ``.work/plan.json`` says what is being made; a receipt per group says what is written; the manifest,
 written last, says that all is.  Whatever moment a run is stopped at, the next one finds one of these
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from obiwan import dplearn
-from obiwan.dplearn.conventions import LABELS, SPLITS
 from obiwan.dplearn.cutting.extraction import GroupTask, Receipt
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.atomic import file_crc32, read_json, write_json
@@ -26,6 +25,7 @@ from obiwan.dplearn.files.lease import holding_lease
 from obiwan.dplearn.files.outdir import Others, OutputDirectory, State
 from obiwan.dplearn.planning.cutflow import CutFlow
 from obiwan.dplearn.planning.plan import Plan
+from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.survey.layouts import Root
 from obiwan.dplearn.survey.writers import Writer
 from obiwan.dplearn.trainingset.examples import check_sources, write_sources
@@ -47,7 +47,7 @@ _REMEDY = "choose another --outdir, or give --overwrite"
 
 
 def describe(config: dict[str, Any], roots: Sequence[Root]) -> dict[str, Any]:
-    """Return what is asked for, as it is stored and compared: options and roots, no paths."""
+    """The request of a training set, as it is stored and compared: options and trees, no paths."""
     return {
         "config": config,
         "roots": [
@@ -63,7 +63,7 @@ def describe(config: dict[str, Any], roots: Sequence[Root]) -> dict[str, Any]:
 
 
 def check_place(directory: Path, roots: Sequence[Root]) -> None:
-    """Refuse an output directory that no training set should be in, or can be.
+    """Refuse an output directory inside an input tree, or with a name that CFITSIO cannot open.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def training_directory(directory: Path, *more: str) -> OutputDirectory:
 
 
 def check_outdir(directory: Path, request: dict[str, Any], *, overwrite: bool) -> bool:
-    """Look at an output directory before any work.
+    """Refuse an output directory that this request may not use, before any work.
 
     Returns
     -------
@@ -164,7 +164,7 @@ def begin(directory: Path, request: dict[str, Any], planned: Plan, *, overwrite:
 
 
 def finished_receipt(task: GroupTask) -> Receipt | None:
-    """The receipt of a group that an earlier run finished, of these rows and coadds and still whole."""
+    """The receipt of a group that an earlier run finished; None if its rows, coadds or shards differ."""
     if not task.receipt.is_file():
         return None
     try:
@@ -192,13 +192,13 @@ def _is_receipt_of(receipt: Receipt, task: GroupTask) -> bool:
     split, wanted = task.rows["split"][0].decode("ascii"), []
     for number in np.unique(task.rows["shard"]):
         label = task.rows["label"][task.rows["shard"] == number]
-        real, fake = (int(np.count_nonzero(label == value)) for value in LABELS.values())
+        real, fake = (int(np.count_nonzero(label == value)) for value in task.spec.label_of.values())
         wanted.append((split, int(number), real, fake, len(label)))
     return said == wanted and all(type(n) is int and n >= 0 for n in counts)
 
 
 def _refuse_lost(directory: Path, shards: Sequence[Shard]) -> None:
-    """Refuse to vouch for files that somebody has removed meanwhile; one listing tells of all."""
+    """Refuse to write a manifest of shards that somebody has removed meanwhile."""
     lost = {name for shard in shards for name in (shard.x_name, shard.y_name)} - {
         entry.name for entry in os.scandir(directory)
     }
@@ -249,7 +249,7 @@ def _manifest(
     writers: dict[str, list[Writer]],
     receipts: Sequence[Receipt],
 ) -> dict[str, Any]:
-    """The manifest of what lies there: what was asked for, found and written, and a checksum of all that."""
+    """The manifest: request, counts, checksums of the files, and a checksum of itself."""
     shards = sorted(
         (shard for receipt in receipts for shard in receipt.shards),
         key=lambda shard: (SPLITS.index(shard.split), shard.number),

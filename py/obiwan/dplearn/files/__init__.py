@@ -1,4 +1,4 @@
-"""Files: there whole or not at all, and read with care.
+"""Files: atomic writes, output directories, npy and FITS with checks.
 
 `atomic` (written beside their place and renamed), `npy` and `fits` (damage is found before memory is
 asked for), `lease` (of two runs in one directory the later goes on), `outdir`

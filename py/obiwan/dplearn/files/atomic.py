@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and JSON that is read without faith in it."""
+"""Atomic file replacement, checksums, and JSON objects."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Any
 
 @contextmanager
 def atomic_write(path: Path, scratch: Path | None = None, *, synced: bool = False) -> Iterator[Path]:
-    """Where to write a file that takes its place when the block ends, and is forgotten if the block fails.
+    """Temporary file that replaces its target when the block ends, and is removed if the block fails.
 
     Parameters
     ----------
     path : Path
-        Where it is to stand, in place of what stands there.
+        The target; an existing file is replaced.
     scratch : Path, optional
-        Directory of the same file system in which it is written; beside its place by default.
+        Directory of the same file system in which the file is written; that of the target by default.
     synced : bool
-        Wait until it is on the disk.  What can be made again is not worth the wait: its checksum tells.
+        Wait until the file is on the disk.  Files that can be made again do without: their checksum tells.
 
     Yields
     ------
     Path
-        A name with the same suffix that no other process of this machine writes to; nothing is there.
+        Name with the same suffix, of no file, that no other process of this machine writes to.
     """
     beside = (scratch or path.parent) / f".{os.getpid()}-{path.name}"
     beside.unlink(missing_ok=True)
@@ -54,14 +54,14 @@ def file_crc32(path: Path) -> int:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds.
+    """Read a JSON object from a file.
 
     Raises
     ------
     OSError
         If it cannot be read.
     ValueError
-        If it is no JSON, or no object.
+        If the content is not JSON, or not an object.
     """
     content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
@@ -71,6 +71,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any], scratch: Path | None = None) -> None:
-    """Write JSON without NaN, so that the file is whole or absent; see `atomic_write`."""
+    """Write a JSON object without NaN, atomically (`atomic_write`)."""
     with atomic_write(path, scratch) as beside:
         beside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""FITS files: damage is found before memory is asked for, and told in one line."""
+"""FITS files: checks against truncation, and fingerprints."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check_not_truncated(file: fitsio.FITS, path: Path) -> None:
 
 
 def fingerprint(path: Path, header: tuple[int, int], value: int = 0) -> int:
-    """A number that a file written anew does not keep: of its size, one header and eight blocks of the rest.
+    """Fingerprint of a file that changes when it is written anew: size, one header, eight blocks of the rest.
 
     The header has a checksum of the data (DATASUM) where the writer gave one, a gzipped file ends with its
     own, and in a compressed plane one changed pixel moves what comes behind it.

@@ -1,4 +1,4 @@
-"""Two runs on one directory: the later one takes over, the earlier one ends, and nothing is locked.
+"""Leases on output directories: of two runs in one directory the later goes on and the earlier ends.
 
 A lock would outlive a run that was killed, and parallel file systems are slow at locks or have none.
 Instead each run writes through a scratch directory of its own and renames into place.  A run that
@@ -20,7 +20,7 @@ _GONE = "gone-"
 
 
 def revoke_leases(parent: Path, mine: Path | None = None) -> None:
-    """End the other runs whose scratch directories are here, and remove what they left half-written."""
+    """End other runs by moving their scratch directories away, and remove half-written files."""
     for old in sorted(parent.iterdir()) if parent.is_dir() else ():
         if old == mine:
             continue
@@ -32,7 +32,7 @@ def revoke_leases(parent: Path, mine: Path | None = None) -> None:
 
 
 def acquire_lease(parent: Path) -> Path:
-    """Make a scratch directory, and end the other runs that have one here.
+    """Make a scratch directory, and end other runs that have one in the same place.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def acquire_lease(parent: Path) -> Path:
 
 @contextmanager
 def holding_lease(scratch: Path | None, directory: Path) -> Iterator[None]:
-    """Tell an error of writing through a scratch directory that is no longer there for what it is.
+    """Raise `LeaseLostError` instead of an OSError where the scratch directory is no longer there.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One array in one npy file: written whole or not at all, read with its checksum, and never unpickled."""
+"""Arrays in npy files: atomic writes, reading with a checksum, and no unpickling."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _header(array: NDArray[Any]) -> bytes:
 
 
 def write_npy(path: Path, scratch: Path, array: NDArray[Any]) -> int:
-    """Write an array as npy (version 1.0), so that the file is whole or absent.
+    """Write an array as npy (version 1.0), atomically.
 
     Parameters
     ----------

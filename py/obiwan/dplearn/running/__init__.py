@@ -1,6 +1,6 @@
-"""What every program needs while it runs, whatever it does.
+"""Running programs: command lines, workers, signals, threads.
 
-`cli` (options, configuration files, errors in one line), `launch` (alone, or one rank of many), `profiles`
-(threads and their places on a node), `executors` and `workers` (who does the work), `interruptions`
-(SIGTERM), `quiet` (other libraries' notes).
+`cli` (options, configuration files, errors in one line), `launch` (ranks of a launcher), `profiles` (threads
+of a node), `executors` and `workers` (processes and MPI ranks), `interruptions` (SIGTERM), `quiet` (other
+libraries' log messages).
 """

@@ -1,4 +1,4 @@
-"""What every command line of the package shares: TOML configs, logging, one-line errors."""
+"""Command lines: TOML configuration files, logging, one-line errors, defaults in the help."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def say(text: str = "") -> None:
 
 
 def between(least: int, most: int | None = None) -> Callable[[str], int]:
-    """The type of a command-line number that has bounds."""
+    """Type of a command-line integer with bounds."""
 
     def number(word: str) -> int:
         found = int(word)
@@ -40,12 +40,12 @@ def between(least: int, most: int | None = None) -> Callable[[str], int]:
 
 
 def positive(word: str) -> int:
-    """A command-line number that must be at least 1."""
+    """Type of a command-line integer of at least 1."""
     return between(1)(word)
 
 
 def jobs(word: str) -> int:
-    """A command-line number of worker processes; no machine has more processors than are allowed."""
+    """Type of a number of worker processes, 1 to 4096."""
     return between(1, 4096)(word)
 
 

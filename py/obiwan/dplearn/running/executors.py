@@ -1,8 +1,7 @@
-"""Who does the work: this process, a pool of processes on one machine, or MPI ranks on many.
+"""Executors of independent tasks: this process, a pool of processes, or MPI ranks.
 
-All are a `concurrent.futures.Executor` (or None, for this process), so that a program hands out
-independent tasks with `each` and need not know which it has.  Only workers of one kind exist at a
-time, and whatever ends the program ends them too.
+Each is a `concurrent.futures.Executor`, or None for this process, so that a program hands out tasks with
+`run_tasks` and need not know which it has.  Whatever ends the program ends its workers.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _PATIENCE = 10  #: seconds
 
 @dataclass(frozen=True)
 class Done(Generic[Result]):
-    """A task's result.
+    """Outcome of a task.
 
     Attributes
     ----------
@@ -55,7 +54,7 @@ class Done(Generic[Result]):
 def each(
     function: Callable[[Task], Result], tasks: Sequence[Task], executor: Executor | None
 ) -> Iterator[Done[Result]]:
-    """Do every task; yields the outcomes as they come.
+    """Run every task; yields the outcomes as they come.
 
     A task whose input is at fault (`DplearnError`) does not stop the others; anything else (a full
     disk, a worker that died, another run that took over) does, and cancels what has not begun.
@@ -108,7 +107,7 @@ def each(
 
 
 def _at_a_time(executor: Executor, tasks: int) -> int:
-    """How many tasks to hand out before some are done.
+    """Number of tasks to hand out before some are done.
 
     A few more than there are workers, so that nobody waits for the next one; each may hold 2 MB of rows.
     """
@@ -117,7 +116,7 @@ def _at_a_time(executor: Executor, tasks: int) -> int:
 
 
 def progress_bar(total: int, description: str, unit: str, **options: Any) -> Any:
-    """A bar on a terminal; in a job's log a line every half minute, instead of ten a second."""
+    """Progress bar on a terminal; in a job's log a line every half minute."""
     interval = 0.1 if sys.stderr.isatty() else 30.0
     return tqdm(
         total=total,
@@ -140,7 +139,7 @@ def run_tasks(
     most_errors: int | None = None,
     keep: Callable[[Result], Any] = lambda result: result,
 ) -> tuple[list[Any], list[DplearnError]]:
-    """Do every task with `each`; errors are told as they come.
+    """Run every task with `each`; errors are logged as they come.
 
     Parameters
     ----------
@@ -198,7 +197,7 @@ def run_all(
 
 
 def in_one_line(errors: Iterable[DplearnError], most: int = 5) -> str:
-    """Errors in one line; of more than one only what is wrong, for `run_tasks` has told the remedies."""
+    """Errors in one line, without remedies where there are several: `run_tasks` has logged those."""
     lines = list(dict.fromkeys(line for error in errors for line in str(error).splitlines()))
     if len(lines) == 1:
         return lines[0]

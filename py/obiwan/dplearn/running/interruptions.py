@@ -1,7 +1,7 @@
-"""SIGTERM, which batch systems send before they kill: one line, a status of its own, nothing half-written.
+"""SIGTERM, which batch systems send before they kill: one line and exit status 143.
 
 Results are written beside their place, or in a scratch directory, and renamed, so that a program may end at
-any moment.  Exceptions are TensorBoard's logs, the ledger of looks, to which lines are appended, and the toy
+any moment.  Exceptions are TensorBoard's logs, the test-set log, to which lines are appended, and the mock
 survey of `obiwan.dplearn.mock`.  What SIGTERM adds is that the log says so, and that training keeps the steps
 it has taken.
 """

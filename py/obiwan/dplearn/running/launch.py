@@ -1,4 +1,4 @@
-"""Who started this process: alone, or as one rank of many."""
+"""Launchers: rank and number of ranks, from the environment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAUNCHERS = (
 
 @dataclass(frozen=True)
 class Launch:
-    """What a launcher says of this process.
+    """Rank of this process.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Launch:
 
 
 def launched(environ: Mapping[str, str]) -> Launch:
-    """Find out from the environment who started this process.
+    """Rank of this process from the variables of its launcher.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def launched(environ: Mapping[str, str]) -> Launch:
 
 @contextmanager
 def first_speaks(launch: Launch) -> Iterator[None]:
-    """Of many ranks' complaints about the same command line, let the first one's be enough."""
+    """Silence all ranks but the first, which reports errors in the command line."""
     if launch.rank == 0:
         yield
         return

@@ -1,4 +1,4 @@
-"""Threads and their places on a node, as environment variables to be set before TensorFlow is imported.
+"""Thread profiles of nodes, as environment variables to be set before TensorFlow is imported.
 
 A profile is the recipe of a kind of node; ``auto``, the default, looks at the node it is on.  The number
 of threads is, in this order: ``--threads``; ``OMP_NUM_THREADS``, where the user has set it; the processors

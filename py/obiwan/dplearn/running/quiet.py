@@ -1,4 +1,4 @@
-"""Libraries that speak out of turn."""
+"""Log messages of other libraries, left out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOTES = (b"All log messages before absl::InitializeLog", b"oneDNN custom operat
 
 
 def hush_drawing() -> None:
-    """Let the libraries that figures are drawn with say no more than warnings."""
+    """Set the log level of the drawing libraries to warnings."""
     for library in _TALKERS:
         logging.getLogger(library).setLevel(logging.WARNING)
 
