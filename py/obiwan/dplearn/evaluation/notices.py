@@ -75,7 +75,7 @@ def alarms(ablations: Sequence[AblationResult]) -> tuple[Fact, ...]:
 
 
 def cautions(scored: Scored, data: Mapping[str, Any]) -> tuple[Fact, ...]:
-    """What limits the validity of the result.
+    """Limits on the validity of the result.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def not_run(
     controls: Sequence[Control],
     spec: StampSpec,
 ) -> tuple[Fact, ...]:
-    """What could have been run and was not.
+    """Tests that could have been run and were not.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def not_run(
 
 
 def of_mock(planted: Sequence[str], *, checked: bool) -> tuple[Fact, ...]:
-    """Why there is no curve of the ideal observer, and whether the stamps are known to be the mock's.
+    """Notices on the ideal observer of a mock, and on whether the stamps are known to be the mock's.
 
     Parameters
     ----------

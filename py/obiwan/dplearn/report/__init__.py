@@ -1,7 +1,7 @@
-"""The answer as files: one page, its figures, the numbers and the scores.
+"""Report of an evaluation: an HTML page, figures, numbers and scores.
 
-What goes in is an `obiwan.dplearn.evaluation.records.Evaluation`, which knows nothing of how it is shown.
-
-The road inside: `formatting`, `wording` (what is said) and `charts`, `stamps` (what is drawn) -> `pictures`,
-`figures` (drawings with captions) -> `page` (HTML) -> `output` (all of it on disk, whole or not at all).
+The input is an `obiwan.dplearn.evaluation.records.Evaluation`: facts and numbers.  `sentences` reads all
+English text from ``html/text.toml``; `formatting`, `wording` and `sections` put facts into it; `charts` and
+`stamps` draw -> `pictures`, `figures` (drawings with captions) -> `page` (HTML) -> `output` (files, written
+atomically).
 """

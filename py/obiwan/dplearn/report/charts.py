@@ -1,4 +1,4 @@
-"""Charts of an evaluation: data and Axes in, nothing else.  No pyplot state, no files.
+"""Charts of an evaluation, drawn on given Axes: no pyplot state, no files.
 
 Colours are those of Okabe & Ito, which people with any kind of colour vision can tell apart; the classes
 differ in line style or marker as well, so that a chart survives a grey printer.

@@ -81,7 +81,7 @@ def _aucs(table: Bins) -> list[tuple[float, str]]:
 
 
 def _bin_caption(evaluation: Evaluation, table: Bins) -> str:
-    """What a chart of bins shows, and where its AUC is least and greatest."""
+    """Caption of a chart of bins: where its AUC is least and greatest."""
     if table.key == BY_PERCENTILE:
         count = max(b.real + b.fake for b in table.bins)
         return say("caption", "percentile", count=count, band=table.quantity.band)

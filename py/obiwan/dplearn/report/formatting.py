@@ -15,7 +15,7 @@ DASH = "\N{EN DASH}"
 
 
 def number(value: float | None, digits: int | None = None) -> str:
-    """A number as one reads it: so many decimals, or three significant digits; a dash where there is none.
+    """Number with so many decimals, or three significant digits; a dash where there is none.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def with_interval(estimate: Estimate, digits: int = 3) -> str:
 
 
 def probability(p: float) -> str:
-    """A p-value, no smaller than what such numbers are good for.
+    """p-value with two significant digits, no smaller than 0.000001.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def thousands(count: float | str) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """So many of something.
+    """Count with its noun.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """A share in per cent.
+    """Fraction in per cent.
 
     Examples
     --------
@@ -83,13 +83,13 @@ def percent(share: float, digits: int = 0) -> str:
 
 
 def limit(control: Control) -> str:
-    """What a control's difference may be, in the unit of its effect."""
+    """Limit of a control, in the unit of its effect."""
     unit = f" {control.unit}" if control.unit and math.isfinite(control.low) else ""
     return f"{number(control.threshold)}{unit}"
 
 
 def effect(control: Control) -> str:
-    """The size of a control's difference, with its interval where it has one."""
+    """Effect of a control, with its interval where it has one."""
     if control.light == NOT_RUN or not math.isfinite(control.effect):
         return DASH
     if math.isfinite(control.low):

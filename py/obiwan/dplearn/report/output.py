@@ -1,4 +1,4 @@
-"""The files of an evaluation: one HTML page that needs nothing beside it, numbers, scores and figures."""
+"""Files of a report: the HTML page, ``metrics.json``, ``scores.fits`` and the figures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _BULKY = {"scored", "columns", "scores", "weights", "maps", "real_rows", "fake_r
 
 
 def plain(value: Any) -> Any:
-    """Results as JSON has them: records as objects, arrays as lists, what is no number as null."""
+    """JSON form of results: records as objects, arrays as lists, enums by name, NaN as null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [f.name for f in dataclasses.fields(value) if f.name not in _BULKY]
         return {name: plain(getattr(value, name)) for name in names}
@@ -62,7 +62,7 @@ def plain(value: Any) -> Any:
 
 
 def metrics(evaluation: Evaluation) -> dict[str, Any]:
-    """All numbers of an evaluation, as ``metrics.json`` has them."""
+    """Content of ``metrics.json``: all numbers of an evaluation, its verdict and notices."""
     models = [plain(model) for model in evaluation.scored.models]
     ledger = evaluation.scored.ledger
     head = {
@@ -119,7 +119,7 @@ def write_scores_table(path: Path, evaluation: Evaluation) -> None:
 
 
 def _identity(report: dict[str, Any]) -> dict[str, Any] | None:
-    """Of which training set and networks a report is; None of what is no report."""
+    """Training set and networks of a report; None of what is no report."""
     if report.get("format") != FORMAT:
         return None
     try:
@@ -146,7 +146,7 @@ def report_directory(outdir: Path) -> OutputDirectory:
 
 
 def claim(outdir: Path, identity: Mapping[str, Any], *, overwrite: bool) -> OutputDirectory:
-    """Find that an output directory may be written: absent, empty, or of this evaluation.
+    """Check that an output directory may be written: absent, empty, or of this evaluation.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def claim(outdir: Path, identity: Mapping[str, Any], *, overwrite: bool) -> Outp
 def write_report(
     outdir: Path, evaluation: Evaluation, pictures: Iterable[Picture], scratch: Path | None = None
 ) -> Path:
-    """Write page, numbers, scores and figures, whole or not at all; returns the page.
+    """Write page, numbers, scores and figures atomically; returns the page.
 
     Everything is made in a scratch directory first.  The old page goes before anything takes its place and
     the new one comes last, so that a page that is there belongs to the files beside it.

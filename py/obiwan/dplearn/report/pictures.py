@@ -28,7 +28,7 @@ GALLERY_COLUMNS = 3
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure and its words.
+    """Figure with its caption.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Picture:
     caption : str
         What is seen, in sentences.
     alt : str
-        The same for those who do not see it: what it shows and how it comes out.
+        Alternative text: what the figure shows and its result.
     size : tuple of float
         Width and height (inches).
     draw : callable
@@ -73,7 +73,7 @@ def png_of(picture: Picture, pdf: Path | None = None) -> bytes:
 
 
 def write_picture(picture: Picture, directory: Path) -> bytes:
-    """Write a picture as PNG and PDF into a directory, each whole or not at all; returns the PNG."""
+    """Write a picture as PNG and PDF into a directory, each atomically; returns the PNG."""
     with atomic_write(directory / f"{picture.name}.pdf") as beside:
         png = png_of(picture, beside)
     with atomic_write(directory / f"{picture.name}.png") as beside:

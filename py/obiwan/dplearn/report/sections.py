@@ -216,7 +216,7 @@ def importance(found: Baseline | None, names: Names) -> list[tuple[str, float]]:
 
 
 def bin_notes(evaluation: Evaluation) -> Iterator[str]:
-    """What the charts of bins leave out."""
+    """Notes on what the charts of bins leave out."""
     tables, spec = evaluation.bins, evaluation.spec
 
     def named(chosen: Sequence[Bins]) -> str:
@@ -244,7 +244,7 @@ def bin_notes(evaluation: Evaluation) -> Iterator[str]:
 
 
 def occlusion_lines(evaluation: Evaluation) -> Iterator[str]:
-    """Where in the stamp the network finds the difference."""
+    """Radius within which the network detects the difference."""
     found = evaluation.occlusion
     if found is None:
         yield say("occlusion", "none")

@@ -67,7 +67,7 @@ def statement(verdict: Verdict, sensitivity: Sequence[str] = ()) -> Statement:
 
 
 def _values(n: Numbers) -> dict[str, Any]:
-    """What the sentences of a verdict may name; what is bounded is so by the lower end of the interval."""
+    """Values of the sentences of a verdict; bounds are by the lower end of the interval."""
     pairs, shift, total = n.effect.pairs, abs(n.effect.sigmas), n.real + n.fake
     return {
         "n": n,
@@ -145,7 +145,7 @@ def _missing(verdict: Verdict, *, tested: bool) -> Iterator[str]:
 
 
 def brick_caveat(bricks: int | None) -> str:
-    """What an interval is worth that rests on few bricks; empty for `FEW_BRICKS` or more.
+    """Validity of an interval over few bricks; empty for `FEW_BRICKS` or more.
 
     The relative error of a standard error with G - 1 degrees of freedom is 1/sqrt(2 (G - 1)).
 
@@ -165,7 +165,7 @@ def brick_caveat(bricks: int | None) -> str:
 
 
 def ablation_words(name: str) -> str:
-    """What an ablation leaves, such as ``“ivar only” (no images: ...)``."""
+    """Name and content of an ablation, such as ``“ivar only” (no images: ...)``."""
     known = catalogue()["ablation"]
     says = known["null"] if name in A_A else known.get(name) or known["band"]
     return f"“{name}” ({says})"
@@ -199,12 +199,12 @@ def _plain(value: Any) -> str:
 
 
 def obstacle_words(obstacle: Obstacle, counts: tuple[int, int]) -> str:
-    """Why a control was not run."""
+    """Reason why a control was not run."""
     return say("obstacle", obstacle.name, real=counts[0], fake=counts[1], least=LEAST)
 
 
 def training_line(model: ModelInfo) -> str:
-    """How a network was trained, as far as that is known."""
+    """Settings of a network's training, as far as they are known."""
     words = [f"{name} {value:g}" for name, value in model.settings.items()]
     return ", ".join([*words, "flipped and rotated"] if model.augmented else words)
 

@@ -1,4 +1,4 @@
-"""Whether the network's probabilities mean what they say, and what they prove about the two populations.
+"""Calibration of probabilities, and lower bounds on the distance between the two populations.
 
 Labels are 0 (real) and 1 (fake); probabilities are those of being fake.  Both classes weigh the same
 throughout, however many examples they have: a probability is that of a galaxy drawn with equal chance from
@@ -52,7 +52,7 @@ def _class_weights(fake: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What held-out probabilities prove about how different the two populations of images are.
+    """Lower bounds on the distance between two populations, from held-out probabilities.
 
     Values and ends of the intervals of the first three are lower bounds of a distance between the
     populations: the populations differ by at least `low` with the confidence of the interval, and may
@@ -61,8 +61,8 @@ class Bounds:
     Attributes
     ----------
     total_variation : Estimate
-        From the calls at a probability of 0.5: TPR + TNR - 1.  Between 0 and 1, the share of one population
-        that would have to be replaced to make it the other.
+        From the calls at a probability of 0.5: TPR + TNR - 1.  Between 0 and 1, the fraction of one
+        population that must be replaced to obtain the other.
     total_variation_auc : Estimate
         The same distance from the AUC: 1 - sqrt(2 (1 - AUC)).
     jensen_shannon : Estimate
@@ -81,7 +81,7 @@ class Bounds:
 def bounds(
     labels: NDArray[Any], prob: NDArray[Any], bricks: NDArray[Any] | None = None, level: float = 0.95
 ) -> Bounds:
-    """Lower bounds on the distance between the populations from probabilities of examples not trained on.
+    """Lower bounds on the distance between the populations, from probabilities of held-out examples.
 
     Parameters
     ----------
@@ -136,13 +136,13 @@ def _mapped(estimate: Estimate, function: Any) -> Estimate:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often those are fakes of which the network is so and so sure.
+    """Reliability of probabilities: observed against predicted fractions of fakes.
 
     Attributes
     ----------
     curve : structured ndarray
-        A row per bin: its ends (`low`, `high`), examples (`n`), mean probability (`predicted`), share of
-        fakes (`observed`) and its 95 % Wilson interval (`observed_low`, `observed_high`).
+        A row per bin: its ends (`low`, `high`), examples (`n`), mean probability (`predicted`), fraction
+        of fakes (`observed`) and its 95 % Wilson interval (`observed_low`, `observed_high`).
     ece : float
         Expected calibration error: mean of the distance between `predicted` and `observed` (Naeini et al.
         2015).
@@ -208,7 +208,7 @@ def reliability(
 
 @dataclass(frozen=True)
 class Recalibration:
-    """A rising staircase from the network's probabilities to calibrated ones; call it with probabilities.
+    """Rising step function from probabilities to calibrated ones; call it with probabilities.
 
     Attributes
     ----------

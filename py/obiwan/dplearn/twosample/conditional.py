@@ -17,7 +17,7 @@ from obiwan.dplearn.twosample.ranking import (
 
 
 def usable_strata(fake: NDArray[np.bool_], strata: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Which examples are in strata with two or more of each class: fewer have no variance."""
+    """Mask of examples in strata with two or more of each class: fewer have no variance."""
     counts = [np.bincount(strata[members], minlength=strata.max() + 1) for members in (fake, ~fake)]
     return np.minimum(*counts)[strata] >= 2
 

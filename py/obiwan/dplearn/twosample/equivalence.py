@@ -1,4 +1,4 @@
-"""Equivalence: is an AUC shown to lie within a margin of 0.5, and how many more examples would show it?"""
+"""Equivalence test of an AUC with 0.5 within a margin, and the test examples that it needs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def tost(measured: Measured, margin: float) -> float:
 
 
 def further_examples(measured: Measured, n: int, margin: float, level: float) -> int:
-    """How many more test examples of the same kind decide between distinguishable and equivalent.
+    """Number of further test examples that decide between distinguishable and equivalent.
 
     The answer is one or the other whatever the AUC turns out to be once the half-widths of the interval of
     coverage 1 - level and of that of coverage 1 - 2 level together are no more than the margin; the error

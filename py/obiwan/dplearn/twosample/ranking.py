@@ -1,4 +1,4 @@
-"""The area under the ROC curve: what it is, how uncertain, and how much less certain for shared sky.
+"""Area under the ROC curve (AUC), its standard error, and the design effect of examples that share bricks.
 
 Labels are 0 (real) and 1 (fake); a score is the higher the more an example looks fake.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 from scipy.stats import t as student
 
-GUESS = 0.5  #: AUC of whoever cannot tell the classes apart
+GUESS = 0.5  #: AUC of a score without information
 
 Alternative = Literal["greater", "less", "two-sided"]
 
@@ -113,7 +113,7 @@ def placements(fake: NDArray[np.bool_], scores: NDArray[np.float64]) -> NDArray[
 
 
 def clusters_of_rarer(fake: NDArray[np.bool_], groups: NDArray[np.intp] | None) -> int:
-    """How many clusters hold the class that is found in fewer of them; without clusters its examples.
+    """Number of clusters of the class that is found in fewer; without clusters its examples.
 
     One less are the degrees of freedom of a difference of the classes: where the fakes are in 5 bricks and
     the reals in 60 others, it is the 5 that limit.
@@ -195,7 +195,7 @@ def measure_auc(labels: NDArray[Any], scores: NDArray[Any], clusters: NDArray[An
 def auc_interval(
     labels: NDArray[Any], scores: NDArray[Any], clusters: NDArray[Any] | None = None, level: float = 0.95
 ) -> Estimate:
-    """AUC with an interval that knows which examples share a brick.
+    """AUC with an interval that allows for correlations within bricks.
 
     Parameters
     ----------
@@ -253,7 +253,7 @@ def auc_pvalue(
 
 
 def design_effect(labels: NDArray[Any], scores: NDArray[Any], bricks: NDArray[Any]) -> float:
-    """How many examples in bricks are worth one independent example: the ratio of the AUC's two variances.
+    """Design effect: the variance of the AUC with bricks over that of independent examples.
 
     Above 1 where examples of a brick err together, below where fakes and reals of a brick move together and
     the comparison gains.  1 where there is no spread (constant scores, perfect separation).

@@ -26,7 +26,7 @@ def _blocks(draws: int, n: int) -> Iterator[int]:
 def _summands(
     fake: NDArray[np.bool_], scores: NDArray[np.float64], strata: NDArray[np.intp], statistic: Statistic
 ) -> NDArray[np.float64]:
-    """What an example adds to the statistic if it is a fake: either is a sum over the fakes."""
+    """Contribution of each example to the statistic if it is a fake: either is a sum over the fakes."""
     if statistic == "auc":
         return np.asarray(rankdata(scores), np.float64)
     used = usable_strata(fake, strata)
@@ -51,7 +51,7 @@ def permutation_test(
     rng: np.random.Generator,
     statistic: Statistic = "auc",
 ) -> float:
-    """p-value of the hypothesis that within a brick (and stratum) labels mean nothing.
+    """p-value of the hypothesis that labels are exchangeable within a brick (and stratum).
 
     Labels are exchanged within each brick and stratum, so that differences between bricks, and between
     strata, count for nothing.  Scores are those of a network trained on other examples and stay as they are.
