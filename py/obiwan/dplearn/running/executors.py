@@ -14,6 +14,7 @@ from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from time import sleep
 from typing import Any, Generic, TypeVar, cast
@@ -51,6 +52,15 @@ class Done(Generic[Result]):
     error: DplearnError | None = None
 
 
+def _done(number: int, result: Callable[[], Result]) -> Done[Result]:
+    try:
+        return Done(number, result())
+    except LeaseLostError:
+        raise
+    except DplearnError as error:
+        return Done(number, error=error)
+
+
 def each(
     function: Callable[[Task], Result], tasks: Sequence[Task], executor: Executor | None
 ) -> Iterator[Done[Result]]:
@@ -70,12 +80,7 @@ def each(
     """
     if executor is None:
         for number, task in enumerate(tasks):
-            try:
-                yield Done(number, function(task))
-            except LeaseLostError:
-                raise
-            except DplearnError as error:
-                yield Done(number, error=error)
+            yield _done(number, partial(function, task))
         return
     numbers = iter(range(len(tasks)))
     futures: dict[Future[Result], int] = {}
@@ -90,13 +95,7 @@ def each(
             if not finished and isinstance(executor, Workers):
                 executor.check()
             for future in finished:
-                number = futures.pop(future)
-                try:
-                    yield Done(number, future.result())
-                except LeaseLostError:
-                    raise
-                except DplearnError as error:
-                    yield Done(number, error=error)
+                yield _done(futures.pop(future), future.result)
     except BrokenProcessPool:
         msg = "a worker process died (killed, or out of memory); start again, perhaps with fewer --jobs"
         raise DplearnError(msg) from None
