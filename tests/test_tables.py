@@ -98,3 +98,10 @@ def test_no_table(tmp_path):
     (tmp_path / "empty.csv").write_text("brick,ra,dec\n")
     with pytest.raises(CatalogError, match=r"empty.csv: empty catalogue"):
         read_table(tmp_path / "empty.csv")
+
+
+def test_a_column_of_vectors(tmp_path):
+    path = tmp_path / "mine.fits"
+    Table({**GOOD, "ra": np.ones((3, 2))}).write(path)
+    with pytest.raises(CatalogError, match=r"mine.fits: column ra is not numbers"):
+        read_table(path)

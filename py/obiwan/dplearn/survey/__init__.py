@@ -1,5 +1,6 @@
-"""What a survey and its injections left on disk, read.
+"""Data releases and injection trees on disk: where their files are, and what is in them.
 
 `templates`, `layouts` (where files are) -> `catalogs`, `tables` (their rows as `sources`); `coadds`,
-`cutouts` (planes with their WCS; the geometry of stamps); `rendering` (what a catalogue's shapes mean).
+`cutouts` (planes with their WCS; geometry of stamps); `writers`, `coverage` (which software wrote a coadd;
+which pixels were observed); `rendering`, `differences` (model galaxies, and what can be planted in them).
 """

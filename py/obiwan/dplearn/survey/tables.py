@@ -98,7 +98,7 @@ def _strings(values: Array) -> Array:
 def _numbers(path: Path, name: str, values: Array) -> Array:
     """A column as floats; cells without a value are NaN."""
     try:
-        return np.ma.filled(np.ma.asarray(values).astype(np.float64), np.nan)
+        return np.ma.filled(np.ma.asarray(values).astype(np.float64), np.nan).reshape(len(values))
     except (TypeError, ValueError):
         msg = f"{path}: column {name} is not numbers"
         raise CatalogError(msg) from None
