@@ -1,4 +1,4 @@
-"""Training cutouts in, a trained network and its held-out result out.
+"""Train a network on a training set, and score the test set once.
 
 ``python -m obiwan.dplearn.cnn --data DIR --outdir DIR``
 

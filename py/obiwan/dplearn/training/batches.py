@@ -107,7 +107,7 @@ class Batches:
         Yields
         ------
         x : ndarray
-            Raw cutouts, shape (batch_size, size, size, channels); a fresh array each time.
+            Raw stamps, shape (batch_size, size, size, channels); a fresh array each time.
         y : ndarray
             Labels, shape (batch_size,).
         """
@@ -179,7 +179,7 @@ def in_order(stamp_set: StampSet, split: str, size: int = 128) -> Iterator[Batch
 
 
 def sample(stamp_set: StampSet, split: str, count: int, seed: int) -> NDArray[np.float32]:
-    """Up to `count` cutouts of a split, drawn with a seed from a few of its shards."""
+    """Up to `count` stamps of a split, drawn with a seed from a few of its shards."""
     rng = np.random.default_rng([seed, 99])
     shards = stamp_set.split(split)
     chosen = [shards[i] for i in rng.permutation(len(shards))[:4]]
@@ -192,7 +192,7 @@ def sample(stamp_set: StampSet, split: str, count: int, seed: int) -> NDArray[np
 
 
 def fitting_batch(asked: int, stamp_set: StampSet, ranks: int = 1) -> int:
-    """The batch size asked for, or this rank's share of too few examples: a tiny set must run too."""
+    """The batch size asked for, or this rank's part of too few examples: a tiny set must run too."""
     examples = sum(stamp_set.count("train"))
     fitting = max(1, min(asked, examples // ranks))
     if fitting < asked:

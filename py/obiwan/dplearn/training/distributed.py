@@ -1,7 +1,7 @@
-"""Who trains: one process, or one rank of many; the only module that imports Horovod.
+"""Distributed training: one process, or one rank of many; the only module that imports Horovod.
 
 The serial world is the default and does nothing; what a distributed one does has the same methods,
-so that `obiwan.dplearn.training.batches` and `obiwan.dplearn.training.trainer` need not know which they have.
+so that `obiwan.dplearn.training.batches` and `obiwan.dplearn.training.trainer` work with either.
 
 Keras 3 and Horovod 0.28 know nothing of each other: Horovod's optimizer wrapper trains without
 synchronising, and its tape fails.  What is used here are its operations on tensors alone.
@@ -177,7 +177,7 @@ def _initialise(launch: Launch) -> World:
 
 
 def _rank_was_lost(error: Exception) -> bool:
-    """Whether an exception is Horovod's word that another rank is gone.
+    """Whether an exception comes from Horovod because another rank has ended.
 
     It says so itself, or passes on what a socket or MPI said, which then has the name of its operation
     or of its file beside it: TensorFlow puts both into the message.
@@ -190,7 +190,7 @@ def _rank_was_lost(error: Exception) -> bool:
 
 @contextmanager
 def _told_to_end(size: int) -> Iterator[None]:
-    """Say so where SIGTERM comes and this rank cannot heed it, because it waits for one that is gone.
+    """Log SIGTERM where this rank cannot act on it, because it waits for a rank that has ended.
 
     Python calls a handler when the operation under way is over, which an average with a dead rank never
     is under MPI.  The launcher kills in the end, and without this nobody would have said how to go on.

@@ -1,4 +1,4 @@
-"""Weights that start where learning can begin, from a look at training cutouts.
+"""Initial weights, scaled on training stamps so that learning can begin.
 
 Seven-pixel average pools take most of an image's variance away, three times over; a network that is
 drawn without regard to this starts with outputs that hardly depend on its input.  As in Salimans &
@@ -44,14 +44,14 @@ def _standardise(layer: Any, values: NDArray[np.float32], gain: float) -> None:
     layer.weights[1].assign(((bias - mean) * factor).astype(np.float32))
 
 
-def prepare(model: Any, cutouts: NDArray[np.float32], balance: int = 256) -> None:
+def prepare(model: Any, stamps: NDArray[np.float32], balance: int = 256) -> None:
     """Fit a new network's scaling and, where it is a plain chain of layers, its first weights.
 
     Parameters
     ----------
     model : keras.Model
         From `obiwan.dplearn.training.model.build_network`, untrained; changed in place.
-    cutouts : ndarray
+    stamps : ndarray
         Raw training stamps, shape (n, size, size, channels).
     balance : int
         How many of them the weights are fitted on.  A network with branches normalises inside and keeps
@@ -59,11 +59,11 @@ def prepare(model: Any, cutouts: NDArray[np.float32], balance: int = 256) -> Non
     """
     scaling = scaling_of(model)
     if scaling is not None:
-        fit_scaling(scaling, cutouts)
+        fit_scaling(scaling, stamps)
     chain = model.layers[1:]  # after the input
     if any(isinstance(layer, keras.layers.Add) for layer in chain):
         return
-    values = cutouts[:balance]
+    values = stamps[:balance]
     for layer in chain:
         if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
             _standardise(layer, values, LAST_GAIN if layer is chain[-1] else 1.0)

@@ -1,4 +1,4 @@
-"""What a training run shows while it goes: bar, history.csv, TensorBoard."""
+"""Training logs: progress bar, history.csv, TensorBoard."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def history_table(history: Sequence[dict[str, float]]) -> str:
 
 
 class Logs:
-    """The silent log, and what every log can do."""
+    """A log that keeps silent, and the interface of all logs."""
 
     def begin_epoch(self, epoch: int, epochs: int, steps: int, batch_size: int) -> None:
         """An epoch (from 0) begins or goes on."""
 
     def step(self, step: int, loss: float, accuracy: float) -> None:
-        """A step was taken: its number in the epoch, and the epoch's means so far."""
+        """A step is taken: its number in the epoch, and the epoch's means so far."""
 
     def end_epoch(self, history: Sequence[dict[str, float]]) -> None:
         """An epoch has ended; the last row of the history is its own."""
@@ -90,7 +90,7 @@ class RunLogs(Logs):
         self.bar.update(step, [("loss", loss), ("accuracy", accuracy), ("img/s", round(rate, 1))])
 
     def end_epoch(self, history: Sequence[dict[str, float]]) -> None:
-        """Say what validation found and write the files anew."""
+        """Log the validation and write the files anew."""
         row = history[-1]
         if not self.quiet:
             words = (row["val_loss"], row["val_accuracy"], row["val_auc"])

@@ -225,9 +225,6 @@ class RunConfig:
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             msg = f"learning_rate must be positive, got {self.learning_rate}"
             raise ValueError(msg)
-        if not 0 <= self.warmup < 1:
-            msg = f"warmup must be in [0, 1), got {self.warmup}"
-            raise ValueError(msg)
         if self.lr_scaling not in LR_SCALINGS:
             msg = f"lr_scaling must be one of {', '.join(LR_SCALINGS)}, got {self.lr_scaling}"
             raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""What one training step does: gradients, their average over the ranks, Adam and its learning rate."""
+"""Training step: gradients, their average over the ranks, Adam and its learning rate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Step = Callable[[NDArray[np.float32], NDArray[np.uint8]], tuple[float, float]]
 
 
 def lr_factor(scaling: str, ranks: int) -> float:
-    """By how much the learning rate grows with the batch, which is `ranks` times that of one rank.
+    """Factor by which the learning rate grows with the batch, which is `ranks` times that of one rank.
 
     The square root is the rule for Adam and its like, whose steps are measured in units of the gradient's own
     scatter (Krizhevsky 2014, arXiv:1404.5997; Malladi et al. 2022, arXiv:2205.10287); the linear one is
@@ -39,7 +39,7 @@ def make_optimizer(learning_rate: float, warmup: float, steps: int) -> Any:
     learning_rate : float
         The highest.
     warmup : float
-        Share of the steps in which it rises.
+        Fraction of the steps in which it rises.
     steps : int
         Of the whole run.
     """
@@ -51,7 +51,7 @@ def make_optimizer(learning_rate: float, warmup: float, steps: int) -> Any:
 
 
 def make_step(model: Any, optimizer: Any, world: World) -> Step:
-    """A train step: batch in; loss and share of right answers, over the batches of all ranks, out.
+    """A train step: batch in; loss and accuracy, over the batches of all ranks, out.
 
     On TensorFlow the gradients pass through `World.average` between tape and optimizer; the
     other backends train in one process, by Keras' own step.
