@@ -12,7 +12,9 @@ from obiwan.dplearn.referees.protocol import Trainable
 from obiwan.dplearn.retraining.ablations import ablated, core_radius, edits, names, run_ablation
 from obiwan.dplearn.retraining.halves import choose, halves, rows_by_shard
 from obiwan.dplearn.retraining.runs import directory_name, retrain, retrain_referee, run_config_of
+from obiwan.dplearn.retraining.sensitivity import run_sensitivity
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
+from obiwan.dplearn.survey.differences import Difference
 from obiwan.dplearn.training.logs import RunLogs
 from obiwan.dplearn.training.rundir import SCRATCH
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
@@ -34,7 +36,7 @@ def make_rows(training_set, bricks=6):
     parts = []
     for split in SPLITS:
         for shard in training_set.split(split):
-            rows = blank_examples(shard.rows, StampSpec())
+            rows = blank_examples(shard.rows, training_set.spec)
             rows["split"], rows["shard"], rows["row"] = split.encode(), shard.number, np.arange(shard.rows)
             rows["label"] = training_set.read(shard)[1]
             rows["brick"] = np.char.mod(f"{split[:3]}%d", np.arange(shard.rows) // 2 % bricks).astype("S8")
@@ -139,9 +141,14 @@ def test_one_band(spec, rng):
         out = edits(spec)[f"band {band}"](x)
         for index in range(len(spec.bands)):
             planes = slice(index, None, len(spec.bands))
-            others = [0, 1][: len(spec.planes)]
-            expected = x[..., planes] if index == kept else np.broadcast_to(others, x[..., planes].shape)
-            assert np.array_equal(out[..., planes], expected)
+            if index == kept:
+                assert np.array_equal(out[..., planes], x[..., planes])
+            else:  # nothing of the stamp is left
+                assert np.array_equal(
+                    out[..., planes], np.broadcast_to(out[:1, ..., planes], out[..., planes].shape)
+                )
+                assert spec.has_ivar == (not out[..., index].any())
+                assert spec.ivar(out) is None or (spec.ivar(out)[..., index] == 1).all()
 
 
 # --- views of a training set
@@ -377,6 +384,25 @@ def test_without_a_source_table(tmp_path):
     with pytest.raises(TrainingSetError, match=r"--ablations 'ivar'.*image only, ivar only"):
         run_ablation("ivar", own, CONFIG, tmp_path)
     assert not (tmp_path / "ablations").exists()
+
+
+@pytest.mark.parametrize("name", ["griz 48", "images of g and r at 96"])
+def test_other_stamps_are_trained_again(name, tmp_path):
+    spec, directory = SPECS[name], tmp_path / "set"
+    counts = {"train": 16, "val": 8, "test": 12}
+    write_set(directory, Planted("flux", 3.0), counts, seed=5, rows=24, spec=spec)
+    rows = make_rows(open_training_set(directory))
+    rows["x"], rows["y"], rows["type"] = 100.0, 100.0, b"PSF"
+    for quantity in ("flux", "psfsize"):
+        for column in spec.columns(quantity):
+            rows[column] = 1.3
+    write_table(directory, rows, spec)
+    seal(directory)
+    made = open_training_set(directory)
+    found = run_ablation(f"band {spec.bands[-1]}", made, CONFIG, tmp_path)
+    assert (found.train, found.test) == (16, 12)
+    found = run_sensitivity(Difference("flux", 2.0), made, CONFIG, tmp_path, quiet=True)
+    assert (found.train, found.test, found.left_out) == (16, 12, 0)
 
 
 @dataclass(frozen=True)

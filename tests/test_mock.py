@@ -31,7 +31,7 @@ from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.survey.rendering import MOFFAT_BETA, Galaxy, render
 from obiwan.dplearn.trainingset.stampset import open_training_set
 
-SMALL = MockConfig(bricks=4, brick_size=420, runs=3, seed=7, west=1, layout="both")
+SMALL = MockConfig(bricks=4, brick_size=420, runs=2, seed=7, west=1, layout="both")
 TINY = MockConfig(bricks=1, brick_size=256, runs=1, injections=12, density=1.0, seed=3)
 STEP = 1e-4
 BANDS = MockConfig.bands
@@ -138,7 +138,7 @@ def test_hard_core_neighbourhood_is_that_of_a_free_random_place() -> None:
     rng = np.random.default_rng(5)
     core, side = 6.0, 300.0
     around_point, around_place = [], []
-    for _ in range(60):
+    for _ in range(36):
         points = mock_sky.hard_core_positions(rng, 250.0, 0.0, side, core)
         tree = cKDTree(points)
         assert tree.query(points, k=2)[0][:, 1].min() > core

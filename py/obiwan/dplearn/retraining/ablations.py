@@ -75,13 +75,18 @@ def _masked(x: Stamps, spec: StampSpec, *, centre: bool) -> Stamps:
 
 
 def _one_band(x: Stamps, spec: StampSpec, *, band: str) -> Stamps:
-    """Leave one band: the others' images are 0 and their inverse variances 1 everywhere."""
+    """Leave one band: the others' images are 0 and their inverse variances 1 everywhere.
+
+    Without inverse variances the others' images are one pattern of noise, the same in all stamps.
+    """
     out = x.copy()
     others = np.array([other != band for other in spec.bands])
-    spec.image(out)[..., others] = 0
-    ivar = spec.ivar(out)
+    image, ivar = spec.image(out), spec.ivar(out)
     if ivar is not None:
-        ivar[..., others] = 1  # 0 would leave no pixel to scale the plane by
+        image[..., others], ivar[..., others] = 0, 1  # 0 would leave no pixel to scale the plane by
+    else:
+        noise = np.random.default_rng(0).standard_normal(spec.shape[:2], np.float32)
+        image[..., others] = noise[..., None]
     return out
 
 
