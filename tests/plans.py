@@ -11,7 +11,7 @@ import numpy as np
 from obiwan.dplearn.planning.assembly import assemble
 from obiwan.dplearn.planning.bricks import BrickPlan
 from obiwan.dplearn.planning.config import TrainingConfig
-from obiwan.dplearn.planning.cutflow import CutFlow, FlowSum
+from obiwan.dplearn.planning.cutflow import CutFlow, added
 from obiwan.dplearn.planning.plan import Plan
 from obiwan.dplearn.planning.store import Eligible, RowStore
 from obiwan.dplearn.stampspec import StampSpec
@@ -32,17 +32,16 @@ def plan_of(name: str, label: Sequence[int] | np.ndarray, ra: float, dec: np.nda
 def eligible_of(plans: Sequence[BrickPlan]) -> Eligible:
     """All their examples; they are put into the file in an order that is not that of the bricks."""
     with RowStore(Path(gettempdir()), SPEC) as store:
-        late_first = {plan.brick: store.append(plan) for plan in reversed(plans)}
-        return Eligible([late_first[plan.brick] for plan in plans], store.rows())
+        for plan in reversed(plans):
+            store.append(plan)
+        return store.eligible()
 
 
 def assembled(plans: Sequence[BrickPlan], **options: object) -> tuple[Plan, dict[str, CutFlow]]:
     """The final list and the cut flows of some bricks."""
-    sums = {name: FlowSum() for name in ("real", "fake")}
+    flows: dict[str, CutFlow] = {name: {} for name in SPEC.labels}
     for plan in plans:
-        for name, flow in plan.flows.items():
-            sums[name].add(flow)
-    flows = {name: one.total() for name, one in sums.items()}
+        flows = {name: added(flow, plan.flows[name]) for name, flow in flows.items()}
     return assemble(eligible_of(plans), TrainingConfig(select="none", **options), flows), flows
 
 

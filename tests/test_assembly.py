@@ -108,7 +108,7 @@ def test_a_split_emptied_by_shared_sky_is_named_with_the_remedy():
     upon = [plan(i, 6, 6) for i in range(10)]
     for one in upon:
         one.rows["ra"] = 10.0
-    message = r"in the train split: all 42 share sky .*another --seed, --val-fraction or --test-fraction"
+    message = r"in the train split that shares no sky .*another --seed, --val-fraction or --test-fraction"
     with pytest.raises(SelectionError, match=message):
         run(upon)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from obiwan.dplearn.planning.store import Eligible, RowStore
+from obiwan.dplearn.planning.store import RowStore
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.examples import example_dtype
 from plans import plan_of
@@ -31,9 +31,10 @@ def plans(sizes, rng, spec=SPEC):
 def test_rows_come_back_brick_by_brick(spec, rng, tmp_path):
     made = plans([7, 0, 223, 1], rng, spec)
     with RowStore(tmp_path, spec) as store:
-        stored = {plan.brick: store.append(plan) for plan in reversed(made)}
+        for plan in reversed(made):
+            store.append(plan)
         assert list(tmp_path.iterdir()) == []  # it has no name
-        eligible = Eligible([stored[plan.brick] for plan in made], store.rows())
+        eligible = store.eligible()
     for i, plan in enumerate(made):  # also when the file is closed
         assert eligible.rows_of(i).tobytes() == plan.rows.tobytes()
         np.testing.assert_array_equal(eligible.label[eligible.where(i)], plan.rows["label"])
@@ -43,15 +44,17 @@ def test_rows_come_back_brick_by_brick(spec, rng, tmp_path):
 
 def test_a_store_of_nothing(tmp_path):
     with RowStore(tmp_path, SPEC) as store:
-        assert store.rows().dtype == example_dtype(SPEC)
-        assert len(Eligible([], store.rows())) == 0
+        assert store.eligible().rows.dtype == example_dtype(SPEC)
+        assert len(store.eligible()) == 0
 
 
 def test_bricks_that_may_share_sky(rng, tmp_path):
     made = plans([5, 5, 0, 5], rng)
     made[1].rows["ra"] = made[0].rows["ra"] + 0.001
     with RowStore(tmp_path, SPEC) as store:
-        eligible = Eligible([store.append(plan) for plan in made], store.rows())
+        for plan in made:
+            store.append(plan)
+        eligible = store.eligible()
     assert eligible.near(0, np.radians(0.002)) == eligible.near(1, np.radians(0.002)) == [0, 1]
     assert eligible.near(3, np.radians(0.002)) == [3]
 

@@ -102,7 +102,7 @@ def plan_here(tree: Path, names: list[str]) -> dict[str, float]:
     }
 
 
-def quietly_planned(inputs: Inputs, directory: Path) -> tuple[Plan, create_training.Found]:
+def quietly_planned(inputs: Inputs, directory: Path) -> tuple[Plan, create_training.RowStore]:
     """The plan of all bricks, without a progress bar or a cut flow."""
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         return create_training.plan(inputs, config(), None, directory)

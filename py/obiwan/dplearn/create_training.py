@@ -14,7 +14,7 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,12 @@ from obiwan.dplearn.cutting.workspace import (
 from obiwan.dplearn.errors import DplearnError, TrainingSetError
 from obiwan.dplearn.files.outdir import nearest_directory
 from obiwan.dplearn.planning.assembly import assemble
-from obiwan.dplearn.planning.bricks import BrickPlan, plan_brick
+from obiwan.dplearn.planning.bricks import plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig
-from obiwan.dplearn.planning.cutflow import CutFlow, FlowSum, flow_table
+from obiwan.dplearn.planning.cutflow import flow_table
 from obiwan.dplearn.planning.inputs import Inputs, resolve_inputs
 from obiwan.dplearn.planning.plan import Plan
-from obiwan.dplearn.planning.store import Eligible, RowStore, StoredBrick
+from obiwan.dplearn.planning.store import Eligible, RowStore
 from obiwan.dplearn.running import cli
 from obiwan.dplearn.running.executors import (
     in_one_line,
@@ -48,7 +48,6 @@ from obiwan.dplearn.running.executors import (
     run_tasks,
 )
 from obiwan.dplearn.running.launch import Launch, first_speaks, launched
-from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.survey.layouts import LAYOUT_NAMES
 from obiwan.dplearn.survey.writers import Writer, differences
 
@@ -120,69 +119,27 @@ def _add_running_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a run of `create_training` did.
-
-    Attributes
-    ----------
-    manifest : dict or None
-        None where the training set was there already.
-    rows : int
-        Number of examples.
-    """
-
-    manifest: dict[str, Any] | None
-    rows: int
-
-
-@dataclass(frozen=True)
-class Found:
-    """What all bricks hold together.
-
-    Attributes
-    ----------
-    flows : dict
-        Cut flow per class name.
-    writers : dict
-        Per class name the writers of the coadds that its examples are in, in order.
-    """
-
-    flows: dict[str, CutFlow]
-    writers: dict[str, list[Writer]]
-
-
 def _plan_bricks(
     inputs: Inputs, config: TrainingConfig, executor: Executor | None, store: RowStore
-) -> tuple[Eligible, Found]:
+) -> Eligible:
     """What is eligible in all bricks; where some cannot be planned, an error."""
     function = partial(plan_brick, config=config)
-    sums = {name: FlowSum() for name in config.spec.labels}
-    writers: dict[str, set[Writer]] = {name: set() for name in sums}
-
-    def keep(plan: BrickPlan) -> StoredBrick:
-        for name, flow in plan.flows.items():
-            sums[name].add(flow)
-            writers[name] |= plan.writers[name]
-        return store.append(plan)
-
     with progress_bar(len(inputs.bricks), "plan", "brick") as bar:
-        bricks, errors = run_tasks(function, inputs.bricks, executor, bar, most_errors=MANY, keep=keep)
+        _, errors = run_tasks(function, inputs.bricks, executor, bar, most_errors=MANY, keep=store.append)
     if errors:
         raise DplearnError(in_one_line(errors))
-    notes = [note for one in bricks for note in one.notes]
-    for note in notes:
+    eligible = store.eligible()
+    for note in eligible.notes:
         log.warning("left out: %s", note)
-    flows = {name: one.total() for name, one in sums.items()}
-    if notes and not any(any(flow.values()) for flow in flows.values()):
-        raise DplearnError(notes[0])  # every run was left out: the reason is the answer
-    found = Found(flows, {name: sorted(some) for name, some in writers.items()})
-    return Eligible(bricks, store.rows()), found
+    if eligible.notes and not any(any(flow.values()) for flow in store.flows.values()):
+        raise DplearnError(eligible.notes[0])  # every run was left out: the reason is the answer
+    _warn_of_writers(store.writers)
+    return eligible
 
 
 def plan(
     inputs: Inputs, config: TrainingConfig, executor: Executor | None, outdir: Path
-) -> tuple[Plan, Found]:
+) -> tuple[Plan, RowStore]:
     """Decide what becomes an example, and where it goes; says the cut flow, also where nothing survives.
 
     Parameters
@@ -191,6 +148,12 @@ def plan(
         As for `create_training`.
     outdir : Path
         On whose file system the rows are kept meanwhile.
+
+    Returns
+    -------
+    plan : Plan
+    store : RowStore
+        What all bricks hold together: cut flows and writers.
 
     Raises
     ------
@@ -203,17 +166,16 @@ def plan(
         msg = f"{outdir}: cannot write there ({error.strerror}); choose another --outdir"
         raise TrainingSetError(msg) from None
     with store:
-        eligible, found = _plan_bricks(inputs, config, executor, store)
-    _warn_of_writers(found.writers)
+        eligible = _plan_bricks(inputs, config, executor, store)
     try:
-        return assemble(eligible, config, found.flows), found
+        return assemble(eligible, config, store.flows), store
     finally:
-        cli.say(flow_table(found.flows["real"], found.flows["fake"]))
+        cli.say(flow_table(*store.flows.values()))
 
 
-def _warn_of_writers(writers: dict[str, list[Writer]]) -> None:
+def _warn_of_writers(writers: dict[str, set[Writer]]) -> None:
     """One line where the coadds of the classes were written otherwise; it names both."""
-    found = differences(writers["real"], writers["fake"])
+    found = differences(*writers.values())
     if found:
         log.warning(
             "warning: the coadds of real and injected galaxies were written differently (%s); "
@@ -256,7 +218,7 @@ def create_training(
     *,
     executor: Executor | None = None,
     overwrite: bool = False,
-) -> Outcome:
+) -> dict[str, Any] | None:
     """Make a training set.
 
     Parameters
@@ -274,7 +236,8 @@ def create_training(
 
     Returns
     -------
-    Outcome
+    dict or None
+        The manifest; None where the training set was there already.
 
     Raises
     ------
@@ -285,27 +248,25 @@ def create_training(
     request = describe({**config.to_manifest(), **inputs.description}, inputs.roots)
     check_place(outdir, inputs.roots)
     finished = check_outdir(outdir, request, overwrite=overwrite)
-    planned, found = plan(inputs, config, executor, outdir)
+    planned, store = plan(inputs, config, executor, outdir)
     scratch = None if finished else begin(outdir, request, planned, overwrite=overwrite)
     if scratch is None:
         confirm_finished(outdir, planned)
-        return Outcome(None, len(planned))
+        return None
     receipts = _extract(Tasks(planned, inputs, config.spec, outdir, scratch), executor)
-    manifest = finish(outdir, scratch, request, planned, found.flows, found.writers, receipts)
-    return Outcome(manifest, len(planned))
+    return finish(outdir, scratch, request, planned, store.flows, store.writers, receipts)
 
 
-def _report(outcome: Outcome, outdir: Path) -> None:
-    if outcome.manifest is None:
+def _report(manifest: dict[str, Any] | None, outdir: Path) -> None:
+    if manifest is None:
         cli.say(f"{outdir} already holds this training set; nothing to do")
         return
     cli.say()
-    for name in SPLITS:
-        counts = outcome.manifest["counts"][name]
+    for name, counts in manifest["counts"].items():
         cli.say(
             f"{name:<6} {counts['real']:>9,} real  {counts['fake']:>9,} fake  {counts['bricks']:>7,} bricks"
         )
-    cleaned = outcome.manifest["cleaned_pixels"]
+    cleaned = manifest["cleaned_pixels"]
     if any(cleaned.values()):
         cli.say(
             f"set to 0: {cleaned['not_finite']:,} pixels that are not finite, "
@@ -331,23 +292,16 @@ def _options(argv: Sequence[str] | None, launch: Launch) -> tuple[argparse.Names
 def _run(options: argparse.Namespace, config: TrainingConfig, launch: Launch) -> int:
     """The program's body, in the process that hands out the work."""
     with mpi_pool(launch, MODULE) if options.mpi else process_pool(options.jobs) as executor:
-        inputs = resolve_inputs(
-            fake=options.fake,
-            real=options.real,
-            bricks=options.bricks,
-            layout=options.layout,
-            real_table=options.real_table,
-            fake_table=options.fake_table,
-            config=config,
-        )
+        names = ("fake", "real", "bricks", "layout", "real_table", "fake_table")
+        inputs = resolve_inputs(**{name: getattr(options, name) for name in names}, config=config)
         for warning in inputs.warnings:
             log.warning("warning: %s", warning)
         for path, bands in inputs.unused_bands.items():
             log.info("%s: has the band(s) %s, too, which --bands does not name", path, " ".join(bands))
-        outcome = create_training(
+        manifest = create_training(
             inputs, config, options.outdir, executor=executor, overwrite=options.overwrite
         )
-    _report(outcome, options.outdir)
+    _report(manifest, options.outdir)
     return 0
 
 

@@ -217,7 +217,7 @@ def finish(
     request: dict[str, Any],
     planned: Plan,
     flows: dict[str, CutFlow],
-    writers: dict[str, list[Writer]],
+    writers: dict[str, set[Writer]],
     receipts: Sequence[Receipt],
 ) -> dict[str, Any]:
     """Write the source table and, last, the manifest; then remove the scratch directory.
@@ -246,7 +246,7 @@ def _manifest(
     request: dict[str, Any],
     planned: Plan,
     flows: dict[str, CutFlow],
-    writers: dict[str, list[Writer]],
+    writers: dict[str, set[Writer]],
     receipts: Sequence[Receipt],
 ) -> dict[str, Any]:
     """The manifest: request, counts, checksums of the files, and a checksum of itself."""
@@ -272,7 +272,7 @@ def _manifest(
             for value, name in enumerate(SPLITS)
         },
         "cut_flow": {name: [[cut, number] for cut, number in flow.items()] for name, flow in flows.items()},
-        "writers": {name: [asdict(writer) for writer in some] for name, some in writers.items()},
+        "writers": {name: [asdict(writer) for writer in sorted(some)] for name, some in writers.items()},
         "cleaned_pixels": {
             "not_finite": sum(receipt.not_finite for receipt in receipts),
             "negative_invvar": sum(receipt.negative_invvar for receipt in receipts),

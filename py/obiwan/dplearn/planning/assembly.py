@@ -36,24 +36,10 @@ def _need_both_classes(label: Array, flows: Flows, where: str = "") -> None:
             reasons.append(f"no {name} example survives{where}{at}")
     if reasons:
         msg = (
-            f"{'; '.join(reasons)}; loosen the cuts, give more bricks or runs, or change --balance or --edge"
+            f"{'; '.join(reasons)}; loosen the cuts, give more bricks (or some farther apart) or runs, "
+            "change --balance or --edge, or try another --seed, --val-fraction or --test-fraction"
         )
         raise SelectionError(msg)
-
-
-def _need_each_split(label: Array, split: Array, apart: Array, classes: Flows) -> None:
-    """Raise `SelectionError` where the guard against shared sky takes the last of a class from a split."""
-    for value, name in enumerate(SPLITS):
-        for code, class_name in enumerate(classes):
-            mine = (split == value) & (label == code)
-            if mine.any() and not (mine & apart).any():
-                n = np.count_nonzero(mine)
-                msg = (
-                    f"no {class_name} example survives in the {name} split: all {n} share sky with the "
-                    "split of a neighbouring brick; give more bricks, bricks farther apart, or another "
-                    "--seed, --val-fraction or --test-fraction"
-                )
-                raise SelectionError(msg)
 
 
 def shared_sky(eligible: Eligible, split: Array, width: float) -> Array:
@@ -124,7 +110,9 @@ def _split_by_brick(eligible: Eligible, config: TrainingConfig, flows: Flows) ->
     shared = shared_sky(eligible, split, sharing_width(config.spec))
     apart = (split != UNUSED) & ~shared
     _tally(flows, "no sky shared with another split", label[apart])
-    _need_each_split(label, split, apart, flows)
+    for value, name in enumerate(SPLITS):
+        emptied = f" in the {name} split that shares no sky with that of a neighbouring brick"
+        _need_both_classes(label[apart & (split == value)], flows, emptied)
     split[shared] = UNUSED
     _balance(eligible, split, config, flows)
     return split, np.zeros(len(split), dtype=bool)

@@ -15,24 +15,11 @@ def count(flow: CutFlow, name: str, keep: Array | int) -> None:
     flow[name] = flow.get(name, 0) + number
 
 
-class FlowSum:
-    """The cut flows of many bricks, added in any order."""
-
-    def __init__(self) -> None:
-        self._sums: dict[tuple[str, ...], list[int]] = {}
-
-    def add(self, flow: CutFlow) -> None:
-        """Add the flow of a brick."""
-        sums = self._sums.setdefault(tuple(flow), [0] * len(flow))
-        sums[:] = [a + b for a, b in zip(sums, flow.values(), strict=True)]
-
-    def total(self) -> CutFlow:
-        """The flow of all; the order of cuts is that of the longest flow."""
-        total: CutFlow = {}
-        for names in sorted(self._sums, key=lambda names: (-len(names), names)):
-            for name, number in zip(names, self._sums[names], strict=True):
-                total[name] = total.get(name, 0) + number
-        return total
+def added(total: CutFlow, flow: CutFlow) -> CutFlow:
+    """The sum of two cut flows, of any bricks in any order; the order of cuts is that of the longer flow."""
+    longer = max(total, flow, key=lambda one: (len(one), list(one)))
+    names = {**longer, **total, **flow}
+    return {name: total.get(name, 0) + flow.get(name, 0) for name in names}
 
 
 def flow_table(real: CutFlow, fake: CutFlow) -> str:

@@ -111,7 +111,8 @@ def resolve_inputs(
     roots = _roots(fake, real, layout)
     wanted = read_brick_list(bricks)
     reals, fakes = (None if path is None else read_table(path) for path in (real_table, fake_table))
-    trees = [(root, find_runs(root, wanted)) for root in roots if root.layout.injected]
+    found = [(root, find_runs(root, wanted)) for root in roots if root.layout.injected]
+    trees = [(root, runs) for root, runs in found if runs]
     injected = _by_brick(run for _, runs in trees for run in runs)
     listed = {str(brick) for table in (reals, fakes) if table is not None for brick in table.brick}
     chosen = set(injected) | (listed if wanted is None else listed & wanted)
@@ -121,12 +122,10 @@ def resolve_inputs(
         _refuse_without_coadds(root, runs)
     _check_bricks(wanted, chosen, roots)
     for root, runs in trees if not real and reals is None else ():
-        if runs:
-            refuse_partial_fits(root, runs, config.spec)
+        refuse_partial_fits(root, runs, config.spec)
     warnings = _warnings(config, roots, injected)
     if real and reals is None:
-        chosen, left_out = _in_release(chosen, releases, real)
-        warnings += left_out
+        chosen = _in_release(chosen, releases, real, warnings)
     if fakes is None:
         warnings += _warnings_of_single_runs(injected, releases)
     brick_inputs = tuple(
@@ -140,38 +139,35 @@ def resolve_inputs(
         )
         for brick in sorted(chosen)
     )
-    tables = {
-        name: None if path is None else f"{path.name}:{zlib.crc32(path.read_bytes()):08x}"
-        for name, path in (("real_table", real_table), ("fake_table", fake_table))
+    description = {
+        "bricks": None if wanted is None else sorted(wanted),
+        "real_table": _named(real_table),
+        "fake_table": _named(fake_table),
     }
-    description = {"bricks": None if wanted is None else sorted(wanted), **tables}
     unused = _unused_bands([*trees, *release_runs], config.bands)
     return Inputs(tuple(roots), brick_inputs, tuple(warnings), description, unused)
 
 
+def _named(table: Path | None) -> str | None:
+    """A user's table by its name and what is in it."""
+    return None if table is None else f"{table.name}:{zlib.crc32(table.read_bytes()):08x}"
+
+
 def _check_flags(
-    fake: Sequence[Path],
-    real: Sequence[Path],
-    real_table: Path | None,
-    fake_table: Path | None,
-    config: TrainingConfig,
+    fake: object, real: object, real_table: object, fake_table: object, config: TrainingConfig
 ) -> None:
-    from_release = config.reals_from == "release"
-    needs = [
-        (fake or fake_table, "--fake DIR (injection outputs) or --fake-table FILE is needed"),
-        (fake or real, "--fake DIR or --real DIR is needed: a table names positions, not images"),
-        (
-            fake or real_table or from_release,
-            "without --fake there are no injected coadds; use --reals-from release",
-        ),
-        (
-            real or not from_release,
-            "--reals-from release needs --real DIR, the data release to cut from",
-        ),
-    ]
-    for given, msg in needs:
-        if not given:
-            raise LayoutError(msg)
+    """Refuse what names no injections, no images, or no coadds to cut reals from."""
+    from_release, msg = config.reals_from == "release", ""
+    if not (fake or fake_table):
+        msg = "--fake DIR (injection outputs) or --fake-table FILE is needed"
+    elif not (fake or real):
+        msg = "--fake DIR or --real DIR is needed: a table names positions, not images"
+    elif not (fake or real_table or from_release):
+        msg = "without --fake there are no injected coadds; use --reals-from release"
+    elif from_release and not real:
+        msg = "--reals-from release needs --real DIR, the data release to cut from"
+    if msg:
+        raise LayoutError(msg)
 
 
 def _roots(fake: Sequence[Path], real: Sequence[Path], layout: str | None) -> list[Root]:
@@ -249,7 +245,7 @@ def _by_brick(runs: Iterable[BrickRun]) -> Runs:
 
 def _refuse_without_coadds(root: Root, runs: Sequence[BrickRun]) -> None:
     """Refuse trees that never had images: obiwan_code's production runs wrote none."""
-    if runs and not any(available_bands(run) for run in runs[:_FIRST]):
+    if not any(available_bands(run) for run in runs[:_FIRST]):
         msg = (
             f"{root.path}: a {root.layout.name} tree without coadd images (obiwan_code's production "
             "runs switched them off): there is nothing to cut from; rerun its bricks with coadds written"
@@ -297,18 +293,17 @@ def _warnings(config: TrainingConfig, roots: Sequence[Root], injected: Runs) -> 
     return warnings
 
 
-def _in_release(bricks: set[str], releases: Runs, real: Sequence[Path]) -> tuple[set[str], list[str]]:
-    """Bricks that the data release has; a warning of the others, whose fakes alone would be no examples."""
+def _in_release(bricks: set[str], releases: Runs, real: Sequence[Path], warnings: list[str]) -> set[str]:
+    """Bricks that the data release has; warns of the others, whose fakes alone would be no examples."""
     chosen, others = bricks & set(releases), sorted(bricks - set(releases))
     if not chosen:
         trees = ", ".join(map(str, real))
         msg = f"{trees}: has none of the bricks that were injected into; give the release of their region"
         raise LayoutError(msg)
-    if not others:
-        return chosen, []
-    return chosen, [
-        f"left out: {len(others)} brick(s) that the data release of --real does not have: {_few(others)}"
-    ]
+    if others:
+        what = "brick(s) that the data release of --real does not have"
+        warnings.append(f"left out: {len(others)} {what}: {_few(others)}")
+    return chosen
 
 
 def _few(names: Sequence[str]) -> str:

@@ -15,8 +15,10 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from obiwan.dplearn.planning.bricks import BrickPlan
+from obiwan.dplearn.planning.cutflow import CutFlow, added
 from obiwan.dplearn.planning.sky import unit_vectors
 from obiwan.dplearn.stampspec import Array, StampSpec
+from obiwan.dplearn.survey.writers import Writer
 from obiwan.dplearn.trainingset.examples import example_dtype
 
 
@@ -50,18 +52,28 @@ class StoredBrick:
 
 
 class RowStore:
-    """Example rows, appended brick by brick in any order.  A context manager, which closes the file.
+    """Plans of bricks, appended in any order.  A context manager, which closes the file of their rows.
 
     Parameters
     ----------
     directory : Path
         On whose file system the rows are kept; the file has no name there and ends with the program.
     spec : StampSpec
+
+    Attributes
+    ----------
+    flows : dict
+        Cut flow of all bricks together, per class name.
+    writers : dict
+        Per class name the writers of the coadds that its examples are in.
     """
 
     def __init__(self, directory: Path, spec: StampSpec) -> None:
         self._directory, self._dtype, self._length = directory, example_dtype(spec), 0
         self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 - closed by __exit__
+        self._bricks: list[StoredBrick] = []
+        self.flows: dict[str, CutFlow] = {name: {} for name in spec.labels}
+        self.writers: dict[str, set[Writer]] = {name: set() for name in spec.labels}
 
     def __enter__(self) -> RowStore:
         return self
@@ -69,8 +81,8 @@ class RowStore:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def append(self, plan: BrickPlan) -> StoredBrick:
-        """Store the examples of a brick.
+    def append(self, plan: BrickPlan) -> None:
+        """Store what is known of a brick.
 
         Raises
         ------
@@ -84,20 +96,23 @@ class RowStore:
         except OSError as error:
             error.filename = str(self._directory)  # the file itself has no name
             raise
-        first, self._length = self._length, self._length + len(plan.rows)
         vectors = unit_vectors(plan.rows["ra"], plan.rows["dec"])
         centre = vectors.mean(0) if len(vectors) else np.zeros(3)
         radius = float(np.sqrt(((vectors - centre) ** 2).sum(1)).max(initial=0))
         label = plan.rows["label"].copy()
-        return StoredBrick(plan.brick, first, label, tuple(centre), radius, plan.notes, plan.coadds)
+        brick = StoredBrick(plan.brick, self._length, label, tuple(centre), radius, plan.notes, plan.coadds)
+        self._bricks.append(brick)
+        self._length += len(label)
+        for name in self.flows:
+            self.flows[name] = added(self.flows[name], plan.flows[name])
+            self.writers[name] |= plan.writers.get(name, frozenset())
 
-    def rows(self) -> Array:
-        """All rows that were appended, mapped into memory for reading; they outlive the store."""
-        if not self._length:
-            return np.empty(0, self._dtype)
-        # Not for writing: some parallel file systems refuse that.
-        shape, file = (self._length,), self._file
-        return np.asarray(np.memmap(file, self._dtype, "r", shape=shape))
+    def eligible(self) -> Eligible:
+        """The examples of all bricks that were appended; they outlive the store."""
+        rows = np.empty(0, self._dtype)
+        if self._length:  # not mapped for writing, which some parallel file systems refuse
+            rows = np.asarray(np.memmap(self._file, self._dtype, "r", shape=(self._length,)))
+        return Eligible(sorted(self._bricks, key=lambda brick: brick.name), rows)
 
 
 class Eligible:
@@ -108,7 +123,7 @@ class Eligible:
     bricks : sequence of StoredBrick
         Sorted by brick.
     rows : ndarray of `example_dtype`
-        Of all bricks, as `RowStore.rows` gives them.
+        Of all bricks.
 
     Attributes
     ----------
@@ -122,6 +137,8 @@ class Eligible:
         Of all examples, one brick after the other.
     coadds : ndarray of uint32
         What names the content of each brick's coadds.
+    notes : list of str
+        What was left out and why.
     """
 
     def __init__(self, bricks: Sequence[StoredBrick], rows: Array) -> None:
@@ -130,6 +147,7 @@ class Eligible:
         self.first = np.array([one.first for one in bricks], dtype=np.int64)
         self.label = np.concatenate([np.empty(0, np.uint8), *(one.label for one in bricks)])
         self.coadds = np.array([one.coadds for one in bricks], dtype="<u4")
+        self.notes = [note for one in bricks for note in one.notes]
         self.rows = rows
         self._starts = np.r_[0, np.cumsum(self.sizes)]
         self._centre = np.array([one.centre for one in bricks], dtype=np.float64).reshape(-1, 3)
