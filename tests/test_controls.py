@@ -75,7 +75,7 @@ def test_one_population_is_green(reals: Sets, fakes: Sets):
         if control.name.startswith("centroid") and control.name != "centroid scatter":
             assert control.low < 0 < control.high
             assert control.high - control.low < 0.1
-    titles = [c.title for c in controls]
+    titles = [(c.name, c.band) for c in controls]
     assert len(set(titles)) == len(titles)
 
 
@@ -341,7 +341,7 @@ def test_the_page_of_hazards_names_every_control(root: Path, reals: Sets, fakes:
     assert set(said) == {f"D{number}" for number in range(1, 21)}
     for control in battery(reals, fakes):
         stem = re.sub(r",? [xy12]$", "", control.name)  # of two axes, one is written out
-        assert f"``{stem}" in said[control.hazard], control.title
+        assert f"``{stem}" in said[control.hazard], control.name
 
 
 # --- what cannot be measured

@@ -86,8 +86,8 @@ def test_few_bricks_and_examples(bricks):
 @pytest.mark.parametrize(
     ("covariates", "label", "words"),
     [
-        ({}, [0, 1, 0, 1], "no covariates"),
-        ({"mag_r": [1.0, 2.0]}, [0, 1, 0, 1], "2 rows of covariates but 4 labels"),
+        ({}, [0, 1, 0, 1], "one or more"),
+        ({"mag_r": [1.0, 2.0]}, [0, 1, 0, 1], "as long as the 4 labels"),
         ({"mag_r": [1.0, 2.0, 3.0]}, [0, 0, 1], "2 real and 1 fake"),
     ],
 )

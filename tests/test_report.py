@@ -206,7 +206,7 @@ def test_a_wide_figure_scrolls_where_its_words_would_be_too_small(page):
 
 
 def test_the_planted_flaw_is_red(looked, page):
-    red = {control.title for control in looked.controls if control.light == "red"}
+    red = {f"{control.name} {control.band}" for control in looked.controls if control.light == "red"}
     assert {"centroid x g", "centroid x r", "centroid x z"} <= red
     assert not any("centroid y" in title for title in red)
     assert "Read the controls first" in page

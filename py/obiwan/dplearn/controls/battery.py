@@ -48,6 +48,7 @@ class Statistic(Enum):
     DISTRIBUTION = "distribution"
     """Kolmogorov-Smirnov distance beyond chance; clustered tests of three moments of ranks."""
     ASSOCIATION = "association"  #: bias-corrected Cramer's V; chi-square or exact sampling
+    COMPOSITION = "composition"  #: the same of a label that examples of a brick share; clustered tests
 
 
 class Obstacle(Enum):
@@ -97,10 +98,10 @@ class Control:
 
     name: str
     hazard: str
-    band: str
-    statistic: Statistic
-    unit: str
-    threshold: float
+    band: str = ""
+    statistic: Statistic = Statistic.DISTRIBUTION
+    unit: str = ""
+    threshold: float = DISTANCE
     light: str = NOT_RUN
     obstacle: Obstacle | None = None
     effect: float = _NAN
@@ -114,25 +115,8 @@ class Control:
     bricks: int = 0
     values: int = 0
 
-    @property
-    def title(self) -> str:
-        """Name and band."""
-        return f"{self.name} {self.band}".strip()
 
-
-@dataclass(frozen=True)
-class _Question:
-    """A control that is yet to be run: a column of numbers, or of labels."""
-
-    name: str
-    hazard: str
-    band: str
-    values: Array
-    unit: str = ""
-    threshold: float = DISTANCE
-    kind: Statistic = Statistic.DISTRIBUTION
-    shared: bool = False  # a label that examples of a brick have in common, more than by chance
-    obstacle: Obstacle | None = None
+_Question = tuple[Control, Array]  # one that is yet to be run, and the numbers or labels that it compares
 
 
 def run_controls(
@@ -175,7 +159,7 @@ def run_controls(
         *_of_samples(rows, measured, spec),
         *_of_labels(rows, bricks),
     ]
-    run = [_answer(question, label, bricks) for question in questions]
+    run = [_answer(control, values, label, bricks) for control, values in questions]
     adjusted = holm(np.array([control.p for control in run]))
     return tuple(_lit(control, float(p), level) for control, p in zip(run, adjusted, strict=True))
 
@@ -190,23 +174,21 @@ def _lit(control: Control, p_holm: float, level: float) -> Control:
     return replace(control, p_holm=p_holm, light=light)
 
 
-def _answer(question: _Question, label: Array, bricks: Array) -> Control:
+def _answer(control: Control, values: Array, label: Array, bricks: Array) -> Control:
     """Run one control; its light is still to be decided."""
-    q = question
-    control = Control(q.name, q.hazard, q.band, q.kind, q.unit, q.threshold, obstacle=q.obstacle)
-    if q.obstacle is not None:
+    if control.obstacle is not None:
         return control
-    number = q.kind != Statistic.ASSOCIATION
-    kept = np.isfinite(q.values) if number else np.ones(len(q.values), bool)
-    values, groups = q.values[kept], Groups.of(label[kept], bricks[kept])
-    fakes = int(groups.fake.sum())
+    number = control.statistic in (Statistic.SHIFT, Statistic.DISTRIBUTION)
+    kept = np.isfinite(values) if number else np.ones(len(values), bool)
+    values, label, bricks = values[kept], label[kept], bricks[kept]
+    groups, fakes = Groups.of(label, bricks), int(np.count_nonzero(label))
     control = replace(control, counts=(len(values) - fakes, fakes), values=len(np.unique(values)))
     if number and min(control.counts) < LEAST:
         return replace(control, obstacle=Obstacle.TOO_FEW)
-    control = replace(control, bricks=bricks_of_rarer(label[kept], bricks[kept]))
+    control = replace(control, bricks=bricks_of_rarer(label, bricks))
     if not number:
-        return _associated(control, values, groups, shared=q.shared)
-    compare = _shifted if q.kind == Statistic.SHIFT else _distributed
+        return _associated(control, values, groups)
+    compare = _shifted if control.statistic == Statistic.SHIFT else _distributed
     return compare(control, values.astype(np.float64), groups)
 
 
@@ -223,9 +205,9 @@ def _distributed(control: Control, values: Array, groups: Groups) -> Control:
     return replace(control, effect=effect, p=distribution_pvalue(values, groups), real=real, fake=fake)
 
 
-def _associated(control: Control, keys: Array, groups: Groups, *, shared: bool) -> Control:
+def _associated(control: Control, keys: Array, groups: Groups) -> Control:
     effect, p = association(keys, groups.fake, np.random.default_rng(len(keys)))
-    if shared and groups.number is not None:
+    if control.statistic == Statistic.COMPOSITION and groups.number is not None:
         p = composition_pvalue(keys, groups)
     return replace(control, effect=effect, p=p)
 
@@ -265,25 +247,24 @@ def _of_pixels(measured: Array, fake: NDArray[np.bool_], spec: StampSpec) -> Ite
     """Controls of what was measured on the stamps."""
     for band in spec.bands:
         column = {stem: measured[f"{stem}_{band}"].astype(np.float64) for stem in _STEMS}
-        yield _Question("centroid x", "D2", band, column["dx"], "px", OFFSET, Statistic.SHIFT)
-        yield _Question("centroid y", "D2", band, column["dy"], "px", OFFSET, Statistic.SHIFT)
-        yield _Question("centroid scatter", "D3", band, _scatter(column["dx"], column["dy"], fake))
-        yield _Question("no centroid", "D10", band, np.isnan(column["dx"]).astype(float))
+        for axis in ("x", "y"):
+            yield Control(f"centroid {axis}", "D2", band, Statistic.SHIFT, "px", OFFSET), column[f"d{axis}"]
+        yield Control("centroid scatter", "D3", band), _scatter(column["dx"], column["dy"], fake)
+        yield Control("no centroid", "D10", band), np.isnan(column["dx"]).astype(float)
         for name, hazard, stem in _MEASURED:
-            yield _Question(name, hazard, band, column[stem], obstacle=_need(stem, spec))
+            yield Control(name, hazard, band, obstacle=_need(stem, spec)), column[stem]
         for name, hazard, stem, unit, threshold in _SHIFTED:
             values = column[stem]
             if unit == "ln":  # a ratio: resampled noise is far below what ivar says, in both classes
                 values = np.log(np.where(values > 0, values, np.nan))
-            yield _Question(
-                *(name, hazard, band, values, unit, threshold, Statistic.SHIFT), obstacle=_need(stem, spec)
-            )
-    yield _Question("ellipticity 1", "D17", spec.reference, measured[f"e1_{spec.reference}"])
-    yield _Question("ellipticity 2", "D17", spec.reference, measured[f"e2_{spec.reference}"])
+            control = Control(name, hazard, band, Statistic.SHIFT, unit, threshold)
+            yield replace(control, obstacle=_need(stem, spec)), values
+    for part in (1, 2):
+        yield Control(f"ellipticity {part}", "D17", spec.reference), measured[f"e{part}_{spec.reference}"]
     with np.errstate(all="ignore"):
         magnitude = {b: -2.5 * np.log10(measured[f"core_{b}"].astype(np.float64)) for b in spec.bands}
     for blue, red in spec.colours:
-        yield _Question(f"pixel colour {blue} - {red}", "D11", "", magnitude[blue] - magnitude[red])
+        yield Control(f"pixel colour {blue} - {red}", "D11"), magnitude[blue] - magnitude[red]
 
 
 def _need(stem: str, spec: StampSpec) -> Obstacle | None:
@@ -295,30 +276,32 @@ def _of_samples(rows: Array, measured: Array, spec: StampSpec) -> Iterator[_Ques
     fitted = None if same_fit(rows) else Obstacle.OTHER_ORIGIN
     values = covariates(rows, measured, spec)
     for one in quantities(spec):
-        obstacle = fitted if one.fitted else None
-        yield _Question(one.name, one.hazard, one.band, values[one.key], one.unit, obstacle=obstacle)
-    yield _Question("position in the coadd, x", "D12", "", rows["x"], "px")
-    yield _Question("position in the coadd, y", "D12", "", rows["y"], "px")
-    yield _Question("in a mask", "D12", "", (rows["maskbits"] != 0).astype(float), obstacle=fitted)
-    yield _Question("padded cutouts", "D15", "", (rows["flags"] & FLAG_PADDED > 0).astype(float))
-    yield _Question("injected neighbours", "D14", "", (rows["flags"] & FLAG_NEIGHBOUR > 0).astype(float))
+        control = Control(
+            one.name, one.hazard, one.band, unit=one.unit, obstacle=fitted if one.fitted else None
+        )
+        yield control, values[one.key]
+    for axis in ("x", "y"):
+        yield Control(f"position in the coadd, {axis}", "D12", unit="px"), rows[axis]
+    yield Control("in a mask", "D12", obstacle=fitted), (rows["maskbits"] != 0).astype(float)
+    yield Control("padded cutouts", "D15"), (rows["flags"] & FLAG_PADDED > 0).astype(float)
+    yield Control("injected neighbours", "D14"), (rows["flags"] & FLAG_NEIGHBOUR > 0).astype(float)
     for band in spec.bands:
         psf = rows[f"psfsize_{band}"] / (FWHM * spec.pixel_scale)
         star = (rows["type"] == b"PSF") & (psf > 0)
         with np.errstate(all="ignore"):
             width = np.where(star, measured[f"width_{band}"] / psf, np.nan)
-        yield _Question("width of stars", "D20", band, width, obstacle=fitted)
+        yield Control("width of stars", "D20", band, obstacle=fitted), width
 
 
 def _of_labels(rows: Array, bricks: Array) -> Iterator[_Question]:
     """Controls of where examples come from and stand: is the fraction of fakes the same everywhere?"""
     runs = np.char.add(np.char.add(rows["root"].astype("S6"), b"/"), rows["run"])
     fitted = None if same_fit(rows) else Obstacle.OTHER_ORIGIN
-    for name, hazard, keys, shared, obstacle in (
-        ("fitted type", "D10", rows["type"], True, fitted),
-        ("brick", "D18", bricks, False, None),
-        ("run", "D9", runs, False, None),
-        ("shard", "D18", rows["shard"], False, None),
+    control = Control("fitted type", "D10", "", Statistic.COMPOSITION, "", ASSOCIATION, obstacle=fitted)
+    yield control, rows["type"]
+    for name, hazard, keys in (
+        ("brick", "D18", bricks),
+        ("run", "D9", runs),
+        ("shard", "D18", rows["shard"]),
     ):
-        kind = Statistic.ASSOCIATION
-        yield _Question(name, hazard, "", keys, "", ASSOCIATION, kind, shared, obstacle)
+        yield Control(name, hazard, "", Statistic.ASSOCIATION, "", ASSOCIATION), keys

@@ -7,7 +7,7 @@ bands of an example are measured independently.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,7 @@ NEIGHBOUR_SNR = 6.0  #: of a 5x5 sum over all bands, for a peak to count as a ne
 ITERATIONS = 7
 
 
-@dataclass(frozen=True)
-class Moments:
+class Moments(NamedTuple):
     """Windowed light and its moments about the window's centre; each of shape (n, bands), pixels."""
 
     light: Floats
@@ -126,14 +125,9 @@ def moments(image: Floats, weight: Floats, centre: Floats) -> Moments:
     light = columns.sum(-1)
     mixed = ((dy[..., None, :] @ seen)[..., 0, :] * dx).sum(-1)
     with np.errstate(all="ignore"):
-        return Moments(
-            light=light,
-            x=(columns * dx).sum(-1) / light,
-            y=(lines * dy).sum(-1) / light,
-            xx=(columns * dx**2).sum(-1) / light,
-            yy=(lines * dy**2).sum(-1) / light,
-            xy=mixed / light,
-        )
+        x, xx = ((columns * dx**power).sum(-1) / light for power in (1, 2))
+        y, yy = ((lines * dy**power).sum(-1) / light for power in (1, 2))
+        return Moments(light, x, y, xx, yy, mixed / light)
 
 
 def settle(image: Floats, expected: Floats, to_neighbour: Floats) -> Floats:

@@ -49,13 +49,6 @@ class Quantity:
     hazard: str = "D17"
     fitted: bool = False
 
-    @property
-    def title(self) -> str:
-        """Name and band."""
-        if not self.band:
-            return self.name
-        return f"{self.band} {self.name}" if self.fitted else f"{self.name} in {self.band}"
-
 
 def quantities(spec: StampSpec) -> tuple[Quantity, ...]:
     """The covariates of stamps of these bands, in the order of `covariates`."""

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn.controls import centroids
-from obiwan.dplearn.controls.centroids import BOX, NEED, REACH, WINDOW, Moments
+from obiwan.dplearn.controls.centroids import BOX, NEED, REACH, WINDOW
 from obiwan.dplearn.running.executors import progress_bar
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.cutouts import centre_pixel
@@ -264,19 +264,13 @@ def _light(
     yield "snr", np.where(whole, snr, np.nan)
     yield "core", np.where(whole, seen.light, np.nan)
     yield "conc", np.where(found, narrow / seen.light, np.nan)
-    for name, values in _shape(seen):
-        yield name, np.where(found, values, np.nan)
+    total = seen.xx + seen.yy  # the window, as if the light were Gaussian, is taken out of the width only
+    yield "width", np.where(found, np.sqrt(total / 2 * WINDOW**2 / (WINDOW**2 - total / 2)), np.nan)
+    yield "e1", np.where(found, (seen.xx - seen.yy) / total, np.nan)
+    yield "e2", np.where(found, 2 * seen.xy / total, np.nan)
     yield "dip", np.where(whole, (weight * ivar).sum((2, 3)) / norm / ivar_sky - 1, np.nan)
     excess = (weight * variance).sum((2, 3)) / norm - 1 / ivar_sky
     yield "slope", np.where(found, excess / (seen.light / norm), np.nan)
-
-
-def _shape(seen: Moments) -> Named:
-    """Width and ellipticity; the window, as if the light were Gaussian, is taken out of the width only."""
-    total = seen.xx + seen.yy
-    yield "width", np.sqrt(total / 2 * WINDOW**2 / (WINDOW**2 - total / 2))
-    yield "e1", (seen.xx - seen.yy) / total
-    yield "e2", 2 * seen.xy / total
 
 
 def _median(values: Floats, valid: Array) -> Floats:

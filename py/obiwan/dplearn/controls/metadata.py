@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 FOLDS = 5  #: parts of the cross-fit; fewer where there are fewer bricks
 IMPORTANCE_ROWS = 20_000  #: examples that importances are measured on, at most
 MOST = 0.5  #: part of each class for which a covariate must be known
+SETTINGS: dict[str, Any] = {
+    **{"learning_rate": 0.05, "max_iter": 150, "max_leaf_nodes": 15, "min_samples_leaf": 20},
+    **{"l2_regularization": 1.0, "early_stopping": False},
+}  #: of the gradient boosting, which takes NaN for what it is
 
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -59,31 +63,28 @@ class MetadataResult:
     folds: int
 
 
-def _table(covariates: Mapping[str, Array]) -> NDArray[np.float64]:
-    """Covariates as columns; what is not finite is NaN."""
-    if not covariates:
-        msg = "no covariates were given"
-        raise ValueError(msg)
-    columns = np.stack([np.asarray(values, np.float64) for values in covariates.values()], axis=1)
-    columns[~np.isfinite(columns)] = np.nan
-    return columns
-
-
 def checked_table(
     covariates: Mapping[str, Array], label: Array
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The table and the labels, of equal length and with at least two examples of each class."""
-    table, fake = _table(covariates), np.asarray(label) == 1
-    if len(table) != len(fake):
-        msg = f"{len(table)} rows of covariates but {len(fake)} labels"
+    """Covariates as columns, NaN where not finite, and which examples are fake.
+
+    Raises
+    ------
+    ValueError
+        If there are no covariates, lengths differ, or a class has fewer than two examples.
+    """
+    fake = np.asarray(label) == 1
+    if not covariates or {len(values) for values in covariates.values()} != {len(fake)}:
+        msg = f"covariates must be one or more, and as long as the {len(fake)} labels"
         raise ValueError(msg)
     if min(fake.sum(), (~fake).sum()) < 2:
         msg = f"{(~fake).sum()} real and {fake.sum()} fake examples: two of each are needed"
         raise ValueError(msg)
-    return table, fake
+    table = np.stack([np.asarray(values, np.float64) for values in covariates.values()], axis=1)
+    return np.where(np.isfinite(table), table, np.nan), fake
 
 
-def folds_of(fake: NDArray[np.bool_], bricks: Array, seed: int) -> tuple[list[Fold], str]:
+def _folds_of(fake: NDArray[np.bool_], bricks: Array, seed: int) -> tuple[list[Fold], str]:
     """Parts of a cross-fit: whole bricks, or examples where these leave a part without both classes."""
     from sklearn.model_selection import GroupKFold, StratifiedKFold
 
@@ -95,21 +96,6 @@ def folds_of(fake: NDArray[np.bool_], bricks: Array, seed: int) -> tuple[list[Fo
     count = int(min(FOLDS, fake.sum(), (~fake).sum()))
     splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
     return list(splitter.split(fake, fake)), "examples"
-
-
-def _classifier(seed: int) -> HistGradientBoostingClassifier:
-    """Gradient boosting that takes NaN for what it is."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    return HistGradientBoostingClassifier(
-        learning_rate=0.05,
-        max_iter=150,
-        max_leaf_nodes=15,
-        min_samples_leaf=20,
-        l2_regularization=1.0,
-        early_stopping=False,
-        random_state=seed,
-    )
 
 
 @dataclass(frozen=True)
@@ -125,14 +111,17 @@ class _Fit:
         return np.asarray(expit(self.classifier.decision_function(table) - self.prior), np.float64)
 
 
-def cross_fit(
+def _cross_fit(
     table: NDArray[np.float64], fake: NDArray[np.bool_], folds: Sequence[Fold], seed: int
 ) -> tuple[NDArray[np.float64], list[_Fit]]:
     """Scores of every example from the classifier that has not seen it, and the classifiers."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
     scores, fits = np.empty(len(fake)), []
     for train, held_out in folds:
         share = float(fake[train].mean())
-        fit = _Fit(_classifier(seed).fit(table[train], fake[train]), logit(share), held_out)
+        classifier = HistGradientBoostingClassifier(**SETTINGS, random_state=seed)
+        fit = _Fit(classifier.fit(table[train], fake[train]), logit(share), held_out)
         scores[held_out] = fit.scores(table[held_out])
         fits.append(fit)
     return scores, fits
@@ -232,8 +221,8 @@ def metadata_classifier(
     """
     table, fake = checked_table(covariates, label)
     bricks = np.asarray(bricks)
-    folds, by = folds_of(fake, bricks, seed)
-    scores, fits = cross_fit(table, fake, folds, seed)
+    folds, by = _folds_of(fake, bricks, seed)
+    scores, fits = _cross_fit(table, fake, folds, seed)
     losses = _importance(table, fake, scores, fits, np.random.default_rng([seed, 1]))
     names = tuple(covariates)
     order = sorted(range(len(names)), key=lambda i: (-losses[i], names[i]))

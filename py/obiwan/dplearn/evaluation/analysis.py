@@ -47,7 +47,6 @@ def answer(scored: Scored, seed: int) -> NetworkAnswer:
     labels, scores, bricks = scored.labels, scored.scores, scored.bricks
     usable = twosample.usable_bricks(labels, bricks)
     streams = [np.random.default_rng([seed, purpose]) for purpose in (1, 2)]
-    one = len(np.unique(bricks)) == 1
     return NetworkAnswer(
         auc=twosample.auc_interval(labels, scores, usable),
         accuracy=twosample.accuracy_test(labels, scores > 0.5, bricks),
@@ -55,7 +54,7 @@ def answer(scored: Scored, seed: int) -> NetworkAnswer:
         permutation_p=twosample.permutation_test(labels, scores, bricks, draws=DRAWS, rng=streams[0]),
         flip_p=twosample.flip_test(labels, scores, bricks, draws=DRAWS, rng=streams[1]),
         design_effect=float("nan") if usable is None else twosample.design_effect(labels, scores, usable),
-        bricks=1 if one else len(np.unique(bricks)),
+        bricks=len(np.unique(bricks)),
         rests_on_bricks=usable is not None,
     )
 

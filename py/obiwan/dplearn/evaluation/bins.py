@@ -92,16 +92,6 @@ class Bins:
     values: int = 0
 
     @property
-    def label(self) -> str:
-        """What the quantity is called."""
-        return self.quantity.title
-
-    @property
-    def unit(self) -> str:
-        """Its unit."""
-        return self.quantity.unit
-
-    @property
     def coarse(self) -> bool:
         """Whether so few values, those of single bricks, make no trend."""
         return 0 < self.values < LEAST_VALUES
@@ -137,13 +127,7 @@ def quantile_edges(values: Array, number: int) -> Array:
 
 
 def auc_by(
-    values: Array,
-    labels: Array,
-    scores: Array,
-    bricks: Array,
-    *,
-    edges: Sequence[float] | Array | None = None,
-    quantiles: int | None = None,
+    values: Array, labels: Array, scores: Array, bricks: Array, edges: Sequence[float] | Array | None = None
 ) -> tuple[Bin, ...]:
     """AUC in bins of a quantity.
 
@@ -154,35 +138,20 @@ def auc_by(
     labels, scores, bricks : ndarray, shape (n,)
         0 real and 1 fake; P(fake) or anything that rises with it; names.
     edges : sequence of float, optional
-        Ends of the bins, rising.
-    quantiles : int, optional
-        Without edges: the number of bins with equally many examples; by default as many as leave
-        `PER_BIN` in each and, where the test rests on bricks, enough of those; from 2 to `MOST_BINS`.
+        Ends of the bins, rising; by default those of quantile bins, as many as leave `PER_BIN` in each and,
+        where the test rests on bricks, enough of those; from 2 to `MOST_BINS`.
 
     Returns
     -------
     tuple of Bin
-        With p-values corrected for each other; empty where the quantity is nowhere known or the same
-        everywhere.
-
-    Raises
-    ------
-    ValueError
-        If edges do not rise.
+        Not corrected; empty where the quantity is nowhere known or the same everywhere.
     """
     values = np.asarray(values, float)
-    known = np.isfinite(values)
-    if edges is None:
-        edges = _edges(values, known, quantiles, labels, bricks)
-    edges = np.asarray(edges, float)
-    if (np.diff(edges) <= 0).any():
-        msg = f"edges of bins must rise, got {edges.tolist()}"
-        raise ValueError(msg)
-    found = [
+    edges = _edges(values, labels, bricks) if edges is None else np.asarray(edges, float)
+    return tuple(
         _one_bin(values, inside, labels, scores, bricks, ("", float(low), float(high)))
         for (low, high), inside in zip(pairwise(edges), _members(values, edges), strict=True)
-    ]
-    return corrected(found)
+    )
 
 
 def _members(values: Array, edges: Array) -> list[Array]:
@@ -193,15 +162,14 @@ def _members(values: Array, edges: Array) -> list[Array]:
     ]
 
 
-def _edges(values: Array, known: Array, quantiles: int | None, labels: Array, bricks: Array) -> Array:
-    """Edges of so many quantile bins, or of as many as have the examples and the bricks that they need."""
-    if not known.any():
+def _edges(values: Array, labels: Array, bricks: Array) -> Array:
+    """Edges of as many quantile bins as have the examples and the bricks that they need."""
+    known = values[np.isfinite(values)]
+    if not len(known):
         return np.empty(0)
-    if quantiles is not None:
-        return quantile_edges(values[known], quantiles)
     on_bricks = usable_bricks(labels, bricks) is not None
-    for number in range(int(np.clip(np.count_nonzero(known) // PER_BIN, 2, MOST_BINS)), 1, -1):
-        edges = quantile_edges(values[known], number)
+    for number in range(int(np.clip(len(known) // PER_BIN, 2, MOST_BINS)), 1, -1):
+        edges = quantile_edges(known, number)
         enough = (usable_bricks(labels[i], bricks[i]) is not None for i in _members(values, edges))
         if not on_bricks or all(enough):
             break
@@ -217,7 +185,7 @@ def auc_by_name(names: Array, labels: Array, scores: Array, bricks: Array) -> tu
             ends = (str(name), float(number), float(number))
             inside = values.ravel() == number
             found.append(_one_bin(values.ravel().astype(float), inside, labels, scores, bricks, ends))
-    return corrected(found)
+    return tuple(found)
 
 
 def auc_at_percentiles(
@@ -247,7 +215,7 @@ def auc_at_percentiles(
         spread = magnitude[inside]
         low, high = (float(f(spread)) if len(spread) else np.nan for f in (np.min, np.max))
         found.append(_one_bin(magnitude, inside, labels, scores, bricks, (f"{percentile:g}", low, high)))
-    return corrected(found)
+    return tuple(found)
 
 
 def corrected(bins: Sequence[Bin]) -> tuple[Bin, ...]:
@@ -264,12 +232,9 @@ def corrected_together(tables: Sequence[Bins]) -> tuple[Bins, ...]:
 
 
 def bin_everything(
-    columns: Sequence[tuple[Quantity, Array]],
-    labels: Array,
-    scores: Array,
-    bricks: Array,
+    columns: Sequence[tuple[Quantity, Array]], labels: Array, scores: Array, bricks: Array
 ) -> tuple[Bins, ...]:
-    """AUC in bins of each of several quantities, corrected together.
+    """AUC in bins of each of several quantities, not corrected.
 
     Parameters
     ----------
@@ -287,4 +252,4 @@ def bin_everything(
             unknown = int(np.count_nonzero(~np.isfinite(values)))
             different = len(np.unique(values[np.isfinite(values)]))
         tables.append(Bins(quantity.key, quantity, bins, unknown, different))
-    return corrected_together(tables)
+    return tuple(tables)

@@ -97,11 +97,6 @@ class Scored:
         return np.asarray(self.singles.mean(0, dtype=np.float64))
 
     @property
-    def constant(self) -> bool:
-        """Whether every example has the same score."""
-        return bool(np.ptp(self.scores) == 0)
-
-    @property
     def learnt(self) -> bool:
         """Whether more than half of the networks learnt, so that their mean score is worth a verdict."""
         return 2 * sum(model.learnt for model in self.models) > len(self.models)

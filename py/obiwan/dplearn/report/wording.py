@@ -213,7 +213,7 @@ def control_note(control: Control) -> str:
     """Values of both classes in a control, or why it was not run."""
     if control.obstacle is not None:
         return obstacle_words(control.obstacle, control.counts)
-    if control.statistic == Statistic.ASSOCIATION:
+    if control.statistic in (Statistic.ASSOCIATION, Statistic.COMPOSITION):
         return counted(control.values, "different value")
     shown = "{0.value:+.4f} ({0.low:+.4f} to {0.high:+.4f})"
     if control.statistic != Statistic.SHIFT:
