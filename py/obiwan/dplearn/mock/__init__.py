@@ -1,4 +1,4 @@
-"""A small survey and its injection runs, made with GalSim, in the true on-disk formats.
+"""Mock survey and its injection runs, made with GalSim, in the formats of the pipelines.
 
 ``python -m obiwan.dplearn.mock --outdir DIR`` writes
 
@@ -8,7 +8,8 @@
 * ``truth/``: the noiseless parameters of the real objects, and the observing conditions of each brick;
 * ``bricks.txt`` and ``mock.json``.
 
-Without a ``--plant`` option both classes come from the same process and no observer can tell them apart.
+Without a ``--plant`` option both classes come from the same process, and no observer can distinguish them.
+The bands are any of g, r, i and z (``--bands``).
 
-The road inside: `config` -> `bricks` -> `sky` -> `catalog`, `truth` -> `files`, all driven by `survey`.
+Inside: `config` -> `bricks` -> `sky` -> `catalog` -> `writers`, `truth`, all driven by `survey`.
 """
