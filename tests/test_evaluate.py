@@ -119,7 +119,7 @@ def test_what_a_run_leaves(evaluated):
     assert table["score"] == pytest.approx(np.mean(parts, axis=0), abs=1e-6)
     page = (place / "report" / "report.html").read_text()
     assert str(place) not in page  # nothing about the machine
-    assert "The network trained again" not in page
+    assert 'id="retraining"' not in page
     assert "--ablations" in page
 
 
@@ -462,12 +462,12 @@ def test_retraining_on_request(place, capsys):
     assert [result["kind"] for result in found["sensitivity"]] == ["offset"]
     assert len(found["ideal"][0]) == len(found["ideal"][1]) > 3
     page = (place / "report" / "report.html").read_text()
-    assert "The network trained again" in page
-    assert "measures the planted offset as well as the noise allows" in page
+    assert 'id="retraining"' in page
+    assert "ideal observer of the planted offset" in page
     # There are no images beside this mock.json.
     assert [fact["kind"] for fact in found["notices"]["mock"]] == ["IMAGES_ABSENT"]
     assert found["ideal_note"] in page
-    assert "positive control, without which" not in page
+    assert "NO_SENSITIVITY" not in {fact["kind"] for fact in found["notices"]["not_run"]}
     # What another run left in the same place: refused, and replaced on request.
     other = place / "report" / "ablations" / "ivar_only" / "run.json"
     other.write_text(json.dumps({**json.loads(other.read_text()), "epochs": 99}))
