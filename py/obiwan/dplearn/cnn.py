@@ -120,12 +120,14 @@ def run_config(options: argparse.Namespace, stamp_set: StampSet, ranks: int) -> 
 def result_lines(found: HeldOut) -> list[str]:
     """What a network reached, in words."""
     numbers = found.answer
+    with_interval = "{0.value:.3f} (95 % interval {0.low:.3f} to {0.high:.3f})"
+    accuracy, auc = with_interval.format(numbers.accuracy), with_interval.format(numbers.auc)
     basis = f"{numbers.bricks} bricks" if numbers.bricks else "the examples taken one by one"
     lines = [
         f"Held-out result: {numbers.real + numbers.fake} test examples ({numbers.real} real, "
         f"{numbers.fake} fake), scored with the weights of epoch {found.best_epoch}, the best in validation",
-        f"  accuracy  {numbers.accuracy}; guessing the most numerous class: {numbers.majority:.3f}",
-        f"  AUC       {numbers.auc}, from {basis}; guessing: 0.500",
+        f"  accuracy  {accuracy}; guessing the most numerous class: {numbers.majority:.3f}",
+        f"  AUC       {auc}, from {basis}; guessing: 0.500",
     ]
     if not found.learnt:
         lines += [

@@ -32,9 +32,6 @@ class Estimate:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return f"{self.value:.3f} (95 % interval {self.low:.3f} to {self.high:.3f})"
-
 
 @dataclass(frozen=True)
 class Measured:
