@@ -93,12 +93,15 @@ def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
     else:
         listed = _listed(inputs.fake_table, fields_)
         fakes = [listed_fakes(here, rows, release_rows, config, flows["fake"]) for here, rows in listed]
-    if inputs.real_table is None:
-        sources_of = _real_sources(inputs, runs, releases, release_rows, config)
-        reals = [real_candidates(here, rows, config, flows["real"]) for here, rows in sources_of]
-    else:
+    if inputs.real_table is not None:
         listed = _listed(inputs.real_table, fields_)
         reals = [listed_reals(here, rows, config, flows["real"]) for here, rows in listed]
+    else:
+        own = releases if config.reals_from == "release" else runs
+        pairs = [(here, here.fitted) for here in own if here.fitted is not None]
+        if inputs.reals_are_release_rows and config.reals_from == "injected":
+            pairs = [(here, rows) for here in runs for rows in release_rows]
+        reals = [real_candidates(here, rows, config, flows["real"]) for here, rows in pairs]
 
     parts = screen([*fakes, *reals], config, flows)
     fake_rows = np.concatenate([blank_examples(0, config.spec), *parts[: len(fakes)]])
@@ -138,20 +141,6 @@ def _has_sources(run: BrickRun, fitted: Sources, notes: list[str]) -> bool:
             "restore the file, or leave the brick out with --bricks"
         )
     return len(fitted) > 0
-
-
-def _real_sources(
-    inputs: BrickInputs,
-    runs: Sequence[Field],
-    releases: Sequence[Field],
-    release_rows: Sequence[Sources],
-    config: TrainingConfig,
-) -> list[tuple[Field, Sources]]:
-    """Which catalogue is cut from which coadds for the class of reals."""
-    if inputs.reals_are_release_rows and config.reals_from == "injected":
-        return [(here, sources) for here in runs for sources in release_rows]
-    own = releases if inputs.reals_are_release_rows else runs
-    return [(here, here.fitted) for here in own if here.fitted is not None]
 
 
 def _listed(table: UserTable, fields_: Sequence[Field]) -> list[tuple[Field, Sources]]:
