@@ -13,9 +13,10 @@ import pytest
 
 from evaluation_set import make_set
 from obiwan.dplearn import cnn, evaluate
-from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.errors import ModelError, TrainingSetError
 from obiwan.dplearn.evaluation import ensemble, networks, samples, study
 from obiwan.dplearn.referees import scoring
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset import manifest as manifests
 from obiwan.dplearn.trainingset import stampset
 from planted import Planted
@@ -401,6 +402,36 @@ def quick(monkeypatch):
         lambda *words: (p for p in whole(*words) if p.name in ("scores", "auc_by_sn")),
     )
     monkeypatch.setattr(samples, "OCCLUSION_EXAMPLES", 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "spec",
+    [
+        StampSpec(("g", "r", "i", "z"), size=48),
+        StampSpec(("r",), size=96),
+        StampSpec(("g", "r"), ("image",), size=32),
+    ],
+    ids=["griz 48", "r 96", "gr images 32"],
+)
+@pytest.mark.usefixtures("quick")
+def test_stamps_of_any_bands_planes_and_size(tmp_path, spec):
+    """From the shards to the report, by way of a network that is trained on them."""
+    make_set(tmp_path / "set", Planted("size", 3.0), {"train": 64, "val": 32, "test": 64}, spec=spec)
+    words = ["--data", str(tmp_path / "set"), "--outdir", str(tmp_path / "cnn1")]
+    assert cnn.main([*words, *NETWORK, "--pool-size", "2", "--epochs", "1"]) == 0
+    assert run(tmp_path) == 0
+    found = numbers(tmp_path)
+    assert found["spec"]["bands"] == list(spec.bands)
+    assert {one["band"] for one in found["controls"]} == {"", *spec.bands}
+    table = fitsio.read(str(tmp_path / "report" / "scores.fits"))
+    assert [name for name in table.dtype.names if name.startswith("mag_")] == list(spec.columns("mag"))
+    with pytest.raises(TrainingSetError, match="band"):
+        evaluate.ablations_asked(["band Y"], spec)
+    left = next(n for n in found["notices"]["not_run"] if n["kind"] == "ABLATIONS_LEFT")["values"]["names"]
+    assert [name for name in left if name.startswith("band")] == (
+        [f"band {band}" for band in spec.bands] if len(spec.bands) > 1 else []
+    )
 
 
 @pytest.mark.slow
