@@ -70,6 +70,7 @@ def _concentrated(galaxy: Galaxy, step: float) -> Galaxy:
     return replace(galaxy, sersic=round(index, 6))
 
 
+#: Every kind of planted difference, by name.
 KINDS: dict[str, Kind] = {
     "offset": Kind("px", (-8, 8), lambda g, a: replace(g, x=g.x + a)),  # along +x
     "psf": Kind(FACTOR, (0.5, 2), lambda g, a: replace(g, fwhm=_scaled(g.fwhm, a))),

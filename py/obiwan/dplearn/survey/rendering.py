@@ -113,7 +113,7 @@ def render(
         Pixels on a side of the grid.
     pixel_scale : float
         Arcseconds per pixel.
-    dtype : numpy type
+    dtype : type
         Float32 or float64.
     folding : float
         GalSim's folding threshold.  A larger one saves memory and time with large galaxies of high index.

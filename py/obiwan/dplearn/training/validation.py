@@ -46,7 +46,7 @@ def predictions(
     Returns
     -------
     labels : ndarray of uint8, shape (n,)
-    outputs : ndarray of float32, shape (n, *shape)
+    outputs : ndarray of float32, shape (n, ...)
     """
     world = world or World()
     shards = stamp_set.split(split)
