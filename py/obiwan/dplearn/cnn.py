@@ -21,7 +21,7 @@ from obiwan.dplearn.files.atomic import write_json
 from obiwan.dplearn.files.lease import holding_lease
 from obiwan.dplearn.referees.heldout import HeldOut, score_test, summarise
 from obiwan.dplearn.running import cli, profiles
-from obiwan.dplearn.running.cli import positive
+from obiwan.dplearn.running.cli import add_options, chosen, option, positive
 from obiwan.dplearn.running.launch import Launch, first_speaks, launched
 from obiwan.dplearn.running.quiet import without_notes
 from obiwan.dplearn.training.batches import check_splits, fitting_batch
@@ -35,15 +35,7 @@ from obiwan.dplearn.training.rundir import (
     finished_lines,
     run_directory,
 )
-from obiwan.dplearn.training.settings import (
-    FeedConfig,
-    NetworkConfig,
-    RunConfig,
-    add_options,
-    chosen,
-    network_config,
-    option,
-)
+from obiwan.dplearn.training.settings import FeedConfig, NetworkConfig, RunConfig, network_config
 from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
 
 NAME = "cnn"

@@ -14,7 +14,6 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,70 +52,34 @@ from obiwan.dplearn.survey.writers import Writer, differences
 
 NAME = "create_training"
 MODULE = f"obiwan.dplearn.{NAME}"
-_OPEN = "as many as keep a file near 50 MB"  # of a number that follows from the stamps
 MANY = 20  #: bricks that cannot be planned, after which there is no use in planning the others
 log = logging.getLogger(__name__)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; its long flags are also the keys of ``--config`` files."""
-    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__.split("\n")[0])
-    _add_path_options(parser.add_argument_group("input and output"))
-    _add_rules(parser.add_argument_group("what becomes an example"))
-    _add_running_options(parser.add_argument_group("running"))
-    return parser
-
-
-def _add_path_options(group: argparse._ArgumentGroup) -> None:
-    def several(flag: str, metavar: str, text: str, **more: Any) -> None:
-        group.add_argument(flag, nargs="+", action="extend", default=[], metavar=metavar, help=text, **more)
-
-    several("--fake", "DIR", "injection outputs", type=Path)
-    several("--real", "DIR", "data releases: the catalogue of reals", type=Path)
-    group.add_argument(
-        "--outdir", type=Path, required=True, metavar="DIR", help="where the training set goes"
-    )
-    several("--bricks", "FILE|NAME", "use these bricks only")
-    group.add_argument("--layout", choices=LAYOUT_NAMES, help="layout of --fake, where detection fails")
-    group.add_argument("--real-table", type=Path, metavar="FILE", help="your own positions of reals")
-    group.add_argument("--fake-table", type=Path, metavar="FILE", help="your own positions of fakes")
-    group.add_argument("--overwrite", action="store_true", help="replace a training set in --outdir")
-    cli.add_config_option(group)
-
-
-def _add_rules(group: argparse._ArgumentGroup) -> None:
-    """A flag for each field of `TrainingConfig`."""
-    for item in fields(TrainingConfig):
-        flag, default, text = "--" + item.name.replace("_", "-"), item.default, item.metadata["help"]
-        if isinstance(default, bool):
-            group.add_argument(flag, action="store_true", help=text)
-        elif isinstance(default, tuple):
-            group.add_argument(
-                flag,
-                nargs="+",
-                action="extend",
-                choices=item.metadata["choices"],
-                help=f"{text} (default {' '.join(default)})",
-            )
-        else:
-            group.add_argument(
-                flag,
-                default=default,
-                type=int if default is None else type(default),
-                choices=item.metadata["choices"],
-                metavar=item.metadata["metavar"],
-                help=f"{text} (default {_OPEN})" if default is None else text,
-            )
-
-
-def _add_running_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--jobs", type=cli.jobs, default=1, metavar="N", help="worker processes")
-    group.add_argument(
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=(__doc__ or "").split("\n")[0])
+    add = (paths := parser.add_argument_group("input and output")).add_argument
+    several: Any = {"nargs": "+", "action": "extend", "default": []}
+    add("--fake", **several, type=Path, metavar="DIR", help="injection outputs")
+    add("--real", **several, type=Path, metavar="DIR", help="data releases: the catalogue of reals")
+    add("--outdir", type=Path, required=True, metavar="DIR", help="where the training set goes")
+    add("--bricks", **several, metavar="FILE|NAME", help="use these bricks only")
+    add("--layout", choices=LAYOUT_NAMES, help="layout of --fake, where detection fails")
+    add("--real-table", type=Path, metavar="FILE", help="your own positions of reals")
+    add("--fake-table", type=Path, metavar="FILE", help="your own positions of fakes")
+    add("--overwrite", action="store_true", help="replace a training set in --outdir")
+    cli.add_config_option(paths)
+    cli.add_options(parser.add_argument_group("what becomes an example"), TrainingConfig)
+    add = parser.add_argument_group("running").add_argument
+    add("--jobs", type=cli.jobs, default=1, metavar="N", help="worker processes")
+    add(
         "--mpi",
         action="store_true",
         help="work on all ranks that mpirun or srun started: rank 0 hands out the work, and --jobs is void",
     )
-    group.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
+    add("--verbose", action="store_true", help="details, and tracebacks of errors")
+    return parser
 
 
 def _plan_bricks(
@@ -280,7 +243,7 @@ def _options(argv: Sequence[str] | None, launch: Launch) -> tuple[argparse.Names
     parser = build_parser()
     options = cli.parse(parser, argv)
     try:
-        given = {item.name: getattr(options, item.name) for item in fields(TrainingConfig)}
+        given = cli.chosen(TrainingConfig, options)
         config = TrainingConfig(**{name: value for name, value in given.items() if value is not None})
     except ValueError as error:
         parser.error(str(error))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
 from obiwan.dplearn.planning.selection import SELECTIONS, find_selection
+from obiwan.dplearn.running.cli import option
 from obiwan.dplearn.stampspec import FILTERS, IMAGE, IVAR, StampSpec
 
 INJECTION_REACH = 5.0  #: arcsec; reals lie farther than this (or the match radius) from injections
@@ -14,8 +15,15 @@ SIZES = (16, 256)  #: smallest and largest stamp, pixels on a side
 _STAMP = StampSpec()
 
 
-def _option(default: Any, text: str, *choices: str, metavar: str | None = None) -> Any:
-    return field(default=default, metadata={"help": text, "choices": choices or None, "metavar": metavar})
+def _one(text: str, value: Any, **keywords: Any) -> Any:
+    """An option of the type of its default value."""
+    return option(text, value, **{"type": type(value), **keywords})
+
+
+def _several(text: str, value: tuple[str, ...], *choices: str) -> Any:
+    """An option of one or more words, which take the place of its default value."""
+    text = f"{text} (default {' '.join(value)})"
+    return option(text, value, default=None, nargs="+", action="extend", choices=choices)
 
 
 @dataclass(frozen=True)
@@ -35,47 +43,53 @@ class TrainingConfig:
         If an option is not among its choices or out of range.
     """
 
-    bands: tuple[str, ...] = _option(_STAMP.bands, "bands that are cut out", *FILTERS)
-    planes: tuple[str, ...] = _option(
-        _STAMP.planes, "planes of each band: images with their inverse variances, or alone", IMAGE, IVAR
+    bands: tuple[str, ...] = _several("bands that are cut out", _STAMP.bands, *FILTERS)
+    planes: tuple[str, ...] = _several(
+        "planes of each band: images with their inverse variances, or alone", _STAMP.planes, IMAGE, IVAR
     )
-    size: int = _option(_STAMP.size, "pixels on a side of a cutout, even")
-    select: str = _option(
-        "elg", f"cuts for both classes: {', '.join(SELECTIONS)}, or your own", metavar="NAME|module:function"
+    size: int = _one("pixels on a side of a cutout, even", _STAMP.size)
+    select: str = _one(
+        f"cuts for both classes: {', '.join(SELECTIONS)}, or your own", "elg", metavar="NAME|module:function"
     )
-    reals_from: str = _option(
-        "injected",
+    reals_from: str = _one(
         "coadds that reals are cut from; release warns, its coadds differ from injected ones",
-        *("release", "injected"),
+        "injected",
+        choices=("release", "injected"),
     )
-    centers: str = _option(
-        "tractor", "centre fakes on the matched tractor position or on their truth", "tractor", "truth"
+    centers: str = _one(
+        "centre fakes on the matched tractor position or on their truth",
+        "tractor",
+        choices=("tractor", "truth"),
     )
-    match_radius: float = _option(1.5, "mutual-nearest match of truth and tractor, arcsec")
-    allow_injected_neighbours: bool = _option(False, "allow other injections in the stamps of both classes")
-    balance: str = _option(
-        "brick",
+    match_radius: float = _one("mutual-nearest match of truth and tractor, arcsec", 1.5)
+    allow_injected_neighbours: bool = option(
+        "allow other injections in the stamps of both classes", value=False, action="store_true"
+    )
+    balance: str = _one(
         "equal numbers of both classes within each brick, overall, or as they come",
-        *("brick", "global", "none"),
+        "brick",
+        choices=("brick", "global", "none"),
     )
-    split: str = _option("brick", "split by brick, or (for trees of one brick) by object", "brick", "object")
-    test_fraction: float = _option(0.2, "fraction of bricks for the test split")
-    val_fraction: float = _option(0.1, "fraction of the other bricks for the validation split")
-    edge: str = _option("drop", "drop stamps that reach beyond the coadd, or pad them with 0", "drop", "pad")
-    shard_size: int | None = _option(None, "examples per file")
-    seed: int = _option(2018, "seed of every random choice")
+    split: str = _one(
+        "split by brick, or (for trees of one brick) by object", "brick", choices=("brick", "object")
+    )
+    test_fraction: float = _one("fraction of bricks for the test split", 0.2)
+    val_fraction: float = _one("fraction of the other bricks for the validation split", 0.1)
+    edge: str = _one(
+        "drop stamps that reach beyond the coadd, or pad them with 0", "drop", choices=("drop", "pad")
+    )
+    shard_size: int | None = _one(
+        "examples per file (default as many as keep a file near 50 MB)", None, type=int
+    )
+    seed: int = _one("seed of every random choice", 2018)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bands", self.spec.bands)
         object.__setattr__(self, "planes", self.spec.planes)
         rules = [
-            (
-                getattr(self, item.name) in item.metadata["choices"],
-                item.name,
-                f"one of {', '.join(item.metadata['choices'])}",
-            )
-            for item in fields(self)
-            if item.metadata["choices"] and isinstance(item.default, str)
+            (getattr(self, own.name) in choices, own.name, f"one of {', '.join(choices)}")
+            for own in fields(self)
+            if isinstance(own.default, str) and (choices := own.metadata.get("choices"))
         ]
         even = self.size % 2 == 0 and SIZES[0] <= self.size <= SIZES[1]
         rules += [
@@ -104,7 +118,5 @@ class TrainingConfig:
 
     def to_manifest(self) -> dict[str, Any]:
         """The options as a manifest stores them, all of them settled."""
-        listed = {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
-        }
-        return {**listed, "shard_size": self.shard_rows}
+        settled = {"bands": list(self.bands), "planes": list(self.planes), "shard_size": self.shard_rows}
+        return {**asdict(self), **settled}

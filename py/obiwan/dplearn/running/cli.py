@@ -7,6 +7,7 @@ import logging
 import sys
 import tomllib
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import MISSING, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,33 @@ def positive(word: str) -> int:
 def jobs(word: str) -> int:
     """Type of a number of worker processes, 1 to 4096."""
     return between(1, 4096)(word)
+
+
+def option(text: str, value: Any = MISSING, **keywords: Any) -> Any:
+    """A field of a dataclass, with a default value or without, that is an option of the command line.
+
+    Parameters
+    ----------
+    text : str
+        The option's help.
+    value : optional
+        Default of the field and of the option.
+    **keywords
+        As for `argparse.ArgumentParser.add_argument`.
+    """
+    known = {} if value is MISSING else {"default": value}
+    return field(default=value, metadata={"help": text, **known, **keywords})
+
+
+def add_options(group: argparse._ArgumentGroup, *kinds: Any) -> None:
+    """Add an option for each field of the dataclasses that was made with `option`."""
+    for own in (own for kind in kinds for own in fields(kind) if own.metadata):
+        group.add_argument(f"--{own.name.replace('_', '-')}", **own.metadata)
+
+
+def chosen(kind: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """The values that a command line gives the fields of a dataclass."""
+    return {own.name: getattr(options, own.name) for own in fields(kind) if own.metadata}
 
 
 def add_config_option(parser: argparse._ActionsContainer) -> None:

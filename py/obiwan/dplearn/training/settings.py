@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import math
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from obiwan.dplearn.running.cli import between, positive
+from obiwan.dplearn.running.cli import between, option, positive
 
 GROUPS = 8  #: of the deep network's group normalisation
 MAX_SEED = 2**32 - 1  #: of what Keras takes
@@ -17,33 +16,6 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "lenet5-2x2": {"maps": (18, 36, 54), "kernel_size": 7, "pool_size": 2, "strides": 2, "dense": 64},
     "deep": {"maps": (24, 48, 96, 96), "kernel_size": 3, "pool_size": 3, "strides": 2, "dense": 64},
 }
-
-
-def option(text: str, value: Any = MISSING, **keywords: Any) -> Any:
-    """A field of a dataclass, with a default value or without, that is an option of the command line.
-
-    Parameters
-    ----------
-    text : str
-        The option's help.
-    value : optional
-        Default of the field and of the option.
-    **keywords
-        As for `argparse.ArgumentParser.add_argument`.
-    """
-    known = {} if value is MISSING else {"default": value}
-    return field(default=value, metadata={"help": text, **known, **keywords})
-
-
-def add_options(group: argparse._ArgumentGroup, *kinds: Any) -> None:
-    """Add an option for each field of the dataclasses that was made with `option`."""
-    for own in (own for kind in kinds for own in fields(kind) if own.metadata):
-        group.add_argument(f"--{own.name.replace('_', '-')}", **own.metadata)
-
-
-def chosen(kind: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """The values that a command line gives the fields of a dataclass."""
-    return {own.name: getattr(options, own.name) for own in fields(kind) if own.metadata}
 
 
 def _refuse_below(config: Any, **least: float) -> None:
