@@ -33,7 +33,7 @@ def _planes(folder: Path, brick: Brick, rng: np.random.Generator) -> None:
         noise = 1 + 0.02 * rng.standard_normal((SIZE, SIZE), dtype=np.float32)
         invvar = (ccd / sigma**2 * noise).astype(np.float32)
         image[:60, :400], invvar[:60, :400] = 0, 0  # uncovered
-        writers.write_planes(folder, brick, band, image, invvar, simulated=True)
+        writers.write_planes(folder, brick, band, image, invvar, "legacysim")
 
 
 def _positions(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

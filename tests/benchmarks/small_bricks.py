@@ -78,7 +78,7 @@ def _pattern(number: int, size: Size, scratch: Path) -> Pattern:
     for band in BANDS:
         image = rng.normal(0, 0.005, (SIZE, SIZE)).astype(np.float32)
         invvar = (4e4 * (1 + 0.02 * rng.standard_normal((SIZE, SIZE)))).astype(np.float32)
-        writers.write_planes(scratch, brick, band, image, invvar, simulated=True)
+        writers.write_planes(scratch, brick, band, image, invvar, "legacysim")
     stem = f"legacysurvey-{brick.name}"
     return Pattern(x, y, {path.name.removeprefix(stem): path.read_bytes() for path in scratch.iterdir()})
 
@@ -112,7 +112,7 @@ def _write_brick(tree: Path, brick: Brick, pattern: Pattern, size: Size) -> None
         truth[f"flux_{band}"] = flux
     truth["id"], truth["sersic"], truth["shape_r"] = np.arange(size.each), 1, 0.5
     truth["ra"], truth["dec"] = table["ra"][: size.each], table["dec"][: size.each]
-    head = [*writers.brick_cards(brick, "dr9", True), ("CMDLINE", "legacysim --all-blobs", "")]
+    head = [*writers.brick_cards(brick, "legacysim"), ("CMDLINE", "legacysim --all-blobs", "")]
     writers.write_table(tree / RUN / "tractor" / brick.name[:3] / f"tractor-{brick.name}.fits", table, head)
     writers.write_table(tree / RUN / "sim" / brick.name[:3] / f"injected-{brick.name}.fits", truth)
 

@@ -162,21 +162,26 @@ def _positions(out: Array, objects: Array, seen: Seen, brick: Brick) -> None:
 
 def _fluxes(out: Array, seen: Seen, conditions: Conditions) -> None:
     """Fluxes, their errors, and the depths that go with them."""
-    transmission = conditions.transmission()
-    for k, band in enumerate(conditions.bands):
-        on = seen.covered[:, k]
-        sigma2 = seen.psf_sigma[k] ** 2
-        per_area = 4.0 * np.pi * seen.sky[:, k] / PIXEL_SCALE**2
-        out[f"flux_{band}"] = seen.flux[:, k]
-        out[f"flux_ivar_{band}"] = np.where(on, 1.0 / seen.variance[:, k], 0.0)
-        out[f"mw_transmission_{band}"] = transmission[k]
-        out[f"nobs_{band}"] = seen.nobs[:, k]
-        out[f"rchisq_{band}"] = np.where(on, 1.0, 0.0)
-        out[f"fracin_{band}"] = np.where(on, 1.0, 0.0)
-        out[f"psfsize_{band}"] = np.where(on, conditions.fwhm[k], 0.0)
-        out[f"psfdepth_{band}"] = np.where(on, 1.0 / (per_area * sigma2), 0.0)
+    per_area = 4.0 * np.pi * seen.sky / PIXEL_SCALE**2
+    sigma2 = seen.psf_sigma**2
+    columns = {
+        "flux": seen.flux,
+        "flux_ivar": 1.0 / seen.variance,
+        "rchisq": 1.0,
+        "fracin": 1.0,
+        "psfsize": conditions.fwhm,
+        "psfdepth": 1.0 / (per_area * sigma2),
         # legacypipe's galdepth is for a round exponential of 0.45 arcsec.
-        out[f"galdepth_{band}"] = np.where(on, 1.0 / (per_area * (sigma2 + (0.45 / HALF_LIGHT) ** 2)), 0.0)
+        "galdepth": 1.0 / (per_area * (sigma2 + (0.45 / HALF_LIGHT) ** 2)),
+    }
+    found = {name: np.where(seen.covered, values, 0.0) for name, values in columns.items()}
+    found |= {
+        "nobs": seen.nobs,
+        "mw_transmission": np.broadcast_to(conditions.transmission(), seen.nobs.shape),
+    }
+    for name, values in found.items():
+        for band, column in zip(conditions.bands, values.T, strict=True):
+            out[f"{name}_{band}"] = column
 
 
 def _shapes(out: Array, objects: Array, seen: Seen) -> None:

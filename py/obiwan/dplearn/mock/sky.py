@@ -23,6 +23,7 @@ from scipy.spatial import cKDTree
 from obiwan.dplearn.mock.bricks import SATUR, Exposure
 from obiwan.dplearn.mock.config import PIXEL_SCALE, Plant
 from obiwan.dplearn.stampspec import Array
+from obiwan.dplearn.survey.cutouts import centre_pixel, overlap
 from obiwan.dplearn.survey.differences import SERSIC_RANGE
 from obiwan.dplearn.survey.rendering import Galaxy, along_major, render
 
@@ -172,17 +173,17 @@ def add_light(plane: Array, objects: Array, band: int, fwhm: float) -> None:
     for row in objects:
         x, y = float(row["x"] + row["light_dx"]), float(row["y"])
         size = DRAWN_SATURATED if row["saturated"] else DRAWN
-        x0, y0 = int(np.floor(x + 0.5)) - size // 2, int(np.floor(y + 0.5)) - size // 2
-        xlo, xhi, ylo, yhi = max(x0, 0), min(x0 + size, width), max(y0, 0), min(y0 + size, height)
+        (cx, cy), middle = centre_pixel(np.array([x, y])).tolist(), size // 2
+        (ys, from_y), (xs, from_x) = overlap(cy, height, size), overlap(cx, width, size)
         flux = float(row["light_flux"][band])
-        if xlo >= xhi or ylo >= yhi or flux <= 0:
+        if flux <= 0:
             continue
         shape = (float(row[name]) for name in ("light_r", "light_sersic", "e1", "e2"))
-        galaxy = Galaxy((flux,), (fwhm * float(row["light_psf"]),), x - x0, y - y0, *shape)
+        galaxy = Galaxy((flux,), (fwhm * float(row["light_psf"]),), x - cx + middle, y - cy + middle, *shape)
         stamp = render(galaxy, size, PIXEL_SCALE, dtype=np.float32)[..., 0]
         # The transform rings at 1e-5 of the peak; light is not negative.
         np.maximum(stamp, 0.0, out=stamp)
-        plane[ylo:yhi, xlo:xhi] += stamp[ylo - y0 : yhi - y0, xlo - x0 : xhi - x0]
+        plane[ys, xs] += stamp[from_y, from_x]
 
 
 def saturate(exposure: Exposure, objects: Array) -> None:
@@ -227,7 +228,7 @@ def dip(invvar: Array, objects: Array, depth: float, fwhm: float) -> None:
     size = invvar.shape[0]
     for row in objects:
         xc, yc = round(float(row["x"])), round(float(row["y"]))
-        ys, xs = slice(max(yc - reach, 0), yc + reach + 1), slice(max(xc - reach, 0), xc + reach + 1)
-        yy, xx = np.ogrid[ys.start : min(ys.stop, size), xs.start : min(xs.stop, size)]
+        ys, xs = overlap(yc, size, 2 * reach + 1)[0], overlap(xc, size, 2 * reach + 1)[0]
+        yy, xx = np.ogrid[ys, xs]
         radius2 = (xx - row["x"]) ** 2 + (yy - row["y"]) ** 2
         invvar[ys, xs] *= (1.0 - depth * np.exp(-0.5 * radius2 / sigma**2)).astype(np.float32)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from obiwan.dplearn.mock.bricks import Brick, Conditions, Exposure, brick_stream
 from obiwan.dplearn.mock.config import AREA, COLLISION_RADIUS, PIXEL_SCALE, MockConfig
 from obiwan.dplearn.running.executors import process_pool, progress_bar, run_all
 from obiwan.dplearn.stampspec import Array
+from obiwan.dplearn.survey.layouts import RELEASE, BrickRun, Root, layout_named
 
 PROGRAM = "obiwan.dplearn.mock"
 RECORD = "mock.json"
@@ -32,24 +35,9 @@ class Task:
     config: MockConfig
     outdir: Path
     brick: Brick
+    conditions: Conditions
     real: Array
     neighbours: Array
-
-    @property
-    def conditions(self) -> Conditions:
-        """How the brick is observed."""
-        return conditions_of(self.config, self.brick)
-
-
-@dataclass(frozen=True)
-class Tree:
-    """Where the files of one brick go: of the release, or of one run in one layout."""
-
-    era: str
-    simulated: bool
-    coadd: Path
-    tractor: Path
-    truth: Path
 
 
 def conditions_of(config: MockConfig, brick: Brick) -> Conditions:
@@ -118,24 +106,20 @@ def injections(config: MockConfig, task: Task, run: int) -> tuple[Array, Array]:
     return sky.plant_differences(rows, config.plant), collided
 
 
-def _trees(task: Task, run: int | None) -> list[Tree]:
-    """Where a run is written, in each layout asked for; None is the release."""
-    name, layout = task.brick.name, task.config.layout
-    root = task.outdir / "release"
-    here = Path(name[:3]) / name
+def _trees(task: Task, run: int | None) -> list[BrickRun]:
+    """Where the files of a run go, in each layout asked for; None is the release."""
     if run is None:
-        truths = task.outdir / "truth" / name[:3]
-        return [Tree("dr9", False, root / "coadd" / here, root / "tractor" / name[:3], truths)]
-    start, out = task.config.per_run * run, []
-    if layout in ("legacysim", "both"):
-        root = task.outdir / "injected" / f"file0_rs{start}_skip0"
-        catalogues = (root / kind / name[:3] for kind in ("tractor", "sim"))
-        out.append(Tree("dr9", True, root / "coadd" / here, *catalogues))
-    if layout in ("obiwan", "both"):
-        root = task.outdir / "injected_obiwan"
-        folders = (root / kind / here / f"rs{start}" for kind in ("coadd", "tractor", "obiwan"))
-        out.append(Tree("dr5", True, *folders))
-    return out
+        return [Root(0, task.outdir / "release", RELEASE).files(task.brick.name)]
+    start = task.config.per_run * run
+    folders = {
+        "legacysim": ("injected", f"file0_rs{start}_skip0"),
+        "obiwan": ("injected_obiwan", f"rs{start}"),
+    }
+    return [
+        Root(0, task.outdir / folder, layout_named(name)).files(task.brick.name, run_name, obj="elg")
+        for name, (folder, run_name) in folders.items()
+        if task.config.layout in (name, "both")
+    ]
 
 
 def make_brick(task: Task) -> tuple[str, int, int]:
@@ -155,9 +139,10 @@ def make_brick(task: Task) -> tuple[str, int, int]:
     release = catalog.measure(real, brick, conditions, exposures)
     (tree,) = _trees(task, None)
     _write_catalogues(task, tree, release)
-    cards = [*writers.brick_cards(brick, "dr9", False), *truth.condition_cards(conditions)]
+    cards = [*writers.brick_cards(brick), *truth.condition_cards(conditions)]
     rows = truth.truth_columns(task.real, brick, conditions)
-    writers.write_table(tree.truth / f"real-{brick.name}.fits", rows, cards)
+    path = task.outdir / "truth" / brick.name[:3] / f"real-{brick.name}.fits"
+    writers.write_table(path, rows, cards)
     for run, (rows, collided) in enumerate(runs):
         objects = np.concatenate([real, rows[~collided]])
         catalogue = catalog.measure(objects, brick, conditions, exposures)
@@ -166,10 +151,10 @@ def make_brick(task: Task) -> tuple[str, int, int]:
         on_ccd = np.any([exposure.nobs[yi, xi] > 0 for exposure in exposures], axis=0)
         for tree in _trees(task, run):
             _write_catalogues(task, tree, catalogue)
-            if tree.era == "dr9":
-                truth.write_injected(tree.truth, asked, collided, brick, conditions, config.seed)
+            if tree.root.layout.name == "legacysim":
+                truth.write_injected(cast(Path, tree.truth), asked, collided, brick, conditions, config.seed)
             else:
-                truth.write_simcat(tree.truth, asked, collided, on_ccd, brick)
+                truth.write_simcat(cast(Path, tree.truth), asked, collided, on_ccd, brick)
     return brick.name, len(release), sum(int((~collided).sum()) for _, collided in runs)
 
 
@@ -194,15 +179,13 @@ def _write_band(task: Task, k: int, exposure: Exposure, real: Array, injected: l
             sky.dip(invvar, rows, plant.ivar_dip, fwhm)
         total = sky.blank(image + added + noise, exposure)
         for tree in _trees(task, run):
-            writers.write_planes(tree.coadd, brick, band, total, invvar, tree.era, simulated=True)
+            writers.write_planes(tree.coadd, brick, band, total, invvar, tree.root.layout.name)
 
 
-def _write_catalogues(task: Task, tree: Tree, catalogue: Array) -> None:
+def _write_catalogues(task: Task, tree: BrickRun, catalogue: Array) -> None:
     """Write the tractor catalogue and the list of exposures."""
-    brick, name = task.brick, task.brick.name
-    writers.write_ccds(tree.coadd / f"legacysurvey-{name}-ccds.fits", brick, task.conditions)
-    path = tree.tractor / f"tractor-{name}.fits"
-    writers.write_tractor(path, catalogue, brick, tree.era, simulated=tree.simulated)
+    writers.write_ccds(tree.ccds(), task.brick, task.conditions)
+    writers.write_tractor(cast(Path, tree.tractor), catalogue, task.brick, tree.root.layout.name)
 
 
 def _intruders(brick: Brick, others: Iterable[Array]) -> Array:
@@ -230,12 +213,14 @@ def make_survey(config: MockConfig, outdir: Path, jobs: int = 1, progress: bool 
         process_pool(jobs) as executor,
         progress_bar(len(bricks), "mock survey", "brick", disable=not progress) as bar,
     ):
-        homes = [(config, brick) for brick in bricks]
-        objects = dict(zip(bricks, run_all(_draw_real, homes, executor, bar, size=lambda _: 0), strict=True))
+        drawn = run_all(partial(real_objects, config), bricks, executor, bar, size=lambda _: 0)
+        objects = dict(zip(bricks, drawn, strict=True))
         tasks = []
         for brick, own in objects.items():
             others = [rows for other, rows in objects.items() if other.is_beside(brick)]
-            tasks.append(Task(config, outdir, brick, own, _intruders(brick, others)))
+            tasks.append(
+                Task(config, outdir, brick, conditions_of(config, brick), own, _intruders(brick, others))
+            )
         made = run_all(make_brick, tasks, executor, bar)
     (outdir / "bricks.txt").write_text("".join(f"{brick.name}\n" for brick in bricks))
     _write_record(config, outdir, complete=True)
@@ -246,7 +231,3 @@ def _write_record(config: MockConfig, outdir: Path, *, complete: bool) -> None:
     """Write mock.json: first as the mark of a mock survey in the making, at the end as its record."""
     record = {"program": PROGRAM, "version": __version__, "complete": complete, "config": asdict(config)}
     (outdir / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
-
-
-def _draw_real(argument: tuple[MockConfig, Brick]) -> Array:
-    return real_objects(*argument)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from obiwan.dplearn.mock.bricks import Brick, Conditions
-from obiwan.dplearn.mock.writers import Card, brick_cards, write_table
+from obiwan.dplearn.mock.writers import Card, brick_cards, table_of, write_table
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.survey.rendering import circularised
 
@@ -21,29 +20,17 @@ LIGHT = {
 }
 
 
-def _table(n: int, columns: dict[str, Any]) -> Array:
-    """A table of zeros with columns of these types."""
-    return np.zeros(n, dtype=np.dtype(list(columns.items())))
-
-
-def _numbers(*names: str) -> dict[str, str]:
-    return dict.fromkeys(names, "f8")
-
-
 def truth_columns(objects: Array, brick: Brick, conditions: Conditions) -> Array:
     """Return what was asked for (legacysim's columns) and, as ``light_*``, what was drawn."""
-    columns = {"id": "i8", **_numbers(*PLACE)}
-    for band in brick.bands:
-        columns |= {f"mw_transmission_{band}": "f4", f"flux_{band}": "f8"}
-    columns |= {**_numbers(*SHAPE), "brickname": "S8"}
-    out = _table(len(objects), columns | _numbers(*(f"light_flux_{band}" for band in brick.bands), *LIGHT))
-    for name, source in {"id": "id", **PLACE, **SHAPE, **LIGHT}.items():
-        out[name] = objects[source]
+    n, names = len(objects), {"id": "id", **PLACE}
+    columns = {name: objects[source] for name, source in names.items()}
     for k, band in enumerate(brick.bands):
-        out[f"mw_transmission_{band}"] = conditions.transmission()[k]
-        out[f"flux_{band}"], out[f"light_flux_{band}"] = objects["flux"][:, k], objects["light_flux"][:, k]
-    out["brickname"] = brick.name.encode()
-    return out
+        columns[f"mw_transmission_{band}"] = np.full(n, conditions.transmission()[k], "f4")
+        columns[f"flux_{band}"] = objects["flux"][:, k]
+    columns |= {name: objects[source] for name, source in SHAPE.items()}
+    columns["brickname"] = np.full(n, brick.name, "S8")
+    columns |= {f"light_flux_{band}": objects["light_flux"][:, k] for k, band in enumerate(brick.bands)}
+    return table_of(columns | {name: objects[source] for name, source in LIGHT.items()})
 
 
 def condition_cards(conditions: Conditions) -> list[Card]:
@@ -61,51 +48,41 @@ def condition_cards(conditions: Conditions) -> list[Card]:
 
 
 def write_injected(
-    folder: Path, truth: Array, collided: Array, brick: Brick, conditions: Conditions, seed: int
+    path: Path, truth: Array, collided: Array, brick: Brick, conditions: Conditions, seed: int
 ) -> None:
     """Write legacysim's truth, injected-B.fits: every row asked for; the collided were not injected."""
-    columns = {name: truth.dtype[name] for name in truth.dtype.names or ()}
+    columns = {name: truth[name] for name in truth.dtype.names or ()}
     light = {name: columns.pop(name) for name in [*columns] if name.startswith("light_")}
-    out = _table(len(truth), {**columns, "seed": "i8", "collided": "?", **light})
-    for name in (*columns, *light):
-        out[name] = truth[name]
-    out["seed"], out["collided"] = seed + np.arange(len(truth)), collided
+    flags = {"seed": seed + np.arange(len(truth)), "collided": collided}
     kind = ("PRODTYPE", "injected", "DESI data product type")
-    cards = [*brick_cards(brick, "dr9", True), *condition_cards(conditions), kind]
-    write_table(folder / f"injected-{brick.name}.fits", out, cards)
+    cards = [*brick_cards(brick, "legacysim"), *condition_cards(conditions), kind]
+    write_table(path, table_of({**columns, **flags, **light}), cards)
 
 
-def write_simcat(folder: Path, truth: Array, collided: Array, on_ccd: Array, brick: Brick) -> None:
+def write_simcat(path: Path, truth: Array, collided: Array, on_ccd: Array, brick: Brick) -> None:
     """Write what kenobi.py writes for one run: simcat, metacat, sim_ids_added and, if any, skippedids.
 
     x, y are 1-based; rhalf is that of the round galaxy that galsim sheared, e1, e2 are galsim's
     (1 - q^2) / (1 + q^2) in the pixel frame; stars have n = rhalf = 0.
     """
     rows = truth[~collided]
-    columns = {"id": "i8", **_numbers("ra", "dec", "x", "y")}
+    columns = {name: rows[name] for name in ("id", "ra", "dec")}
+    columns |= {"x": rows["bx"] + 1.0, "y": rows["by"] + 1.0}
     for band in brick.bands:
-        columns |= {f"{band}flux": "f8", f"mw_transmission_{band}": "f4"}
-    out = _table(len(rows), columns | _numbers("n", "rhalf", "e1", "e2"))
-    for name, source in {"id": "id", "ra": "ra", "dec": "dec", "n": "sersic"}.items():
-        out[name] = rows[source]
-    out["rhalf"] = circularised(rows["shape_r"], rows["shape_e1"], rows["shape_e2"])
-    out["x"], out["y"] = rows["bx"] + 1.0, rows["by"] + 1.0
-    for band in brick.bands:
-        out[f"{band}flux"] = rows[f"flux_{band}"]
-        out[f"mw_transmission_{band}"] = rows[f"mw_transmission_{band}"]
+        columns[f"{band}flux"] = rows[f"flux_{band}"]
+        columns[f"mw_transmission_{band}"] = rows[f"mw_transmission_{band}"]
+    columns["n"] = rows["sersic"]
+    columns["rhalf"] = circularised(rows["shape_r"], rows["shape_e1"], rows["shape_e2"])
     shear2 = rows["shape_e1"] ** 2 + rows["shape_e2"] ** 2
-    for name in ("e1", "e2"):
-        out[name] = -2 * rows[f"shape_{name}"] / (1 + shear2)
-    write_table(folder / f"simcat-elg-{brick.name}.fits", out)
-    meta = _table(1, {"brickname": "S8", "objtype": "S3", "nobj": "i8", "zoom": ("i8", (4,))})
-    meta[0] = (brick.name.encode(), b"elg", len(out), [0, brick.size, 0, brick.size])
-    write_table(folder / f"metacat-elg-{brick.name}.fits", meta)
-    _write_ids(folder / "sim_ids_added.fits", "id", rows["id"][on_ccd[~collided]])
-    if collided.any():
-        _write_ids(folder / f"skippedids-elg-{brick.name}.fits", "ids", truth["id"][collided])
-
-
-def _write_ids(path: Path, column: str, ids: Array) -> None:
-    table = _table(len(ids), {column: "i8"})
-    table[column] = ids
-    write_table(path, table)
+    columns |= {name: -2 * rows[f"shape_{name}"] / (1 + shear2) for name in ("e1", "e2")}
+    box = np.array([[0, brick.size, 0, brick.size]])
+    meta = {"brickname": np.array([brick.name], "S8"), "objtype": np.array([b"elg"])}
+    tables = {
+        path.name: columns,
+        f"metacat-elg-{brick.name}.fits": {**meta, "nobj": np.array([len(rows)]), "zoom": box},
+        "sim_ids_added.fits": {"id": rows["id"][on_ccd[~collided]]},
+        f"skippedids-elg-{brick.name}.fits": {"ids": truth["id"][collided]},
+    }
+    for name, table in tables.items():
+        if collided.any() or not name.startswith("skippedids"):
+            write_table(path.parent / name, table_of(table))

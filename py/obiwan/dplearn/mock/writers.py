@@ -6,17 +6,19 @@ No file holds a clock time, host name or path, and dithering is seeded, so equal
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import fitsio
 import numpy as np
+from astropy.table import Table
 
 from obiwan.dplearn.mock.bricks import Brick, Conditions
 from obiwan.dplearn.mock.catalog import PER_BAND, SHAPES
 from obiwan.dplearn.mock.config import PIXEL_SCALE
 from obiwan.dplearn.stampspec import FILTERS, Array
+from obiwan.dplearn.survey.sources import unit_of
 
 TILE = (100, 100)
 IMAGE_STEP = -1e-4  #: Absolute quantisation step of images: cfitsio takes a negative level for that
@@ -31,15 +33,15 @@ def _header(cards: Iterable[Card]) -> list[dict[str, Any]]:
     return [{"name": name, "value": value, "comment": comment} for name, value, comment in cards]
 
 
-def brick_cards(brick: Brick, era: str, simulated: bool) -> list[Card]:
-    """Header cards that say which brick this is, in the dialect of ``era`` ("dr9" or "dr5").
+def brick_cards(brick: Brick, dialect: str = "release") -> list[Card]:
+    """Header cards that say which brick this is, as in the files of the layout of this name.
 
-    ``simulated`` adds what legacysim adds.
+    Those of ``obiwan`` are of DR5, the others of DR9, to which ``legacysim`` adds one.
     """
-    dr9 = era == "dr9"
+    dr9 = dialect != "obiwan"
     edges = zip(("RA min", "RA max", "Dec min", "Dec max"), brick.box, strict=True)
     centre = (("RA", brick.ra), ("Dec", brick.dec))
-    cards: list[Card] = [("LEGSIMV", "mock", "legacysim git version")] if simulated and dr9 else []
+    cards: list[Card] = [("LEGSIMV", "mock", "legacysim git version")] if dialect == "legacysim" else []
     cards += [
         ("LEGPIPEV", "mock", "legacypipe git version"),
         ("SURVEY", "MOCK", "not the sky: obiwan.dplearn.mock"),
@@ -80,13 +82,7 @@ def wcs_cards(brick: Brick) -> list[Card]:
 
 
 def write_planes(
-    folder: Path,
-    brick: Brick,
-    band: str,
-    image: Array,
-    invvar: Array,
-    era: str = "dr9",
-    simulated: bool = False,
+    folder: Path, brick: Brick, band: str, image: Array, invvar: Array, dialect: str = "release"
 ) -> None:
     """Write legacysurvey-B-image-x.fits.fz and -invvar-x.fits.fz, compressed as legacypipe does.
 
@@ -94,7 +90,7 @@ def write_planes(
     invvar without dither in DR9 ("q0 16"), with it in DR5 ("qz 16").
     """
     folder.mkdir(parents=True, exist_ok=True)
-    common = [*brick_cards(brick, era, simulated), *wcs_cards(brick), ("FILTERX", band, "Filter short name")]
+    common = [*brick_cards(brick, dialect), *wcs_cards(brick), ("FILTERX", band, "Filter short name")]
     image_cards: list[Card] = [
         ("PRODTYPE", "image", "NOAO image type"),
         ("MAGZERO", 22.5, "Magnitude zeropoint"),
@@ -107,7 +103,7 @@ def write_planes(
     seed = zlib.crc32(f"{brick.name}{band}".encode()) % 10000 + 1
     for kind, plane, cards, level, method in (
         ("image", image, image_cards, IMAGE_STEP, DITHER),
-        ("invvar", invvar, invvar_cards, INVVAR_LEVEL, "NO_DITHER" if era == "dr9" else DITHER),
+        ("invvar", invvar, invvar_cards, INVVAR_LEVEL, DITHER if dialect == "obiwan" else "NO_DITHER"),
     ):
         path = folder / f"legacysurvey-{brick.name}-{kind}-{band}.fits.fz"
         header = _header([*common, ("IMTYPE", kind, "LegacySurveys image type"), *cards])
@@ -126,23 +122,16 @@ def write_table(
         fits.write(table, units=units or [""] * len(table.dtype.names or ()))
 
 
-def _unit(name: str) -> str:
-    """The unit of a column of a tractor catalogue."""
-    if name.startswith("flux_ivar_") or "depth_" in name:
-        return "1/nanomaggy^2"
-    if name.startswith("flux_"):
-        return "nanomaggy"
-    if name.startswith("psfsize_") or name in ("shape_r", "shapeexp_r", "shapedev_r"):
-        return "arcsec"
-    units = {"ra": "deg", "dec": "deg", "ra_ivar": "1/deg^2", "dec_ivar": "1/deg^2", "ebv": "mag"}
-    return units.get(name, "")
+def write_tractor(path: Path, table: Array, brick: Brick, dialect: str = "release") -> None:
+    """Write a tractor catalogue with the columns of DR9 or, for the dialect of ``obiwan``, of DR5."""
+    rows = dr5_columns(table) if dialect == "obiwan" else table
+    cards = [*brick_cards(brick, dialect), ("PRODTYPE", "catalog", "NOAO data product type")]
+    write_table(path, rows, cards, [unit_of(name) for name in rows.dtype.names or ()])
 
 
-def write_tractor(path: Path, table: Array, brick: Brick, era: str = "dr9", simulated: bool = False) -> None:
-    """Write a tractor catalogue with the columns of DR9, or those of DR5 for ``era`` "dr5"."""
-    rows = table if era == "dr9" else dr5_columns(table)
-    cards = [*brick_cards(brick, era, simulated), ("PRODTYPE", "catalog", "NOAO data product type")]
-    write_table(path, rows, cards, [_unit(name) for name in rows.dtype.names or ()])
+def table_of(columns: Mapping[str, Array]) -> Array:
+    """A structured array of these columns."""
+    return np.asarray(Table(columns, copy=False).as_array())
 
 
 def dr5_columns(table: Array) -> Array:
@@ -150,40 +139,26 @@ def dr5_columns(table: Array) -> Array:
 
     There is no SER in DR5: those rows become COMP, half exponential and half de Vaucouleurs.
     """
-    shapes = [name + end for name in SHAPES for end in ("", "_ivar")]
-    out = np.zeros(len(table), dtype=_dr5_fields(table.dtype, shapes))
-    for column in set(out.dtype.names or ()) & set(table.dtype.names or ()):
-        out[column] = table[column]
-    types = np.char.strip(table["type"])
-    composite = types == b"SER"
-    out["type"] = np.where(composite, b"COMP", np.char.ljust(types, 4))
-    out["release"] = 5000
-    for band in FILTERS:
-        if f"flux_{band}" not in (table.dtype.names or ()):
-            out[f"mw_transmission_{band}"] = 1.0
-    for profile, others in (("exp", [b"PSF", b"DEV"]), ("dev", [b"PSF", b"EXP", b"REX"])):
-        held = ~np.isin(types, others)
-        for shape in shapes:
-            out[shape.replace("shape", f"shape{profile}")] = np.where(held, table[shape], 0.0)
-    out["fracdev"] = np.select([types == b"DEV", composite], [1.0, 0.5], 0.0)
-    return out
-
-
-def _dr5_fields(dtype: np.dtype[np.void], shapes: Sequence[str]) -> list[Any]:
-    """Columns of DR5 for those of DR9: each per-band column six times, the new ones left out."""
     newer = ("shape", "sersic", "maskbits", "fitbits", "ref_")
-    fields: dict[str, Any] = {}
-    for name in dtype.names or ():
+    columns: dict[str, Array] = {}
+    for name in table.dtype.names or ():
         stem = name.rpartition("_")[0]
         if stem in PER_BAND:
-            fields |= {f"{stem}_{band}": dtype[name] for band in FILTERS}
+            absent = np.full(len(table), stem == "mw_transmission", table.dtype[name])
+            columns |= {f"{stem}_{band}": absent for band in FILTERS if f"{stem}_{band}" not in columns}
+            columns[name] = table[name]
         elif not name.startswith(newer):
-            fields[name] = "S4" if name == "type" else dtype[name]
-    fields |= dict.fromkeys(("fracdev", "fracdev_ivar"), "f4")
-    fields |= {
-        shape.replace("shape", f"shape{profile}"): "f4" for profile in ("exp", "dev") for shape in shapes
-    }
-    return list(fields.items())
+            columns[name] = table[name]
+    types = np.char.strip(table["type"])
+    columns["type"] = np.where(types == b"SER", b"COMP", np.char.ljust(types, 4))
+    columns["release"] = np.full(len(table), 5000, "i2")
+    columns["fracdev"] = np.select([types == b"DEV", types == b"SER"], [1.0, 0.5], 0.0).astype("f4")
+    columns["fracdev_ivar"] = np.zeros(len(table), "f4")
+    for profile, others in (("exp", [b"PSF", b"DEV"]), ("dev", [b"PSF", b"EXP", b"REX"])):
+        for name in (shape + end for shape in SHAPES for end in ("", "_ivar")):
+            held = np.where(np.isin(types, others), np.float32(0), table[name])
+            columns[name.replace("shape", f"shape{profile}")] = held
+    return table_of(columns)
 
 
 def write_ccds(path: Path, brick: Brick, conditions: Conditions) -> None:
@@ -202,5 +177,5 @@ def write_ccds(path: Path, brick: Brick, conditions: Conditions) -> None:
             rows.append((*exposure, *seen, 0, brick.size, 0, brick.size))
     fields: list[Any] = list({**names, "filter": "S1", **numbers, **place, **box}.items())
     table = np.array(rows, dtype=fields)
-    cards = [*brick_cards(brick, "dr9", False), ("PRODTYPE", "ccdinfo", "NOAO data product type")]
+    cards = [*brick_cards(brick), ("PRODTYPE", "ccdinfo", "NOAO data product type")]
     write_table(path, table, cards)

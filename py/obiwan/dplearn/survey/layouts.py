@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -130,6 +130,24 @@ class Root:
         """The last one or two words of the path: enough to recognise it, nothing of the machine."""
         path = Path(os.path.abspath(self.path))  # noqa: PTH100 - resolve() would follow links
         return path.name if path.name not in {"north", "south"} else f"{path.parent.name}/{path.name}"
+
+    def files(self, brick: str, run: str = RELEASE_RUN, **fields: str) -> BrickRun:
+        """The files of one brick in one run, whether they are there or not.
+
+        Parameters
+        ----------
+        brick, run : str
+        **fields
+            Of the layout's templates: ``obj``, where they name it.
+        """
+
+        def path(template: str | None) -> Path | None:
+            names = {**fields, "bri": brick[:3], "brick": brick, "run": run}
+            return None if template is None else self.path / template.format(**names)
+
+        one = self.layout
+        coadd = self.path / one.coadd.format(bri=brick[:3], brick=brick, run=run)
+        return BrickRun(self, brick, run, coadd, path(one.tractor), path(one.truth), path(one.ids_added))
 
 
 @dataclass(frozen=True)
@@ -315,13 +333,10 @@ def find_runs(root: Root, bricks: Collection[str] | None = None) -> list[BrickRu
     )
     runs: dict[tuple[str, str], BrickRun] = {}
     for fields in found:
-        brick, run = key = fields["brick"], fields.get("run", RELEASE_RUN)
-        coadd, tractor = (path / one.format(**fields) for one in (layout.coadd, layout.tractor))
-        truth, ids_added = (
-            None if one is None else path / one.format(**fields) for one in (layout.truth, layout.ids_added)
-        )
+        one = root.files(**fields)
+        key = (one.brick, one.run)
         if key in runs:
-            msg = f"brick {brick} ({run}): two truth tables, {runs[key].truth} and {truth}; keep one"
+            msg = f"{one.label}: two truth tables, {runs[key].truth} and {one.truth}; keep one"
             raise LayoutError(msg)
-        runs[key] = BrickRun(root, brick, run, coadd, tractor if fitted else None, truth, ids_added)
+        runs[key] = one if fitted else replace(one, tractor=None)
     return [runs[key] for key in sorted(runs)]

@@ -6,9 +6,23 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from obiwan.dplearn.stampspec import Array
+from obiwan.dplearn.stampspec import FILTERS, Array
 
+_UNITS = {
+    **dict.fromkeys(("ra", "dec", "truth_ra", "truth_dec"), "deg"),
+    **dict.fromkeys(("ra_ivar", "dec_ivar"), "1/deg^2"),
+    **dict.fromkeys(("x", "y"), "pixel"),
+    **dict.fromkeys(("match_dist", "shape_r", "shapeexp_r", "shapedev_r", "psfsize"), "arcsec"),
+    **dict.fromkeys(("flux_ivar", "psfdepth", "galdepth"), "1/nanomaggy^2"),
+    **{"flux": "nanomaggy", "mag": "mag", "ebv": "mag"},
+}
 PER_BAND = ("flux", "flux_ivar", "mw_transmission", "nobs", "psfsize", "psfdepth")  #: one column a band
+
+
+def unit_of(column: str) -> str:
+    """Unit of a column of a catalogue, by its name or by that of its quantity in one band; else nothing."""
+    stem, _, band = column.rpartition("_")
+    return _UNITS.get(column, _UNITS.get(stem, "") if band in FILTERS else "")
 
 
 @dataclass(frozen=True)

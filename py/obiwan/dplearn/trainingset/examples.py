@@ -14,7 +14,7 @@ from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.atomic import atomic_write, file_crc32
 from obiwan.dplearn.files.fits import check_not_truncated, reading
 from obiwan.dplearn.stampspec import Array, StampSpec
-from obiwan.dplearn.survey.sources import PER_BAND, Sources
+from obiwan.dplearn.survey.sources import PER_BAND, Sources, unit_of
 from obiwan.dplearn.trainingset.manifest import SOURCES
 
 FLAG_PADDED = 1  #: the stamp reaches beyond the coadd (``--edge pad``)
@@ -54,21 +54,6 @@ def example_dtype(spec: StampSpec) -> np.dtype[Any]:
     )
 
 
-_UNITS = {
-    **dict.fromkeys(("ra", "dec", "truth_ra", "truth_dec"), "deg"),
-    **dict.fromkeys(("x", "y"), "pixel"),
-    **dict.fromkeys(("match_dist", "shape_r", "psfsize"), "arcsec"),
-    **dict.fromkeys(("flux_ivar", "psfdepth"), "1/nanomaggy^2"),
-    **{"flux": "nanomaggy", "mag": "mag", "ebv": "mag"},
-}
-
-
-def _unit(column: str, spec: StampSpec) -> str:
-    """The unit of a column, by its name or by that of its quantity in one band."""
-    stem, _, band = column.rpartition("_")
-    return _UNITS.get(column, _UNITS.get(stem, "") if band in spec.bands else "")
-
-
 def blank_examples(n: int, spec: StampSpec) -> Array:
     """Return `n` rows with numbers NaN where they can be, else 0."""
     rows = np.zeros(n, dtype=example_dtype(spec))
@@ -103,7 +88,7 @@ def write_sources(path: Path, scratch: Path, spec: StampSpec, parts: Iterable[Ar
         Rows sorted by split, shard and row, in parts that need not be in memory at the same time.
     """
     dtype = example_dtype(spec)
-    units = [_unit(name, spec) for name in dtype.names or ()]
+    units = [unit_of(name) for name in dtype.names or ()]
     with atomic_write(path, scratch) as beside, fitsio.FITS(str(beside), "rw", clobber=True) as file:
         file.create_table_hdu(dtype=dtype, extname="SOURCES", units=units)
         for part in parts:
