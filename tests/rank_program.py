@@ -16,7 +16,7 @@ import numpy as np
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.running.launch import launched
 from obiwan.dplearn.training.distributed import World, joined
-from obiwan.dplearn.training.logs import Logs
+from obiwan.dplearn.training.rundir import Logs
 
 BATCH, STEPS = 4, 6
 
@@ -66,10 +66,10 @@ def against_one_process(world):
 
     from obiwan.dplearn.stampspec import StampSpec
     from obiwan.dplearn.training.checkpoints import assign, values
-    from obiwan.dplearn.training.initialise import prepare
     from obiwan.dplearn.training.model import build_network
+    from obiwan.dplearn.training.scaling import prepare
     from obiwan.dplearn.training.settings import network_config
-    from obiwan.dplearn.training.steps import make_optimizer, make_step
+    from obiwan.dplearn.training.trainer import make_optimizer, make_step
 
     def batch(number, size):
         rng = np.random.default_rng([17, number])

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from obiwan.dplearn.training import trainer as module
-from obiwan.dplearn.training.logs import Logs
+from obiwan.dplearn.training.rundir import Logs
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.training.trainer import Trainer
 from obiwan.dplearn.trainingset.stampset import open_training_set

@@ -15,8 +15,7 @@ from obiwan.dplearn.retraining.runs import directory_name, retrain, retrain_refe
 from obiwan.dplearn.retraining.sensitivity import run_sensitivity
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
 from obiwan.dplearn.survey.differences import Difference
-from obiwan.dplearn.training.logs import RunLogs
-from obiwan.dplearn.training.rundir import SCRATCH
+from obiwan.dplearn.training.rundir import SCRATCH, RunLogs
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.stampset import open_training_set
@@ -281,7 +280,7 @@ def test_settings_that_are_not_there(tmp_path, text):
     [
         {"feed": []},
         {"feed": {"batch_size": 0}},
-        {"network": {**TINY.to_dict(), "pools": 2}},
+        {"network": {**CONFIG.to_dict()["network"], "pools": 2}},
         {"learning_rate": "1"},
     ],
 )

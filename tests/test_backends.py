@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from obiwan.dplearn.stampspec import StampSpec
-from obiwan.dplearn.training.initialise import prepare
 from obiwan.dplearn.training.model import build_network, load_network
+from obiwan.dplearn.training.scaling import prepare
 from obiwan.dplearn.training.settings import ARCHITECTURES, network_config
 from obiwan.dplearn.training.validation import predictions
 from obiwan.dplearn.trainingset.stampset import open_training_set
@@ -79,7 +79,7 @@ def take_steps(place: Path) -> None:
     from obiwan.dplearn.training.checkpoints import values
     from obiwan.dplearn.training.distributed import World
     from obiwan.dplearn.training.model import load_network
-    from obiwan.dplearn.training.steps import make_optimizer, make_step
+    from obiwan.dplearn.training.trainer import make_optimizer, make_step
 
     model = load_network(place / "begin.keras")
     optimizer = make_optimizer(5e-3, 0.2, 6)

@@ -95,7 +95,8 @@ def test_a_run_and_the_same_again(data, tmp_path, capsys):
     assert len((data / "test_looks.jsonl").read_text().splitlines()) == 1
 
     # Nor is it where the result cannot be read.
-    for damage in ("", "{}", "[]", '{"lines": 7}', '{"lines": [7]}'):
+    damages = [json.dumps({**result, "auc": damage}) for damage in (7, {"value": "high"})]
+    for damage in ("", "{}", "[]", *damages):
         (out / "result.json").write_text(damage)
         assert run(data, out) == 0
         found = capsys.readouterr()

@@ -26,8 +26,7 @@ from obiwan.dplearn.training.batches import Batches
 from obiwan.dplearn.training.checkpoints import load_checkpoint
 from obiwan.dplearn.training.distributed import World, joined
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
-from obiwan.dplearn.training.steps import lr_factor
-from obiwan.dplearn.training.trainer import Trainer
+from obiwan.dplearn.training.trainer import Trainer, lr_factor
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from planted import Planted, write_set
 from processes import ENV
@@ -410,7 +409,7 @@ def test_divergence_is_told_once(rank, error, data, tmp_path):
     config = RunConfig(TINY, FeedConfig(batch_size=4), epochs=1)
     trainer = Trainer(config, open_training_set(data), tmp_path, world=World(rank, 2))
     with pytest.raises(error, match="the loss is nan" if rank == 0 else "1"):
-        trainer._stop(float("nan"))
+        trainer._check_finite(float("nan"))
 
 
 def test_the_table_of_the_scaling_model_is_what_the_model_gives():

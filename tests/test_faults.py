@@ -605,7 +605,7 @@ import hashlib, json, os, signal, sys
 from pathlib import Path
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig
 from obiwan.dplearn.errors import DplearnError
-from obiwan.dplearn.training.logs import Logs, RunLogs
+from obiwan.dplearn.training.rundir import Logs, RunLogs
 from obiwan.dplearn.training.settings import network_config
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from obiwan.dplearn.files import outdir as outdirs
@@ -787,7 +787,7 @@ def test_a_second_training_takes_over(data, tmp_path):
 TWO_TRAININGS = """
 import json, sys
 from obiwan.dplearn import cnn
-from obiwan.dplearn.training.logs import RunLogs
+from obiwan.dplearn.training.rundir import RunLogs
 
 alone, both, moment = json.loads(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
 statuses, seen, step = [cnn.main(alone)], 0, RunLogs.step

@@ -13,11 +13,17 @@ import obiwan.dplearn
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.training.distributed import World
-from obiwan.dplearn.training.initialise import LAST_GAIN, prepare
 from obiwan.dplearn.training.model import MeanPooling, build_network, check_spec, load_network
-from obiwan.dplearn.training.scaling import NOISE_UNIT, CutoutScaling, fit_scaling, sky_noise
+from obiwan.dplearn.training.scaling import (
+    LAST_GAIN,
+    NOISE_UNIT,
+    CutoutScaling,
+    fit_scaling,
+    prepare,
+    sky_noise,
+)
 from obiwan.dplearn.training.settings import ARCHITECTURES, NetworkConfig, network_config
-from obiwan.dplearn.training.steps import make_optimizer, make_step
+from obiwan.dplearn.training.trainer import make_optimizer, make_step
 
 
 def cutouts(n, seed=0):

@@ -19,11 +19,10 @@ from obiwan.dplearn.training.checkpoints import (
     save_checkpoint,
     values,
 )
-from obiwan.dplearn.training.logs import Logs
 from obiwan.dplearn.training.model import load_network
+from obiwan.dplearn.training.rundir import Logs
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
-from obiwan.dplearn.training.steps import make_optimizer
-from obiwan.dplearn.training.trainer import Trainer
+from obiwan.dplearn.training.trainer import Trainer, make_optimizer
 from obiwan.dplearn.training.validation import has_learnt
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from planted import Planted, write_set

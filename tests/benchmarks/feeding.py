@@ -25,7 +25,7 @@ from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
-from obiwan.dplearn.training.logs import RunLogs
+from obiwan.dplearn.training.rundir import RunLogs
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.training.trainer import Step, Trainer, make_step
 from obiwan.dplearn.trainingset.stampset import open_training_set

@@ -51,7 +51,7 @@ from obiwan.dplearn.running import cli
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
 from obiwan.dplearn.survey.tables import read_table
 from obiwan.dplearn.training.checkpoints import Checkpoint, Progress, load_checkpoint, save_checkpoint
-from obiwan.dplearn.training.rundir import finished_lines, run_directory
+from obiwan.dplearn.training.rundir import run_directory
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.manifest import FORMAT, FORMAT_VERSION, MANIFEST, WORK, manifest_checksum
@@ -276,12 +276,11 @@ def _read_run(place: Path) -> None:
 
 def _read_result(place: Path) -> None:
     logging.disable()
-    lines = finished_lines(place)
-    if lines is None:
+    text = cnn.finished_text(argparse.Namespace(outdir=place, data=place))
+    if text is None:
         msg = "no result: it is made again"
         raise ModelError(msg)
-    for line in lines:
-        cli.say(line)
+    cli.say(text)
 
 
 def _read_looks(place: Path) -> None:
@@ -337,6 +336,9 @@ def _read_options(place: Path) -> None:
         path.exists()
 
 
+_HALF = {"value": 0.5, "low": 0.4, "high": 0.6}
+RESULT = {"real": 2, "fake": 2, "accuracy": _HALF, "majority": 0.5, "auc": _HALF, "bricks": 0}
+RESULT |= {"best_epoch": 1, "learnt": True, "looks": 1, "model": "m", "data": "d"}
 IDENTITY = {"data": "0123abcd", **RunConfig(network_config(), FeedConfig()).to_dict()}
 REQUEST = {"config": {"seed": 1}, "roots": []}  # of a training set
 ORIGINS = {
@@ -409,7 +411,7 @@ def prepare(base: Path) -> dict[str, Path]:
     progress = Progress(1, 3, best_epoch=1, best_loss=0.6, history=[{"epoch": 1, "loss": 0.7}])
     save_checkpoint(run, Checkpoint(progress, [np.arange(99.0)], [np.int64(3)], []), 3)
     (run / "run.json").write_text(json.dumps(IDENTITY))
-    (run / "result.json").write_text(json.dumps({"lines": ["AUC 0.5", "guessing"], "auc": 0.5}))
+    (run / "result.json").write_text(json.dumps(RESULT))
     looks = [{"model": model, "data": "d", "n": 2, "version": "1"} for model in "abc"]
     (run / "test_looks.jsonl").write_text("".join(json.dumps(look) + "\n" for look in looks))
     options = (Path(__file__).parents[2] / "etc" / "cnn.toml").read_text()

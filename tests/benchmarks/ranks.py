@@ -94,7 +94,7 @@ def work(data: Path, place: Path, batch: int) -> None:
     launch = launched(os.environ)
     (place / f"rank_{launch.rank}").write_text(str(os.getpid()))
     with joined(launch) as world:
-        from obiwan.dplearn.training.logs import Logs
+        from obiwan.dplearn.training.rundir import Logs
         from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
         from obiwan.dplearn.training.trainer import Trainer
         from obiwan.dplearn.trainingset.stampset import open_training_set

@@ -12,50 +12,33 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.files.atomic import write_json
+from obiwan.dplearn.files.atomic import read_json, write_json
 from obiwan.dplearn.files.lease import holding_lease
-from obiwan.dplearn.referees.heldout import HeldOut, score_test, summarise
+from obiwan.dplearn.referees import scoring
+from obiwan.dplearn.referees.network import model_checksum
+from obiwan.dplearn.referees.testlog import record_evaluation
 from obiwan.dplearn.running import cli, profiles
-from obiwan.dplearn.running.cli import add_options, chosen, option, positive
+from obiwan.dplearn.running.cli import add_options, positive
 from obiwan.dplearn.running.launch import Launch, first_speaks, launched
 from obiwan.dplearn.running.quiet import without_notes
-from obiwan.dplearn.training.batches import check_splits, fitting_batch
+from obiwan.dplearn.training.batches import check_splits, with_fitting_batches
 from obiwan.dplearn.training.distributed import World, joined
-from obiwan.dplearn.training.logs import Logs, RunLogs
-from obiwan.dplearn.training.rundir import (
-    BEST,
-    HISTORY,
-    RESULT,
-    SCORES,
-    finished_lines,
-    run_directory,
-)
-from obiwan.dplearn.training.settings import FeedConfig, NetworkConfig, RunConfig, network_config
+from obiwan.dplearn.training.rundir import BEST, HISTORY, RESULT, SCORES, RunLogs, run_directory
+from obiwan.dplearn.training.settings import FeedConfig, NetworkConfig, RunConfig, run_config
 from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
+from obiwan.dplearn.twosample import answer
+
+if TYPE_CHECKING:
+    from obiwan.dplearn.training.trainer import Fitted
 
 NAME = "cnn"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RunningOptions:
-    """How a run is carried out, which changes nothing about its result."""
-
-    checkpoint_steps: int = option("steps between checkpoints", 500, type=positive, metavar="N")
-    profile: str | None = option(
-        "kind of node, for its threads (default auto)", None, choices=list(profiles.PROFILES)
-    )
-    threads: int | None = option(
-        "processor threads of each rank (default that of the profile)", None, type=positive, metavar="N"
-    )
-    quiet: bool = option("no progress bar", value=False, action="store_true")
-    verbose: bool = option("details, and tracebacks of errors", value=False, action="store_true")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -75,111 +58,137 @@ def build_parser() -> argparse.ArgumentParser:
     network = parser.add_argument_group("network (defaults are the architecture's own)")
     add_options(network, NetworkConfig)
     add_options(parser.add_argument_group("training"), RunConfig, FeedConfig)
-    add_options(parser.add_argument_group("running"), RunningOptions)
+    add = parser.add_argument_group("running").add_argument
+    add("--checkpoint-steps", type=positive, default=500, metavar="N", help="steps between checkpoints")
+    add("--profile", choices=list(profiles.PROFILES), help="kind of node, for its threads (default auto)")
+    text = "processor threads of each rank (default that of the profile)"
+    add("--threads", type=positive, metavar="N", help=text)
+    add("--quiet", action="store_true", help="no progress bar")
+    add("--verbose", action="store_true", help="details, and tracebacks of errors")
     return parser
 
 
 def set_environment(options: argparse.Namespace) -> list[str]:
     """Set what TensorFlow must find in the environment when it is imported; returns it in words."""
-    try:
-        words = profiles.describe(options.profile, options.threads, os.environ)
-        os.environ.update(profiles.settings(options.profile, options.threads, os.environ))
-    except ValueError as error:
-        raise ModelError(str(error)) from None
+    words = profiles.describe(options.profile, options.threads, os.environ)
+    os.environ.update(profiles.settings(options.profile, options.threads, os.environ))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of every accelerator that is not there
     return words
 
 
-def run_config(options: argparse.Namespace, stamp_set: StampSet, ranks: int) -> RunConfig:
-    """The configuration of a run on a training set.
+def score_test(
+    fitted: Fitted, stamp_set: StampSet, outdir: Path, world: World, scratch: Path | None
+) -> scoring.Scores:
+    """Score the test set, every rank a part, unless the scores of these weights are there."""
+    model, checksum, path = fitted.model, model_checksum(fitted.model), outdir / SCORES
+    with world.together():
+        found = scoring.read_scores(path, checksum, stamp_set.checksum) if world.leads else None
+    kept: scoring.Scores | None = world.share(found)
+    if kept is not None:
+        return kept
+    scores = scoring.score_with(
+        lambda x, _: model.predict_on_batch(x)[:, 1], checksum, stamp_set, "test", world
+    )
+    if world.leads:
+        with holding_lease(scratch, outdir):
+            scoring.write_scores(path, scores, scratch)
+    return scores
 
-    Raises
-    ------
-    ModelError
-        If the options ask for what cannot be.
+
+def held_out(fitted: Fitted, stamp_set: StampSet, scores: scoring.Scores) -> dict[str, Any]:
+    """What a network reached on the test set, as ``result.json`` has it; the test-set log records it first.
+
+    Returns
+    -------
+    dict
+        The fields of `obiwan.dplearn.twosample.Answer`; ``best_epoch`` (from 1) and ``learnt`` of the
+        training; ``looks``, how many networks have scored this test set, None where that is not known;
+        ``model`` and ``data``, the checksums of the network and of the training set.
     """
-    try:
-        network = network_config(**chosen(NetworkConfig, options))
-        network.check_size(stamp_set.spec.size)
-        config = RunConfig(network, FeedConfig(**chosen(FeedConfig, options)), **chosen(RunConfig, options))
-    except ValueError as error:
-        raise ModelError(str(error)) from None
-    batch = fitting_batch(config.feed.batch_size, stamp_set, ranks)
-    return replace(config, feed=replace(config.feed, batch_size=batch))
+    looks = record_evaluation(stamp_set, scores)
+    found = answer(scores.label, scores.score, scoring.bricks_of(stamp_set, scores))
+    training = {"best_epoch": fitted.progress.best_epoch, "learnt": fitted.learnt}
+    return {**asdict(found), **training, "looks": looks, "model": scores.model, "data": scores.data}
 
 
-def result_lines(found: HeldOut) -> list[str]:
-    """What a network reached, in words."""
-    numbers = found.answer
-    with_interval = "{0.value:.3f} (95 % interval {0.low:.3f} to {0.high:.3f})"
-    accuracy, auc = with_interval.format(numbers.accuracy), with_interval.format(numbers.auc)
-    basis = f"{numbers.bricks} bricks" if numbers.bricks else "the examples taken one by one"
+def result_text(found: Mapping[str, Any], options: argparse.Namespace) -> str:
+    """The content of ``result.json`` in words, where the files are, and what to do next."""
+    outdir: Path = options.outdir
+    with_interval = "{0[value]:.3f} (95 % interval {0[low]:.3f} to {0[high]:.3f})"
+    accuracy, auc = (with_interval.format(found[name]) for name in ("accuracy", "auc"))
+    real, fake, bricks = found["real"], found["fake"], found["bricks"]
     lines = [
-        f"Held-out result: {numbers.real + numbers.fake} test examples ({numbers.real} real, "
-        f"{numbers.fake} fake), scored with the weights of epoch {found.best_epoch}, the best in validation",
-        f"  accuracy  {accuracy}; guessing the most numerous class: {numbers.majority:.3f}",
-        f"  AUC       {auc}, from {basis}; guessing: 0.500",
+        f"Held-out result: {real + fake} test examples ({real} real, {fake} fake), scored with the weights "
+        f"of epoch {found['best_epoch']}, the best in validation",
+        f"  accuracy  {accuracy}; guessing the most numerous class: {found['majority']:.3f}",
+        f"  AUC       {auc}, from {f'{bricks} bricks' if bricks else 'the examples taken one by one'}; "
+        "guessing: 0.500",
     ]
-    if not found.learnt:
+    if not found["learnt"]:
         lines += [
             "The network did not learn: its loss stayed at that of a constant answer in both splits.",
             "This says nothing about the fakes.  Use more examples or epochs, or another --learning-rate.",
         ]
-    if found.looks is not None and found.looks > 1:
-        lines.append(f"{found.looks} different networks have scored this test set: allow for that.")
-    return lines
-
-
-def _tell(lines: Sequence[str], options: argparse.Namespace) -> None:
-    """Print a result, where the files are, and what to do next."""
-    outdir = options.outdir
-    for line in lines:
-        cli.say(line)
-    cli.say(f"Model: {outdir / BEST}; test scores: {outdir / SCORES}; history: {outdir / HISTORY}")
-    cli.say(
+    if (found["looks"] or 0) > 1:
+        lines.append(f"{found['looks']} different networks have scored this test set: allow for that.")
+    lines += [
+        f"Model: {outdir / BEST}; test scores: {outdir / SCORES}; history: {outdir / HISTORY}",
         "For a verdict on the galaxies, with its controls: python -m obiwan.dplearn.evaluate "
-        f"--data {options.data} --model {outdir / BEST} --outdir DIR"
-    )
+        f"--data {options.data} --model {outdir / BEST} --outdir DIR",
+    ]
+    return "\n".join(lines)
+
+
+def finished_text(options: argparse.Namespace) -> str | None:
+    """The result of a finished run in words; None where there is none, or none that can be read.
+
+    An unreadable one is removed with a warning: whoever goes on from the last checkpoint makes it again.
+    """
+    path: Path = options.outdir / RESULT
+    if not path.is_file():
+        return None
+    try:
+        return result_text(read_json(path), options)
+    except (ValueError, KeyError, TypeError):
+        log.warning("%s: not a readable result; it is made again from the last checkpoint", path)
+        path.unlink(missing_ok=True)
+        return None
 
 
 def train(options: argparse.Namespace, world: World) -> int:
     """Train, score the test set and print the result, as one of the ranks; returns the exit status."""
     outdir: Path = options.outdir
     output = run_directory(outdir)
+    text = scratch = None
     with world.together():
         stamp_set = open_training_set(options.data, files=world.leads)
         check_splits(stamp_set)
-        config = run_config(options, stamp_set, world.size)
+        config = with_fitting_batches(run_config(options, stamp_set.spec.size), stamp_set, world.size)
         with without_notes():  # Keras only now: what is wrong with the data is said at once
             from obiwan.dplearn.training.trainer import Trainer
 
-        lines = scratch = None
-        identity = {"data": stamp_set.checksum, **config.to_dict()}
         if world.leads:
+            identity = {"data": stamp_set.checksum, **config.to_dict()}
             output.check(identity, overwrite=options.overwrite)
-            lines = None if options.overwrite else finished_lines(outdir)
-            scratch = output.begin(identity, overwrite=options.overwrite) if lines is None else None
-    if world.share(lines is not None):
-        if lines is not None:
-            cli.say(f"{outdir}: this run is finished; its result again:")
-            _tell(lines, options)
+            text = None if options.overwrite else finished_text(options)
+            scratch = output.begin(identity, overwrite=options.overwrite) if text is None else None
+    if world.share(text is not None):
+        if text is not None:
+            cli.say(f"{outdir}: this run is finished; its result again:\n{text}")
         return 0
     with world.together():
-        logs = RunLogs(outdir, quiet=options.quiet, scratch=scratch) if world.leads else Logs()
-        steps = options.checkpoint_steps
-        trainer = Trainer(
-            config, stamp_set, outdir, world=world, checkpoint_steps=steps, logs=logs, scratch=scratch
-        )
+        logs = RunLogs(outdir, quiet=options.quiet, scratch=scratch) if world.leads else None
+        kept = {"checkpoint_steps": options.checkpoint_steps, "logs": logs, "scratch": scratch}
+        trainer = Trainer(config, stamp_set, outdir, world=world, **kept)
     fitted = trainer.fit()
     scores = score_test(fitted, stamp_set, outdir, world, scratch)
     if scratch is not None:
-        found = summarise(fitted, stamp_set, scores)
-        lines = result_lines(found)
+        found = held_out(fitted, stamp_set, scores)
         with holding_lease(scratch, outdir):
-            write_json(outdir / RESULT, {"lines": lines, **found.to_dict()}, scratch)
+            write_json(outdir / RESULT, found, scratch)
         output.release(scratch)
-        _tell(lines, options)
+        cli.say(result_text(found, options))
     return 0
 
 

@@ -13,7 +13,7 @@ from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.files.fits import check_not_truncated, reading
 from obiwan.dplearn.referees.protocol import Referee, visible_rows
-from obiwan.dplearn.training.distributed import World
+from obiwan.dplearn.training.distributed import SERIAL, World
 from obiwan.dplearn.training.validation import Predict, predictions
 from obiwan.dplearn.trainingset.manifest import SOURCES
 from obiwan.dplearn.trainingset.stampset import StampSet
@@ -56,7 +56,7 @@ class Scores:
         return out
 
 
-def score_split(referee: Referee, stamp_set: StampSet, split: str, world: World | None = None) -> Scores:
+def score_split(referee: Referee, stamp_set: StampSet, split: str, world: World = SERIAL) -> Scores:
     """Score every example of a split.
 
     Parameters
@@ -77,13 +77,17 @@ def score_split(referee: Referee, stamp_set: StampSet, split: str, world: World 
     rows = visible_rows(stamp_set.rows(split))
 
     def predict(stamps: NDArray[np.float32], here: slice) -> NDArray[np.float32]:
-        return referee.predict(stamps, rows[here])
+        scores = np.asarray(referee.predict(stamps, rows[here]), np.float32)
+        if scores.shape != (len(stamps),):
+            msg = f"referee {referee.name}: {len(stamps)} stamps have scores of shape {scores.shape}"
+            raise ModelError(msg)
+        return scores
 
     return score_with(predict, referee.checksum, stamp_set, split, world)
 
 
 def score_with(
-    predict: Predict, checksum: str, stamp_set: StampSet, split: str, world: World | None = None
+    predict: Predict, checksum: str, stamp_set: StampSet, split: str, world: World = SERIAL
 ) -> Scores:
     """Score a split with a function of the pixels, for sets without an example table too.
 
@@ -96,15 +100,7 @@ def score_with(
     stamp_set, split, world
         As for `score_split`.
     """
-
-    def checked(stamps: NDArray[np.float32], here: slice) -> NDArray[np.float32]:
-        scores = np.asarray(predict(stamps, here), np.float32)
-        if scores.shape != (len(stamps),):
-            msg = f"referee {checksum}: {len(stamps)} stamps have scores of shape {scores.shape}"
-            raise ModelError(msg)
-        return scores
-
-    labels, scores = predictions(checked, stamp_set, split, world)
+    labels, scores = predictions(predict, stamp_set, split, world)
     shards = stamp_set.split(split)
     return Scores(
         split=split,

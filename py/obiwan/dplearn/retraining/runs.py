@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from obiwan.dplearn.files.outdir import State
 from obiwan.dplearn.referees.protocol import Trainable, visible_rows
 from obiwan.dplearn.referees.scoring import score_split
 from obiwan.dplearn.stampspec import Array
-from obiwan.dplearn.training.batches import check_splits, fitting_batch
+from obiwan.dplearn.training.batches import check_splits, with_fitting_batches
 from obiwan.dplearn.training.rundir import RESULT, RUN, run_directory
 from obiwan.dplearn.trainingset.manifest import SOURCES
 from obiwan.dplearn.trainingset.stampset import StampSet
@@ -163,8 +163,7 @@ def retrain(
         If the same training was started there meanwhile, which goes on.
     """
     check_splits(edited)
-    batch = fitting_batch(config.feed.batch_size, edited)
-    config = replace(config, feed=replace(config.feed, batch_size=batch))
+    config = with_fitting_batches(config, edited)
     identity = {"edit": name, "data": edited.checksum, **config.to_dict()}
     output = run_directory(outdir)
     overwrite = overwrite and output.state(identity) is State.FOREIGN
@@ -172,7 +171,7 @@ def retrain(
         return _read_result(outdir / RESULT)
     if before is not None:
         before()
-    from obiwan.dplearn.training.logs import RunLogs
+    from obiwan.dplearn.training.rundir import RunLogs
     from obiwan.dplearn.training.trainer import Trainer
     from obiwan.dplearn.training.validation import predictions
 

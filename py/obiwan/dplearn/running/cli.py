@@ -68,13 +68,13 @@ def option(text: str, value: Any = MISSING, **keywords: Any) -> Any:
 
 def add_options(group: argparse._ArgumentGroup, *kinds: Any) -> None:
     """Add an option for each field of the dataclasses that was made with `option`."""
-    for own in (own for kind in kinds for own in fields(kind) if own.metadata):
+    for own in (own for kind in kinds for own in fields(kind) if "help" in own.metadata):
         group.add_argument(f"--{own.name.replace('_', '-')}", **own.metadata)
 
 
 def chosen(kind: Any, options: argparse.Namespace) -> dict[str, Any]:
     """The values that a command line gives the fields of a dataclass."""
-    return {own.name: getattr(options, own.name) for own in fields(kind) if own.metadata}
+    return {own.name: getattr(options, own.name) for own in fields(kind) if "help" in own.metadata}
 
 
 def add_config_option(parser: argparse._ActionsContainer) -> None:

@@ -1,7 +1,7 @@
 """Training of the networks: from a training set to weights.
 
-`settings` (all that determines a run) -> `batches`, `scaling` (shards to shuffled batches; fluxes to
-numbers of order one) -> `model`, `initialise` (the networks; weights that start where they can learn) ->
-`distributed`, `steps` (one process or many ranks; one step) -> `validation` (predictions for a split) ->
-`trainer`, `checkpoints`, `logs`, `rundir` (epochs; what they leave).
+`settings` (all that determines a run) -> `batches` (shards to shuffled batches) -> `scaling` (numbers of
+order one, from fluxes and in every layer) -> `model` (the networks) -> `distributed` (one process or many
+ranks) -> `validation` (predictions for a split) -> `trainer`, `checkpoints`, `rundir` (steps and epochs; what
+they leave).
 """

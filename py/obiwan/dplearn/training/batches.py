@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -21,26 +21,20 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.stampspec import SPLITS
-from obiwan.dplearn.training.distributed import World
-from obiwan.dplearn.training.settings import FeedConfig
+from obiwan.dplearn.training.distributed import SERIAL, World
+from obiwan.dplearn.training.settings import FeedConfig, RunConfig
 from obiwan.dplearn.trainingset.shards import X_DTYPE, Y_DTYPE, Shard
 from obiwan.dplearn.trainingset.stampset import StampSet
 
 Batch = tuple[NDArray[np.float32], NDArray[np.uint8]]
+Piece = tuple[Shard, NDArray[np.int64]]  # rows of one shard that a rank uses, in the order of the epoch
+Window = tuple[list[Batch], list[tuple[int, int]]]  # shards, and an index and a row in them for each example
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
 
 log = logging.getLogger(__name__)
 
 _SHARDS, _ROWS, _WINDOW, _TURNS = range(4)  # purposes of the random streams
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Rows of one shard that a rank uses, in the order of the epoch."""
-
-    shard: Shard
-    rows: NDArray[np.int64]
 
 
 class Batches:
@@ -63,13 +57,8 @@ class Batches:
         If the split does not fill one step on every rank.
     """
 
-    def __init__(
-        self, stamp_set: StampSet, split: str, config: FeedConfig, world: World | None = None
-    ) -> None:
-        self.stamp_set = stamp_set
-        self.split = split
-        self.config = config
-        self.world = world or World()
+    def __init__(self, stamp_set: StampSet, split: str, config: FeedConfig, world: World = SERIAL) -> None:
+        self.stamp_set, self.split, self.config, self.world = stamp_set, split, config, world
         self.examples = sum(stamp_set.count(split))
         self.steps = self.examples // (self.world.size * config.batch_size)  #: in each epoch, on every rank
         if self.steps == 0:
@@ -91,7 +80,7 @@ class Batches:
             start += shard.rows
             if first < last:  # ranks that share a shard draw the same permutation and take other parts of it
                 rows = self._stream(_ROWS, epoch, shard.number).permutation(shard.rows)
-                pieces.append(Piece(shard, rows[first:last]))
+                pieces.append((shard, rows[first:last]))
         return pieces
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -114,7 +103,7 @@ class Batches:
         size, spec = self.config.batch_size, self.stamp_set.spec
         filled, step = 0, start
         for shards, places in self._windows(epoch, start * size):
-            for index, row in places.tolist():
+            for index, row in places:
                 if not filled:
                     x, y = np.empty((size, *spec.shape), X_DTYPE), np.empty(size, Y_DTYPE)
                 x[filled], y[filled] = shards[index][0][row], shards[index][1][row]
@@ -124,23 +113,22 @@ class Batches:
                     filled, step = 0, step + 1
             del shards  # its memory is free for the window after the next
 
-    def _windows(self, epoch: int, skip: int) -> Iterator[tuple[list[Batch], NDArray[np.int64]]]:
+    def _windows(self, epoch: int, skip: int) -> Iterator[Window]:
         """Windows from example number `skip` on: shards, and where its examples are in them, mixed."""
         pieces, width = self.pieces(epoch), self.config.window
         todo = []
         for number, begin in enumerate(range(0, len(pieces), width)):
             part = pieces[begin : begin + width]
-            count = sum(len(piece.rows) for piece in part)
+            count = sum(len(rows) for _, rows in part)
             if skip < count:
                 todo.append((number, part, skip))
             skip = max(skip - count, 0)
 
-        def load(item: tuple[int, list[Piece], int]) -> tuple[list[Batch], NDArray[np.int64]]:
+        def load(item: tuple[int, list[Piece], int]) -> Window:
             number, part, seen = item
-            index = np.repeat(np.arange(len(part)), [len(piece.rows) for piece in part])
-            places = np.stack([index, np.concatenate([piece.rows for piece in part])], axis=1)
+            places = [(i, row) for i, (_, rows) in enumerate(part) for row in rows.tolist()]
             mixed = self._stream(_WINDOW, epoch, number, self.world.rank).permutation(len(places))[seen:]
-            return [self.stamp_set.read(piece.shard) for piece in part], places[mixed]
+            return [self.stamp_set.read(shard) for shard, _ in part], [places[i] for i in mixed]
 
         return ahead(load, todo)
 
@@ -183,23 +171,19 @@ def sample(stamp_set: StampSet, split: str, count: int, seed: int) -> NDArray[np
     rng = np.random.default_rng([seed, 99])
     shards = stamp_set.split(split)
     chosen = [shards[i] for i in rng.permutation(len(shards))[:4]]
-    rows = rng.permutation([(i, row) for i, shard in enumerate(chosen) for row in range(shard.rows)])[:count]
-    parts = []
-    for index, shard in enumerate(chosen):
-        x, _ = stamp_set.read(shard)
-        parts.append(x[np.sort(rows[rows[:, 0] == index, 1])])
-    return np.concatenate(parts)
+    rows = rng.permutation(sum(shard.rows for shard in chosen))[:count]
+    return stamp_set.only(chosen).stamps(split, np.sort(rows))
 
 
-def fitting_batch(asked: int, stamp_set: StampSet, ranks: int = 1) -> int:
-    """The batch size asked for, or this rank's part of too few examples: a tiny set must run too."""
-    examples = sum(stamp_set.count("train"))
+def with_fitting_batches(config: RunConfig, stamp_set: StampSet, ranks: int = 1) -> RunConfig:
+    """The same run; of too few examples a batch is what there is for each rank: a tiny set must run too."""
+    asked, examples = config.feed.batch_size, sum(stamp_set.count("train"))
     fitting = max(1, min(asked, examples // ranks))
     if fitting < asked:
         log.warning(
             "warning: only %d training examples: batches of %d, instead of %d", examples, fitting, asked
         )
-    return fitting
+    return replace(config, feed=replace(config.feed, batch_size=fitting))
 
 
 def check_splits(stamp_set: StampSet) -> None:

@@ -94,11 +94,9 @@ def save_checkpoint(
         last = int(newest.stem.removeprefix("step_"))
         number = number if number >= last else last + 1
     state = np.frombuffer(json.dumps(asdict(checkpoint.progress)).encode(), np.uint8)
-    arrays: dict[str, Any] = {"state": state}
-    for kind in KINDS:
-        arrays |= {f"{kind}_{i:04d}": array for i, array in enumerate(getattr(checkpoint, kind))}
+    arrays = {f"{kind}_{i:04d}": a for kind in KINDS for i, a in enumerate(getattr(checkpoint, kind))}
     with atomic_write(directory / f"step_{number:010d}.npz", scratch, synced=True) as beside:
-        np.savez(beside, **arrays)
+        np.savez(beside, state=state, **arrays)
     for old in _checkpoints(directory)[:-KEPT]:
         old.unlink()
 
@@ -112,12 +110,9 @@ def _checkpoints(directory: Path) -> list[Path]:
 def _read(path: Path) -> Checkpoint:
     """Read a checkpoint; whatever is raised is damage."""
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}  # the zip's own checksums are verified here
-    progress = Progress(**json.loads(arrays.pop("state").tobytes()))
-    kinds: dict[str, list[NDArray[Any]]] = {kind: [] for kind in KINDS}
-    for name in sorted(arrays):
-        kinds[name.rsplit("_", 1)[0]].append(arrays[name])
-    return Checkpoint(progress, **kinds)
+        names = sorted(file.files)  # the zip's own checksums are verified here
+        kinds = {kind: [file[name] for name in names if name.startswith(kind)] for kind in KINDS}
+        return Checkpoint(Progress(**json.loads(file["state"].tobytes())), **kinds)
 
 
 def load_checkpoint(directory: Path) -> Checkpoint | None:

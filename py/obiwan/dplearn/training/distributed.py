@@ -100,34 +100,38 @@ class World:
         yield
 
 
+SERIAL = World()
+
+
 @dataclass(frozen=True)
 class HorovodWorld(World):
-    """One rank of many, joined by Horovod."""
+    """One rank of many, joined by Horovod.
+
+    Attributes
+    ----------
+    hvd : module
+        ``horovod.tensorflow``, initialised.
+    """
+
+    hvd: Any = None
 
     def average(self, tensors: Sequence[Any]) -> list[Any]:
         """As one message, whatever the number of tensors."""
-        import horovod.tensorflow as hvd
-
-        return list(hvd.grouped_allreduce(list(tensors), op=hvd.Average, name="average"))
+        return list(self.hvd.grouped_allreduce(list(tensors), op=self.hvd.Average, name="average"))
 
     def broadcast(self, variables: Sequence[Any]) -> None:
         """Once, before the first step."""
-        import horovod.tensorflow as hvd
-
-        hvd.broadcast_variables([variable.value for variable in variables], root_rank=0)
+        self.hvd.broadcast_variables([variable.value for variable in variables], root_rank=0)
 
     def share(self, value: Any) -> Any:
         """Pickled on its way."""
-        import horovod.tensorflow as hvd
-
-        return hvd.broadcast_object(value, root_rank=0, name="share")
+        return self.hvd.broadcast_object(value, root_rank=0, name="share")
 
     def gather(self, array: NDArray[Any]) -> NDArray[Any]:
         """The first axis may be of another length on each rank."""
-        import horovod.tensorflow as hvd
         import tensorflow as tf
 
-        return np.asarray(hvd.allgather(tf.constant(array), name="gather").numpy())
+        return np.asarray(self.hvd.allgather(tf.constant(array), name="gather").numpy())
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -145,7 +149,8 @@ class HorovodWorld(World):
         raise SystemExit(1)
 
 
-def _require_horovod(launch: Launch) -> None:
+def _initialise(launch: Launch) -> World:
+    """Start Horovod, and see that it counts as many ranks as the launcher does."""
     if importlib.util.find_spec("horovod") is None:
         msg = (
             f"{launch.launcher} started {launch.size} ranks, and more than one need Horovod, which is not "
@@ -156,10 +161,6 @@ def _require_horovod(launch: Launch) -> None:
     if backend != "tensorflow":
         msg = f"training on {launch.size} ranks needs KERAS_BACKEND=tensorflow, not {backend}"
         raise ModelError(msg)
-
-
-def _initialise(launch: Launch) -> World:
-    """Start Horovod, and see that it counts as many ranks as the launcher does."""
     for name, value in {**SETTINGS, **(GLOO_SETTINGS if launch.launcher == "horovodrun" else {})}.items():
         os.environ.setdefault(name, value)
     with without_notes():
@@ -173,7 +174,7 @@ def _initialise(launch: Launch) -> World:
             "bin/install_horovod where that MPI's mpicxx is found, or start with horovodrun --gloo"
         )
         raise ModelError(msg)
-    return HorovodWorld(hvd.rank(), hvd.size())
+    return HorovodWorld(hvd.rank(), hvd.size(), hvd)
 
 
 def _rank_was_lost(error: Exception) -> bool:
@@ -241,7 +242,6 @@ def joined(launch: Launch) -> Iterator[World]:
         yield World()
         return
     try:
-        _require_horovod(launch)
         world = _initialise(launch)
     except ModelError:
         if launch.rank == 0:

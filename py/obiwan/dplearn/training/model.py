@@ -16,7 +16,7 @@ from keras import layers, ops
 
 from obiwan.dplearn.errors import ModelError, explained
 from obiwan.dplearn.stampspec import StampSpec
-from obiwan.dplearn.training.scaling import CutoutScaling
+from obiwan.dplearn.training.scaling import CutoutScaling, scaling_of
 from obiwan.dplearn.training.settings import GROUPS, NetworkConfig
 
 CLASSES = 2  #: outputs: real, fake
@@ -60,11 +60,6 @@ class MeanPooling(layers.Layer):
         padded = ops.pad(images, self._pads)
         pooled = ops.average_pool(padded, self.pool_size, self.strides, "valid", data_format="channels_last")
         return pooled * ops.convert_to_tensor(self._correction, pooled.dtype)
-
-    def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the pooled images."""
-        sides = (-(-size // self.strides) for size in input_shape[1:3])
-        return (input_shape[0], *sides, input_shape[3])
 
     def get_config(self) -> dict[str, Any]:
         """What `keras.saving` needs to make the layer again."""
@@ -156,16 +151,18 @@ def load_network(path: Path) -> Any:
     with explained(f"{path}: not a readable model", "train it again", ModelError):
         # Safe: a layer that is a piece of program (a Lambda) is refused, not run.
         model = keras.models.load_model(path, compile=False, safe_mode=True)
-    sides, outputs = model.input_shape[1:3], model.output_shape[1:]
-    if scaling_of(model) is None or sides[0] != sides[1] or outputs != (CLASSES,):
+    if model.output_shape[1:] != (CLASSES,) or spec_of(model) is None:
         msg = f"{path}: takes {model.input_shape} and gives {model.output_shape}, not stamps and two classes"
         raise ModelError(msg)
     return model
 
 
-def scaling_of(model: Any) -> CutoutScaling | None:
-    """The layer of a network that scales raw stamps; None where there is none."""
-    return next((layer for layer in model.layers if isinstance(layer, CutoutScaling)), None)
+def spec_of(model: Any) -> StampSpec | None:
+    """The stamps that a network takes; None where it is none of this package."""
+    scaling, sides = scaling_of(model), model.input_shape[1:3]
+    if scaling is None or sides[0] != sides[1]:
+        return None
+    return replace(scaling.spec, size=sides[0])
 
 
 def check_spec(path: Path, model: Any, spec: StampSpec) -> None:
@@ -176,15 +173,11 @@ def check_spec(path: Path, model: Any, spec: StampSpec) -> None:
     ModelError
         Naming both.
     """
-    scaling = scaling_of(model)
-    own = None if scaling is None else replace(scaling.spec, size=model.input_shape[1])
+    own = spec_of(model)
     if own is None or (own.channels, own.size) != (spec.channels, spec.size):
-        msg = f"{path}: takes {_described(own)}, but this set holds {_described(spec)}; train one on it"
+        takes, holds = (
+            f"{' '.join(one.planes)} of {' '.join(one.bands)} at {one.size} px" if one else "no stamps"
+            for one in (own, spec)
+        )
+        msg = f"{path}: takes {takes}, but this set holds {holds}; train one on it"
         raise ModelError(msg)
-
-
-def _described(spec: StampSpec | None) -> str:
-    """Bands, planes and size in words."""
-    if spec is None:
-        return "no stamps"
-    return f"{' '.join(spec.planes)} of {' '.join(spec.bands)} at {spec.size} px"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from obiwan.dplearn.running.cli import between, option, positive
+from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.running.cli import between, chosen, option, positive
 
 GROUPS = 8  #: of the deep network's group normalisation
 MAX_SEED = 2**32 - 1  #: of what Keras takes
@@ -18,11 +21,19 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 
 
-def _refuse_below(config: Any, **least: float) -> None:
-    """Raise a ValueError for a number that is too small."""
-    for name, value in least.items():
-        if getattr(config, name) < value:
-            msg = f"{name} must be at least {value}, got {getattr(config, name)}"
+def _check(config: Any) -> None:
+    """Raise a ValueError for a field that the command line would refuse as well."""
+    for own in fields(config):
+        value, kind = getattr(config, own.name), own.metadata.get("type", str)
+        choices = own.metadata.get("choices", (value,))
+        try:
+            for one in value if isinstance(value, tuple) else (value,):
+                kind(str(one))
+        except argparse.ArgumentTypeError as error:
+            msg = f"{own.name} {error}"
+            raise ValueError(msg) from None
+        if value not in choices:
+            msg = f"{own.name} must be one of {', '.join(choices)}, got {value!r}"
             raise ValueError(msg)
 
 
@@ -65,12 +76,10 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "maps", tuple(self.maps))
-        if not self.maps or min(self.maps) < 1:
-            msg = f"maps must be one or more positive numbers, got {self.maps}"
-            raise ValueError(msg)
-        _refuse_below(self, kernel_size=1, pool_size=1, strides=1, dense=1)
-        if self.arch == "deep" and any(m % GROUPS for m in self.maps):
-            msg = f"the maps of the deep network must be multiples of {GROUPS}, got {self.maps}"
+        _check(self)
+        unit = GROUPS if self.arch == "deep" else 1
+        if not self.maps or any(m % unit for m in self.maps):
+            msg = f"maps must be multiples of {unit} for arch {self.arch}, one or more, got {self.maps}"
             raise ValueError(msg)
 
     def check_size(self, size: int) -> None:
@@ -81,16 +90,10 @@ class NetworkConfig:
         ValueError
             If a pool would be left with one pixel.
         """
-        pools, side = len(self.maps), size
-        for _ in range(pools):
-            if side == 1:
-                msg = f"{size} px stamps cannot be pooled {pools} times by {self.strides}; use fewer --maps"
-                raise ValueError(msg)
-            side = -(-side // self.strides)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {**asdict(self), "maps": list(self.maps)}
+        pools = len(self.maps)
+        if size <= self.strides ** (pools - 1):
+            msg = f"{size} px stamps cannot be pooled {pools} times by {self.strides}; use fewer --maps"
+            raise ValueError(msg)
 
 
 def network_config(arch: str = "lenet5", **changes: Any) -> NetworkConfig:
@@ -106,11 +109,9 @@ def network_config(arch: str = "lenet5", **changes: Any) -> NetworkConfig:
     >>> network_config("lenet5-2x2", dense=128).dense
     128
     """
-    if arch not in ARCHITECTURES:
-        msg = f"arch must be one of {', '.join(ARCHITECTURES)}, got {arch!r}"
-        raise ValueError(msg)
     given = {name: value for name, value in changes.items() if value is not None}
-    return NetworkConfig(**{"arch": arch, **ARCHITECTURES[arch], **given})
+    own = ARCHITECTURES.get(arch, ARCHITECTURES["lenet5"])  # an unknown name is refused by its field
+    return NetworkConfig(arch, **{**own, **given})
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ class FeedConfig:
 
     batch_size: int = option("examples a step and rank", 16, type=positive, metavar="N")
     seed: int = option("of weights and shuffles", 1, type=between(0, MAX_SEED), metavar="N")
-    window: int = 4
+    window: int = field(default=4, metadata={"type": positive})
     augment: bool = option(
         "random flips and quarter turns: eight times the data, but they hide every systematic that has a "
         "direction (a centroid offset, say), so they are off by default; turn them on for few examples, "
@@ -146,10 +147,7 @@ class FeedConfig:
     )
 
     def __post_init__(self) -> None:
-        _refuse_below(self, batch_size=1, seed=0, window=1)
-        if self.seed > MAX_SEED:
-            msg = f"seed must be at most {MAX_SEED}, got {self.seed}"
-            raise ValueError(msg)
+        _check(self)
 
 
 @dataclass(frozen=True)
@@ -170,7 +168,7 @@ class RunConfig:
     warmup : float
         Fraction of the steps.
     lr_scaling : str
-        How the learning rate grows with the number of ranks (`obiwan.dplearn.training.steps.lr_factor`).
+        How the learning rate grows with the number of ranks (`obiwan.dplearn.training.trainer.lr_factor`).
 
     Raises
     ------
@@ -193,14 +191,29 @@ class RunConfig:
     )
 
     def __post_init__(self) -> None:
-        _refuse_below(self, epochs=1)
+        _check(self)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             msg = f"learning_rate must be positive, got {self.learning_rate}"
-            raise ValueError(msg)
-        if self.lr_scaling not in LR_SCALINGS:
-            msg = f"lr_scaling must be one of {', '.join(LR_SCALINGS)}, got {self.lr_scaling}"
             raise ValueError(msg)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        return {**asdict(self), "network": self.network.to_dict()}
+        found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return found
+
+
+def run_config(options: argparse.Namespace, size: int) -> RunConfig:
+    """The configuration that a command line asks for, for stamps of so many pixels on a side.
+
+    Raises
+    ------
+    ModelError
+        If the options ask for what cannot be.
+    """
+    network, feed, run = (chosen(kind, options) for kind in (NetworkConfig, FeedConfig, RunConfig))
+    try:
+        config = RunConfig(network_config(**network), FeedConfig(**feed), **run)
+        config.network.check_size(size)
+    except ValueError as error:
+        raise ModelError(str(error)) from None
+    return config

@@ -1,4 +1,4 @@
-"""Training run: epochs, validation, checkpoints, logs.
+"""Training run: steps, epochs, validation, checkpoints, logs.
 
 A run is a function of its `RunConfig` and its training set.  Interrupted anywhere and started again, it goes
 on from its last checkpoint, in the middle of an epoch too, and ends with the weights of a run that was not.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
@@ -21,28 +22,97 @@ from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.files.lease import holding_lease
 from obiwan.dplearn.running.interruptions import deferred
+from obiwan.dplearn.training import checkpoints
 from obiwan.dplearn.training.batches import Batches, sample
-from obiwan.dplearn.training.checkpoints import (
-    Checkpoint,
-    Progress,
-    assign,
-    load_checkpoint,
-    save_checkpoint,
-    values,
-)
-from obiwan.dplearn.training.distributed import World
-from obiwan.dplearn.training.initialise import prepare
-from obiwan.dplearn.training.logs import Logs
+from obiwan.dplearn.training.distributed import SERIAL, World
 from obiwan.dplearn.training.model import build_network
-from obiwan.dplearn.training.rundir import BEST, CHECKPOINTS, LAST
+from obiwan.dplearn.training.rundir import BEST, CHECKPOINTS, LAST, Logs
+from obiwan.dplearn.training.scaling import prepare
 from obiwan.dplearn.training.settings import RunConfig
-from obiwan.dplearn.training.steps import Step, lr_factor, make_optimizer, make_step
 from obiwan.dplearn.training.validation import has_learnt, measure
 from obiwan.dplearn.trainingset.stampset import StampSet
 
 log = logging.getLogger(__name__)
 
 SAMPLE = 512  #: training stamps that the input scaling is fitted on
+Step = Callable[[NDArray[np.float32], NDArray[np.uint8]], tuple[float, float]]
+
+
+def lr_factor(scaling: str, ranks: int) -> float:
+    """Factor by which the learning rate grows with the batch, which is `ranks` times that of one rank.
+
+    The square root is the rule for Adam and its like, whose steps are measured in units of the gradient's own
+    scatter (Krizhevsky 2014, arXiv:1404.5997; Malladi et al. 2022, arXiv:2205.10287); the linear one is
+    for plain gradient descent (Goyal et al. 2017, arXiv:1706.02677).
+
+    Examples
+    --------
+    >>> lr_factor("sqrt", 16), lr_factor("linear", 16), lr_factor("none", 16)
+    (4.0, 16.0, 1.0)
+    """
+    return {"sqrt": math.sqrt(ranks), "linear": float(ranks), "none": 1.0}[scaling]
+
+
+def make_optimizer(learning_rate: float, warmup: float, steps: int) -> Any:
+    """Adam with a learning rate that rises linearly from 0, then falls to 0 as a half cosine.
+
+    Parameters
+    ----------
+    learning_rate : float
+        The highest.
+    warmup : float
+        Fraction of the steps in which it rises.
+    steps : int
+        Of the whole run.
+    """
+    warm = max(1, round(warmup * steps))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, steps - warm), warmup_target=learning_rate, warmup_steps=warm
+    )
+    return keras.optimizers.Adam(schedule)
+
+
+def make_step(model: Any, optimizer: Any, world: World) -> Step:
+    """A train step: batch in; loss and accuracy, over the batches of all ranks, out.
+
+    On TensorFlow the gradients pass through `World.average` between tape and optimizer; the
+    other backends train in one process, by Keras' own step.
+    """
+    if keras.backend.backend() == "tensorflow":
+        compute = _tensorflow_step(model, optimizer, world)
+    elif world.size > 1:
+        msg = f"training on {world.size} ranks needs KERAS_BACKEND=tensorflow, not {keras.backend.backend()}"
+        raise ModelError(msg)
+    else:
+        model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["sparse_categorical_accuracy"])
+        compute = model.train_on_batch
+
+    def step(x: NDArray[np.float32], y: NDArray[np.uint8]) -> tuple[float, float]:
+        loss, accuracy = compute(x, y.astype(np.int32))
+        return float(loss), float(accuracy)
+
+    return step
+
+
+def _tensorflow_step(model: Any, optimizer: Any, world: World) -> Callable[..., Any]:
+    """The step as one compiled function."""
+    import tensorflow as tf
+
+    @tf.function(reduce_retracing=True)
+    def compiled(x: Any, y: Any) -> Any:
+        with tf.GradientTape() as tape:
+            probabilities = model(x, training=True)
+            loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(y, probabilities))
+        variables = model.trainable_variables
+        gradients = tape.gradient(loss, [variable.value for variable in variables])
+        right = tf.equal(tf.argmax(probabilities, -1, output_type=tf.int32), y)
+        metrics = tf.stack([loss, tf.reduce_mean(tf.cast(right, loss.dtype))])
+        # The metrics travel with the gradients: a loss that is no number is so on every rank at one step.
+        *gradients, metrics = world.average([*gradients, metrics])
+        optimizer.apply(gradients, variables)
+        return metrics
+
+    return lambda x, y: compiled(tf.constant(x), tf.constant(y)).numpy()
 
 
 @dataclass(frozen=True)
@@ -53,14 +123,14 @@ class Fitted:
     ----------
     model : keras.Model
         With the weights that were best on the validation split.
-    progress : Progress
+    progress : checkpoints.Progress
         History, and which epoch was best.
     learnt : bool
         Whether the loss ever left that of a constant answer (`has_learnt`).
     """
 
     model: Any
-    progress: Progress
+    progress: checkpoints.Progress
     learnt: bool
 
 
@@ -101,14 +171,13 @@ class Trainer:
         stamp_set: StampSet,
         outdir: Path,
         *,
-        world: World | None = None,
+        world: World = SERIAL,
         checkpoint_steps: int = 500,
         logs: Logs | None = None,
         scratch: Path | None = None,
     ) -> None:
         self.config, self.stamp_set, self.outdir, self.scratch = config, stamp_set, outdir, scratch
-        self.world, self.logs = world or World(), logs or Logs()
-        self.checkpoint_steps = checkpoint_steps
+        self.world, self.logs, self.checkpoint_steps = world, logs or Logs(), checkpoint_steps
         self.batches = Batches(stamp_set, "train", config.feed, self.world)
         keras.utils.set_random_seed(config.feed.seed)
         self.model = build_network(config.network, stamp_set.spec)
@@ -116,7 +185,7 @@ class Trainer:
         self.learning_rate = config.learning_rate * lr_factor(config.lr_scaling, self.world.size)
         self.optimizer = make_optimizer(self.learning_rate, config.warmup, self.steps)
         self.optimizer.build(self.model.trainable_variables)
-        self.progress = Progress(ranks=self.world.size)
+        self.progress = checkpoints.Progress(ranks=self.world.size)
         self.best: list[NDArray[Any]] = []
 
     def begin(self) -> None:
@@ -137,13 +206,13 @@ class Trainer:
 
     def _begin(self) -> None:
         """What the first rank does for all."""
-        found = load_checkpoint(self.outdir / CHECKPOINTS)
+        found = checkpoints.load_checkpoint(self.outdir / CHECKPOINTS)
         if found is None:
             prepare(self.model, sample(self.stamp_set, "train", SAMPLE, self.config.feed.seed))
             return
         self.progress, self.best = found.progress, found.best
-        assign(self.model.weights, found.weights)
-        assign(self.optimizer.variables, found.optimizer)
+        checkpoints.assign(self.model.weights, found.weights)
+        checkpoints.assign(self.optimizer.variables, found.optimizer)
         done, ranks = self.progress.epoch, self.world.size
         log.info("going on after %d finished epochs and %d steps", done, self.progress.step)
         if self.progress.ranks != ranks:
@@ -161,7 +230,7 @@ class Trainer:
         while self.progress.epoch < self.config.epochs:
             self._epoch(step)
             self._finish_epoch()
-        assign(self.model.weights, self.best)
+        checkpoints.assign(self.model.weights, self.best)
         self._save_model(BEST)
         counts = {split: self.stamp_set.count(split) for split in ("train", "val")}
         return Fitted(self.model, self.progress, has_learnt(self.progress.history, counts))
@@ -204,7 +273,7 @@ class Trainer:
         self._check_finite(row["val_loss"])
         if progress.best_loss is None or row["val_loss"] < progress.best_loss:
             progress.best_loss, progress.best_epoch = row["val_loss"], progress.epoch + 1
-            self.best = values(self.model.weights)
+            self.best = checkpoints.values(self.model.weights)
             self._save_model(BEST)
         self._save_model(LAST)
         history = [*progress.history, row]
@@ -223,9 +292,9 @@ class Trainer:
     def _save(self) -> None:
         """Write a checkpoint."""
         number = self.progress.epoch * self.batches.steps + self.progress.step
-        weights, optimizer = values(self.model.weights), values(self.optimizer.variables)
-        state = Checkpoint(self.progress, weights, optimizer, self.best)
-        self._write(save_checkpoint, self.outdir / CHECKPOINTS, state, number)
+        weights, optimizer = map(checkpoints.values, (self.model.weights, self.optimizer.variables))
+        state = checkpoints.Checkpoint(self.progress, weights, optimizer, self.best)
+        self._write(checkpoints.save_checkpoint, self.outdir / CHECKPOINTS, state, number)
 
     def _save_model(self, name: str) -> None:
         """Write the model with its present weights."""

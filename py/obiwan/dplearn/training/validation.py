@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn.training.batches import in_order
-from obiwan.dplearn.training.distributed import World
+from obiwan.dplearn.training.distributed import SERIAL, World
 from obiwan.dplearn.trainingset.stampset import StampSet
 from obiwan.dplearn.twosample import auc
 
@@ -25,7 +25,7 @@ def predictions(
     predict: Predict,
     stamp_set: StampSet,
     split: str,
-    world: World | None = None,
+    world: World = SERIAL,
     shape: tuple[int, ...] = (),
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Labels and predictions of a split in shard order; each rank predicts its part of the shards.
@@ -48,7 +48,6 @@ def predictions(
     labels : ndarray of uint8, shape (n,)
     outputs : ndarray of float32, shape (n, ...)
     """
-    world = world or World()
     shards = stamp_set.split(split)
     mine = world.part(shards)
     at = sum(shard.rows for shard in shards[: shards.index(mine[0])]) if mine else 0
@@ -61,7 +60,7 @@ def predictions(
     return world.gather(np.concatenate(labels)), world.gather(np.concatenate(outputs))
 
 
-def measure(model: Any, stamp_set: StampSet, split: str, world: World | None = None) -> dict[str, float]:
+def measure(model: Any, stamp_set: StampSet, split: str, world: World = SERIAL) -> dict[str, float]:
     """Measure a network on a split: ``loss`` (nats), ``accuracy`` and ``auc``.
 
     Parameters
