@@ -117,8 +117,7 @@ def write_scores(path: Path, scores: Scores, scratch: Path | None = None) -> Non
     """Write scores as a FITS table (columns shard, row, label, score), completely or not at all."""
     with atomic_write(path, scratch) as beside, fitsio.FITS(str(beside), "rw", clobber=True) as file:
         header = {"SPLIT": scores.split, "MODEL": scores.model, "TRAINSET": scores.data}
-        columns = [getattr(scores, name) for name in _COLUMNS]
-        file.write(columns, names=list(_COLUMNS), header=header, extname="SCORES")
+        file.write(scores.table, header=header, extname="SCORES")
 
 
 def read_scores(path: Path, model: str, data: str) -> Scores | None:

@@ -110,7 +110,8 @@ def _checkpoints(directory: Path) -> list[Path]:
 def _read(path: Path) -> Checkpoint:
     """Read a checkpoint; whatever is raised is damage."""
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-        names = sorted(file.files)  # the zip's own checksums are verified here
+        names = sorted(file.files)
+        # The zip's own checksums are verified as each array is read.
         kinds = {kind: [file[name] for name in names if name.startswith(kind)] for kind in KINDS}
         return Checkpoint(Progress(**json.loads(file["state"].tobytes())), **kinds)
 

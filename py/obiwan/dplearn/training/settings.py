@@ -26,15 +26,15 @@ def _check(config: Any) -> None:
     for own in fields(config):
         value, kind = getattr(config, own.name), own.metadata.get("type", str)
         choices = own.metadata.get("choices", (value,))
-        try:
-            for one in value if isinstance(value, tuple) else (value,):
-                kind(str(one))
-        except argparse.ArgumentTypeError as error:
-            msg = f"{own.name} {error}"
-            raise ValueError(msg) from None
         if value not in choices:
             msg = f"{own.name} must be one of {', '.join(choices)}, got {value!r}"
             raise ValueError(msg)
+        try:
+            for one in value if isinstance(value, tuple) else (value,):
+                kind(json.dumps(one, default=str))  # a string in quotes is no number
+        except argparse.ArgumentTypeError as error:
+            msg = f"{own.name} {error}"
+            raise ValueError(msg) from None
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class NetworkConfig:
         _check(self)
         unit = GROUPS if self.arch == "deep" else 1
         if not self.maps or any(m % unit for m in self.maps):
-            msg = f"maps must be multiples of {unit} for arch {self.arch}, one or more, got {self.maps}"
+            msg = f"maps must be one or more, of the deep network multiples of {GROUPS}, got {self.maps}"
             raise ValueError(msg)
 
     def check_size(self, size: int) -> None:
