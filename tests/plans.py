@@ -11,7 +11,7 @@ import numpy as np
 from obiwan.dplearn.planning.assembly import assemble
 from obiwan.dplearn.planning.bricks import BrickPlan
 from obiwan.dplearn.planning.config import TrainingConfig
-from obiwan.dplearn.planning.cutflow import CutFlow, added
+from obiwan.dplearn.planning.cutflow import CutFlow
 from obiwan.dplearn.planning.plan import Plan
 from obiwan.dplearn.planning.store import Eligible, RowStore
 from obiwan.dplearn.stampspec import StampSpec
@@ -39,10 +39,8 @@ def eligible_of(plans: Sequence[BrickPlan]) -> Eligible:
 
 def assembled(plans: Sequence[BrickPlan], **options: object) -> tuple[Plan, dict[str, CutFlow]]:
     """The final list and the cut flows of some bricks."""
-    flows: dict[str, CutFlow] = {name: {} for name in SPEC.labels}
-    for plan in plans:
-        flows = {name: added(flow, plan.flows[name]) for name, flow in flows.items()}
-    return assemble(eligible_of(plans), TrainingConfig(select="none", **options), flows), flows
+    planned = assemble(eligible_of(plans), TrainingConfig(select="none", **options))
+    return planned, planned.flows
 
 
 def all_rows(planned: Plan) -> np.ndarray:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from obiwan.dplearn.errors import SelectionError
 from obiwan.dplearn.planning import assembly
 from obiwan.dplearn.planning.bricks import BrickPlan
-from obiwan.dplearn.planning.sky import sharing_width
+from obiwan.dplearn.planning.matching import sharing_width
 from obiwan.dplearn.planning.splits import TEST, TRAIN, VAL
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.examples import FLAG_OVERLAP

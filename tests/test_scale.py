@@ -26,7 +26,7 @@ def peak_of_assembly(bricks: int, **options: object) -> int:
     config = TrainingConfig(select="none", **options)
     tracemalloc.start()
     try:
-        planned = assemble(eligible, config, {"real": {}, "fake": {}})
+        planned = assemble(eligible, config)
         assert len(planned) > 0
         return tracemalloc.get_traced_memory()[1]
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from obiwan.dplearn.planning.sky import sharing_sky, sharing_width
+from obiwan.dplearn.planning.matching import sharing_sky, sharing_width
 from obiwan.dplearn.stampspec import StampSpec
 
 PIX = 0.262 / 3600

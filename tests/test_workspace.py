@@ -139,7 +139,7 @@ def test_a_receipt_of_something_else_is_none(change, tmp_path):
 def test_a_manifest_vouches_for_all_that_was_planned(tmp_path):
     scratch = begin(tmp_path / "out", REQUEST, planned(), overwrite=False)
     with pytest.raises(TrainingSetError, match="0 examples were written and 2 planned"):
-        finish(tmp_path / "out", scratch, REQUEST, planned(), {}, {}, [Receipt((), 0, 0)])
+        finish(tmp_path / "out", scratch, REQUEST, planned(), [Receipt((), 0, 0)])
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 

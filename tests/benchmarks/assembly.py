@@ -127,7 +127,7 @@ def decide(count: int, workdir: Path) -> dict[str, float]:
             receiving += time.process_time() - start
         start = time.process_time() - receiving
         eligible = store.eligible()
-    planned = assemble(eligible, TrainingConfig(), {"real": {}, "fake": {}})
+    planned = assemble(eligible, TrainingConfig())
     planned.crc32  # noqa: B018 - which reads every row, as `begin` does
     for number in range(len(planned.groups)):
         pickle.dumps(planned.rows(number))  # as a task goes to a worker

@@ -207,7 +207,7 @@ def plan(tree: Path) -> list[GroupTask]:
     config = TrainingConfig(select="none", allow_injected_neighbours=True, shard_size=SHARD)
     inputs = create_training.resolve_inputs(fake=[tree], config=config)
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        planned, _ = create_training.plan(inputs, config, None, Path(tempfile.gettempdir()))
+        planned = create_training.plan(inputs, config, None, Path(tempfile.gettempdir()))
     return list(Tasks(planned, inputs, StampSpec(), Path(), Path()))
 
 

@@ -87,7 +87,7 @@ def plan_here(tree: Path, names: list[str]) -> dict[str, float]:
         return assemble(*words)
 
     create_training.assemble = after_bricks
-    planned, _ = quietly_planned(inputs, tree.parent)
+    planned = quietly_planned(inputs, tree.parent)
     mark()
     planned.crc32  # noqa: B018 - which reads every row once more, as `begin` does
     mark()
@@ -102,7 +102,7 @@ def plan_here(tree: Path, names: list[str]) -> dict[str, float]:
     }
 
 
-def quietly_planned(inputs: Inputs, directory: Path) -> tuple[Plan, create_training.RowStore]:
+def quietly_planned(inputs: Inputs, directory: Path) -> Plan:
     """The plan of all bricks, without a progress bar or a cut flow."""
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         return create_training.plan(inputs, config(), None, directory)
@@ -232,7 +232,7 @@ def workers(tree: Path, workdir: Path) -> None:
 def tasks_of(tree: Path, names: list[str]) -> list[GroupTask]:
     """The extraction tasks of some bricks."""
     inputs = resolve_inputs(fake=[tree], bricks=names, config=config())
-    planned, _ = quietly_planned(inputs, tree.parent)
+    planned = quietly_planned(inputs, tree.parent)
     return list(Tasks(planned, inputs, StampSpec(), Path(), Path()))
 
 

@@ -48,7 +48,7 @@ from obiwan.dplearn.running.executors import (
 )
 from obiwan.dplearn.running.launch import Launch, first_speaks, launched
 from obiwan.dplearn.survey.layouts import LAYOUT_NAMES
-from obiwan.dplearn.survey.writers import Writer, differences
+from obiwan.dplearn.survey.writers import differences
 
 NAME = "create_training"
 MODULE = f"obiwan.dplearn.{NAME}"
@@ -82,27 +82,27 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _plan_bricks(
-    inputs: Inputs, config: TrainingConfig, executor: Executor | None, store: RowStore
-) -> Eligible:
-    """What is eligible in all bricks; where some cannot be planned, an error."""
+def _eligible(inputs: Inputs, config: TrainingConfig, executor: Executor | None, outdir: Path) -> Eligible:
+    """What is eligible in all bricks; an error where some cannot be planned, or all were left out."""
+    try:
+        store = RowStore(nearest_directory(outdir), config.spec)
+    except OSError as error:
+        msg = f"{outdir}: cannot write there ({error.strerror}); choose another --outdir"
+        raise TrainingSetError(msg) from None
     function = partial(plan_brick, config=config)
-    with progress_bar(len(inputs.bricks), "plan", "brick") as bar:
+    with store, progress_bar(len(inputs.bricks), "plan", "brick") as bar:
         _, errors = run_tasks(function, inputs.bricks, executor, bar, most_errors=MANY, keep=store.append)
+        eligible = store.eligible()
     if errors:
         raise DplearnError(in_one_line(errors))
-    eligible = store.eligible()
     for note in eligible.notes:
         log.warning("left out: %s", note)
-    if eligible.notes and not any(any(flow.values()) for flow in store.flows.values()):
+    if eligible.notes and not any(any(flow.values()) for flow in eligible.flows.values()):
         raise DplearnError(eligible.notes[0])  # every run was left out: the reason is the answer
-    _warn_of_writers(store.writers)
     return eligible
 
 
-def plan(
-    inputs: Inputs, config: TrainingConfig, executor: Executor | None, outdir: Path
-) -> tuple[Plan, RowStore]:
+def plan(inputs: Inputs, config: TrainingConfig, executor: Executor | None, outdir: Path) -> Plan:
     """Decide what becomes an example, and where it goes; says the cut flow, also where nothing survives.
 
     Parameters
@@ -112,42 +112,27 @@ def plan(
     outdir : Path
         On whose file system the rows are kept meanwhile.
 
-    Returns
-    -------
-    plan : Plan
-    store : RowStore
-        What all bricks hold together: cut flows and writers.
-
     Raises
     ------
     DplearnError
         As for `create_training`.
     """
-    try:
-        store = RowStore(nearest_directory(outdir), config.spec)
-    except OSError as error:
-        msg = f"{outdir}: cannot write there ({error.strerror}); choose another --outdir"
-        raise TrainingSetError(msg) from None
-    with store:
-        eligible = _plan_bricks(inputs, config, executor, store)
-    try:
-        return assemble(eligible, config, store.flows), store
-    finally:
-        cli.say(flow_table(*store.flows.values()))
-
-
-def _warn_of_writers(writers: dict[str, set[Writer]]) -> None:
-    """One line where the coadds of the classes were written otherwise; it names both."""
-    found = differences(*writers.values())
-    if found:
+    eligible = _eligible(inputs, config, executor, outdir)
+    if found := differences(*eligible.writers.values()):
+        respects = (f"{name}: {' against '.join(map(_listed, both))}" for name, both in found.items())
         log.warning(
             "warning: the coadds of real and injected galaxies were written differently (%s); "
             "the network may learn that and not the galaxies (hazard D9)",
-            "; ".join(
-                f"{name}: {', '.join(real) or 'none'} against {', '.join(fake) or 'none'}"
-                for name, (real, fake) in found.items()
-            ),
+            "; ".join(respects),
         )
+    try:
+        return assemble(eligible, config)
+    finally:
+        cli.say(flow_table(*eligible.flows.values()))
+
+
+def _listed(values: Sequence[str]) -> str:
+    return ", ".join(values) or "none"
 
 
 def take_group(task: GroupTask) -> Receipt:
@@ -211,13 +196,13 @@ def create_training(
     request = describe({**config.to_manifest(), **inputs.description}, inputs.roots)
     check_place(outdir, inputs.roots)
     finished = check_outdir(outdir, request, overwrite=overwrite)
-    planned, store = plan(inputs, config, executor, outdir)
+    planned = plan(inputs, config, executor, outdir)
     scratch = None if finished else begin(outdir, request, planned, overwrite=overwrite)
     if scratch is None:
         confirm_finished(outdir, planned)
         return None
     receipts = _extract(Tasks(planned, inputs, config.spec, outdir, scratch), executor)
-    return finish(outdir, scratch, request, planned, store.flows, store.writers, receipts)
+    return finish(outdir, scratch, request, planned, receipts)
 
 
 def _report(manifest: dict[str, Any] | None, outdir: Path) -> None:

@@ -23,11 +23,9 @@ from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.atomic import file_crc32, read_json, write_json
 from obiwan.dplearn.files.lease import holding_lease
 from obiwan.dplearn.files.outdir import Others, OutputDirectory, State
-from obiwan.dplearn.planning.cutflow import CutFlow
 from obiwan.dplearn.planning.plan import Plan
 from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.survey.layouts import Root
-from obiwan.dplearn.survey.writers import Writer
 from obiwan.dplearn.trainingset.examples import check_sources, write_sources
 from obiwan.dplearn.trainingset.manifest import (
     FORMAT,
@@ -216,8 +214,6 @@ def finish(
     scratch: Path,
     request: dict[str, Any],
     planned: Plan,
-    flows: dict[str, CutFlow],
-    writers: dict[str, set[Writer]],
     receipts: Sequence[Receipt],
 ) -> dict[str, Any]:
     """Write the source table and, last, the manifest; then remove the scratch directory.
@@ -234,7 +230,7 @@ def finish(
         msg = f"{directory}: {made} examples were written and {len(planned)} planned; give --overwrite"
         raise TrainingSetError(msg)
     _refuse_lost(directory, [shard for receipt in receipts for shard in receipt.shards])
-    manifest = _manifest(directory, request, planned, flows, writers, receipts)
+    manifest = _manifest(directory, request, planned, receipts)
     with holding_lease(scratch, directory):
         write_json(directory / MANIFEST, manifest, scratch)
     _clear_work(directory)
@@ -245,8 +241,6 @@ def _manifest(
     directory: Path,
     request: dict[str, Any],
     planned: Plan,
-    flows: dict[str, CutFlow],
-    writers: dict[str, set[Writer]],
     receipts: Sequence[Receipt],
 ) -> dict[str, Any]:
     """The manifest: request, counts, checksums of the files, and a checksum of itself."""
@@ -271,8 +265,12 @@ def _manifest(
             }
             for value, name in enumerate(SPLITS)
         },
-        "cut_flow": {name: [[cut, number] for cut, number in flow.items()] for name, flow in flows.items()},
-        "writers": {name: [asdict(writer) for writer in sorted(some)] for name, some in writers.items()},
+        "cut_flow": {
+            name: [[cut, number] for cut, number in flow.items()] for name, flow in planned.flows.items()
+        },
+        "writers": {
+            name: [asdict(writer) for writer in sorted(some)] for name, some in planned.writers.items()
+        },
         "cleaned_pixels": {
             "not_finite": sum(receipt.not_finite for receipt in receipts),
             "negative_invvar": sum(receipt.negative_invvar for receipt in receipts),

@@ -2,7 +2,6 @@
 
 `inputs`, `config` (what was asked for) -> `fields` (one brick of one run, opened) -> `matching`,
 `selection`, `cutflow` (which injection became which source; named cuts and their counts) -> `candidates`,
-`bricks` (what can be an example, brick by brick) -> `rowfile`, `eligible` (those of all bricks, in a file)
--> `splits`, `sky`, `assembly` (train, val, test; shared sky; balance) -> `groups` (which bricks' examples
-share shards). `rng` has the chance.
+`bricks` (what can be an example, brick by brick) -> `store` (those of all bricks, in a file) -> `splits`,
+`assembly` (train, val, test; shared sky; balance) -> `plan` (which bricks' examples share shards).
 """

@@ -8,16 +8,14 @@ import numpy as np
 
 from obiwan.dplearn.errors import SelectionError
 from obiwan.dplearn.planning.config import TrainingConfig
-from obiwan.dplearn.planning.cutflow import CutFlow, count
+from obiwan.dplearn.planning.cutflow import Flows, count
+from obiwan.dplearn.planning.matching import sharing_reach, sharing_sky, sharing_width
 from obiwan.dplearn.planning.plan import Plan
-from obiwan.dplearn.planning.rng import stream
-from obiwan.dplearn.planning.sky import sharing_reach, sharing_sky, sharing_width
-from obiwan.dplearn.planning.splits import TEST, TRAIN, VAL, balanced, split_names
+from obiwan.dplearn.planning.splits import TEST, TRAIN, VAL, balanced, split_names, stream
 from obiwan.dplearn.planning.store import Eligible
 from obiwan.dplearn.stampspec import SPLITS, Array
 
 UNUSED = -1  # instead of a split
-Flows = dict[str, CutFlow]  # class name to cut flow, in the order of the labels
 log = logging.getLogger(__name__)
 
 
@@ -75,7 +73,7 @@ def shared_sky(eligible: Eligible, split: Array, width: float) -> Array:
     return shared
 
 
-def _balance(eligible: Eligible, split: Array, config: TrainingConfig, flows: Flows) -> None:
+def _balance(eligible: Eligible, split: Array, config: TrainingConfig) -> None:
     """Take out, in place, what one class has more than the other: in a brick, or in a split."""
     parts: dict[str, slice | Array] = {"all": split != UNUSED}  # by name of the random stream
     if config.balance == "none":
@@ -90,17 +88,17 @@ def _balance(eligible: Eligible, split: Array, config: TrainingConfig, flows: Fl
         keep = balanced(eligible.label[part][used], stream(config.seed, "balance", name))
         here[used[~keep]] = UNUSED
         split[part] = here
-    _tally(flows, f"balanced ({config.balance})", eligible.label[split != UNUSED])
+    _tally(eligible.flows, f"balanced ({config.balance})", eligible.label[split != UNUSED])
 
 
-def _split_by_brick(eligible: Eligible, config: TrainingConfig, flows: Flows) -> tuple[Array, Array]:
+def _split_by_brick(eligible: Eligible, config: TrainingConfig) -> tuple[Array, Array]:
     label = eligible.label
     parts = [label[eligible.where(i)] for i in range(len(eligible.names))]
     if config.balance == "brick":
         used = np.array([0 < np.count_nonzero(part) < len(part) for part in parts], dtype=bool)
         survivors = label[np.repeat(used, eligible.sizes)]
-        _tally(flows, "brick holds both classes", survivors)
-        _need_both_classes(survivors, flows)
+        _tally(eligible.flows, "brick holds both classes", survivors)
+        _need_both_classes(survivors, eligible.flows)
     else:
         used = eligible.sizes > 0
     of_brick = np.full(len(parts), UNUSED, dtype=np.int8)
@@ -109,20 +107,20 @@ def _split_by_brick(eligible: Eligible, config: TrainingConfig, flows: Flows) ->
     split = np.repeat(of_brick, eligible.sizes)
     shared = shared_sky(eligible, split, sharing_width(config.spec))
     apart = (split != UNUSED) & ~shared
-    _tally(flows, "no sky shared with another split", label[apart])
+    _tally(eligible.flows, "no sky shared with another split", label[apart])
     for value, name in enumerate(SPLITS):
         emptied = f" in the {name} split that shares no sky with that of a neighbouring brick"
-        _need_both_classes(label[apart & (split == value)], flows, emptied)
+        _need_both_classes(label[apart & (split == value)], eligible.flows, emptied)
     split[shared] = UNUSED
-    _balance(eligible, split, config, flows)
+    _balance(eligible, split, config)
     return split, np.zeros(len(split), dtype=bool)
 
 
-def _split_by_object(eligible: Eligible, config: TrainingConfig, flows: Flows) -> tuple[Array, Array]:
+def _split_by_object(eligible: Eligible, config: TrainingConfig) -> tuple[Array, Array]:
     split = np.zeros(len(eligible), dtype=np.int8)
-    _balance(eligible, split, config, flows)
-    _need_both_classes(eligible.label[split != UNUSED], flows)
-    for value, name in enumerate(flows):  # each class for itself, so that every split has both
+    _balance(eligible, split, config)
+    _need_both_classes(eligible.label[split != UNUSED], eligible.flows)
+    for value, name in enumerate(eligible.flows):  # each class for itself, so that every split has both
         mine = (split != UNUSED) & (eligible.label == value)
         try:
             found = split_names(_keys(eligible, mine), config.seed, config.test_fraction, config.val_fraction)
@@ -153,16 +151,14 @@ def _keys(eligible: Eligible, wanted: Array) -> list[str]:
     ]
 
 
-def assemble(eligible: Eligible, config: TrainingConfig, flows: Flows) -> Plan:
+def assemble(eligible: Eligible, config: TrainingConfig) -> Plan:
     """Decide which examples are used, and give each its split, group, shard and row.
 
     Parameters
     ----------
     eligible : Eligible
+        Its cut flows are extended in place, so that they tell the story also when this fails.
     config : TrainingConfig
-    flows : dict
-        Cut flow per class, in the order of the labels; extended in place, so that it tells the story also
-        when this fails.
 
     Returns
     -------
@@ -173,9 +169,9 @@ def assemble(eligible: Eligible, config: TrainingConfig, flows: Flows) -> Plan:
     SelectionError
         If a class does not survive, or the survivors cannot be split.
     """
-    _need_both_classes(eligible.label, flows)
+    _need_both_classes(eligible.label, eligible.flows)
     by = _split_by_brick if config.split == "brick" else _split_by_object
-    split, shared = by(eligible, config, flows)
+    split, shared = by(eligible, config)
     for value, name in enumerate(SPLITS):
-        _need_both_classes(eligible.label[split == value], flows, f" in the {name} split")
+        _need_both_classes(eligible.label[split == value], eligible.flows, f" in the {name} split")
     return Plan(eligible, split, shared, config)

@@ -22,7 +22,7 @@ from obiwan.dplearn.planning.cutflow import CutFlow, count
 from obiwan.dplearn.planning.fields import Field, open_field, read_fitted
 from obiwan.dplearn.planning.inputs import BrickInputs
 from obiwan.dplearn.planning.matching import nearest_distance, one_row_per_source, same_source_groups
-from obiwan.dplearn.planning.rng import stream
+from obiwan.dplearn.planning.splits import stream
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.coadds import BandNotObservedError
 from obiwan.dplearn.survey.layouts import BrickRun
@@ -99,7 +99,7 @@ def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
     else:
         own = releases if config.reals_from == "release" else runs
         pairs = [(here, here.fitted) for here in own if here.fitted is not None]
-        if inputs.reals_are_release_rows and config.reals_from == "injected":
+        if inputs.releases and config.reals_from == "injected":
             pairs = [(here, rows) for here in runs for rows in release_rows]
         reals = [real_candidates(here, rows, config, flows["real"]) for here, rows in pairs]
 

@@ -7,6 +7,7 @@ import numpy as np
 from obiwan.dplearn.stampspec import Array
 
 CutFlow = dict[str, int]  #: cut name to number of survivors, in the order of the cuts
+Flows = dict[str, CutFlow]  #: cut flow of each class name, in the order of the labels
 
 
 def count(flow: CutFlow, name: str, keep: Array | int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from obiwan.dplearn.trainingset.examples import example_dtype
 _EXAMPLE = example_dtype(StampSpec())  # names are as long in all of them
 _FIRST = 20  #: runs of a tree that are looked at to learn what it has
 Runs = dict[str, tuple[BrickRun, ...]]  # of each brick
+Trees = Mapping[Root, Sequence[BrickRun]]  # with their runs
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,7 @@ class BrickInputs:
     runs : tuple of BrickRun
         Injection runs, of all roots.
     releases : tuple of BrickRun
-        Data releases, given with ``--real``.
-    reals_are_release_rows : bool
-        Whether the catalogue of reals is the release's (``--real`` was given).
+        Data releases, given with ``--real``; the catalogue of reals is theirs.
     real_table, fake_table : UserTable or None
         A user's own positions in this brick.
     """
@@ -48,7 +47,6 @@ class BrickInputs:
     brick: str
     runs: tuple[BrickRun, ...]
     releases: tuple[BrickRun, ...]
-    reals_are_release_rows: bool
     real_table: UserTable | None = None
     fake_table: UserTable | None = None
 
@@ -111,41 +109,35 @@ def resolve_inputs(
     roots = _roots(fake, real, layout)
     wanted = read_brick_list(bricks)
     reals, fakes = (None if path is None else read_table(path) for path in (real_table, fake_table))
-    found = [(root, find_runs(root, wanted)) for root in roots if root.layout.injected]
-    trees = [(root, runs) for root, runs in found if runs]
-    injected = _by_brick(run for _, runs in trees for run in runs)
     listed = {str(brick) for table in (reals, fakes) if table is not None for brick in table.brick}
-    chosen = set(injected) | (listed if wanted is None else listed & wanted)
-    release_runs = [(root, find_runs(root, chosen)) for root in roots if not root.layout.injected]
-    releases = _by_brick(run for _, runs in release_runs for run in runs)
-    for root, runs in trees:
-        _refuse_without_coadds(root, runs)
+    trees = {root: runs for root in roots if root.layout.injected and (runs := find_runs(root, wanted))}
+    injected = _by_brick(trees)
+    chosen = {*injected, *(listed if wanted is None else listed & wanted)}
+    release_trees = {root: find_runs(root, chosen) for root in roots if not root.layout.injected}
+    releases = _by_brick(release_trees)
+    unused = _unused_bands({**trees, **release_trees}, config.bands)
     _check_bricks(wanted, chosen, roots)
-    for root, runs in trees if not real and reals is None else ():
+    for root, runs in trees.items() if not real and reals is None else ():
         refuse_partial_fits(root, runs, config.spec)
-    warnings = _warnings(config, roots, injected)
+    warnings = _warnings(config, trees)
     if real and reals is None:
         chosen = _in_release(chosen, releases, real, warnings)
-    if fakes is None:
-        warnings += _warnings_of_single_runs(injected, releases)
-    brick_inputs = tuple(
-        BrickInputs(
-            brick,
-            injected.get(brick, ()),
-            releases.get(brick, ()),
-            bool(real),
-            None if reals is None else reals.of_brick(brick),
-            None if fakes is None else fakes.of_brick(brick),
+    single = sum(len(runs) == 1 and brick not in releases for brick, runs in injected.items())
+    if fakes is None and single:
+        warnings.append(
+            f"{single} brick(s) with one run and no data release: fakes that fell on a real source cannot be "
+            "told there; give more runs, or the release with --real"
         )
-        for brick in sorted(chosen)
-    )
+    brick_inputs = []
+    for brick in sorted(chosen):
+        tables = (None if table is None else table.of_brick(brick) for table in (reals, fakes))
+        brick_inputs.append(BrickInputs(brick, injected.get(brick, ()), releases.get(brick, ()), *tables))
     description = {
         "bricks": None if wanted is None else sorted(wanted),
         "real_table": _named(real_table),
         "fake_table": _named(fake_table),
     }
-    unused = _unused_bands([*trees, *release_runs], config.bands)
-    return Inputs(tuple(roots), brick_inputs, tuple(warnings), description, unused)
+    return Inputs(tuple(roots), tuple(brick_inputs), tuple(warnings), description, unused)
 
 
 def _named(table: Path | None) -> str | None:
@@ -157,17 +149,17 @@ def _check_flags(
     fake: object, real: object, real_table: object, fake_table: object, config: TrainingConfig
 ) -> None:
     """Refuse what names no injections, no images, or no coadds to cut reals from."""
-    from_release, msg = config.reals_from == "release", ""
-    if not (fake or fake_table):
-        msg = "--fake DIR (injection outputs) or --fake-table FILE is needed"
-    elif not (fake or real):
-        msg = "--fake DIR or --real DIR is needed: a table names positions, not images"
-    elif not (fake or real_table or from_release):
-        msg = "without --fake there are no injected coadds; use --reals-from release"
-    elif from_release and not real:
-        msg = "--reals-from release needs --real DIR, the data release to cut from"
-    if msg:
-        raise LayoutError(msg)
+    from_release = config.reals_from == "release"
+    faults = {
+        "--fake DIR (injection outputs) or --fake-table FILE is needed": not (fake or fake_table),
+        "--fake DIR or --real DIR is needed: a table names positions, not images": not (fake or real),
+        "without --fake there are no injected coadds; use --reals-from release": not (
+            fake or real_table or from_release
+        ),
+        "--reals-from release needs --real DIR, the data release to cut from": from_release and not real,
+    }
+    for fault in (fault for fault, found in faults.items() if found):
+        raise LayoutError(fault)
 
 
 def _roots(fake: Sequence[Path], real: Sequence[Path], layout: str | None) -> list[Root]:
@@ -228,45 +220,42 @@ def read_brick_list(words: Sequence[str]) -> set[str] | None:
     return names
 
 
-def _by_brick(runs: Iterable[BrickRun]) -> Runs:
-    longest = {name: _EXAMPLE[name].itemsize for name in ("brick", "run")}
-    bricks: dict[str, list[BrickRun]] = {}
-    for run in runs:
-        if len(run.brick) > longest["brick"] or len(run.run) > longest["run"]:
-            most = f"{longest['brick']} (brick) or {longest['run']} (run)"
-            msg = f"{run.label}: names longer than {most} characters do not fit sources.fits"
+def _by_brick(trees: Trees) -> Runs:
+    most = {name: _EXAMPLE[name].itemsize for name in ("brick", "run")}
+    bricks: Runs = {}
+    for run in (run for runs in trees.values() for run in runs):
+        if len(run.brick) > most["brick"] or len(run.run) > most["run"]:
+            limits = f"{most['brick']} (brick) or {most['run']} (run)"
+            msg = f"{run.label}: names longer than {limits} characters do not fit sources.fits"
             raise LayoutError(msg)
         if not (run.brick.isascii() and run.run.isascii()):
             msg = f"{run.label}: names of bricks and runs must be ASCII, as FITS tables are"
             raise LayoutError(msg)
-        bricks.setdefault(run.brick, []).append(run)
-    return {brick: tuple(bricks[brick]) for brick in sorted(bricks)}
+        bricks[run.brick] = (*bricks.get(run.brick, ()), run)
+    return bricks
 
 
-def _refuse_without_coadds(root: Root, runs: Sequence[BrickRun]) -> None:
-    """Refuse trees that never had images: obiwan_code's production runs wrote none."""
-    if not any(available_bands(run) for run in runs[:_FIRST]):
-        msg = (
-            f"{root.path}: a {root.layout.name} tree without coadd images (obiwan_code's production "
-            "runs switched them off): there is nothing to cut from; rerun its bricks with coadds written"
-        )
-        raise LayoutError(msg)
+def _unused_bands(trees: Trees, bands: tuple[str, ...]) -> dict[Path, tuple[str, ...]]:
+    """Bands that the first runs of each tree have, and that are not cut out.
 
-
-def _unused_bands(
-    trees: Sequence[tuple[Root, Sequence[BrickRun]]], bands: tuple[str, ...]
-) -> dict[Path, tuple[str, ...]]:
-    """Bands that the first runs of each tree have, and that are not cut out."""
+    Injection trees that never had images are refused: obiwan_code's production runs wrote none.
+    """
     unused = {}
-    for root, runs in trees:
+    for root, runs in trees.items():
         found = {band for run in runs[:_FIRST] for band in available_bands(run)}
+        if root.layout.injected and not found:
+            msg = (
+                f"{root.path}: a {root.layout.name} tree without coadd images (obiwan_code's production "
+                "runs switched them off): there is nothing to cut from; rerun its bricks with coadds written"
+            )
+            raise LayoutError(msg)
         if others := tuple(band for band in FILTERS if band in found - set(bands)):
             unused[root.path] = others
     return unused
 
 
-def _warnings(config: TrainingConfig, roots: Sequence[Root], injected: Runs) -> list[str]:
-    """What the user should know of options and trees."""
+def _warnings(config: TrainingConfig, trees: Trees) -> list[str]:
+    """What the user should know of options and injection trees."""
     warnings = []
     if config.reals_from == "release":
         warnings.append(
@@ -278,29 +267,28 @@ def _warnings(config: TrainingConfig, roots: Sequence[Root], injected: Runs) -> 
             "--centers truth: fakes are centred on their true positions, reals on fitted ones, so their "
             "centroids scatter differently; the network may learn that (hazard D3)"
         )
-    early = {str(run.root.path) for runs in injected.values() for run in runs if run.tractor is None}
-    warnings += [
-        f"{path}: early-coadds tree: fakes cannot be required to be recovered, and cuts use their true "
-        "magnitudes where reals have measured ones (hazard D10)"
-        for path in sorted(early)
-    ]
-    warnings += [
-        f"{root.path}: the original injector puts sources 1.3 to 1.6 px from their truth (DECam); "
-        "tractor centres absorb this, truth centres do not"
-        for root in roots
-        if root.layout.placement == "shifted"
-    ]
+    for root, runs in trees.items():
+        if any(run.tractor is None for run in runs):
+            warnings.append(
+                f"{root.path}: early-coadds tree: fakes cannot be required to be recovered, and cuts use "
+                "their true magnitudes where reals have measured ones (hazard D10)"
+            )
+        if root.layout.placement == "shifted":
+            warnings.append(
+                f"{root.path}: the original injector puts sources 1.3 to 1.6 px from their truth (DECam); "
+                "tractor centres absorb this, truth centres do not"
+            )
     return warnings
 
 
 def _in_release(bricks: set[str], releases: Runs, real: Sequence[Path], warnings: list[str]) -> set[str]:
     """Bricks that the data release has; warns of the others, whose fakes alone would be no examples."""
-    chosen, others = bricks & set(releases), sorted(bricks - set(releases))
+    chosen = bricks & set(releases)
     if not chosen:
         trees = ", ".join(map(str, real))
         msg = f"{trees}: has none of the bricks that were injected into; give the release of their region"
         raise LayoutError(msg)
-    if others:
+    if others := sorted(bricks - chosen):
         what = "brick(s) that the data release of --real does not have"
         warnings.append(f"left out: {len(others)} {what}: {_few(others)}")
     return chosen
@@ -308,17 +296,6 @@ def _in_release(bricks: set[str], releases: Runs, real: Sequence[Path], warnings
 
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-
-
-def _warnings_of_single_runs(injected: Runs, releases: Runs) -> list[str]:
-    """A warning of bricks in which neither a release nor another run tells what lies under a fake."""
-    single = sum(len(runs) == 1 and brick not in releases for brick, runs in injected.items())
-    if not single:
-        return []
-    return [
-        f"{single} brick(s) with one run and no data release: fakes that fell on a real source cannot be "
-        "told there; give more runs, or the release with --real"
-    ]
 
 
 def _check_bricks(wanted: set[str] | None, found: set[str], roots: Sequence[Root]) -> None:

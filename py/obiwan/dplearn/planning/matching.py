@@ -1,4 +1,4 @@
-"""Which injection became which tractor source, and which sources are too near an injection.
+"""Matching on the sky: injections with tractor sources, sources of several runs, stamps that share sky.
 
 All functions are pure.  Distances on the sky are great-circle distances in arcsec, computed from
 unit vectors, so right ascension may wrap at 0 and declination may be anything.
@@ -11,8 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from obiwan.dplearn.planning.sky import unit_vectors
-from obiwan.dplearn.stampspec import Array
+from obiwan.dplearn.stampspec import Array, StampSpec
 
 _ARCSEC = np.pi / 180 / 3600
 #: Beyond this distance from every injection a source cannot owe its blob to one (arcsec).
@@ -22,6 +21,12 @@ _LEAST_EXPECTED = 10  # rows far from every injection, for a verdict on what was
 #: Share of the expected far rows that shows that everything was fitted.  It is nearer to 0, the other answer,
 #: than to 1, for sources cluster and counts scatter: Poisson's of 10 expected are below 3 in 0.3 % of cases.
 _FAR_SHARE = 0.3
+
+
+def unit_vectors(ra: Array, dec: Array) -> Array:
+    """Unit vectors, shape (n, 3), of positions in degrees."""
+    lon, lat = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1).reshape(-1, 3)
 
 
 def _tree(ra: Array, dec: Array) -> cKDTree:
@@ -241,3 +246,44 @@ def fitted_everywhere(far_rows: int, expected: float) -> bool | None:
         None where fewer than ten far rows are expected: too small or crowded a field to tell.
     """
     return None if expected < _LEAST_EXPECTED else far_rows >= _FAR_SHARE * expected
+
+
+def sharing_width(spec: StampSpec) -> float:
+    """Width within which two stamps may share sky, degrees.
+
+    The pixel grids of two bricks are shifted and turned against each other, so it is one pixel more on each
+    side than a stamp has.
+    """
+    return (spec.size + 2) * spec.pixel_scale / 3600
+
+
+def sharing_reach(width: float) -> float:
+    """Distance of unit vectors beyond which two stamps share no sky, from `sharing_width`."""
+    return float(np.radians(width * np.sqrt(2)) * 1.01)
+
+
+def sharing_sky(ra: Array, dec: Array, other_ra: Array, other_dec: Array, width: float) -> Array:
+    """Whether an example's stamp overlaps on the sky that of any of the others.
+
+    Parameters
+    ----------
+    ra, dec : ndarray, shape (n,)
+        Degrees.
+    other_ra, other_dec : ndarray, shape (m,)
+    width : float
+        `sharing_width` of the stamps.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    shared = np.zeros(len(ra), dtype=bool)
+    if not len(ra) or not len(other_ra):
+        return shared
+    tree = cKDTree(unit_vectors(other_ra, other_dec))
+    for i, members in enumerate(tree.query_ball_point(unit_vectors(ra, dec), sharing_reach(width))):
+        if members:
+            d_ra = (other_ra[members] - ra[i] + 180) % 360 - 180
+            apart = np.maximum(np.abs(d_ra) * np.cos(np.radians(dec[i])), np.abs(other_dec[members] - dec[i]))
+            shared[i] = (apart < width).any()
+    return shared

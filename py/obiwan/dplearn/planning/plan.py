@@ -11,7 +11,7 @@ from math import ceil
 import numpy as np
 
 from obiwan.dplearn.planning.config import TrainingConfig
-from obiwan.dplearn.planning.rng import stream
+from obiwan.dplearn.planning.splits import stream
 from obiwan.dplearn.planning.store import Eligible
 from obiwan.dplearn.stampspec import SPLITS, Array
 from obiwan.dplearn.trainingset.examples import FLAG_OVERLAP
@@ -84,11 +84,14 @@ class Plan:
     Attributes
     ----------
     spec : StampSpec
+    flows, writers : dict
+        As in `Eligible`.
     groups : tuple of Group
     """
 
     def __init__(self, eligible: Eligible, split: Array, shared: Array, config: TrainingConfig) -> None:
         self._eligible, self._split, self.spec = eligible, split, config.spec
+        self.flows, self.writers = eligible.flows, eligible.writers
         self._seed, self._shard_rows = config.seed, config.shard_rows
         self._order = np.empty(int(np.count_nonzero(split >= 0)), np.uint32)  # positions in eligible.rows
         self._shared = np.empty(len(self._order), bool)

@@ -15,8 +15,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from obiwan.dplearn.planning.bricks import BrickPlan
-from obiwan.dplearn.planning.cutflow import CutFlow, added
-from obiwan.dplearn.planning.sky import unit_vectors
+from obiwan.dplearn.planning.cutflow import Flows, added
+from obiwan.dplearn.planning.matching import unit_vectors
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.writers import Writer
 from obiwan.dplearn.trainingset.examples import example_dtype
@@ -59,20 +59,13 @@ class RowStore:
     directory : Path
         On whose file system the rows are kept; the file has no name there and ends with the program.
     spec : StampSpec
-
-    Attributes
-    ----------
-    flows : dict
-        Cut flow of all bricks together, per class name.
-    writers : dict
-        Per class name the writers of the coadds that its examples are in.
     """
 
     def __init__(self, directory: Path, spec: StampSpec) -> None:
         self._directory, self._dtype, self._length = directory, example_dtype(spec), 0
         self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 - closed by __exit__
         self._bricks: list[StoredBrick] = []
-        self.flows: dict[str, CutFlow] = {name: {} for name in spec.labels}
+        self.flows: Flows = {name: {} for name in spec.labels}
         self.writers: dict[str, set[Writer]] = {name: set() for name in spec.labels}
 
     def __enter__(self) -> RowStore:
@@ -112,7 +105,8 @@ class RowStore:
         rows = np.empty(0, self._dtype)
         if self._length:  # not mapped for writing, which some parallel file systems refuse
             rows = np.asarray(np.memmap(self._file, self._dtype, "r", shape=(self._length,)))
-        return Eligible(sorted(self._bricks, key=lambda brick: brick.name), rows)
+        bricks = sorted(self._bricks, key=lambda brick: brick.name)
+        return Eligible(bricks, rows, self.flows, self.writers)
 
 
 class Eligible:
@@ -124,6 +118,10 @@ class Eligible:
         Sorted by brick.
     rows : ndarray of `example_dtype`
         Of all bricks.
+    flows : dict
+        Cut flow of all bricks together, per class name in the order of the labels.
+    writers : dict
+        Per class name the writers of the coadds that its examples are in.
 
     Attributes
     ----------
@@ -141,14 +139,16 @@ class Eligible:
         What was left out and why.
     """
 
-    def __init__(self, bricks: Sequence[StoredBrick], rows: Array) -> None:
+    def __init__(
+        self, bricks: Sequence[StoredBrick], rows: Array, flows: Flows, writers: dict[str, set[Writer]]
+    ) -> None:
+        self.rows, self.flows, self.writers = rows, flows, writers
         self.names = [one.name for one in bricks]
         self.sizes = np.array([len(one.label) for one in bricks], dtype=np.int64)
         self.first = np.array([one.first for one in bricks], dtype=np.int64)
         self.label = np.concatenate([np.empty(0, np.uint8), *(one.label for one in bricks)])
         self.coadds = np.array([one.coadds for one in bricks], dtype="<u4")
         self.notes = [note for one in bricks for note in one.notes]
-        self.rows = rows
         self._starts = np.r_[0, np.cumsum(self.sizes)]
         self._centre = np.array([one.centre for one in bricks], dtype=np.float64).reshape(-1, 3)
         self._radius = np.array([one.radius for one in bricks], dtype=np.float64)
