@@ -15,12 +15,11 @@ from obiwan.dplearn.planning.selection import (
     SELECTIONS,
     apply_cuts,
     find_selection,
-    select_elg,
-    select_elg2018,
 )
 from obiwan.dplearn.survey.sources import Sources, blank_sources
 
 GRZ = ("g", "r", "z")
+select_elg, select_elg2018 = SELECTIONS["elg"], SELECTIONS["elg2018"]
 
 
 def source(g=22.5, r=22.0, z=21.5, **given) -> Sources:

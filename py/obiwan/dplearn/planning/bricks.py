@@ -13,7 +13,6 @@ from obiwan.dplearn.planning.candidates import (
     fake_candidates,
     known_reals,
     listed_fakes,
-    listed_reals,
     real_candidates,
     screen,
 )
@@ -95,7 +94,7 @@ def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
         fakes = [listed_fakes(here, rows, release_rows, config, flows["fake"]) for here, rows in listed]
     if inputs.real_table is not None:
         listed = _listed(inputs.real_table, fields_)
-        reals = [listed_reals(here, rows, config, flows["real"]) for here, rows in listed]
+        reals = [real_candidates(here, rows, config, flows["real"], listed=True) for here, rows in listed]
     else:
         own = releases if config.reals_from == "release" else runs
         pairs = [(here, here.fitted) for here in own if here.fitted is not None]
@@ -176,17 +175,11 @@ def _unique(parts: Sequence[Array], fakes: Array, config: TrainingConfig, brick:
     rows = np.concatenate([blank_examples(0, config.spec), *parts])
     run = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     group = same_source_groups(rows["ra"], rows["dec"], run, SAME_SOURCE)
-    weight = np.array([_fakes_of_run(part, fakes) for part in parts])
+    places = [fakes[["root", "run"]] == part[["root", "run"]][0] if len(part) else False for part in parts]
+    weight = np.array([np.count_nonzero(place) for place in places])
     chosen = one_row_per_source(group, run, stream(config.seed, "run", brick), weight)
     count(flow, UNIQUE, len(chosen))
     return rows[chosen]
-
-
-def _fakes_of_run(part: Array, fakes: Array) -> int:
-    """How many fakes come from the run that a part of the reals comes from."""
-    if not len(part):
-        return 0
-    return int(np.count_nonzero((fakes["root"] == part["root"][0]) & (fakes["run"] == part["run"][0])))
 
 
 def _writers(rows: Array, fields_: Sequence[Field]) -> frozenset[Writer]:

@@ -73,7 +73,7 @@ class Candidates:
     keep: Array
     truth: Positions | None
     match_dist: Array
-    mag_source: str = "measured"
+    mag_source: str
 
 
 def known_reals(fields_: Sequence[Field], releases: Sequence[Sources], radius: float) -> Positions:
@@ -94,12 +94,8 @@ def known_reals(fields_: Sequence[Field], releases: Sequence[Sources], radius: f
 
 def _far_from_injections(field: Field, sources: Sources, radius: float) -> Array:
     distance = field.injection_distance(sources.ra, sources.dec)
-    return np.asarray(distance > max(radius, INJECTION_REACH))
-
-
-def _off(sources: Sources, known: Positions, radius: float) -> Array:
-    """Whether sources lie on no known real source."""
-    return np.asarray(nearest_distance(sources.ra, sources.dec, *known) > radius)
+    far: Array = distance > max(radius, INJECTION_REACH)
+    return far
 
 
 def fake_candidates(
@@ -130,26 +126,26 @@ def fake_candidates(
             sources = with_measured_surroundings(sources, rows)
     if config.centers == "truth":
         sources = replace(sources, ra=truth.ra, dec=truth.dec)
-    keep = _off(truth, known, config.match_radius)
+    keep = nearest_distance(truth.ra, truth.dec, *known) > config.match_radius
     count(flow, "not on a real source", keep)
     return Candidates(
         "fake", here, here.fitted, sources, own, keep, (truth.ra, truth.dec), distance, mag_source
     )
 
 
-def real_candidates(here: Field, sources: Sources, config: TrainingConfig, flow: CutFlow) -> Candidates:
-    """Sources to be cut from one field as reals: those that are far from every injection."""
+def real_candidates(
+    here: Field, sources: Sources, config: TrainingConfig, flow: CutFlow, *, listed: bool = False
+) -> Candidates:
+    """Sources to be cut from one field as reals: those that are far from every injection.
+
+    A user's own (`listed`) are beside what was fitted there, others are it.
+    """
     count(flow, CANDIDATES, len(sources))
     keep = _far_from_injections(here, sources, config.match_radius)
     count(flow, f'no injection within {max(config.match_radius, INJECTION_REACH):g}"', keep)
     own, distance = np.full(len(sources), -1), np.full(len(sources), np.nan)
-    return Candidates("real", here, sources, sources, own, keep, None, distance)
-
-
-def listed_reals(here: Field, sources: Sources, config: TrainingConfig, flow: CutFlow) -> Candidates:
-    """A user's own reals in one field: the rules of reals, beside what was fitted there."""
-    found = real_candidates(here, sources, config, flow)
-    return replace(found, fitted=here.fitted, mag_source="table")
+    fitted, mag_source = (here.fitted, "table") if listed else (sources, "measured")
+    return Candidates("real", here, fitted, sources, own, keep, None, distance, mag_source)
 
 
 def listed_fakes(
@@ -161,7 +157,7 @@ def listed_fakes(
     own, distance = mutual_nearest(sources.ra, sources.dec, injections.ra, injections.dec, radius)
     keep = np.ones(len(sources), dtype=bool)
     if here.run.run != RELEASE_RUN:  # in a release, a listed object is itself a release source
-        keep = _off(sources, known_reals([], releases, radius), radius)
+        keep = nearest_distance(sources.ra, sources.dec, *known_reals([], releases, radius)) > radius
     count(flow, "not on a real source", keep)
     return Candidates(
         "fake", here, here.fitted, sources, own, keep, (sources.ra, sources.dec), distance, "table"
@@ -189,13 +185,17 @@ def screen(
         The survivors of each of the candidates.
     """
     spec = config.spec
-    rows = [_without_pixels(candidates, config, flows[candidates.label]) for candidates in everything]
+    rows = [_without_pixels(one, config, flows[one.label]) for one in everything]
     for here in {id(one.field): one.field for one in everything}.values():
         mine = [i for i, one in enumerate(everything) if one.field is here]
         x, y = (np.concatenate([rows[i][axis] for i in mine]) for axis in ("x", "y"))
+        seen = np.ones(len(x), dtype=bool)
+        for band in spec.bands:
+            left = np.flatnonzero(seen)
+            seen[left] = observed(here.run, band, x[left], y[left], here.frame.shape)
         ends = np.cumsum([len(rows[i]) for i in mine])
-        for i, seen in zip(mine, np.split(_observed(here, x, y, spec), ends[:-1]), strict=True):
-            rows[i] = rows[i][seen]
+        for i, some in zip(mine, np.split(seen, ends[:-1]), strict=True):
+            rows[i] = rows[i][some]
             name = f"invvar > 0 at the centre in {', '.join(spec.bands)}"
             count(flows[everything[i].label], name, len(rows[i]))
     return rows
@@ -227,8 +227,7 @@ def _without_pixels(candidates: Candidates, config: TrainingConfig, flow: CutFlo
 
 def _selected(candidates: Candidates, keep: Array, config: TrainingConfig, flow: CutFlow) -> Array:
     """What the named cuts leave; they see the bands of the stamps before others of the catalogue."""
-    bands = config.spec.bands
-    sources = candidates.sources
+    bands, sources = config.spec.bands, candidates.sources
     sources = sources.in_bands((*bands, *(band for band in sources.bands if band not in bands)))
     try:
         return apply_cuts(sources, find_selection(config.select, bands), keep, flow)
@@ -248,15 +247,6 @@ def _alone(candidates: Candidates, radius: float) -> Array:
     others = candidates.fitted.take(candidates.fitted.type != "DUP")  # the same object, fitted elsewhere
     near = sources_within(candidates.sources.ra, candidates.sources.dec, others.ra, others.dec, radius)
     return np.asarray(near <= 1)
-
-
-def _observed(here: Field, x: Array, y: Array, spec: StampSpec) -> Array:
-    """Whether the pixels at these positions were observed in all bands of the stamps."""
-    seen = np.ones(len(x), dtype=bool)
-    for band in spec.bands:
-        left = np.flatnonzero(seen)
-        seen[left] = observed(here.run, band, x[left], y[left], here.frame.shape)
-    return seen
 
 
 def _rows(candidates: Candidates, index: Array, pixels: Positions, flags: Array, spec: StampSpec) -> Array:

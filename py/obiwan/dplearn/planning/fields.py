@@ -83,16 +83,13 @@ def open_field(run: BrickRun, spec: StampSpec) -> Field:
     """
     try:
         frame = read_frame(run, spec)
-        truth = (
-            blank_sources(0, spec.bands)
-            if run.truth is None
-            else read_truth(run.truth, run.ids_added).sources
-        )
+        truth = blank_sources(0, spec.bands)
+        if run.truth is not None:
+            truth = read_truth(run.truth, run.ids_added).sources
         catalog = read_fitted(run, spec)
         cameras = _cameras(run, catalog, spec)
     except OSError as error:
         raise run.unreadable(error) from error
-    _refuse_displaced(run, catalog, cameras)
     if catalog is not None:
         truth = with_measured_surroundings(truth, catalog.sources)
     return Field(run, frame, truth, catalog, "+".join(sorted(cameras)))
@@ -140,53 +137,39 @@ def with_measured_surroundings(truth: Sources, fitted: Sources) -> Sources:
 
 
 def _cameras(run: BrickRun, catalog: Catalog | None, spec: StampSpec) -> set[str]:
-    """Cameras of a brick's images, from the header of the catalogue (DR8 on), else from the CCD table."""
+    """Cameras of a brick's images, from the header of the catalogue (DR8 on), else from the CCD table.
+
+    Northern cameras are refused in trees of the original injector.  It draws injections about 1.5 CCD pixels
+    off, and BASS and MzLS detectors do not lie alike, so that there the images in g and r are displaced
+    otherwise than that in z (``doc/explanation/defects-2018.rst``).
+    """
     header = (catalog and catalog.header) or {}
     named = " ".join(str(header.get(f"CAMS_{band.upper()}", "") or "") for band in spec.bands)
-    return set(named.lower().split()) or read_cameras(run.ccds())
-
-
-def _refuse_displaced(run: BrickRun, catalog: Catalog | None, cameras: set[str]) -> None:
-    """Refuse northern cameras in trees of the original injector.
-
-    It draws injections about 1.5 CCD pixels off.  BASS and MzLS detectors do not lie alike, so that there the
-    images in g and r are displaced otherwise than that in z (``doc/explanation/defects-2018.rst``).
-    """
-    if run.root.layout.placement != "shifted" or (catalog is not None and catalog.dr9_columns):
-        return  # obiwan_dr9m shares the paths and corrected the placement
-    northern = sorted(cameras & NORTHERN)
-    if northern:
+    cameras = set(named.lower().split()) or read_cameras(run.ccds())
+    northern = ", ".join(sorted(cameras & NORTHERN))
+    corrected = catalog is not None and catalog.dr9_columns  # obiwan_dr9m shares the paths of the original
+    if northern and run.root.layout.placement == "shifted" and not corrected:
         msg = (
-            f"{run.root.path}: {run.label} has images of {', '.join(northern)}: the original obiwan displaces"
-            " injections on BASS and MzLS detectors by different amounts in g, r and z (up to 1.5 arcsec); "
+            f"{run.root.path}: {run.label} has images of {northern}: the original obiwan displaces "
+            "injections on BASS and MzLS detectors by different amounts in g, r and z (up to 1.5 arcsec); "
             "use legacysim runs, or give DECam bricks with --bricks"
         )
         raise LayoutError(msg)
+    return cameras
 
 
 def refuse_partial_fits(root: Root, runs: Sequence[BrickRun], spec: StampSpec) -> None:
     """Refuse to take reals from runs that fitted only the blobs which hold an injection.
+
+    The evidence, in this order: the command line recorded in the headers, where the fitted sources
+    lie (`matching.fitted_everywhere`), and what the layout's program does by default.
 
     Raises
     ------
     LayoutError
         If the tree has no clean reals of its own.
     """
-    if not _fitted_everything(root, runs, spec):
-        msg = (
-            f"{root.path}: these runs fitted only blobs that hold an injection (no --all-blobs, or "
-            "--sim-blobs), so they have no clean reals of their own; give the data release with --real"
-        )
-        raise LayoutError(msg)
-
-
-def _fitted_everything(root: Root, runs: Sequence[BrickRun], spec: StampSpec) -> bool:
-    """Whether the runs of a tree fitted all sources.
-
-    The evidence, in this order: the command line recorded in the headers, where the fitted sources
-    lie (`matching.fitted_everywhere`), and what the layout's program does by default.
-    """
-    far_rows, expected = 0, 0.0
+    far_rows, expected, everything = 0, 0.0, None
     for run in runs[:_EVIDENCE_RUNS]:
         try:
             field = open_field(run, spec)
@@ -198,14 +181,18 @@ def _fitted_everything(root: Root, runs: Sequence[BrickRun], spec: StampSpec) ->
                 "give the data release with --real"
             )
             raise LayoutError(msg)
-        if "--all-blobs" in field.catalog.command:
-            return True
-        if "--sim-blobs" in field.catalog.command:
-            return False
-        distance = field.injection_distance(field.catalog.sources.ra, field.catalog.sources.dec)
+        sources, command = field.catalog.sources, field.catalog.command
+        distance = field.injection_distance(sources.ra, sources.dec)
         far_rows += int(np.count_nonzero(distance > BLOB_REACH))
         expected += field.far_fraction(BLOB_REACH) * int(np.count_nonzero(distance > INJECTION_REACH))
-        verdict = fitted_everywhere(far_rows, expected)
-        if verdict is not None:
-            return verdict
-    return root.layout.all_blobs
+        everything = fitted_everywhere(far_rows, expected)
+        if "--all-blobs" in command or "--sim-blobs" in command:
+            everything = "--all-blobs" in command
+        if everything is not None:
+            break
+    if not (root.layout.all_blobs if everything is None else everything):
+        msg = (
+            f"{root.path}: these runs fitted only blobs that hold an injection (no --all-blobs, or "
+            "--sim-blobs), so they have no clean reals of their own; give the data release with --real"
+        )
+        raise LayoutError(msg)

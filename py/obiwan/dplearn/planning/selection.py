@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -67,38 +68,21 @@ def _elg(sources: Sources, types: tuple[str, ...]) -> Cuts:
     }
 
 
-def select_elg(sources: Sources) -> Cuts:
-    """Cut to emission-line galaxy candidates as in 2018, keeping SIMP (the eBOSS-era round model)."""
-    return _elg(sources, ("PSF", "SIMP", "REX", "EXP"))
+def _of_types(sources: Sources, name: str, types: tuple[str, ...]) -> Cuts:
+    return {**_flux_quality(sources), name: np.isin(sources.type, types)}
 
 
-def select_elg2018(sources: Sources) -> Cuts:
-    """Cut as the 2018 code did, to the letter: SIMP falls out."""
-    return _elg(sources, ("PSF", "REX", "EXP"))
-
-
-def select_psf(sources: Sources) -> Cuts:
-    """Cut to point sources with measured flux in all bands of the stamps."""
-    return {**_flux_quality(sources), "type is PSF": sources.type == "PSF"}
-
-
-def select_galaxies(sources: Sources) -> Cuts:
-    """Cut to extended sources of any profile with measured flux in all bands of the stamps."""
-    extended = np.isin(sources.type, ("SIMP", "REX", "EXP", "DEV", "SER", "COMP"))
-    return {**_flux_quality(sources), "type is extended": extended}
-
-
-def select_none(sources: Sources) -> Cuts:  # noqa: ARG001 - the signature of a selection
-    """Cut nothing beyond the eligibility that every example needs."""
-    return {}
-
-
+_EXTENDED = ("SIMP", "REX", "EXP", "DEV", "SER", "COMP")
 SELECTIONS: dict[str, Selection] = {
-    "elg": select_elg,
-    "elg2018": select_elg2018,
-    "psf": select_psf,
-    "galaxies": select_galaxies,
-    "none": select_none,
+    # Emission-line galaxy candidates as in 2018, with SIMP (the eBOSS-era round model).
+    "elg": partial(_elg, types=("PSF", "SIMP", "REX", "EXP")),
+    # As the 2018 code did, to the letter: SIMP falls out.
+    "elg2018": partial(_elg, types=("PSF", "REX", "EXP")),
+    # Point sources, and extended ones of any profile, with measured flux in all bands of the stamps.
+    "psf": partial(_of_types, name="type is PSF", types=("PSF",)),
+    "galaxies": partial(_of_types, name="type is extended", types=_EXTENDED),
+    # Nothing beyond the eligibility that every example needs.
+    "none": lambda _: {},
 }
 _IN_STAMPS = ("psf", "galaxies")  #: selections that look at the bands of the stamps alone
 
