@@ -119,20 +119,16 @@ def plan(inputs: Inputs, config: TrainingConfig, executor: Executor | None, outd
     """
     eligible = _eligible(inputs, config, executor, outdir)
     if found := differences(*eligible.writers.values()):
-        respects = (f"{name}: {' against '.join(map(_listed, both))}" for name, both in found.items())
+        pairs = {name: " against ".join(", ".join(some) or "none" for some in found[name]) for name in found}
         log.warning(
             "warning: the coadds of real and injected galaxies were written differently (%s); "
             "the network may learn that and not the galaxies (hazard D9)",
-            "; ".join(respects),
+            "; ".join(f"{name}: {pair}" for name, pair in pairs.items()),
         )
     try:
         return assemble(eligible, config)
     finally:
         cli.say(flow_table(*eligible.flows.values()))
-
-
-def _listed(values: Sequence[str]) -> str:
-    return ", ".join(values) or "none"
 
 
 def take_group(task: GroupTask) -> Receipt:

@@ -17,7 +17,7 @@ from obiwan.dplearn.planning.candidates import (
     screen,
 )
 from obiwan.dplearn.planning.config import TrainingConfig
-from obiwan.dplearn.planning.cutflow import CutFlow, count
+from obiwan.dplearn.planning.cutflow import CutFlow, Flows, count
 from obiwan.dplearn.planning.fields import Field, open_field, read_fitted
 from obiwan.dplearn.planning.inputs import BrickInputs
 from obiwan.dplearn.planning.matching import nearest_distance, one_row_per_source, same_source_groups
@@ -55,7 +55,7 @@ class BrickPlan:
 
     brick: str
     rows: Array
-    flows: dict[str, CutFlow]
+    flows: Flows
     notes: tuple[str, ...]
     coadds: int = 0
     writers: dict[str, frozenset[Writer]] = field(default_factory=dict)
@@ -79,7 +79,7 @@ def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
         If a file of the brick is missing, unreadable or refused.
     """
     notes: list[str] = []
-    flows: dict[str, CutFlow] = {name: {} for name in config.spec.labels}
+    flows: Flows = {name: {} for name in config.spec.labels}
     runs = _open_fields(inputs.runs, config.spec, notes)
     needs_coadds = config.reals_from == "release" or inputs.real_table or inputs.fake_table
     releases = _open_fields(inputs.releases, config.spec, notes) if needs_coadds else []

@@ -13,7 +13,7 @@ import numpy as np
 
 from obiwan.dplearn.errors import LayoutError, SelectionError
 from obiwan.dplearn.planning.config import INJECTION_REACH, TrainingConfig
-from obiwan.dplearn.planning.cutflow import CutFlow, count
+from obiwan.dplearn.planning.cutflow import CutFlow, Flows, count
 from obiwan.dplearn.planning.fields import Field, with_measured_surroundings
 from obiwan.dplearn.planning.matching import (
     mutual_nearest,
@@ -164,9 +164,7 @@ def listed_fakes(
     )
 
 
-def screen(
-    everything: Sequence[Candidates], config: TrainingConfig, flows: dict[str, CutFlow]
-) -> list[Array]:
+def screen(everything: Sequence[Candidates], config: TrainingConfig, flows: Flows) -> list[Array]:
     """Apply to candidates the rules that both classes share, and make example rows of the survivors.
 
     Inverse variances of a field are read once, for all candidates of the field together.

@@ -35,19 +35,20 @@ def flow_table(real: CutFlow, fake: CutFlow) -> str:
 
 
 def merged(real: CutFlow, fake: CutFlow) -> list[tuple[str, int | None, int | None]]:
-    """Both cut flows as one: name and survivors of each class, None where a cut is not of the class."""
-    names = _merged_names(list(real), list(fake))
-    return [(name, real.get(name), fake.get(name)) for name in names]
+    """Both cut flows as one, in the order of both as far as they agree.
 
-
-def _merged_names(first: list[str], second: list[str]) -> list[str]:
-    """Two ordered lists as one, keeping both orders as far as they agree."""
-    merged: list[str] = []
-    rest = list(second)
-    for name in first:
+    Returns
+    -------
+    list of tuple
+        Name and survivors of each class, None where a cut is not of the class.
+    """
+    names: list[str] = []
+    rest = list(fake)
+    for name in real:
         if name in rest:
             at = rest.index(name)
-            merged += [other for other in rest[:at] if other not in first]
+            names += [other for other in rest[:at] if other not in real]
             rest = rest[at + 1 :]
-        merged.append(name)
-    return merged + [name for name in rest if name not in merged]
+        names.append(name)
+    names += [name for name in rest if name not in names]
+    return [(name, real.get(name), fake.get(name)) for name in names]
