@@ -98,8 +98,6 @@ def test_one_thread_runs_one_operation_at_a_time():
 @pytest.mark.parametrize(
     ("profile", "asked", "environ", "message"),
     [
-        ("cray", None, {}, "there is no profile 'cray'; there are auto, knl, perlmutter, small"),
-        ("auto", 0, {}, "threads must be at least 1, got 0"),
         ("auto", None, {"OMP_NUM_THREADS": "many"}, "OMP_NUM_THREADS=many in the environment"),
         ("auto", None, {"SLURM_CPUS_PER_TASK": "0"}, "SLURM_CPUS_PER_TASK=0 in the environment"),
     ],

@@ -18,7 +18,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
-import mmap
 import os
 import re
 import shutil
@@ -53,10 +52,7 @@ class Package:
 
     def origin(self) -> Path | None:
         """The file or directory that an import would take, or None when there is none."""
-        try:
-            spec = importlib.util.find_spec(self.module)
-        except (ImportError, ValueError):
-            return None
+        spec = importlib.util.find_spec(self.module)
         if spec is None:
             return None
         places = [spec.origin] if spec.has_location else list(spec.submodule_search_locations or [])
@@ -84,10 +80,8 @@ EXTRAS = tuple(dict.fromkeys(package.extra for package in PACKAGES if package.ex
 
 def with_backend(packages: Iterable[Package], backend: str) -> list[Package]:
     """The packages, with the backend that Keras will use instead of TensorFlow."""
-    return [
-        Package(backend, "train") if package.module == "tensorflow" != backend else package
-        for package in packages
-    ]
+    other = Package(backend, "train")
+    return [other if one.module == "tensorflow" != backend else one for one in packages]
 
 
 def trees(path: Iterable[str]) -> list[Path]:
@@ -118,14 +112,13 @@ def path_problems(path: Sequence[str], *, starts_here: bool) -> list[str]:
 
 def path_notes(path: Sequence[str], *, starts_here: bool) -> list[str]:
     """Remarks on a path whose order is right."""
-    notes = []
-    for entry in trees(path):
-        if entry == TREE:
-            continue
-        if (entry / "obiwan" / "dplearn").is_dir():
-            notes.append(f"{entry / 'obiwan' / 'dplearn'} is hidden by ours, which comes first")
-        else:
-            notes.append(f"the modules of {entry / 'obiwan'} import beside ours")
+    notes = [
+        f"{entry / 'obiwan' / 'dplearn'} is hidden by ours, which comes first"
+        if (entry / "obiwan" / "dplearn").is_dir()
+        else f"the modules of {entry / 'obiwan'} import beside ours"
+        for entry in trees(path)
+        if entry != TREE
+    ]
     if starts_here and not trees(path[1:]):
         notes.append(f"found through the current directory alone; put {TREE} on PYTHONPATH to work elsewhere")
     here = Path.cwd().resolve()
@@ -146,14 +139,16 @@ def shadowed(packages: Iterable[Package]) -> list[str]:
     return taken
 
 
-def import_problem() -> str | None:
-    """Why an import does not give the package in this file's tree; None where it does."""
+def imported() -> tuple[str, str | None]:
+    """Version of the package that an import gives, and why it is not that of this file's tree."""
     try:
         package = importlib.import_module("obiwan.dplearn")
     except ImportError as error:
-        return f"`import obiwan.dplearn` fails: {error}"
+        return "(not importable)", f"`import obiwan.dplearn` fails: {error}"
     taken = Path(package.__file__ or "nowhere").resolve().parent
-    return None if taken == TREE / "obiwan" / "dplearn" else f"`obiwan.dplearn` is imported from {taken}"
+    ours = taken == TREE / "obiwan" / "dplearn"
+    version = getattr(package, "__version__", "(no version)")
+    return version, None if ours else f"`obiwan.dplearn` is imported from {taken}"
 
 
 def load(package: Package) -> str:
@@ -183,10 +178,10 @@ def controllers(horovod: Path) -> str:
     """
     found = set()
     for library in horovod.glob("tensorflow/mpi_lib*.so"):
-        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            # Gloo is linked in, so that its C++ names are there; MPI is a library that it asks for.
-            marks = {"gloo": rb"N4gloo", "mpi": rb"libmpi[\w.-]*\.so"}
-            found |= {name for name, mark in marks.items() if re.search(mark, content)}
+        # Gloo is linked in, so that its C++ names are there; MPI is a library that it asks for.
+        marks = {"gloo": rb"N4gloo", "mpi": rb"libmpi[\w.-]*\.so"}
+        content = library.read_bytes()
+        found |= {name for name, mark in marks.items() if re.search(mark, content)}
     return f"with {' and '.join(sorted(found))}" if found else "not built for TensorFlow"
 
 
@@ -203,13 +198,12 @@ def package_report(
     lines, problems = [], []
     for package in packages:
         origin = package.origin()
-        present = origin is not None
-        words = package.version() if present else "absent"
-        outcome = load(package) if present and loading else ""
+        words = package.version() if origin else "absent"
+        outcome = load(package) if origin and loading else ""
         kind = controllers(origin.parent) if origin and package.module == "horovod" else ""
         detail = ", ".join(filter(None, [kind, outcome]))
         lines.append(f"  {package.module:<12} {package.extra:<8} {words:<12} {detail}".rstrip())
-        if package.extra in needed and not present:
+        if package.extra in needed and not origin:
             problems.append(f"{package.module} is missing: {remedy(package.extra)}")
         elif package.extra in needed and outcome.startswith("fails"):
             problems.append(f"{package.module} cannot be imported: {outcome}")
@@ -224,14 +218,6 @@ def keras_backend(environ: dict[str, str]) -> str:
     except (OSError, ValueError, AttributeError):
         configured = None
     return environ.get("KERAS_BACKEND") or configured or "tensorflow"
-
-
-def own_version() -> str:
-    """The version of the package that an import gives."""
-    try:
-        return str(importlib.import_module("obiwan.dplearn").__version__)
-    except (ImportError, AttributeError):
-        return "(not importable)"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -264,7 +250,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     here = not safe and bool(path) and Path(path[0] or os.curdir).resolve() == Path.cwd().resolve()
 
     problems = path_problems(path, starts_here=here)
-    if not problems and (reason := import_problem()):
+    version, reason = imported()
+    if not problems and reason:
         problems.append(reason)
     if backend not in BACKENDS:
         problems.append(f"KERAS_BACKEND={backend} is none of {', '.join(BACKENDS)}")
@@ -273,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     problems += missing
 
     report = [
-        f"obiwan.dplearn {own_version()} in {TREE}",
+        f"obiwan.dplearn {version} in {TREE}",
         f"python {sys.version.split()[0]} in {sys.executable}; Keras backend {backend}",
         *lines,
         f"launchers: {launchers()}",

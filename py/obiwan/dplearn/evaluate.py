@@ -15,7 +15,6 @@ from pathlib import Path
 
 from obiwan.dplearn.retraining import ablations
 from obiwan.dplearn.running import cli
-from obiwan.dplearn.running.quiet import hush_drawing
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.differences import parse_amplitudes
 from obiwan.dplearn.trainingset.stampset import open_training_set
@@ -170,7 +169,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(parser, argv)
     check_options(parser, options)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
-    hush_drawing()
     return cli.run(lambda: evaluate(options), NAME, verbose=options.verbose)
 
 

@@ -24,7 +24,6 @@ from obiwan.dplearn.evaluation.gallery import (
     mosaics_of,
 )
 from obiwan.dplearn.running import cli
-from obiwan.dplearn.running.quiet import hush_drawing
 from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
 
 NAME = "mosaic"
@@ -156,7 +155,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.rows < 2 or options.rows % 2:
         parser.error(f"--rows must be even and at least 2, got {options.rows}: half of them are real")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
-    hush_drawing()
 
     def program() -> int:
         words = {"rows": options.rows, "split": options.split, "model": options.model}

@@ -49,13 +49,8 @@ def describe(config: dict[str, Any], roots: Sequence[Root]) -> dict[str, Any]:
     return {
         "config": config,
         "roots": [
-            {
-                "index": root.index,
-                "name": root.name,
-                "layout": root.layout.name,
-                "injected": root.layout.injected,
-            }
-            for root in roots
+            {"index": one.index, "name": one.name, "layout": one.layout.name, "injected": one.layout.injected}
+            for one in roots
         ],
     }
 
@@ -110,10 +105,10 @@ def check_outdir(directory: Path, request: dict[str, Any], *, overwrite: bool) -
         If it holds something else, or cannot be written.
     """
     state = training_directory(directory).check(request, overwrite=overwrite)
-    if overwrite or state is not State.FINISHED:
-        return False
-    _clear_work(directory)
-    return True
+    finished = state is State.FINISHED and not overwrite
+    if finished:
+        _clear_work(directory)
+    return finished
 
 
 def _clear_work(directory: Path) -> None:
@@ -174,24 +169,25 @@ def finished_receipt(task: GroupTask) -> Receipt | None:
         )
         if content["coadds_crc32"] != task.coadds or not _is_receipt_of(receipt, task):
             return None
-        for shard in receipt.shards:
-            for name, expected in ((shard.x_name, shard.x_crc32), (shard.y_name, shard.y_crc32)):
-                if file_crc32(task.directory / name) != expected:
-                    return None
+        whole = all(
+            file_crc32(task.directory / name) == expected
+            for shard in receipt.shards
+            for name, expected in ((shard.x_name, shard.x_crc32), (shard.y_name, shard.y_crc32))
+        )
+        return receipt if whole else None
     except (ValueError, KeyError, TypeError, OSError):
         return None
-    return receipt
 
 
 def _is_receipt_of(receipt: Receipt, task: GroupTask) -> bool:
     """Whether a receipt counts pixels, and has the shards of a task with its examples of either class."""
-    counts = (receipt.not_finite, receipt.negative_invvar)
     said = [(shard.split, shard.number, shard.real, shard.fake, shard.rows) for shard in receipt.shards]
     split, wanted = task.rows["split"][0].decode("ascii"), []
     for number in np.unique(task.rows["shard"]):
         label = task.rows["label"][task.rows["shard"] == number]
         real, fake = (int(np.count_nonzero(label == value)) for value in task.spec.label_of.values())
         wanted.append((split, int(number), real, fake, len(label)))
+    counts = (receipt.not_finite, receipt.negative_invvar)
     return said == wanted and all(type(n) is int and n >= 0 for n in counts)
 
 
@@ -225,29 +221,13 @@ def finish(
     """
     with holding_lease(scratch, directory):
         write_sources(directory / SOURCES, scratch, planned.spec, planned)
-    made = sum(receipt.examples for receipt in receipts)
+    shards = [shard for receipt in receipts for shard in receipt.shards]
+    made = sum(shard.rows for shard in shards)
     if made != len(planned):  # the manifest vouches for all of them
         msg = f"{directory}: {made} examples were written and {len(planned)} planned; give --overwrite"
         raise TrainingSetError(msg)
-    _refuse_lost(directory, [shard for receipt in receipts for shard in receipt.shards])
-    manifest = _manifest(directory, request, planned, receipts)
-    with holding_lease(scratch, directory):
-        write_json(directory / MANIFEST, manifest, scratch)
-    _clear_work(directory)
-    return manifest
-
-
-def _manifest(
-    directory: Path,
-    request: dict[str, Any],
-    planned: Plan,
-    receipts: Sequence[Receipt],
-) -> dict[str, Any]:
-    """The manifest: request, counts, checksums of the files, and a checksum of itself."""
-    shards = sorted(
-        (shard for receipt in receipts for shard in receipt.shards),
-        key=lambda shard: (SPLITS.index(shard.split), shard.number),
-    )
+    _refuse_lost(directory, shards)
+    shards.sort(key=lambda shard: (SPLITS.index(shard.split), shard.number))
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -257,14 +237,7 @@ def _manifest(
         **planned.spec.to_manifest(),
         "units": {"image": "nanomaggies", "ivar": "1/nanomaggies^2"},
         "seed": request["config"]["seed"],
-        "counts": {
-            name: {
-                "real": sum(shard.real for shard in shards if shard.split == name),
-                "fake": sum(shard.fake for shard in shards if shard.split == name),
-                "bricks": planned.bricks(value),
-            }
-            for value, name in enumerate(SPLITS)
-        },
+        "counts": {name: _counts(name, shards, planned) for name in SPLITS},
         "cut_flow": {
             name: [[cut, number] for cut, number in flow.items()] for name, flow in planned.flows.items()
         },
@@ -279,4 +252,14 @@ def _manifest(
         "shards": [asdict(shard) for shard in shards],
     }
     manifest["manifest_crc32"] = manifest_checksum(manifest)
+    with holding_lease(scratch, directory):
+        write_json(directory / MANIFEST, manifest, scratch)
+    _clear_work(directory)
     return manifest
+
+
+def _counts(split: str, shards: Sequence[Shard], planned: Plan) -> dict[str, int]:
+    """Examples of each class in a split, and its bricks."""
+    own = [(shard.real, shard.fake) for shard in shards if shard.split == split]
+    real, fake = map(sum, zip(*own, strict=True)) if own else (0, 0)
+    return {"real": real, "fake": fake, "bricks": planned.bricks(SPLITS.index(split))}

@@ -18,13 +18,6 @@ from obiwan.dplearn.files.atomic import atomic_write
 _BLOCK = 1 << 18  # bytes read and summed at a time: they fit the processor's cache
 
 
-def _header(array: NDArray[Any]) -> bytes:
-    """The npy header that `numpy.save` would write for this array."""
-    stream = BytesIO()
-    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
-    return stream.getvalue()
-
-
 def write_npy(path: Path, scratch: Path, array: NDArray[Any]) -> int:
     """Write an array as npy (version 1.0), atomically.
 
@@ -42,12 +35,14 @@ def write_npy(path: Path, scratch: Path, array: NDArray[Any]) -> int:
     int
         CRC-32 (zlib) of the whole file.
     """
-    header, data = _header(array), array.data.cast("B")
-    with atomic_write(path, scratch) as beside, beside.open("wb", buffering=0) as stream:
-        stream.write(header)
+    stream = BytesIO()
+    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+    header, data = stream.getvalue(), array.data.cast("B")
+    with atomic_write(path, scratch) as beside, beside.open("wb", buffering=0) as file:
+        file.write(header)
         written = 0
         while written < len(data):  # an unbuffered write may be partial
-            written += stream.write(data[written:])
+            written += file.write(data[written:])
     return zlib.crc32(data, zlib.crc32(header))
 
 
@@ -62,29 +57,7 @@ def read_file(path: Path) -> tuple[NDArray[np.uint8], int]:
     return raw[:filled], crc32
 
 
-def _content(raw: NDArray[np.uint8]) -> tuple[tuple[Any, bool, np.dtype[Any]], NDArray[np.uint8]]:
-    """Shape, order and type from an npy file's header, and the bytes behind it.
-
-    Raises
-    ------
-    ValueError
-        If there is no such header.
-    """
-    stream = BytesIO(raw[:1024].tobytes())
-    version = np.lib.format.read_magic(stream)
-    if version != (1, 0):
-        msg = f"version {version}"
-        raise ValueError(msg)
-    header = np.lib.format.read_array_header_1_0(stream)
-    return header, raw[stream.tell() :]
-
-
-def load_npy(
-    path: Path,
-    expected_crc32: int,
-    dtype: np.dtype[Any],
-    shape: tuple[int, ...],
-) -> NDArray[Any]:
+def load_npy(path: Path, expected_crc32: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Read an npy file whose checksum, type and shape must be the expected ones.
 
     Parameters
@@ -116,7 +89,10 @@ def load_npy(
         msg = f"{path}: checksum differs from the manifest's, the shard is corrupt; {remedy}"
         raise TrainingSetError(msg)
     with explained(f"{path}: not an npy file of version 1.0", remedy, TrainingSetError):
-        found, data = _content(raw)
+        stream = BytesIO(raw[:1024].tobytes())
+        np.lib.format.read_magic(stream)
+        found = np.lib.format.read_array_header_1_0(stream)
+    data = raw[stream.tell() :]
     if found != (shape, False, dtype) or len(data) != math.prod(shape) * dtype.itemsize:
         msg = (
             f"{path}: {found[2]} of shape {found[0]} in {len(data)} bytes is not what the manifest says "

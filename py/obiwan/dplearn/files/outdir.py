@@ -46,46 +46,14 @@ def nearest_directory(directory: Path) -> Path:
     return next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
 
 
-def check_writable(directory: Path, kind: type[DplearnError]) -> None:
-    """Refuse an output directory in which nothing can be written; it need not be there yet.
-
-    Parameters
-    ----------
-    directory : Path
-    kind : type of DplearnError
-        What to raise.
-
-    Raises
-    ------
-    DplearnError
-        Of that kind, if it, or the first of those above it that is there, is a file or not writable.
-    """
-    existing = nearest_directory(directory)
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        msg = f"{directory}: cannot write there (not a writable directory); choose another --outdir"
-        raise kind(msg)
-
-
 def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:
     """Entries that differ between two nested requests, as ``key was old, is new``."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         inner = f"{prefix}." if prefix else ""
         keys = sorted({*old, *new})
         return [line for key in keys for line in _differences(old.get(key), new.get(key), f"{inner}{key}")]
-    return [] if old == new else [f"{prefix} was {_short(old)}, is {_short(new)}"]
-
-
-def _short(value: Any) -> str:
-    return value if isinstance(value, str) and len(value) < 80 else reprlib.repr(value)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A state; of a foreign directory, the file or the entries of the request for which it is."""
-
-    state: State
-    stranger: str = ""
-    differing: tuple[str, ...] = ()
+    was, is_ = (v if isinstance(v, str) and len(v) < 80 else reprlib.repr(v) for v in (old, new))
+    return [] if old == new else [f"{prefix} was {was}, is {is_}"]
 
 
 @dataclass(frozen=True)
@@ -129,7 +97,7 @@ class OutputDirectory:
 
     def state(self, request: Mapping[str, Any]) -> State:
         """What the directory holds; looks only."""
-        return self._look(request).state
+        return self._look(request)[0]
 
     def check(self, request: Mapping[str, Any], *, overwrite: bool = False) -> State:
         """Refuse a directory that this request may not use; changes nothing.
@@ -146,35 +114,34 @@ class OutputDirectory:
         DplearnError
             Of the kind `error`, if the directory holds what may not be replaced, or cannot be written.
         """
-        found = self._look(request, overwrite=overwrite)
-        if found.state is not State.FINISHED or overwrite:  # a finished run is only read
-            check_writable(self.path, self.error)
-        self._refuse(found, overwrite=overwrite)
-        return found.state
+        state, reason, replaceable = self._look(request, overwrite=overwrite)
+        existing = nearest_directory(self.path)
+        writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+        if not writable and (state is not State.FINISHED or overwrite):  # a finished run is only read
+            msg = f"{self.path}: cannot write there (not a writable directory); choose another --outdir"
+            raise self.error(msg)
+        if reason and not (overwrite and replaceable):
+            raise self.error(reason)
+        return state
 
-    def _look(self, request: Mapping[str, Any], *, overwrite: bool = False) -> _Found:
+    def _look(self, request: Mapping[str, Any], *, overwrite: bool = False) -> tuple[State, str, bool]:
+        """State; of a foreign directory, why it is refused, and whether ``--overwrite`` would replace it."""
         if not self.path.is_dir():
-            return _Found(State.EMPTY)
-        record = self._record()
+            return State.EMPTY, "", False
+        record, remedy = self._record(), "choose another --outdir"
         if stranger := self._stranger(recorded=record is not None, overwrite=overwrite):
-            return _Found(State.FOREIGN, stranger)
+            remedy += ", or give --overwrite" if self.others is Others.WITH_RECORD else ""
+            reason = f"{self.path}: holds {stranger}, which is no part of a {self.holds}; {remedy}"
+            return State.FOREIGN, reason, False
         if record is None:
-            return _Found(State.EMPTY)
-        ended = State.FINISHED if self.final and (self.path / self.final).is_file() else State.UNFINISHED
-        differing = _differences(record, request) if record else ["its record is damaged"]
-        return _Found(State.FOREIGN if differing else ended, "", tuple(differing))
-
-    def _refuse(self, found: _Found, *, overwrite: bool) -> None:
-        remedy = "choose another --outdir"
-        if found.stranger:
-            also = "" if self.others is not Others.WITH_RECORD else ", or give --overwrite"
-            msg = f"{self.path}: holds {found.stranger}, which is no part of a {self.holds}; {remedy}{also}"
-            raise self.error(msg)
-        if found.differing and not overwrite:
-            more = ("...",) if len(found.differing) > _MOST_DIFFERENCES else ()
-            which = "; ".join(found.differing[:_MOST_DIFFERENCES] + more)
-            msg = f"{self.path}: holds another {self.holds} ({which}); {remedy}, or give --overwrite"
-            raise self.error(msg)
+            return State.EMPTY, "", False
+        if differing := _differences(record, request) if record else ["its record is damaged"]:
+            more = ["..."] if len(differing) > _MOST_DIFFERENCES else []
+            which = "; ".join(differing[:_MOST_DIFFERENCES] + more)
+            reason = f"{self.path}: holds another {self.holds} ({which}); {remedy}, or give --overwrite"
+            return State.FOREIGN, reason, True
+        ended = self.final and (self.path / self.final).is_file()
+        return State.FINISHED if ended else State.UNFINISHED, "", False
 
     def _record(self) -> dict[str, Any] | None:
         """The request that a record holds, an empty one where it is damaged; None where there is none."""
@@ -231,20 +198,20 @@ class OutputDirectory:
         """
         if overwrite:
             self.clear()
-        found = self._look(request, overwrite=overwrite)
-        self._refuse(found, overwrite=False)
-        if found.state is State.FINISHED:
-            return None
-        scratch = acquire_lease(self.path / self.scratch)
-        found = self._look(request, overwrite=overwrite)  # another may have been quicker; none can finish now
-        if found.state in (State.FINISHED, State.FOREIGN):
+        state, reason, _ = self._look(request, overwrite=overwrite)
+        if not reason and state is not State.FINISHED:
+            scratch = acquire_lease(self.path / self.scratch)
+            # Another may have been quicker; none can finish now.
+            state, reason, _ = self._look(request, overwrite=overwrite)
+            if not reason and state is not State.FINISHED:
+                if state is State.EMPTY:
+                    with holding_lease(scratch, self.path):
+                        write_json(self.path / self.records[-1], dict(request), scratch)
+                return scratch
             self.release(scratch)
-            self._refuse(found, overwrite=False)
-            return None
-        if found.state is State.EMPTY:
-            with holding_lease(scratch, self.path):
-                write_json(self.path / self.records[-1], dict(request), scratch)
-        return scratch
+        if reason:
+            raise self.error(reason)
+        return None
 
     def release(self, scratch: Path) -> None:
         """Remove a scratch directory after its run, and what held it unless another run has begun."""

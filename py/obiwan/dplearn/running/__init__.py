@@ -1,6 +1,6 @@
 """Running programs: command lines, workers, signals, threads.
 
 `cli` (options, configuration files, errors in one line), `launch` (ranks of a launcher), `profiles` (threads
-of a node), `executors` and `workers` (processes and MPI ranks), `interruptions` (SIGTERM), `quiet` (other
-libraries' log messages).
+of a node), `executors` (worker processes and MPI ranks), `interruptions` (SIGTERM), `quiet` (TensorFlow's
+notes).
 """

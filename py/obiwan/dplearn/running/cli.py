@@ -28,11 +28,8 @@ def between(least: int, most: int | None = None) -> Callable[[str], int]:
 
     def number(word: str) -> int:
         found = int(word)
-        if found < least:
-            msg = f"must be at least {least}, got {found}"
-            raise argparse.ArgumentTypeError(msg)
-        if most is not None and found > most:
-            msg = f"must be at most {most}, got {found}"
+        if found < least or (most is not None and found > most):
+            msg = f"must be at {f'least {least}' if found < least else f'most {most}'}, got {found}"
             raise argparse.ArgumentTypeError(msg)
         return found
 
@@ -40,14 +37,8 @@ def between(least: int, most: int | None = None) -> Callable[[str], int]:
     return number
 
 
-def positive(word: str) -> int:
-    """Type of a command-line integer of at least 1."""
-    return between(1)(word)
-
-
-def jobs(word: str) -> int:
-    """Type of a number of worker processes, 1 to 4096."""
-    return between(1, 4096)(word)
+positive = between(1)  #: type of a command-line integer of at least 1
+jobs = between(1, 4096)  #: type of a number of worker processes
 
 
 def option(text: str, value: Any = MISSING, **keywords: Any) -> Any:
@@ -86,30 +77,18 @@ def add_config_option(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def _token(value: Any) -> str:
-    """One value of a TOML file as a command-line word."""
-    if isinstance(value, dict):
-        msg = "it is a table; options stand at the top level of the file"
-        raise ValueError(msg)
-    if isinstance(value, (list, bool)):
-        msg = "a list holds words or numbers"
-        raise ValueError(msg)
-    return str(value)
-
-
 def _tokens(action: argparse.Action, flag: str, value: Any) -> list[str]:
     """One TOML entry as the command-line words that would say the same."""
-    if action.nargs == 0:
-        if not isinstance(value, bool):
-            msg = "it is a switch; say true or false"
-            raise ValueError(msg)
-        return [flag] if value else []
-    if isinstance(value, bool):
-        msg = "it is no switch; give it a value"
+    if isinstance(value, bool) != (action.nargs == 0):
+        msg = "it is a switch; say true or false" if action.nargs == 0 else "it is no switch; give it a value"
         raise ValueError(msg)
-    if isinstance(value, list):
-        return [flag, *map(_token, value)]
-    return [flag, _token(value)]
+    if isinstance(value, bool):
+        return [flag] if value else []
+    values = value if isinstance(value, list) else [value]
+    if any(isinstance(one, dict | list | bool) for one in values):
+        msg = "no value is a table, and a list holds words or numbers"
+        raise ValueError(msg)
+    return [flag, *map(str, values)]
 
 
 def _config_words(parser: argparse.ArgumentParser, path: Path, given: Collection[str]) -> list[str]:
@@ -177,10 +156,6 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
     return parser.parse_args(words)
 
 
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())
-
-
 def run(program: Callable[[], int], name: str, *, verbose: bool = False, speaks: bool = True) -> int:
     """Run a program's body with logging set up and data errors told in one line.
 
@@ -203,26 +178,22 @@ def run(program: Callable[[], int], name: str, *, verbose: bool = False, speaks:
     """
     level = logging.DEBUG if verbose else logging.INFO
     logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s", force=True)
+    for library in ("fontTools", "matplotlib", "PIL"):  # whose details are no use with --verbose
+        logging.getLogger(library).setLevel(logging.WARNING)
     try:
         with ending(name, speaks=speaks):
             return program()
-    except (DplearnError, OSError) as error:
-        if verbose:
-            log.exception("%s failed", name)
-        if isinstance(error, OSError):
-            where = f" {error.filename}" if error.filename else ""
-            text = f"{error.strerror or error}:{where} (check the path, its permissions and the space left)"
-        else:
-            text = str(error)
-        log.error("%s: error: %s", name, _one_line(text))
-        return 1
-    except MemoryError as error:
-        if verbose:
-            log.exception("%s failed", name)
-        log.error(
-            "%s: error: out of memory (%s); give it more, or start fewer workers", name, _one_line(error)
-        )
-        return 1
     except KeyboardInterrupt:
         log.error("%s: interrupted; start it again to go on where it stopped", name)
         return 130
+    except (DplearnError, OSError, MemoryError) as error:
+        if verbose:
+            log.exception("%s failed", name)
+        text = str(error)
+        if isinstance(error, OSError):
+            where = f" {error.filename}" if error.filename else ""
+            text = f"{error.strerror or error}:{where} (check the path, its permissions and the space left)"
+        elif isinstance(error, MemoryError):
+            text = f"out of memory ({error}); give it more, or start fewer workers"
+        log.error("%s: error: %s", name, " ".join(text.split()))
+        return 1

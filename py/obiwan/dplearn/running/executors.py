@@ -7,15 +7,19 @@ Each is a `concurrent.futures.Executor`, or None for this process, so that a pro
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor
 from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from multiprocessing import get_context, parent_process, resource_tracker
+from threading import Thread
 from time import sleep
 from typing import Any, Generic, TypeVar, cast
 
@@ -23,7 +27,6 @@ from tqdm import tqdm
 
 from obiwan.dplearn.errors import DplearnError, LeaseLostError
 from obiwan.dplearn.running.launch import Launch
-from obiwan.dplearn.running.workers import Workers
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -31,6 +34,7 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 _PATIENCE = 10  #: seconds
+_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 @dataclass(frozen=True)
@@ -82,12 +86,15 @@ def each(
         for number, task in enumerate(tasks):
             yield _done(number, partial(function, task))
         return
+    # A few more than there are workers, so that nobody waits for the next one; each may hold 2 MB of rows.
+    workers = getattr(executor, "num_workers", 0) or getattr(executor, "_max_workers", len(tasks))
+    at_a_time = workers + max(8, workers // 8)
     numbers = iter(range(len(tasks)))
     futures: dict[Future[Result], int] = {}
     try:
         while True:
             # Not all at once: what waits takes memory, and tasks may be made as they are asked for.
-            for number in islice(numbers, _at_a_time(executor, len(tasks)) - len(futures)):
+            for number in islice(numbers, at_a_time - len(futures)):
                 futures[executor.submit(function, tasks[number])] = number
             if not futures:
                 return
@@ -103,15 +110,6 @@ def each(
         if not isinstance(executor, Workers):  # `process_pool` kills them, for which none may be cancelled
             for future in futures:
                 future.cancel()
-
-
-def _at_a_time(executor: Executor, tasks: int) -> int:
-    """Number of tasks to hand out before some are done.
-
-    A few more than there are workers, so that nobody waits for the next one; each may hold 2 MB of rows.
-    """
-    workers: int = getattr(executor, "num_workers", 0) or getattr(executor, "_max_workers", tasks)
-    return workers + max(8, workers // 8)
 
 
 def progress_bar(total: int, description: str, unit: str, **options: Any) -> Any:
@@ -175,12 +173,7 @@ def run_tasks(
 
 
 def run_all(
-    function: Callable[[Task], Result],
-    tasks: Sequence[Task],
-    executor: Executor | None,
-    bar: Any,
-    *,
-    size: Callable[[int], int] = lambda _: 1,
+    function: Callable[[Task], Result], tasks: Sequence[Task], executor: Executor | None, bar: Any, **of: Any
 ) -> list[Result]:
     """The results of all tasks, as of `run_tasks`; the first error ends it.
 
@@ -189,7 +182,7 @@ def run_all(
     DplearnError
         What is wrong with a task's input.
     """
-    results, errors = run_tasks(function, tasks, executor, bar, size=size, most_errors=1)
+    results, errors = run_tasks(function, tasks, executor, bar, **of, most_errors=1)
     if errors:
         raise errors[0]
     return results
@@ -204,21 +197,66 @@ def in_one_line(errors: Iterable[DplearnError], most: int = 5) -> str:
     return "; ".join([*(line.partition("; ")[0] for line in lines[:most]), *more])
 
 
-@contextmanager
-def process_pool(jobs: int) -> Iterator[Executor | None]:
-    """Worker processes on this machine, or None for one job: the work is then done in this process.
+def _end_with_parent() -> None:
+    """In a worker: exit when the parent does, also after kill -9; Ctrl-C stays blocked, SIGTERM ends it."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
-    Whatever error ends the block ends the workers, too.
+    def watch() -> None:
+        if parent := parent_process():
+            parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+class Workers(ProcessPoolExecutor):
+    """Process pool in which Ctrl-C, which a terminal sends to all processes, reaches the parent alone.
+
+    Parameters
+    ----------
+    jobs : int
+        The most processes; they are started as tasks come.
     """
-    if jobs == 1:
-        yield None
-        return
-    with Workers(jobs) as pool:
+
+    def __init__(self, jobs: int) -> None:
+        # The tracker removes the semaphores of a program that SIGTERM ended, and need not warn of them.
+        sys.warnoptions.append("ignore:resource_tracker")
+        resource_tracker.ensure_running()
+        sys.warnoptions.pop()
+        # Spawned, not forked: a progress bar's thread must not be copied into the workers.
+        super().__init__(jobs, get_context("spawn"), _end_with_parent)
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """As of every executor; the processes that it starts inherit the blocked signals."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
-            yield pool
-        except BaseException:
-            pool.kill()
-            raise
+            return super().submit(function, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def check(self) -> None:
+        """Kill all where one has died: one that died while it wrote a large result holds up the others."""
+        if any(process.exitcode is not None for process in list((self._processes or {}).values())):
+            self.kill()
+
+    def kill(self) -> None:
+        """End the processes at once; futures that are not done get a `BrokenProcessPool`."""
+        for process in list((self._processes or {}).values()):
+            process.kill()
+        if self._result_queue is not None:  # its reader may wait for the rest of a result
+            self._result_queue._writer.close()  # type: ignore[attr-defined]
+        self.shutdown()
+
+    def __exit__(self, kind: Any, *rest: Any) -> bool | None:
+        """Whatever error ends the block ends the workers, too."""
+        if kind is not None:
+            self.kill()
+        return super().__exit__(kind, *rest)
+
+
+def process_pool(jobs: int) -> AbstractContextManager[Executor | None]:
+    """Worker processes on this machine, or None for one job: the work is then done in this process."""
+    return Workers(jobs) if jobs > 1 else nullcontext()
 
 
 def _mpi(launch: Launch, program: str) -> Any:

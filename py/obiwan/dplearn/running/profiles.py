@@ -59,7 +59,6 @@ PROFILES: dict[str, Profile] = {
 _LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "HOROVOD_LOCAL_SIZE")
 _STEP_TASKS = "SLURM_STEP_TASKS_PER_NODE"  # "8(x3),4": eight ranks on each of three nodes, four on the last
 _SLURM_CPUS, _OMP = "SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS"
-_TIES_TO_ONE_CORE = ("OMP_PROC_BIND", "OMP_PLACES")
 
 
 @dataclass(frozen=True)
@@ -78,11 +77,6 @@ class Node:
     cores: int
     own_processors: int
     own_cores: int
-
-    @property
-    def bound(self) -> bool:
-        """Whether a launcher has given this process a part of the node."""
-        return self.own_processors < self.processors
 
 
 def this_node(sysfs: Path = Path("/sys/devices/system/cpu")) -> Node:
@@ -123,27 +117,15 @@ def local_ranks(environ: Mapping[str, str]) -> int:
     >>> local_ranks({"SLURM_STEP_TASKS_PER_NODE": "8(x3),4"})
     8
     """
-    for name in _LOCAL_SIZES:
-        ranks = _count(environ, name)
+    for ranks in (_count(environ, name) for name in _LOCAL_SIZES):
         if ranks is not None:
             return ranks
     return max(map(int, re.findall(r"(\d+)(?:\(x\d+\))?", environ.get(_STEP_TASKS, ""))), default=1)
 
 
-def _known(name: str | None) -> Profile:
-    try:
-        return PROFILES[name or AUTO]
-    except KeyError:
-        msg = f"there is no profile {name!r}; there are {', '.join(PROFILES)}"
-        raise ValueError(msg) from None
-
-
 def _threads(profile: Profile, asked: int | None, environ: Mapping[str, str], node: Node) -> tuple[int, str]:
     """Threads of this rank, and what decided."""
     if asked is not None:
-        if asked < 1:
-            msg = f"threads must be at least 1, got {asked}"
-            raise ValueError(msg)
         return asked, "--threads"
     own = _count(environ, _OMP)
     if own is not None:
@@ -156,7 +138,7 @@ def _threads(profile: Profile, asked: int | None, environ: Mapping[str, str], no
     if processors is None:
         return share, source
     per_core = profile.hardware_threads or max(1, node.processors // node.cores)
-    if profile.cores is None and node.bound:
+    if profile.cores is None and node.own_processors < node.processors:
         per_core = 1  # the mask has told already how many cores the processors are
     granted = max(1, processors // per_core)
     return (granted, _SLURM_CPUS) if granted <= share else (share, source)
@@ -186,14 +168,14 @@ def settings(
     Raises
     ------
     ValueError
-        If the profile is unknown, or a number of threads is none.
+        If a number of threads in the environment is none.
 
     Examples
     --------
     >>> settings("knl", None, {"KMP_BLOCKTIME": "0"})["KMP_AFFINITY"]
     'granularity=fine,compact,1,0'
     """
-    recipe = _known(profile)
+    recipe = PROFILES[profile or AUTO]
     number, _ = _threads(recipe, threads, environ, node or this_node())
     counts = {
         _OMP: str(number),
@@ -218,21 +200,18 @@ def describe(
         As for `settings`; `environ` is what it was before the settings were applied.
     """
     node = node or this_node()
-    recipe = _known(profile)
+    recipe = PROFILES[profile or AUTO]
     number, source = _threads(recipe, threads, environ, node)
     new = settings(profile, threads, environ, node)
     names = {_OMP, "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", *recipe.variables}
     kept = [f"{name}={environ[name]}" for name in sorted(names - set(new))]
-    line = f"threads: {number} a rank, from {source} (profile {profile or AUTO}: {recipe.summary})"
+    lines = [f"threads: {number} a rank, from {source} (profile {profile or AUTO}: {recipe.summary})"]
     if kept:
-        line += f"; kept from the environment: {' '.join(kept)}"
-    lines = [line]
+        lines[0] += f"; kept from the environment: {' '.join(kept)}"
     used = number * local_ranks(environ)
     if used > node.cores:
         lines.append(f"warning: {used} threads in all share the {node.cores} cores of this node")
     elif number > node.own_cores:
         lines.append(f"warning: {number} threads share the {node.own_cores} cores that this rank is bound to")
-    for name in _TIES_TO_ONE_CORE:
-        if environ.get(name):
-            lines.append(f"warning: {name}={environ[name]} can tie all threads to one core; better unset it")
-    return lines
+    ties = [f"{name}={environ[name]}" for name in ("OMP_PROC_BIND", "OMP_PLACES") if environ.get(name)]
+    return lines + [f"warning: {tie} can tie all threads to one core; better unset it" for tie in ties]

@@ -1,22 +1,14 @@
-"""Log messages of other libraries, left out."""
+"""Notes that TensorFlow writes while it is imported, left out."""
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_TALKERS = ("fontTools", "matplotlib", "PIL")  # whose details are no use with --verbose
 _NOTES = (b"All log messages before absl::InitializeLog", b"oneDNN custom operations are on")
-
-
-def hush_drawing() -> None:
-    """Set the log level of the drawing libraries to warnings."""
-    for library in _TALKERS:
-        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 @contextmanager
