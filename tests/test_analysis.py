@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from obiwan.dplearn import twosample
-from obiwan.dplearn.controls.propensity import propensity_strata
+from obiwan.dplearn.controls.metadata import propensity_strata
 from obiwan.dplearn.evaluation import analysis
 
 

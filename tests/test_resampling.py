@@ -50,8 +50,7 @@ def test_permutations_approach_the_enumeration():
     )
 
 
-@pytest.mark.parametrize("statistic", ["auc", "stratified"])
-def test_permutation_p_values_are_uniform(statistic):
+def test_permutation_p_values_are_uniform():
     """Fakes are where the sky is odd, and bins of magnitude differ: only exchanges within both are fair."""
     rng = np.random.default_rng(6)
     within, anywhere = [], []
@@ -60,9 +59,7 @@ def test_permutation_p_values_are_uniform(statistic):
         magnitude = np.arange(300) % 3
         scores = scores + 0.1 * groups + 0.3 * magnitude
         labels = np.where((magnitude == 2) & (rng.random(300) < 0.3), 1, labels)
-        within.append(
-            permutation_test(labels, scores, groups, magnitude, draws=99, rng=rng, statistic=statistic)
-        )
+        within.append(permutation_test(labels, scores, groups, magnitude, draws=99, rng=rng))
         anywhere.append(auc_pvalue(labels, scores))
     assert np.mean(np.array(anywhere) < 0.05) > 0.5
     spread = np.array(within) - 0.01 * rng.random(600)  # between the steps of 99 draws
@@ -87,13 +84,9 @@ def test_permutations_at_the_ends():
     assert permutation_test(labels, 1.0 - labels, groups, draws=99, rng=rng) == 1
     assert permutation_test(labels, np.ones(40), groups, draws=99, rng=rng) == 1
     assert permutation_test(labels, labels + 0.0, labels, draws=99, rng=rng) == 1  # bricks of one class each
-    assert (
-        permutation_test(labels, labels + 0.0, np.arange(40), draws=99, rng=rng, statistic="stratified") == 1
-    )
+    assert permutation_test(labels, labels + 0.0, strata=np.arange(40), draws=99, rng=rng) == 1
     with pytest.raises(ValueError, match="not finite"):
         permutation_test(labels, np.full(40, np.nan), groups, rng=rng)
-    with pytest.raises(ValueError, match="one of auc, stratified"):
-        permutation_test(labels, labels, groups, rng=rng, statistic="loss")
     with pytest.raises(ValueError, match="for each of 40"):
         permutation_test(labels, labels, groups[:5], rng=rng)
 

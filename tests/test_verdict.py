@@ -10,9 +10,7 @@ from scipy.stats import norm
 
 from obiwan.dplearn.report.wording import brick_caveat, statement
 from obiwan.dplearn.twosample import Estimate, auc_interval, measure_auc
-from obiwan.dplearn.twosample.effect import effect_of
-from obiwan.dplearn.twosample.equivalence import further_examples, tost
-from obiwan.dplearn.twosample.verdict import Kind, Reason, decide, kind_of
+from obiwan.dplearn.twosample.verdict import Kind, Reason, decide, effect_of, further_examples, kind_of, tost
 
 SEEN, UNSEEN, EASILY = (
     SimpleNamespace(detected=detected, weakest=weakest)

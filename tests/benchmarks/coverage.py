@@ -23,8 +23,7 @@ from scipy.stats import kstest, norm
 from scipy.stats import t as student
 
 from obiwan.dplearn import twosample as ts
-from obiwan.dplearn.twosample.equivalence import further_examples
-from obiwan.dplearn.twosample.verdict import Kind, decide
+from obiwan.dplearn.twosample.verdict import Kind, decide, further_examples
 
 CONTROL = SimpleNamespace(detected=True, weakest=0.58)
 Rows = list[tuple[object, ...]]

@@ -18,7 +18,7 @@ from obiwan.dplearn.running import cli
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.differences import parse_amplitudes
 from obiwan.dplearn.trainingset.stampset import open_training_set
-from obiwan.dplearn.twosample.equivalence import LEAST_MARGIN
+from obiwan.dplearn.twosample.verdict import LEAST_MARGIN
 
 NAME = "evaluate"
 MOSAIC_ROWS = 6

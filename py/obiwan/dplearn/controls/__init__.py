@@ -2,5 +2,5 @@
 
 `centroids`, `measure` (numbers from pixels), `covariates` (numbers from the catalogue) -> `contrasts` (how
 one number differs) -> `battery` (every control with its light); `metadata` (a classifier that sees no
-pixels) -> `propensity` (strata of real and injected galaxies that are alike).
+pixels, and strata of real and injected galaxies that are alike).
 """

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn.controls.contrasts import (
-    Groups,
     association,
     composition_pvalue,
     distance_beyond_chance,
@@ -30,7 +29,7 @@ from obiwan.dplearn.controls.measure import NEED_IVAR
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.rendering import FWHM
 from obiwan.dplearn.trainingset.examples import FLAG_NEIGHBOUR, FLAG_PADDED
-from obiwan.dplearn.twosample import Estimate, bricks_of_rarer, holm
+from obiwan.dplearn.twosample import Estimate, bricks_of_rarer, holm, usable_bricks
 
 LEAST = 5  #: examples of each class in which a number must have been measured
 DISTANCE = 0.03  #: KS distance of two normals so far apart that the number alone gives an AUC of 0.52
@@ -181,35 +180,27 @@ def _answer(control: Control, values: Array, label: Array, bricks: Array) -> Con
     number = control.statistic in (Statistic.SHIFT, Statistic.DISTRIBUTION)
     kept = np.isfinite(values) if number else np.ones(len(values), bool)
     values, label, bricks = values[kept], label[kept], bricks[kept]
-    groups, fakes = Groups.of(label, bricks), int(np.count_nonzero(label))
-    control = replace(control, counts=(len(values) - fakes, fakes), values=len(np.unique(values)))
+    fake, clusters = label == 1, usable_bricks(label, bricks)
+    control = replace(control, counts=(int((~fake).sum()), int(fake.sum())), values=len(np.unique(values)))
     if number and min(control.counts) < LEAST:
         return replace(control, obstacle=Obstacle.TOO_FEW)
     control = replace(control, bricks=bricks_of_rarer(label, bricks))
     if not number:
-        return _associated(control, values, groups)
-    compare = _shifted if control.statistic == Statistic.SHIFT else _distributed
-    return compare(control, values.astype(np.float64), groups)
-
-
-def _shifted(control: Control, values: Array, groups: Groups) -> Control:
-    found = shift(values, groups)
-    effect, low, high = found.difference.value, found.difference.low, found.difference.high
-    return replace(control, effect=effect, low=low, high=high, p=found.p, real=found.real, fake=found.fake)
-
-
-def _distributed(control: Control, values: Array, groups: Groups) -> Control:
+        effect, p = association(values, fake, np.random.default_rng(len(values)))
+        if control.statistic == Statistic.COMPOSITION and clusters is not None:
+            p = composition_pvalue(values, fake, clusters)
+        return replace(control, effect=effect, p=p)
+    values = values.astype(np.float64)
+    if control.statistic == Statistic.SHIFT:
+        found = shift(values, fake, clusters)
+        effect, low, high = found.difference.value, found.difference.low, found.difference.high
+        return replace(
+            control, effect=effect, low=low, high=high, p=found.p, real=found.real, fake=found.fake
+        )
     middle = np.mean if control.values < 4 * LEAST else np.median
-    real, fake = (Estimate(float(middle(values[m])), _NAN, _NAN) for m in (~groups.fake, groups.fake))
-    effect = distance_beyond_chance(values, groups.fake)
-    return replace(control, effect=effect, p=distribution_pvalue(values, groups), real=real, fake=fake)
-
-
-def _associated(control: Control, keys: Array, groups: Groups) -> Control:
-    effect, p = association(keys, groups.fake, np.random.default_rng(len(keys)))
-    if control.statistic == Statistic.COMPOSITION and groups.number is not None:
-        p = composition_pvalue(keys, groups)
-    return replace(control, effect=effect, p=p)
+    at_real, at_fake = (Estimate(float(middle(values[members])), _NAN, _NAN) for members in (~fake, fake))
+    effect, p = distance_beyond_chance(values, fake), distribution_pvalue(values, fake, clusters)
+    return replace(control, effect=effect, p=p, real=at_real, fake=at_fake)
 
 
 _MEASURED = (

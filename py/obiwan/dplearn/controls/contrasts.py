@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2, rankdata
+from scipy.stats import chi2, ks_2samp, rankdata
 
 from obiwan.dplearn.stampspec import Array
-from obiwan.dplearn.twosample import usable_bricks
-from obiwan.dplearn.twosample.ranking import Estimate, Measured, clusters_of_rarer
+from obiwan.dplearn.twosample.ranking import Estimate, Measured
 
 Floats = NDArray[np.float64]
 
@@ -25,36 +24,6 @@ HUBER = 1.5  #: residuals beyond so many robust standard deviations pull no hard
 DRAWS = 5000  #: tables drawn for an association in which too few are expected in a cell
 _BLOCK = 500  # of them at a time
 _LEAST_EXPECTED = 5.0  #: in every cell, for chi-square to be used instead
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Which examples are fake, and which are not independent of one another.
-
-    Attributes
-    ----------
-    fake : ndarray of bool, shape (n,)
-    number : ndarray of int or None
-        The brick of each example, from 0; None where intervals rest on single examples.
-    """
-
-    fake: NDArray[np.bool_]
-    number: NDArray[np.intp] | None
-
-    @classmethod
-    def of(cls, label: Array, bricks: Array) -> Groups:
-        """Cluster by brick where each class is found in enough of them, else not at all."""
-        used = usable_bricks(label, bricks)
-        number = None if used is None else np.unique(used, return_inverse=True)[1].ravel()
-        return cls(np.asarray(label) == 1, number)
-
-    def freedom(self) -> int:
-        """Degrees of freedom: one less than the clusters of the class that is found in fewer."""
-        return clusters_of_rarer(self.fake, self.number) - 1
-
-    def difference(self, value: float, influence: Floats, least: float = 0.0) -> Measured:
-        """An estimate with its standard error (not below `least`) from what each example adds to it."""
-        return Measured.of(value, influence, self.fake, self.number, least)
 
 
 @dataclass(frozen=True)
@@ -101,40 +70,27 @@ def location(values: Floats) -> tuple[float, Floats]:
     return centre, scale * (pull - pull.mean()) / free / len(values)
 
 
-def shift(values: Floats, groups: Groups) -> Shift:
+def shift(values: Floats, fake: NDArray[np.bool_], bricks: Array | None) -> Shift:
     """Compare the locations of the two classes.
 
     Parameters
     ----------
     values : ndarray of float64, shape (n,)
         Finite.
-    groups : Groups
-        Of the same examples.
+    fake : ndarray of bool, shape (n,)
+    bricks : ndarray, shape (n,), optional
+        What errors rest on; single examples without.
     """
-    influence = np.zeros(len(values))
-    found = {}
-    for fake in (False, True):
-        members = groups.fake == fake
-        found[fake], influence[members] = location(values[members])
-    own = {fake: np.where(groups.fake == fake, influence, 0) for fake in found}
-    one = {fake: groups.difference(found[fake], own[fake]).interval(0.95, -np.inf, np.inf) for fake in found}
+    places, sums, difference = [], np.zeros(len(values)), 0.0
+    for members, sign in ((~fake, -1), (fake, 1)):
+        influence = np.zeros(len(values))
+        place, influence[members] = location(values[members])
+        places.append(Measured.of(place, influence, fake, bricks).interval(0.95, -np.inf, np.inf))
+        sums += sign * influence
+        difference += sign * place
     # Quantities that take one value in each class: no scatter, and nothing to doubt.
-    apart = groups.difference(found[True] - found[False], np.where(groups.fake, influence, -influence), 1e-12)
-    return Shift(
-        apart.interval(0.95, -np.inf, np.inf), one[False], one[True], apart.p_value(0.0, "two-sided")
-    )
-
-
-def ks_distance(values: Floats, fake: NDArray[np.bool_]) -> float:
-    """Greatest distance between the classes' cumulative distributions (Kolmogorov and Smirnov).
-
-    Examples
-    --------
-    >>> ks_distance(np.array([1.0, 1.0, 2.0, 2.0]), np.array([False, False, False, True]))
-    0.666...
-    """
-    fakes, reals = _cumulative(values, fake)
-    return float(np.abs(fakes / fakes[-1] - reals / reals[-1]).max())
+    apart = Measured.of(difference, sums, fake, bricks, 1e-12)
+    return Shift(apart.interval(0.95, -np.inf, np.inf), places[0], places[1], apart.p_value(0.0, "two-sided"))
 
 
 def distance_beyond_chance(values: Floats, fake: NDArray[np.bool_]) -> float:
@@ -152,21 +108,14 @@ def distance_beyond_chance(values: Floats, fake: NDArray[np.bool_]) -> float:
     >>> round(distance_beyond_chance(np.array([1.0, 2.0] * 50), np.arange(100) % 2 == 0), 3)
     0.995
     """
-    fakes, reals = _cumulative(values, fake)
-    common = (fakes + reals) / len(values)
+    common = np.cumsum(np.unique(values, return_counts=True)[1]) / len(values)
     scatter = min(np.pi**2 / 12, float((common * (1 - common)).sum()))
-    squared = ks_distance(values, fake) ** 2 - scatter * (1 / fakes[-1] + 1 / reals[-1])
+    distance = ks_2samp(values[fake], values[~fake], method="asymp").statistic
+    squared = distance**2 - scatter * (1 / fake.sum() + 1 / (~fake).sum())
     return float(np.sqrt(max(squared, 0.0)))
 
 
-def _cumulative(values: Floats, fake: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """How many fakes and reals have a value up to each of those that occur."""
-    level = np.unique(values, return_inverse=True)[1].ravel()
-    fakes, reals = (np.bincount(level[members], minlength=level.max() + 1) for members in (fake, ~fake))
-    return np.cumsum(fakes), np.cumsum(reals)
-
-
-def distribution_pvalue(values: Floats, groups: Groups) -> float:
+def distribution_pvalue(values: Floats, fake: NDArray[np.bool_], bricks: Array | None) -> float:
     """Probability, were the two distributions equal, of a difference as clear as this one.
 
     Ranks of all examples together, as u in 0..1, are compared by their first three Legendre polynomials:
@@ -175,10 +124,10 @@ def distribution_pvalue(values: Floats, groups: Groups) -> float:
     """
     u = (rankdata(values) - 0.5) / len(values)
     components = (2 * u - 1, 6 * u**2 - 6 * u + 1, 20 * u**3 - 30 * u**2 + 12 * u - 1)
-    return min(1.0, 3 * min(_mean_pvalue(component, groups) for component in components))
+    return min(1.0, 3 * min(_mean_pvalue(component, fake, bricks) for component in components))
 
 
-def composition_pvalue(keys: Array, groups: Groups) -> float:
+def composition_pvalue(keys: Array, fake: NDArray[np.bool_], bricks: Array | None) -> float:
     """Probability, were all values of a label equally frequent in both classes, of such a difference.
 
     The share of each is compared with a clustered error, and the least p-value multiplied by their number
@@ -187,17 +136,16 @@ def composition_pvalue(keys: Array, groups: Groups) -> float:
     kinds = np.unique(keys)
     if len(kinds) == 1:
         return 1.0
-    return min(1.0, len(kinds) * min(_mean_pvalue((keys == k).astype(float), groups) for k in kinds))
+    return min(1.0, len(kinds) * min(_mean_pvalue((keys == k).astype(float), fake, bricks) for k in kinds))
 
 
-def _mean_pvalue(values: Floats, groups: Groups) -> float:
+def _mean_pvalue(values: Floats, fake: NDArray[np.bool_], bricks: Array | None) -> float:
     """Two-sided, for equal means of quantities of order 1, uncertain by half an example at least."""
-    fakes, reals = groups.fake.sum(), (~groups.fake).sum()
-    means = {fake: float(values[groups.fake == fake].mean()) for fake in (False, True)}
-    rest = values - np.where(groups.fake, means[True], means[False])
-    influence = rest / np.where(groups.fake, fakes, -reals)
-    least = 0.5 / min(fakes, reals)
-    return groups.difference(means[True] - means[False], influence, least).p_value(0.0, "two-sided")
+    fakes, reals = values[fake], values[~fake]
+    rest = values - np.where(fake, fakes.mean(), reals.mean())
+    influence = rest / np.where(fake, len(fakes), -len(reals))
+    least, apart = 0.5 / min(len(fakes), len(reals)), float(fakes.mean() - reals.mean())
+    return Measured.of(apart, influence, fake, bricks, least).p_value(0.0, "two-sided")
 
 
 def association(keys: Array, fake: NDArray[np.bool_], rng: np.random.Generator) -> tuple[float, float]:

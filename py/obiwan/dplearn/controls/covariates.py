@@ -78,7 +78,7 @@ def _quantities(spec: StampSpec) -> Iterator[Quantity]:
     yield Quantity("nearest", "distance to the nearest neighbour", unit="px", hazard="D12")
 
 
-def covariates(rows: Array, measured: Array, spec: StampSpec, *, size: int | None = None) -> Columns:
+def covariates(rows: Array, measured: Array, spec: StampSpec) -> Columns:
     """Physical quantities of examples, by key.
 
     Parameters
@@ -87,8 +87,6 @@ def covariates(rows: Array, measured: Array, spec: StampSpec, *, size: int | Non
         Their rows of the example table.
     measured : ndarray of `obiwan.dplearn.controls.measure.measure_dtype`, shape (n,)
     spec : StampSpec
-    size : int, optional
-        Pixels on a side of the coadds; without it `coadd_size` says.
 
     Returns
     -------
@@ -104,7 +102,7 @@ def covariates(rows: Array, measured: Array, spec: StampSpec, *, size: int | Non
             found[f"psfdepth_{band}"] = 22.5 - 2.5 * np.log10(5 * sigma)
             found[f"nobs_{band}"] = _positive(rows[f"nobs_{band}"])
     found["ebv"] = rows["ebv"].astype(np.float64)
-    found["edge"] = edge_distance(rows, spec, size)
+    found["edge"] = edge_distance(rows, spec)
     for key, column in (("phase_x",) * 2, ("phase_y",) * 2, ("neighbours", "peaks"), ("nearest",) * 2):
         found[key] = measured[column].astype(np.float64)
     if not same_fit(rows):
@@ -136,9 +134,9 @@ def coadd_size(rows: Array, spec: StampSpec) -> int:
     return STANDARD_SIZE if last > _NEARLY else last
 
 
-def edge_distance(rows: Array, spec: StampSpec, size: int | None = None) -> NDArray[np.float64]:
-    """Distance of each example to the nearest edge of its coadd (px), `size` pixels wide or `coadd_size`."""
-    end = (coadd_size(rows, spec) if size is None else size) - 0.5
+def edge_distance(rows: Array, spec: StampSpec) -> NDArray[np.float64]:
+    """Distance of each example to the nearest edge of its coadd (px)."""
+    end = coadd_size(rows, spec) - 0.5
     distances = [distance for axis in ("x", "y") for distance in (rows[axis] + 0.5, end - rows[axis])]
     return np.asarray(np.min(distances, axis=0), np.float64)
 

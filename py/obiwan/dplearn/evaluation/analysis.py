@@ -9,7 +9,7 @@ import numpy as np
 from obiwan.dplearn import twosample
 from obiwan.dplearn.controls import metadata
 from obiwan.dplearn.controls.covariates import Quantity, quantities
-from obiwan.dplearn.controls.propensity import propensity, propensity_strata
+from obiwan.dplearn.controls.metadata import propensity, propensity_strata
 from obiwan.dplearn.evaluation.bins import Bins, auc_at_percentiles, bin_everything, corrected_together
 from obiwan.dplearn.evaluation.records import (
     BY_PERCENTILE,
@@ -96,15 +96,8 @@ def conditional(scored: Scored, columns: Mapping[str, Array], names: Sequence[st
         stratified = twosample.stratified_auc(labels, scores, strata, own)
     except ValueError as error:
         return Conditional(tuple(chosen), unknown, len(np.unique(strata)), reason=str(error))
-    p = twosample.permutation_test(
-        labels,
-        scores,
-        bricks,
-        strata,
-        draws=DRAWS,
-        rng=np.random.default_rng([seed, 3]),
-        statistic="stratified",
-    )
+    rng = np.random.default_rng([seed, 3])
+    p = twosample.permutation_test(labels, scores, bricks, strata, draws=DRAWS, rng=rng)
     return Conditional(tuple(chosen), unknown, len(np.unique(strata)), stratified, p)
 
 

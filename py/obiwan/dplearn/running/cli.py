@@ -86,7 +86,7 @@ def _tokens(action: argparse.Action, flag: str, value: Any) -> list[str]:
         return [flag] if value else []
     values = value if isinstance(value, list) else [value]
     if any(isinstance(one, dict | list | bool) for one in values):
-        msg = "no value is a table, and a list holds words or numbers"
+        msg = "a list holds words or numbers, and no value is a table"
         raise ValueError(msg)
     return [flag, *map(str, values)]
 

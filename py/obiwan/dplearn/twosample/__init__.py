@@ -3,14 +3,13 @@
 Labels are 0 (real) and 1 (fake); a score is the higher the more an example looks fake.
 `doc/explanation/two-sample-test.rst` says what each number means.
 
-Modules in order: `ranking` (AUC, its variance), `conditional` (AUC within strata), `resampling`
-(permutations) -> `summary` (accuracy, intervals, power) -> `calibration` (probabilities, divergences),
-`verdict` (kind, reasons, numbers).  What most callers need can be imported from here.
+Modules in order: `ranking` (AUC, also within strata, its variance), `resampling` (permutations) -> `summary`
+(accuracy, intervals, power) -> `calibration` (probabilities, divergences), `verdict` (kind, reasons,
+numbers).  What most callers need can be imported from here.
 """
 
 from __future__ import annotations
 
-from obiwan.dplearn.twosample.conditional import stratified_auc
 from obiwan.dplearn.twosample.ranking import (
     GUESS,
     Estimate,
@@ -18,8 +17,10 @@ from obiwan.dplearn.twosample.ranking import (
     auc,
     auc_interval,
     auc_pvalue,
+    bricks_of_rarer,
     design_effect,
     measure_auc,
+    stratified_auc,
 )
 from obiwan.dplearn.twosample.resampling import flip_test, permutation_test
 from obiwan.dplearn.twosample.summary import (
@@ -29,7 +30,6 @@ from obiwan.dplearn.twosample.summary import (
     Answer,
     accuracy_test,
     answer,
-    bricks_of_rarer,
     detectable_excess,
     holm,
     score_interval,

@@ -7,6 +7,7 @@ either.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn.twosample import score_interval, usable_bricks
-from obiwan.dplearn.twosample.ranking import (
-    Estimate,
-    Measured,
-    checked,
-    cluster_numbers,
-    measure_auc,
-)
+from obiwan.dplearn.twosample.ranking import Estimate, Measured, checked, measure_auc
 
 LN2 = float(np.log(2))
 TINY = 1e-7  #: probabilities are kept so far from 0 and 1, as Keras keeps them: no loss is infinite
@@ -108,13 +103,12 @@ def bounds(
     """
     fake, prob = _probabilities(labels, prob)
     bricks = usable_bricks(fake, bricks)
-    groups = None if bricks is None else cluster_numbers(bricks, len(fake))
     calls = measure_auc(fake, prob > 0.5, bricks).interval(level)
     ranks = measure_auc(fake, prob, bricks).interval(level)
     loss, weights = _losses(fake, prob), _class_weights(fake)
     entropy = float(weights @ loss)
     means = np.where(fake, loss[fake].mean(), loss[~fake].mean())
-    bce = Measured.of(entropy, weights * (loss - means), fake, groups).interval(level, 0.0, np.inf)
+    bce = Measured.of(entropy, weights * (loss - means), fake, bricks).interval(level, 0.0, np.inf)
     return Bounds(
         total_variation=_mapped(calls, lambda a: 2 * a - 1),
         total_variation_auc=_mapped(ranks, lambda a: 1 - float(np.sqrt(2 * (1 - a)))),
@@ -188,9 +182,8 @@ def reliability(
     number = np.searchsorted(edges[1:-1], prob, side="right")
     curve = np.zeros(max(1, len(edges) - 1), CURVE)
     shares, noise = np.zeros(len(curve)), np.zeros(len(curve))
-    for row, here in enumerate(number == i for i in range(len(curve))):
-        if not here.any():
-            continue
+    for row in np.unique(number):
+        here = number == row
         own = weights[here]
         shares[row], trials = own.sum(), own.sum() ** 2 / (own @ own)  # Kish 1965
         predicted, observed = np.average(prob[here], weights=own), np.average(fake[here], weights=own)
@@ -206,25 +199,9 @@ def reliability(
     )
 
 
-@dataclass(frozen=True)
-class Recalibration:
-    """Rising step function from probabilities to calibrated ones; call it with probabilities.
-
-    Attributes
-    ----------
-    given, meant : tuple of float
-        Probabilities as the network gives them, rising, and what they turned out to mean; linear in between.
-    """
-
-    given: tuple[float, ...]
-    meant: tuple[float, ...]
-
-    def __call__(self, prob: NDArray[Any]) -> NDArray[np.float64]:
-        """Calibrated probabilities, float64, of the same shape."""
-        return np.asarray(np.interp(np.asarray(prob, np.float64), self.given, self.meant))
-
-
-def recalibrate(val_labels: NDArray[Any], val_prob: NDArray[Any]) -> Recalibration:
+def recalibrate(
+    val_labels: NDArray[Any], val_prob: NDArray[Any]
+) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
     """Isotonic recalibration (Zadrozny & Elkan 2002), fitted on the validation split.
 
     Parameters
@@ -234,10 +211,10 @@ def recalibrate(val_labels: NDArray[Any], val_prob: NDArray[Any]) -> Recalibrati
 
     Returns
     -------
-    Recalibration
-        Its probabilities stay 1/(n + 2) away from 0 and 1 for n validation examples, so that the
-        cross-entropy stays finite.  Scores that it maps to the same probability are tied afterwards: take
-        the AUC from the network's own.
+    callable
+        Rising function from probabilities to calibrated ones, which stay 1/(n + 2) away from 0 and 1 for n
+        validation examples, so that the cross-entropy stays finite.  Scores that it maps to the same
+        probability are tied afterwards: take the AUC from the network's own.
 
     Raises
     ------
@@ -247,10 +224,10 @@ def recalibrate(val_labels: NDArray[Any], val_prob: NDArray[Any]) -> Recalibrati
     from sklearn.isotonic import IsotonicRegression
 
     fake, prob = _probabilities(val_labels, val_prob)
-    fit = IsotonicRegression(out_of_bounds="clip").fit(prob, fake, sample_weight=_class_weights(fake))
     least = 1 / (len(fake) + 2)
-    meant = np.clip(fit.y_thresholds_, least, 1 - least)
-    return Recalibration(tuple(map(float, fit.X_thresholds_)), tuple(map(float, meant)))
+    fit = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip")
+    fit.fit(prob, fake, sample_weight=_class_weights(fake))
+    return lambda prob: np.asarray(fit.predict(np.asarray(prob, np.float64)))
 
 
 def recalibration_helps(val_labels: NDArray[Any], val_prob: NDArray[Any]) -> bool:

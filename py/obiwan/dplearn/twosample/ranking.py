@@ -1,4 +1,4 @@
-"""Area under the ROC curve (AUC), its standard error, and the design effect of examples that share bricks.
+"""Area under the ROC curve (AUC), also within strata, its error, and the design effect of shared bricks.
 
 Labels are 0 (real) and 1 (fake); a score is the higher the more an example looks fake.
 """
@@ -55,12 +55,14 @@ class Measured:
         value: float,
         influence: NDArray[np.float64],
         fake: NDArray[np.bool_],
-        groups: NDArray[np.intp] | None,
+        clusters: NDArray[Any] | None,
         least: float = 0.0,
     ) -> Measured:
         """A number with the error that `clustered_variance` gives it, no less than `least`."""
+        groups = cluster_numbers(clusters, len(fake))
         error = float(np.sqrt(clustered_variance(fake, influence, groups)))
-        return cls(value, max(error, least), clusters_of_rarer(fake, groups) - 1)
+        # Where the fakes are in 5 bricks and the reals in 60 others, it is the 5 that limit.
+        return cls(value, max(error, least), bricks_of_rarer(fake, groups) - 1)
 
     def interval(self, level: float = 0.95, least: float = 0.0, most: float = 1.0) -> Estimate:
         """Student's interval of this coverage, cut at the ends of the possible range."""
@@ -89,9 +91,9 @@ def checked(labels: NDArray[Any], scores: NDArray[Any]) -> tuple[NDArray[np.bool
     return labels == 1, scores
 
 
-def cluster_numbers(clusters: NDArray[Any], n: int) -> NDArray[np.intp]:
-    """The clusters of n examples as numbers from 0, or a ValueError if they are not as many."""
-    clusters = np.asarray(clusters)
+def cluster_numbers(clusters: NDArray[Any] | None, n: int) -> NDArray[np.intp]:
+    """The clusters of n examples as numbers from 0, each its own without any; a ValueError if not as many."""
+    clusters = np.arange(n) if clusters is None else np.asarray(clusters)
     if clusters.shape != (n,):
         msg = f"one brick or stratum is needed for each of {n} examples, got shape {clusters.shape}"
         raise ValueError(msg)
@@ -109,24 +111,19 @@ def placements(fake: NDArray[np.bool_], scores: NDArray[np.float64]) -> NDArray[
     return placed
 
 
-def clusters_of_rarer(fake: NDArray[np.bool_], groups: NDArray[np.intp] | None) -> int:
-    """Number of clusters of the class that is found in fewer; without clusters its examples.
-
-    One less are the degrees of freedom of a difference of the classes: where the fakes are in 5 bricks and
-    the reals in 60 others, it is the 5 that limit.
-    """
-    if groups is None:
-        return int(min(fake.sum(), (~fake).sum()))
-    return min(len(np.unique(groups[members])) for members in (fake, ~fake))
+def bricks_of_rarer(labels: NDArray[Any], bricks: NDArray[Any]) -> int:
+    """Number of bricks of the class that is found in fewer."""
+    fake, bricks = np.asarray(labels) == 1, np.asarray(bricks)
+    return min(len(np.unique(bricks[members])) for members in (fake, ~fake))
 
 
 def clustered_variance(
-    fake: NDArray[np.bool_], influence: NDArray[np.float64], groups: NDArray[np.intp] | None
+    fake: NDArray[np.bool_], influence: NDArray[np.float64], groups: NDArray[np.intp]
 ) -> float:
     """Variance of an estimate that is the truth plus the sum of one independent contribution per group.
 
     Obuchowski's (1997, Biometrics 53, 567) sum over clusters of what fakes and reals of the cluster
-    contribute, with the covariance of the two; without groups DeLong's (1988, Biometrics 44, 837).
+    contribute, with the covariance of the two; of single examples DeLong's (1988, Biometrics 44, 837).
 
     Parameters
     ----------
@@ -134,30 +131,25 @@ def clustered_variance(
         The class.
     influence : ndarray, shape (n,)
         What each example adds to the estimate; sums to zero over each class.
-    groups : ndarray of int, optional
-        The cluster of each example, from 0; without it every example stands for itself.
+    groups : ndarray of int, shape (n,)
+        The cluster of each example, from 0.
 
     Raises
     ------
     ValueError
         If the examples of a class are all in one cluster.
     """
-    own = np.arange(len(fake)) if groups is None else groups
-    count = int(own.max()) + 1
+    count = int(groups.max()) + 1
     sums, factors = [], []
     for name, members in (("fake", fake), ("real", ~fake)):
-        holding = len(np.unique(own[members]))
+        holding = len(np.unique(groups[members]))
         if holding < 2:
-            where = "there is one" if groups is None else "all in one cluster:"
-            msg = f"{name} examples: {where}, no variance can be estimated"
+            msg = f"{name} examples: there is one, or all are in one cluster; no variance can be estimated"
             raise ValueError(msg)
-        sums.append(np.bincount(own[members], influence[members], count))
+        sums.append(np.bincount(groups[members], influence[members], count))
         factors.append(holding / (holding - 1))
     (a, b), (ca, cb) = sums, factors
-    variance = ca * (a @ a) + cb * (b @ b)
-    if groups is not None:
-        variance += 2 * count / (count - 1) * (a @ b)
-    return max(0.0, float(variance))
+    return max(0.0, float(ca * (a @ a) + cb * (b @ b) + 2 * count / (count - 1) * (a @ b)))
 
 
 def _auc_influence(fake: NDArray[np.bool_], scores: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -182,11 +174,10 @@ def auc(labels: NDArray[Any], scores: NDArray[Any]) -> float:
 def measure_auc(labels: NDArray[Any], scores: NDArray[Any], clusters: NDArray[Any] | None = None) -> Measured:
     """AUC with the standard error of `auc_interval`."""
     fake, scores = checked(labels, scores)
-    groups = None if clusters is None else cluster_numbers(clusters, len(fake))
     value, influence = _auc_influence(fake, scores)
     # A perfect separation has no spread to estimate from: no less than one example's worth of doubt.
     least = 1 / (2 * int(min(fake.sum(), (~fake).sum())))
-    return Measured.of(value, influence, fake, groups, least)
+    return Measured.of(value, influence, fake, clusters, least)
 
 
 def auc_interval(
@@ -257,6 +248,74 @@ def design_effect(labels: NDArray[Any], scores: NDArray[Any], bricks: NDArray[An
     """
     fake, scores = checked(labels, scores)
     influence = _auc_influence(fake, scores)[1]
-    alone = clustered_variance(fake, influence, None)
-    clustered = clustered_variance(fake, influence, cluster_numbers(bricks, len(fake)))
+    numbers = (cluster_numbers(clusters, len(fake)) for clusters in (None, bricks))
+    alone, clustered = (clustered_variance(fake, influence, groups) for groups in numbers)
     return clustered / alone if alone > 0 else 1.0
+
+
+def usable_strata(fake: NDArray[np.bool_], strata: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Mask of examples in strata with two or more of each class: fewer have no variance."""
+    counts = [np.bincount(strata[members], minlength=strata.max() + 1) for members in (fake, ~fake)]
+    return np.minimum(*counts)[strata] >= 2
+
+
+def stratum_weights(fake: NDArray[np.bool_], strata: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Weights of the strata that sum to one, n0 n1/(n0 + n1 + 1) (van Elteren 1960), shape (strata,)."""
+    n1, n0 = (np.bincount(strata[members], minlength=strata.max() + 1) for members in (fake, ~fake))
+    weights = n0 * n1 / (n0 + n1 + 1)
+    return np.asarray(weights / weights.sum())
+
+
+def stratified_auc(
+    labels: NDArray[Any],
+    scores: NDArray[Any],
+    strata: NDArray[Any],
+    bricks: NDArray[Any] | None = None,
+    level: float = 0.95,
+) -> Estimate:
+    """Average of the AUC within strata: fakes are compared with reals of their own stratum only.
+
+    Parameters
+    ----------
+    labels, scores : ndarray
+        One of each per example.
+    strata : ndarray
+        The stratum of each example, for instance its bin of magnitude.  Strata with fewer than two of a class
+        are left out.
+    bricks : ndarray, optional
+        The brick of each example; one brick may reach into many strata.
+    level : float
+        Coverage.
+
+    Returns
+    -------
+    Estimate
+        The sum of w_s AUC_s with w_s proportional to n0 n1/(n0 + n1 + 1), the weights of van Elteren (1960,
+        Bull. Inst. Int. Stat. 37, 351) that are best against a shift common to all strata; the interval is
+        that of `auc_interval` with the contributions of all strata to a brick added up.
+
+    Raises
+    ------
+    ValueError
+        If no stratum has two of each class, or there are too few bricks.
+    """
+    fake, scores = checked(labels, scores)
+    numbers = cluster_numbers(strata, len(fake))
+    used = usable_strata(fake, numbers)
+    if not used.any():
+        msg = "no stratum holds two examples of each class: use fewer and wider strata"
+        raise ValueError(msg)
+    fake, scores, numbers = fake[used], scores[used], np.unique(numbers[used], return_inverse=True)[1].ravel()
+    bricks = None if bricks is None else np.asarray(bricks)[used]
+    weights = stratum_weights(fake, numbers)
+    value, influence = 0.0, np.empty(len(fake))
+    order = np.argsort(numbers, kind="stable")
+    for stratum, rows in enumerate(np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)):
+        here = fake[rows]
+        placed = placements(here, scores[rows])
+        own = float(placed[here].mean())
+        n = np.where(here, here.sum(), (~here).sum())
+        value += weights[stratum] * own
+        influence[rows] = weights[stratum] * (placed - own) / np.sqrt(n * (n - 1.0))
+    least = 1 / (2 * int(min(fake.sum(), (~fake).sum())))
+    return Measured.of(value, influence, fake, bricks, least).interval(level)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from obiwan.dplearn.twosample.conditional import stratum_weights, usable_strata
-from obiwan.dplearn.twosample.ranking import checked, cluster_numbers
+from obiwan.dplearn.twosample.ranking import checked, cluster_numbers, stratum_weights, usable_strata
 
-Statistic = Literal["auc", "stratified"]
 _AT_ONCE = 2_000_000  # numbers in one block of draws: small enough for the processor's cache to help
 
 
@@ -24,11 +22,9 @@ def _blocks(draws: int, n: int) -> Iterator[int]:
 
 
 def _summands(
-    fake: NDArray[np.bool_], scores: NDArray[np.float64], strata: NDArray[np.intp], statistic: Statistic
+    fake: NDArray[np.bool_], scores: NDArray[np.float64], strata: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Contribution of each example to the statistic if it is a fake: either is a sum over the fakes."""
-    if statistic == "auc":
-        return np.asarray(rankdata(scores), np.float64)
+    """Contribution of each example to the AUC within strata if it is a fake: it is a sum over the fakes."""
     used = usable_strata(fake, strata)
     values = np.zeros(len(fake))
     if not used.any():
@@ -49,7 +45,6 @@ def permutation_test(
     *,
     draws: int = 1000,
     rng: np.random.Generator,
-    statistic: Statistic = "auc",
 ) -> float:
     """p-value of the hypothesis that labels are exchangeable within a brick (and stratum).
 
@@ -61,14 +56,12 @@ def permutation_test(
     labels, scores : ndarray
         One of each per example.
     bricks, strata : ndarray, optional
-        Where labels may be exchanged; without either, everywhere.
+        Where labels may be exchanged; without either, everywhere.  The statistic is the AUC, with strata that
+        of `obiwan.dplearn.twosample.stratified_auc`; large values count against the hypothesis.
     draws : int
         How often labels are exchanged.
     rng : numpy.random.Generator
         What exchanges them.
-    statistic : str
-        ``auc``, or ``stratified``, the AUC of
-        `obiwan.dplearn.twosample.conditional.stratified_auc`.  Large values count against the hypothesis.
 
     Returns
     -------
@@ -77,15 +70,12 @@ def permutation_test(
         any number of draws (Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9, 39).  1 where every
         brick and stratum holds one class only, for then nothing can be exchanged.
     """
-    if statistic not in get_args(Statistic):
-        msg = f"statistic must be one of {', '.join(get_args(Statistic))}, got {statistic!r}"
-        raise ValueError(msg)
     fake, scores = checked(labels, scores)
     n = len(fake)
     none = np.zeros(n, np.intp)
     groups = none if bricks is None else cluster_numbers(bricks, n)
     layers = none if strata is None else cluster_numbers(strata, n)
-    values = _summands(fake, scores, layers, statistic)
+    values = _summands(fake, scores, layers)
     cells = np.unique(np.stack([groups, layers], 1), axis=0, return_inverse=True)[1].ravel()
     by_cell = np.argsort(cells, kind="stable")
     cells, values, chosen = cells[by_cell].astype(np.float64), values[by_cell], np.flatnonzero(fake[by_cell])

@@ -17,6 +17,7 @@ from scipy.stats import t as student
 from obiwan.dplearn.twosample.ranking import (
     Estimate,
     auc_interval,
+    bricks_of_rarer,
     checked,
     cluster_numbers,
     measure_auc,
@@ -44,15 +45,7 @@ def score_interval(share: float, trials: float, level: float = 0.95, freedom: fl
 
 def usable_bricks(labels: NDArray[Any], bricks: NDArray[Any] | None) -> NDArray[Any] | None:
     """The bricks if each class is in `LEAST_CLUSTERS` or more, for an interval to rest on; else None."""
-    if bricks is None:
-        return None
-    return bricks if bricks_of_rarer(labels, bricks) >= LEAST_CLUSTERS else None
-
-
-def bricks_of_rarer(labels: NDArray[Any], bricks: NDArray[Any]) -> int:
-    """Number of bricks of the class that is found in fewer."""
-    fake, bricks = np.asarray(labels) == 1, np.asarray(bricks)
-    return min(len(np.unique(bricks[fake])), len(np.unique(bricks[~fake])))
+    return None if bricks is None or bricks_of_rarer(labels, bricks) < LEAST_CLUSTERS else bricks
 
 
 @dataclass(frozen=True)

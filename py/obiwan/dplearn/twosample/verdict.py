@@ -1,4 +1,4 @@
-"""Verdict of the two-sample test: are the scores of two samples distinguishable, or equivalent?
+"""Verdict of the two-sample test: are two samples distinguishable or equivalent, and how far apart?
 
 A verdict is a kind, the reasons for it and its numbers; `obiwan.dplearn.report` puts them into words.
 """
@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from obiwan.dplearn.twosample import (
     Estimate,
@@ -21,12 +23,12 @@ from obiwan.dplearn.twosample import (
     measure_auc,
     usable_bricks,
 )
-from obiwan.dplearn.twosample.effect import Effect, effect_of
-from obiwan.dplearn.twosample.equivalence import LEAST_MARGIN, further_examples, tost
 
 #: AUC of the weakest detected difference above which a positive control proves little: three pairs of four
 #: are ordered correctly, as for two Gaussians one standard deviation apart.
 EASY = 0.75
+EXTREME = 0.9999  #: AUCs nearer to 0 or 1 are taken for this one: no normals are so far apart
+LEAST_MARGIN = 0.001  #: to show an AUC to be nearer to 0.5 would take millions of test examples
 
 
 class Kind(StrEnum):
@@ -63,6 +65,26 @@ class PositiveControl(Protocol):
     @property
     def weakest(self) -> float:
         """AUC of the weakest difference that was detected; NaN where none was."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Effect size.
+
+    Attributes
+    ----------
+    pairs : float
+        Pairs of one example of each class, of 100, in which label 1 has the higher score.
+    sigmas : float
+        Distance of two Gaussians that have the AUC, in standard deviations; negative below 0.5.
+    others : float
+        Lower bound on the total variation between the score distributions, from the lower end of the AUC's
+        interval: they overlap by at most one less this fraction.  0 where it gives none.
+    """
+
+    pairs: float
+    sigmas: float
+    others: float
 
 
 @dataclass(frozen=True)
@@ -234,3 +256,46 @@ def _detectable(
     freedom = np.inf if usable is None else measured.freedom
     excess = detectable_excess(len(labels) - fakes, fakes, effect, level / 2, freedom=freedom)
     return 0.5 + excess if excess < 0.5 else None
+
+
+def effect_of(auc: Estimate) -> Effect:
+    """Effect size of an AUC and its interval."""
+    shift = np.sqrt(2) * norm.ppf(np.clip(auc.value, 1 - EXTREME, EXTREME))
+    return Effect(100 * auc.value, float(shift), max(0.0, 1 - float(np.sqrt(2 * (1 - auc.low)))))
+
+
+def tost(measured: Measured, margin: float) -> float:
+    """p-value of two one-sided tests that the AUC is between 0.5 - margin and 0.5 + margin (Schuirmann 1987).
+
+    Below a level a exactly where the interval of coverage 1 - 2a lies inside the margin.
+    """
+    above = measured.p_value(0.5 - margin, "greater")
+    below = measured.p_value(0.5 + margin, "less")
+    return max(above, below)
+
+
+def further_examples(measured: Measured, n: int, margin: float, level: float) -> int:
+    """Number of further test examples that decide between distinguishable and equivalent.
+
+    The answer is one or the other whatever the AUC turns out to be once the half-widths of the interval of
+    coverage 1 - level and of that of coverage 1 - 2 level together are no more than the margin; the error
+    falls as the root of the number of examples.
+
+    Parameters
+    ----------
+    measured : Measured
+        The AUC of the examples so far: its error carries the design effect of the bricks.
+    n : int
+        How many there are so far.
+    margin, level : float
+        Of the verdict.
+
+    Returns
+    -------
+    int
+        Rounded up to two digits.
+    """
+    widths = student.ppf([1 - level / 2, 1 - level], measured.freedom) * measured.error
+    more = max(1.0, n * ((widths.sum() / margin) ** 2 - 1))
+    digit = 10 ** max(0, int(np.floor(np.log10(more))) - 1)
+    return int(np.ceil(more / digit) * digit)
