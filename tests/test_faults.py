@@ -23,7 +23,7 @@ from obiwan.dplearn import create_training
 from obiwan.dplearn.cutting import extraction, workspace
 from obiwan.dplearn.errors import LeaseLostError
 from obiwan.dplearn.files import outdir as outdirs
-from obiwan.dplearn.files.lease import acquire_lease, holding_lease, revoke_leases
+from obiwan.dplearn.files.outdir import acquire_lease, holding_lease, revoke_leases
 from obiwan.dplearn.survey import coadds
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from planted import Planted, write_set
@@ -609,7 +609,7 @@ from obiwan.dplearn.training.rundir import Logs, RunLogs
 from obiwan.dplearn.training.settings import network_config
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from obiwan.dplearn.files import outdir as outdirs
-from obiwan.dplearn.files.lease import acquire_lease
+from obiwan.dplearn.files.outdir import acquire_lease
 from obiwan.dplearn.training.trainer import Trainer
 
 class Death(BaseException):

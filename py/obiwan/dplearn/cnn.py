@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from obiwan.dplearn.files.atomic import read_json, write_json
-from obiwan.dplearn.files.lease import holding_lease
+from obiwan.dplearn.files.outdir import holding_lease
 from obiwan.dplearn.referees import scoring
 from obiwan.dplearn.referees.network import model_checksum
 from obiwan.dplearn.referees.testlog import record_evaluation

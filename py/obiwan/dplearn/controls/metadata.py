@@ -8,9 +8,9 @@ caller to say: only such as are measured the same way for both classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,6 @@ from scipy.special import expit, logit
 
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.twosample import Estimate, auc, measure_auc, usable_bricks
-
-if TYPE_CHECKING:
-    from sklearn.ensemble import HistGradientBoostingClassifier
 
 PER_STRATUM = 60  #: examples of equal propensity
 FOLDS = 5  #: parts of the cross-fit; fewer where there are fewer bricks
@@ -32,6 +29,7 @@ SETTINGS: dict[str, Any] = {
 }  #: of the gradient boosting, which takes NaN for what it is
 
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
+_Fit = tuple[Callable[[Array], Array], NDArray[np.int64]]  # a classifier's scores, and rows it has not seen
 
 
 @dataclass(frozen=True)
@@ -99,32 +97,26 @@ def _folds_of(fake: NDArray[np.bool_], bricks: Array, seed: int) -> tuple[list[F
     return list(splitter.split(fake, fake)), "examples"
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """A classifier, the log-odds of a fake among what it was trained on, and the rows it has not seen."""
-
-    classifier: HistGradientBoostingClassifier
-    prior: float
-    rows: NDArray[np.int64]
-
-    def scores(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Probabilities of being fake as if both classes were equally many."""
-        return np.asarray(expit(self.classifier.decision_function(table) - self.prior), np.float64)
-
-
 def _cross_fit(
     table: NDArray[np.float64], fake: NDArray[np.bool_], folds: Sequence[Fold], seed: int
 ) -> tuple[NDArray[np.float64], list[_Fit]]:
-    """Scores of every example from the classifier that has not seen it, and the classifiers."""
+    """Scores of every example from the classifier that has not seen it, and the classifiers.
+
+    A score is the probability of being fake as if both classes were equally many: the log-odds of a fake
+    among what the classifier was trained on are taken off.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    scores, fits = np.empty(len(fake)), []
-    for train, held_out in folds:
-        share = float(fake[train].mean())
+    def fitted(train: NDArray[np.int64]) -> Callable[[Array], Array]:
         classifier = HistGradientBoostingClassifier(**SETTINGS, random_state=seed)
-        fit = _Fit(classifier.fit(table[train], fake[train]), logit(share), held_out)
-        scores[held_out] = fit.scores(table[held_out])
-        fits.append(fit)
+        classifier.fit(table[train], fake[train])
+        prior = logit(float(fake[train].mean()))
+        return lambda some: np.asarray(expit(classifier.decision_function(some) - prior), np.float64)
+
+    fits = [(fitted(train), held_out) for train, held_out in folds]
+    scores = np.empty(len(fake))
+    for score, rows in fits:
+        scores[rows] = score(table[rows])
     return scores, fits
 
 
@@ -137,18 +129,18 @@ def _importance(
 ) -> NDArray[np.float64]:
     """Loss of AUC when each column is shuffled among the held-out examples of each part."""
     share = min(1.0, IMPORTANCE_ROWS / len(table))
-    chosen = [(fit, fit.rows[rng.random(len(fit.rows)) < share]) for fit in fits]
-    chosen = [(fit, rows) for fit, rows in chosen if len(rows)]
+    chosen = [(score, rows[rng.random(len(rows)) < share]) for score, rows in fits]
+    chosen = [(score, rows) for score, rows in chosen if len(rows)]
     used = np.concatenate([rows for _, rows in chosen])
     if len(np.unique(fake[used])) < 2:
         return np.zeros(table.shape[1])
     whole, losses = auc(fake[used], scores[used]), []
     for column in range(table.shape[1]):
         parts = []
-        for fit, rows in chosen:
+        for score, rows in chosen:
             shuffled = table[rows].copy()
             shuffled[:, column] = rng.permutation(shuffled[:, column])
-            parts.append(fit.scores(shuffled))
+            parts.append(score(shuffled))
         losses.append(whole - auc(fake[used], np.concatenate(parts)))
     return np.array(losses)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import CoaddError
 from obiwan.dplearn.files.atomic import write_json
-from obiwan.dplearn.files.lease import holding_lease
+from obiwan.dplearn.files.outdir import holding_lease
 from obiwan.dplearn.planning.inputs import Inputs
 from obiwan.dplearn.planning.plan import Plan
 from obiwan.dplearn.stampspec import Array, StampSpec

@@ -2,7 +2,7 @@
 
 ``.work/plan.json`` says what is being made; a receipt per group says what is written; the manifest,
 written last, says that all is.  Whatever moment a run is stopped at, the next one finds one of these
-states and ends with the same bytes.  Of two runs at a time the later one goes on (`lease`).
+states and ends with the same bytes.  Of two runs at a time the later one goes on (`outdir`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from obiwan import dplearn
 from obiwan.dplearn.cutting.extraction import GroupTask, Receipt
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.atomic import file_crc32, read_json, write_json
-from obiwan.dplearn.files.lease import holding_lease
-from obiwan.dplearn.files.outdir import Others, OutputDirectory, State
+from obiwan.dplearn.files.outdir import Others, OutputDirectory, State, holding_lease
 from obiwan.dplearn.planning.plan import Plan
 from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.survey.layouts import Root

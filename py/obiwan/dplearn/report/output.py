@@ -18,8 +18,7 @@ from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation.notices import alarms
 from obiwan.dplearn.evaluation.records import Evaluation
 from obiwan.dplearn.files.atomic import read_json, write_json
-from obiwan.dplearn.files.lease import holding_lease
-from obiwan.dplearn.files.outdir import Others, OutputDirectory, State
+from obiwan.dplearn.files.outdir import Others, OutputDirectory, State, holding_lease
 from obiwan.dplearn.report import wording
 from obiwan.dplearn.report.page import embedded, render
 from obiwan.dplearn.report.pictures import Picture, write_picture

@@ -17,8 +17,7 @@ import numpy as np
 
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import read_json, write_json
-from obiwan.dplearn.files.lease import holding_lease
-from obiwan.dplearn.files.outdir import State
+from obiwan.dplearn.files.outdir import State, holding_lease
 from obiwan.dplearn.referees.protocol import Trainable, visible_rows
 from obiwan.dplearn.referees.scoring import score_split
 from obiwan.dplearn.stampspec import Array

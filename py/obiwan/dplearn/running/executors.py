@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor
 from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -259,8 +259,15 @@ def process_pool(jobs: int) -> AbstractContextManager[Executor | None]:
     return Workers(jobs) if jobs > 1 else nullcontext()
 
 
-def _mpi(launch: Launch, program: str) -> Any:
-    """The modules ``mpi4py.MPI`` and ``mpi4py.futures``, with MPI started.
+def mpi_pool(launch: Launch, program: str) -> AbstractContextManager[Any]:
+    """On rank 0, the other ranks as workers; on those the block is left when rank 0 has no more.
+
+    Parameters
+    ----------
+    launch : Launch
+        What the launcher says of this process.
+    program : str
+        The module that runs, for the error's remedy.
 
     Raises
     ------
@@ -289,28 +296,7 @@ def _mpi(launch: Launch, program: str) -> Any:
             "(MPICC=... pip install --no-binary mpi4py mpi4py)"
         )
         raise DplearnError(msg)
-    return MPI, futures
-
-
-@contextmanager
-def mpi_pool(launch: Launch, program: str) -> Iterator[Executor]:
-    """On rank 0, the other ranks as workers.
-
-    Parameters
-    ----------
-    launch : Launch
-        What the launcher says of this process.
-    program : str
-        The module that runs, for the error's remedy.
-
-    Raises
-    ------
-    DplearnError
-        If MPI cannot be used here.
-    """
-    mpi, futures = _mpi(launch, program)
-    with futures.MPICommExecutor(mpi.COMM_WORLD, root=0) as pool:
-        yield pool
+    return futures.MPICommExecutor(MPI.COMM_WORLD, root=0)
 
 
 def mpi_worker(launch: Launch, program: str) -> int:
@@ -322,10 +308,9 @@ def mpi_worker(launch: Launch, program: str) -> int:
         Exit status: 1 where MPI cannot be used.
     """
     try:
-        mpi, futures = _mpi(launch, program)
+        pool = mpi_pool(launch, program)
     except DplearnError:
         sleep(_PATIENCE)
         return 1
-    with futures.MPICommExecutor(mpi.COMM_WORLD, root=0):
-        pass
-    return 0
+    with pool:
+        return 0

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import atomic_write
-from obiwan.dplearn.files.lease import holding_lease
-from obiwan.dplearn.files.outdir import OutputDirectory
+from obiwan.dplearn.files.outdir import OutputDirectory, holding_lease
 from obiwan.dplearn.running.quiet import without_notes
 
 RUN, RESULT, SCORES = "run.json", "result.json", "scores_test.fits"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import atomic_write
-from obiwan.dplearn.files.lease import holding_lease
+from obiwan.dplearn.files.outdir import holding_lease
 from obiwan.dplearn.running.interruptions import deferred
 from obiwan.dplearn.training import checkpoints
 from obiwan.dplearn.training.batches import Batches, sample
@@ -157,7 +157,7 @@ class Trainer:
     logs : Logs, optional
         What is told of the progress.
     scratch : Path, optional
-        Where files are written before they are renamed; see `obiwan.dplearn.files.lease`.
+        Where files are written before they are renamed; see `obiwan.dplearn.files.outdir`.
 
     Raises
     ------

@@ -259,13 +259,6 @@ def usable_strata(fake: NDArray[np.bool_], strata: NDArray[np.intp]) -> NDArray[
     return np.minimum(*counts)[strata] >= 2
 
 
-def stratum_weights(fake: NDArray[np.bool_], strata: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Weights of the strata that sum to one, n0 n1/(n0 + n1 + 1) (van Elteren 1960), shape (strata,)."""
-    n1, n0 = (np.bincount(strata[members], minlength=strata.max() + 1) for members in (fake, ~fake))
-    weights = n0 * n1 / (n0 + n1 + 1)
-    return np.asarray(weights / weights.sum())
-
-
 def stratified_auc(
     labels: NDArray[Any],
     scores: NDArray[Any],
@@ -307,7 +300,9 @@ def stratified_auc(
         raise ValueError(msg)
     fake, scores, numbers = fake[used], scores[used], np.unique(numbers[used], return_inverse=True)[1].ravel()
     bricks = None if bricks is None else np.asarray(bricks)[used]
-    weights = stratum_weights(fake, numbers)
+    n1, n0 = (np.bincount(numbers[members], minlength=numbers.max() + 1) for members in (fake, ~fake))
+    weights = n0 * n1 / (n0 + n1 + 1)
+    weights = weights / weights.sum()
     value, influence = 0.0, np.empty(len(fake))
     order = np.argsort(numbers, kind="stable")
     for stratum, rows in enumerate(np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)):

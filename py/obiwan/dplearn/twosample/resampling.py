@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from obiwan.dplearn.twosample.ranking import checked, cluster_numbers, stratum_weights, usable_strata
+from obiwan.dplearn.twosample.ranking import checked, cluster_numbers, usable_strata
 
 _AT_ONCE = 2_000_000  # numbers in one block of draws: small enough for the processor's cache to help
 
@@ -24,16 +24,11 @@ def _blocks(draws: int, n: int) -> Iterator[int]:
 def _summands(
     fake: NDArray[np.bool_], scores: NDArray[np.float64], strata: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Contribution of each example to the AUC within strata if it is a fake: it is a sum over the fakes."""
-    used = usable_strata(fake, strata)
+    """Contribution of each example if it is a fake to a sum over fakes that rises with the AUC within strata."""
     values = np.zeros(len(fake))
-    if not used.any():
-        return values
-    weights = stratum_weights(fake & used, np.where(used, strata, strata.max() + 1))
-    for stratum in np.unique(strata[used]):
+    for stratum in np.unique(strata[usable_strata(fake, strata)]):
         here = strata == stratum
-        n1 = np.count_nonzero(fake[here])
-        values[here] = weights[stratum] * rankdata(scores[here]) / (n1 * (here.sum() - n1))
+        values[here] = rankdata(scores[here]) / (here.sum() + 1)  # with the weights of `stratified_auc`
     return values
 
 
