@@ -298,19 +298,17 @@ def stratified_auc(
     if not used.any():
         msg = "no stratum holds two examples of each class: use fewer and wider strata"
         raise ValueError(msg)
-    fake, scores, numbers = fake[used], scores[used], np.unique(numbers[used], return_inverse=True)[1].ravel()
+    fake, scores, numbers = fake[used], scores[used], numbers[used]
     bricks = None if bricks is None else np.asarray(bricks)[used]
-    n1, n0 = (np.bincount(numbers[members], minlength=numbers.max() + 1) for members in (fake, ~fake))
-    weights = n0 * n1 / (n0 + n1 + 1)
-    weights = weights / weights.sum()
-    value, influence = 0.0, np.empty(len(fake))
+    value, weights, influence = 0.0, 0.0, np.empty(len(fake))
     order = np.argsort(numbers, kind="stable")
-    for stratum, rows in enumerate(np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)):
+    for rows in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
         here = fake[rows]
         placed = placements(here, scores[rows])
         own = float(placed[here].mean())
-        n = np.where(here, here.sum(), (~here).sum())
-        value += weights[stratum] * own
-        influence[rows] = weights[stratum] * (placed - own) / np.sqrt(n * (n - 1.0))
+        n1, n0 = int(here.sum()), int((~here).sum())
+        weight, n = n0 * n1 / (n0 + n1 + 1), np.where(here, n1, n0)
+        value, weights = value + weight * own, weights + weight
+        influence[rows] = weight * (placed - own) / np.sqrt(n * (n - 1.0))
     least = 1 / (2 * int(min(fake.sum(), (~fake).sum())))
-    return Measured.of(value, influence, fake, bricks, least).interval(level)
+    return Measured.of(value / weights, influence / weights, fake, bricks, least).interval(level)

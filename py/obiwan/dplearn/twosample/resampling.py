@@ -24,7 +24,7 @@ def _blocks(draws: int, n: int) -> Iterator[int]:
 def _summands(
     fake: NDArray[np.bool_], scores: NDArray[np.float64], strata: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Contribution of each example if it is a fake to a sum over fakes that rises with the AUC within strata."""
+    """What each example adds, if it is a fake, to a sum that rises with the AUC within strata."""
     values = np.zeros(len(fake))
     for stratum in np.unique(strata[usable_strata(fake, strata)]):
         here = strata == stratum
