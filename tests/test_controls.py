@@ -421,16 +421,6 @@ def test_order_and_fields(reals: Sets, fakes: Sets):
     assert len(np.unique(reals[0]["brick"])) == BRICKS
 
 
-@pytest.mark.parametrize("wrong", ["labels", "bricks", "one class"])
-def test_arguments_are_checked(wrong: str, reals: Sets):
-    rows, found = reals
-    label, bricks = np.arange(len(rows)) % 2, rows["brick"].astype(str)
-    label = {"labels": label[:-1], "one class": 0 * label}.get(wrong, label)
-    bricks = bricks[:-1] if wrong == "bricks" else bricks
-    with pytest.raises(ValueError, match="at least one of each" if wrong == "one class" else "labels"):
-        run_controls(rows, found, label, bricks)
-
-
 # --- a survey made by the mock, and real pipeline output
 
 

@@ -139,15 +139,7 @@ def measure_stamps(stamps: Floats, rows: Array, spec: StampSpec) -> Array:
     Returns
     -------
     ndarray of `measure_dtype`, shape (n,)
-
-    Raises
-    ------
-    ValueError
-        If there are not as many rows as stamps.
     """
-    if len(stamps) != len(rows):
-        msg = f"{len(stamps)} stamps but {len(rows)} rows of the example table"
-        raise ValueError(msg)
     out = np.full(len(stamps), np.nan, dtype=measure_dtype(spec))
     regions = _Regions.of(spec.size)
     for start in range(0, len(stamps), CHUNK):

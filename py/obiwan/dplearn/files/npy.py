@@ -46,17 +46,6 @@ def write_npy(path: Path, scratch: Path, array: NDArray[Any]) -> int:
     return zlib.crc32(data, zlib.crc32(header))
 
 
-def read_file(path: Path) -> tuple[NDArray[np.uint8], int]:
-    """Read a file; returns its bytes and their CRC-32 (zlib)."""
-    with path.open("rb", buffering=0) as stream:
-        raw = np.empty(os.fstat(stream.fileno()).st_size, np.uint8)
-        data, crc32, filled = raw.data, 0, 0
-        while count := stream.readinto(data[filled : filled + _BLOCK]):
-            crc32 = zlib.crc32(data[filled : filled + count], crc32)
-            filled += count
-    return raw[:filled], crc32
-
-
 def load_npy(path: Path, expected_crc32: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Read an npy file whose checksum, type and shape must be the expected ones.
 
@@ -81,7 +70,11 @@ def load_npy(path: Path, expected_crc32: int, dtype: np.dtype[Any], shape: tuple
     """
     remedy = "make the training set again (create_training --overwrite) or copy the file anew"
     try:
-        raw, crc32 = read_file(path)
+        with path.open("rb", buffering=0) as file:
+            raw, crc32, filled = np.empty(os.fstat(file.fileno()).st_size, np.uint8), 0, 0
+            while count := file.readinto(raw.data[filled : filled + _BLOCK]):
+                crc32 = zlib.crc32(raw.data[filled : filled + count], crc32)
+                filled += count
     except FileNotFoundError:
         msg = f"{path}: the manifest names this shard but it is not there; {remedy}"
         raise TrainingSetError(msg) from None
@@ -89,10 +82,10 @@ def load_npy(path: Path, expected_crc32: int, dtype: np.dtype[Any], shape: tuple
         msg = f"{path}: checksum differs from the manifest's, the shard is corrupt; {remedy}"
         raise TrainingSetError(msg)
     with explained(f"{path}: not an npy file of version 1.0", remedy, TrainingSetError):
-        stream = BytesIO(raw[:1024].tobytes())
+        stream = BytesIO(raw[: min(filled, 1024)].tobytes())
         np.lib.format.read_magic(stream)
         found = np.lib.format.read_array_header_1_0(stream)
-    data = raw[stream.tell() :]
+    data = raw[stream.tell() : filled]
     if found != (shape, False, dtype) or len(data) != math.prod(shape) * dtype.itemsize:
         msg = (
             f"{path}: {found[2]} of shape {found[0]} in {len(data)} bytes is not what the manifest says "
