@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from obiwan.dplearn import twosample
 from obiwan.dplearn.controls.metadata import propensity_strata
 from obiwan.dplearn.evaluation import analysis
+from obiwan.dplearn.twosample import ranking
 
 
 def test_strata_of_propensity(rng):
@@ -39,7 +39,7 @@ def test_the_network_at_equal_quantities(rng):
         bricks=np.array([f"b{i}" for i in rng.integers(0, 20, n)]),
     )
     found = analysis.conditional(scored, columns, tuple(columns), 1)
-    raw = twosample.auc(labels, scored.scores)
+    raw = ranking.auc(labels, scored.scores)
     assert raw > 0.68
     assert found.names == ("mag_r", "g_r", "r_z", "shape_r")
     assert found.strata == n // 60

@@ -16,7 +16,8 @@ from obiwan.dplearn.evaluation.bins import (
     corrected_together,
     quantile_edges,
 )
-from obiwan.dplearn.twosample import LEAST_CLUSTERS, auc, auc_interval, holm
+from obiwan.dplearn.twosample.ranking import auc, auc_interval
+from obiwan.dplearn.twosample.summary import LEAST_CLUSTERS, holm
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from obiwan.dplearn.controls.metadata import comparable, cross_fitted_auc, metadata_classifier
-from obiwan.dplearn.twosample import auc, auc_interval
+from obiwan.dplearn.twosample.ranking import auc, auc_interval
 
 EQUAL = ("mag_r", "g_r", "r_z", "shape_r")
 

@@ -16,7 +16,7 @@ from obiwan.dplearn.report import wording
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.writers import Writer
 from obiwan.dplearn.trainingset.examples import blank_examples
-from obiwan.dplearn.twosample import Estimate
+from obiwan.dplearn.twosample.ranking import Estimate
 
 DATA = {
     "checksum": "d",

@@ -15,7 +15,7 @@ from obiwan.dplearn.evaluation.occlusion import (
 )
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.examples import blank_examples
-from obiwan.dplearn.twosample import Estimate
+from obiwan.dplearn.twosample.ranking import Estimate
 
 SPEC = StampSpec()
 

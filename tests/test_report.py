@@ -35,7 +35,7 @@ from obiwan.dplearn.report.sentences import HTML, catalogue, say
 from obiwan.dplearn.retraining.ablations import AblationResult
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult
 from obiwan.dplearn.stampspec import StampSpec
-from obiwan.dplearn.twosample import Estimate
+from obiwan.dplearn.twosample.ranking import Estimate
 from obiwan.dplearn.twosample.verdict import Kind, decide
 from planted import Planted
 from synthetic import content_of

@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, norm, rankdata
 
-from obiwan.dplearn.twosample import (
-    auc,
-    auc_interval,
-    auc_pvalue,
-    flip_test,
-    permutation_test,
-    stratified_auc,
-)
+from obiwan.dplearn.twosample.ranking import auc, auc_interval, auc_pvalue, stratified_auc
+from obiwan.dplearn.twosample.resampling import flip_test, permutation_test
 
 
 def _split(rng, bricks=20, each=20, shift=0.0, sky=0.0, odd=0.0, share=None):

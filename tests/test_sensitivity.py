@@ -32,7 +32,7 @@ from obiwan.dplearn.survey.rendering import Galaxy
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.stampset import open_training_set
-from obiwan.dplearn.twosample import Estimate
+from obiwan.dplearn.twosample.ranking import Estimate
 from tables import read_table
 
 SPEC = StampSpec()

@@ -8,17 +8,19 @@ from scipy.stats import kstest, norm
 from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
-from obiwan.dplearn.twosample import (
-    accuracy_test,
-    answer,
+from obiwan.dplearn.twosample.ranking import (
     auc,
     auc_interval,
     auc_pvalue,
     bricks_of_rarer,
     design_effect,
+    measure_auc,
+)
+from obiwan.dplearn.twosample.summary import (
+    accuracy_test,
+    answer,
     detectable_excess,
     holm,
-    measure_auc,
     score_interval,
     usable_bricks,
 )

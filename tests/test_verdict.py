@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import norm
 
 from obiwan.dplearn.report.wording import brick_caveat, statement
-from obiwan.dplearn.twosample import Estimate, auc_interval, measure_auc
+from obiwan.dplearn.twosample.ranking import Estimate, auc_interval, measure_auc
 from obiwan.dplearn.twosample.verdict import Kind, Reason, decide, effect_of, further_examples, kind_of, tost
 
 SEEN, UNSEEN, EASILY = (

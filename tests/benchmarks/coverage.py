@@ -22,7 +22,7 @@ from scipy.special import ndtri
 from scipy.stats import kstest, norm
 from scipy.stats import t as student
 
-from obiwan.dplearn import twosample as ts
+from obiwan.dplearn.twosample import ranking, resampling, summary
 from obiwan.dplearn.twosample.verdict import Kind, decide, further_examples
 
 CONTROL = SimpleNamespace(detected=True, weakest=0.58)
@@ -113,11 +113,11 @@ def intervals(sets: int, draws: int, seed: int) -> None:
         hits, effects = np.zeros(2), []
         for labels, scores, bricks in splits(survey, sets, seed):
             found = (
-                ts.auc_interval(labels, scores),
-                ts.auc_interval(labels, scores, bricks),
+                ranking.auc_interval(labels, scores),
+                ranking.auc_interval(labels, scores, bricks),
             )
             hits += [f.low <= survey.auc <= f.high for f in found]
-            effects.append(ts.design_effect(labels, scores, bricks))
+            effects.append(ranking.design_effect(labels, scores, bricks))
         rows.append(
             (survey.name, survey.bricks, survey.n, survey.auc, float(np.mean(effects)), *(hits / sets))
         )
@@ -144,10 +144,10 @@ def pvalues(sets: int, draws: int, seed: int) -> None:
         Survey("odd bricks", 6, 40, odd=0.7),
     ]
     tests: dict[str, Callable[..., float]] = {
-        "rank sum": lambda y, s, _, __: ts.auc_pvalue(y, s),
-        "bricks' t": lambda y, s, b, _: ts.auc_pvalue(y, s, b),
-        "permuted in bricks": lambda y, s, b, rng: ts.permutation_test(y, s, b, draws=draws, rng=rng),
-        "bricks flipped": lambda y, s, b, rng: ts.flip_test(y, s, b, draws=draws, rng=rng),
+        "rank sum": lambda y, s, _, __: ranking.auc_pvalue(y, s),
+        "bricks' t": lambda y, s, b, _: ranking.auc_pvalue(y, s, b),
+        "permuted in bricks": lambda y, s, b, rng: resampling.permutation_test(y, s, b, draws=draws, rng=rng),
+        "bricks flipped": lambda y, s, b, rng: resampling.flip_test(y, s, b, draws=draws, rng=rng),
     }
     rows: Rows = []
     for survey in surveys:
@@ -179,7 +179,7 @@ def accuracy(sets: int, draws: int, seed: int) -> None:
         studentised, binomial = [], []
         for _ in range(sets):
             labels = np.arange(1000) % 2
-            found = ts.accuracy_test(labels, rng.random(1000) < share)
+            found = summary.accuracy_test(labels, rng.random(1000) < share)
             studentised.append(found.p <= 0.05)
             binomial.append(found.p_no_information <= 0.05)
         rows.append((share, float(np.mean(studentised)), float(np.mean(binomial))))
@@ -196,7 +196,7 @@ def verdict(sets: int, draws: int, seed: int) -> None:
             kinds, errors = [], []
             for labels, scores, bricks in splits(survey, sets, seed):
                 kinds.append(decide(labels, scores, bricks, learnt=True, positive=CONTROL).kind)
-                errors.append(ts.measure_auc(labels, scores, bricks).error)
+                errors.append(ranking.measure_auc(labels, scores, bricks).error)
             shares = [kinds.count(kind) / sets for kind in ("distinguishable", "equivalent", "inconclusive")]
             error = float(np.sqrt(np.mean(np.square(errors))))
             rows.append((survey.n, truth, error, *shares, *predicted(truth, error, survey.bricks - 1)))
@@ -235,7 +235,7 @@ def needed(sets: int, draws: int, seed: int) -> None:
         decided, more = [], []
         rng = np.random.default_rng(seed)
         for labels, scores, bricks in splits(small, max(1, sets // 10), seed):
-            measured = ts.measure_auc(labels, scores, bricks)
+            measured = ranking.measure_auc(labels, scores, bricks)
             further = further_examples(measured, small.n, 0.02, 0.05)
             more.append(further)
             bricks_then = round((small.n + further) / small.each)

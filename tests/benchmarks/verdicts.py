@@ -27,7 +27,7 @@ from obiwan.dplearn.referees.scoring import bricks_of, read_scores
 from obiwan.dplearn.training.rundir import RESULT, SCORES
 from obiwan.dplearn.trainingset.manifest import MANIFEST
 from obiwan.dplearn.trainingset.stampset import open_training_set
-from obiwan.dplearn.twosample import score_interval
+from obiwan.dplearn.twosample.summary import score_interval
 from obiwan.dplearn.twosample.verdict import Verdict, decide
 
 PLANTED = {

@@ -31,7 +31,7 @@ from obiwan.dplearn.training.distributed import World, joined
 from obiwan.dplearn.training.rundir import BEST, HISTORY, RESULT, SCORES, RunLogs, run_directory
 from obiwan.dplearn.training.settings import FeedConfig, NetworkConfig, RunConfig, run_config
 from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
-from obiwan.dplearn.twosample import answer
+from obiwan.dplearn.twosample.summary import answer
 
 if TYPE_CHECKING:
     from obiwan.dplearn.training.trainer import Fitted

@@ -29,7 +29,8 @@ from obiwan.dplearn.controls.measure import NEED_IVAR
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.rendering import FWHM
 from obiwan.dplearn.trainingset.examples import FLAG_NEIGHBOUR, FLAG_PADDED
-from obiwan.dplearn.twosample import Estimate, bricks_of_rarer, holm, usable_bricks
+from obiwan.dplearn.twosample.ranking import Estimate, bricks_of_rarer
+from obiwan.dplearn.twosample.summary import holm, usable_bricks
 
 LEAST = 5  #: examples of each class in which a number must have been measured
 DISTANCE = 0.03  #: KS distance of two normals so far apart that the number alone gives an AUC of 0.52

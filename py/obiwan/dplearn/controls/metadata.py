@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from obiwan.dplearn.stampspec import Array
-from obiwan.dplearn.twosample import Estimate, auc, measure_auc, usable_bricks
+from obiwan.dplearn.twosample.ranking import Estimate, auc, measure_auc
+from obiwan.dplearn.twosample.summary import usable_bricks
 
 PER_STRATUM = 60  #: examples of equal propensity
 FOLDS = 5  #: parts of the cross-fit; fewer where there are fewer bricks
@@ -162,9 +163,9 @@ def cross_fitted_auc(
     Returns
     -------
     Estimate
-        The error of `obiwan.dplearn.twosample.auc_interval`, which takes the classifier for given, times
-        ``sqrt(1 + share folds / (folds - 1))``: the correction of Nadeau & Bengio (2003, Machine Learning 52,
-        239) for parts that serve each other as training sets.
+        The error of `obiwan.dplearn.twosample.ranking.auc_interval`, which takes the classifier as given,
+        times ``sqrt(1 + share folds / (folds - 1))``: the correction of Nadeau & Bengio (2003, Machine
+        Learning 52, 239) for parts that serve each other as training sets.
     """
     measured = measure_auc(label, scores, usable_bricks(label, bricks))
     wider = float(np.sqrt(1 + share * folds / (folds - 1)))

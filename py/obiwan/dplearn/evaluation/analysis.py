@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from obiwan.dplearn import twosample
 from obiwan.dplearn.controls import metadata
 from obiwan.dplearn.controls.covariates import Quantity, quantities
 from obiwan.dplearn.controls.metadata import propensity, propensity_strata
@@ -20,7 +19,7 @@ from obiwan.dplearn.evaluation.records import (
     Scored,
 )
 from obiwan.dplearn.stampspec import Array, StampSpec
-from obiwan.dplearn.twosample import calibration
+from obiwan.dplearn.twosample import calibration, ranking, resampling, summary
 from obiwan.dplearn.twosample.verdict import PositiveControl, Verdict, decide
 
 LEVEL = 0.05
@@ -45,15 +44,15 @@ def held_equal(spec: StampSpec) -> tuple[str, ...]:
 def answer(scored: Scored, seed: int) -> NetworkAnswer:
     """The network's AUC and accuracy with their intervals and tests."""
     labels, scores, bricks = scored.labels, scored.scores, scored.bricks
-    usable = twosample.usable_bricks(labels, bricks)
+    usable = summary.usable_bricks(labels, bricks)
     streams = [np.random.default_rng([seed, purpose]) for purpose in (1, 2)]
     return NetworkAnswer(
-        auc=twosample.auc_interval(labels, scores, usable),
-        accuracy=twosample.accuracy_test(labels, scores > 0.5, bricks),
-        singles=tuple(twosample.auc_interval(labels, single, usable) for single in scored.singles),
-        permutation_p=twosample.permutation_test(labels, scores, bricks, draws=DRAWS, rng=streams[0]),
-        flip_p=twosample.flip_test(labels, scores, bricks, draws=DRAWS, rng=streams[1]),
-        design_effect=float("nan") if usable is None else twosample.design_effect(labels, scores, usable),
+        auc=ranking.auc_interval(labels, scores, usable),
+        accuracy=summary.accuracy_test(labels, scores > 0.5, bricks),
+        singles=tuple(ranking.auc_interval(labels, single, usable) for single in scored.singles),
+        permutation_p=resampling.permutation_test(labels, scores, bricks, draws=DRAWS, rng=streams[0]),
+        flip_p=resampling.flip_test(labels, scores, bricks, draws=DRAWS, rng=streams[1]),
+        design_effect=float("nan") if usable is None else ranking.design_effect(labels, scores, usable),
         bricks=len(np.unique(bricks)),
         rests_on_bricks=usable is not None,
     )
@@ -89,15 +88,15 @@ def conditional(scored: Scored, columns: Mapping[str, Array], names: Sequence[st
     strata = propensity_strata(propensity(chosen, scored.labels))
     inside = strata >= 0
     labels, scores, bricks = (part[inside] for part in (scored.labels, scored.scores, scored.bricks))
-    usable = twosample.usable_bricks(scored.labels, scored.bricks)
+    usable = summary.usable_bricks(scored.labels, scored.bricks)
     own = None if usable is None else usable[inside]
     strata = strata[inside]
     try:
-        stratified = twosample.stratified_auc(labels, scores, strata, own)
+        stratified = ranking.stratified_auc(labels, scores, strata, own)
     except ValueError as error:
         return Conditional(tuple(chosen), unknown, len(np.unique(strata)), reason=str(error))
     rng = np.random.default_rng([seed, 3])
-    p = twosample.permutation_test(labels, scores, bricks, strata, draws=DRAWS, rng=rng)
+    p = resampling.permutation_test(labels, scores, bricks, strata, draws=DRAWS, rng=rng)
     return Conditional(tuple(chosen), unknown, len(np.unique(strata)), stratified, p)
 
 

@@ -20,7 +20,8 @@ import numpy as np
 from obiwan.dplearn.controls.covariates import Quantity
 from obiwan.dplearn.evaluation.gallery import PERCENTILES
 from obiwan.dplearn.stampspec import Array
-from obiwan.dplearn.twosample import Estimate, auc_interval, auc_pvalue, holm, usable_bricks
+from obiwan.dplearn.twosample.ranking import Estimate, auc_interval, auc_pvalue
+from obiwan.dplearn.twosample.summary import holm, usable_bricks
 
 LEAST = 20  #: examples of each class below which a bin has no AUC: its standard error would exceed 0.09
 LEAST_VALUES = 5  #: different values of a quantity that make a trend; fewer bricks have fewer depths

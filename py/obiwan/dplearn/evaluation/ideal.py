@@ -28,7 +28,7 @@ from obiwan.dplearn.survey.coadds import read_windows
 from obiwan.dplearn.survey.cutouts import clean_stamps
 from obiwan.dplearn.survey.layouts import Root, find_runs, identify
 from obiwan.dplearn.survey.rendering import Galaxy
-from obiwan.dplearn.twosample import auc
+from obiwan.dplearn.twosample.ranking import auc
 
 DRAWS = 20_000  #: positions drawn for each point of the curve
 EXAMPLES = 200  #: test examples whose models are rendered

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from obiwan.dplearn.retraining.ablations import A_A, names
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.writers import Writer, differences
-from obiwan.dplearn.twosample import GUESS
+from obiwan.dplearn.twosample.ranking import GUESS
 
 if TYPE_CHECKING:
     from obiwan.dplearn.controls.battery import Control

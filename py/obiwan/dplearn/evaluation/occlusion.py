@@ -15,7 +15,8 @@ import numpy as np
 from obiwan.dplearn.referees.protocol import visible_rows
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.rendering import circularised
-from obiwan.dplearn.twosample import Estimate, auc_interval, usable_bricks
+from obiwan.dplearn.twosample.ranking import Estimate, auc_interval
+from obiwan.dplearn.twosample.summary import usable_bricks
 
 BATCH = 128  #: stamps that are scored at a time
 OCCLUSION_RADII = (2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0)  #: pixels, from the object

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from obiwan.dplearn import twosample
 from obiwan.dplearn.controls import metadata
 from obiwan.dplearn.controls.battery import Control
 from obiwan.dplearn.evaluation.bins import Bins
@@ -20,7 +19,8 @@ from obiwan.dplearn.evaluation.notices import Fact
 from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.referees.testlog import Ledger
 from obiwan.dplearn.stampspec import Array, StampSpec
-from obiwan.dplearn.twosample import Estimate, calibration
+from obiwan.dplearn.twosample import calibration, summary
+from obiwan.dplearn.twosample.ranking import Estimate
 from obiwan.dplearn.twosample.verdict import Verdict
 
 BY_PERCENTILE = "percentile"  #: key of the bins at percentiles in brightness
@@ -109,7 +109,7 @@ class NetworkAnswer:
     Attributes
     ----------
     auc : Estimate
-        AUC with the interval of `twosample.auc_interval`.
+        AUC with the interval of `ranking.auc_interval`.
     accuracy : AccuracyTest
         Of calling fake what scores above 0.5.
     singles : tuple of Estimate
@@ -125,7 +125,7 @@ class NetworkAnswer:
     """
 
     auc: Estimate
-    accuracy: twosample.AccuracyTest
+    accuracy: summary.AccuracyTest
     singles: tuple[Estimate, ...]
     permutation_p: float
     flip_p: float

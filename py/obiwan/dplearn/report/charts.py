@@ -16,7 +16,7 @@ from obiwan.dplearn.evaluation.bins import Bin, Bins
 from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.report.formatting import quantity_title
 from obiwan.dplearn.stampspec import Array
-from obiwan.dplearn.twosample import GUESS, Estimate
+from obiwan.dplearn.twosample.ranking import GUESS, Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from obiwan.dplearn.controls.battery import NOT_RUN, Control, Statistic
 from obiwan.dplearn.controls.covariates import Quantity
 from obiwan.dplearn.evaluation.bins import Bin, Bins
 from obiwan.dplearn.survey.differences import KINDS
-from obiwan.dplearn.twosample import Estimate
+from obiwan.dplearn.twosample.ranking import Estimate
 
 DASH = "\N{EN DASH}"
 

@@ -29,7 +29,8 @@ from obiwan.dplearn.report.formatting import (
 )
 from obiwan.dplearn.report.sentences import say
 from obiwan.dplearn.retraining.ablations import A_A
-from obiwan.dplearn.twosample import FEW_BRICKS, LEAST_CLUSTERS, Estimate, holm
+from obiwan.dplearn.twosample.ranking import Estimate
+from obiwan.dplearn.twosample.summary import FEW_BRICKS, LEAST_CLUSTERS, holm
 from obiwan.dplearn.twosample.verdict import Kind
 
 LEAST_LOSS = 0.0005  #: of AUC; what contributes less is not listed

@@ -26,7 +26,8 @@ from obiwan.dplearn.report.formatting import (
 from obiwan.dplearn.report.sentences import catalogue, say
 from obiwan.dplearn.retraining.ablations import A_A
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult, summarise
-from obiwan.dplearn.twosample import FEW_BRICKS, LEAST_CLUSTERS, Estimate
+from obiwan.dplearn.twosample.ranking import Estimate
+from obiwan.dplearn.twosample.summary import FEW_BRICKS, LEAST_CLUSTERS
 from obiwan.dplearn.twosample.verdict import EASY, EXTREME, Kind, Numbers, Reason, Verdict
 
 MANY = 8  #: red controls, of which each is named with its size; more are named by quantity

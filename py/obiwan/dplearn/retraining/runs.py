@@ -25,7 +25,8 @@ from obiwan.dplearn.training.batches import check_splits, with_fitting_batches
 from obiwan.dplearn.training.rundir import RESULT, RUN, run_directory
 from obiwan.dplearn.trainingset.manifest import SOURCES
 from obiwan.dplearn.trainingset.stampset import StampSet
-from obiwan.dplearn.twosample import Estimate, answer, auc_pvalue, usable_bricks
+from obiwan.dplearn.twosample.ranking import Estimate, auc_pvalue
+from obiwan.dplearn.twosample.summary import answer, usable_bricks
 
 if TYPE_CHECKING:
     from obiwan.dplearn.training.settings import RunConfig

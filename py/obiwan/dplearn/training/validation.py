@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from obiwan.dplearn.training.batches import in_order
 from obiwan.dplearn.training.distributed import SERIAL, World
 from obiwan.dplearn.trainingset.stampset import StampSet
-from obiwan.dplearn.twosample import auc
+from obiwan.dplearn.twosample.ranking import auc
 
 LEARNT = 0.002  #: a loss this far (nats) below that of a constant answer shows that something was learnt
 NOISE = 0.1  #: or this over the square root of the number of examples, if that is more

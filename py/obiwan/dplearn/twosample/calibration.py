@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from obiwan.dplearn.twosample import score_interval, usable_bricks
 from obiwan.dplearn.twosample.ranking import Estimate, Measured, checked, measure_auc
+from obiwan.dplearn.twosample.summary import score_interval, usable_bricks
 
 LN2 = float(np.log(2))
 TINY = 1e-7  #: probabilities are kept so far from 0 and 1, as Keras keeps them: no loss is infinite
@@ -83,8 +83,7 @@ def bounds(
     labels, prob : ndarray
         One of each per example.
     bricks : ndarray, optional
-        The brick of each example; intervals rest on them where `obiwan.dplearn.twosample.usable_bricks` has
-        them.
+        The brick of each example; intervals rest on them where `usable_bricks` has them.
     level : float
         Coverage of the intervals.
 

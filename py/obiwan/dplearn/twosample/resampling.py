@@ -52,7 +52,7 @@ def permutation_test(
         One of each per example.
     bricks, strata : ndarray, optional
         Where labels may be exchanged; without either, everywhere.  The statistic is the AUC, with strata that
-        of `obiwan.dplearn.twosample.stratified_auc`; large values count against the hypothesis.
+        of `obiwan.dplearn.twosample.ranking.stratified_auc`; large values count against the hypothesis.
     draws : int
         How often labels are exchanged.
     rng : numpy.random.Generator

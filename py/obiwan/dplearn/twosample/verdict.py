@@ -14,15 +14,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from obiwan.dplearn.twosample import (
-    Estimate,
-    Measured,
-    bricks_of_rarer,
-    design_effect,
-    detectable_excess,
-    measure_auc,
-    usable_bricks,
-)
+from obiwan.dplearn.twosample.ranking import Estimate, Measured, bricks_of_rarer, design_effect, measure_auc
+from obiwan.dplearn.twosample.summary import detectable_excess, usable_bricks
 
 #: AUC of the weakest detected difference above which a positive control proves little: three pairs of four
 #: are ordered correctly, as for two Gaussians one standard deviation apart.
