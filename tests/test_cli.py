@@ -49,7 +49,7 @@ def test_config_file_and_flags_that_win(tmp_path):
     [
         ("sead = 7", "unknown option 'sead'"),
         ("seed = 'seven'", "invalid int value"),
-        ("jobs = 'many'", "invalid int value"),
+        ("jobs = 'many'", "invalid jobs value"),
         ("balance = 'all'", "invalid choice"),
         ("seed = ", "not valid TOML"),
         ("outdir = false", "outdir: it is no switch"),

@@ -23,8 +23,8 @@ def say(text: str = "") -> None:
     sys.stdout.flush()
 
 
-def between(least: int, most: int | None = None) -> Callable[[str], int]:
-    """Type of a command-line integer with bounds."""
+def between(least: int, most: int | None = None, name: str = "int") -> Callable[[str], int]:
+    """Type of a command-line integer with bounds; argparse says by its name that a word is invalid."""
 
     def number(word: str) -> int:
         found = int(word)
@@ -33,12 +33,12 @@ def between(least: int, most: int | None = None) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(msg)
         return found
 
-    number.__name__ = "int"  # argparse says of a word that is none: invalid int value
+    number.__name__ = name
     return number
 
 
-positive = between(1)  #: type of a command-line integer of at least 1
-jobs = between(1, 4096)  #: type of a number of worker processes
+positive = between(1, name="positive")  #: type of a command-line integer of at least 1
+jobs = between(1, 4096, "jobs")  #: type of a number of worker processes
 
 
 def option(text: str, value: Any = MISSING, **keywords: Any) -> Any:
