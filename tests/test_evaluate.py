@@ -16,7 +16,9 @@ from obiwan.dplearn import cnn, evaluate
 from obiwan.dplearn.errors import ModelError, TrainingSetError
 from obiwan.dplearn.evaluation import ensemble, networks, samples, study
 from obiwan.dplearn.referees import scoring
+from obiwan.dplearn.retraining.sensitivity import check_planted
 from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.survey.differences import Difference
 from obiwan.dplearn.trainingset import manifest as manifests
 from obiwan.dplearn.trainingset import stampset
 from planted import Planted
@@ -368,6 +370,14 @@ def test_an_ablation_that_the_stamps_have_not_is_refused(trained, capsys):
     (line,) = errors(capsys)
     assert "'band i'" in line
     assert "band z" in line  # what there is
+
+
+def test_one_band_has_no_colour_to_plant():
+    colour, flux = Difference("colour", 0.1), Difference("flux", 1.1)
+    check_planted([colour, flux], StampSpec(("g", "r")))
+    check_planted([flux], StampSpec(("r",)))
+    with pytest.raises(TrainingSetError, match="one band, r"):
+        check_planted([flux, colour], StampSpec(("r",)))
 
 
 @pytest.mark.parametrize("missing", ["data", "model", "outdir"])

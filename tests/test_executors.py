@@ -195,6 +195,8 @@ def test_errors_in_one_line():
     assert in_one_line([one]) == "a.fits: torn; mend it"
     assert in_one_line([one, one]) == "a.fits: torn; mend it"
     assert in_one_line([one, two]) == "a.fits: torn; b.fits: lost; c.fits: gone"
+    same = [DplearnError(f"brick {name}: no z; give another") for name in "abc"]
+    assert in_one_line(same) == "brick a and 2 more: no z; give another"
     assert in_one_line([one, two], most=2) == "a.fits: torn; b.fits: lost; and 1 more, listed above"
 
 

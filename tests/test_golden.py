@@ -57,6 +57,8 @@ ALLOWED: dict[str, str] = {
     "metrics:conditional/matched": "one AUC at equal quantities, within propensity strata",
     "metrics:conditional/balance/": "one AUC at equal quantities, within propensity strata",
     "metrics:conditional/pairs": "one AUC at equal quantities, within propensity strata",
+    "sets_of_real_data:obiwan decals_z/error": "a band that no brick has is refused with the tree's name",
+    "sets_of_real_data:obiwan decals_z crowded/error": "as above",
     "flags:create_training/--shard-size/default": "follows from the stamp: 512 of the default one, as it was",
     "flags:create_training/--select/type": "a word, whether argparse is told so or not",
 }

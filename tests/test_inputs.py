@@ -36,6 +36,19 @@ def test_warnings_of_a_risky_choice(tmp_path):
     assert case.plan(reals_from="release", centers="truth").rows["run"][0] == b"release"
 
 
+def test_bands_that_no_tree_has_are_refused_before_any_brick_is_planned(tmp_path):
+    place = Place("legacysim", tmp_path / "fake", BRICK.name, "file0_rs0_skip0")
+    write_run(place, BRICK, both(REAL, FAKE), FAKE, suffix=".fits")
+
+    def resolve(*bands: str) -> object:
+        config = TrainingConfig(bands=bands, select="none")
+        return resolve_inputs(fake=[tmp_path / "fake"], config=config)
+
+    resolve("g", "r", "z")
+    with pytest.raises(LayoutError, match=r"band u, i; there are g r z.*--bands"):
+        resolve("u", "g", "i")
+
+
 def test_several_roots_are_one_brick_together(tmp_path):
     for name, run in (("a", "file0_rs0_skip0"), ("b", "file0_rs0_skip0")):
         write_run(

@@ -743,6 +743,7 @@ def test_a_training_set_of_the_bands(banded: Path, tmp_path: Path, layout: str) 
         (["--seed", "-1"], "seed"),
         (["--bands", "g", "u"], "must be different ones of g r i z"),
         (["--bands", "g", "g"], "must be different ones of g r i z"),
+        (["--bands", "r", "--plant-colour", "50"], "in one band, r"),
     ],
 )
 def test_bad_options_are_one_line_and_write_nothing(

@@ -302,9 +302,11 @@ def test_pictures_of_any_stamps(spec, rng):
         width, height = struct.unpack(">II", png_of(picture)[16:24])
         assert (width, height) == tuple(int(160 * inches) for inches in picture.size)
     assert f"images in {', '.join(spec.bands)}" in shown.caption
+    assert (f"{spec.bands[-1]} as red" in shown.caption) == (len(spec.bands) > 1)
     assert ("inverse variances" in shown.caption) == spec.has_ivar
     layout = MosaicLayout(spec, 4, "one two " * 20)
     assert len(layout.columns) == 1 + len(spec.channels)
+    assert ("colour" in layout.columns) == (len(spec.bands) > 1)
     assert " ".join(layout.lines) == ("one two " * 20).strip()
     assert (len(layout.lines) > 2) == (layout.width < 6)
 

@@ -127,8 +127,13 @@ def test_what_was_not_run():
     ],
 )
 def test_which_mocks_have_an_ideal_observer(planted, kinds):
-    assert [fact.kind for fact in of_mock(planted, checked=True)] == kinds
-    assert [fact.kind for fact in of_mock(planted, checked=False)] == [*kinds, Notice.IMAGES_ABSENT]
+    assert [fact.kind for fact in of_mock(planted, StampSpec(), checked=True)] == kinds
+    assert [fact.kind for fact in of_mock(planted, StampSpec(), checked=False)] == [
+        *kinds,
+        Notice.IMAGES_ABSENT,
+    ]
+    images = StampSpec(planes=("image",))
+    assert [fact.kind for fact in of_mock(planted, images, checked=True)] == (kinds or [Notice.NO_NOISE])
 
 
 def test_every_notice_has_words():

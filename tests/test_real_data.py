@@ -125,7 +125,9 @@ def test_one_band_only(shared_data, tmp_path, capsys):
     fake = shared_data / "injected_obiwan/decals_z"
     given = ["--fake", str(fake), "--outdir", str(tmp_path / "out"), *ONE_BRICK]
     assert main([*given, "--real", str(shared_data / "release_dr9/decals_z")]) == 1
-    assert "band g missing" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "band g, r; there are z" in line
+    assert "--bands" in line
     assert not (tmp_path / "out").exists()
 
 

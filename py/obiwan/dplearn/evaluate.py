@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from obiwan.dplearn.retraining import ablations
+from obiwan.dplearn.retraining import ablations, sensitivity
 from obiwan.dplearn.running import cli
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.differences import parse_amplitudes
@@ -118,6 +118,8 @@ def evaluate(options: argparse.Namespace) -> int:
     """The program's body; returns the exit status."""
     stamp_set = open_training_set(options.data)
     asked = ablations_asked(options.ablations, stamp_set.spec)
+    planted = parse_amplitudes(options.sensitivity or ())
+    sensitivity.check_planted(planted, stamp_set.spec)
     from obiwan.dplearn.evaluation import networks, study  # only now: what is wrong is said at once
     from obiwan.dplearn.evaluation.context import check_set
     from obiwan.dplearn.evaluation.gallery import GALLERY_SIZE, galleries_of, mosaics_of
@@ -125,7 +127,6 @@ def evaluate(options: argparse.Namespace) -> int:
 
     check_set(stamp_set)
     referees = networks.load_networks(options.model, stamp_set)
-    planted = parse_amplitudes(options.sensitivity or ())
     request = study.Request(options.margin, options.seed, asked, planted, options.mock)
     identity = {"data": stamp_set.checksum, "models": [referee.checksum for referee in referees]}
     place = output.claim(options.outdir, identity, overwrite=options.overwrite)

@@ -47,6 +47,7 @@ class Notice(StrEnum):
     # The ideal observer of a mock survey.
     NOTHING_PLANTED = "nothing planted"
     NO_CURVE = "no ideal observer"  #: planted
+    NO_NOISE = "no ideal observer without inverse variances"
     IMAGES_ABSENT = "images of the mock absent"
 
 
@@ -157,7 +158,7 @@ def not_run(
     return tuple(left)
 
 
-def of_mock(planted: Sequence[str], *, checked: bool) -> tuple[Fact, ...]:
+def of_mock(planted: Sequence[str], spec: StampSpec, *, checked: bool) -> tuple[Fact, ...]:
     """Notices on the ideal observer of a mock, and on whether the stamps are known to be the mock's.
 
     Parameters
@@ -165,6 +166,8 @@ def of_mock(planted: Sequence[str], *, checked: bool) -> tuple[Fact, ...]:
     planted : sequence of str
         Kinds of difference in the mock survey.  There is a curve for an offset by itself: for others the
         scatter of the population would have to be known.
+    spec : StampSpec
+        Of the training set: without inverse variances the noise of a pixel is not known.
     checked : bool
         Whether a stamp was compared with the images of the survey.
     """
@@ -173,4 +176,6 @@ def of_mock(planted: Sequence[str], *, checked: bool) -> tuple[Fact, ...]:
         found.insert(0, Fact(Notice.NOTHING_PLANTED))
     elif tuple(planted) != ("offset",):
         found.insert(0, Fact(Notice.NO_CURVE, {"planted": tuple(planted)}))
+    elif not spec.has_ivar:
+        found.insert(0, Fact(Notice.NO_NOISE))
     return tuple(found)

@@ -104,8 +104,9 @@ def planted_offset(mock: Path | None, stamp_set: StampSet) -> tuple[float | None
     stamp = stamp_set.stamps("test", first)[0]
     planted = ideal.planted_in(plant)
     checked = ideal.check_same_survey(mock, rows[first[0]], stamp, stamp_set.spec)
-    facts = notices.of_mock(planted, checked=checked)
-    return (plant.offset if planted == ("offset",) else None), facts
+    facts = notices.of_mock(planted, stamp_set.spec, checked=checked)
+    shown = planted == ("offset",) and stamp_set.spec.has_ivar
+    return (plant.offset if shown else None), facts
 
 
 def ideal_curve(

@@ -171,6 +171,8 @@ class MockConfig:
         bands, msg = tuple(self.bands), ""
         if not bands or len(set(bands)) < len(bands) or not set(bands) <= set(FILTERS):
             msg = f"bands are {' '.join(bands)!r}: must be different ones of {' '.join(FILTERS)}"
+        elif len(bands) == 1 and self.plant.colour:
+            msg = f"a colour cannot be planted in one band, {bands[0]}: give more bands"
         elif self.layout not in LAYOUTS:
             msg = f"layout is {self.layout}: must be one of {', '.join(LAYOUTS)}"
         elif self.brick_size - 2 * self.border < math.sqrt(AREA):

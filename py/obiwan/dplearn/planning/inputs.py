@@ -117,6 +117,7 @@ def resolve_inputs(
     releases = _by_brick(release_trees)
     unused = _unused_bands({**trees, **release_trees}, config.bands)
     _check_bricks(wanted, chosen, roots)
+    _refuse_absent_bands(trees, config.bands)
     for root, runs in trees.items() if not real and reals is None else ():
         refuse_partial_fits(root, runs, config.spec)
     warnings = _warnings(config, trees)
@@ -233,6 +234,20 @@ def _by_brick(trees: Trees) -> Runs:
             raise LayoutError(msg)
         bricks[run.brick] = (*bricks.get(run.brick, ()), run)
     return bricks
+
+
+def _refuse_absent_bands(trees: Trees, bands: tuple[str, ...]) -> None:
+    """Refuse bands of which no run of the injection trees has an image: every brick would be left out."""
+    runs = [run for some in trees.values() for run in some]
+    absent = [band for band in bands if not any(band in available_bands(run) for run in runs)]
+    if runs and absent:
+        there = {band for run in runs[:_FIRST] for band in available_bands(run)}
+        have = " ".join(band for band in FILTERS if band in there)
+        msg = (
+            f"{', '.join(str(root.path) for root in trees)}: no coadd images in band {', '.join(absent)}; "
+            f"there are {have}: choose --bands among them"
+        )
+        raise LayoutError(msg)
 
 
 def _unused_bands(trees: Trees, bands: tuple[str, ...]) -> dict[Path, tuple[str, ...]]:

@@ -14,7 +14,7 @@ from obiwan.dplearn.evaluation.gallery import Gallery, Mosaic
 from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.report import charts
 from obiwan.dplearn.report.sentences import HTML, say
-from obiwan.dplearn.report.stamps import MosaicLayout, draw_gallery, draw_mosaic
+from obiwan.dplearn.report.stamps import MosaicLayout, colour_bands, draw_gallery, draw_mosaic
 from obiwan.dplearn.stampspec import StampSpec
 
 if TYPE_CHECKING:
@@ -86,6 +86,12 @@ def stamp_width(spec: StampSpec) -> str:
     return f"{spec.size * spec.pixel_scale:.1f} arcsec wide"
 
 
+def colours(spec: StampSpec) -> str:
+    """How colour images show the bands, in words."""
+    shown = colour_bands(spec)
+    return say("caption", f"colours{len(shown)}", blue=shown[0], green=shown[len(shown) // 2], red=shown[-1])
+
+
 def gallery_picture(gallery: Gallery) -> Picture:
     """Picture of a gallery: colour images, score and magnitude below each, and their median."""
     spec, title = gallery.spec, say("gallery", gallery.name)
@@ -99,7 +105,15 @@ def gallery_picture(gallery: Gallery) -> Picture:
     return Picture(
         name=f"gallery_{gallery.name}",
         section="galleries",
-        caption=say("caption", "gallery", title=title, split=split, band=spec.bluest, width=width),
+        caption=say(
+            "caption",
+            "gallery",
+            title=title,
+            split=split,
+            band=spec.bluest,
+            width=width,
+            colours=colours(spec),
+        ),
         alt=say("alt", "gallery", count=len(captions), title=title.lower(), ends=ends),
         size=(charts.COLUMN, rows * 1.55),
         draw=lambda figure: draw_gallery(figure, gallery.stamps, captions, GALLERY_COLUMNS, spec),
@@ -125,12 +139,12 @@ def mosaic_picture(mosaic: Mosaic) -> Picture:
     where = f"{ordinal(mosaic.percentile)} percentile in brightness, {say('split', mosaic.split)}"
     layout = MosaicLayout(spec, len(mosaic.stamps), f"{where}; stamps are {width}")
     variances = " and their inverse variances" if spec.has_ivar else ""
-    values = {"band": spec.bluest, "bands": ", ".join(spec.bands), "variances": variances}
+    values = {"band": spec.bluest, "bands": ", ".join(spec.bands), "colours": colours(spec)}
     ends = f"{mosaic.magnitudes.min():.1f} to {mosaic.magnitudes.max():.1f}"
     return Picture(
         name=f"fake_real_mosaic_p{mosaic.percentile:02.0f}",
         section="galleries",
-        caption=say("caption", "mosaic", **values, where=where, width=width),
+        caption=say("caption", "mosaic", **values, variances=variances, where=where, width=width),
         alt=say("alt", "mosaic", band=spec.bluest, ends=ends),
         size=(layout.width, layout.height),
         draw=lambda figure: draw_mosaic(figure, layout, mosaic.stamps, mosaic.labels, mosaic.magnitudes),

@@ -153,8 +153,9 @@ class MosaicLayout:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns."""
-        return ("colour", *(name.replace("_", " ") for name in self.spec.channels))
+        """Names of the columns; one band has no colours, but is smoothed as they are."""
+        first = "colour" if len(self.spec.bands) > 1 else "smoothed"
+        return (first, *(name.replace("_", " ") for name in self.spec.channels))
 
     @property
     def width(self) -> float:

@@ -158,6 +158,18 @@ def make_plan(training_set: StampSet, seed: int) -> Plan:
     return Plan(rows, choice, left_out, spec)
 
 
+def check_planted(differences: Sequence[Difference], spec: StampSpec) -> None:
+    """Refuse differences that such stamps cannot have.
+
+    Raises
+    ------
+    TrainingSetError
+    """
+    if len(spec.bands) == 1 and any(one.kind == "colour" for one in differences):
+        msg = f"--sensitivity colour: stamps of one band, {spec.bands[0]}, have no colour; plant a flux"
+        raise TrainingSetError(msg)
+
+
 def _shape(spec: StampSpec) -> tuple[int, int, int]:
     """Shape of an addition."""
     return (spec.size, spec.size, len(spec.bands))

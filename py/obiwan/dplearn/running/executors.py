@@ -189,10 +189,15 @@ def run_all(
 
 
 def in_one_line(errors: Iterable[DplearnError], most: int = 5) -> str:
-    """Errors in one line, without remedies where there are several: `run_tasks` has logged those."""
+    """Errors in one line, without remedies where there are several: `run_tasks` has logged those.
+
+    Errors that say the same of several files or bricks are said once, with their remedy.
+    """
     lines = list(dict.fromkeys(line for error in errors for line in str(error).splitlines()))
-    if len(lines) == 1:
-        return lines[0]
+    if len({line.partition(": ")[2] or line for line in lines}) == 1:
+        where, colon, what = lines[0].partition(": ")
+        others = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+        return f"{where}{others}{colon}{what}"
     more = [f"and {len(lines) - most} more, listed above"] if len(lines) > most else []
     return "; ".join([*(line.partition("; ")[0] for line in lines[:most]), *more])
 

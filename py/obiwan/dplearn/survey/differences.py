@@ -50,7 +50,7 @@ def _scaled(values: Iterable[float], factor: float) -> tuple[float, ...]:
 
 
 def _coloured(galaxy: Galaxy, magnitudes: float) -> Galaxy:
-    """Fainter in the bluest band alone; in the only band there is, where there is one."""
+    """Fainter in the bluest band alone."""
     bluest, *others = galaxy.flux
     return replace(galaxy, flux=(bluest * 10 ** (-0.4 * magnitudes), *others))
 

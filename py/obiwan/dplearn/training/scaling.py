@@ -141,6 +141,8 @@ def fit_scaling(layer: CutoutScaling, stamps: NDArray[np.float32]) -> None:
 def sky_noise(images: NDArray[np.float32]) -> float:
     """Noise of the sky in a band: the median stamp's, from pixels outside the inscribed circle.
 
+    Where no stamp has data there, all pixels count.
+
     Parameters
     ----------
     images : ndarray, shape (n, size, size)
@@ -153,6 +155,8 @@ def sky_noise(images: NDArray[np.float32]) -> float:
     """
     offset = np.arange(images.shape[1]) - (images.shape[1] - 1) / 2
     outside = images[:, np.hypot(offset[:, None], offset) > images.shape[1] / 2].astype(np.float64)
+    if not outside.any():  # the outskirts are masked (an ablation): what is left stands for the sky
+        outside = images.reshape(len(images), -1).astype(np.float64)
     skies = [stamp[stamp != 0] for stamp in outside]
     spreads = [np.median(np.abs(sky - np.median(sky))) for sky in skies if len(sky)]
     return _NORMAL * float(np.median(spreads)) if spreads else 0.0
