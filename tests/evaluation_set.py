@@ -11,9 +11,9 @@ from obiwan.dplearn.controls.battery import run_controls
 from obiwan.dplearn.controls.covariates import covariates
 from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.evaluation import analysis
-from obiwan.dplearn.evaluation import records as evaluation
-from obiwan.dplearn.evaluation.context import data_summary, software
+from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
 from obiwan.dplearn.evaluation.notices import Fact, Notice
+from obiwan.dplearn.evaluation.study import data_summary, software
 from obiwan.dplearn.referees.testlog import Ledger, Opening
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
 from obiwan.dplearn.trainingset.examples import blank_examples
@@ -101,7 +101,7 @@ def make_set(
 
 def scored_by_hand(
     training_set: StampSet, strength: float, *, models: int = 1, seed: int = 0, learnt: bool = True
-) -> evaluation.Scored:
+) -> Scored:
     """Scores as a network might give them: fakes higher by `strength` standard deviations."""
     table = read_table(training_set.directory)
     rng = np.random.default_rng(seed)
@@ -110,14 +110,12 @@ def scored_by_hand(
         return 1 / (1 + np.exp(-(rng.standard_normal(len(labels)) + strength * (labels - 0.5))))
 
     rows, val = table[table["split"] == b"test"], table[table["split"] == b"val"]
-    return evaluation.Scored(
+    return Scored(
         rows=rows,
         singles=np.stack([draw(rows["label"].astype(float)) for _ in range(models)]),
         val_labels=val["label"],
         val_scores=draw(val["label"].astype(float)),
-        models=tuple(
-            evaluation.ModelInfo(f"run{i}/best.keras", f"{i:016x}", "lenet5", learnt) for i in range(models)
-        ),
+        models=tuple(ModelInfo(f"run{i}/best.keras", f"{i:016x}", "lenet5", learnt) for i in range(models)),
         ledger=Ledger(
             tuple(f"{i:016x}" for i in range(models)),
             openings=(Opening(tuple(f"{i:016x}" for i in range(models)), 0.02),),
@@ -125,7 +123,7 @@ def scored_by_hand(
     )
 
 
-def make_evaluation(training_set: StampSet, scored: evaluation.Scored, **changes) -> evaluation.Evaluation:
+def make_evaluation(training_set: StampSet, scored: Scored, **changes) -> analysis.Evaluation:
     """An evaluation of scores, with all that needs no network."""
     rows, measured = scored.rows, measure_split(training_set, "test")
     spec = training_set.spec
@@ -141,11 +139,11 @@ def make_evaluation(training_set: StampSet, scored: evaluation.Scored, **changes
         "answer": analysis.answer(scored, 1),
         "calibration": analysis.calibrate(scored),
         "conditional": analysis.conditional(scored, columns, analysis.held_equal(spec), 1),
-        "baseline": analysis.baseline(columns, rows, np.ones(len(rows), bool), 1),
+        "baseline": analysis.baseline(columns, rows, len(rows), 1),
         "controls": run_controls(rows, measured, rows["label"], scored.bricks, spec),
         "control_examples": len(rows),
         "bins": analysis.where(scored, columns, spec),
         "not_run": (Fact(Notice.NO_SENSITIVITY),),
         "versions": software(),
     }
-    return evaluation.Evaluation(**{**everything, **changes})
+    return analysis.Evaluation(**{**everything, **changes})

@@ -14,7 +14,7 @@ import pytest
 from evaluation_set import make_set
 from obiwan.dplearn import cnn, evaluate
 from obiwan.dplearn.errors import ModelError, TrainingSetError
-from obiwan.dplearn.evaluation import ensemble, networks, samples, study
+from obiwan.dplearn.evaluation import ensemble, study
 from obiwan.dplearn.referees import scoring
 from obiwan.dplearn.retraining.sensitivity import check_planted
 from obiwan.dplearn.stampspec import StampSpec
@@ -75,7 +75,7 @@ def evaluated(trained, capsys_module):
     place = Path(shutil.copytree(trained, trained.parent / "evaluated"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "MOSAIC_ROWS", 2)
-        patch.setattr(samples, "OCCLUSION_EXAMPLES", 40)
+        patch.setattr(study, "OCCLUSION_EXAMPLES", 40)
         assert run(place, models=("cnn1", "cnn2")) == 0
     return place, capsys_module.readouterr().out
 
@@ -133,12 +133,12 @@ def test_scores_beside_the_model_are_used_and_a_look_is_counted_once(evaluated):
 
 
 def score(referees, stamp_set):
-    return ensemble.score_all(referees, stamp_set, networks.scores_beside, networks.keep_beside)
+    return ensemble.score_all(referees, stamp_set)
 
 
 def members(place, *names):
     training_set = stampset.open_training_set(place / "set")
-    return networks.load_networks([place / name for name in names], training_set), training_set
+    return ensemble.load_networks([place / name for name in names], training_set), training_set
 
 
 def test_scores_are_made_where_they_are_not_and_kept_apart(place):
@@ -188,14 +188,14 @@ def test_whether_a_network_without_a_record_learnt(place, tmp_path):
     training_set = stampset.open_training_set(place / "set")
     recorded = json.loads((place / "cnn1" / "result.json").read_text())["learnt"]
     shutil.copy(place / "cnn1" / "best.keras", tmp_path / "alone.keras")
-    (alone,) = networks.load_networks([tmp_path / "alone.keras"], training_set)
+    (alone,) = ensemble.load_networks([tmp_path / "alone.keras"], training_set)
     assert alone.learnt is recorded is True
     assert ensemble.info_of(alone).trained_on == ""
     model = load_network(tmp_path / "alone.keras")
     model.layers[-1].set_weights([np.zeros((6, 2)), np.zeros(2)])
     save_model(model, tmp_path / "nothing.keras")
     keras.utils.clear_session()
-    (nothing,) = networks.load_networks([tmp_path / "nothing.keras"], training_set)
+    (nothing,) = ensemble.load_networks([tmp_path / "nothing.keras"], training_set)
     assert nothing.learnt is False
 
 
@@ -353,7 +353,7 @@ def test_one_network_twice_is_refused(place, capsys):
         (["--margin", "1e-300"], "to show less would take millions"),
         (["--margin", "small"], "invalid float value: 'small'"),
         (["--margin", "nan"], "--margin must be between 0.001 and 0.5"),
-        (["--seed", "-1"], "--seed must be at least 0"),
+        (["--seed", "-1"], "--seed: must be at least 0"),
         (["--sensitivity", "offset"], "'offset' is not KIND=AMPLITUDE"),
         (["--sensitivity", "smell=2"], "no difference is called 'smell'"),
     ],
@@ -404,14 +404,14 @@ def quick(monkeypatch):
     from obiwan.dplearn.report import figures
 
     whole = figures.pictures_of
-    monkeypatch.setattr("obiwan.dplearn.evaluation.gallery.galleries_of", lambda *_: [])
-    monkeypatch.setattr("obiwan.dplearn.evaluation.gallery.mosaics_of", lambda *_: [])
+    monkeypatch.setattr(evaluate, "galleries_of", lambda *_: [])
+    monkeypatch.setattr(evaluate, "mosaics_of", lambda *_: [])
     monkeypatch.setattr(
         figures,
         "pictures_of",
         lambda *words: (p for p in whole(*words) if p.name in ("scores", "auc_by_sn")),
     )
-    monkeypatch.setattr(samples, "OCCLUSION_EXAMPLES", 4)
+    monkeypatch.setattr(study, "OCCLUSION_EXAMPLES", 4)
 
 
 @pytest.mark.slow
@@ -529,8 +529,7 @@ def test_controls_take_the_test_split_and_others_as_far_as_there_is_room(trained
     training_set = stampset.open_training_set(trained / "set")
     table = read_table(training_set.directory)
     for room, expected in ((10_000, 512), (COUNTS["test"] + 100, 256 + 64), (1, 256)):
-        monkeypatch.setattr(samples, "CONTROL_EXAMPLES", room)
-        found = samples.control_set(training_set)
-        rows, in_test = found.rows, found.in_test
-        assert len(rows) == len(found.measured) == len(in_test) == expected
-        assert rows[in_test].tobytes() == table[table["split"] == b"test"].tobytes()
+        monkeypatch.setattr(study, "CONTROL_EXAMPLES", room)
+        rows, measured, tests = study.control_set(training_set)
+        assert len(rows) == len(measured) == expected
+        assert rows[:tests].tobytes() == table[table["split"] == b"test"].tobytes()

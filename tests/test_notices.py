@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from obiwan.dplearn.controls.battery import Control, Obstacle, Statistic
+from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
 from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms, cautions, not_run, of_mock
-from obiwan.dplearn.evaluation.records import ModelInfo, Scored
 from obiwan.dplearn.referees.testlog import Ledger, Opening
 from obiwan.dplearn.report import wording
 from obiwan.dplearn.stampspec import StampSpec

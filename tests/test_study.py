@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,8 +14,9 @@ import pytest
 from evaluation_set import make_set
 from obiwan.dplearn.controls.battery import Obstacle
 from obiwan.dplearn.errors import ModelError, TrainingSetError
-from obiwan.dplearn.evaluation import ensemble, samples
+from obiwan.dplearn.evaluation import ensemble, study
 from obiwan.dplearn.evaluation.study import Request, evaluate_referees
+from obiwan.dplearn.referees.scoring import read_scores, write_scores
 from obiwan.dplearn.report.figures import pictures_of
 from obiwan.dplearn.report.page import render
 from obiwan.dplearn.report.wording import summary
@@ -102,7 +104,7 @@ def grz(tmp_path_factory):
 
 
 def test_the_mean_of_any_number_of_referees_is_tested(grz, monkeypatch):
-    monkeypatch.setattr(samples, "CONTROL_EXAMPLES", 1)
+    monkeypatch.setattr(study, "CONTROL_EXAMPLES", 1)
     both = [Asymmetry(grz.spec), Asymmetry(grz.spec, 0.5, "weaker", learnt=False)]
     found = evaluate_referees(grz, both, Request(margin=0.05, seed=3))
     assert found.scored.scores == pytest.approx(found.scored.singles.mean(0))
@@ -113,22 +115,19 @@ def test_the_mean_of_any_number_of_referees_is_tested(grz, monkeypatch):
     assert found.settings == {"margin": 0.05, "level": 0.05, "seed": 3}
 
 
-def test_kept_scores_are_used_and_new_ones_kept(grz):
-    from obiwan.dplearn.referees.scoring import score_split
+def test_scores_are_kept_beside_the_file_of_a_referee_that_has_one(grz, tmp_path):
+    @dataclass(frozen=True)
+    class Filed(Asymmetry):
+        path: Path = tmp_path / "referee.bin"
 
-    referee, shelf = Asymmetry(grz.spec), {}
-
-    def find(one, _):
-        return shelf.get(one.name)
-
-    def keep(one, scores):
-        shelf[one.name] = scores
-
-    first = ensemble.score_all([referee], grz, find, keep)
-    known = score_split(referee, grz, "test")
-    shelf["asymmetry"] = replace(known, score=known.score / 2)
-    second = ensemble.score_all([referee], grz, find, keep)
+    referee = Filed(grz.spec)
+    first = ensemble.score_all([referee], grz)
+    known = read_scores(tmp_path / "scores_test.fits", referee.checksum, grz.checksum)
+    assert known.score == pytest.approx(first.singles[0])
+    write_scores(tmp_path / "scores_test.fits", replace(known, score=known.score / 2))
+    second = ensemble.score_all([referee], grz)
     assert second.singles == pytest.approx(first.singles / 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["scores_test.fits"]
 
 
 def test_scores_that_are_no_numbers_are_refused_before_they_are_counted(grz):

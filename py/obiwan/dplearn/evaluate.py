@@ -13,8 +13,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from obiwan.dplearn.evaluation.ensemble import load_networks
+from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
+from obiwan.dplearn.evaluation.study import Request, check_set, evaluate_referees
 from obiwan.dplearn.retraining import ablations, sensitivity
 from obiwan.dplearn.running import cli
+from obiwan.dplearn.running.cli import between
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.differences import parse_amplitudes
 from obiwan.dplearn.trainingset.stampset import open_training_set
@@ -29,17 +33,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m obiwan.dplearn.{NAME}", description=(__doc__ or "").split("\n")[0]
     )
-    _add_path_options(parser.add_argument_group("input and output"))
-    _add_test_options(parser.add_argument_group("the test, and networks trained again to back it"))
-    parser.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
-    return parser
-
-
-def _add_path_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="training set, from create_training"
-    )
-    group.add_argument(
+    files = parser.add_argument_group("input and output")
+    add = files.add_argument
+    add("--data", type=Path, required=True, metavar="DIR", help="training set, from create_training")
+    add(
         "--model",
         type=Path,
         required=True,
@@ -48,56 +45,33 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
         metavar="FILE",
         help="trained network (.keras); of several, trained with different seeds, the mean score is tested",
     )
-    group.add_argument(
-        "--outdir", type=Path, required=True, metavar="DIR", help="where report, numbers and figures go"
-    )
-    group.add_argument("--overwrite", action="store_true", help="replace the report of other models or data")
-    group.add_argument(
-        "--mock",
-        type=Path,
-        metavar="DIR",
-        help="the mock survey that the data come from: shows what an observer of its offset would reach",
-    )
-    cli.add_config_option(group)
-
-
-def _add_test_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--margin",
-        type=float,
-        default=0.02,
-        metavar="X",
-        help="AUCs within 0.5 +- X count as equivalent; to be declared before",
-    )
-    group.add_argument(
-        "--ablations",
-        nargs="*",
-        action="extend",
-        metavar="NAME",
-        help="train again on parts of the stamps; all that the set has, or some of: "
-        f"{', '.join(map(repr, ablations.names(StampSpec())))}",
-    )
-    group.add_argument(
-        "--sensitivity",
-        nargs="+",
-        action="extend",
-        metavar="KIND=AMOUNT",
-        help="train again on planted differences, such as offset=0.1,0.2 psf=1.05: the positive control",
-    )
-    group.add_argument("--seed", type=int, default=1, metavar="N", help="of draws and splits")
+    add("--outdir", type=Path, required=True, metavar="DIR", help="where report, numbers and figures go")
+    add("--overwrite", action="store_true", help="replace the report of other models or data")
+    says = "the mock survey that the data come from: shows what an observer of its offset would reach"
+    add("--mock", type=Path, metavar="DIR", help=says)
+    cli.add_config_option(files)
+    add = parser.add_argument_group("the test, and networks trained again to back it").add_argument
+    says = "AUCs within 0.5 +- X count as equivalent; to be declared before"
+    add("--margin", type=float, default=0.02, metavar="X", help=says)
+    says = "train again on parts of the stamps; all that the set has, or some of: "
+    says += ", ".join(map(repr, ablations.names(StampSpec())))
+    add("--ablations", nargs="*", action="extend", metavar="NAME", help=says)
+    says = "train again on planted differences, such as offset=0.1,0.2 psf=1.05: the positive control"
+    add("--sensitivity", nargs="+", action="extend", metavar="KIND=AMOUNT", help=says)
+    add("--seed", type=between(0), default=1, metavar="N", help="of draws and splits")
+    parser.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
+    return parser
 
 
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """End with status 2 where options are missing or make no sense."""
+    """Read what is to be planted; end with status 2 where options make no sense."""
     if not LEAST_MARGIN <= options.margin < 0.5:
         parser.error(
             f"--margin must be between {LEAST_MARGIN:g} and 0.5 (an AUC's distance from 0.5; to show less "
             f"would take millions of examples), got {options.margin}"
         )
-    if options.seed < 0:
-        parser.error(f"--seed must be at least 0, got {options.seed}")
     try:
-        parse_amplitudes(options.sensitivity or ())
+        options.sensitivity = parse_amplitudes(options.sensitivity or ())
     except ValueError as error:
         parser.error(f"--sensitivity: {error}")
 
@@ -118,34 +92,18 @@ def evaluate(options: argparse.Namespace) -> int:
     """The program's body; returns the exit status."""
     stamp_set = open_training_set(options.data)
     asked = ablations_asked(options.ablations, stamp_set.spec)
-    planted = parse_amplitudes(options.sensitivity or ())
-    sensitivity.check_planted(planted, stamp_set.spec)
-    from obiwan.dplearn.evaluation import networks, study  # only now: what is wrong is said at once
-    from obiwan.dplearn.evaluation.context import check_set
-    from obiwan.dplearn.evaluation.gallery import GALLERY_SIZE, galleries_of, mosaics_of
-    from obiwan.dplearn.report import figures, output, wording
-
+    sensitivity.check_planted(options.sensitivity, stamp_set.spec)
     check_set(stamp_set)
-    referees = networks.load_networks(options.model, stamp_set)
-    request = study.Request(options.margin, options.seed, asked, planted, options.mock)
+    from obiwan.dplearn.report import figures, output, wording  # only now: what is wrong is said at once
+
+    referees = load_networks(options.model, stamp_set)
+    request = Request(options.margin, options.seed, asked, options.sensitivity, options.mock)
     identity = {"data": stamp_set.checksum, "models": [referee.checksum for referee in referees]}
     place = output.claim(options.outdir, identity, overwrite=options.overwrite)
     with place.lease() as scratch:
-        found = study.evaluate_referees(
-            stamp_set,
-            referees,
-            request,
-            retrain=lambda one: networks.retrain_networks(
-                one, stamp_set, referees[0].path, options.outdir, overwrite=options.overwrite
-            ),
-            kept=networks.scores_beside,
-            keep=networks.keep_beside,
-        )
-        shown = figures.pictures_of(
-            found,
-            galleries_of(stamp_set, "test", found.scored.scores, GALLERY_SIZE),
-            mosaics_of(stamp_set, "test", MOSAIC_ROWS),
-        )
+        found = evaluate_referees(stamp_set, referees, request, options.outdir, overwrite=options.overwrite)
+        galleries = galleries_of(stamp_set, "test", found.scored.scores)
+        shown = figures.pictures_of(found, galleries, mosaics_of(stamp_set, "test", MOSAIC_ROWS))
         page = output.write_report(options.outdir, found, shown, scratch)
     for line in wording.summary(found):
         cli.say(line)

@@ -1,39 +1,195 @@
-"""All numbers of an evaluation, from scores, measurements and rows of examples: no files, no figures."""
+"""Numbers of an evaluation, from scores, measurements and rows of examples: no files, no figures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from obiwan.dplearn.controls import metadata
+from obiwan.dplearn.controls.battery import Control
 from obiwan.dplearn.controls.covariates import Quantity, quantities
 from obiwan.dplearn.controls.metadata import propensity, propensity_strata
 from obiwan.dplearn.evaluation.bins import Bins, auc_at_percentiles, bin_everything, corrected_together
-from obiwan.dplearn.evaluation.records import (
-    BY_PERCENTILE,
-    Baseline,
-    Calibration,
-    Conditional,
-    NetworkAnswer,
-    Scored,
-)
+from obiwan.dplearn.evaluation.ensemble import Scored
+from obiwan.dplearn.evaluation.notices import Fact
+from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.twosample import calibration, ranking, resampling, summary
+from obiwan.dplearn.twosample.ranking import Estimate
 from obiwan.dplearn.twosample.verdict import PositiveControl, Verdict, decide
 
 LEVEL = 0.05
 DRAWS = 2000  #: permutations
+BY_PERCENTILE = "percentile"  #: key of the bins at percentiles in brightness
 
 
-def binned(spec: StampSpec) -> tuple[str, ...]:
-    """Keys of the covariates in whose bins an AUC is taken, in the order of the report.
+@dataclass(frozen=True)
+class NetworkAnswer:
+    """What the network's scores say.
 
-    Depth and PSF width are binned in the reference band only: the other bands correlate with it, and more
-    bins cost power.
+    Attributes
+    ----------
+    auc : Estimate
+        AUC with the interval of `ranking.auc_interval`.
+    accuracy : AccuracyTest
+        Of calling fake what scores above 0.5.
+    singles : tuple of Estimate
+        AUC of each network.
+    permutation_p, flip_p : float
+        Labels exchanged within bricks; labels of whole bricks swapped.
+    design_effect : float
+        Of sharing bricks; NaN for one brick.
+    bricks : int
+        That the test examples come from.
+    rests_on_bricks : bool
+        Whether the intervals do.
     """
-    reference = (f"{stem}_{spec.reference}" for stem in ("psfdepth", "psfsize"))
-    return (*spec.columns("mag"), "sn", "shape_r", *reference, "ebv", "edge")
+
+    auc: Estimate
+    accuracy: summary.AccuracyTest
+    singles: tuple[Estimate, ...]
+    permutation_p: float
+    flip_p: float
+    design_effect: float
+    bricks: int
+    rests_on_bricks: bool
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether scores mean what they say, and what they prove about the populations.
+
+    Attributes
+    ----------
+    raw, recalibrated : calibration.Reliability
+        As scored, and after a recalibration that was fitted on the validation split.
+    bounds_raw, bounds : calibration.Bounds
+        The same.
+    helps : bool
+        Whether recalibration lowers the cross-entropy on the validation split (cross-fitted there).
+    """
+
+    raw: calibration.Reliability
+    recalibrated: calibration.Reliability
+    bounds_raw: calibration.Bounds
+    bounds: calibration.Bounds
+    helps: bool
+
+    @property
+    def best(self) -> calibration.Bounds:
+        """The bounds to be read: which they are was decided on the validation split."""
+        return self.bounds if self.helps else self.bounds_raw
+
+
+@dataclass(frozen=True)
+class Conditional:
+    """The network's AUC at equal magnitude, colour and size, where these are known.
+
+    Attributes
+    ----------
+    names : tuple of str
+        What is held equal.
+    unknown : tuple of str
+        What should be, and is not known for most examples of both classes.
+    strata : int
+        Of the propensity score.
+    stratified : Estimate or None
+        AUC within strata; None where it could not be had, for which `reason` has the reason.
+    stratified_p : float
+        Labels exchanged within bricks and strata; NaN without strata.
+    reason : str
+    """
+
+    names: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+    strata: int = 0
+    stratified: Estimate | None = None
+    stratified_p: float = float("nan")
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What measured quantities alone tell.
+
+    Attributes
+    ----------
+    result : metadata.MetadataResult
+        Cross-fitted over all examples that were measured.
+    test_auc : Estimate
+        Of its scores on the test examples.
+    examples : int
+        How many it was cross-fitted over.
+    scores : ndarray, shape (n,)
+        On the test examples.
+    left_out : tuple of str
+        Covariates that are unknown for most examples of a class.
+    """
+
+    result: metadata.MetadataResult
+    test_auc: Estimate
+    examples: int
+    scores: Array
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that a report says.
+
+    Attributes
+    ----------
+    settings : dict
+        Margin, level, seed.
+    spec : StampSpec
+    data : dict
+        What the manifest says of the training set.
+    scored : Scored
+    columns : mapping
+        Covariates of the test examples.
+    verdict, answer, calibration, conditional, baseline
+        See their classes.
+    controls : tuple of Control
+    control_examples : int
+        Examples that the controls were run on.
+    bins : tuple of Bins
+        The last of them at percentiles in brightness.
+    occlusion : Occlusion or None
+        None where every score is the same, and in evaluations that were made of scores alone.
+    ideal : tuple of ndarray or None
+        Signal to noise and AUC of the ideal observer, for a mock whose planted offset is known.
+    ablations, sensitivity : tuple
+        Results of retraining; empty where none was asked for.
+    not_run, cautions, mock : tuple of Fact
+        What could have been run and was not; what limits the result; what is to be said of the mock survey
+        that the training set was cut from.
+    versions : dict
+    """
+
+    settings: dict[str, Any]
+    spec: StampSpec
+    data: dict[str, Any]
+    scored: Scored
+    columns: Mapping[str, Array]
+    verdict: Verdict
+    answer: NetworkAnswer
+    calibration: Calibration
+    conditional: Conditional
+    baseline: Baseline | None
+    controls: tuple[Control, ...]
+    control_examples: int
+    bins: tuple[Bins, ...]
+    occlusion: Occlusion | None = None
+    ideal: tuple[Array, Array] | None = None
+    ablations: tuple[Any, ...] = ()
+    sensitivity: tuple[Any, ...] = ()
+    not_run: tuple[Fact, ...] = ()
+    cautions: tuple[Fact, ...] = ()
+    mock: tuple[Fact, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 def held_equal(spec: StampSpec) -> tuple[str, ...]:
@@ -82,25 +238,25 @@ def conditional(scored: Scored, columns: Mapping[str, Array], names: Sequence[st
         Of the permutations.
     """
     chosen = metadata.comparable({name: columns[name] for name in names}, scored.labels)
-    unknown = tuple(name for name in names if name not in chosen)
+    held, unknown = tuple(chosen), tuple(name for name in names if name not in chosen)
     if not chosen:
         return Conditional((), unknown)
     strata = propensity_strata(propensity(chosen, scored.labels))
     inside = strata >= 0
-    labels, scores, bricks = (part[inside] for part in (scored.labels, scored.scores, scored.bricks))
+    parts = (scored.labels, scored.scores, scored.bricks, strata)
+    labels, scores, bricks, strata = (part[inside] for part in parts)
     usable = summary.usable_bricks(scored.labels, scored.bricks)
-    own = None if usable is None else usable[inside]
-    strata = strata[inside]
+    own, count = None if usable is None else usable[inside], len(np.unique(strata))
     try:
-        stratified = ranking.stratified_auc(labels, scores, strata, own)
+        auc = ranking.stratified_auc(labels, scores, strata, own)
     except ValueError as error:
-        return Conditional(tuple(chosen), unknown, len(np.unique(strata)), reason=str(error))
-    rng = np.random.default_rng([seed, 3])
-    p = resampling.permutation_test(labels, scores, bricks, strata, draws=DRAWS, rng=rng)
-    return Conditional(tuple(chosen), unknown, len(np.unique(strata)), stratified, p)
+        return Conditional(held, unknown, count, reason=str(error))
+    rng, exchanged = np.random.default_rng([seed, 3]), (labels, scores, bricks, strata)
+    p = resampling.permutation_test(*exchanged, draws=DRAWS, rng=rng)
+    return Conditional(held, unknown, count, auc, p)
 
 
-def baseline(columns: Mapping[str, Array], rows: Array, in_test: Array, seed: int) -> Baseline | None:
+def baseline(columns: Mapping[str, Array], rows: Array, tests: int, seed: int) -> Baseline | None:
     """What a classifier makes of measured quantities alone; None where nothing is known of the examples.
 
     Parameters
@@ -108,9 +264,9 @@ def baseline(columns: Mapping[str, Array], rows: Array, in_test: Array, seed: in
     columns : mapping
         Covariates of all measured examples, each of shape (m,).
     rows : structured ndarray, shape (m,)
-        Of the example table.
-    in_test : ndarray of bool, shape (m,)
-        Which are the test examples, in the order of `Scored`.
+        Of the example table, those of the test split first.
+    tests : int
+        How many these are.
     seed : int
     """
     known = metadata.comparable(columns, rows["label"])
@@ -118,9 +274,9 @@ def baseline(columns: Mapping[str, Array], rows: Array, in_test: Array, seed: in
         return None
     bricks = np.char.strip(rows["brick"].astype(str))
     result = metadata.metadata_classifier(known, rows["label"], bricks, seed=seed)
-    labels, scores = rows["label"][in_test], result.scores[in_test]
+    scores, share = result.scores[:tests], tests / len(rows)
     tested = metadata.cross_fitted_auc(
-        labels, scores, bricks[in_test], folds=result.folds, share=len(labels) / len(rows)
+        rows["label"][:tests], scores, bricks[:tests], folds=result.folds, share=share
     )
     left_out = tuple(name for name in columns if name not in known)
     return Baseline(result, tested, len(rows), scores, left_out)
@@ -128,6 +284,9 @@ def baseline(columns: Mapping[str, Array], rows: Array, in_test: Array, seed: in
 
 def where(scored: Scored, columns: Mapping[str, Array], spec: StampSpec) -> tuple[Bins, ...]:
     """AUC in bins of everything that is shown, and at percentiles in brightness, all corrected together.
+
+    Depth and PSF width are binned in the reference band only: the other bands correlate with it, and more
+    bins cost power.
 
     Parameters
     ----------
@@ -137,9 +296,11 @@ def where(scored: Scored, columns: Mapping[str, Array], spec: StampSpec) -> tupl
     spec : StampSpec
     """
     known = {one.key: one for one in quantities(spec)}
-    shown: list[tuple[Quantity, Array]] = [(known[key], columns[key]) for key in binned(spec)]
+    reference = (f"{stem}_{spec.reference}" for stem in ("psfdepth", "psfsize"))
+    binned = (*spec.columns("mag"), "sn", "shape_r", *reference, "ebv", "edge")
+    shown: list[tuple[Quantity, Array]] = [(known[key], columns[key]) for key in binned]
     cameras = np.char.strip(scored.rows["camera"].astype(str))  # empty where not known
-    if len(np.unique(cameras[np.char.str_len(cameras) > 0])) > 1:
+    if len({*cameras} - {""}) > 1:
         shown.append((Quantity("camera", "camera"), cameras))
     tables = bin_everything(shown, scored.labels, scored.scores, scored.bricks)
     magnitude = columns[f"mag_{spec.bluest}"]
@@ -151,12 +312,5 @@ def where(scored: Scored, columns: Mapping[str, Array], spec: StampSpec) -> tupl
 
 def verdict_of(scored: Scored, margin: float, positive: PositiveControl | None) -> Verdict:
     """The verdict on the mean score."""
-    return decide(
-        scored.labels,
-        scored.scores,
-        scored.bricks,
-        margin=margin,
-        level=LEVEL,
-        learnt=scored.learnt,
-        positive=positive,
-    )
+    given, learnt = (scored.labels, scored.scores, scored.bricks), scored.learnt
+    return decide(*given, margin=margin, level=LEVEL, learnt=learnt, positive=positive)

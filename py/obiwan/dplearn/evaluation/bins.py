@@ -11,7 +11,7 @@ trend.  Bins of such quantities are therefore fewer, and one that still has too 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -150,17 +150,15 @@ def auc_by(
     values = np.asarray(values, float)
     edges = _edges(values, labels, bricks) if edges is None else np.asarray(edges, float)
     return tuple(
-        _one_bin(values, inside, labels, scores, bricks, ("", float(low), float(high)))
-        for (low, high), inside in zip(pairwise(edges), _members(values, edges), strict=True)
+        _one_bin(values, inside, labels, scores, bricks, ("", low, high))
+        for low, high, inside in _members(values, edges)
     )
 
 
-def _members(values: Array, edges: Array) -> list[Array]:
-    """Which examples are in each bin; the upper end is in the last one only."""
-    return [
-        (values >= low) & (values <= high if high == edges[-1] else values < high)
-        for low, high in pairwise(edges)
-    ]
+def _members(values: Array, edges: Array) -> Iterator[tuple[float, float, Array]]:
+    """Ends of each bin, and which examples are in it; the upper end is in the last one only."""
+    for low, high in pairwise(edges.tolist()):
+        yield low, high, (values >= low) & (values <= high if high == edges[-1] else values < high)
 
 
 def _edges(values: Array, labels: Array, bricks: Array) -> Array:
@@ -171,7 +169,8 @@ def _edges(values: Array, labels: Array, bricks: Array) -> Array:
     on_bricks = usable_bricks(labels, bricks) is not None
     for number in range(int(np.clip(len(known) // PER_BIN, 2, MOST_BINS)), 1, -1):
         edges = quantile_edges(known, number)
-        enough = (usable_bricks(labels[i], bricks[i]) is not None for i in _members(values, edges))
+        members = _members(values, edges)
+        enough = (usable_bricks(labels[i], bricks[i]) is not None for _, _, i in members)
         if not on_bricks or all(enough):
             break
     return edges
@@ -179,19 +178,16 @@ def _edges(values: Array, labels: Array, bricks: Array) -> Array:
 
 def auc_by_name(names: Array, labels: Array, scores: Array, bricks: Array) -> tuple[Bin, ...]:
     """AUC for each value of a quantity that is a word, such as the camera; empty words are in no bin."""
-    places, values = np.unique(names, return_inverse=True)
-    found = []
-    for number, name in enumerate(places):
-        if str(name):
-            ends = (str(name), float(number), float(number))
-            inside = values.ravel() == number
-            found.append(_one_bin(values.ravel().astype(float), inside, labels, scores, bricks, ends))
-    return tuple(found)
+    different, values = np.unique(names, return_inverse=True)
+    values = values.ravel().astype(float)
+    return tuple(
+        _one_bin(values, values == number, labels, scores, bricks, (name, float(number), float(number)))
+        for number, name in enumerate(different.tolist())
+        if name
+    )
 
 
-def auc_at_percentiles(
-    magnitude: Array, labels: Array, scores: Array, bricks: Array, percentiles: Sequence[float] = PERCENTILES
-) -> tuple[Bin, ...]:
+def auc_at_percentiles(magnitude: Array, labels: Array, scores: Array, bricks: Array) -> tuple[Bin, ...]:
     """AUC around percentiles in brightness: of the brightest, the median, the faintest examples.
 
     Parameters
@@ -199,16 +195,19 @@ def auc_at_percentiles(
     magnitude : ndarray, shape (n,)
         Not finite: in no bin.
     labels, scores, bricks : ndarray, shape (n,)
-    percentiles : sequence of float
-        In brightness, 99 the brightest.  Each stands for the tenth of all examples around it (of small
-        tests up to a fifth), which at the ends is the brightest or the faintest tenth.
+
+    Returns
+    -------
+    tuple of Bin
+        One for each of `PERCENTILES`, 99 the brightest.  Each stands for the tenth of all examples around it
+        (of small tests up to a fifth), which at the ends is the brightest or the faintest tenth.
     """
     magnitude = np.asarray(magnitude, float)
     known = np.flatnonzero(np.isfinite(magnitude))
     order = known[np.argsort(magnitude[known], kind="stable")]
     half = np.clip(100 * PER_WINDOW / max(1, len(order)), WINDOW, WIDEST_WINDOW) / 2
     found = []
-    for percentile in percentiles:
+    for percentile in PERCENTILES:
         middle = np.clip(100 - percentile, half, 100 - half)
         first, last = (round((middle + side * half) / 100 * len(order)) for side in (-1, 1))
         inside = np.zeros(len(magnitude), bool)
@@ -221,9 +220,8 @@ def auc_at_percentiles(
 
 def corrected(bins: Sequence[Bin]) -> tuple[Bin, ...]:
     """The same bins with their p-values corrected for there being so many."""
-    with_auc = [b for b in bins if b.auc is not None]
-    adjusted = iter(holm(np.array([b.p for b in with_auc]))) if with_auc else iter(())
-    return tuple(b if b.auc is None else replace(b, p_holm=float(next(adjusted))) for b in bins)
+    adjusted = holm(np.array([b.p for b in bins], float)).tolist()
+    return tuple(replace(b, p_holm=p) for b, p in zip(bins, adjusted, strict=True))
 
 
 def corrected_together(tables: Sequence[Bins]) -> tuple[Bins, ...]:

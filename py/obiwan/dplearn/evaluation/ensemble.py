@@ -1,22 +1,129 @@
-"""Scores of any number of referees: checked, recorded in the test-set log, aligned with the rows."""
+"""Scores of any number of referees: checked, recorded in the test-set log, aligned with the rows.
+
+Scores of a referee that has a file, as a network has, are kept in a file beside it and read from there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.evaluation.records import ModelInfo, Scored
 from obiwan.dplearn.referees import scoring
+from obiwan.dplearn.referees.network import NetworkReferee, load_network_referee
 from obiwan.dplearn.referees.protocol import Referee
-from obiwan.dplearn.referees.testlog import record_evaluation
+from obiwan.dplearn.referees.testlog import Ledger, record_evaluation
 from obiwan.dplearn.stampspec import Array
+from obiwan.dplearn.training.rundir import SCORES
 from obiwan.dplearn.trainingset.stampset import StampSet
 
-Keep = Callable[[Any, scoring.Scores], None]
-Kept = Callable[[Any, StampSet], scoring.Scores | None]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One of the referees whose mean score is tested.
+
+    Attributes
+    ----------
+    name : str
+        Last two parts of its path.
+    checksum : str
+        Of what it computes.
+    arch : str
+        Architecture.
+    learnt : bool
+        Whether its loss ever left that of a constant answer.
+    trained_on : str
+        Checksum of the training set that it was trained on; empty where that is not known.
+    settings : mapping
+        Epochs, batch, learning rate and seed, as far as they are known.
+    augmented : bool
+        Whether its training examples were flipped and turned; False where that is not known.
+    """
+
+    name: str
+    checksum: str
+    arch: str
+    learnt: bool
+    trained_on: str = ""
+    settings: Mapping[str, float] = field(default_factory=dict)
+    augmented: bool = False
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The test split as the networks scored it.
+
+    Attributes
+    ----------
+    rows : structured ndarray, shape (n,)
+        What is known of each example.
+    singles : ndarray, shape (models, n)
+        P(fake) of each network.
+    val_labels, val_scores : ndarray, shape (m,)
+        Labels and mean score of the validation split.
+    models : tuple of ModelInfo
+    ledger : Ledger or None
+        Who has seen this test split; None where that could not be counted.
+    """
+
+    rows: Array
+    singles: Array
+    val_labels: Array
+    val_scores: Array
+    models: tuple[ModelInfo, ...]
+    ledger: Ledger | None = None
+
+    @property
+    def labels(self) -> Array:
+        """Real = 0, fake = 1, shape (n,)."""
+        return np.asarray(self.rows["label"])
+
+    @property
+    def bricks(self) -> Array:
+        """Brick names, shape (n,)."""
+        return np.char.strip(self.rows["brick"].astype(str))
+
+    @property
+    def scores(self) -> Array:
+        """The score that is tested: the mean over the networks, declared before any was looked at."""
+        return np.asarray(self.singles.mean(0, dtype=np.float64))
+
+    @property
+    def learnt(self) -> bool:
+        """Whether more than half of the networks learnt, so that their mean score is worth a verdict."""
+        return 2 * sum(model.learnt for model in self.models) > len(self.models)
+
+
+def load_networks(paths: Sequence[Path], stamp_set: StampSet) -> tuple[NetworkReferee, ...]:
+    """Load networks, each once.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        ``.keras`` files.
+    stamp_set : StampSet
+        On which they will be tested.
+
+    Raises
+    ------
+    ModelError
+        If a file is absent, no network for these stamps, or computes what another one does.
+    """
+    found: dict[str, NetworkReferee] = {}
+    for path in paths:
+        referee = load_network_referee(path, stamp_set)
+        same = found.setdefault(referee.checksum, referee)
+        if same is not referee:
+            msg = f"{path}: the same network as {same.path}; name each --model once"
+            raise ModelError(msg)
+    return tuple(found.values())
 
 
 def info_of(referee: Referee) -> ModelInfo:
@@ -42,65 +149,73 @@ def info_of(referee: Referee) -> ModelInfo:
 
 
 def scores_of(referee: Referee, stamp_set: StampSet, split: str) -> Array:
-    """Scores that a referee gives a split, in the order of its rows.
+    """Scores that a referee gives a split, in the order of its rows; those of the test split are recorded.
 
     Raises
     ------
     ModelError
         If scores are not finite.
     """
-    return _aligned(_checked(referee, scoring.score_split(referee, stamp_set, split)), stamp_set)
+    kept = _kept(referee, stamp_set) if split == "test" else None
+    scores = kept or scoring.score_split(referee, stamp_set, split)
+    bad = int(np.count_nonzero(~np.isfinite(scores.score)))
+    if bad:
+        where, count = getattr(referee, "path", referee.name), len(scores.score)
+        msg = f"{where}: {bad} of {count} scores are not finite: the network is broken; train again"
+        raise ModelError(msg)
+    aligned = scores.score[stamp_set.aligned(split, scores.table)].astype(np.float64)
+    if split == "test":
+        record_evaluation(stamp_set, scores)  # before anything of it is seen
+        if kept is None:
+            _keep(referee, scores)
+    return aligned
 
 
-def score_all(
-    referees: Sequence[Referee], stamp_set: StampSet, kept: Kept | None = None, keep: Keep | None = None
-) -> Scored:
+def score_all(referees: Sequence[Referee], stamp_set: StampSet) -> Scored:
     """Score the test and the validation split with every referee; each is recorded in the test-set log.
 
-    Parameters
-    ----------
-    referees : sequence of Referee
-    stamp_set : StampSet
-    kept : callable, optional
-        Finds scores of the test split that a referee gave before.
-    keep : callable, optional
-        Keeps new ones.
-
     Raises
     ------
     ModelError
         If scores are not finite.
     """
-    singles, validation = [], []
-    for referee in referees:
-        found = None if kept is None else kept(referee, stamp_set)
-        scores = scoring.score_split(referee, stamp_set, "test") if found is None else found
-        singles.append(_aligned(_checked(referee, scores), stamp_set))
-        record_evaluation(stamp_set, scores)  # before anything of it is seen
-        if found is None and keep is not None:
-            keep(referee, scores)
-        validation.append(scores_of(referee, stamp_set, "val"))
+    pairs = [[scores_of(referee, stamp_set, split) for split in ("test", "val")] for referee in referees]
+    singles, validation = zip(*pairs, strict=True)
     return Scored(
         rows=stamp_set.rows("test"),
         singles=np.stack(singles),
         val_labels=np.asarray(stamp_set.rows("val")["label"]),
         val_scores=np.mean(validation, axis=0),
-        models=tuple(info_of(referee) for referee in referees),
+        models=tuple(map(info_of, referees)),
     )
 
 
-def _checked(referee: Referee, scores: scoring.Scores) -> scoring.Scores:
-    """The same scores, all of them finite."""
-    bad = int(np.count_nonzero(~np.isfinite(scores.score)))
-    if bad:
-        where = getattr(referee, "path", referee.name)
-        msg = (
-            f"{where}: {bad} of {len(scores.score)} scores are not finite: the network is broken; train again"
-        )
-        raise ModelError(msg)
-    return scores
+def _files(referee: Referee) -> tuple[Path, ...]:
+    """Where scores of a referee with a file may be: the file of its run, and one of its own beside it."""
+    path: Path | None = getattr(referee, "path", None)
+    if path is None:
+        return ()
+    first = path.parent / SCORES
+    return first, first.with_name(f"{first.stem}_{path.stem}{first.suffix}")
 
 
-def _aligned(scores: scoring.Scores, stamp_set: StampSet) -> Array:
-    """Scores in the order of the rows of their split."""
-    return np.asarray(scores.score[stamp_set.aligned(scores.split, scores.table)], np.float64)
+def _kept(referee: Referee, stamp_set: StampSet) -> scoring.Scores | None:
+    """Scores of the test split from a file beside the referee's; None where there are none."""
+    for path in _files(referee):
+        found = scoring.read_scores(path, referee.checksum, stamp_set.checksum)
+        if found is not None and found.split == "test":
+            log.info("%s: its scores are in %s", referee.name, path)
+            return found
+    return None
+
+
+def _keep(referee: Referee, scores: scoring.Scores) -> None:
+    """Write scores beside the referee's file, if it has one and that can be done."""
+    files = _files(referee)
+    if not files:
+        return
+    path = files[1] if files[0].exists() else files[0]
+    try:
+        scoring.write_scores(path, scores)
+    except OSError as error:
+        log.warning("warning: %s: the scores are not kept (%s)", path, error)

@@ -121,8 +121,10 @@ def gallery_rows(label: Array, score: Array, of: int, highest: bool, count: int)
     return np.asarray(mine[order[:count]])
 
 
-def galleries_of(training_set: StampSet, split: str, scores: Array, count: int) -> list[Gallery]:
-    """The galleries of a network that are not empty.
+def galleries_of(
+    training_set: StampSet, split: str, scores: Array, count: int = GALLERY_SIZE
+) -> list[Gallery]:
+    """The galleries of a network that are not empty; none if it gives all examples the same score.
 
     Parameters
     ----------
@@ -136,7 +138,7 @@ def galleries_of(training_set: StampSet, split: str, scores: Array, count: int) 
     found, rows, spec = [], training_set.rows(split), training_set.spec
     for name, of, highest in GALLERIES:
         chosen = gallery_rows(rows["label"], scores, of, highest, count)
-        if len(chosen):
+        if len(chosen) and np.ptp(scores) > 0:
             stamps = training_set.stamps(split, chosen)
             magnitudes = rows[f"mag_{spec.bluest}"][chosen].astype(float)
             found.append(Gallery(name, split, stamps, scores[chosen], magnitudes, spec))
@@ -159,9 +161,8 @@ def mosaics_of(training_set: StampSet, split: str, count: int) -> list[Mosaic]:
     before: list[Array] = []
     for percentile in PERCENTILES:
         chosen = pair_by_magnitude(magnitude, rows["label"], percentile, count // 2)
-        if not len(chosen) or any(np.array_equal(chosen, other) for other in before):
-            continue
-        before.append(chosen)
-        stamps = training_set.stamps(split, chosen)
-        found.append(Mosaic(percentile, split, stamps, rows["label"][chosen], magnitude[chosen], spec))
+        if len(chosen) and not any(np.array_equal(chosen, other) for other in before):
+            before.append(chosen)
+            stamps, labels = training_set.stamps(split, chosen), rows["label"][chosen]
+            found.append(Mosaic(percentile, split, stamps, labels, magnitude[chosen], spec))
     return found

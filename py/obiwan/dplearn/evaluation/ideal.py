@@ -20,6 +20,7 @@ from astropy.coordinates import angular_separation
 from scipy.special import ndtr
 
 from obiwan.dplearn.errors import CoaddError, LayoutError, TrainingSetError
+from obiwan.dplearn.evaluation.notices import Fact, of_mock
 from obiwan.dplearn.files.atomic import read_json
 from obiwan.dplearn.mock.config import Plant
 from obiwan.dplearn.retraining.planting import galaxies_known, galaxy_of, model_of
@@ -28,6 +29,7 @@ from obiwan.dplearn.survey.coadds import read_windows
 from obiwan.dplearn.survey.cutouts import clean_stamps
 from obiwan.dplearn.survey.layouts import Root, find_runs, identify
 from obiwan.dplearn.survey.rendering import Galaxy
+from obiwan.dplearn.trainingset.stampset import StampSet
 from obiwan.dplearn.twosample.ranking import auc
 
 DRAWS = 20_000  #: positions drawn for each point of the curve
@@ -58,7 +60,7 @@ def position_error(galaxy: Galaxy, ivar: Array, draw: Callable[[Galaxy], Array])
     return information**-0.5 if information > 0 else float("inf")
 
 
-def offset_auc(offset: float, errors: Array, *, seed: int = 0) -> float:
+def offset_auc(offset: float, errors: Array) -> float:
     """AUC of the likelihood ratio of one measured coordinate, for injections that lie `offset` pixels off.
 
     Parameters
@@ -68,7 +70,6 @@ def offset_auc(offset: float, errors: Array, *, seed: int = 0) -> float:
     errors : ndarray, shape (n,)
         Of the position of each object in its stamp (pixels), which the observer knows: of its measurement
         and of the position around which the stamp was cut.
-    seed : int
 
     Returns
     -------
@@ -76,7 +77,7 @@ def offset_auc(offset: float, errors: Array, *, seed: int = 0) -> float:
         Where stamps are cut around whole pixels the real galaxies' coordinate is uniform in -0.5..0.5, so
         that without noise the AUC is 1 - (1 - d)^2/2 for an offset d below 1, and 1 beyond.
     """
-    rng = np.random.default_rng([seed, 77])
+    rng = np.random.default_rng([0, 77])
     errors = np.clip(errors, 1e-6, 1e3)
     error = np.tile(np.repeat(errors, 2), -(-DRAWS // (2 * len(errors))))
     labels = np.arange(len(error)) % 2
@@ -194,6 +195,24 @@ def check_same_survey(mock: Path, row: np.void, stamp: Array, spec: StampSpec) -
     return True
 
 
+def planted_offset(mock: Path | None, stamp_set: StampSet) -> tuple[float | None, tuple[Fact, ...]]:
+    """The offset (pixels) planted in a mock survey, None where there is no curve for it; and notices.
+
+    Raises
+    ------
+    TrainingSetError
+        If there is no such survey, or the training set was not cut from it.
+    """
+    if mock is None:
+        return None, ()
+    plant, rows = plant_of(mock), stamp_set.rows("test")
+    first = np.flatnonzero(rows["label"] == 1)[:1]
+    checked = check_same_survey(mock, rows[first[0]], stamp_set.stamps("test", first)[0], stamp_set.spec)
+    planted = planted_in(plant)
+    shown = planted == ("offset",) and stamp_set.spec.has_ivar
+    return (plant.offset if shown else None), of_mock(planted, stamp_set.spec, checked=checked)
+
+
 def offset_curve(
     offset: float, rows: Array, stamps: Array, signal_to_noise: Array, spec: StampSpec, points: int = 10
 ) -> tuple[Array, Array]:
@@ -222,8 +241,8 @@ def offset_curve(
         return np.empty(0), np.empty(0)
     with np.errstate(invalid="ignore"):
         usable = galaxies_known(rows, spec) & np.isfinite(signal_to_noise) & (signal_to_noise > 0)
-    known = np.flatnonzero(usable)
-    known = known[np.argsort(signal_to_noise[known], kind="stable")]
+    order = np.argsort(signal_to_noise, kind="stable")
+    known = order[usable[order]]
     draw = partial(model_of, spec=spec)
     curve = []
     for part in (part for part in np.array_split(known, points) if len(part)):

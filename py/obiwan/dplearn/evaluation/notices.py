@@ -8,18 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from obiwan.dplearn.retraining.ablations import A_A, names
+from obiwan.dplearn.controls.battery import Control
+from obiwan.dplearn.evaluation.ensemble import Scored
+from obiwan.dplearn.referees.testlog import Ledger
+from obiwan.dplearn.retraining.ablations import A_A, AblationResult, names
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.writers import Writer, differences
 from obiwan.dplearn.twosample.ranking import GUESS
-
-if TYPE_CHECKING:
-    from obiwan.dplearn.controls.battery import Control
-    from obiwan.dplearn.evaluation.records import Scored
-    from obiwan.dplearn.referees.testlog import Ledger
-    from obiwan.dplearn.retraining.ablations import AblationResult
 
 NETWORKS = 5  #: of different seeds, whose spread shows how much one training differs from another
 
@@ -66,6 +63,11 @@ class Fact:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _facts(*told: tuple[object, Notice, Mapping[str, Any]]) -> tuple[Fact, ...]:
+    """Notices whose condition holds, from condition, kind and values of each."""
+    return tuple(Fact(kind, values) for holds, kind, values in told if holds)
+
+
 def alarms(ablations: Sequence[AblationResult]) -> tuple[Fact, ...]:
     """Null tests that failed: random halves of one class that the network distinguishes."""
     return tuple(
@@ -84,42 +86,26 @@ def cautions(scored: Scored, data: Mapping[str, Any]) -> tuple[Fact, ...]:
     data : mapping
         What the manifest says of the training set (`data_summary`).
     """
-    found = [
-        Fact(Notice.OTHER_DATA, {"model": model.name, "trained_on": model.trained_on})
-        for model in scored.models
-        if model.trained_on and model.trained_on != data["checksum"]
-    ]
-    failed = tuple(model.name for model in scored.models if not model.learnt)
-    config = data["config"]
+    config, ledger, models = data["config"], scored.ledger or Ledger(()), scored.models
+    failed = tuple(model.name for model in models if not model.learnt)
     released = any(root.get("injected") is False for root in data["roots"])
-    if failed and scored.learnt:
-        found.append(Fact(Notice.NOT_LEARNT, {"models": failed}))
-    if any(model.augmented for model in scored.models):
-        found.append(Fact(Notice.AUGMENTED))
-    if released and config.get("reals_from") == "injected":
-        found.append(Fact(Notice.CATALOGUES))
     writers = {name: [Writer(**one) for one in some] for name, some in data.get("writers", {}).items()}
     differ = differences(writers.get("real", ()), writers.get("fake", ()))
-    if differ:
-        found.append(Fact(Notice.WRITERS, {"differences": differ}))
-    if config.get("split") == "object":
-        found.append(Fact(Notice.SHARED_BRICKS))
-    if scored.ledger is None:
-        return (*found, Fact(Notice.NOT_LOGGED))
-    return (*found, *_of_ledger(scored.ledger, {model.checksum for model in scored.models}))
-
-
-def _of_ledger(ledger: Ledger, own: set[str]) -> list[Fact]:
-    """Evaluations of the test set by other networks, and with other margins."""
-    found = []
-    others = sum(network not in own for network in ledger.networks)
-    if others:
-        found.append(Fact(Notice.OTHER_NETWORKS, {"count": others}))
+    others = len({*ledger.networks} - {model.checksum for model in models})
     margins = tuple(dict.fromkeys(opening.margin for opening in ledger.openings))
-    if len(margins) > 1:
-        values = {"evaluations": len(ledger.openings), "margins": margins}
-        found.append(Fact(Notice.OTHER_MARGINS, values))
-    return found
+    evaluations = {"evaluations": len(ledger.openings), "margins": margins}
+    trained = [{"model": model.name, "trained_on": model.trained_on} for model in models]
+    return _facts(
+        *((one["trained_on"] not in ("", data["checksum"]), Notice.OTHER_DATA, one) for one in trained),
+        (failed and scored.learnt, Notice.NOT_LEARNT, {"models": failed}),
+        (any(model.augmented for model in models), Notice.AUGMENTED, {}),
+        (released and config.get("reals_from") == "injected", Notice.CATALOGUES, {}),
+        (differ, Notice.WRITERS, {"differences": differ}),
+        (config.get("split") == "object", Notice.SHARED_BRICKS, {}),
+        (scored.ledger is None, Notice.NOT_LOGGED, {}),
+        (others, Notice.OTHER_NETWORKS, {"count": others}),
+        (len(margins) > 1, Notice.OTHER_MARGINS, evaluations),
+    )
 
 
 def not_run(
@@ -143,19 +129,21 @@ def not_run(
     spec : StampSpec
         Of the training set: it says which ablations there are.
     """
-    left = []
-    if networks < NETWORKS:
-        left.append(Fact(Notice.FEW_NETWORKS, {"given": networks, "wanted": NETWORKS}))
-    if not planted:
-        left.append(Fact(Notice.NO_SENSITIVITY))
     others = tuple(name for name in names(spec) if name not in ablations)
-    if others:
-        left.append(Fact(Notice.ABLATIONS_LEFT, {"names": others}))
-    for one in controls:
-        if one.obstacle is not None:
-            values = {"name": one.name, "band": one.band, "obstacle": one.obstacle, "counts": one.counts}
-            left.append(Fact(Notice.CONTROL, values))
-    return tuple(left)
+    return (
+        *_facts(
+            (networks < NETWORKS, Notice.FEW_NETWORKS, {"given": networks, "wanted": NETWORKS}),
+            (not planted, Notice.NO_SENSITIVITY, {}),
+            (others, Notice.ABLATIONS_LEFT, {"names": others}),
+        ),
+        *(
+            Fact(
+                Notice.CONTROL, {name: getattr(one, name) for name in ("name", "band", "obstacle", "counts")}
+            )
+            for one in controls
+            if one.obstacle is not None
+        ),
+    )
 
 
 def of_mock(planted: Sequence[str], spec: StampSpec, *, checked: bool) -> tuple[Fact, ...]:
@@ -171,11 +159,10 @@ def of_mock(planted: Sequence[str], spec: StampSpec, *, checked: bool) -> tuple[
     checked : bool
         Whether a stamp was compared with the images of the survey.
     """
-    found = [] if checked else [Fact(Notice.IMAGES_ABSENT)]
-    if not planted:
-        found.insert(0, Fact(Notice.NOTHING_PLANTED))
-    elif tuple(planted) != ("offset",):
-        found.insert(0, Fact(Notice.NO_CURVE, {"planted": tuple(planted)}))
-    elif not spec.has_ivar:
-        found.insert(0, Fact(Notice.NO_NOISE))
-    return tuple(found)
+    planted = tuple(planted)
+    return _facts(
+        (not planted, Notice.NOTHING_PLANTED, {}),
+        (planted not in ((), ("offset",)), Notice.NO_CURVE, {"planted": planted}),
+        (planted == ("offset",) and not spec.has_ivar, Notice.NO_NOISE, {}),
+        (not checked, Notice.IMAGES_ABSENT, {}),
+    )

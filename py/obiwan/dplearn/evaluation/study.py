@@ -5,29 +5,47 @@ Nothing here knows what a referee is made of.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib.metadata
+import logging
+import platform
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
+from obiwan.dplearn import __version__
 from obiwan.dplearn.controls.battery import run_controls
+from obiwan.dplearn.controls.covariates import covariates
+from obiwan.dplearn.controls.measure import measure_split
+from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.evaluation import analysis, notices
-from obiwan.dplearn.evaluation.context import check_set, data_summary, software
-from obiwan.dplearn.evaluation.ensemble import Keep, Kept, score_all
-from obiwan.dplearn.evaluation.records import Evaluation, Scored
-from obiwan.dplearn.evaluation.samples import control_set, ideal_curve, occlusion_of, planted_offset
+from obiwan.dplearn.evaluation.ensemble import Scored, score_all
+from obiwan.dplearn.evaluation.ideal import EXAMPLES, offset_curve, planted_offset
+from obiwan.dplearn.evaluation.occlusion import Occlusion, occlude
+from obiwan.dplearn.referees.network import NetworkReferee
 from obiwan.dplearn.referees.protocol import Referee
 from obiwan.dplearn.referees.testlog import Ledger, record_report, record_retraining
-from obiwan.dplearn.retraining.ablations import A_A, AblationResult
-from obiwan.dplearn.retraining.sensitivity import SensitivityResult, SensitivitySummary, summarise
+from obiwan.dplearn.retraining.ablations import A_A, AblationResult, run_ablation
+from obiwan.dplearn.retraining.runs import run_config_of
+from obiwan.dplearn.retraining.sensitivity import SensitivityResult, run_sensitivity, summarise
+from obiwan.dplearn.stampspec import SPLITS, Array
+from obiwan.dplearn.survey.differences import Difference
+from obiwan.dplearn.training.batches import check_splits
 from obiwan.dplearn.trainingset.stampset import StampSet
 
-if TYPE_CHECKING:
-    from obiwan.dplearn.survey.differences import Difference
+CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
+OCCLUSION_EXAMPLES = 400  #: of the test split, half of each class
+LEAST_TEST = 2  #: test examples of each class without which there is no variance
+SOFTWARE = (
+    *("numpy", "scipy", "astropy", "fitsio", "scikit-learn", "keras", "tensorflow", "tensorflow-cpu"),
+    *("torch", "jax", "matplotlib", "jinja2", "galsim"),
+)
 
-Retraining = tuple[tuple[AblationResult, ...], tuple[SensitivityResult, ...]]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,6 +73,69 @@ class Request:
     mock: Path | None = None
 
 
+def software() -> dict[str, str]:
+    """Versions of what the numbers rest on."""
+    found = {"obiwan.dplearn": __version__, "python": platform.python_version()}
+    for name in SOFTWARE:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    if "keras" in sys.modules:
+        found["keras backend"] = str(sys.modules["keras"].config.backend())
+    return found
+
+
+def data_summary(stamp_set: StampSet) -> dict[str, Any]:
+    """What a report says of a training set."""
+    manifest = stamp_set.manifest
+    counts = {}
+    for split in SPLITS:
+        real, fake = stamp_set.count(split)
+        counts[split] = {"real": real, "fake": fake, "bricks": len(np.unique(stamp_set.bricks(split)))}
+    return {
+        "checksum": stamp_set.checksum,
+        "package_version": str(manifest.get("package_version", "unknown")),
+        "counts": counts,
+        **{key: manifest.get(key) or {} for key in ("config", "cut_flow", "writers")},
+        "roots": manifest.get("roots") or [],
+    }
+
+
+def check_set(stamp_set: StampSet) -> None:
+    """Check that every split holds both classes, and the test split two of each: else there is no interval.
+
+    Raises
+    ------
+    TrainingSetError
+    """
+    check_splits(stamp_set)
+    real, fake = stamp_set.count("test")
+    if min(real, fake) < LEAST_TEST:
+        msg = (
+            f"{stamp_set.directory}: {real} real and {fake} fake test examples; {LEAST_TEST} of each are "
+            "needed for an interval: make a set with more bricks"
+        )
+        raise TrainingSetError(msg)
+
+
+def control_set(stamp_set: StampSet) -> tuple[Array, Array, int]:
+    """Rows and measurements of the examples that the controls are run on, and how many of them are tests.
+
+    Controls learn nothing, so training examples serve as well as others: the test split first, then
+    validation and training shards up to `CONTROL_EXAMPLES`.
+    """
+    left, rows, measured = CONTROL_EXAMPLES, [], []
+    for split in ("test", "val", "train"):
+        shards = []
+        for shard in stamp_set.split(split):
+            if split == "test" or shard.rows <= left:
+                shards.append(shard)
+                left -= shard.rows
+        part = stamp_set.only(shards)
+        rows.append(part.rows(split))
+        measured.append(measure_split(part, split))
+    return np.concatenate(rows), np.concatenate(measured), len(rows[0])
+
+
 def ledger(
     stamp_set: StampSet, referees: Sequence[Referee], margin: float, ablations: Sequence[str]
 ) -> Ledger | None:
@@ -65,15 +146,28 @@ def ledger(
     return record_report(stamp_set, [referee.checksum for referee in referees], margin)
 
 
+def _retrain(
+    stamp_set: StampSet, first: Referee, request: Request, outdir: Path | None, *, overwrite: bool
+) -> tuple[tuple[AblationResult, ...], tuple[SensitivityResult, ...]]:
+    """Train a network again for ablations and planted differences; finished ones in `outdir` are read."""
+    asked = request.ablations or request.planted
+    if not asked or outdir is None or not isinstance(first, NetworkReferee):
+        return (), ()
+    given = (stamp_set, run_config_of(first.path), outdir)
+    return (
+        tuple(run_ablation(name, *given, overwrite=overwrite) for name in request.ablations),
+        tuple(run_sensitivity(one, *given, overwrite=overwrite) for one in request.planted),
+    )
+
+
 def evaluate_referees(
     stamp_set: StampSet,
     referees: Sequence[Referee],
     request: Request,
+    outdir: Path | None = None,
     *,
-    retrain: Callable[[Request], Retraining] | None = None,
-    kept: Kept | None = None,
-    keep: Keep | None = None,
-) -> Evaluation:
+    overwrite: bool = False,
+) -> analysis.Evaluation:
     """Evaluate referees on the test split of a training set.
 
     Parameters
@@ -82,67 +176,79 @@ def evaluate_referees(
     referees : sequence of Referee
         Their mean score is tested; occlusion is of the first.
     request : Request
-    retrain : callable, optional
-        Runs the ablations and planted differences of the request.
-    kept, keep : callable, optional
-        As for `score_all`.
+    outdir : Path, optional
+        Where the first of them, if it is a network, is trained again for the ablations and planted
+        differences of the request; none are run without it.
+    overwrite : bool
+        Replace there what is of another network or training set; else that is an error.
 
     Raises
     ------
     TrainingSetError
         If a split lacks a class, or the mock survey is another one.
     ModelError
-        If scores are not finite.
+        If scores are not finite, or the settings of a network that is to be trained again are not known.
     """
     check_set(stamp_set)
+    spec, seed, margin, first = stamp_set.spec, request.seed, request.margin, referees[0]
     offset, of_mock = planted_offset(request.mock, stamp_set)
-    scored = score_all(referees, stamp_set, kept, keep)
-    ablations, sensitivity = retrain(request) if retrain is not None else ((), ())
-    scored = replace(scored, ledger=ledger(stamp_set, referees, request.margin, request.ablations))
-    found = _judge(stamp_set, referees[0], scored, request, summarise(sensitivity) if sensitivity else None)
-    curve = None
-    if offset is not None:
-        curve = ideal_curve(stamp_set, scored, found.columns["sn"], offset, request.seed)
-    return replace(
-        found,
-        ideal=curve,
-        ablations=ablations,
-        sensitivity=sensitivity,
-        not_run=notices.not_run(
-            len(referees), request.ablations, request.planted, found.controls, found.spec
-        ),
-        cautions=notices.cautions(scored, found.data),
-        mock=of_mock,
-    )
-
-
-def _judge(
-    stamp_set: StampSet,
-    first: Referee,
-    scored: Scored,
-    request: Request,
-    positive: SensitivitySummary | None,
-) -> Evaluation:
-    """What follows from scores and stamps, and the verdict."""
-    spec, seed = stamp_set.spec, request.seed
-    sample = control_set(stamp_set)
-    columns, labels = sample.of_test, sample.rows["label"]
-    bricks = np.char.strip(sample.rows["brick"].astype(str))
-    varied = np.ptp(scored.singles[0]) > 0  # a constant score has no parts
-    return Evaluation(
-        settings={"margin": request.margin, "level": analysis.LEVEL, "seed": seed},
+    scored = score_all(referees, stamp_set)
+    ablations, sensitivity = _retrain(stamp_set, first, request, outdir, overwrite=overwrite)
+    names = [result.name for result in ablations]
+    scored = replace(scored, ledger=ledger(stamp_set, referees, margin, names))
+    rows, measured, tests = control_set(stamp_set)
+    every, data = covariates(rows, measured, spec), data_summary(stamp_set)
+    columns = {key: values[:tests] for key, values in every.items()}
+    bricks = np.char.strip(rows["brick"].astype(str))
+    controls = run_controls(rows, measured, rows["label"], bricks, spec)
+    return analysis.Evaluation(
+        settings={"margin": margin, "level": analysis.LEVEL, "seed": seed},
         spec=spec,
-        data=data_summary(stamp_set),
+        data=data,
         scored=scored,
         columns=columns,
-        verdict=analysis.verdict_of(scored, request.margin, positive),
+        verdict=analysis.verdict_of(scored, margin, summarise(sensitivity) if sensitivity else None),
         answer=analysis.answer(scored, seed),
         calibration=analysis.calibrate(scored),
         conditional=analysis.conditional(scored, columns, analysis.held_equal(spec), seed),
-        baseline=analysis.baseline(sample.columns, sample.rows, sample.in_test, seed),
-        controls=run_controls(sample.rows, sample.measured, labels, bricks, spec),
-        control_examples=len(sample.rows),
+        baseline=analysis.baseline(every, rows, tests, seed),
+        controls=controls,
+        control_examples=len(rows),
         bins=analysis.where(scored, columns, spec),
-        occlusion=occlusion_of(first, stamp_set, scored, seed) if varied else None,
+        occlusion=_occlusion(stamp_set, first, scored, seed),
+        ideal=_ideal(stamp_set, offset, columns["sn"], seed),
+        ablations=ablations,
+        sensitivity=sensitivity,
+        not_run=notices.not_run(len(referees), names, sensitivity, controls, spec),
+        cautions=notices.cautions(scored, data),
+        mock=of_mock,
         versions=software(),
     )
+
+
+def _some_tests(stamp_set: StampSet, count: int, seed: int) -> tuple[Array, Array, Array]:
+    """Positions, rows and stamps of random test examples, at most half of `count` of each class."""
+    rng, rows = np.random.default_rng([seed, 40]), stamp_set.rows("test")
+    drawn = [rng.permutation(np.flatnonzero(rows["label"] == value))[: count // 2] for value in (0, 1)]
+    chosen = np.sort(np.concatenate(drawn))
+    return chosen, rows[chosen], stamp_set.stamps("test", chosen)
+
+
+def _occlusion(stamp_set: StampSet, first: Referee, scored: Scored, seed: int) -> Occlusion | None:
+    """AUC of a referee by parts of the stamp, on some test examples."""
+    if np.ptp(scored.singles[0]) == 0:  # a constant score has no parts
+        return None
+    chosen, rows, stamps = _some_tests(stamp_set, OCCLUSION_EXAMPLES, seed)
+    log.info("occlusion: scoring parts of %d test examples with %s", len(chosen), first.name)
+    return occlude(first.predict, stamps, rows, stamp_set.spec, seed=seed)
+
+
+def _ideal(
+    stamp_set: StampSet, offset: float | None, signal_to_noise: Array, seed: int
+) -> tuple[Array, Array] | None:
+    """Signal to noise and AUC of the ideal observer of an offset, from some test examples."""
+    if offset is None:
+        return None
+    chosen, rows, stamps = _some_tests(stamp_set, EXAMPLES, seed)
+    log.info("ideal observer: rendering %d test examples", len(chosen))
+    return offset_curve(offset, rows, stamps, signal_to_noise[chosen], stamp_set.spec)

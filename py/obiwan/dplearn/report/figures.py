@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from obiwan.dplearn.evaluation.analysis import BY_PERCENTILE, Evaluation
 from obiwan.dplearn.evaluation.bins import Bins
 from obiwan.dplearn.evaluation.gallery import Gallery, Mosaic
-from obiwan.dplearn.evaluation.records import BY_PERCENTILE, Evaluation
 from obiwan.dplearn.report import charts
 from obiwan.dplearn.report.charts import COLUMN
 from obiwan.dplearn.report.formatting import extents, kind_words, quantity_title, with_interval

@@ -15,8 +15,8 @@ import numpy as np
 
 from obiwan.dplearn.controls.covariates import quantities
 from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.evaluation.analysis import Evaluation
 from obiwan.dplearn.evaluation.notices import alarms
-from obiwan.dplearn.evaluation.records import Evaluation
 from obiwan.dplearn.files.atomic import read_json, write_json
 from obiwan.dplearn.files.outdir import Others, OutputDirectory, State, holding_lease
 from obiwan.dplearn.report import wording

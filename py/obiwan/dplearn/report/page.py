@@ -8,7 +8,7 @@ import struct
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from obiwan.dplearn.evaluation.records import Evaluation
+from obiwan.dplearn.evaluation.analysis import Evaluation
 from obiwan.dplearn.report import formatting, wording
 from obiwan.dplearn.report.pictures import Picture
 from obiwan.dplearn.report.sections import text_of

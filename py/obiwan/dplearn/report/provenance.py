@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from obiwan.dplearn.evaluation.records import Evaluation
+from obiwan.dplearn.evaluation.analysis import Evaluation
 from obiwan.dplearn.planning.cutflow import merged
 from obiwan.dplearn.referees.testlog import Ledger
 from obiwan.dplearn.report.formatting import DASH, counted

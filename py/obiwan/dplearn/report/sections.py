@@ -10,10 +10,9 @@ import numpy as np
 
 from obiwan.dplearn.controls.battery import Control
 from obiwan.dplearn.controls.covariates import quantities
-from obiwan.dplearn.evaluation.analysis import DRAWS
+from obiwan.dplearn.evaluation.analysis import BY_PERCENTILE, DRAWS, Baseline, Conditional, Evaluation
 from obiwan.dplearn.evaluation.bins import LEAST, LEAST_VALUES, Bins
 from obiwan.dplearn.evaluation.notices import alarms
-from obiwan.dplearn.evaluation.records import BY_PERCENTILE, Baseline, Conditional, Evaluation
 from obiwan.dplearn.report import provenance, wording
 from obiwan.dplearn.report.formatting import (
     DASH,

@@ -11,8 +11,9 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from obiwan.dplearn.controls.battery import LEAST, LIGHTS, Control, Obstacle, Statistic
+from obiwan.dplearn.evaluation.analysis import Evaluation
+from obiwan.dplearn.evaluation.ensemble import ModelInfo
 from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms
-from obiwan.dplearn.evaluation.records import Evaluation, ModelInfo
 from obiwan.dplearn.report.formatting import (
     amplitude_words,
     control_title,
