@@ -10,7 +10,6 @@ import pytest
 from obiwan.dplearn.errors import LeaseLostError, ModelError, TrainingSetError
 from obiwan.dplearn.referees.protocol import Trainable
 from obiwan.dplearn.retraining.ablations import ablated, core_radius, edits, names, run_ablation
-from obiwan.dplearn.retraining.halves import choose, halves, rows_by_shard
 from obiwan.dplearn.retraining.runs import directory_name, retrain, retrain_referee, run_config_of
 from obiwan.dplearn.retraining.sensitivity import run_sensitivity
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
@@ -19,7 +18,7 @@ from obiwan.dplearn.training.rundir import SCRATCH, RunLogs
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.stampset import open_training_set
-from obiwan.dplearn.trainingset.views import with_choice, with_edit
+from obiwan.dplearn.trainingset.views import halves, with_choice, with_edit
 from planted import Planted, write_set
 from sealing import seal
 from tables import read_table, write_table
@@ -194,9 +193,8 @@ def test_a_damaged_shard_is_noticed_through_a_view(tmp_path):
 
 
 def test_rows_must_be_those_of_the_shards(data, tmp_path):
-    found = rows_by_shard(data)
     for shard in data.shards:
-        rows = found[shard.split, shard.number]
+        rows = data.only([shard]).rows(shard.split)
         assert np.array_equal(rows["label"], data.read(shard)[1])
         assert (rows["split"] == shard.split.encode()).all()
         assert (rows["shard"] == shard.number).all()
@@ -208,26 +206,27 @@ def test_rows_must_be_those_of_the_shards(data, tmp_path):
     write_table(copy, rows)
     seal(copy)
     with pytest.raises(TrainingSetError, match=r"sources.fits: its val rows"):
-        rows_by_shard(open_training_set(copy))
+        open_training_set(copy).examples()
 
 
 def test_chosen_examples_under_labels_of_their_own(data):
-    rows = rows_by_shard(data)
-    reals = choose(rows, lambda part: part["label"] == 0, seed=1)
-    view = with_choice(data, "reals", reals)
+    rows = data.examples()
+    reals = rows[rows["label"] == 0]
+    label = halves(reals, seed=1)
+    view = with_choice(data, "reals", reals, label)
     assert sum(view.count("train")) == data.count("train")[0]
     one, two = view.count("test")
     assert one + two == data.count("test")[0]
     for shard in view.shards:
         original = next(s for s in data.shards if (s.split, s.number) == (shard.split, shard.number))
         x, y = view.read(shard)
-        raw, label = data.read(original)
-        assert np.array_equal(x, raw[label == 0])
+        raw, classes = data.read(original)
+        assert np.array_equal(x, raw[classes == 0])
         assert (shard.rows, shard.fake) == (len(y), y.sum())
     bricks = view.bricks("test")
-    expected = np.concatenate([rows["test", n]["brick"][rows["test", n]["label"] == 0] for n in (1, 2)])
+    expected = reals["brick"][reals["split"] == b"test"]
     assert bricks.tolist() == [name.decode() for name in expected]
-    assert view.checksum != with_choice(data, "fakes", reals).checksum
+    assert view.checksum != with_choice(data, "fakes", reals, label).checksum
 
 
 def test_halves_of_every_brick_and_class(data, rng):
@@ -368,10 +367,10 @@ def test_more_examples_in_a_batch_than_there_are(data, tmp_path):
 
 
 def test_a_split_without_one_of_the_labels(data, tmp_path):
-    rows = rows_by_shard(data)
-    few = choose(rows, lambda part: (part["split"] != b"val") | (part["row"] == 0), seed=1)
+    rows = data.examples()
+    few = rows[(rows["split"] != b"val") | (rows["row"] == 0)]
     with pytest.raises(TrainingSetError, match="the val split has"):
-        retrain(with_choice(data, "few", few), CONFIG, tmp_path / "few", name="few")
+        retrain(with_choice(data, "few", few, halves(few, seed=1)), CONFIG, tmp_path / "few", name="few")
     assert not (tmp_path / "few").exists()
 
 

@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.training.batches import Batches, ahead, in_order, sample
 from obiwan.dplearn.training.distributed import World
 from obiwan.dplearn.training.settings import FeedConfig
-from obiwan.dplearn.trainingset import shards, stampset
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +79,10 @@ def test_resumes_in_mid_epoch(small, start, augment):
     assert all(np.array_equal(a, b) for a, b in zip(whole[start:], rest, strict=True))
 
 
-def test_resuming_does_not_read_what_was_seen(small, monkeypatch):
+def test_resuming_does_not_read_what_was_seen(small):
     read = []
-    monkeypatch.setattr(
-        stampset.StampSet,
-        "read",
-        lambda self, s: read.append(s) or shards.read_shard(self.directory, self.spec, s),
-    )
-    batches = Batches(small, "train", FeedConfig(batch_size=4, seed=1, window=1))
+    watched = replace(small, read=lambda shard: read.append(shard) or small.read(shard))
+    batches = Batches(watched, "train", FeedConfig(batch_size=4, seed=1, window=1))
     list(batches.epoch(0, 9))
     assert len(read) <= 2
 
@@ -115,23 +111,22 @@ def test_in_order_and_sample(small):
     assert len(sample(small, "train", 1000, seed=0)) <= 41
 
 
-def shards_alive(monkeypatch):
-    """A function that counts the shards in memory."""
-    read, known = stampset.StampSet.read, []
+def shards_alive(stamp_set):
+    """The same set, and a function that counts its shards in memory."""
+    known = []
 
-    def noted(self, shard):
-        x, y = read(self, shard)
+    def noted(shard):
+        x, y = stamp_set.read(shard)
         known.append(weakref.ref(x.base if x.base is not None else x))
         return x, y
 
-    monkeypatch.setattr(stampset.StampSet, "read", noted)
-    return lambda: sum(one() is not None for one in known)
+    return replace(stamp_set, read=noted), lambda: sum(one() is not None for one in known)
 
 
-def test_two_windows_are_in_memory_at_most(small, monkeypatch):
+def test_two_windows_are_in_memory_at_most(small):
     """The one in use and the next."""
-    alive = shards_alive(monkeypatch)
-    batches = Batches(small, "train", FeedConfig(batch_size=4, seed=1, window=2))
+    watched, alive = shards_alive(small)
+    batches = Batches(watched, "train", FeedConfig(batch_size=4, seed=1, window=2))
     assert max(alive() for epoch in range(3) for _ in batches.epoch(epoch)) <= 4
     assert alive() == 0
 
@@ -146,9 +141,8 @@ def test_epochs_side_by_side_do_not_overwrite_each_other(small):
     assert np.array_equal(together, alone)
 
 
-def test_two_shards_are_in_memory_in_order(tmp_path, monkeypatch):
-    alive = shards_alive(monkeypatch)
-    many = make_set(tmp_path / "set", {"train": [3] * 12})
+def test_two_shards_are_in_memory_in_order(tmp_path):
+    many, alive = shards_alive(make_set(tmp_path / "set", {"train": [3] * 12}))
     seen = [(x[:, 0, 0, 0].copy(), alive()) for x, _ in in_order(many, "train", 2)]
     assert np.array_equal(np.concatenate([x for x, _ in seen]), np.arange(36))
     assert max(count for _, count in seen) <= 2

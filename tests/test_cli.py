@@ -56,7 +56,7 @@ def test_config_file_and_flags_that_win(tmp_path):
         ("overwrite = 1", "overwrite: it is a switch"),
         ("fake = [['a']]", "fake: a list holds words"),
         ("config = 'other.toml'", "unknown option 'config'"),
-        ("jobs = 3000000000", "must be at most 4096"),
+        ("jobs = 3000000000", "must be 1 to 4096"),
         ("[seed]\nvalue = 1", "is a table"),
     ],
 )

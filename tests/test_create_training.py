@@ -626,7 +626,7 @@ def test_broken_manifest_or_plan(content, made, training, tmp_path, capsys):
         (["--test-fraction", "1.5"], "between 0 and 1"),
         (["--match-radius", "0"], "match_radius must"),
         (["--shard-size", "0"], "shard_size must be"),
-        (["--jobs", "0"], "--jobs: must be at least 1"),
+        (["--jobs", "0"], "--jobs: must be 1 to 4096"),
         (["--size", "63"], "size must be even"),
         (["--size", "258"], "size must be even"),
         (["--bands", "g", "q"], "--bands"),

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.cutouts import (
-    centre_inside,
     centre_pixel,
     clean_stamps,
     cut_stamps,
@@ -60,9 +59,9 @@ def test_stamp_inside(x, y, inside):
     assert stamp_inside(np.array([x]), np.array([y]), shape, 64).tolist() == [inside]
 
 
-def test_centre_inside():
+def test_whose_centre_is_inside():
     x, y = np.array([-0.5, -0.6, 219.4, 219.5, 10, 10]), np.array([0, 0, 0, 0, 199.4, 199.5])
-    assert centre_inside(x, y, (200, 220)).tolist() == [True, False, True, False, True, False]
+    assert stamp_inside(x, y, (200, 220), 1).tolist() == [True, False, True, False, True, False]
 
 
 SIZES = st.integers(1, 100)

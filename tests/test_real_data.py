@@ -11,7 +11,6 @@ import pytest
 from astropy.io import fits
 
 from obiwan.dplearn.create_training import main
-from obiwan.dplearn.retraining.halves import rows_by_shard
 from obiwan.dplearn.retraining.planting import galaxy_of, model_of
 from obiwan.dplearn.survey.layouts import RELEASE, BrickRun, Root, find_runs, identify
 from obiwan.dplearn.survey.rendering import circularised
@@ -162,7 +161,7 @@ def test_the_model_of_the_positive_control_is_the_galaxy(region, shared_data, tm
     training_set, core = open_training_set(tmp_path / "set"), (slice(24, 41), slice(24, 41))
     left = []
     for shard in training_set.shards:
-        rows = rows_by_shard(training_set)[shard.split, shard.number]
+        rows = training_set.only([shard]).rows(shard.split)
         for row, stamp in zip(rows, training_set.read(shard)[0].astype(float), strict=True):
             if not 0.25 < np.hypot(row["e1"], row["e2"]) < 0.8 or row["flux_r"] > 100:
                 continue

@@ -14,7 +14,6 @@ from obiwan.dplearn.mock.config import MockConfig
 from obiwan.dplearn.mock.survey import make_survey
 from obiwan.dplearn.report.wording import sensitivity_lines
 from obiwan.dplearn.retraining import planting, sensitivity
-from obiwan.dplearn.retraining.halves import rows_by_shard
 from obiwan.dplearn.retraining.planting import galaxies_known, galaxy_of, plant_in
 from obiwan.dplearn.retraining.runs import Retrained
 from obiwan.dplearn.retraining.sensitivity import (
@@ -32,6 +31,7 @@ from obiwan.dplearn.survey.rendering import Galaxy
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.stampset import open_training_set
+from obiwan.dplearn.trainingset.views import by_shard
 from obiwan.dplearn.twosample.ranking import Estimate
 from tables import read_table
 
@@ -72,7 +72,7 @@ def test_the_model_explains_real_cutouts(shared_data, tmp_path, region):
     training_set = open_training_set(tmp_path / "set")
     left, worse = [], []
     for shard in training_set.shards:
-        rows = rows_by_shard(training_set)[shard.split, shard.number]
+        rows = training_set.only([shard]).rows(shard.split)
         assert galaxies_known(rows, SPEC).all()
         for stamp, row in zip(training_set.read(shard)[0].astype(float), rows, strict=True):
             galaxy = galaxy_of(row, SPEC)
@@ -230,7 +230,7 @@ def test_rows_without_a_model_are_left_out_alike(data):
 
     plan = make_plan(with_rows(rows), seed=1)
     assert plan.left_out == len(bad)
-    assert sum(len(choice.rows) for choice in plan.choice.values()) == len(rows) - len(bad)
+    assert len(plan.rows) == len(plan.label) == len(rows) - len(bad)
     rows["psfsize_g"] = np.nan
     with pytest.raises(TrainingSetError, match="no example has"):
         make_plan(with_rows(rows), seed=1)
@@ -238,8 +238,7 @@ def test_rows_without_a_model_are_left_out_alike(data):
 
 def test_half_of_the_fakes_and_half_of_the_reals_of_each_brick(data):
     plan = make_plan(data, seed=1)
-    rows = np.concatenate([plan.rows[key] for key in plan.choice])
-    label = np.concatenate([choice.label for choice in plan.choice.values()])
+    rows, label = plan.rows, plan.label
     assert len(rows) == sum(sum(data.count(split)) for split in ("train", "val", "test"))
     for brick in np.unique(rows["brick"]):
         for kind in (0, 1):
@@ -261,8 +260,9 @@ def before_and_after(data, view, plan):
     parts = [[], [], [], []]
     for shard, original in zip(view.shards, data.shards, strict=True):
         raw, (x, y) = data.read(original)[0], view.read(shard)
-        assert (y == plan.choice[shard.split, shard.number].label).all()
-        for part, values in zip(parts, (raw, x, plan.rows[shard.split, shard.number], y == 1), strict=True):
+        place = by_shard(plan.rows)[shard.key]
+        assert (y == plan.label[place]).all()
+        for part, values in zip(parts, (raw, x, plan.rows[place], y == 1), strict=True):
             part.append(values)
     return [np.concatenate(part) for part in parts]
 
@@ -308,7 +308,7 @@ def test_nothing_is_done_to_the_noise(data, tmp_path):
     x, y = view.read(shard)
     raw, _ = data.read(data.split("train")[0])
     row = int(np.flatnonzero(y == 1)[0])
-    added = planted(galaxy_of(plan.rows["train", 1][row], SPEC), Difference("psf", 1.1))
+    added = planted(galaxy_of(plan.rows[row], SPEC), Difference("psf", 1.1))
     valid = raw[row, ..., 3:] > 0
     error = np.abs(x[row, ..., :3] - added - raw[row, ..., :3])[valid]
     assert error.max() <= 4 * np.finfo(np.float32).eps * np.abs(raw[row, ..., :3]).max()
@@ -381,7 +381,7 @@ def test_additions_are_made_once_and_mended(data, tmp_path, monkeypatch):
     plan, difference = make_plan(data, 1), Difference("flux", 1.5)
     render_additions(plan, difference, tmp_path / "one")
     contents = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
-    assert set(contents) == {f"{split}_{number}.npy" for split, number in plan.choice}
+    assert set(contents) == {f"{split}_{number}.npy" for split, number in by_shard(plan.rows)}
     victim = tmp_path / "one" / "train_1.npy"
     victim.write_bytes(victim.read_bytes()[:-100])
     made = []

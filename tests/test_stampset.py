@@ -15,7 +15,7 @@ from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.manifest import FORMAT, FORMAT_VERSION, MANIFEST, SOURCES, WORK
 from obiwan.dplearn.trainingset.shards import write_shard
 from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
-from obiwan.dplearn.trainingset.views import Choice, with_choice, with_edit
+from obiwan.dplearn.trainingset.views import with_choice, with_edit
 from sealing import seal
 from tables import write_table
 
@@ -180,18 +180,16 @@ def test_an_edit_changes_pixels_and_the_checksum_alone(stamps):
 
 
 def test_a_choice_has_its_own_labels_and_rows(stamps):
-    choice = {
-        ("train", 1): Choice(np.array([4, 1]), np.array([1, 0], "u1")),
-        ("train", 2): Choice(np.array([], int), np.array([], "u1")),
-        ("test", 2): Choice(np.array([2]), np.array([1], "u1")),
-    }
+    first, last = stamps.rows("train"), stamps.rows("test")
+    last = last[(last["shard"] == 2) & (last["row"] == 2)]
+    chosen, label = np.concatenate([first[[4, 1]], last]), np.array([1, 0, 1], "u1")
     changed = []
 
     def change(key, chosen):
         changed.append(key)
         return chosen + 0.5
 
-    view = with_choice(stamps, "some", choice, change)
+    view = with_choice(stamps, "some", chosen, label, change)
     assert [(s.split, s.number, s.rows, s.fake) for s in view.shards] == [
         ("train", 1, 2, 1),
         ("test", 2, 1, 1),

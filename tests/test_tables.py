@@ -90,7 +90,7 @@ def test_ids_that_would_change(tmp_path):
 
 
 def test_no_table(tmp_path):
-    with pytest.raises(CatalogError, match=r"mine.csv: no such table"):
+    with pytest.raises(CatalogError, match=r"mine.csv: cannot read this table.*No such file"):
         read_table(tmp_path / "mine.csv")
     (tmp_path / "mine.fits").write_text("no FITS")
     with pytest.raises(CatalogError, match=r"mine.fits: cannot read this table"):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +115,10 @@ class Receipt:
 
 @lru_cache(maxsize=1)
 def _row_buffer(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """One buffer per process, used again by every group: fresh memory costs as much as the copying."""
+    """One buffer per process, used again by every group: fresh memory costs as much as the copying.
+
+    It has one size for nearly all groups; what is never written to takes no memory.
+    """
     return np.empty(shape, dtype="<f4")
 
 
@@ -179,7 +181,7 @@ class _CoaddCutter:
 
 def _batches(rows: Array, capacity: int) -> Iterator[list[Array]]:
     """Consecutive whole shards, as row numbers, that fit the buffer together."""
-    shards = [np.array(list(members)) for _, members in groupby(range(len(rows)), lambda i: rows["shard"][i])]
+    shards = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows["shard"])) + 1)
     batch: list[Array] = []
     for shard in shards:
         if batch and sum(map(len, batch)) + len(shard) > capacity:
@@ -210,7 +212,7 @@ def extract_group(task: GroupTask) -> Receipt:
     largest = int(np.bincount(rows["shard"]).max())
     # With one coadd the planes stay at hand, and a buffer of one shard will do.
     capacity = largest if len(totals) == 1 else max(largest, min(len(rows), spec.stamps_per_group))
-    buffer = _row_buffer((_round_up(capacity, spec), *spec.shape))
+    buffer = _row_buffer((max(capacity, spec.stamps_per_group), *spec.shape))
     cutter = _CoaddCutter(task.runs, spec, totals)
     split = rows["split"][0].decode("ascii")
     written: list[Shard] = []
@@ -234,22 +236,6 @@ def extract_group(task: GroupTask) -> Receipt:
     if damaged:
         raise CoaddError("\n".join(str(error) for error in damaged.values()))
     receipt = Receipt(tuple(written), cutter.not_finite, cutter.negative)
-    _write_receipt(task, receipt)
-    return receipt
-
-
-def _round_up(rows: int, spec: StampSpec) -> int:
-    """Few distinct sizes, so that the cached buffer is used again from group to group."""
-    few = (spec.stamps_per_file, 4 * spec.stamps_per_file, spec.stamps_per_group)
-    return next((size for size in few if rows <= size), rows)
-
-
-def _write_receipt(task: GroupTask, receipt: Receipt) -> None:
-    content = {
-        "shards": [vars(shard) for shard in receipt.shards],
-        "not_finite": receipt.not_finite,
-        "negative_invvar": receipt.negative_invvar,
-        "coadds_crc32": task.coadds,
-    }
     with holding_lease(task.scratch, task.directory):
-        write_json(task.receipt, content, task.scratch)
+        write_json(task.receipt, {**asdict(receipt), "coadds_crc32": task.coadds}, task.scratch)
+    return receipt

@@ -6,12 +6,11 @@ import argparse
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from obiwan.dplearn.errors import DplearnError
 from obiwan.dplearn.files.outdir import Others, OutputDirectory, State
-from obiwan.dplearn.mock.config import FILTERS, LAYOUTS, MockConfig, Plant
+from obiwan.dplearn.mock.config import MockConfig, Plant
 from obiwan.dplearn.mock.survey import PROGRAM, RECORD, make_survey
 from obiwan.dplearn.running import cli
 
@@ -27,32 +26,16 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--outdir", type=Path, required=True, help="where to write; must be empty or absent")
     out.add_argument("--overwrite", action="store_true", help="replace a mock survey that is there")
     out.add_argument("--jobs", type=cli.jobs, default=os.cpu_count() or 1, help="processes")
-    text = f"of the coadds and catalogues, some of {' '.join(FILTERS)}"
-    out.add_argument("--bands", nargs="+", metavar="BAND", default=MockConfig.bands, help=text)
-    out.add_argument("--layout", choices=LAYOUTS, default=MockConfig.layout, help="of the injection trees")
-    _add_options(out, MockConfig)
+    cli.add_options(out, MockConfig)
     plants = out.add_argument_group("differences planted in the light of the injected objects")
-    _add_options(plants, Plant, "plant-")
+    cli.add_options(plants, Plant, prefix="plant-")
     return out
-
-
-def _add_options(group: argparse._ActionsContainer, kind: type[MockConfig | Plant], prefix: str = "") -> None:
-    """Add an option for each field of a configuration that says what it is for."""
-    for one in (one for one in fields(kind) if one.metadata):
-        group.add_argument(
-            f"--{prefix}{one.name.replace('_', '-')}",
-            type=type(one.default),
-            default=one.default,
-            metavar=one.metadata.get("metavar"),
-            help=one.metadata["help"],
-        )
 
 
 def config_from(options: argparse.Namespace) -> MockConfig:
     """Return the configuration that parsed options ask for; `ValueError` if it makes no sense."""
-    plant = Plant(**{one.name: getattr(options, f"plant_{one.name}") for one in fields(Plant)})
-    names = (one.name for one in fields(MockConfig) if one.name != "plant")
-    return MockConfig(**{name: getattr(options, name) for name in names}, plant=plant)
+    plant = Plant(**cli.chosen(Plant, options, "plant_"))
+    return MockConfig(**cli.chosen(MockConfig, options), plant=plant)
 
 
 def prepare_outdir(outdir: Path, overwrite: bool) -> None:

@@ -243,10 +243,9 @@ def _blend(table: Array, snr: Array, brick: Brick) -> Array:
     order = np.argsort(-snr, kind="stable")
     table = table[order]
     kept = np.ones(len(table), dtype=np.bool_)
-    tree = cKDTree(np.column_stack([table["bx"], table["by"]])) if len(table) else None
-    pairs = sorted(tree.query_pairs(BLEND_RADIUS / PIXEL_SCALE)) if tree is not None else []
+    tree = cKDTree(np.column_stack([table["bx"], table["by"]]))
     flux = table[f"flux_{StampSpec(brick.bands).reference}"]
-    for first, second in pairs:
+    for first, second in sorted(tree.query_pairs(BLEND_RADIUS / PIXEL_SCALE)):
         if not (kept[first] and kept[second]):
             continue
         kept[second] = False

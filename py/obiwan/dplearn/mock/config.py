@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
+from obiwan.dplearn.running.cli import between, option
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.differences import KINDS
 
@@ -48,26 +49,10 @@ FILTERS = {
 }
 
 
-def _option(default: Any, text: str, least: float = -math.inf, most: float = math.inf, unit: str = "") -> Any:
-    """A field of a dataclass that is an option of the command line, with limits."""
-    known = {"help": text, "limits": (least, most)}
-    return field(default=default, metadata={**known, "metavar": unit} if unit else known)
-
-
 def _planted(kind: str, unit: str, text: str, scale: float = 1) -> Any:
     """An amplitude in some unit, of which `scale` make one of the kind's own."""
     low, high = (scale * limit for limit in KINDS[kind].limits)
-    return _option(KINDS[kind].neutral, text, low, high, unit)
-
-
-def _check_limits(config: Any, what: str = "") -> None:
-    """Raise a ValueError for a number outside its limits."""
-    for one in fields(config):
-        value, (low, high) = getattr(config, one.name), one.metadata.get("limits", (-math.inf, math.inf))
-        if isinstance(value, int | float) and not low <= value <= high:
-            span = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
-            msg = f"{what}{one.name} is {value:g}: must be {span}"
-            raise ValueError(msg)
+    return option(text, KINDS[kind].neutral, type=between(low, high, float), metavar=unit)
 
 
 @dataclass(frozen=True)
@@ -96,10 +81,6 @@ class Plant:
     ivar_dip : float
         Fractional dip of invvar at the centre, with the profile of a Gaussian PSF.
 
-    Raises
-    ------
-    ValueError
-        If an amplitude is outside its range.
     """
 
     offset: float = _planted("offset", "PX", "moved by PX pixels along +x; catalogued positions stay")
@@ -112,9 +93,6 @@ class Plant:
     sersic: float = _planted("sersic", "DN", "Sersic index plus DN")
     no_shot_noise: float = _planted("no_shot_noise", "F", "fraction F of the shot noise is missing")
     ivar_dip: float = _planted("ivar_dip", "F", "invvar lower by the fraction F at the centre")
-
-    def __post_init__(self) -> None:
-        _check_limits(self, "plant ")
 
 
 @dataclass(frozen=True)
@@ -149,32 +127,34 @@ class MockConfig:
     Raises
     ------
     ValueError
-        If a value is out of range or the injections do not fit.
+        If there is no such band, or the injections do not fit.
     """
 
-    bricks: int = _option(20, "number of bricks", 1, 1000)
-    brick_size: int = _option(640, "pixels on a side of a coadd", 128, 8192)
-    border: int = _option(40, "pixels outside the primary box, on each side", 0)
-    runs: int = _option(6, "injection runs over each brick", 0, 1000)
-    injections: int = _option(0, "per brick and run; 0: 0.8 per area of a 64-px stamp", 0)
-    density: float = _option(2.4, "real objects per area of a 64-px stamp", 0, 10)
-    west: int = _option(0, "columns of bricks west of RA 0", 0)
-    dec: float = _option(0.0, "declination of the first row of bricks", -70, 70)
-    seed: int = _option(1, "of everything random", 0)
-    bands: tuple[str, ...] = StampSpec.bands
-    layout: str = "legacysim"
+    bricks: int = option("number of bricks", 20, type=between(1, 1000))
+    brick_size: int = option("pixels on a side of a coadd", 640, type=between(128, 8192))
+    border: int = option("pixels outside the primary box, on each side", 40, type=between(0))
+    runs: int = option("injection runs over each brick", 6, type=between(0, 1000))
+    injections: int = option("per brick and run; 0: 0.8 per area of a 64-px stamp", 0, type=between(0))
+    density: float = option("real objects per area of a 64-px stamp", 2.4, type=between(0, 10, float))
+    west: int = option("columns of bricks west of RA 0", 0, type=between(0))
+    dec: float = option("declination of the first row of bricks", 0.0, type=between(-70, 70, float))
+    seed: int = option("of everything random", 1, type=between(0))
+    bands: tuple[str, ...] = option(
+        f"of the coadds and catalogues, some of {' '.join(FILTERS)}",
+        StampSpec.bands,
+        nargs="+",
+        metavar="BAND",
+    )
+    layout: str = option("of the injection trees", "legacysim", choices=LAYOUTS)
     plant: Plant = field(default_factory=Plant)
 
     def __post_init__(self) -> None:
-        """Check what would otherwise fail late or silently make nonsense."""
-        _check_limits(self)
+        """Check how the values fit each other; the command line checks each alone."""
         bands, msg = tuple(self.bands), ""
         if not bands or len(set(bands)) < len(bands) or not set(bands) <= set(FILTERS):
             msg = f"bands are {' '.join(bands)!r}: must be different ones of {' '.join(FILTERS)}"
         elif len(bands) == 1 and self.plant.colour:
             msg = f"a colour cannot be planted in one band, {bands[0]}: give more bands"
-        elif self.layout not in LAYOUTS:
-            msg = f"layout is {self.layout}: must be one of {', '.join(LAYOUTS)}"
         elif self.brick_size - 2 * self.border < math.sqrt(AREA):
             msg = f"border of {self.border} px leaves no primary area"
         elif self.per_run > (most := int(0.5 * self.primary_area * (PIXEL_SCALE / COLLISION_RADIUS) ** 2)):

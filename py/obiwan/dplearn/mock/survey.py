@@ -17,7 +17,7 @@ import numpy as np
 
 from obiwan.dplearn import __version__
 from obiwan.dplearn.mock import bricks as mock_bricks
-from obiwan.dplearn.mock import catalog, sky, truth, writers
+from obiwan.dplearn.mock import catalog, sky, writers
 from obiwan.dplearn.mock.bricks import Brick, Conditions, Exposure, brick_stream
 from obiwan.dplearn.mock.config import AREA, COLLISION_RADIUS, PIXEL_SCALE, MockConfig
 from obiwan.dplearn.running.executors import process_pool, progress_bar, run_all
@@ -139,22 +139,24 @@ def make_brick(task: Task) -> tuple[str, int, int]:
     release = catalog.measure(real, brick, conditions, exposures)
     (tree,) = _trees(task, None)
     _write_catalogues(task, tree, release)
-    cards = [*writers.brick_cards(brick), *truth.condition_cards(conditions)]
-    rows = truth.truth_columns(task.real, brick, conditions)
+    cards = [*writers.brick_cards(brick), *writers.condition_cards(conditions)]
+    rows = writers.truth_columns(task.real, brick, conditions)
     path = task.outdir / "truth" / brick.name[:3] / f"real-{brick.name}.fits"
     writers.write_table(path, rows, cards)
     for run, (rows, collided) in enumerate(runs):
         objects = np.concatenate([real, rows[~collided]])
         catalogue = catalog.measure(objects, brick, conditions, exposures)
-        asked = truth.truth_columns(rows, brick, conditions)
+        asked = writers.truth_columns(rows, brick, conditions)
         yi, xi = (np.floor(rows[axis] + 0.5).astype(int) for axis in ("y", "x"))
         on_ccd = np.any([exposure.nobs[yi, xi] > 0 for exposure in exposures], axis=0)
         for tree in _trees(task, run):
             _write_catalogues(task, tree, catalogue)
             if tree.root.layout.name == "legacysim":
-                truth.write_injected(cast(Path, tree.truth), asked, collided, brick, conditions, config.seed)
+                writers.write_injected(
+                    cast(Path, tree.truth), asked, collided, brick, conditions, config.seed
+                )
             else:
-                truth.write_simcat(cast(Path, tree.truth), asked, collided, on_ccd, brick)
+                writers.write_simcat(cast(Path, tree.truth), asked, collided, on_ccd, brick)
     return brick.name, len(release), sum(int((~collided).sum()) for _, collided in runs)
 
 

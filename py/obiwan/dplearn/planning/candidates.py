@@ -24,7 +24,7 @@ from obiwan.dplearn.planning.matching import (
 from obiwan.dplearn.planning.selection import apply_cuts, find_selection
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.coverage import observed
-from obiwan.dplearn.survey.cutouts import centre_inside, stamp_inside
+from obiwan.dplearn.survey.cutouts import stamp_inside
 from obiwan.dplearn.survey.layouts import RELEASE_RUN
 from obiwan.dplearn.survey.sources import Sources
 from obiwan.dplearn.trainingset.examples import (
@@ -215,7 +215,7 @@ def _without_pixels(candidates: Candidates, config: TrainingConfig, flow: CutFlo
         keep = keep & ~neighbour
         count(flow, "no other injection in the stamp", keep)
     inside = stamp_inside(x, y, here.frame.shape, size)
-    keep = keep & (inside if config.edge == "drop" else centre_inside(x, y, here.frame.shape))
+    keep = keep & (inside if config.edge == "drop" else stamp_inside(x, y, here.frame.shape, 1))
     count(flow, "stamp inside the coadd" if config.edge == "drop" else "centre inside the coadd", keep)
     flags: Array = FLAG_PADDED * ~inside + FLAG_NEIGHBOUR * neighbour
     if candidates.mag_source == "truth":

@@ -7,21 +7,19 @@ classes and all splits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.retraining.halves import choose, rows_by_shard
 from obiwan.dplearn.retraining.runs import Retrained, directory_name, retrain
-from obiwan.dplearn.stampspec import Array, StampSpec
+from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.stampset import Stamps, StampSet
-from obiwan.dplearn.trainingset.views import Edit, with_choice, with_edit
+from obiwan.dplearn.trainingset.views import Edit, halves, with_choice, with_edit
 
 if TYPE_CHECKING:
     from obiwan.dplearn.training.settings import RunConfig
@@ -120,10 +118,6 @@ def check_names(asked: Sequence[str], spec: StampSpec) -> None:
             raise TrainingSetError(msg)
 
 
-def _of_class(label: int) -> Callable[[Array], NDArray[np.bool_]]:
-    return lambda rows: np.asarray(rows["label"] == label)
-
-
 def ablated(name: str, training_set: StampSet, seed: int) -> StampSet:
     """The view of a training set that an ablation leaves.
 
@@ -142,8 +136,9 @@ def ablated(name: str, training_set: StampSet, seed: int) -> StampSet:
     """
     check_names([name], training_set.spec)
     if name in A_A:
-        choice = choose(rows_by_shard(training_set), _of_class(A_A[name]), seed)
-        return with_choice(training_set, f"{name} {seed}", choice)
+        rows = training_set.examples()
+        rows = rows[rows["label"] == A_A[name]]
+        return with_choice(training_set, f"{name} {seed}", rows, halves(rows, seed))
     return with_edit(training_set, name, edits(training_set.spec)[name])
 
 

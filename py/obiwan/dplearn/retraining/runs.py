@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.errors import ModelError, explained
 from obiwan.dplearn.files.atomic import read_json, write_json
 from obiwan.dplearn.files.outdir import State, holding_lease
 from obiwan.dplearn.referees.protocol import Trainable, visible_rows
@@ -48,14 +48,11 @@ def run_config_of(model: Path) -> RunConfig:
     if not path.is_file():
         msg = f"{path}: not there; to train the same network again, give a model in the directory of its run"
         raise ModelError(msg)
-    try:
+    with explained(f"{path}: not the settings of a run", "train the model again", ModelError):
         found = read_json(path)
         parts = {"network": NetworkConfig(**found["network"]), "feed": FeedConfig(**found["feed"])}
         own = {one.name: found[one.name] for one in fields(RunConfig) if one.name in found}
         return RunConfig(**{**own, **parts})
-    except (ValueError, KeyError, TypeError) as error:
-        msg = f"{path}: not the settings of a run ({error}); train the model again"
-        raise ModelError(msg) from None
 
 
 @dataclass(frozen=True)
@@ -94,12 +91,9 @@ def _judged(edited: StampSet, labels: Array, scores: Array, *, learnt: bool) -> 
 
 def _read_result(path: Path) -> Retrained:
     """A result that was written before."""
-    try:
+    with explained(f"{path}: not a readable result", "remove it and start again", ModelError):
         content = read_json(path)
         return Retrained(**{**content, "auc": Estimate(**content["auc"])})
-    except (ValueError, TypeError, KeyError) as error:
-        msg = f"{path}: not a readable result ({error}); remove it and start again"
-        raise ModelError(msg) from None
 
 
 def retrain_referee(edited: StampSet, referee: Trainable) -> Retrained:

@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,14 +22,13 @@ from scipy.stats import norm
 
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.atomic import atomic_write
-from obiwan.dplearn.retraining.halves import choose, rows_by_shard
 from obiwan.dplearn.retraining.planting import galaxies_known, galaxy_of, plant_in, planted
 from obiwan.dplearn.retraining.runs import Retrained, directory_name, retrain
 from obiwan.dplearn.running.executors import process_pool, progress_bar, run_all
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.differences import Difference
-from obiwan.dplearn.trainingset.stampset import Stamps, StampSet
-from obiwan.dplearn.trainingset.views import Choice, Key, with_choice
+from obiwan.dplearn.trainingset.stampset import Labels, Stamps, StampSet
+from obiwan.dplearn.trainingset.views import Key, by_shard, halves, with_choice
 
 if TYPE_CHECKING:
     from obiwan.dplearn.training.settings import RunConfig
@@ -109,32 +108,28 @@ class Plan:
 
     Attributes
     ----------
-    rows : mapping
-        Of shards to their rows of ``sources.fits``.
-    choice : mapping
-        Of shards to the examples whose model is known, label 1 for the half that is changed.
+    rows : ndarray of `example_dtype`, shape (n,)
+        Examples whose model is known, sorted by split and shard.
+    label : ndarray of uint8, shape (n,)
+        1 for the half that is changed.
     left_out : int
-        Examples of which it is not.
+        Examples whose model is not known.
     spec : StampSpec
     """
 
-    rows: Mapping[Key, Array]
-    choice: Mapping[Key, Choice]
+    rows: Array
+    label: Labels
     left_out: int
     spec: StampSpec
 
-    def changed(self, key: Key) -> Array:
-        """Rows of ``sources.fits`` that get the difference, in the order of the shard."""
-        choice = self.choice[key]
-        return np.asarray(self.rows[key][choice.rows[choice.label == 1]])
+    def changed(self) -> dict[Key, Array]:
+        """For each shard, the examples that get the difference."""
+        return {key: self.rows[part][self.label[part] == 1] for key, part in by_shard(self.rows).items()}
 
     @property
     def checksum(self) -> str:
         """A name for who is changed, and for the models of these: eight hex digits."""
-        crc32 = 0
-        for key in self.choice:
-            crc32 = zlib.crc32(self.changed(key).tobytes(), crc32)
-        return f"{crc32:08x}"
+        return f"{zlib.crc32(self.rows[self.label == 1].tobytes()):08x}"
 
 
 def make_plan(training_set: StampSet, seed: int) -> Plan:
@@ -145,17 +140,16 @@ def make_plan(training_set: StampSet, seed: int) -> Plan:
     TrainingSetError
         If ``sources.fits`` is not there, or of no example the model is known.
     """
-    rows = rows_by_shard(training_set)
-    spec = training_set.spec
-    choice = choose(rows, partial(galaxies_known, spec=spec), seed)
-    left_out = sum(len(rows[key]) - len(part.rows) for key, part in choice.items())
-    if left_out == sum(len(part) for part in rows.values()):
+    rows = training_set.examples()
+    known = galaxies_known(rows, training_set.spec)
+    if not known.any():
         msg = (
             f"{training_set.directory}: no example has a fitted flux, shape and PSF width (psfsize), so "
             "nothing can be planted; make the set from catalogues that have them"
         )
         raise TrainingSetError(msg)
-    return Plan(rows, choice, left_out, spec)
+    left_out = int(np.count_nonzero(~known))
+    return Plan(rows[known], halves(rows[known], seed), left_out, training_set.spec)
 
 
 def check_planted(differences: Sequence[Difference], spec: StampSpec) -> None:
@@ -214,7 +208,7 @@ def render_additions(
         No progress bar.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    tasks = [(_addition(directory, key), plan.changed(key)) for key in plan.choice]
+    tasks = [(_addition(directory, key), rows) for key, rows in plan.changed().items()]
     todo = [(path, rows) for path, rows in tasks if not _readable(path, len(rows), plan.spec)]
     work = partial(_render_shard, difference=difference, spec=plan.spec)
     sizes = [len(rows) for _, rows in todo]
@@ -229,11 +223,12 @@ def render_additions(
 
 def planted_set(training_set: StampSet, plan: Plan, difference: Difference, directory: Path) -> StampSet:
     """The training set with the difference in the half of label 1, from renderings in a directory."""
+    place = by_shard(plan.rows)
 
     def change(key: Key, x: Stamps) -> Stamps:
-        return plant_in(x, plan.choice[key].label == 1, np.load(_addition(directory, key)), plan.spec)
+        return plant_in(x, plan.label[place[key]] == 1, np.load(_addition(directory, key)), plan.spec)
 
-    return with_choice(training_set, f"{difference} {plan.checksum}", plan.choice, change)
+    return with_choice(training_set, f"{difference} {plan.checksum}", plan.rows, plan.label, change)
 
 
 def run_sensitivity(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 import tomllib
 from collections.abc import Callable, Collection, Sequence
@@ -23,22 +24,25 @@ def say(text: str = "") -> None:
     sys.stdout.flush()
 
 
-def between(least: int, most: int | None = None, name: str = "int") -> Callable[[str], int]:
-    """Type of a command-line integer with bounds; argparse says by its name that a word is invalid."""
+def between(
+    least: float, most: float = math.inf, kind: type[int | float] = int, name: str = ""
+) -> Callable[[str], Any]:
+    """Type of a command-line number with bounds; argparse says by its name that a word is invalid."""
 
-    def number(word: str) -> int:
-        found = int(word)
-        if found < least or (most is not None and found > most):
-            msg = f"must be at {f'least {least}' if found < least else f'most {most}'}, got {found}"
+    def number(word: str) -> int | float:
+        found = kind(word)
+        if not least <= found <= most:
+            span = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
+            msg = f"must be {span}, got {found}"
             raise argparse.ArgumentTypeError(msg)
         return found
 
-    number.__name__ = name
+    number.__name__ = name or kind.__name__
     return number
 
 
 positive = between(1, name="positive")  #: type of a command-line integer of at least 1
-jobs = between(1, 4096, "jobs")  #: type of a number of worker processes
+jobs = between(1, 4096, name="jobs")  #: type of a number of worker processes
 
 
 def option(text: str, value: Any = MISSING, **keywords: Any) -> Any:
@@ -57,15 +61,15 @@ def option(text: str, value: Any = MISSING, **keywords: Any) -> Any:
     return field(default=value, metadata={"help": text, **known, **keywords})
 
 
-def add_options(group: argparse._ArgumentGroup, *kinds: Any) -> None:
+def add_options(group: argparse._ActionsContainer, *kinds: Any, prefix: str = "") -> None:
     """Add an option for each field of the dataclasses that was made with `option`."""
     for own in (own for kind in kinds for own in fields(kind) if "help" in own.metadata):
-        group.add_argument(f"--{own.name.replace('_', '-')}", **own.metadata)
+        group.add_argument(f"--{prefix}{own.name.replace('_', '-')}", **own.metadata)
 
 
-def chosen(kind: Any, options: argparse.Namespace) -> dict[str, Any]:
+def chosen(kind: Any, options: argparse.Namespace, prefix: str = "") -> dict[str, Any]:
     """The values that a command line gives the fields of a dataclass."""
-    return {own.name: getattr(options, own.name) for own in fields(kind) if "help" in own.metadata}
+    return {own.name: getattr(options, prefix + own.name) for own in fields(kind) if "help" in own.metadata}
 
 
 def add_config_option(parser: argparse._ActionsContainer) -> None:

@@ -10,7 +10,8 @@ case: documentation of DR3 and the sweeps use capitals, pipeline files do not.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,9 @@ _STEMS = (*PER_BAND, "depth")  # psfdepth is depth in DR3
 _PLAIN = frozenset(
     {
         "objid", "id", "ids", "ra", "dec", "type", "brick_primary", "ebv", "maskbits", "fitbits",
-        "sersic", "n", "shape_r", "shape_e1", "shape_e2", "shapeexp_r", "shapeexp_e1",
-        "shapeexp_e2", "shapedev_r", "shapedev_e1", "shapedev_e2", "fracdev", "rhalf", "e1", "e2",
-        "collided", "camera", *(f"{band}flux".lower() for band in FILTERS),
+        "sersic", "n", "fracdev", "rhalf", "e1", "e2", "collided", "camera",
+        *(f"{band}flux".lower() for band in FILTERS),
+        *(f"shape{profile}_{part}" for profile in ("", "exp", "dev") for part in ("r", "e1", "e2")),
     }
 )  # fmt: skip
 
@@ -77,11 +78,12 @@ class _Table:
     def need_position(self, name: str) -> Array:
         """``ra`` or ``dec`` in degrees, every one of them a number."""
         values = self.need(name).astype(np.float64)
-        if not np.isfinite(values).all():
-            msg = f"{self.path}: {name} in the {self.what} is not a finite number in every row; {_REMEDY}"
-            raise CatalogError(msg)
-        if name == "dec" and (np.abs(values) > 90).any():
-            msg = f"{self.path}: dec in the {self.what} is beyond 90 degrees; {_REMEDY}"
+        most = 90 if name == "dec" else np.inf
+        if not (np.isfinite(values) & (np.abs(values) <= most)).all():
+            msg = (
+                f"{self.path}: {name} in the {self.what} is not a finite number in every row, or beyond 90 "
+                f"degrees; {_REMEDY}"
+            )
             raise CatalogError(msg)
         return values
 
@@ -104,13 +106,10 @@ class _Table:
         return np.array(columns).reshape(len(bands), self.rows).T
 
 
-def _reading(path: Path, what: str) -> AbstractContextManager[None]:
-    """Within it, whatever a decoder or a conversion raises becomes one line with file and remedy."""
-    return reading(f"{path}: cannot read the {what}", _REMEDY, CatalogError)
-
-
-def _read(path: Path, what: str) -> _Table:
-    with fitsio.FITS(str(path)) as file:
+@contextmanager
+def _reading(path: Path, what: str) -> Iterator[_Table]:
+    """A table; whatever a decoder or a conversion raises within is one line with file and remedy."""
+    with reading(f"{path}: cannot read the {what}", _REMEDY, CatalogError), fitsio.FITS(str(path)) as file:
         tables = [hdu for hdu in file if hdu.get_exttype() in {"BINARY_TBL", "ASCII_TBL"}]
         if not tables:
             msg = f"{path}: empty catalogue: the {what} holds no table; {_REMEDY}"
@@ -120,7 +119,7 @@ def _read(path: Path, what: str) -> _Table:
         n = tables[0].get_nrows()
         table = tables[0].read(columns=names) if names and n else None
         columns = {name.lower(): np.empty(0) if table is None else np.array(table[name]) for name in names}
-        return _Table(path, what, n, columns, dict(file[0].read_header()))
+        yield _Table(path, what, n, columns, dict(file[0].read_header()))
 
 
 def _decoded(values: Array) -> Array:
@@ -160,20 +159,20 @@ def _tractor_shapes(table: _Table, types: Array) -> dict[str, Any]:
     """Half-light radius, ellipticity and Sersic index, from DR9 columns or from the older pairs."""
     unknown = np.full(len(types), np.nan)
     sersic = np.array([_SERSIC_OF_TYPE.get(str(t), np.nan) for t in types]).reshape(len(types))
+
+    def measured(profile: str) -> Array:
+        """Rows of radius and both ellipticities."""
+        return np.stack([table.get(unknown, f"shape{profile}_{part}") for part in ("r", "e1", "e2")])
+
     if "shape_r" in table:
-        names = {"shape_r": "shape_r", "e1": "shape_e1", "e2": "shape_e2"}
-        shapes = {name: table.get(unknown, column) for name, column in names.items()}
-        sersic = table.get(sersic, "sersic")
+        found, sersic = measured(""), table.get(sersic, "sersic")
     else:
         table.need("shapeexp_r")
         table.need("shapedev_r")
         fraction = np.where(types == "DEV", 1.0, 0.0)
         fraction = np.where(types == "COMP", table.get(np.full(len(types), 0.5), "fracdev"), fraction)
-        shapes = {
-            name: (1 - fraction) * table.get(unknown, f"shapeexp_{old}")
-            + fraction * table.get(unknown, f"shapedev_{old}")
-            for name, old in (("shape_r", "r"), ("e1", "e1"), ("e2", "e2"))
-        }
+        found = (1 - fraction) * measured("exp") + fraction * measured("dev")
+    shapes = dict(zip(("shape_r", "e1", "e2"), found, strict=True))
     shapes["shape_r"] = np.where(types == "SIMP", SIMP_RADIUS, shapes["shape_r"])
     shapes["shape_r"] = np.where(np.isin(types, ("PSF", "DUP")), 0.0, shapes["shape_r"])
     return {**shapes, "sersic": sersic}
@@ -186,20 +185,20 @@ class Catalog:
     Attributes
     ----------
     sources : Sources
-    path : Path
-    command : str
-        The command line that the pipeline recorded, or nothing.
-    dr9_columns : bool
-        Whether the tractor columns are those of DR9 and later.
     header : dict
         Keywords of the primary header.
+    dr9_columns : bool
+        Whether the tractor columns are those of DR9 and later.
     """
 
     sources: Sources
-    path: Path
-    command: str = ""
+    header: dict[str, Any]
     dr9_columns: bool = False
-    header: dict[str, Any] | None = None
+
+    @property
+    def command(self) -> str:
+        """The command line that the pipeline recorded, or nothing."""
+        return str(self.header.get("CMDLINE", ""))
 
 
 def read_tractor(path: Path) -> Catalog:
@@ -213,8 +212,7 @@ def read_tractor(path: Path) -> Catalog:
     CatalogError
         If the file is unreadable, empty of tables, lacks a column, or repeats an objid.
     """
-    with _reading(path, "tractor catalogue"):
-        table = _read(path, "tractor catalogue")
+    with _reading(path, "tractor catalogue") as table:
         types = _text(table.need("type"))
         bands = FILTERS if "decam_flux" in table else table.filters(*_SPELLINGS)
         if not bands:
@@ -242,22 +240,14 @@ def read_tractor(path: Path) -> Catalog:
             primary=table.get(blank.primary, "brick_primary"),
             **_tractor_shapes(table, types),
         )
-        return Catalog(
-            sources.take(~np.isin(sources.type, _NO_SOURCES)),
-            path,
-            command=str(table.header.get("CMDLINE", "")),
-            dr9_columns="fitbits" in table,
-            header=table.header,
-        )
+        fitted = sources.take(~np.isin(sources.type, _NO_SOURCES))
+        return Catalog(fitted, table.header, dr9_columns="fitbits" in table)
 
 
 def _truth_types(radius: Array, sersic: Array) -> Array:
     """The tractor type of the profile that was injected."""
-    types = np.full(len(radius), "SER", dtype="U4")
-    types[sersic == 1] = "EXP"
-    types[sersic == 4] = "DEV"
-    types[(sersic == 0) | (radius == 0)] = "PSF"
-    return types
+    point = (sersic == 0) | (radius == 0)
+    return np.select([point, sersic == 1, sersic == 4], ["PSF", "EXP", "DEV"], "SER").astype("U4")
 
 
 def read_truth(path: Path, ids_added: Path | None = None) -> Catalog:
@@ -276,8 +266,7 @@ def read_truth(path: Path, ids_added: Path | None = None) -> Catalog:
     CatalogError
         If the file is unreadable, empty of tables, lacks a column, or repeats an id.
     """
-    with _reading(path, "truth table"):
-        table = _read(path, "truth table")
+    with _reading(path, "truth table") as table:
         ids = unique_ids(table.need("id"), path, table.what)
         n, bands = len(ids), table.filters("{}flux", "flux_{}")
         if not bands:
@@ -288,7 +277,8 @@ def read_truth(path: Path, ids_added: Path | None = None) -> Catalog:
         radius, sersic = table.get(zero, "rhalf", "shape_r"), table.get(zero, "n", "sersic")
         injected = ~table.get(np.zeros(n, dtype=bool), "collided")
         if ids_added is not None and ids_added.is_file():
-            injected &= np.isin(ids, _read(ids_added, "table of added ids").need("id"))
+            with _reading(ids_added, "table of added ids") as added:
+                injected &= np.isin(ids, added.need("id"))
         sources = replace(
             blank,
             id=ids,
@@ -304,13 +294,13 @@ def read_truth(path: Path, ids_added: Path | None = None) -> Catalog:
             ebv=table.get(blank.ebv, "ebv"),
             injected=injected,
         )
-        return Catalog(sources, path, command=str(table.header.get("CMDLINE", "")), header=table.header)
+        return Catalog(sources, table.header)
 
 
 def read_cameras(path: Path) -> set[str]:
     """Cameras named in a brick's CCD table; empty where there is no table."""
     if not path.is_file():
         return set()
-    with _reading(path, "CCD table"):
-        cameras = _read(path, "CCD table").columns.get("camera", np.empty(0, "U"))
+    with _reading(path, "CCD table") as table:
+        cameras = table.columns.get("camera", np.empty(0, "U"))
         return {str(name).lower() for name in np.char.strip(_decoded(cameras))}

@@ -196,9 +196,9 @@ def _check_on_sky(wcs: WCS, shape: tuple[int, int]) -> None:
 
 def _box(header: Any) -> tuple[float, float, float, float] | None:
     values = [header.get(name) for name in ("RAMIN", "RAMAX", "DECMIN", "DECMAX")]
-    if any(value is None for value in values):
+    if None in values:
         return None
-    ra_min, ra_max, dec_min, dec_max = (float(value) for value in values)
+    ra_min, ra_max, dec_min, dec_max = map(float, values)
     if not np.isfinite([ra_min, ra_max, dec_min, dec_max]).all():
         msg = "RAMIN, RAMAX, DECMIN or DECMAX in its header is not finite"
         raise ValueError(msg)

@@ -16,10 +16,8 @@ from obiwan.dplearn.survey.coadds import read_pixels
 from obiwan.dplearn.survey.cutouts import centre_pixel
 from obiwan.dplearn.survey.layouts import BrickRun
 
-_BELOW = {
-    "NO_DITHER": 1.0,
-    "SUBTRACTIVE_DITHER_2": 2147483638.0,
-}  # steps from ZZERO to what no pixel is below
+# Steps from ZZERO to what no pixel is below
+_BELOW = {"NO_DITHER": 1.0, "SUBTRACTIVE_DITHER_2": 2147483638.0}
 _NULLS = 1e9  # steps: ZZERO is farther from 0 where a tile that is not dithered has pixels without a value
 
 

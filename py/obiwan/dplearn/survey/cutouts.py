@@ -21,17 +21,13 @@ def centre_pixel(position: Array) -> Array:
 
 
 def stamp_inside(x: Array, y: Array, shape: tuple[int, int], size: int) -> Array:
-    """Whether each source's whole stamp of `size` pixels a side lies in an image of this shape (ny, nx)."""
+    """Whether each source's whole stamp of `size` pixels a side lies in an image of this shape (ny, nx).
+
+    Of one pixel: whether its centre pixel does.
+    """
     left, low = centre_pixel(x) - size // 2, centre_pixel(y) - size // 2
     ny, nx = shape
     return (left >= 0) & (left + size <= nx) & (low >= 0) & (low + size <= ny)
-
-
-def centre_inside(x: Array, y: Array, shape: tuple[int, int]) -> Array:
-    """Whether each source's centre pixel lies in an image of this shape (ny, nx)."""
-    cx, cy = centre_pixel(x), centre_pixel(y)
-    ny, nx = shape
-    return (cx >= 0) & (cx < nx) & (cy >= 0) & (cy < ny)
 
 
 def overlap(centre: int, n: int, size: int) -> tuple[slice, slice]:

@@ -72,19 +72,13 @@ def read_table(path: Path) -> UserTable:
         If the file cannot be read, is empty, lacks a column, has positions that are not finite,
         or repeats an id within a brick and run.
     """
-    try:
-        formats = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv"}
+    formats = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv"}
+    what, remedy = f"{path}: cannot read this table as FITS, ECSV or CSV", "correct it or leave it out"
+    with reading(what, remedy, CatalogError):
         table = Table.read(path, format=formats.get(path.suffix.lower()))
-    except FileNotFoundError:
-        msg = f"{path}: no such table"
-        raise CatalogError(msg) from None
-    except Exception as error:  # astropy's readers raise nearly everything
-        msg = f"{path}: cannot read this table as FITS, ECSV or CSV ({' '.join(str(error).split())[:200]})"
-        raise CatalogError(msg) from None
-    if not len(table):
-        msg = f"{path}: empty catalogue: the table has no rows"
-        raise CatalogError(msg)
-    with reading(f"{path}: cannot read this table", "correct it or leave it out", CatalogError):
+        if not len(table):
+            msg = f"{path}: empty catalogue: the table has no rows"
+            raise CatalogError(msg)
         table.convert_bytestring_to_unicode()
         table.rename_columns(table.colnames, [name.lower() for name in table.colnames])
         return _user_table(path, table)
@@ -128,9 +122,8 @@ def _user_table(path: Path, table: Table) -> UserTable:
         raise CatalogError(msg)
     blank = blank_sources(n, FILTERS)
     ids = _integers(path, "id", table["id"]) if "id" in table.colnames else blank.id
-    for name, of_brick in rows_by_value(brick):
-        for run_name, rows in rows_by_value(run[of_brick]):
-            unique_ids(ids[of_brick[rows]], path, f"rows of {name} ({run_name})")
+    for name, rows in rows_by_value(np.char.add(np.char.add(brick, " in run "), run)):
+        unique_ids(ids[rows], path, f"rows of {name}")
     flux = blank.flux
     for i, name in enumerate(f"mag_{band}".lower() for band in FILTERS):
         if name in table.colnames:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,7 +25,6 @@ from obiwan.dplearn.trainingset.shards import Shard, check_files, read_shard
 Stamps: TypeAlias = NDArray[np.float32]
 Labels: TypeAlias = NDArray[np.uint8]
 _AGAIN = "make the training set again"
-ReadPixels: TypeAlias = Callable[[Shard], tuple[Stamps, Labels]]
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,9 @@ class StampSet:
         What the stamps are.
     shards : tuple of Shard
         In the order train, val, test, then number.
-    read_pixels : callable
-        Reads a shard.
+    read : callable
+        Reads a shard with its checksum verified: stamps, shape (rows, size, size, channels), and labels; a
+        `TrainingSetError` if a file is missing, corrupt, or of another shape than the manifest says.
     read_rows : callable
         Rows of the example table of a split, in the order of its shards; of all shards of the training set,
         also where `shards` are some of them.
@@ -53,7 +53,7 @@ class StampSet:
     manifest: dict[str, Any]
     spec: StampSpec
     shards: tuple[Shard, ...]
-    read_pixels: ReadPixels
+    read: Callable[[Shard], tuple[Stamps, Labels]]
     read_rows: Callable[[str], Array]
 
     def split(self, name: str) -> tuple[Shard, ...]:
@@ -75,16 +75,6 @@ class StampSet:
         words = " ".join(f"{s.x_name}:{s.x_crc32}:{s.y_crc32}" for s in self.shards)
         return f"{zlib.crc32(words.encode()):08x}"
 
-    def read(self, shard: Shard) -> tuple[Stamps, Labels]:
-        """Read one shard with its checksum verified: stamps, shape (rows, size, size, channels), and labels.
-
-        Raises
-        ------
-        TrainingSetError
-            If a file is missing, corrupt, or of another shape than the manifest says.
-        """
-        return self.read_pixels(shard)
-
     def rows(self, split: str) -> Array:
         """Rows of the example table that belong to the shards of a split, in their order.
 
@@ -102,6 +92,10 @@ class StampSet:
             msg = f"{self.directory / SOURCES}: its {split} rows are not those of the shards; {_AGAIN}"
             raise TrainingSetError(msg)
         return rows
+
+    def examples(self) -> Array:
+        """The `rows` of all splits, in the order of `shards`."""
+        return np.concatenate([self.rows(split) for split in SPLITS])
 
     def bricks(self, split: str) -> NDArray[np.str_]:
         """The brick of each example of a split, in the order of `rows`."""
@@ -174,9 +168,6 @@ def open_training_set(directory: Path, *, files: bool = True) -> StampSet:
     for shard in shards if files else ():
         check_files(directory, spec, shard)
 
-    def read_pixels(shard: Shard) -> tuple[Stamps, Labels]:
-        return read_shard(directory, spec, shard)
-
     ends = np.cumsum([0, *(sum(s.rows for s in shards if s.split == name) for name in SPLITS)])
 
     @cache
@@ -185,4 +176,4 @@ def open_training_set(directory: Path, *, files: bool = True) -> StampSet:
         number = SPLITS.index(split)
         return read_sources(directory, spec, int(ends[number]), int(ends[number + 1]), split)
 
-    return StampSet(directory, manifest, spec, shards, read_pixels, read_rows)
+    return StampSet(directory, manifest, spec, shards, partial(read_shard, directory, spec), read_rows)

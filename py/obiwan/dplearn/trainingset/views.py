@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.trainingset.shards import Shard
@@ -19,20 +19,13 @@ Edit: TypeAlias = Callable[[Stamps], Stamps]
 Key: TypeAlias = tuple[str, int]  # split and number of a shard
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What is kept of a shard, and under which labels.
-
-    Attributes
-    ----------
-    rows : ndarray of int
-        Rows of the shard, in order.
-    label : ndarray of uint8
-        Of these rows: 0 and 1, whatever they stand for.
-    """
-
-    rows: NDArray[np.int64]
-    label: Labels
+def by_shard(rows: Array) -> dict[Key, slice]:
+    """Where the examples of each shard are in a table sorted by split and shard."""
+    change = (rows["split"][1:] != rows["split"][:-1]) | (rows["shard"][1:] != rows["shard"][:-1])
+    starts = [0, *(np.flatnonzero(change) + 1).tolist()] if len(rows) else []
+    first = rows[starts]
+    keys = zip(np.char.decode(first["split"]).tolist(), first["shard"].tolist(), strict=True)
+    return {key: slice(*ends) for key, ends in zip(keys, pairwise([*starts, len(rows)]), strict=True)}
 
 
 def _renamed(shard: Shard, name: str, **changes: Any) -> Shard:
@@ -54,18 +47,19 @@ def with_edit(stamps: StampSet, name: str, edit: Edit) -> StampSet:
     """
     originals = {shard.key: shard for shard in stamps.shards}
 
-    def read_pixels(shard: Shard) -> tuple[Stamps, Labels]:
+    def read(shard: Shard) -> tuple[Stamps, Labels]:
         x, y = stamps.read(originals[shard.key])
         return edit(x), y
 
     shards = tuple(_renamed(shard, name) for shard in stamps.shards)
-    return replace(stamps, shards=shards, read_pixels=read_pixels)
+    return replace(stamps, shards=shards, read=read)
 
 
 def with_choice(
     stamps: StampSet,
     name: str,
-    choice: Mapping[Key, Choice],
+    rows: Array,
+    label: Labels,
     change: Callable[[Key, Stamps], Stamps] | None = None,
 ) -> StampSet:
     """A view of chosen examples with labels of their own.
@@ -75,33 +69,62 @@ def with_choice(
     stamps : StampSet
     name : str
         Of the choice, labels and change; it enters the view's checksum.
-    choice : mapping
-        Of shards; one that is missing, or of which no row is chosen, is left out.
+    rows : ndarray of `example_dtype`, shape (n,)
+        Some of `StampSet.examples`, sorted by split and shard; a shard of which none is chosen is left out.
+    label : ndarray of uint8, shape (n,)
+        Of these: 0 and 1, whatever they stand for.
     change : callable, optional
         From a shard's key and its chosen stamps to changed ones.
     """
-    originals = {shard.key: shard for shard in stamps.shards}
-    kept = {key: one for key, one in choice.items() if key in originals and len(one.rows)}
+    originals, place = {shard.key: shard for shard in stamps.shards}, by_shard(rows)
 
-    def read_pixels(shard: Shard) -> tuple[Stamps, Labels]:
-        one = kept[shard.key]
-        chosen = stamps.read(originals[shard.key])[0][one.rows]
-        return (chosen if change is None else change(shard.key, chosen)), one.label.copy()
+    def read(shard: Shard) -> tuple[Stamps, Labels]:
+        part = place[shard.key]
+        chosen = stamps.read(originals[shard.key])[0][rows["row"][part]]
+        return (chosen if change is None else change(shard.key, chosen)), label[part].copy()
 
     @cache
     def read_rows(split: str) -> Array:
-        rows = stamps.rows(split)
-        parts = [rows[:0]]
-        for shard in stamps.split(split):
-            if (one := kept.get(shard.key)) is not None:
-                part = rows[rows["shard"] == shard.number][one.rows]
-                part["label"], part["row"] = one.label, np.arange(len(part))
-                parts.append(part)
-        return np.concatenate(parts)
+        mine = rows["split"] == split.encode()
+        out: Array = rows[mine]
+        out["label"] = label[mine]
+        for part in by_shard(out).values():
+            out["row"][part] = np.arange(part.stop - part.start)
+        return out
 
     shards = []
     for shard in stamps.shards:
-        if (one := kept.get(shard.key)) is not None:
-            rows, ones = len(one.rows), int(np.count_nonzero(one.label))
-            shards.append(_renamed(shard, name, rows=rows, fake=ones, real=rows - ones))
-    return replace(stamps, shards=tuple(shards), read_pixels=read_pixels, read_rows=read_rows)
+        if (part := place.get(shard.key)) is not None:
+            number, ones = part.stop - part.start, int(np.count_nonzero(label[part]))
+            shards.append(_renamed(shard, name, rows=number, fake=ones, real=number - ones))
+    return replace(stamps, shards=tuple(shards), read=read, read_rows=read_rows)
+
+
+def halves(rows: Array, seed: int) -> Labels:
+    """Draw one of two labels for each example: half of every (split, brick, class) gets each.
+
+    Parameters
+    ----------
+    rows : ndarray of `example_dtype`, shape (n,)
+    seed : int
+        Of the draw, which depends on which examples there are and not on their order or their shards.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n,)
+        0 or 1; where a group is odd, a coin decides who gets the one more.
+    """
+    out = np.zeros(len(rows), np.uint8)
+    names = ("split", "brick", "label", "root", "run", "id", "ra", "dec")
+    order = np.lexsort(tuple(rows[name] for name in reversed(names)))
+    ordered = rows[order]
+    same = np.ones(len(rows) - 1 if len(rows) else 0, bool)
+    for name in ("split", "brick", "label"):
+        same &= ordered[name][1:] == ordered[name][:-1]
+    for group in np.split(order, np.flatnonzero(~same) + 1) if len(rows) else []:
+        first = rows[group[0]]
+        text = f"{first['split'].decode().strip()} {first['brick'].decode().strip()} {first['label']}"
+        rng = np.random.default_rng([seed, zlib.crc32(text.encode())])
+        ones = (len(group) + int(rng.integers(2))) // 2
+        out[rng.permutation(group)[:ones]] = 1
+    return out
