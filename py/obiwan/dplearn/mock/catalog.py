@@ -219,9 +219,7 @@ def _shapes(out: Array, objects: Array, seen: Seen) -> None:
     fixed = np.select([kind == b"PSF", kind == b"DEV", kind == b"SER"], [0.0, 4.0, index], 1.0)
     out["sersic"] = np.clip(fixed, 0.0, 6.0)
     out["sersic_ivar"] = np.where(kind == b"SER", n_error**-2.0, 0.0)
-    gain = np.stack(
-        [overlap**2, np.ones_like(snr), 0.9 * np.ones_like(snr), np.ones_like(snr), np.ones_like(snr)]
-    )
+    gain = np.broadcast_arrays(overlap**2, 1.0, 0.9, 1.0, 1.0)
     out["dchisq"] = (seen.measured_snr**2 * gain).T
 
 

@@ -140,14 +140,12 @@ class Root:
         **fields
             Of the layout's templates: ``obj``, where they name it.
         """
-
-        def path(template: str | None) -> Path | None:
-            names = {**fields, "bri": brick[:3], "brick": brick, "run": run}
-            return None if template is None else self.path / template.format(**names)
-
-        one = self.layout
-        coadd = self.path / one.coadd.format(bri=brick[:3], brick=brick, run=run)
-        return BrickRun(self, brick, run, coadd, path(one.tractor), path(one.truth), path(one.ids_added))
+        one, names = self.layout, {**fields, "bri": brick[:3], "brick": brick, "run": run}
+        files = (
+            None if template is None else self.path / template.format(**names)
+            for template in (one.tractor, one.truth, one.ids_added)
+        )
+        return BrickRun(self, brick, run, self.path / one.coadd.format(**names), *files)
 
 
 @dataclass(frozen=True)

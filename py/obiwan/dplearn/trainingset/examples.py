@@ -27,31 +27,23 @@ _PER_BAND = (*PER_BAND, "mag")
 _AGAIN = "make the training set again (create_training --overwrite)"
 
 
+_COLUMNS = {
+    **{"split": "S5", "shard": "i4", "row": "i4", "label": "u1", "root": "i2"},
+    **{"brick": "S24", "run": "S32", "id": "i8"},
+    **dict.fromkeys(("ra", "dec", "x", "y", "truth_ra", "truth_dec"), "f8"),
+    **{"match_dist": "f4", "type": "S4"},
+    **dict.fromkeys(("flux", "flux_ivar", "mag", "mw_transmission"), "f4"),
+    "mag_source": "S8",
+    **dict.fromkeys(("shape_r", "e1", "e2", "sersic", "psfsize", "psfdepth"), "f4"),
+    **{"nobs": "i2", "maskbits": "i4", "camera": "S24", "ebv": "f4", "flags": "i4"},
+}
+
+
 @cache
 def example_dtype(spec: StampSpec) -> np.dtype[Any]:
     """Record type of the example table for these bands: one record from planning to disk."""
-
-    def bands(quantity: str, kind: str = "f4") -> list[tuple[str, str]]:
-        return [(name, kind) for name in spec.columns(quantity)]
-
-    positions = ("ra", "dec", "x", "y", "truth_ra", "truth_dec")
-    return np.dtype(
-        [
-            *[("split", "S5"), ("shard", "i4"), ("row", "i4"), ("label", "u1"), ("root", "i2")],
-            *[("brick", "S24"), ("run", "S32"), ("id", "i8")],
-            *[(name, "f8") for name in positions],
-            *[("match_dist", "f4"), ("type", "S4")],
-            *bands("flux"),
-            *bands("flux_ivar"),
-            *bands("mag"),
-            *bands("mw_transmission"),
-            *[("mag_source", "S8"), ("shape_r", "f4"), ("e1", "f4"), ("e2", "f4"), ("sersic", "f4")],
-            *bands("psfsize"),
-            *bands("psfdepth"),
-            *bands("nobs", "i2"),
-            *[("maskbits", "i4"), ("camera", "S24"), ("ebv", "f4"), ("flags", "i4")],
-        ]
-    )
+    names = {name: spec.columns(name) if name in _PER_BAND else (name,) for name in _COLUMNS}
+    return np.dtype([(column, _COLUMNS[name]) for name, columns in names.items() for column in columns])
 
 
 def blank_examples(n: int, spec: StampSpec) -> Array:
