@@ -32,7 +32,7 @@ def between(
     def number(word: str) -> int | float:
         found = kind(word)
         if not least <= found <= most:
-            span = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
+            span = f"at least {least}" if most == math.inf else f"{least} to {most}"
             msg = f"must be {span}, got {found}"
             raise argparse.ArgumentTypeError(msg)
         return found
