@@ -19,19 +19,17 @@ import pytest
 from matplotlib.figure import Figure
 
 from evaluation_set import make_evaluation, make_set, scored_by_hand
-from obiwan.dplearn.controls.battery import Obstacle
+from obiwan.dplearn.controls.battery import LIGHTS, Obstacle
 from obiwan.dplearn.errors import LeaseLostError, ModelError
 from obiwan.dplearn.evaluation import analysis, occlusion
 from obiwan.dplearn.evaluation.bins import LEAST_VALUES
 from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
 from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms, not_run
-from obiwan.dplearn.report import charts, provenance, sections, wording
-from obiwan.dplearn.report.figures import pictures_of
-from obiwan.dplearn.report.formatting import DASH, effect, extents
-from obiwan.dplearn.report.output import FORMAT, claim, metrics, report_directory, write_report
+from obiwan.dplearn.report import charts, output, sections, wording
+from obiwan.dplearn.report.figures import Picture, pictures_of, write_picture
+from obiwan.dplearn.report.formatting import DASH, HTML, catalogue, effect, extents, say
+from obiwan.dplearn.report.output import FORMAT, claim, metrics, report_directory
 from obiwan.dplearn.report.page import render
-from obiwan.dplearn.report.pictures import Picture, write_picture
-from obiwan.dplearn.report.sentences import HTML, catalogue, say
 from obiwan.dplearn.retraining.ablations import AblationResult
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult
 from obiwan.dplearn.stampspec import StampSpec
@@ -115,6 +113,12 @@ class Elements(HTMLParser):
 
     def of(self, tag):
         return [element for element in self.found if element.tag == tag]
+
+
+def write_report(outdir, evaluation, pictures):
+    """A report made as the program makes it; returns its page."""
+    with report_directory(outdir).lease() as scratch:
+        return output.write_report(outdir, evaluation, pictures, scratch)
 
 
 def said_of(evaluation):
@@ -291,7 +295,7 @@ def test_a_report_is_whole_or_the_one_before(tmp_path, looked):
 
     write_report(tmp_path, looked, [])
     before = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    bad = Picture("bad", "answer", "caption", "alt", (2, 2), fails)
+    bad = Picture("bad", "answer", (2, 2), fails, "caption", "alt")
     other = dataclasses.replace(looked, settings={**looked.settings, "seed": 7})
     with pytest.raises(OSError, match="No space"):
         write_report(tmp_path, other, [bad])
@@ -423,7 +427,7 @@ def test_a_picture_is_whole_or_the_one_before(tmp_path, monkeypatch):
     def draws(figure):
         figure.text(0.5, 0.5, "x")
 
-    picture = Picture("chart", "answer", "caption", "alt", (1, 1), draws)
+    picture = Picture("chart", "answer", (1, 1), draws, "caption", "alt")
     write_picture(picture, tmp_path)
     before = content_of(tmp_path)
     assert set(before) == {"chart.pdf", "chart.png"}
@@ -513,7 +517,7 @@ def test_halves_of_one_class_that_are_told_apart_are_an_alarm(looked):
     fine = dataclasses.replace(looked, ablations=sound)
     assert not alarms(sound)
     assert "broken" not in text_of(render(fine, {}))
-    assert [row.light for row in sections.retrained(fine)] == ["green", ""]
+    assert [row[3] for row in sections.retrained(fine)] == ["green", ""]
     for low, high in ((0.51, 0.6), (0.4, 0.49)):
         broken = (*sound[1:], retrained_as("A/A real", low, high, 0.02))
         found = dataclasses.replace(looked, ablations=broken)
@@ -524,7 +528,7 @@ def test_halves_of_one_class_that_are_told_apart_are_an_alarm(looked):
         elements = Elements(render(found, {}))
         (shown,) = (e for e in elements.of("p") if e.words == alarm)
         assert shown.attrs["class"] == "warning"
-        assert [row.light for row in sections.retrained(found)] == ["", "red"]
+        assert [row[3] for row in sections.retrained(found)] == ["", "red"]
         assert metrics(found)["verdict"]["explanation"][0] == alarm
 
 
@@ -532,8 +536,8 @@ def test_ablations_are_corrected_for_being_several(looked):
     tried = tuple(retrained_as(name, 0.5, 0.6, 0.02) for name in ("ivar only", "centre masked", "band g"))
     old = retrained_as("band r", 0.5, 0.6, float("nan"))  # of a version that did not keep its p
     rows = sections.retrained(dataclasses.replace(looked, ablations=(*tried, old)))
-    assert [row.p for row in rows[:3]] == pytest.approx([0.06] * 3)
-    assert np.isnan(rows[3].p)
+    assert [row[2] for row in rows[:3]] == pytest.approx([0.06] * 3)
+    assert np.isnan(rows[3][2])
 
 
 def test_a_constant_network_gets_no_sentence_that_is_wrong_for_it(data, looked, shown):
@@ -657,6 +661,17 @@ def test_neighbouring_bins_are_not_a_staircase(looked):
     assert "0.04" in axes.get_ylabel()
 
 
+def test_the_area_under_the_curve_is_the_auc(looked):
+    """Ties are one step: each is half of what it would be if it were won."""
+    scores = looked.scored.scores.round(1)
+    found = charts.roc(looked.scored.labels, scores)
+    assert [line[0] for line in found] == [0, 0]
+    assert [line[-1] for line in found] == [1, 1]
+    real, fake = (scores[looked.scored.labels == value] for value in (0, 1))
+    higher = np.sign(fake[:, None] - real).mean()
+    assert np.trapezoid(found[1], found[0]) == pytest.approx(0.5 + higher / 2)
+
+
 def test_many_red_controls_are_named_by_quantity(looked):
     first = next(c for c in looked.controls if c.light == "red" and c.band)
     many = tuple(
@@ -722,7 +737,7 @@ def test_a_set_of_a_few_galaxies(tmp_path):
 
 
 def test_the_cut_flow_of_both_classes_is_one_table(looked):
-    merged = provenance.cut_flow(looked.data)
+    merged = sections.cut_flow(looked.data)
     dash = DASH
     assert merged == [
         ("catalogue rows", 900, 800),
@@ -844,11 +859,14 @@ def test_every_sentence_is_used():
     """A sentence that nothing says is a mistake, as is one that nobody wrote."""
     code = "".join(path.read_text(encoding="utf-8") for path in HTML.parent.glob("*.py"))
     enums = {"notice": Notice, "obstacle": Obstacle, "red": Kind}
+    template = (HTML / "report.html").read_text(encoding="utf-8")
+    assert set(catalogue()["title"]) == set(re.findall(r'<section id="(\w+)"', template))
+    assert set(catalogue()["symbol"]) == set(LIGHTS)
     for section, sentences in catalogue().items():
         if section in enums:
             names = {one.value if section == "red" else one.name for one in enums[section]}
             assert set(sentences) - {"named"} == names, section
-        elif section not in ("glossary", "gallery", "split", "ablation"):
+        elif section not in ("title", "symbol", "glossary", "gallery", "split", "ablation"):
             assert [key for key in sentences if f'"{key}"' not in code] == [], section
 
 

@@ -45,7 +45,7 @@ from obiwan.dplearn.planning.inputs import resolve_inputs
 from obiwan.dplearn.referees.scoring import Scores, bricks_of, read_scores, write_scores
 from obiwan.dplearn.referees.testlog import record_evaluation
 from obiwan.dplearn.report import output as report_files
-from obiwan.dplearn.report.provenance import cut_flow
+from obiwan.dplearn.report.sections import cut_flow
 from obiwan.dplearn.retraining import runs as retraining
 from obiwan.dplearn.running import cli
 from obiwan.dplearn.stampspec import SPLITS, StampSpec

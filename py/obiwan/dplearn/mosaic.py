@@ -60,7 +60,7 @@ def draw(options: argparse.Namespace) -> int:
     TrainingSetError, ModelError
         If the training set or the network is unusable.
     """
-    from obiwan.dplearn.report.pictures import gallery_picture, mosaic_picture, write_picture
+    from obiwan.dplearn.report.figures import gallery_picture, mosaic_picture, write_picture
 
     split, model = options.split, options.model
     training_set = open_training_set(options.data)

@@ -7,56 +7,46 @@ differ in line style or marker as well, so that a chart survives a grey printer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from obiwan.dplearn.evaluation.bins import Bin, Bins
 from obiwan.dplearn.evaluation.occlusion import Occlusion
-from obiwan.dplearn.report.formatting import quantity_title
+from obiwan.dplearn.report.formatting import kind_words, quantity_title
+from obiwan.dplearn.retraining.sensitivity import SensitivityResult
 from obiwan.dplearn.stampspec import Array
+from obiwan.dplearn.survey.differences import KINDS
 from obiwan.dplearn.twosample.ranking import GUESS, Estimate
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 
 REAL, FAKE, NETWORK, OTHER, GREY = "#0072B2", "#D55E00", "#000000", "#CC79A7", "#999999"
 COLUMN = 4.2  #: inches, the width of a chart: about a journal's column, and a phone's screen
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One line of `draw_forest`.
-
-    Attributes
-    ----------
-    name : str
-        What was tested.
-    auc : Estimate
-        Of the classes.
-    main : bool
-        Whether it is the network's own answer.
-    """
-
-    name: str
-    auc: Estimate
-    main: bool = False
+def _columns(estimates: Sequence[Estimate]) -> tuple[Array, Array]:
+    """Values of estimates, and the lengths of their error bars below and above, shape (2, n)."""
+    value, low, high = np.array([(e.value, e.low, e.high) for e in estimates], float).reshape(-1, 3).T
+    return value, np.stack([value - low, high - value]).clip(0)
 
 
-def _arms(estimates: Sequence[Estimate]) -> Array:
-    """Lengths of error bars below and above, shape (2, n)."""
-    ends = [(max(0.0, e.value - e.low), max(0.0, e.high - e.value)) for e in estimates]
-    return np.array(ends, float).reshape(-1, 2).T
-
-
-def _auc_limits(estimates: Sequence[Estimate], margin: float) -> tuple[float, float]:
-    """Limits of an AUC axis: all intervals, guessing and the margin, with some room."""
-    low = min([GUESS - margin, *(e.low for e in estimates)])
-    high = max([GUESS + margin, *(e.high for e in estimates)])
+def _auc_limits(estimates: Sequence[Estimate]) -> tuple[float, float]:
+    """Limits of an AUC axis: all intervals and guessing, with some room."""
+    low, high = min([GUESS, *(e.low for e in estimates)]), max([GUESS, *(e.high for e in estimates)])
     room = 0.06 * (high - low)
     return max(0.0, low - room), min(1.0 + room / 2, high + room)
+
+
+def _around_guessing(margin: float) -> Estimate:
+    return Estimate(GUESS, GUESS - margin, GUESS + margin)
+
+
+def _auc_axis(axes: Axes, band: Estimate, line: Estimate, shown: Sequence[Estimate]) -> None:
+    """A vertical axis of AUCs: guessing, a grey band, a dotted line, and room for all that is shown."""
+    axes.axhspan(band.low, band.high, color=GREY, alpha=0.25, linewidth=0)
+    axes.axhline(GUESS, color=GREY, linewidth=0.9)
+    axes.axhline(line.value, color=NETWORK, linewidth=0.9, linestyle=":")
+    axes.set_ylabel("AUC")
+    axes.set_ylim(*_auc_limits([band, line, *shown]))
 
 
 def draw_scores(axes: Axes, labels: Array, scores: Array) -> None:
@@ -64,65 +54,32 @@ def draw_scores(axes: Axes, labels: Array, scores: Array) -> None:
     edges = np.linspace(0, 1, 26)
     for value, name, colour, style in ((0, "real", REAL, "-"), (1, "fake", FAKE, "--")):
         mine = scores[labels == value]
-        share = np.histogram(mine, edges)[0] / max(1, len(mine))
+        fractions = np.histogram(mine, edges)[0] / max(1, len(mine))
         label = f"{name} ({len(mine):,})"
         # Without a base line, which would be taken for a drop of the distribution at 0 and 1.
-        axes.stairs(share, edges, baseline=None, color=colour, linestyle=style, label=label, linewidth=1.6)
+        axes.stairs(
+            fractions, edges, baseline=None, color=colour, linestyle=style, label=label, linewidth=1.6
+        )
     axes.set(xlabel="score: P(fake)", ylabel=f"fraction of the class per {edges[1]:g}", xlim=(0, 1))
     axes.set_ylim(bottom=0)
     axes.legend()
 
 
-def roc(labels: Array, scores: Array) -> tuple[Array, Array]:
-    """ROC curve: fractions of reals and of fakes above every threshold, from (0, 0) to (1, 1)."""
-    order = np.argsort(-scores, kind="stable")
-    ends = np.r_[np.flatnonzero(np.diff(scores[order])), len(scores) - 1]  # ties are one step
-    fakes = np.cumsum(labels[order] == 1)[ends]
-    reals = ends + 1 - fakes
-    return np.r_[0, reals] / max(1, reals[-1]), np.r_[0, fakes] / max(1, fakes[-1])
+def roc(labels: Array, scores: Array) -> list[Array]:
+    """ROC curve: fractions of real and of injected galaxies at or above every threshold, from 0 to 1."""
+    thresholds = np.r_[np.inf, np.unique(scores)[::-1]]
+    classes = (np.sort(scores[labels == value]) for value in (0, 1))
+    return [np.asarray(1 - np.searchsorted(mine, thresholds) / max(1, len(mine))) for mine in classes]
 
 
 def draw_roc(axes: Axes, curves: Sequence[tuple[str, Array, Array]]) -> None:
     """ROC curves: (name, labels, scores) each, the network's first."""
-    colours = ((NETWORK, "-"), (OTHER, "--"), (REAL, ":"))
-    for (name, labels, scores), (colour, style) in zip(curves, colours, strict=False):
+    for (name, labels, scores), colour, style in zip(curves, (NETWORK, OTHER), ("-", "--"), strict=False):
         axes.plot(*roc(labels, scores), color=colour, linestyle=style, label=name)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, label="guessing")
-    axes.set(
-        xlabel="false positive rate (reals called fake)",
-        ylabel="true positive rate (fakes called fake)",
-        xlim=(0, 1),
-        ylim=(0, 1),
-    )
-    axes.set_aspect("equal")
+    axes.set(xlabel="fraction of real galaxies called fake", ylabel="fraction of injected ones called fake")
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.legend(loc="lower right")
-
-
-def _auc_axis(axes: Axes, margin: float, overall: Estimate) -> None:
-    """Guessing, the margin around it and the AUC of all examples, behind a chart of AUCs."""
-    axes.axhspan(GUESS - margin, GUESS + margin, color=GREY, alpha=0.25, linewidth=0)
-    axes.axhline(GUESS, color=GREY, linewidth=0.9)
-    axes.axhline(overall.value, color=NETWORK, linewidth=0.9, linestyle=":")
-    axes.set_ylabel("AUC")
-
-
-def _draw_points(axes: Axes, x: Array, bins: Sequence[Bin], widths: Array | None) -> None:
-    """AUCs with intervals: filled where they differ from 0.5 with all bins considered."""
-    estimates = [b.auc for b in bins if b.auc is not None]
-    values = [e.value for e in estimates]
-    if widths is not None:  # pale and with an end: neighbours' bars would join to a staircase
-        axes.errorbar(x, values, xerr=widths, fmt="none", ecolor=GREY, elinewidth=0.9, capsize=2.5)
-    axes.errorbar(x, values, yerr=_arms(estimates), fmt="none", ecolor=NETWORK, elinewidth=1.1)
-    for differs, face in ((True, NETWORK), (False, "white")):
-        here = [i for i, b in enumerate(bins) if b.differs == differs]
-        axes.plot(
-            np.asarray(x)[here],
-            [estimates[i].value for i in here],
-            "o",
-            markersize=5,
-            markerfacecolor=face,
-            markeredgecolor=NETWORK,
-        )
 
 
 def draw_bins(
@@ -142,25 +99,27 @@ def draw_bins(
     ideal : tuple of ndarray, optional
         Quantity and AUC of the ideal observer, drawn as a curve.
     """
-    shown = [(place, b) for place, b in enumerate(table.bins) if b.auc is not None]
-    bins = [b for _, b in shown]
-    _auc_axis(axes, margin, overall)
-    estimates = [b.auc for b in bins if b.auc is not None]
+    shown = [(place, b, b.auc) for place, b in enumerate(table.bins) if b.auc is not None]
+    estimates = [auc for *_, auc in shown]
+    values, arms = _columns(estimates)
     if ideal is not None:
         axes.plot(*ideal, color=OTHER, linestyle="--", label="ideal observer")
-        axes.legend(loc="best")
-    if table.bins and table.bins[0].name:
-        _draw_points(axes, np.array([float(place) for place, _ in shown]), bins, None)
+        axes.legend()
+        estimates += [Estimate(v, v, v) for v in map(float, ideal[1])]
+    if table.bins[0].name:
+        x = np.array([float(place) for place, *_ in shown])
         axes.set_xticks(range(len(table.bins)), [_tick(b) for b in table.bins])
         axes.set_xlim(-0.6, len(table.bins) - 0.4)
     else:
-        middle = np.array([b.middle for b in bins])
-        ends = np.array([(b.middle - b.low, b.high - b.middle) for b in bins]).reshape(-1, 2).T
-        _draw_points(axes, middle, bins, ends)
+        x, widths = _columns([Estimate(b.middle, b.low, b.high) for _, b, _ in shown])
+        # Pale and with an end: neighbours' bars would join to a staircase.
+        axes.errorbar(x, values, xerr=widths, fmt="none", ecolor=GREY, elinewidth=0.9, capsize=2.5)
+    axes.errorbar(x, values, yerr=arms, fmt="none", ecolor=NETWORK, elinewidth=1.1)
+    faces = [NETWORK if b.differs else "white" for _, b, _ in shown]
+    axes.scatter(x, values, s=25, facecolors=faces, edgecolors=NETWORK, zorder=3)
     unit = f" ({table.quantity.unit})" if table.quantity.unit else ""
     axes.set_xlabel(f"{quantity_title(table.quantity)}{unit}")
-    best = [] if ideal is None else [Estimate(v, v, v) for v in map(float, ideal[1])]
-    axes.set_ylim(*_auc_limits([*estimates, overall, *best], margin))
+    _auc_axis(axes, _around_guessing(margin), overall, estimates)
 
 
 def _tick(one: Bin) -> str:
@@ -168,121 +127,65 @@ def _tick(one: Bin) -> str:
     return f"{one.name}\n{one.low:.1f} to\n{one.high:.1f}" if one.low < one.high else one.name
 
 
-def draw_forest(axes: Axes, entries: Sequence[Entry], margin: float) -> None:
-    """AUCs of several tests one below the other, with intervals and the margin around guessing."""
-    axes.axvspan(GUESS - margin, GUESS + margin, color=GREY, alpha=0.25, linewidth=0)
+def draw_forest(axes: Axes, entries: Sequence[tuple[str, Estimate]], margin: float) -> None:
+    """AUCs by name, one below the other, with intervals; the first is marked as the main one."""
+    band, estimates = _around_guessing(margin), [auc for _, auc in entries]
+    axes.axvspan(band.low, band.high, color=GREY, alpha=0.25, linewidth=0)
     axes.axvline(GUESS, color=GREY, linewidth=0.9)
-    for place, entry in enumerate(entries):
-        colour, marker = (NETWORK, "D") if entry.main else (REAL, "o")
-        axes.errorbar(
-            [entry.auc.value],
-            [place],
-            xerr=_arms([entry.auc]),
-            fmt=marker,
-            color=colour,
-            markersize=6 if entry.main else 5,
-            elinewidth=1.4,
-        )
-    axes.set_yticks(range(len(entries)), [entry.name for entry in entries])
+    (values, arms), places = _columns(estimates), np.arange(len(entries))
+    for chosen, style, colour in ((slice(1), "D", NETWORK), (slice(1, None), "o", REAL)):
+        axes.errorbar(values[chosen], places[chosen], xerr=arms[:, chosen], fmt=style, color=colour)
+    axes.set_yticks(places, [name for name, _ in entries])
     axes.set_ylim(len(entries) - 0.5, -0.5)
-    axes.set_xlim(*_auc_limits([entry.auc for entry in entries], margin))
+    axes.set_xlim(*_auc_limits([band, *estimates]))
     axes.set_xlabel("AUC (0.5 is guessing; grey: the margin)")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
 
 
 def draw_reliability(axes: Axes, curves: Sequence[tuple[str, Array]]) -> None:
-    """Reliability: observed fraction of fakes against the score; (name, `calibration.CURVE` records) each."""
+    """Reliability: fraction of injected galaxies by score; (name, `calibration.CURVE` records) each."""
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.9, label="perfect calibration")
-    for (name, curve), (colour, marker, style) in zip(
-        curves, ((NETWORK, "o", "-"), (REAL, "s", "--")), strict=False
-    ):
-        arms = np.stack(
-            [curve["observed"] - curve["observed_low"], curve["observed_high"] - curve["observed"]]
-        ).clip(0)
-        axes.errorbar(
-            curve["predicted"],
-            curve["observed"],
-            yerr=arms,
-            color=colour,
-            marker=marker,
-            linestyle=style,
-            markersize=4,
-            linewidth=1.0,
-            label=name,
-        )
-    axes.set(xlabel="score: P(fake)", ylabel="fraction of fakes", xlim=(0, 1), ylim=(0, 1))
-    axes.set_aspect("equal")
-    axes.legend(loc="best")
+    for (name, curve), colour, style in zip(curves, (NETWORK, REAL), ("o-", "s--"), strict=True):
+        ends = curve[["observed", "observed_low", "observed_high"]].tolist()
+        values, arms = _columns([Estimate(*one) for one in ends])
+        axes.errorbar(curve["predicted"], values, yerr=arms, color=colour, fmt=style, label=name)
+    axes.set(xlabel="score: P(fake)", ylabel="fraction of injected galaxies")
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.legend()
 
 
 def draw_occlusion(axes: Axes, occlusion: Occlusion, scale: float) -> None:
-    """AUC by what lies within a radius, and by what lies beyond it.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-    occlusion : Occlusion
-    scale : float
-        Arcseconds per pixel.
-    """
-    arcsec, half_light = occlusion.radii * scale, occlusion.half_light * scale
-    whole = occlusion.whole
-    axes.axhspan(whole.low, whole.high, color=GREY, alpha=0.2, linewidth=0)
-    axes.axhline(whole.value, color=NETWORK, linewidth=0.9, linestyle=":")
-    axes.axhline(GUESS, color=GREY, linewidth=0.9)
-    for estimates, name, colour, style, side in (
-        (occlusion.inner, "within the radius", NETWORK, "o-", -1),
-        (occlusion.outer, "beyond the radius", OTHER, "s--", 1),
+    """AUC by what lies within a radius, and by what lies beyond it; `scale` is in arcseconds per pixel."""
+    arcsec, inner, outer = occlusion.radii * scale, occlusion.inner, occlusion.outer
+    _auc_axis(axes, occlusion.whole, occlusion.whole, [*inner, *outer])
+    for found, name, colour, style, aside in (
+        (inner, "within the radius", NETWORK, "o-", -0.03),
+        (outer, "beyond the radius", OTHER, "s--", 0.03),
     ):
-        axes.errorbar(
-            arcsec + side * 0.03,
-            [estimate.value for estimate in estimates],
-            yerr=_arms(estimates),
-            fmt=style,
-            color=colour,
-            markersize=4,
-            elinewidth=1.0,
-            linewidth=1.2,
-            label=name,
-        )
-    if np.isfinite(half_light):
-        axes.axvline(half_light, color=GREY, linewidth=0.9, linestyle=":")
-    axes.set(xlabel="radius (arcsec)", ylabel="AUC", xlim=(0, arcsec[-1] * 1.04))
-    axes.set_ylim(*_auc_limits([whole, *occlusion.inner, *occlusion.outer], 0.0))
-    axes.legend(loc="best")
+        values, arms = _columns(found)
+        axes.errorbar(arcsec + aside, values, yerr=arms, fmt=style, color=colour, label=name)
+    if np.isfinite(occlusion.half_light):
+        axes.axvline(occlusion.half_light * scale, color=GREY, linewidth=0.9, linestyle=":")
+    axes.set(xlabel="radius (arcsec)", xlim=(0, arcsec[-1] * 1.04))
+    axes.legend()
 
 
-def draw_sensitivity(
-    axes: Axes, amplitudes: Sequence[float], found: Sequence[Estimate], words: str, network: Estimate
-) -> None:
+def draw_sensitivity(axes: Axes, found: Sequence[SensitivityResult], network: Estimate) -> None:
     """AUC of the retrained network against the amplitude of what was planted.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
-    amplitudes : sequence of float
-    found : sequence of Estimate
-    words : str
-        Kind and unit of the amplitude.
+    found : sequence of SensitivityResult
+        Of one kind.
     network : Estimate
-        AUC between fakes and reals, for comparison (dotted).
+        AUC between injected and real galaxies, for comparison (dotted).
     """
-    axes.axhline(GUESS, color=GREY, linewidth=0.9)
-    axes.axhspan(network.low, network.high, color=GREY, alpha=0.2, linewidth=0)
-    axes.axhline(network.value, color=NETWORK, linewidth=0.9, linestyle=":")
-    axes.errorbar(
-        amplitudes,
-        [estimate.value for estimate in found],
-        yerr=_arms(found),
-        fmt="o-",
-        color=REAL,
-        markersize=5,
-        elinewidth=1.2,
-        linewidth=0.9,
-    )
-    axes.set(xlabel=words, ylabel="AUC")
-    if len(set(amplitudes)) == 1:  # alone, it would have an axis of millionths around it
-        axes.set_xticks([amplitudes[0]])
-        axes.set_xlim(amplitudes[0] - 0.1 * abs(amplitudes[0]), amplitudes[0] + 0.1 * abs(amplitudes[0]))
-    axes.set_ylim(*_auc_limits([*found, network], 0.0))
+    amplitudes, aucs, kind = [one.amplitude for one in found], [one.auc for one in found], found[0].kind
+    values, arms = _columns(aucs)
+    axes.errorbar(amplitudes, values, yerr=arms, fmt="o-", color=REAL)
+    axes.set_xlabel(f"{kind_words(kind)} ({KINDS[kind].unit})")
+    if len(amplitudes) == 1:  # alone, it would have an axis of millionths around it
+        axes.set_xticks(amplitudes)
+    _auc_axis(axes, network, network, aucs)

@@ -1,25 +1,160 @@
-"""Figures of a report: which there are, and their captions."""
+"""Figures of a report: which there are, their captions and their files."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
-from obiwan.dplearn.evaluation.analysis import BY_PERCENTILE, Evaluation
+from obiwan.dplearn.evaluation.analysis import BY_PERCENTILE, Calibration, Evaluation
 from obiwan.dplearn.evaluation.bins import Bins
 from obiwan.dplearn.evaluation.gallery import Gallery, Mosaic
+from obiwan.dplearn.evaluation.occlusion import Occlusion
+from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.report import charts
 from obiwan.dplearn.report.charts import COLUMN
-from obiwan.dplearn.report.formatting import extents, kind_words, quantity_title, with_interval
-from obiwan.dplearn.report.pictures import Draw, Picture, gallery_picture, mosaic_picture
-from obiwan.dplearn.report.sentences import say
-from obiwan.dplearn.survey.differences import KINDS
+from obiwan.dplearn.report.formatting import HTML, extents, kind_words, quantity_title, say, with_interval
+from obiwan.dplearn.report.stamps import MosaicLayout, colour_bands, draw_gallery, draw_mosaic
+from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.twosample.ranking import Estimate
 from obiwan.dplearn.twosample.verdict import Kind
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+Draw = Callable[[Figure], None]
+
+DPI = 160
+GALLERY_COLUMNS = 3
+MEASURED = "measured quantities alone"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Figure with its caption.
+
+    Attributes
+    ----------
+    name : str
+        Of its files.
+    section : str
+        Part of the report that it belongs to.
+    size : tuple of float
+        Width and height (inches).
+    draw : callable
+        Draws it on an empty figure.
+    caption : str
+        What is seen, in sentences.
+    alt : str
+        Alternative text: what the figure shows and its result.
+    """
+
+    name: str
+    section: str
+    size: tuple[float, float]
+    draw: Draw
+    caption: str
+    alt: str
+
+
+def png_of(picture: Picture, pdf: Path | None = None) -> bytes:
+    """Draw a picture as PNG, and as a PDF file too if its path is given.
+
+    Neither holds a clock time or the name of the software, so that equal data give equal bytes.
+    """
+    with matplotlib.rc_context(fname=str(HTML / "report.mplstyle")):
+        figure = Figure(figsize=picture.size, dpi=DPI)
+        picture.draw(figure)
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", metadata={"Software": None})
+        if pdf is not None:
+            figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return stream.getvalue()
+
+
+def write_picture(picture: Picture, directory: Path) -> bytes:
+    """Write a picture as PNG and PDF into a directory, each atomically; returns the PNG."""
+    with atomic_write(directory / f"{picture.name}.pdf") as beside:
+        png = png_of(picture, beside)
+    with atomic_write(directory / f"{picture.name}.png") as beside:
+        beside.write_bytes(png)
+    return png
+
+
+def stamp_width(spec: StampSpec) -> str:
+    """Width of a stamp in words."""
+    return f"{spec.size * spec.pixel_scale:.1f} arcsec wide"
+
+
+def colours(spec: StampSpec) -> str:
+    """How colour images show the bands, in words."""
+    shown = colour_bands(spec)
+    key = ("one_colour", "two_colours", "three_colours")[len(shown) - 1]
+    return say("caption", key, blue=shown[0], green=shown[len(shown) // 2], red=shown[-1])
+
+
+def gallery_picture(gallery: Gallery) -> Picture:
+    """Picture of a gallery: colour images, score and magnitude below each, and their median."""
+    spec, title = gallery.spec, say("gallery", gallery.name)
+    captions = [
+        f"{score:.2f}   {spec.bluest} {magnitude:.1f}" if np.isfinite(magnitude) else f"{score:.2f}"
+        for score, magnitude in zip(gallery.scores, gallery.magnitudes, strict=True)
+    ]
+    values = {
+        "count": len(captions),
+        "title": title,
+        "ends": f"{gallery.scores.min():.2f} to {gallery.scores.max():.2f}",
+        "split": say("split", gallery.split),
+        "band": spec.bluest,
+        "width": stamp_width(spec),
+        "colours": colours(spec),
+    }
+    return Picture(
+        f"gallery_{gallery.name}",
+        "galleries",
+        (COLUMN, -(-(len(captions) + 1) // GALLERY_COLUMNS) * 1.55),
+        lambda figure: draw_gallery(figure, gallery.stamps, captions, GALLERY_COLUMNS, spec),
+        say("caption", "gallery", **values),
+        say("alt", "gallery", **{**values, "title": title.lower()}),
+    )
+
+
+def ordinal(number: float) -> str:
+    """A number as an ordinal.
+
+    Examples
+    --------
+    >>> ordinal(1), ordinal(99), ordinal(11)
+    ('1st', '99th', '11th')
+    """
+    whole = int(number)
+    ending = "th" if whole % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(whole % 10, "th")
+    return f"{whole}{ending}"
+
+
+def mosaic_picture(mosaic: Mosaic) -> Picture:
+    """Picture of a mosaic: real and fake galaxies in turn, all their planes."""
+    spec, width = mosaic.spec, stamp_width(mosaic.spec)
+    where = f"{ordinal(mosaic.percentile)} percentile in brightness, {say('split', mosaic.split)}"
+    layout = MosaicLayout(spec, len(mosaic.stamps), f"{where}; stamps are {width}")
+    values = {
+        "band": spec.bluest,
+        "bands": ", ".join(spec.bands),
+        "variances": say("caption", "variances") if spec.has_ivar else "",
+        "colours": colours(spec),
+    }
+    ends = f"{mosaic.magnitudes.min():.1f} to {mosaic.magnitudes.max():.1f}"
+    return Picture(
+        f"fake_real_mosaic_p{mosaic.percentile:02.0f}",
+        "galleries",
+        (layout.width, layout.height),
+        lambda figure: draw_mosaic(figure, layout, mosaic.stamps, mosaic.labels, mosaic.magnitudes),
+        say("caption", "mosaic", **values, where=where, width=width),
+        say("alt", "mosaic", band=spec.bluest, ends=ends),
+    )
 
 
 def _chart(draw: Callable[..., None], *data: Any) -> Draw:
@@ -32,46 +167,34 @@ def _chart(draw: Callable[..., None], *data: Any) -> Draw:
     return on
 
 
-def forest_entries(evaluation: Evaluation) -> list[charts.Entry]:
-    """Every AUC of the report by name, the network's first."""
-    found = [charts.Entry("network", evaluation.answer.auc, main=True)]
-    if evaluation.baseline is not None:
-        found.append(charts.Entry("measured quantities alone", evaluation.baseline.test_auc))
-    if evaluation.conditional.stratified is not None:
-        found.append(charts.Entry("network, within strata", evaluation.conditional.stratified))
-    return found
-
-
-def _forest(evaluation: Evaluation, name: str, section: str, entries: Sequence[charts.Entry]) -> Picture:
-    """A picture of AUCs one below the other."""
-    named = "; ".join(f"{one.name} {with_interval(one.auc)}" for one in entries)
-    return Picture(
-        name=name,
-        section=section,
-        caption=say("caption", name, forest=say("caption", "forest")),
-        alt=say("alt", "forest", entries=named),
-        size=(COLUMN, 1.0 + 0.32 * len(entries)),
-        draw=_chart(charts.draw_forest, entries, float(evaluation.settings["margin"])),
-    )
+def _forest(evaluation: Evaluation, name: str, section: str, entries: list[tuple[str, Estimate]]) -> Picture:
+    """A picture of AUCs one below the other; the caption goes by the picture's name."""
+    draw = _chart(charts.draw_forest, entries, float(evaluation.settings["margin"]))
+    caption = say("caption", name, forest=say("caption", "forest"))
+    alt = say("alt", "forest", entries="; ".join(f"{one} {with_interval(auc)}" for one, auc in entries))
+    return Picture(name, section, (COLUMN, 1.0 + 0.32 * len(entries)), draw, caption, alt)
 
 
 def _answer_pictures(evaluation: Evaluation) -> Iterator[Picture]:
-    scored, auc = evaluation.scored, evaluation.answer.auc
-    curves = [("network", scored.labels, scored.scores)]
-    if evaluation.baseline is not None:
-        curves.append(("measured quantities alone", scored.labels, evaluation.baseline.scores))
+    scored, auc, baseline = evaluation.scored, evaluation.answer.auc, evaluation.baseline
+    compared, curves = [("network", auc)], [("network", scored.labels, scored.scores)]
+    if baseline is not None:
+        compared.append((MEASURED, baseline.test_auc))
+        curves.append((MEASURED, scored.labels, baseline.scores))
+    if evaluation.conditional.stratified is not None:
+        compared.append(("network, within strata", evaluation.conditional.stratified))
     draws = {
         "scores": _chart(charts.draw_scores, scored.labels, scored.scores),
         "roc": _chart(charts.draw_roc, curves),
     }
     for name, draw in draws.items():
         alt = say("alt", name, auc=with_interval(auc))
-        yield Picture(name, "answer", say("caption", name), alt, (COLUMN, 3.6), draw)
+        yield Picture(name, "answer", (COLUMN, 3.6), draw, say("caption", name), alt)
     if len(scored.models) > 1:
-        entries = [charts.Entry("mean score", auc, main=True)]
-        singles = zip(scored.models, evaluation.answer.singles, strict=True)
-        entries += [charts.Entry(model.name, single) for model, single in singles]
-        yield _forest(evaluation, "models", "answer", entries)
+        names = (model.name for model in scored.models)
+        singles = zip(names, evaluation.answer.singles, strict=True)
+        yield _forest(evaluation, "models", "answer", [("mean score", auc), *singles])
+    yield _forest(evaluation, "comparison", "baseline", compared)
 
 
 def _aucs(table: Bins) -> list[tuple[float, str]]:
@@ -99,70 +222,45 @@ def _bin_caption(evaluation: Evaluation, table: Bins) -> str:
 
 
 def _bin_picture(evaluation: Evaluation, table: Bins) -> Picture:
-    margin, auc = float(evaluation.settings["margin"]), evaluation.answer.auc
+    margin, ideal = float(evaluation.settings["margin"]), evaluation.ideal if table.key == "sn" else None
     points = ", ".join(f"{end}: {value:.2f}" for value, end in _aucs(table))
-    ideal = evaluation.ideal if table.key == "sn" else None
-    return Picture(
-        name=f"auc_by_{table.key}",
-        section="where",
-        caption=_bin_caption(evaluation, table),
-        alt=say("alt", "bins", name=quantity_title(table.quantity), points=points),
-        size=(COLUMN, 3.0 if table.key == BY_PERCENTILE else 2.7),
-        draw=_chart(charts.draw_bins, table, auc, margin, ideal),
-    )
+    size = (COLUMN, 3.0 if table.key == BY_PERCENTILE else 2.7)
+    draw = _chart(charts.draw_bins, table, evaluation.answer.auc, margin, ideal)
+    alt = say("alt", "bins", name=quantity_title(table.quantity), points=points)
+    return Picture(f"auc_by_{table.key}", "where", size, draw, _bin_caption(evaluation, table), alt)
 
 
-def _occlusion_pictures(evaluation: Evaluation) -> Iterator[Picture]:
-    found, scale = evaluation.occlusion, evaluation.spec.pixel_scale
-    if found is None:
-        return
+def _occlusion_picture(found: Occlusion, scale: float) -> Picture:
     points = "; ".join(
         f"{radius * scale:.1f} arcsec: within {inner.value:.2f}, beyond {outer.value:.2f}"
         for radius, inner, outer in zip(found.radii, found.inner, found.outer, strict=True)
     )
     line = say("caption", "half_light") if np.isfinite(found.half_light) else ""
-    yield Picture(
-        name="occlusion",
-        section="looks",
-        caption=say("caption", "occlusion", line=line),
-        alt=say("alt", "occlusion", points=points, auc=with_interval(found.whole)),
-        size=(COLUMN, 3.0),
-        draw=_chart(charts.draw_occlusion, found, scale),
-    )
+    draw, caption = _chart(charts.draw_occlusion, found, scale), say("caption", "occlusion", line=line)
+    alt = say("alt", "occlusion", points=points, auc=with_interval(found.whole))
+    return Picture("occlusion", "looks", (COLUMN, 3.0), draw, caption, alt)
 
 
-def _calibration_picture(evaluation: Evaluation) -> Picture:
-    found = evaluation.calibration
+def _calibration_picture(found: Calibration) -> Picture:
     curves = [("as scored", found.raw.curve), ("recalibrated", found.recalibrated.curve)]
-    return Picture(
-        name="reliability",
-        section="calibration",
-        caption=say("caption", "reliability"),
-        alt=say("alt", "reliability", raw=found.raw.ece, new=found.recalibrated.ece),
-        size=(COLUMN, 4.2),
-        draw=_chart(charts.draw_reliability, curves),
-    )
+    alt = say("alt", "reliability", raw=found.raw.ece, new=found.recalibrated.ece)
+    draw, caption = _chart(charts.draw_reliability, curves), say("caption", "reliability")
+    return Picture("reliability", "calibration", (COLUMN, 4.2), draw, caption, alt)
 
 
 def _retraining_pictures(evaluation: Evaluation) -> Iterator[Picture]:
-    network, ablations = evaluation.answer.auc, evaluation.ablations
-    if ablations:
-        entries = [charts.Entry("network", network, main=True)]
-        entries += [charts.Entry(result.name, result.auc) for result in ablations]
+    network = evaluation.answer.auc
+    if evaluation.ablations:
+        entries = [("network", network), *((result.name, result.auc) for result in evaluation.ablations)]
         yield _forest(evaluation, "ablations", "retraining", entries)
     for kind in dict.fromkeys(result.kind for result in evaluation.sensitivity):
         found = sorted((r for r in evaluation.sensitivity if r.kind == kind), key=lambda r: r.amplitude)
-        amplitudes, aucs, name = [r.amplitude for r in found], [r.auc for r in found], kind_words(kind)
         points = ", ".join(f"{r.amplitude:g}: {r.auc.value:.3f}" for r in found)
-        label = f"{name} ({KINDS[kind].unit})"
-        yield Picture(
-            name=f"sensitivity_{kind}",
-            section="retraining",
-            caption=say("caption", "sensitivity", kind=name),
-            alt=say("alt", "sensitivity", kind=name, points=points),
-            size=(COLUMN, 2.7),
-            draw=_chart(charts.draw_sensitivity, amplitudes, aucs, label, network),
+        draw = _chart(charts.draw_sensitivity, found, network)
+        caption, alt = (
+            say(of, "sensitivity", kind=kind_words(kind), points=points) for of in ("caption", "alt")
         )
+        yield Picture(f"sensitivity_{kind}", "retraining", (COLUMN, 2.7), draw, caption, alt)
 
 
 def pictures_of(
@@ -170,13 +268,13 @@ def pictures_of(
 ) -> Iterator[Picture]:
     """All pictures of a report, in its order."""
     yield from _answer_pictures(evaluation)
-    yield _forest(evaluation, "comparison", "baseline", forest_entries(evaluation))
     for table in evaluation.bins:
         if not table.coarse and _aucs(table):
             yield _bin_picture(evaluation, table)
-    yield from _occlusion_pictures(evaluation)
+    if evaluation.occlusion is not None:
+        yield _occlusion_picture(evaluation.occlusion, evaluation.spec.pixel_scale)
     if evaluation.verdict.kind != Kind.NOT_LEARNT:  # whose scores put nothing in order
         yield from map(gallery_picture, galleries)
     yield from map(mosaic_picture, mosaics)
-    yield _calibration_picture(evaluation)
+    yield _calibration_picture(evaluation.calibration)
     yield from _retraining_pictures(evaluation)

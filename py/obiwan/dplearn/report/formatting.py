@@ -1,17 +1,39 @@
-"""Formatting: numbers, intervals and names as text."""
+"""Formatting: sentences of ``html/text.toml``, numbers, intervals and names as text."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 from obiwan.dplearn.controls.battery import NOT_RUN, Control, Statistic
 from obiwan.dplearn.controls.covariates import Quantity
-from obiwan.dplearn.evaluation.bins import Bin, Bins
+from obiwan.dplearn.evaluation.bins import Bins
 from obiwan.dplearn.survey.differences import KINDS
 from obiwan.dplearn.twosample.ranking import Estimate
 
 DASH = "\N{EN DASH}"
+HTML = Path(__file__).parent / "html"  #: the page's template, its style and all sentences
+
+
+@cache
+def catalogue() -> Mapping[str, Mapping[str, str]]:
+    """All sentences, by section and key."""
+    return tomllib.loads((HTML / "text.toml").read_text(encoding="utf-8"))
+
+
+def say(section: str, key: str, /, **values: Any) -> str:
+    """A sentence with values in its braces.
+
+    Examples
+    --------
+    >>> say("alt", "scores", auc="0.512")
+    'Histograms of the scores of both classes; the AUC between them is 0.512.'
+    """
+    return catalogue()[section][key].format(**values)
 
 
 def number(value: float | None, digits: int | None = None) -> str:
@@ -71,20 +93,9 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def percent(share: float, digits: int = 0) -> str:
-    """Fraction in per cent.
-
-    Examples
-    --------
-    >>> percent(0.123), percent(-0.0004)
-    ('12 %', '0 %')
-    """
-    return f"{round(100 * share, digits) + 0.0:.{digits}f} %"  # + 0.0 takes the sign off a zero
-
-
 def limit(control: Control) -> str:
     """Limit of a control, in the unit of its effect."""
-    unit = f" {control.unit}" if control.unit and math.isfinite(control.low) else ""
+    unit = f"\N{NO-BREAK SPACE}{control.unit}" if control.unit and math.isfinite(control.low) else ""
     return f"{number(control.threshold)}{unit}"
 
 
@@ -107,24 +118,16 @@ def together(controls: Sequence[Control]) -> list[str]:
     return [f"{name} ({', '.join(found)})" if found else name for name, found in bands.items()]
 
 
-def decimals(low: float, high: float) -> int | None:
-    """Decimals that tell two ends apart to some per cent; None where they are the same."""
-    width = high - low
-    return max(0, 1 - math.floor(math.log10(width))) if width > 0 else None
-
-
-def extent(one: Bin, digits: int | None, band: str) -> str:
-    """The ends of a bin with so many decimals, or its name."""
-    if one.name:
-        return f"{one.name} ({band} {one.low:.2f} to {one.high:.2f})" if one.low != one.high else one.name
-    return f"{number(one.low, digits)} to {number(one.high, digits)}"
-
-
 def extents(table: Bins) -> list[str]:
-    """The ends of the bins of one quantity, all with the decimals that the narrowest needs."""
-    needed = [decimals(b.low, b.high) for b in table.bins if not b.name and math.isfinite(b.high - b.low)]
-    digits = max((d for d in needed if d is not None), default=None)
-    return [extent(b, digits, table.quantity.band) for b in table.bins]
+    """Ends of the bins of one quantity, with the decimals that the narrowest needs, or their names."""
+    widths = [b.high - b.low for b in table.bins if not b.name and 0 < b.high - b.low < math.inf]
+    digits = max(0, 1 - math.floor(math.log10(min(widths)))) if widths else None
+    found = []
+    for b in table.bins:
+        ends = f"{number(b.low, 2 if b.name else digits)} to {number(b.high, 2 if b.name else digits)}"
+        named = f"{b.name} ({table.quantity.band} {ends})" if b.low != b.high else b.name
+        found.append(named if b.name else ends)
+    return found
 
 
 def quantity_title(quantity: Quantity) -> str:

@@ -20,8 +20,8 @@ from obiwan.dplearn.evaluation.notices import alarms
 from obiwan.dplearn.files.atomic import read_json, write_json
 from obiwan.dplearn.files.outdir import Others, OutputDirectory, State, holding_lease
 from obiwan.dplearn.report import wording
+from obiwan.dplearn.report.figures import Picture, write_picture
 from obiwan.dplearn.report.page import embedded, render
-from obiwan.dplearn.report.pictures import Picture, write_picture
 from obiwan.dplearn.stampspec import Array
 
 FORMAT = "obiwan.dplearn evaluation"
@@ -32,6 +32,8 @@ RETRAINED = ("ablations", "sensitivity")  #: where retrained networks are, which
 #: the page, which speaks for all.
 FILES = (METRICS, FIGURES, SCORES, PAGE)
 CAPTIONS = "captions.txt"  #: among the figures, which go into papers and talks without the page
+#: Columns of the table of examples that `SCORES` begins with.
+KEYS = ("root", "brick", "run", "id", "shard", "row", "ra", "dec", "label")
 #: Results of so many numbers that they are in figures or tables and not in `METRICS`.
 _BULKY = {"scored", "columns", "scores", "weights", "maps", "real_rows", "fake_rows", "mock"}
 
@@ -41,37 +43,37 @@ def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [f.name for f in dataclasses.fields(value) if f.name not in _BULKY]
         return {name: plain(getattr(value, name)) for name in names}
-    if isinstance(value, np.ndarray) and value.dtype.names:
-        return [{name: plain(row[name]) for name in value.dtype.names} for row in value]
     if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [plain(item) for item in value]
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, bytes):
-        return value.decode()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int | bool):
-        return value
+        fields, value = value.dtype.names, value.tolist()
+        return plain(value if fields is None else [dict(zip(fields, row, strict=True)) for row in value])
+    match value:
+        case Mapping():
+            return {str(key): plain(item) for key, item in value.items()}
+        case list() | tuple() | set():
+            return [plain(item) for item in value]
+        case Enum():
+            return value.name
+        case bytes():
+            return value.decode()
+        case float():
+            return value if math.isfinite(value) else None
+        case str() | int() | None:
+            return value
     return str(value)
 
 
 def metrics(evaluation: Evaluation) -> dict[str, Any]:
     """Content of ``metrics.json``: all numbers of an evaluation, its verdict and notices."""
-    models = [plain(model) for model in evaluation.scored.models]
     ledger = evaluation.scored.ledger
-    head = {
+    return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "models": models,
+        "models": plain(evaluation.scored.models),
         "looks": None if ledger is None else ledger.looks,
         "openings": None if ledger is None else plain(ledger.openings),
+        **plain(evaluation),
+        **_texts(evaluation),
     }
-    return {**head, **plain(evaluation), **_texts(evaluation)}
 
 
 def _texts(evaluation: Evaluation) -> dict[str, Any]:
@@ -97,10 +99,7 @@ def _texts(evaluation: Evaluation) -> dict[str, Any]:
 def write_scores_table(path: Path, evaluation: Evaluation) -> None:
     """Write ``scores.fits``: key, label, score of the networks and of the baseline, and covariates."""
     scored = evaluation.scored
-    columns: dict[str, Array] = {
-        name: scored.rows[name]
-        for name in ("root", "brick", "run", "id", "shard", "row", "ra", "dec", "label")
-    }
+    columns: dict[str, Array] = {name: scored.rows[name] for name in KEYS}
     columns["score"] = scored.scores
     if len(scored.singles) > 1:
         columns |= {f"score_{i}": single for i, single in enumerate(scored.singles, 1)}
@@ -163,9 +162,7 @@ def claim(outdir: Path, identity: Mapping[str, Any], *, overwrite: bool) -> Outp
     return output
 
 
-def write_report(
-    outdir: Path, evaluation: Evaluation, pictures: Iterable[Picture], scratch: Path | None = None
-) -> Path:
+def write_report(outdir: Path, evaluation: Evaluation, pictures: Iterable[Picture], scratch: Path) -> Path:
     """Write page, numbers, scores and figures atomically; returns the page.
 
     Everything is made in a scratch directory first.  The old page goes before anything takes its place and
@@ -176,17 +173,14 @@ def write_report(
     outdir : Path
     evaluation : Evaluation
     pictures : iterable of Picture
-    scratch : Path, optional
-        That of the directory's lease; one for this report alone by default.
+    scratch : Path
+        That of the directory's lease.
 
     Raises
     ------
     LeaseLostError
         If another evaluation has begun in the directory: its report is the one that counts.
     """
-    if scratch is None:
-        with report_directory(outdir).lease() as own:
-            return write_report(outdir, evaluation, pictures, own)
     with holding_lease(scratch, outdir):
         _make(scratch, evaluation, pictures)
         # Old files go into the scratch directory, too: without one nothing of another report can be removed.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,9 @@ from obiwan.dplearn.controls.covariates import quantities
 from obiwan.dplearn.evaluation.analysis import BY_PERCENTILE, DRAWS, Baseline, Conditional, Evaluation
 from obiwan.dplearn.evaluation.bins import LEAST, LEAST_VALUES, Bins
 from obiwan.dplearn.evaluation.notices import alarms
-from obiwan.dplearn.report import provenance, wording
+from obiwan.dplearn.planning.cutflow import merged
+from obiwan.dplearn.referees.testlog import Ledger
+from obiwan.dplearn.report import wording
 from obiwan.dplearn.report.formatting import (
     DASH,
     amplitude_words,
@@ -23,10 +25,10 @@ from obiwan.dplearn.report.formatting import (
     number,
     probability,
     quantity_title,
+    say,
     together,
     with_interval,
 )
-from obiwan.dplearn.report.sentences import say
 from obiwan.dplearn.retraining.ablations import A_A
 from obiwan.dplearn.twosample.ranking import Estimate
 from obiwan.dplearn.twosample.summary import FEW_BRICKS, LEAST_CLUSTERS, holm
@@ -39,95 +41,31 @@ Row = tuple[str, str, str, str]
 Names = Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Retrained:
-    """Row of the table of retrained networks.
-
-    Attributes
-    ----------
-    name : str
-        What the network was trained on.
-    auc : Estimate
-    p : float
-        Corrected for the number of ablations; NaN where there is none.
-    light : str
-        Of a null test; else empty.
-    says : str
-    """
-
-    name: str
-    auc: Estimate
-    p: float
-    light: str
-    says: str
-
-
-@dataclass(frozen=True)
-class Text:
-    """All sentences and table rows of a report that depend on the evaluation.
-
-    Attributes
-    ----------
-    verdict : Statement
-    alarms, cautions, not_run : list of str
-    red : str
-        What the red controls are, and what follows from them; empty without any.
-    answer : list of Row
-        Quantity, value, interval, value by chance.
-    tested : str
-    flow : list of tuple
-        Cut, real and fake examples left.
-    baseline, bins, occlusion, calibration, retraining : list of str
-    importance : list of tuple
-        Quantity and loss of AUC.
-    retrained : list of Retrained
-    provenance : list of tuple
-        What, and which.
-    """
-
-    verdict: wording.Statement
-    alarms: list[str]
-    cautions: list[str]
-    not_run: list[str]
-    red: str
-    answer: list[Row]
-    tested: str
-    flow: list[tuple[str, str | int, str | int]]
-    baseline: list[str]
-    importance: list[tuple[str, float]]
-    bins: list[str]
-    occlusion: list[str]
-    calibration: list[str]
-    retraining: list[str]
-    retrained: list[Retrained]
-    provenance: list[tuple[str, str]]
-
-
-def text_of(evaluation: Evaluation) -> Text:
-    """Put an evaluation into words."""
+def text_of(evaluation: Evaluation) -> dict[str, Any]:
+    """All sentences and table rows of a report that depend on the evaluation, by part of the page."""
     names = {one.key: quantity_title(one) for one in quantities(evaluation.spec)}
-    found = evaluation.calibration
-    return Text(
-        verdict=wording.verdict_lines(evaluation),
-        alarms=[wording.notice(fact) for fact in alarms(evaluation.ablations)],
-        cautions=[wording.notice(fact) for fact in evaluation.cautions],
-        not_run=[wording.notice(fact) for fact in evaluation.not_run],
-        red=red_controls(evaluation.controls, evaluation.verdict.kind),
-        answer=answer_rows(evaluation),
-        tested=provenance.tested(evaluation),
-        flow=provenance.cut_flow(evaluation.data),
-        baseline=[
-            *baseline_lines(evaluation.baseline, evaluation.answer.auc, names),
+    baseline, found = evaluation.baseline, evaluation.calibration
+    return {
+        "verdict": wording.verdict_lines(evaluation),
+        "alarms": [wording.notice(fact) for fact in alarms(evaluation.ablations)],
+        "cautions": [wording.notice(fact) for fact in evaluation.cautions],
+        "not_run": [wording.notice(fact) for fact in evaluation.not_run],
+        "red": red_controls(evaluation.controls, evaluation.verdict.kind),
+        "answer": answer_rows(evaluation),
+        "tested": tested(evaluation),
+        "flow": cut_flow(evaluation.data),
+        "baseline": [
+            *baseline_lines(baseline, evaluation.answer.auc, names),
             *conditional_lines(evaluation.conditional, names),
         ],
-        importance=importance(evaluation.baseline, names),
-        bins=[*map(wording.notice, evaluation.mock), *bin_notes(evaluation)],
-        occlusion=[" ".join(occlusion_lines(evaluation))],
-        calibration=[say("calibration", "ece", raw=found.raw, new=found.recalibrated)],
-        retraining=list(retraining_lines(evaluation)),
-        retrained=retrained(evaluation),
-        provenance=provenance.provenance(evaluation),
-    )
+        "importance": importance(baseline, names),
+        "bins": [*map(wording.notice, evaluation.mock), *bin_notes(evaluation)],
+        "occlusion": [" ".join(occlusion_lines(evaluation))],
+        "calibration": [say("calibration", "ece", raw=found.raw, new=found.recalibrated)],
+        "retraining": list(retraining_lines(evaluation)),
+        "retrained": retrained(evaluation),
+        "provenance": provenance(evaluation),
+    }
 
 
 def red_controls(controls: Sequence[Control], kind: Kind) -> str:
@@ -274,19 +212,76 @@ def retraining_lines(evaluation: Evaluation) -> Iterator[str]:
     yield from wording.sensitivity_lines(evaluation.sensitivity)
 
 
-def retrained(evaluation: Evaluation) -> list[Retrained]:
-    """Rows of the table of retrained networks."""
+def retrained(evaluation: Evaluation) -> list[tuple[str, Estimate, float, str, str]]:
+    """Rows of retrained networks: trained on, AUC, corrected p, light of a null test, result."""
     rows = []
     adjusted = holm(np.array([result.p for result in evaluation.ablations], float))
     for result, p in zip(evaluation.ablations, adjusted, strict=True):
         light, says = "", "learnt" if result.learnt else "did not learn"
         if result.name in A_A:
             light, says = ("red", "must be 0.5") if alarms([result]) else ("green", "0.5, as it must be")
-        rows.append(Retrained(result.name, result.auc, float(p), light, says))
+        rows.append((result.name, result.auc, float(p), light, says))
     for one in evaluation.sensitivity:
         says = f"detected; power {min(one.power, 0.99):.2f}" if one.detected else "not detected"
         says += "" if one.learnt else "; did not learn"
         amplitude = amplitude_words(one.kind, one.amplitude)
         name = say("retraining", "planted", kind=kind_words(one.kind), amplitude=amplitude)
-        rows.append(Retrained(name, one.auc, math.nan, "", says))
+        rows.append((name, one.auc, math.nan, "", says))
     return rows
+
+
+def tested(evaluation: Evaluation) -> str:
+    """The test set in a few sentences."""
+    data, config, ledger = evaluation.data, evaluation.data["config"], evaluation.scored.ledger
+    counts = data["counts"]["test"]
+    key = "object" if config.get("split") == "object" else "one" if counts["bricks"] == 1 else "many"
+    values = {**counts, "bricks": counted(counts["bricks"], "brick"), "where": say("tested", key)}
+    parts = [say("tested", "counts", **values)]
+    if config:
+        names = ("select", "reals_from", "centers", "balance", "split")
+        parts.append(say("tested", "config", **{name: config.get(name) for name in names}))
+    if ledger is not None:
+        own = {model.checksum for model in evaluation.scored.models}
+        if own.issuperset(ledger.networks):
+            key = "retrained" if ledger.retrained else "alone"
+            parts.append(say("tested", key, count=len(ledger.retrained)))
+        if len(ledger.openings) > 1:
+            parts.append(say("tested", "again", count=len(ledger.openings)))
+    return " ".join(parts)
+
+
+def provenance(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Origin of data, settings and software: what, and which."""
+    data = evaluation.data
+
+    def listed(values: Mapping[str, Any]) -> str:
+        return ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
+
+    return [
+        ("training set", say("provenance", "checksum", **data)),
+        *(("input tree", f"{root.get('name')} ({root.get('layout')})") for root in data["roots"]),
+        ("selection and seed", listed(data["config"])),
+        ("settings of this evaluation", listed(evaluation.settings)),
+        ("evaluations of this test set", _ledger(evaluation.scored.ledger)),
+        ("software", listed(evaluation.versions)),
+    ]
+
+
+def _ledger(ledger: Ledger | None) -> str:
+    """The test-set log in one line."""
+    if ledger is None:
+        return say("provenance", "unlogged")
+    networks, retrained = counted(len(ledger.networks), "network"), len(ledger.retrained)
+    evaluations = counted(len(ledger.openings), "evaluation")
+    text = say("provenance", "log", networks=networks, retrained=retrained, evaluations=evaluations)
+    margins = dict.fromkeys(opening.margin for opening in ledger.openings)
+    return text + "".join(f", margin {margin:g}" for margin in margins)
+
+
+def cut_flow(data: dict[str, Any]) -> list[tuple[str, str | int, str | int]]:
+    """Rows of the cut flow of both classes, merged in order; a dash where a cut is of one class only."""
+    flows = (dict(data["cut_flow"].get(name, ())) for name in ("real", "fake"))
+    return [
+        (name, DASH if real is None else real, DASH if fake is None else fake)
+        for name, real, fake in merged(*flows)
+    ]

@@ -8,18 +8,15 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.visualization import make_lupton_rgb
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from obiwan.dplearn.stampspec import Array, StampSpec
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 #: Factors on the bands that give an ordinary galaxy a neutral colour.
 WEIGHTS = {"u": 18.0, "g": 6.0, "r": 3.4, "i": 2.7, "z": 2.2, "Y": 2.0}
@@ -179,12 +176,11 @@ class MosaicLayout:
 
     def grid(self, figure: Figure) -> Array:
         """Axes of an empty figure of this width and height, with the title; shape (rows, columns)."""
-        grid = figure.subplots(self.rows, len(self.columns), squeeze=False)
         left, right, height = LEFT / self.width, 1 - RIGHT / self.width, self.height
         top, bottom = 1 - self.above / height, BELOW_ROWS / height
         figure.subplots_adjust(left=left, right=right, top=top, bottom=bottom, wspace=0.03, hspace=0.03)
         figure.text(left, 1 - 0.07 / height, "\n".join(self.lines), fontsize=10, va="top")
-        return np.asarray(grid)
+        return np.asarray(figure.subplots(self.rows, len(self.columns), squeeze=False))
 
 
 def draw_mosaic(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +16,15 @@ from obiwan.dplearn.evaluation.ensemble import ModelInfo
 from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms
 from obiwan.dplearn.report.formatting import (
     amplitude_words,
+    catalogue,
     control_title,
     counted,
     effect,
     kind_words,
-    percent,
+    say,
     together,
     with_interval,
 )
-from obiwan.dplearn.report.sentences import catalogue, say
 from obiwan.dplearn.retraining.ablations import A_A
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult, summarise
 from obiwan.dplearn.twosample.ranking import Estimate
@@ -101,48 +101,43 @@ def _headline(verdict: Verdict) -> str:
     return "few_bricks" if few else "no_control"
 
 
-def _points(verdict: Verdict) -> Iterator[str]:
+def _points(verdict: Verdict) -> list[str]:
     """Keys of the sentences below the headline; ``sensitivity`` stands for those of that test."""
     n, reasons, kind = verdict.numbers, verdict.reasons, verdict.kind
-    tested = Reason.POSITIVE_CONTROL_FOUND in reasons
-    if Reason.CONSTANT_SCORE not in reasons:
-        yield "interval"
-    if kind == Kind.NOT_LEARNT:
-        yield "constant" if Reason.CONSTANT_SCORE in reasons else "remedy"
-    elif kind == Kind.INCONCLUSIVE:
-        yield from _missing(verdict, tested=tested)
-    else:
-        yield "effect"
-        if n.effect.others >= 0.01:
-            yield "overlap"
-    if kind == Kind.DISTINGUISHABLE:
-        if Reason.WRONG_WAY in reasons:
-            yield "wrong_way"
-        if Reason.WITHIN_MARGIN in reasons:
-            yield "needs_bricks" if tested else "needs_sensitivity"
-        if Reason.TRAINING_FAILED in reasons and not tested:
-            yield "unfitted"
-    if kind == Kind.EQUIVALENT:
-        yield from ["significant"] if Reason.DIFFERS in reasons else []
-        yield from ("backed", "sensitivity", "limits")
-    yield "tested"
-    if n.design_effect > 1.1:
-        yield "design"
-    if kind != Kind.NOT_LEARNT:
-        yield "no_power" if n.detectable is None else "power"
-
-
-def _missing(verdict: Verdict, *, tested: bool) -> Iterator[str]:
-    """Keys of what an inconclusive verdict lacks."""
-    reasons = verdict.reasons
-    if verdict.numbers.needed is not None:
-        yield "wanted" if tested else "wanted_both"
-    elif Reason.FEW_BRICKS in reasons:
-        yield "few_bricks"
-    elif Reason.NO_POSITIVE_CONTROL in reasons:
-        yield "no_control"
-    else:
-        yield from ("missed" if Reason.POSITIVE_CONTROL_MISSED in reasons else "easy", "sensitivity")
+    tested, constant = Reason.POSITIVE_CONTROL_FOUND in reasons, Reason.CONSTANT_SCORE in reasons
+    differs, alike = kind == Kind.DISTINGUISHABLE, kind == Kind.EQUIVALENT
+    # An inconclusive verdict lacks the first of these.
+    wanted = kind == Kind.INCONCLUSIVE and n.needed is not None
+    few = kind == Kind.INCONCLUSIVE and not wanted and Reason.FEW_BRICKS in reasons
+    lacking = kind == Kind.INCONCLUSIVE and not (wanted or few)
+    untested = lacking and Reason.NO_POSITIVE_CONTROL in reasons
+    missed = lacking and Reason.POSITIVE_CONTROL_MISSED in reasons
+    points = {
+        "interval": not constant,
+        "constant": constant,
+        "remedy": kind == Kind.NOT_LEARNT and not constant,
+        "wanted": wanted and tested,
+        "wanted_both": wanted and not tested,
+        "few_bricks": few,
+        "no_control": untested,
+        "missed": missed,
+        "easy": lacking and not (untested or missed),
+        "effect": differs or alike,
+        "overlap": (differs or alike) and n.effect.others >= 0.01,
+        "wrong_way": differs and Reason.WRONG_WAY in reasons,
+        "needs_bricks": differs and Reason.WITHIN_MARGIN in reasons and tested,
+        "needs_sensitivity": differs and Reason.WITHIN_MARGIN in reasons and not tested,
+        "unfitted": differs and Reason.TRAINING_FAILED in reasons and not tested,
+        "significant": alike and Reason.DIFFERS in reasons,
+        "backed": alike,
+        "sensitivity": alike or (lacking and not untested),
+        "limits": alike,
+        "tested": True,
+        "design": n.design_effect > 1.1,
+        "no_power": kind != Kind.NOT_LEARNT and n.detectable is None,
+        "power": kind != Kind.NOT_LEARNT and n.detectable is not None,
+    }
+    return [key for key, holds in points.items() if holds]
 
 
 def brick_caveat(bricks: int | None) -> str:
@@ -228,7 +223,7 @@ def sensitivity_lines(results: Sequence[SensitivityResult]) -> list[str]:
     lines, summary = [], summarise(results)
     for one in summary.results:
         name, amplitude = kind_words(one.kind), amplitude_words(one.kind, one.amplitude)
-        power = f"{'more than ' if one.power > 0.99 else ''}{percent(min(one.power, 0.99))}"
+        power = f"{'more than ' if one.power > 0.99 else ''}{100 * min(one.power, 0.99):.0f} %"
         values = {"kind": name[:1].upper() + name[1:], "amplitude": amplitude, "power": power}
         key = "detected" if one.detected else "missed"
         lines.append(say("sensitivity", key, **values, auc=with_interval(one.auc)))
