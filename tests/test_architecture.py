@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -13,6 +14,7 @@ import obiwan.dplearn
 from obiwan.dplearn.stampspec import FILTERS
 
 PACKAGE = Path(obiwan.dplearn.__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").strip("."): path
     for path in sorted(PACKAGE.rglob("*.py"))
@@ -65,14 +67,37 @@ def test_programs_are_not_imported():
         assert not ours(path) & (programs - {name}), name
 
 
-def test_rooms_have_no_circle():
-    """The same for packages taken as one with all that is in them."""
-    rooms: dict[str, set[str]] = {}
+def packages() -> dict[str, set[str]]:
+    """Every package, or module of the top level, with those that it imports."""
+    found: dict[str, set[str]] = {}
     for name, path in MODULES.items():
         if name:
             mine = name.split(".")[0]
-            rooms.setdefault(mine, set()).update({other.split(".")[0] for other in ours(path)} - {mine})
-    assert set(TopologicalSorter(rooms).static_order()) == set(rooms)
+            found.setdefault(mine, set()).update({other.split(".")[0] for other in ours(path)} - {mine})
+    return found
+
+
+def test_packages_have_no_circle():
+    """The same for packages taken as one with all that is in them."""
+    assert set(TopologicalSorter(packages()).static_order()) == set(packages())
+
+
+def test_the_picture_shows_the_code():
+    """Packages, arrows and modules of the page are those of the code, and arrows point upwards."""
+    page = (ROOT / "doc" / "explanation" / "architecture.rst").read_text(encoding="utf-8")
+    arrows, modules = {}, set()
+    for line in page.partition("::\n")[2].partition("\nNo modules")[0].splitlines():
+        if found := re.match(r"    (\w+) +<- ?((?:\w+(?:, )?)*)(?:  |$)", line):
+            package = found[1]
+            arrows[package] = set(filter(None, found[2].split(", ")))
+            assert arrows[package] <= set(arrows), f"{package} stands above what it imports"
+        elif found := re.match(r"        (\w+(?:, \w+)*)", line):
+            modules |= {f"{package}.{module}" for module in found[1].split(", ")}
+    shared = {"stampspec", "errors"}
+    assert arrows == {name: on - shared for name, on in packages().items() if name in arrows}
+    inner = {name for name in MODULES if "." in name}
+    assert set(arrows) == {name.split(".")[0] for name in inner}
+    assert modules == {name for name in inner if not name.endswith("__main__")}
 
 
 def test_horovod_has_one_door():
