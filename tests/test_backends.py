@@ -58,7 +58,7 @@ TRAIN = """
 import os, signal, sys
 sys.modules["tensorflow"] = None
 from obiwan.dplearn import cnn
-from obiwan.dplearn.training import trainer as training
+from obiwan.dplearn.training import checkpoints as training
 
 left, save = int(sys.argv[1]), training.save_checkpoint
 
