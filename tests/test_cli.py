@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+import obiwan.dplearn
 from obiwan.dplearn.create_training import build_parser
 from obiwan.dplearn.errors import DplearnError
 from obiwan.dplearn.running import cli
@@ -168,3 +169,10 @@ def test_every_long_flag_is_a_key():
     cli.add_config_option(parser)
     parser.add_argument("--some-thing", type=int)
     assert cli.parse(parser, ["--some-thing", "3"]).some_thing == 3
+
+
+@pytest.mark.parametrize("program", ["", ".create_training", ".cnn", ".evaluate", ".mock", ".mosaic"])
+def test_each_program_says_its_version_and_has_help_without_docstrings(program, run_python):
+    said = run_python("-m", f"obiwan.dplearn{program}", "--version")
+    assert (said.returncode, said.stdout) == (0, f"obiwan.dplearn {obiwan.dplearn.__version__}\n")
+    assert run_python("-OO", "-m", f"obiwan.dplearn{program}", "--help").returncode == 0

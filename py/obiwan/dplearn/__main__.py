@@ -235,12 +235,17 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"also fail when the packages of these extras are missing: {', '.join(EXTRAS)}",
     )
     parser.add_argument("--load", action="store_true", help="import each package, which takes a while")
+    parser.add_argument("--version", action="store_true", help="say the version of the package, and end")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the report; returns 0 where the programs can start, and 1 where they cannot."""
     options = build_parser().parse_args(argv)
+    if options.version:
+        version, reason = imported()
+        sys.stdout.write(f"obiwan.dplearn {version}\n" if not reason else f"PROBLEM: {reason}\n")
+        return 1 if reason else 0
     backend = keras_backend(dict(os.environ))
     packages = with_backend(PACKAGES, backend)
     needed = ["core", *options.need]

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog=f"python -m obiwan.dplearn.{NAME}", description=__doc__.split("\n")[0]
+        prog=f"python -m obiwan.dplearn.{NAME}", description=(__doc__ or "").split("\n")[0]
     )
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="DIR", help="training set")

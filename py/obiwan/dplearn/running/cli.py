@@ -12,6 +12,7 @@ from dataclasses import MISSING, field, fields
 from pathlib import Path
 from typing import Any
 
+from obiwan.dplearn import __version__
 from obiwan.dplearn.errors import DplearnError
 from obiwan.dplearn.running.interruptions import ending
 
@@ -73,12 +74,14 @@ def chosen(kind: Any, options: argparse.Namespace, prefix: str = "") -> dict[str
 
 
 def add_config_option(parser: argparse._ActionsContainer) -> None:
-    """Add ``--config FILE.toml`` to a parser that is read with `parse`."""
+    """Add ``--config FILE.toml``, and ``--version``, to a parser that is read with `parse`."""
     parser.add_argument(
         "--config",
         metavar="FILE.toml",
         help="read options from a TOML file; keys are the long flag names, flags given here win",
     )
+    version = f"obiwan.dplearn {__version__}"
+    parser.add_argument("--version", action="version", version=version, help="say the version, and end")
 
 
 def _tokens(action: argparse.Action, flag: str, value: Any) -> list[str]:
@@ -108,7 +111,7 @@ def _config_words(parser: argparse.ArgumentParser, path: Path, given: Collection
     words: list[str] = []
     for key, value in entries.items():
         flag = "--" + key.replace("_", "-")
-        if flag not in actions or flag in ("--config", "--help"):
+        if flag not in actions or flag in ("--config", "--help", "--version"):
             parser.error(f"--config {path}: unknown option {key!r}; see {parser.prog} --help")
         try:
             found = _tokens(actions[flag], flag, value)
