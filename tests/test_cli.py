@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
+from pathlib import Path
 
 import pytest
 
@@ -176,3 +177,19 @@ def test_each_program_says_its_version_and_has_help_without_docstrings(program, 
     said = run_python("-m", f"obiwan.dplearn{program}", "--version")
     assert (said.returncode, said.stdout) == (0, f"obiwan.dplearn {obiwan.dplearn.__version__}\n")
     assert run_python("-OO", "-m", f"obiwan.dplearn{program}", "--help").returncode == 0
+
+
+def test_a_tilde_is_the_home_directory_in_every_path(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path, "fake = ['~/a', 'b']\noutdir = '~/t'\nbricks = ['~/list', '1500p020']")
+    options = cli.parse(
+        build_parser(), ["--config", "~/options.toml", "--real=~/r", "--real-table", "~/r.fits"]
+    )
+    assert options.outdir == tmp_path / "t"
+    assert options.fake == [tmp_path / "a", Path("b")]
+    assert options.bricks == [str(tmp_path / "list"), "1500p020"]
+    assert (options.real, options.real_table) == ([tmp_path / "r"], tmp_path / "r.fits")
+    with pytest.raises(SystemExit) as caught:
+        cli.parse(build_parser(), ["--outdir", "~nobody-of-this-name/t"])
+    assert caught.value.code == 2
+    assert "home" in capsys.readouterr().err

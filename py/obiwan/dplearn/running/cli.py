@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import os
 import sys
 import tomllib
 from collections.abc import Callable, Collection, Sequence
@@ -133,10 +134,20 @@ class DefaultsFormatter(argparse.HelpFormatter):
         return f"{text} (default {shown.replace('%', '%%')})"
 
 
+def _at_home(value: Any) -> Any:
+    """A value of an option in which ``~`` stands for no home any more: shells expand it in few places."""
+    if isinstance(value, list):
+        return [_at_home(one) for one in value]
+    if isinstance(value, Path):
+        return value.expanduser()
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value  # noqa: PTH111
+
+
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse a command line whose ``--config`` file supplies what the flags leave open.
 
     The file's entries become words in front of the given ones, so that they pass through the same checks.
+    ``~`` at the beginning of a path is the home directory, on the command line and in the file.
     A flag that is given takes the place of the file's; given twice, a flag of many values adds up.
 
     Parameters
@@ -159,8 +170,14 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
     config = finder.parse_known_args(words)[0].config
     if config is not None:
         given = {word.partition("=")[0] for word in words if word.startswith("--")}
-        words = _config_words(parser, Path(config), given) + words
-    return parser.parse_args(words)
+        words = _config_words(parser, Path(config).expanduser(), given) + words
+    options = parser.parse_args(words)
+    try:
+        for name, value in vars(options).items():
+            setattr(options, name, _at_home(value))
+    except RuntimeError as error:
+        parser.error(str(error))
+    return options
 
 
 def run(program: Callable[[], int], name: str, *, verbose: bool = False, speaks: bool = True) -> int:
