@@ -148,6 +148,14 @@ def test_duplicate_ids_are_named(tmp_path):
         read_truth(tmp_path / "u.fits")
 
 
+@pytest.mark.parametrize("kind", ["DUP", "NUN"])
+def test_rows_without_a_model_may_repeat_an_id(kind, tmp_path):
+    columns = tractor_columns(rows(3, id=np.array([0, 1, 0])), "dr9")
+    columns["type"] = np.array(["PSF", "PSF", kind])
+    write_table(tmp_path / "t.fits", columns)
+    assert read_tractor(tmp_path / "t.fits").sources.id.tolist() == [0, 1]
+
+
 @pytest.mark.parametrize(
     "ids", [np.array([1.0, 2.0, 1e300]), np.array([1, 2, 2**64 - 1], "u8"), np.array([1, 2, 2.0**53 + 2])]
 )

@@ -210,7 +210,7 @@ def read_tractor(path: Path) -> Catalog:
     Raises
     ------
     CatalogError
-        If the file is unreadable, empty of tables, lacks a column, or repeats an objid.
+        If the file is unreadable, empty of tables, lacks a column, or repeats an objid among its sources.
     """
     with _reading(path, "tractor catalogue") as table:
         types = _text(table.need("type"))
@@ -225,7 +225,6 @@ def read_tractor(path: Path) -> Catalog:
         nobs, depth = table.per_band("nobs", bands), table.per_band("psfdepth", bands)
         sources = replace(
             blank,
-            id=unique_ids(table.columns.get("objid", table.columns.get("id", blank.id)), path, table.what),
             ra=table.need_position("ra"),
             dec=table.need_position("dec"),
             type=types,
@@ -240,7 +239,9 @@ def read_tractor(path: Path) -> Catalog:
             primary=table.get(blank.primary, "brick_primary"),
             **_tractor_shapes(table, types),
         )
-        fitted = sources.take(~np.isin(sources.type, _NO_SOURCES))
+        ids = table.columns.get("objid", table.columns.get("id", blank.id))
+        modelled = ~np.isin(types, _NO_SOURCES)  # first: other rows may repeat an id
+        fitted = replace(sources.take(modelled), id=unique_ids(ids[modelled], path, table.what))
         return Catalog(fitted, table.header, dr9_columns="fitbits" in table)
 
 
