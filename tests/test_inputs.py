@@ -88,6 +88,8 @@ def test_bricks_of_a_list(tmp_path):
         names("1025p051", "9999p000")
     with pytest.raises(LayoutError, match=r"--bricks .*absent.txt: no such file"):
         names(str(tmp_path / "absent.txt"))
+    listed.write_text("1000p051\n", encoding="utf-8-sig")
+    assert names(str(listed)) == ["1000p051"]
     listed.write_text("# nothing\n")
     with pytest.raises(LayoutError, match="the list is empty"):
         names(str(listed))

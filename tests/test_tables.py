@@ -57,11 +57,20 @@ def test_one_id_may_stand_in_two_bricks_but_not_twice_in_one(tmp_path):
         read_table(path)
 
 
+@pytest.mark.parametrize("suffix", [".ecsv", ".csv"])
+def test_byte_order_mark(suffix, tmp_path):
+    path = tmp_path / f"mine{suffix}"
+    Table(GOOD).write(path)
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert read_table(path).brick.tolist() == GOOD["brick"]
+
+
 @pytest.mark.parametrize("column", ["brick", "ra", "dec"])
 def test_missing_column(column, tmp_path):
     path = tmp_path / "mine.csv"
     Table({name: value for name, value in GOOD.items() if name != column}).write(path)
-    with pytest.raises(CatalogError, match=rf"mine.csv: the table has no column {column}"):
+    there = ", ".join(name for name in GOOD if name != column)
+    with pytest.raises(CatalogError, match=rf"mine.csv: the table has no column {column}.*has {there}"):
         read_table(path)
 
 

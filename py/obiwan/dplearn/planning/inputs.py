@@ -205,7 +205,7 @@ def read_brick_list(words: Sequence[str]) -> set[str] | None:
         path = Path(word)
         if path.is_file():
             try:
-                lines = path.read_text(encoding="utf-8").splitlines()
+                lines = path.read_text(encoding="utf-8-sig").splitlines()
             except UnicodeDecodeError:
                 msg = f"--bricks {word}: not a text file of one brick name per line"
                 raise LayoutError(msg) from None

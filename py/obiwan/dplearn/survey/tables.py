@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -75,7 +76,10 @@ def read_table(path: Path) -> UserTable:
     formats = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv"}
     what, remedy = f"{path}: cannot read this table as FITS, ECSV or CSV", "correct it or leave it out"
     with reading(what, remedy, CatalogError):
-        table = Table.read(path, format=formats.get(path.suffix.lower()))
+        with path.open("rb") as stream:
+            marked = stream.read(3) == BOM_UTF8  # as spreadsheets write; else the faster reader
+        encoding = {"encoding": "utf-8-sig"} if marked else {}
+        table = Table.read(path, format=formats.get(path.suffix.lower()), **encoding)
         if not len(table):
             msg = f"{path}: empty catalogue: the table has no rows"
             raise CatalogError(msg)
@@ -110,7 +114,8 @@ def _user_table(path: Path, table: Table) -> UserTable:
     brick_name = "brick" if "brick" in table.colnames else "brickname"
     for name in (brick_name, "ra", "dec"):
         if name not in table.colnames:
-            msg = f"{path}: the table has no column {name}; it needs brick, ra and dec"
+            there = ", ".join(table.colnames)
+            msg = f"{path}: the table has no column {name}; it needs brick, ra and dec, and has {there}"
             raise CatalogError(msg)
     n = len(table)
     brick = _strings(table[brick_name])
