@@ -107,13 +107,15 @@ def test_trees_on_the_wrong_side(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["legacysim", "obiwan_code"])
-def test_one_run_of_an_injection_tree_is_no_release(kind, tmp_path):
+def test_one_run_of_an_injection_tree_is_neither_tree_nor_release(kind, tmp_path):
     """It looks like one, and its injections would be labelled real."""
     place = Place(kind, tmp_path / "fake", BRICK.name, "file0_rs0_skip0" if kind == "legacysim" else "rs0")
     write_run(place, BRICK, both(REAL, FAKE), FAKE, suffix=".fits")
     run = tmp_path / "fake" / place.run
     with pytest.raises(LayoutError, match=r"is one run of an injection tree.*--real the data release"):
         resolve_inputs(fake=[tmp_path / "fake"], real=[run], config=TrainingConfig(select="none"))
+    with pytest.raises(LayoutError, match=rf"one run of an injection tree.*{tmp_path / 'fake'}$"):
+        resolve_inputs(fake=[run], config=TrainingConfig(select="none"))
 
 
 def test_bricks_that_the_release_does_not_have_are_left_out(tmp_path):

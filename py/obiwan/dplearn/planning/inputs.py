@@ -169,7 +169,9 @@ def _roots(fake: Sequence[Path], real: Sequence[Path], layout: str | None) -> li
     for path, injected in [*((path, True) for path in fake), *((path, False) for path in real)]:
         for tree, found in identify(path, layout if injected else None):
             fault = ""
-            if injected and not found.injected:
+            if injected and not found.injected and holds_injections(tree):
+                fault = f"is one run of an injection tree; give the directory above, {tree.resolve().parent}"
+            elif injected and not found.injected:
                 fault = "is a data release without injections; give it with --real, not --fake"
             elif found.injected and not injected:
                 fault = (
