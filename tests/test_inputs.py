@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
 import pytest
 
 from obiwan.dplearn.errors import LayoutError
@@ -23,6 +24,7 @@ from synthetic import (
     objects,
     reals,
     write_run,
+    write_table,
 )
 
 
@@ -137,3 +139,11 @@ def test_nothing_is_logged_while_planning(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         Case(tmp_path, injected=(FAKE,), fitted=(both(REAL, FAKE),)).write().plan()
     assert not caplog.records
+
+
+def test_positions_of_single_precision_are_warned_of(tmp_path):
+    Case(tmp_path, injected=(FAKE,), fitted=(both(REAL, FAKE),)).write()
+    path = tmp_path / "mine.fits"
+    write_table(path, {"brick": np.array([BRICK.name]), "ra": np.float32([1]), "dec": np.float32([2])})
+    inputs = resolve_inputs(fake=[tmp_path / "fake"], fake_table=path, config=TrainingConfig(select="none"))
+    assert any("mine.fits: ra and dec in single precision" in warning for warning in inputs.warnings)

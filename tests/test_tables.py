@@ -114,3 +114,74 @@ def test_a_column_of_vectors(tmp_path):
     Table({**GOOD, "ra": np.ones((3, 2))}).write(path)
     with pytest.raises(CatalogError, match=r"mine.fits: column ra is not numbers"):
         read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "unit", "scale"),
+    [
+        (".ecsv", "hourangle", 1 / 15),
+        (".fits", "rad", np.pi / 180),
+        (".ecsv", "rad", np.pi / 180),
+        (".fits", "arcsec", 3600),
+        (".fits", "deg", 1),
+        (".ecsv", "Degrees", 1),
+    ],
+)
+def test_declared_angles_are_converted(suffix, unit, scale, tmp_path):
+    path = tmp_path / f"mine{suffix}"
+    table = Table({**GOOD, "ra": np.array(GOOD["ra"]) * scale, "dec": np.array(GOOD["dec"]) * scale})
+    table["ra"].unit = table["dec"].unit = unit
+    table.write(path)
+    sources = read_table(path).sources
+    np.testing.assert_allclose(sources.ra, [121.1, 121.2, 359.9])
+    np.testing.assert_allclose(sources.dec, GOOD["dec"])
+
+
+@pytest.mark.parametrize(
+    ("column", "unit"), [("ra", "h"), ("dec", "Jy"), ("mag_g", "nJy"), ("mag_g", "mag(ST)")]
+)
+def test_units_of_another_kind_are_refused(column, unit, tmp_path):
+    path = tmp_path / "mine.ecsv"
+    table = Table({**GOOD, "mag_g": [20.0, 21.0, 22.0]})
+    table[column].unit = unit
+    table.write(path)
+    with pytest.raises(CatalogError) as caught:
+        read_table(path)
+    assert f"column {column} is in {unit}," in str(caught.value)
+
+
+@pytest.mark.parametrize("unit", ["mag", "mag(AB)"])
+def test_units_of_magnitudes(unit, tmp_path):
+    path = tmp_path / "mine.ecsv"
+    table = Table({**GOOD, "mag_g": [20.0, 21.0, 22.0]})
+    table["mag_g"].unit = unit
+    table.write(path)
+    np.testing.assert_allclose(read_table(path).sources.of_band("mag", "g"), [20, 21, 22])
+
+
+def test_two_columns_of_one_name(tmp_path):
+    path = tmp_path / "mine.csv"
+    Table({**GOOD, "RA": [1.0, 2.0, 3.0]}).write(path)
+    with pytest.raises(CatalogError, match=r"mine.csv: columns ra and RA"):
+        read_table(path)
+    Table({**GOOD, "z": [1.0, 2.0, 3.0], "Z": [1.0, 2.0, 3.0]}).write(path, overwrite=True)
+    assert len(read_table(path)) == 3  # what is not used may be called as it likes
+
+
+@pytest.mark.parametrize("unmeasured", [-99.0, 99.0, -999.0, 1e20, np.inf, -np.inf, np.nan])
+def test_magnitudes_that_mean_not_measured(unmeasured, tmp_path):
+    path = tmp_path / "mine.fits"
+    Table({**GOOD, "mag_g": [20.0, unmeasured, 22.0]}).write(path)
+    sources = read_table(path).sources
+    np.testing.assert_allclose(sources.of_band("mag", "g"), [20, np.nan, 22])
+    assert np.isnan(sources.of_band("flux", "g")[1])
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".ecsv"])
+def test_positions_of_single_precision_are_warned_of(suffix, tmp_path):
+    path = tmp_path / f"mine{suffix}"
+    Table({**GOOD, "ra": np.array(GOOD["ra"], "f4")}).write(path)
+    (warning,) = read_table(path).warnings
+    assert "ra in single precision" in warning
+    Table(GOOD).write(path, overwrite=True)
+    assert read_table(path).warnings == ()

@@ -121,6 +121,7 @@ def resolve_inputs(
     for root, runs in trees.items() if not real and reals is None else ():
         refuse_partial_fits(root, runs, config.spec)
     warnings = _warnings(config, trees)
+    warnings += [line for table in (reals, fakes) if table is not None for line in table.warnings]
     if real and reals is None:
         chosen = _in_release(chosen, releases, real, warnings)
     single = sum(len(runs) == 1 and brick not in releases for brick, runs in injected.items())

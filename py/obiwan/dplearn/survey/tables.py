@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
+from astropy.units import Unit
 
 from obiwan.dplearn.errors import CatalogError
 from obiwan.dplearn.files.fits import reading
@@ -17,6 +18,15 @@ from obiwan.dplearn.stampspec import FILTERS, Array
 from obiwan.dplearn.survey.catalogs import signed, unique_ids
 from obiwan.dplearn.survey.layouts import RELEASE_RUN
 from obiwan.dplearn.survey.sources import Sources, blank_sources
+
+_MAGNITUDES = {f"mag_{band}".lower(): i for i, band in enumerate(FILTERS)}
+_COLUMNS = ("brick", "brickname", "run", "id", "ra", "dec", *_MAGNITUDES)
+#: Units as other programs spell them, in lower case.
+_UNITS = {
+    **dict.fromkeys(("deg", "degree", "degrees"), "deg"),
+    **dict.fromkeys(("mag", "mag(ab)", "abmag"), "mag"),
+}
+_NOT_MEASURED = 50  #: magnitudes at least as far from 0 stand for "not measured": 99, -99, 999
 
 
 @dataclass(frozen=True)
@@ -30,12 +40,15 @@ class UserTable:
         Which coadd; the run is ``release`` where the table names none.
     sources : Sources
         In all `FILTERS`; fluxes and magnitudes are as given, taken to be corrected for extinction.
+    warnings : tuple of str
+        What the user should know of the whole table.
     """
 
     path: Path
     brick: Array
     run: Array
     sources: Sources
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.brick)
@@ -63,15 +76,15 @@ def read_table(path: Path) -> UserTable:
     Parameters
     ----------
     path : Path
-        FITS, ECSV or CSV with columns ``brick`` (or ``brickname``), ``ra``, ``dec`` in degrees,
-        and optionally ``id``, ``run`` and magnitudes such as ``mag_g`` (AB, corrected for Galactic
-        extinction); names in any case.
+        FITS, ECSV or CSV with columns ``brick`` (or ``brickname``), ``ra``, ``dec`` in degrees or in
+        the angle that the file declares, and optionally ``id``, ``run`` and magnitudes such as ``mag_g``
+        (AB, corrected for Galactic extinction; beyond +-50: not measured); names in any case.
 
     Raises
     ------
     CatalogError
-        If the file cannot be read, is empty, lacks a column, has positions that are not finite,
-        or repeats an id within a brick and run.
+        If the file cannot be read, is empty, lacks a column or has it twice, declares a unit of
+        another kind, has positions that are not finite, or repeats an id within a brick and run.
     """
     formats = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv"}
     what, remedy = f"{path}: cannot read this table as FITS, ECSV or CSV", "correct it or leave it out"
@@ -84,8 +97,21 @@ def read_table(path: Path) -> UserTable:
             msg = f"{path}: empty catalogue: the table has no rows"
             raise CatalogError(msg)
         table.convert_bytestring_to_unicode()
-        table.rename_columns(table.colnames, [name.lower() for name in table.colnames])
+        _rename(path, table)
         return _user_table(path, table)
+
+
+def _rename(path: Path, table: Table) -> None:
+    """Give the columns that are used their names in lower case; refuse two that would have one name."""
+    for name in _COLUMNS:
+        spelled = [one for one in table.colnames if one.lower() == name]
+        if len(spelled) > 1:
+            msg = (
+                f"{path}: columns {' and '.join(spelled)} differ in case alone; remove or rename all but one"
+            )
+            raise CatalogError(msg)
+        for one in spelled:
+            table.rename_column(one, name)
 
 
 def _strings(values: Array) -> Array:
@@ -93,13 +119,21 @@ def _strings(values: Array) -> Array:
     return np.char.strip(np.ma.filled(np.ma.asarray(values).astype(str), ""))
 
 
-def _numbers(path: Path, name: str, values: Array) -> Array:
-    """A column as floats; cells without a value are NaN."""
+def _numbers(path: Path, name: str, column: Array, unit: str) -> Array:
+    """A column as floats in a unit, converted from the one that the file declares; empty cells are NaN."""
+    declared = str(getattr(column, "unit", None) or "") or unit
     try:
-        return np.ma.filled(np.ma.asarray(values).astype(np.float64), np.nan).reshape(len(values))
+        scale = Unit(_UNITS.get(declared.lower(), declared)).to(unit)
+    except ValueError:
+        msg = f"{path}: column {name} is in {declared}, which cannot be converted; give it in {unit}"
+        raise CatalogError(msg) from None
+    values = np.ma.asarray(getattr(column, "value", column))
+    try:
+        numbers: Array = scale * np.ma.filled(values.astype(np.float64), np.nan).reshape(len(values))
     except (TypeError, ValueError):
         msg = f"{path}: column {name} is not numbers"
         raise CatalogError(msg) from None
+    return numbers
 
 
 def _integers(path: Path, name: str, values: Array) -> Array:
@@ -121,7 +155,7 @@ def _user_table(path: Path, table: Table) -> UserTable:
     brick = _strings(table[brick_name])
     run = _strings(table["run"]) if "run" in table.colnames else np.full(n, RELEASE_RUN)
     run = np.where((run == "") | (run == "N/A"), RELEASE_RUN, run)
-    ra, dec = (_numbers(path, name, table[name]) for name in ("ra", "dec"))
+    ra, dec = (_numbers(path, name, table[name], "deg") for name in ("ra", "dec"))
     if not (np.isfinite(ra).all() and np.isfinite(dec).all() and (np.abs(dec) <= 90).all()):
         msg = f"{path}: ra or dec is not finite, or dec beyond 90 degrees; correct or remove those rows"
         raise CatalogError(msg)
@@ -130,9 +164,21 @@ def _user_table(path: Path, table: Table) -> UserTable:
     for name, rows in rows_by_value(np.char.add(np.char.add(brick, " in run "), run)):
         unique_ids(ids[rows], path, f"rows of {name}")
     flux = blank.flux
-    for i, name in enumerate(f"mag_{band}".lower() for band in FILTERS):
+    for name, i in _MAGNITUDES.items():
         if name in table.colnames:
-            flux[:, i] = 10 ** (-0.4 * (_numbers(path, name, table[name]) - 22.5))
+            mag = _numbers(path, name, table[name], "mag")
+            flux[:, i] = 10 ** (-0.4 * (np.where(np.abs(mag) < _NOT_MEASURED, mag, np.nan) - 22.5))
     transmission = np.ones_like(flux)
     sources = replace(blank, id=ids, ra=ra % 360, dec=dec, flux=flux, mw_transmission=transmission)
-    return UserTable(path, brick, run, sources)
+    return UserTable(path, brick, run, sources, _warnings(path, table))
+
+
+def _warnings(path: Path, table: Table) -> tuple[str, ...]:
+    """What the user should know of a table: positions of single precision."""
+    kinds = {name: table[name].dtype for name in ("ra", "dec")}
+    rounded = [name for name, kind in kinds.items() if kind.kind == "f" and kind.itemsize < 8]
+    if not rounded:
+        return ()
+    return (
+        f"{path}: {' and '.join(rounded)} in single precision: rounded by up to 0.06 arcsec; give float64",
+    )
