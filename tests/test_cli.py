@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -193,3 +197,59 @@ def test_a_tilde_is_the_home_directory_in_every_path(tmp_path, monkeypatch, caps
         cli.parse(build_parser(), ["--outdir", "~nobody-of-this-name/t"])
     assert caught.value.code == 2
     assert "home" in capsys.readouterr().err
+
+
+SPEAKS = """
+import sys, time
+from pathlib import Path
+from obiwan.dplearn.running import cli
+import argparse
+def work():
+    Path("work").write_text("begun")
+    while Path("wait").exists():
+        time.sleep(0.01)
+    for i in range(3):
+        cli.say("word")
+        print("word", file=sys.stderr)
+        print("word", flush=True)
+    Path("work").write_text("done")
+    return 0
+parser = argparse.ArgumentParser()
+cli.add_config_option(parser)
+cli.parse(parser, [])
+sys.exit(cli.run(work, "prog"))
+"""
+
+
+@pytest.mark.parametrize(
+    "shell",
+    [
+        "{} | true; exit ${{PIPESTATUS[0]}}",
+        "{} 2>&1 | true; exit ${{PIPESTATUS[0]}}",
+        "{} >&-",
+        "{} 2>&-",
+        "{} <&- >&- 2>&-",
+    ],
+)
+def test_work_is_done_whoever_reads(shell, tmp_path):
+    (tmp_path / "prog.py").write_text(SPEAKS)
+    (tmp_path / "wait").touch()
+    words = ["bash", "-c", shell.format(f"{sys.executable} prog.py")]
+    environ = {**os.environ, "PYTHONPATH": str(Path(obiwan.dplearn.__file__).parents[2])}
+    with subprocess.Popen(words, cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "work").exists() and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(0.2)  # `true` has ended
+        (tmp_path / "wait").unlink()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert (tmp_path / "work").read_text() == "done"
+    assert "Error" not in said
+
+
+@pytest.mark.parametrize("shell", ["{} | true; exit ${{PIPESTATUS[0]}}", "{} >&-"])
+def test_the_preflight_needs_no_reader(shell, tmp_path):
+    words = ["bash", "-c", shell.format(f"{sys.executable} -m obiwan.dplearn")]
+    environ = {**os.environ, "PYTHONPATH": str(Path(obiwan.dplearn.__file__).parents[2])}
+    done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -273,7 +273,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         *(f"PROBLEM: {text}" for text in problems),
         f"preflight: {'ok' if not problems else f'failed, {len(problems)} problem(s)'}",
     ]
-    sys.stdout.write("\n".join(report) + "\n")
+    try:
+        print("\n".join(report), flush=True)  # noqa: T201 - does nothing where stdout is closed
+    except BrokenPipeError:  # the reader has what it wanted; nothing is to be flushed at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1 if problems else 0
 
 

@@ -9,6 +9,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Callable, Collection, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import MISSING, field, fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,48 @@ def say(text: str = "") -> None:
     """Write a line of the program's result to standard output (progress goes to stderr)."""
     sys.stdout.write(text.encode(errors="backslashreplace").decode() + "\n")  # of paths that are not UTF-8
     sys.stdout.flush()
+
+
+class _Lasting:
+    """Text stream that outlives its reader: what nobody reads any more, as after ``| head``, is dropped."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def _drop(self) -> None:
+        """Send this and all that follows to the null device."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.stream.fileno())
+        os.close(null)
+
+    def write(self, text: str) -> int:
+        """Write a text; returns its length."""
+        try:
+            self.stream.write(text)
+        except BrokenPipeError:
+            self._drop()
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        try:
+            self.stream.flush()
+        except BrokenPipeError:
+            self._drop()
+
+
+def open_streams() -> None:
+    """Open standard streams that are closed (``>&-``): else the next file takes their place and text."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def between(
@@ -162,6 +205,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
     argparse.Namespace
         The options; a bad option or file ends the program with status 2, as argparse does.
     """
+    open_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     parser.formatter_class = DefaultsFormatter
     parser.allow_abbrev = False  # an abbreviated --config would be overlooked
@@ -200,6 +244,14 @@ def run(program: Callable[[], int], name: str, *, verbose: bool = False, speaks:
         The body's status; 1 for an error in the user's data or files; 130 when interrupted.  SIGTERM
         ends the process with status 143.
     """
+    out: Any = _Lasting(sys.stdout)
+    err: Any = _Lasting(sys.stderr)
+    with redirect_stdout(out), redirect_stderr(err):
+        return _run(program, name, verbose=verbose, speaks=speaks)
+
+
+def _run(program: Callable[[], int], name: str, *, verbose: bool, speaks: bool) -> int:
+    """As `run`, whose streams are set up."""
     level = logging.DEBUG if verbose else logging.INFO
     logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s", force=True)
     for library in ("fontTools", "matplotlib", "PIL"):  # whose details are no use with --verbose
