@@ -884,3 +884,44 @@ def test_occlusion_says_where(looked):
         one = dataclasses.replace(looked, occlusion=dataclasses.replace(found, **changes))
         radius = "3.1 arcsec"  # of 12 pixels
         assert list(sections.occlusion_lines(one))[-1] == say("occlusion", key, radius=radius), key
+
+
+DRAWS = """
+from pathlib import Path
+from obiwan.dplearn.report.figures import Picture, write_picture
+def draws(figure):
+    figure.subplots().set_title("a_b")
+write_picture(Picture("chart", "answer", (2, 2), draws, "caption", "alt"), Path())
+"""
+
+
+def test_figures_are_the_same_whatever_matplotlib_is_told(tmp_path, run_python):
+    rc = "text.usetex: True\nbackend: tkagg\nfont.size: 30\naxes.facecolor: red\nsavefig.bbox: tight\n"
+    (tmp_path / "matplotlibrc").write_text(rc)
+    drawn = []
+    for name, env in (("plain", {}), ("told", {"MPLBACKEND": "module://absent.backend"})):
+        (tmp_path / name).mkdir()
+        if name == "told":
+            env["MPLCONFIGDIR"] = str(tmp_path)
+        done = run_python("-c", DRAWS, cwd=tmp_path / name, env=env)
+        assert done.returncode == 0, done.stderr
+        drawn.append([(tmp_path / name / f"chart{suffix}").read_bytes() for suffix in (".png", ".pdf")])
+    assert drawn[0] == drawn[1]
+
+
+def test_a_figure_that_fails_costs_no_numbers(tmp_path, looked, caplog):
+    def fails(_):
+        raise RuntimeError("no such font")
+
+    def draws(figure):
+        figure.text(0.5, 0.5, "x")
+
+    pictures = [
+        Picture(name, "answer", (1, 1), draw, "", "") for name, draw in (("bad", fails), ("good", draws))
+    ]
+    write_report(tmp_path, looked, pictures)
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert {"good.png", "good.pdf"} <= set(found["figures"])
+    assert not {"bad.png", "bad.pdf"} & set(found["figures"])
+    assert "bad" in caplog.text
+    assert "no such font" in caplog.text

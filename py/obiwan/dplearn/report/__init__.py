@@ -5,3 +5,15 @@ English text from ``html/text.toml``; `formatting`, `wording` and `sections` put
 `stamps` draw -> `pictures`, `figures` (drawings with captions) -> `page` (HTML) -> `output` (files, written
 atomically).
 """
+
+import importlib as _importlib
+import os as _os
+
+try:
+    _importlib.import_module("matplotlib")
+except ValueError:  # MPLBACKEND names a backend that is not installed here; files need none
+    _asked = _os.environ.pop("MPLBACKEND", "")
+    try:
+        _importlib.import_module("matplotlib")
+    finally:
+        _os.environ["MPLBACKEND"] = _asked

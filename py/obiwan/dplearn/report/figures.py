@@ -65,11 +65,13 @@ def png_of(picture: Picture, pdf: Path | None = None) -> bytes:
 
     Neither holds a clock time or the name of the software, so that equal data give equal bytes.
     """
-    with matplotlib.rc_context(fname=str(HTML / "report.mplstyle")):
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # without the user's settings, which may ask for LaTeX
+        matplotlib.rc_file(HTML / "report.mplstyle", use_default_template=False)
         figure = Figure(figsize=picture.size, dpi=DPI)
         picture.draw(figure)
         stream = io.BytesIO()
-        figure.savefig(stream, format="png", metadata={"Software": None})
+        figure.savefig(stream, format="png", backend="agg", metadata={"Software": None})
         if pdf is not None:
             figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return stream.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -36,6 +37,9 @@ CAPTIONS = "captions.txt"  #: among the figures, which go into papers and talks 
 KEYS = ("root", "brick", "run", "id", "shard", "row", "ra", "dec", "label")
 #: Results of so many numbers that they are in figures or tables and not in `METRICS`.
 _BULKY = {"scored", "columns", "scores", "weights", "maps", "real_rows", "fake_rows", "mock"}
+
+
+log = logging.getLogger(__name__)
 
 
 def plain(value: Any) -> Any:
@@ -198,7 +202,13 @@ def _make(work: Path, evaluation: Evaluation, pictures: Iterable[Picture]) -> No
     shown: dict[str, list[dict[str, Any]]] = {}
     captions = []
     for picture in pictures:
-        png = write_picture(picture, work / FIGURES)
+        try:
+            png = write_picture(picture, work / FIGURES)
+        except (OSError, MemoryError):  # the disk is full: the numbers could not be written either
+            raise
+        except Exception as error:  # numbers that took hours are worth more than a figure
+            log.warning("warning: figure %s is left out, it cannot be drawn: %s", picture.name, error)
+            continue
         shown.setdefault(picture.section, []).append(embedded(picture, png))
         captions.append(f"{picture.name}: {picture.caption}\n")
     (work / FIGURES / CAPTIONS).write_text("\n".join(captions), encoding="utf-8")
