@@ -1,8 +1,10 @@
 """The networks' shapes and numbers, the scaling, and the saved file."""
 
+import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import keras
@@ -188,8 +190,34 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
         load_network(path)
 
 
+@pytest.mark.parametrize("version", ["3.99.0", "4.0.0", keras.__version__])
+def test_a_file_of_a_newer_keras_names_both_versions(version, tmp_path):
+    path = tmp_path / "model.keras"
+    build_network(network_config("lenet5"), StampSpec()).save(path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts["metadata.json"] = json.dumps({"keras_version": version, "date_saved": "x"}).encode()
+    known = b'"use_bias"'  # an option that layers of this Keras do not have stands before it
+    assert known in parts["config.json"]
+    for extra in (b"", b'"option_of_tomorrow": 1, '):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in parts.items():
+                archive.writestr(
+                    name, content.replace(known, extra + known) if name == "config.json" else content
+                )
+        if not extra:
+            assert load_network(path)
+            continue
+        newer = version != keras.__version__
+        remedy = "update Keras" if newer else "train it again"
+        with pytest.raises(ModelError, match=rf"model\.keras.*{remedy}") as caught:
+            load_network(path)
+        assert (version in str(caught.value) and keras.__version__ in str(caught.value)) == newer
+
+
 FRESH = """
 import sys
+import zipfile
 from pathlib import Path
 import keras, numpy as np
 import obiwan.dplearn.training.model

@@ -6,6 +6,9 @@ probabilities of (real, fake), shape (n, 2).
 
 from __future__ import annotations
 
+import json
+import re
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -137,18 +140,34 @@ def build_network(config: NetworkConfig, spec: StampSpec) -> Any:
     return keras.Model(cutouts, output, name=config.arch.replace("-", "_"))
 
 
+def newer_keras(path: Path) -> str | None:
+    """Version of the Keras that saved a file, where it is newer than the one here; None otherwise."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            version = str(json.loads(archive.read("metadata.json"))["keras_version"])
+    except Exception:  # zipfile raises many kinds; loading says what is wrong
+        return None
+    saved, here = (
+        [int(part) for part in re.findall(r"\d+", one)[:3]] for one in (version, keras.__version__)
+    )
+    return version if saved > here else None
+
+
 def load_network(path: Path) -> Any:
     """Load a saved ``.keras`` file; importing this module is what makes Keras know the layers in it.
 
     Raises
     ------
     ModelError
-        If it is absent or not a model of this package.
+        If it is absent, saved by a newer Keras that this one cannot read, or not a model of this package.
     """
     if not path.is_file():
         msg = f"{path}: no such file; train a model with python -m obiwan.dplearn.cnn"
         raise ModelError(msg)
-    with explained(f"{path}: not a readable model", "train it again", ModelError):
+    what, remedy = f"{path}: not a readable model", "train it again"
+    if (version := newer_keras(path)) is not None:
+        what, remedy = f"{path}: saved by Keras {version}, here is {keras.__version__}", "update Keras"
+    with explained(what, remedy, ModelError):
         # Safe: a layer that is a piece of program (a Lambda) is refused, not run.
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     if model.output_shape[1:] != (CLASSES,) or spec_of(model) is None:
