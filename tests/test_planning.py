@@ -383,6 +383,26 @@ def test_a_table_of_reals(tmp_path):
     assert (fakes(plan), reals(plan)) == ([500], [300])  # the other is 1.3" from an injection
 
 
+def test_a_source_that_a_table_of_reals_repeats_is_used_once(tmp_path):
+    case = Case(tmp_path, injected=(FAKE,), fitted=(both(REAL, FAKE),)).write()
+    listed = at((150, 150), (150, 151), (150, 90), (150, 150))  # 0.26" apart, and equal
+    path = table(tmp_path / "mine.csv", listed, run=["file0_rs0_skip0"] * 4)
+    plan = case.plan({"real_table": path})
+    assert reals(plan) == [0, 2]
+    assert [plan.flows["real"][name] for name in ("catalogue rows", "listed once")] == [4, 2]
+    assert any("mine.csv" in note and "2 row(s)" in note for note in plan.notes)
+
+
+def test_an_injection_that_a_table_of_fakes_repeats_is_used_once(tmp_path):
+    """Nor is its second row an injection beside it."""
+    case = Case(tmp_path, injected=(FAKE,), fitted=(both(REAL, FAKE),)).write()
+    listed = {"ra": np.repeat(FAKE["ra"], 2), "dec": np.repeat(FAKE["dec"], 2), "id": np.arange(2)}
+    path = table(tmp_path / "mine.csv", listed, run=["file0_rs0_skip0"] * 2)
+    plan = case.plan({"fake_table": path})
+    assert fakes(plan) == [0]
+    assert [plan.flows["fake"][name] for name in ("catalogue rows", "listed once")] == [2, 1]
+
+
 def test_a_table_that_names_an_unknown_run(tmp_path):
     case = Case(tmp_path, injected=(FAKE,), fitted=(both(REAL, FAKE),)).write()
     path = table(tmp_path / "mine.csv", REAL, run=["rs77"])

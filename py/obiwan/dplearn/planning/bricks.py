@@ -30,7 +30,7 @@ from obiwan.dplearn.survey.tables import UserTable
 from obiwan.dplearn.survey.writers import Writer
 from obiwan.dplearn.trainingset.examples import blank_examples
 
-SAME_SOURCE = 1.0  #: arcsec; rows of several runs closer than this are one real source
+SAME_SOURCE = 1.0  #: arcsec; rows of several runs, or of a user's table, closer than this are one source
 UNIQUE = "one row per source"
 
 
@@ -90,11 +90,11 @@ def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
         known = known_reals(runs, release_rows, config.match_radius)
         fakes = [fake_candidates(here, known, release_rows, config, flows["fake"]) for here in runs]
     else:
-        listed = _listed(inputs.fake_table, fields_)
-        fakes = [listed_fakes(here, rows, release_rows, config, flows["fake"]) for here, rows in listed]
+        listed = _listed(inputs.fake_table, fields_, notes)
+        fakes = [listed_fakes(*one, release_rows, config, flows["fake"]) for one in listed]
     if inputs.real_table is not None:
-        listed = _listed(inputs.real_table, fields_)
-        reals = [real_candidates(here, rows, config, flows["real"], listed=True) for here, rows in listed]
+        listed = _listed(inputs.real_table, fields_, notes)
+        reals = [real_candidates(here, rows, config, flows["real"], once) for here, rows, once in listed]
     else:
         own = releases if config.reals_from == "release" else runs
         pairs = [(here, here.fitted) for here in own if here.fitted is not None]
@@ -142,8 +142,13 @@ def _has_sources(run: BrickRun, fitted: Sources, notes: list[str]) -> bool:
     return len(fitted) > 0
 
 
-def _listed(table: UserTable, fields_: Sequence[Field]) -> list[tuple[Field, Sources]]:
-    """A user's rows run by run, each with the field that they lie in."""
+def _listed(
+    table: UserTable, fields_: Sequence[Field], notes: list[str]
+) -> list[tuple[Field, Sources, Array]]:
+    """A user's rows run by run: the field that they lie in, they, and which are the first of their source.
+
+    Tables that were joined list a source several times; notes how many rows.
+    """
     parts = []
     for run in np.unique(table.run):
         here = [one for one in fields_ if one.run.run == run]
@@ -154,7 +159,15 @@ def _listed(table: UserTable, fields_: Sequence[Field]) -> list[tuple[Field, Sou
                 "correct the table's run column, or the directories"
             )
             raise CatalogError(msg)
-        parts.append((here[0], table.sources.take(table.run == run)))
+        rows = table.sources.take(table.run == run)
+        group = same_source_groups(rows.ra, rows.dec, np.arange(len(rows)), SAME_SOURCE)
+        once = np.isin(np.arange(len(rows)), np.unique(group, return_index=True)[1])
+        if not once.all():
+            notes.append(
+                f"{table.path}: brick {table.brick[0]} ({run}): {np.count_nonzero(~once)} row(s) within "
+                f"{SAME_SOURCE:g} arcsec of an earlier one: the same source"
+            )
+        parts.append((here[0], rows, once))
     return parts
 
 

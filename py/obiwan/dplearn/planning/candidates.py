@@ -36,6 +36,7 @@ from obiwan.dplearn.trainingset.examples import (
 )
 
 CANDIDATES = "catalogue rows"
+LISTED = "listed once"
 Positions = tuple[Array, Array]  # RA and Dec, degrees
 
 
@@ -134,25 +135,39 @@ def fake_candidates(
 
 
 def real_candidates(
-    here: Field, sources: Sources, config: TrainingConfig, flow: CutFlow, *, listed: bool = False
+    here: Field, sources: Sources, config: TrainingConfig, flow: CutFlow, once: Array | None = None
 ) -> Candidates:
     """Sources to be cut from one field as reals: those that are far from every injection.
 
-    A user's own (`listed`) are beside what was fitted there, others are it.
+    A user's own are beside what was fitted there, others are it; `once` tells which of a user's rows count,
+    one of each source.
     """
     count(flow, CANDIDATES, len(sources))
+    if once is not None:
+        sources = sources.take(once)
+        count(flow, LISTED, len(sources))
     keep = _far_from_injections(here, sources, config.match_radius)
     count(flow, f'no injection within {max(config.match_radius, INJECTION_REACH):g}"', keep)
     own, distance = np.full(len(sources), -1), np.full(len(sources), np.nan)
-    fitted, mag_source = (here.fitted, "table") if listed else (sources, "measured")
+    fitted, mag_source = (sources, "measured") if once is None else (here.fitted, "table")
     return Candidates("real", here, fitted, sources, own, keep, None, distance, mag_source)
 
 
 def listed_fakes(
-    here: Field, sources: Sources, releases: Sequence[Sources], config: TrainingConfig, flow: CutFlow
+    here: Field,
+    sources: Sources,
+    once: Array,
+    releases: Sequence[Sources],
+    config: TrainingConfig,
+    flow: CutFlow,
 ) -> Candidates:
-    """A user's own fakes in one field: they need no match of truth and catalogue, else the rules of fakes."""
+    """A user's own fakes in one field: they need no match of truth and catalogue, else the rules of fakes.
+
+    `once` tells which of the rows count, one of each source.
+    """
     count(flow, CANDIDATES, len(sources))
+    sources = sources.take(once)
+    count(flow, LISTED, len(sources))
     injections, radius = here.injections, config.match_radius
     own, distance = mutual_nearest(sources.ra, sources.dec, injections.ra, injections.dec, radius)
     keep = np.ones(len(sources), dtype=bool)

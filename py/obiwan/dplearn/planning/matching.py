@@ -174,7 +174,7 @@ def same_source_groups(ra: Array, dec: Array, run: Array, radius: float) -> Arra
     ra, dec : ndarray, shape (n,)
         Degrees.
     run : ndarray of int, shape (n,)
-        Number of the run that each row comes from.
+        Number of the run that each row comes from; all different to link rows of one run, too.
     radius : float
         Arcsec.
 
