@@ -389,6 +389,26 @@ def test_what_must_be_given(capsys, missing):
     assert f"required: --{missing}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_two_networks_of_one_run_are_no_ensemble(apart, tmp_path, capsys):
+    for run_name in ("cnn1", "cnn2"):
+        (tmp_path / run_name).mkdir()
+        for name in ("run.json", "best.keras", "last.keras"):
+            (tmp_path / run_name / name).touch()
+    models = [tmp_path / "cnn1" / "best.keras", tmp_path / ("cnn2" if apart else "cnn1") / "last.keras"]
+    parser = evaluate.build_parser()
+    options = parser.parse_args(["--data", "d", "--outdir", "o", "--model", *map(str, models)])
+    if apart:
+        evaluate.check_options(parser, options)
+        return
+    with pytest.raises(SystemExit) as caught:
+        evaluate.check_options(parser, options)
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert "best.keras" in said
+    assert "last.keras" in said
+
+
 def test_help_loads_no_keras(run_python):
     code = "import sys; from obiwan.dplearn import evaluate\n"
     code += "try: evaluate.main(['--help'])\nexcept SystemExit: pass\n"

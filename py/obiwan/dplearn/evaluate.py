@@ -21,6 +21,7 @@ from obiwan.dplearn.running import cli
 from obiwan.dplearn.running.cli import between
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.differences import parse_amplitudes
+from obiwan.dplearn.training.rundir import BEST, RUN
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from obiwan.dplearn.twosample.verdict import LEAST_MARGIN
 
@@ -70,6 +71,14 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
             f"--margin must be between {LEAST_MARGIN:g} and 0.5 (an AUC's distance from 0.5; to show less "
             f"would take millions of examples), got {options.margin}"
         )
+    runs: dict[Path, Path] = {}
+    for model in dict.fromkeys(path.resolve() for path in options.model):
+        other = runs.setdefault(model.parent, model)
+        if other != model and (model.parent / RUN).is_file():
+            parser.error(
+                f"--model: {other.name} and {model.name} in {model.parent} are of one run, "
+                f"which counts once; give its {BEST} alone"
+            )
     try:
         options.sensitivity = parse_amplitudes(options.sensitivity or ())
     except ValueError as error:
