@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import textwrap
 
@@ -182,3 +183,42 @@ def test_tensorflow_obeys(run_python):
     assert pools[6][0] == 2  # operations at a time
     between = (pools[6][1] - pools[6][0]) - (pools[1][1] - pools[1][0])
     assert between >= 5  # threads of an operation
+
+
+@pytest.mark.parametrize("program", ["cnn", "evaluate", "mosaic"])
+@pytest.mark.parametrize(
+    ("env", "words", "threads"),
+    [
+        ({"SLURM_CPUS_PER_TASK": "1"}, (), "1"),
+        ({"OMP_NUM_THREADS": "3"}, (), "3"),
+        ({"OMP_NUM_THREADS": "3"}, ("--threads", "1"), "1"),
+        ({}, ("--profile", "small", "--threads", "2"), "2"),
+    ],
+)
+def test_every_program_that_loads_a_network_keeps_to_its_threads(program, env, words, threads, monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(("SLURM_", "OMP_", "TF_", "OMPI_")):
+            monkeypatch.delenv(name)
+    for name in (
+        "OMP_NUM_THREADS",
+        "TF_NUM_INTRAOP_THREADS",
+        "TF_NUM_INTEROP_THREADS",
+        "TF_CPP_MIN_LOG_LEVEL",
+    ):
+        monkeypatch.setenv(name, "")  # so that it is put back
+        os.environ.pop(name)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    module = importlib.import_module(f"obiwan.dplearn.{program}")
+    several = ["--model", "m"] if program == "evaluate" else []
+    assert module.main(["--data", "absent", "--outdir", "o", *several, *words]) == 1
+    assert os.environ["TF_NUM_INTRAOP_THREADS"] == threads
+
+
+@pytest.mark.parametrize("program", ["cnn", "evaluate", "mosaic"])
+def test_threads_that_are_no_number_are_one_line(program, monkeypatch, capsys):
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    module = importlib.import_module(f"obiwan.dplearn.{program}")
+    several = ["--model", "m"] if program == "evaluate" else []
+    assert module.main(["--data", "absent", "--outdir", "o", *several]) == 1
+    assert "OMP_NUM_THREADS=many" in capsys.readouterr().err

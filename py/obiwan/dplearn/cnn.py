@@ -60,21 +60,10 @@ def build_parser() -> argparse.ArgumentParser:
     add_options(parser.add_argument_group("training"), RunConfig, FeedConfig)
     add = parser.add_argument_group("running").add_argument
     add("--checkpoint-steps", type=positive, default=500, metavar="N", help="steps between checkpoints")
-    add("--profile", choices=list(profiles.PROFILES), help="kind of node, for its threads (default auto)")
-    text = "processor threads of each rank (default that of the profile)"
-    add("--threads", type=positive, metavar="N", help=text)
+    profiles.add_thread_options(add)
     add("--quiet", action="store_true", help="no progress bar")
     add("--verbose", action="store_true", help="details, and tracebacks of errors")
     return parser
-
-
-def set_environment(options: argparse.Namespace) -> list[str]:
-    """Set what TensorFlow must find in the environment when it is imported; returns it in words."""
-    words = profiles.describe(options.profile, options.threads, os.environ)
-    os.environ.update(profiles.settings(options.profile, options.threads, os.environ))
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of every accelerator that is not there
-    return words
 
 
 def score_test(
@@ -196,7 +185,7 @@ def program(options: argparse.Namespace, launch: Launch) -> int:
     """The program's body, after the options are read; returns the exit status."""
     if launch.rank > 0 and not options.verbose:
         logging.getLogger().setLevel(logging.ERROR)  # the first rank speaks for all
-    words = set_environment(options)
+    words = profiles.set_environment(options)
     with joined(launch) as world:
         for line in words if world.size > 1 else words[1:]:
             log.info(line)

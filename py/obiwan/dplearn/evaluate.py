@@ -9,7 +9,7 @@ behind it.  Scores that lie beside a model are used again; every model that sees
 from __future__ import annotations
 
 import argparse
-import os
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from obiwan.dplearn.evaluation.ensemble import load_networks
 from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
 from obiwan.dplearn.evaluation.study import Request, check_set, evaluate_referees
 from obiwan.dplearn.retraining import ablations, sensitivity
-from obiwan.dplearn.running import cli
+from obiwan.dplearn.running import cli, profiles
 from obiwan.dplearn.running.cli import between
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.differences import parse_amplitudes
@@ -27,6 +27,8 @@ from obiwan.dplearn.twosample.verdict import LEAST_MARGIN
 
 NAME = "evaluate"
 MOSAIC_ROWS = 6
+
+log = logging.getLogger(__name__)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -60,7 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
     says = "train again on planted differences, such as offset=0.1,0.2 psf=1.05: the positive control"
     add("--sensitivity", nargs="+", action="extend", metavar="KIND=AMOUNT", help=says)
     add("--seed", type=between(0), default=1, metavar="N", help="of draws and splits")
-    parser.add_argument("--verbose", action="store_true", help="details, and tracebacks of errors")
+    add = parser.add_argument_group("running").add_argument
+    profiles.add_thread_options(add)
+    add("--verbose", action="store_true", help="details, and tracebacks of errors")
     return parser
 
 
@@ -120,6 +124,13 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def program(options: argparse.Namespace) -> int:
+    """The program's body, after the options are read; returns the exit status."""
+    for line in profiles.set_environment(options)[1:]:
+        log.info(line)
+    return evaluate(options)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program.
 
@@ -136,8 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     options = cli.parse(parser, argv)
     check_options(parser, options)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
-    return cli.run(lambda: evaluate(options), NAME, verbose=options.verbose)
+    return cli.run(lambda: program(options), NAME, verbose=options.verbose)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.evaluation.ensemble import scores_of
 from obiwan.dplearn.evaluation.gallery import GALLERIES, PERCENTILES, galleries_of, mosaics_of
 from obiwan.dplearn.referees.network import load_network_referee
-from obiwan.dplearn.running import cli
+from obiwan.dplearn.running import cli, profiles
 from obiwan.dplearn.trainingset.stampset import open_training_set
 
 NAME = "mosaic"
@@ -39,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     says = "which examples; no network was trained on val"
     add("--split", default="val", choices=("train", "val"), help=says)
     cli.add_config_option(parser)
+    profiles.add_thread_options(add)
     add("--verbose", action="store_true", help="details, and tracebacks of errors")
     return parser
 
@@ -91,14 +91,20 @@ def draw(options: argparse.Namespace) -> int:
     return 0
 
 
+def program(options: argparse.Namespace) -> int:
+    """The program's body, after the options are read; returns the exit status."""
+    for line in profiles.set_environment(options)[1:]:
+        log.info(line)
+    return draw(options)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = build_parser()
     options = cli.parse(parser, argv)
     if options.rows < 2 or options.rows % 2:
         parser.error(f"--rows must be even and at least 2, got {options.rows}: half of them are real")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
-    return cli.run(lambda: draw(options), NAME, verbose=options.verbose)
+    return cli.run(lambda: program(options), NAME, verbose=options.verbose)
 
 
 if __name__ == "__main__":

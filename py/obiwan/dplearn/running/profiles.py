@@ -13,11 +13,17 @@ afterwards inherits that.
 
 from __future__ import annotations
 
+import argparse
+import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from obiwan.dplearn.errors import DplearnError
+from obiwan.dplearn.running.cli import positive
 
 AUTO = "auto"
 
@@ -215,3 +221,38 @@ def describe(
         lines.append(f"warning: {number} threads share the {node.own_cores} cores that this rank is bound to")
     ties = [f"{name}={environ[name]}" for name in ("OMP_PROC_BIND", "OMP_PLACES") if environ.get(name)]
     return lines + [f"warning: {tie} can tie all threads to one core; better unset it" for tie in ties]
+
+
+def add_thread_options(add: Callable[..., Any]) -> None:
+    """Add ``--profile`` and ``--threads`` with the ``add_argument`` of a parser or group."""
+    add("--profile", choices=list(PROFILES), help="kind of node, for its threads (default auto)")
+    text = "processor threads of each rank (default that of the profile)"
+    add("--threads", type=positive, metavar="N", help=text)
+
+
+def set_environment(options: argparse.Namespace) -> list[str]:
+    """Set what TensorFlow must find in the environment when it is imported.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        With those of `add_thread_options`.
+
+    Returns
+    -------
+    list of str
+        The result of `describe`.
+
+    Raises
+    ------
+    DplearnError
+        If a number of threads in the environment is none.
+    """
+    try:
+        words = describe(options.profile, options.threads, os.environ)
+        os.environ.update(settings(options.profile, options.threads, os.environ))
+    except ValueError as error:
+        raise DplearnError(str(error)) from None
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of every accelerator that is not there
+    return words
