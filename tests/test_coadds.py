@@ -319,3 +319,11 @@ def test_headers_that_lead_nowhere(card, value, said, place):
             path.write_bytes(content.replace(text, f"{value:>10}".encode()))
     with pytest.raises(CoaddError, match=rf"brick 1211p060 .*{said}.*restore the file"):
         read_frame(open_run(place), GRZ)
+
+
+def test_pixels_of_another_scale_are_refused(place):
+    """Stamps of two splits would share sky that was believed to be apart."""
+    run = make(place)
+    assert read_frame(run, GRZ).shape == read_frame(run, replace(GRZ, pixel_scale=0.2625)).shape
+    with pytest.raises(CoaddError, match=r"1211p060.*legacysurvey-1211p060-image-g.*0\.262.*0\.524"):
+        read_frame(run, replace(GRZ, pixel_scale=0.524))

@@ -17,6 +17,7 @@ import fitsio
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import CoaddError
@@ -27,6 +28,7 @@ from obiwan.dplearn.survey.layouts import BrickRun, available_bands
 from obiwan.dplearn.survey.writers import Writer, writer_of
 
 _KINDS = {IMAGE: "image", IVAR: "invvar"}  # planes of a stamp, and what their files are called
+SCALE_TOLERANCE = 0.01  #: by which the pixels of a coadd may differ from those of the stamps
 _NO_IMAGE = "no two-dimensional image in it"
 _TILE = 100  # pixels on a side of the tiles that legacypipe compresses by
 
@@ -145,7 +147,8 @@ def read_frame(run: BrickRun, spec: StampSpec) -> Frame:
     BandNotObservedError
         If a band is missing and the headers say that it does not touch the brick.
     CoaddError
-        If a plane is missing, unreadable or truncated, or the planes' shapes differ.
+        If a plane is missing, unreadable or truncated, the planes' shapes differ, or their pixels are not as
+        large as those of the stamps.
     """
     paths = _plane_paths(run, spec)
     headers, shapes, content = {}, {}, 0
@@ -169,7 +172,14 @@ def read_frame(run: BrickRun, spec: StampSpec) -> Frame:
         header = next(iter(headers.values()))
         frame = Frame(_wcs(header), shape, _box(header), content, writer_of(headers))
         _check_on_sky(frame.wcs, frame.shape)
-        return frame
+    scale = float(np.mean(proj_plane_pixel_scales(frame.wcs))) * 3600
+    if abs(scale / spec.pixel_scale - 1) > SCALE_TOLERANCE:
+        msg = (
+            f'{run.label}: {first} has pixels of {scale:.4g}", the stamps of {spec.pixel_scale:g}"; '
+            "leave the brick out with --bricks, or make coadds of that scale"
+        )
+        raise CoaddError(msg)
+    return frame
 
 
 def _wcs(header: Any) -> WCS:
