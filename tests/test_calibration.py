@@ -115,11 +115,6 @@ def test_refusals(function, labels, prob, match):
         function(np.array(labels), np.array(prob))
 
 
-def test_no_bins():
-    with pytest.raises(ValueError, match="at least one bin"):
-        reliability(np.arange(4) % 2, np.full(4, 0.5), bins=0)
-
-
 def test_reliability_is_scikit_learns():
     rng = np.random.default_rng(4)
     labels, prob = _posteriors(rng, 1000, share=0.3)

@@ -83,19 +83,6 @@ def test_few_bricks_and_examples(bricks):
     assert found.auc.value == 0.5  # leaves of 20 examples cannot be made of 24
 
 
-@pytest.mark.parametrize(
-    ("covariates", "label", "words"),
-    [
-        ({}, [0, 1, 0, 1], "one or more"),
-        ({"mag_r": [1.0, 2.0]}, [0, 1, 0, 1], "as long as the 4 labels"),
-        ({"mag_r": [1.0, 2.0, 3.0]}, [0, 0, 1], "2 real and 1 fake"),
-    ],
-)
-def test_refusals(covariates, label, words):
-    with pytest.raises(ValueError, match=words):
-        metadata_classifier(covariates, np.array(label), np.full(len(label), "a"), seed=1)
-
-
 def test_what_one_class_lacks_is_not_compared(rng):
     """A user's table of reals has no PSF widths: their absence would be the label."""
     covariates, label, _ = population(rng, 600)

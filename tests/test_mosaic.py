@@ -294,8 +294,8 @@ def test_pictures_of_any_stamps(spec, rng):
     """Columns, captions and scale follow the specification, and every picture can be drawn."""
     stamps = np.stack([sky(rng, spec) for _ in range(4)]).astype(np.float32)
     known = np.array([20.0, 20.1, 20.2, 20.3])
-    shown = mosaic_picture(gallery.Mosaic(99, "val", stamps, np.array([0, 1, 0, 1]), known, spec))
-    extremes = gallery.Gallery("fakest_fakes", "val", stamps, known / 30, known, spec)
+    shown = mosaic_picture(gallery.Shown(99, "val", stamps, np.array([0, 1, 0, 1]), known, spec))
+    extremes = gallery.Shown("fakest_fakes", "val", stamps, known / 30, known, spec)
     for picture in (shown, gallery_picture(extremes)):
         assert f"{spec.size * spec.pixel_scale:.1f} arcsec" in picture.caption
         assert f"{spec.bands[0]} magnitude" in picture.caption

@@ -737,8 +737,7 @@ def test_a_set_of_a_few_galaxies(tmp_path):
 
 
 def test_the_cut_flow_of_both_classes_is_one_table(looked):
-    merged = sections.cut_flow(looked.data)
-    dash = DASH
+    merged, dash = sections.text_of(looked)["flow"], None
     assert merged == [
         ("catalogue rows", 900, 800),
         ('no injection within 5"', 700, dash),

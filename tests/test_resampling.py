@@ -85,8 +85,6 @@ def test_permutations_at_the_ends():
     assert permutation_test(labels, labels + 0.0, strata=np.arange(40), draws=99, rng=rng) == 1
     with pytest.raises(ValueError, match="not finite"):
         permutation_test(labels, np.full(40, np.nan), groups, rng=rng)
-    with pytest.raises(ValueError, match="for each of 40"):
-        permutation_test(labels, labels, groups[:5], rng=rng)
 
 
 def test_many_draws_agree_whatever_the_blocks(monkeypatch):

@@ -147,7 +147,6 @@ def test_perfect_separation_keeps_a_doubt():
 @pytest.mark.parametrize(
     ("labels", "scores", "match"),
     [
-        ([0, 1, 1], [0.1, 0.2], "as many"),
         ([0, 0], [0.1, 0.2], "at least one of each"),
         ([0, 2], [0.1, 0.2], "0 and 1"),
         ([0, 1], [0.1, np.nan], "not finite"),
@@ -166,11 +165,6 @@ def test_one_cluster_has_no_variance():
 def test_one_example_of_a_class_has_no_variance():
     with pytest.raises(ValueError, match="real examples: there is one"):
         auc_interval(np.array([0, 1, 1]), np.array([0.1, 0.2, 0.3]))
-
-
-def test_lengths_must_agree():
-    with pytest.raises(ValueError, match="for each of 10 examples"):
-        auc_interval(np.arange(10) % 2, np.arange(10.0), np.zeros(9))
 
 
 def test_ct_images_of_hanley_and_mcneil_1982():
@@ -297,8 +291,6 @@ def test_accuracy_of_perfect_calls():
     assert right.p < 1e-9
     assert wrong.z == -right.z
     assert right.p_no_information == pytest.approx(0.5**40)
-    with pytest.raises(ValueError, match="true or false"):
-        accuracy_test(labels, labels + 0.5)
 
 
 def test_holm_is_closed_testing_with_bonferroni():
@@ -319,8 +311,6 @@ def test_holm_of_a_published_example():
 def test_holm_leaves_out_what_was_not_run():
     np.testing.assert_allclose(holm(np.array([0.02, np.nan, 0.01])), [0.02, np.nan, 0.02])
     assert len(holm(np.array([]))) == 0
-    with pytest.raises(ValueError, match=r"0\.\.1"):
-        holm(np.array([0.2, 1.2]))
 
 
 def test_what_few_bricks_are_worth():

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
-from numpy.typing import NDArray
 
 from obiwan.dplearn.controls.contrasts import (
     association,
@@ -142,12 +141,8 @@ def run_controls(
     tuple of Control
         In a fixed order, those that were not run included.
     """
-    label, bricks = np.asarray(label), np.asarray(bricks)
-    questions = [
-        *_of_pixels(measured, label == 1, spec),
-        *_of_samples(rows, measured, spec),
-        *_of_labels(rows, bricks),
-    ]
+    of_pixels, of_samples = _of_pixels(measured, label == 1, spec), _of_samples(rows, measured, spec)
+    questions = [*of_pixels, *of_samples, *_of_labels(rows, bricks)]
     run = [_answer(control, values, label, bricks) for control, values in questions]
     adjusted = holm(np.array([control.p for control in run]))
     return tuple(_lit(control, float(p), level) for control, p in zip(run, adjusted, strict=True))
@@ -157,10 +152,8 @@ def _lit(control: Control, p_holm: float, level: float) -> Control:
     """With its light, now that all p-values are known."""
     if control.obstacle is not None:
         return control
-    light = "green"
-    if p_holm < level:
-        light = "red" if abs(control.effect) > control.threshold else "amber"
-    return replace(control, p_holm=p_holm, light=light)
+    significant = "red" if abs(control.effect) > control.threshold else "amber"
+    return replace(control, p_holm=p_holm, light=significant if p_holm < level else "green")
 
 
 def _answer(control: Control, values: Array, label: Array, bricks: Array) -> Control:
@@ -182,11 +175,9 @@ def _answer(control: Control, values: Array, label: Array, bricks: Array) -> Con
         return replace(control, effect=effect, p=p)
     values = values.astype(np.float64)
     if control.statistic == Statistic.SHIFT:
-        found = shift(values, fake, clusters)
-        effect, low, high = found.difference.value, found.difference.low, found.difference.high
-        return replace(
-            control, effect=effect, low=low, high=high, p=found.p, real=found.real, fake=found.fake
-        )
+        apart, at_real, at_fake, p = shift(values, fake, clusters)
+        control = replace(control, effect=apart.value, low=apart.low, high=apart.high)
+        return replace(control, p=p, real=at_real, fake=at_fake)
     middle = np.mean if control.values < 4 * LEAST else np.median
     at_real, at_fake = (Estimate(float(middle(values[members])), _NAN, _NAN) for members in (~fake, fake))
     effect, p = distance_beyond_chance(values, fake), distribution_pvalue(values, fake, clusters)
@@ -213,7 +204,7 @@ _OF_BANDS = (
 )
 
 
-def _scatter(dx: Array, dy: Array, fake: NDArray[np.bool_]) -> Array:
+def _scatter(dx: Array, dy: Array, fake: Array) -> Array:
     """Distance of each centroid from the location of its own class: an offset is no scatter."""
     out = np.hypot(dx, dy)
     for members in (fake, ~fake):
@@ -223,7 +214,7 @@ def _scatter(dx: Array, dy: Array, fake: NDArray[np.bool_]) -> Array:
     return np.asarray(out)
 
 
-def _of_pixels(measured: Array, fake: NDArray[np.bool_], spec: StampSpec) -> Iterator[_Question]:
+def _of_pixels(measured: Array, fake: Array, spec: StampSpec) -> Iterator[_Question]:
     """Controls of what was measured on the stamps."""
     for band in spec.bands:
         dx, dy = (measured[f"{stem}_{band}"].astype(np.float64) for stem in ("dx", "dy"))
@@ -273,9 +264,6 @@ def _of_labels(rows: Array, bricks: Array) -> Iterator[_Question]:
     fitted = None if same_fit(rows) else Obstacle.OTHER_ORIGIN
     control = Control("fitted type", "D10", "", Statistic.COMPOSITION, "", ASSOCIATION, obstacle=fitted)
     yield control, rows["type"]
-    for name, hazard, keys in (
-        ("brick", "D18", bricks),
-        ("run", "D9", runs),
-        ("shard", "D18", rows["shard"]),
-    ):
+    shards = rows["shard"]
+    for name, hazard, keys in (("brick", "D18", bricks), ("run", "D9", runs), ("shard", "D18", shards)):
         yield Control(name, hazard, "", Statistic.ASSOCIATION, "", ASSOCIATION), keys

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, uniform_filter
 
+from obiwan.dplearn.stampspec import Array
+
 Floats = NDArray[np.float32]
 
 WINDOW = 2.5  #: sigma of the Gaussian window (px): that of a small galaxy in the seeing of the surveys
@@ -34,7 +36,7 @@ class Moments(NamedTuple):
     xy: Floats
 
 
-def radii(size: int) -> NDArray[np.float64]:
+def radii(size: int) -> Array:
     """Distance of each pixel of a stamp from its centre pixel (px), shape (size, size)."""
     offset = np.arange(size) - size // 2
     return np.hypot(offset[:, None], offset[None, :])

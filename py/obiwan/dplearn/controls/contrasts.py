@@ -8,17 +8,13 @@ both of them cancels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import chi2, ks_2samp, rankdata
 
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.twosample.ranking import Estimate, Measured
-
-Floats = NDArray[np.float64]
 
 HUBER = 1.5  #: residuals beyond so many robust standard deviations pull no harder
 DRAWS = 5000  #: tables drawn for an association in which too few are expected in a cell
@@ -26,25 +22,7 @@ _BLOCK = 500  # of them at a time
 _LEAST_EXPECTED = 5.0  #: in every cell, for chi-square to be used instead
 
 
-@dataclass(frozen=True)
-class Shift:
-    """Where a quantity lies in each class.
-
-    Attributes
-    ----------
-    difference, real, fake : Estimate
-        Fake less real, and each class, with 95 % intervals.
-    p : float
-        Two-sided, for no difference.
-    """
-
-    difference: Estimate
-    real: Estimate
-    fake: Estimate
-    p: float
-
-
-def location(values: Floats) -> tuple[float, Floats]:
+def location(values: Array) -> tuple[float, Array]:
     """Huber's M-estimate of location, and what each value adds to its error.
 
     Values within `HUBER` robust standard deviations (1.4826 times the median absolute deviation) count as in
@@ -70,7 +48,7 @@ def location(values: Floats) -> tuple[float, Floats]:
     return centre, scale * (pull - pull.mean()) / free / len(values)
 
 
-def shift(values: Floats, fake: NDArray[np.bool_], bricks: Array | None) -> Shift:
+def shift(values: Array, fake: Array, bricks: Array | None) -> tuple[Estimate, Estimate, Estimate, float]:
     """Compare the locations of the two classes.
 
     Parameters
@@ -80,20 +58,27 @@ def shift(values: Floats, fake: NDArray[np.bool_], bricks: Array | None) -> Shif
     fake : ndarray of bool, shape (n,)
     bricks : ndarray, shape (n,), optional
         What errors rest on; single examples without.
+
+    Returns
+    -------
+    difference, real, fake : Estimate
+        Fake less real, and each class, with 95 % intervals.
+    p : float
+        Two-sided, for no difference.
     """
-    places, sums, difference = [], np.zeros(len(values)), 0.0
+    every, places, sums, difference = (0.95, -np.inf, np.inf), [], np.zeros(len(values)), 0.0
     for members, sign in ((~fake, -1), (fake, 1)):
         influence = np.zeros(len(values))
         place, influence[members] = location(values[members])
-        places.append(Measured.of(place, influence, fake, bricks).interval(0.95, -np.inf, np.inf))
+        places.append(Measured.of(place, influence, fake, bricks).interval(*every))
         sums += sign * influence
         difference += sign * place
     # Quantities that take one value in each class: no scatter, and nothing to doubt.
     apart = Measured.of(difference, sums, fake, bricks, 1e-12)
-    return Shift(apart.interval(0.95, -np.inf, np.inf), places[0], places[1], apart.p_value(0.0, "two-sided"))
+    return apart.interval(*every), places[0], places[1], apart.p_value(0.0, "two-sided")
 
 
-def distance_beyond_chance(values: Floats, fake: NDArray[np.bool_]) -> float:
+def distance_beyond_chance(values: Array, fake: Array) -> float:
     """Kolmogorov-Smirnov distance less what chance gives to equal distributions, in squares; not below 0.
 
     Two hundred examples of a class are by chance some 0.09 apart: what is called an effect must not be the
@@ -115,7 +100,7 @@ def distance_beyond_chance(values: Floats, fake: NDArray[np.bool_]) -> float:
     return float(np.sqrt(max(squared, 0.0)))
 
 
-def distribution_pvalue(values: Floats, fake: NDArray[np.bool_], bricks: Array | None) -> float:
+def distribution_pvalue(values: Array, fake: Array, bricks: Array | None) -> float:
     """Probability, were the two distributions equal, of a difference as clear as this one.
 
     Ranks of all examples together, as u in 0..1, are compared by their first three Legendre polynomials:
@@ -127,7 +112,7 @@ def distribution_pvalue(values: Floats, fake: NDArray[np.bool_], bricks: Array |
     return min(1.0, 3 * min(_mean_pvalue(component, fake, bricks) for component in components))
 
 
-def composition_pvalue(keys: Array, fake: NDArray[np.bool_], bricks: Array | None) -> float:
+def composition_pvalue(keys: Array, fake: Array, bricks: Array | None) -> float:
     """Probability, were all values of a label equally frequent in both classes, of such a difference.
 
     The share of each is compared with a clustered error, and the least p-value multiplied by their number
@@ -139,7 +124,7 @@ def composition_pvalue(keys: Array, fake: NDArray[np.bool_], bricks: Array | Non
     return min(1.0, len(kinds) * min(_mean_pvalue((keys == k).astype(float), fake, bricks) for k in kinds))
 
 
-def _mean_pvalue(values: Floats, fake: NDArray[np.bool_], bricks: Array | None) -> float:
+def _mean_pvalue(values: Array, fake: Array, bricks: Array | None) -> float:
     """Two-sided, for equal means of quantities of order 1, uncertain by half an example at least."""
     fakes, reals = values[fake], values[~fake]
     rest = values - np.where(fake, fakes.mean(), reals.mean())
@@ -148,7 +133,7 @@ def _mean_pvalue(values: Floats, fake: NDArray[np.bool_], bricks: Array | None) 
     return Measured.of(apart, influence, fake, bricks, least).p_value(0.0, "two-sided")
 
 
-def association(keys: Array, fake: NDArray[np.bool_], rng: np.random.Generator) -> tuple[float, float]:
+def association(keys: Array, fake: Array, rng: np.random.Generator) -> tuple[float, float]:
     """Whether the share of fakes depends on a label such as the brick.
 
     Parameters

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.cutouts import centre_pixel
 from obiwan.dplearn.trainingset.examples import FLAG_PADDED
 
-Columns = dict[str, NDArray[np.float64]]
+Columns = dict[str, Array]
 
 STANDARD_SIZE = 3600  #: pixels on a side of a Legacy Survey brick's coadd
 _NEARLY = 3000  #: no coadd reaches so far that is not a standard one
@@ -134,14 +133,14 @@ def coadd_size(rows: Array, spec: StampSpec) -> int:
     return STANDARD_SIZE if last > _NEARLY else last
 
 
-def edge_distance(rows: Array, spec: StampSpec) -> NDArray[np.float64]:
+def edge_distance(rows: Array, spec: StampSpec) -> Array:
     """Distance of each example to the nearest edge of its coadd (px)."""
     end = coadd_size(rows, spec) - 0.5
     distances = [distance for axis in ("x", "y") for distance in (rows[axis] + 0.5, end - rows[axis])]
     return np.asarray(np.min(distances, axis=0), np.float64)
 
 
-def _positive(values: Array) -> NDArray[np.float64]:
+def _positive(values: Array) -> Array:
     """Float64, NaN where not positive: bands without data hold 0."""
     values = values.astype(np.float64)
     return np.where(values > 0, values, np.nan)

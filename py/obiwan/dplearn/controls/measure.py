@@ -98,10 +98,10 @@ class _Regions:
     """
 
     centre: int
-    ring: NDArray[np.intp]
-    near: NDArray[np.intp]
+    ring: Array
+    near: Array
     outside: NDArray[np.float32]
-    far: NDArray[np.intp]
+    far: Array
     edges: tuple[slice, ...]
     box: slice
     core: slice

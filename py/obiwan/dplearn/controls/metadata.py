@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from obiwan.dplearn.stampspec import Array
@@ -29,8 +28,8 @@ SETTINGS: dict[str, Any] = {
     **{"l2_regularization": 1.0, "early_stopping": False},
 }  #: of the gradient boosting, which takes NaN for what it is
 
-Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
-_Fit = tuple[Callable[[Array], Array], NDArray[np.int64]]  # a classifier's scores, and rows it has not seen
+Fold = tuple[Array, Array]
+_Fit = tuple[Callable[[Array], Array], Array]  # a classifier's scores, and rows it has not seen
 
 
 @dataclass(frozen=True)
@@ -56,35 +55,20 @@ class MetadataResult:
     """
 
     names: tuple[str, ...]
-    scores: NDArray[np.float64]
+    scores: Array
     auc: Estimate
     importance: dict[str, float]
     by: str
     folds: int
 
 
-def checked_table(
-    covariates: Mapping[str, Array], label: Array
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Covariates as columns, NaN where not finite, and which examples are fake.
-
-    Raises
-    ------
-    ValueError
-        If there are no covariates, lengths differ, or a class has fewer than two examples.
-    """
-    fake = np.asarray(label) == 1
-    if not covariates or {len(values) for values in covariates.values()} != {len(fake)}:
-        msg = f"covariates must be one or more, and as long as the {len(fake)} labels"
-        raise ValueError(msg)
-    if min(fake.sum(), (~fake).sum()) < 2:
-        msg = f"{(~fake).sum()} real and {fake.sum()} fake examples: two of each are needed"
-        raise ValueError(msg)
+def table_of(covariates: Mapping[str, Array], label: Array) -> tuple[Array, Array]:
+    """Covariates as columns, NaN where not finite, and which examples are fake."""
     table = np.stack([np.asarray(values, np.float64) for values in covariates.values()], axis=1)
-    return np.where(np.isfinite(table), table, np.nan), fake
+    return np.where(np.isfinite(table), table, np.nan), np.asarray(label) == 1
 
 
-def _folds_of(fake: NDArray[np.bool_], bricks: Array, seed: int) -> tuple[list[Fold], str]:
+def _folds_of(fake: Array, bricks: Array, seed: int) -> tuple[list[Fold], str]:
     """Parts of a cross-fit: whole bricks, or examples where these leave a part without both classes."""
     from sklearn.model_selection import GroupKFold, StratifiedKFold
 
@@ -98,9 +82,7 @@ def _folds_of(fake: NDArray[np.bool_], bricks: Array, seed: int) -> tuple[list[F
     return list(splitter.split(fake, fake)), "examples"
 
 
-def _cross_fit(
-    table: NDArray[np.float64], fake: NDArray[np.bool_], folds: Sequence[Fold], seed: int
-) -> tuple[NDArray[np.float64], list[_Fit]]:
+def _cross_fit(table: Array, fake: Array, folds: Sequence[Fold], seed: int) -> tuple[Array, list[_Fit]]:
     """Scores of every example from the classifier that has not seen it, and the classifiers.
 
     A score is the probability of being fake as if both classes were equally many: the log-odds of a fake
@@ -108,7 +90,7 @@ def _cross_fit(
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    def fitted(train: NDArray[np.int64]) -> Callable[[Array], Array]:
+    def fitted(train: Array) -> Callable[[Array], Array]:
         classifier = HistGradientBoostingClassifier(**SETTINGS, random_state=seed)
         classifier.fit(table[train], fake[train])
         prior = logit(float(fake[train].mean()))
@@ -122,12 +104,8 @@ def _cross_fit(
 
 
 def _importance(
-    table: NDArray[np.float64],
-    fake: NDArray[np.bool_],
-    scores: NDArray[np.float64],
-    fits: Sequence[_Fit],
-    rng: np.random.Generator,
-) -> NDArray[np.float64]:
+    table: Array, fake: Array, scores: Array, fits: Sequence[_Fit], rng: np.random.Generator
+) -> Array:
     """Loss of AUC when each column is shuffled among the held-out examples of each part."""
     share = min(1.0, IMPORTANCE_ROWS / len(table))
     chosen = [(score, rows[rng.random(len(rows)) < share]) for score, rows in fits]
@@ -147,7 +125,7 @@ def _importance(
 
 
 def cross_fitted_auc(
-    label: Array, scores: NDArray[np.float64], bricks: Array, *, folds: int, share: float = 1.0
+    label: Array, scores: Array, bricks: Array, *, folds: int, share: float = 1.0
 ) -> Estimate:
     """AUC of cross-fitted scores, with an interval that knows that the classifiers share training examples.
 
@@ -196,16 +174,11 @@ def metadata_classifier(
     covariates : mapping of str to ndarray, shape (n,)
         Quantities measured in the same way for both classes; what is not finite counts as missing.
     label : ndarray, shape (n,)
-        Real = 0, fake = 1.
+        Real = 0, fake = 1; two examples of each at least.
     bricks : ndarray, shape (n,)
         Names; a brick's examples are always scored by a classifier trained on other bricks.
     seed : int
         Of the shuffles; equal seeds give equal results.
-
-    Raises
-    ------
-    ValueError
-        If there are no covariates, lengths differ, or a class has fewer than two examples.
 
     Notes
     -----
@@ -213,7 +186,7 @@ def metadata_classifier(
     examples: with fewer than some 50 the scores are constant and the AUC is 0.5, for want of data.  The share
     of fakes in the training bricks is divided out of the scores, so that the AUC does not feel how it varies.
     """
-    table, fake = checked_table(covariates, label)
+    table, fake = table_of(covariates, label)
     bricks = np.asarray(bricks)
     folds, by = _folds_of(fake, bricks, seed)
     scores, fits = _cross_fit(table, fake, folds, seed)
@@ -230,7 +203,7 @@ def metadata_classifier(
     )
 
 
-def propensity(covariates: Mapping[str, Array], label: Array) -> NDArray[np.float64]:
+def propensity(covariates: Mapping[str, Array], label: Array) -> Array:
     """How fake a few covariates alone make each example look, by which examples are put into strata.
 
     Parameters
@@ -249,7 +222,7 @@ def propensity(covariates: Mapping[str, Array], label: Array) -> NDArray[np.floa
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import PolynomialFeatures, QuantileTransformer
 
-    table, fake = checked_table(covariates, label)
+    table, fake = table_of(covariates, label)
     complete = np.isfinite(table).all(axis=1)
     found = np.full(len(fake), np.nan)
     if len(np.unique(fake[complete])) < 2:

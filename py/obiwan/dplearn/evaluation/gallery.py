@@ -18,51 +18,33 @@ GALLERIES = (("fakest_fakes", 1, True), ("fakes_that_fooled", 1, False), ("rejec
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """Examples to be shown side by side.
+class Shown:
+    """Examples that one picture shows: those of a gallery, or of a mosaic.
 
     Attributes
     ----------
-    name : str
-        Of the picture's files.
+    which : str or int
+        Name of the gallery, or the mosaic's percentile in brightness (99 is the brightest).
     split : str
         Whose examples.
     stamps : ndarray, shape (n, size, size, channels)
-    scores, magnitudes : ndarray, shape (n,)
-        P(fake), and magnitude (AB) in the bluest band.
+    values, magnitudes : ndarray, shape (n,)
+        P(fake) in a gallery, labels (real = 0, fake = 1) in a mosaic; magnitude (AB) in the bluest band.
     spec : StampSpec
     """
 
-    name: str
+    which: str | int
     split: str
     stamps: Array
-    scores: Array
+    values: Array
     magnitudes: Array
     spec: StampSpec
 
 
-@dataclass(frozen=True)
-class Mosaic:
-    """Real and fake examples in turn at a percentile in brightness.
-
-    Attributes
-    ----------
-    percentile : float
-        99 is the brightest.
-    split : str
-        Whose examples.
-    stamps : ndarray, shape (n, size, size, channels)
-    labels, magnitudes : ndarray, shape (n,)
-        Real = 0, fake = 1; magnitude (AB) in the bluest band.
-    spec : StampSpec
-    """
-
-    percentile: float
-    split: str
-    stamps: Array
-    labels: Array
-    magnitudes: Array
-    spec: StampSpec
+def _shown(stamp_set: StampSet, which: str | int, split: str, chosen: Array, values: Array) -> Shown:
+    """The chosen rows of a split, with a value of every row."""
+    magnitudes = stamp_set.rows(split)[f"mag_{stamp_set.spec.bluest}"][chosen].astype(float)
+    return Shown(which, split, stamp_set.stamps(split, chosen), values[chosen], magnitudes, stamp_set.spec)
 
 
 def pair_by_magnitude(magnitude: Array, label: Array, percentile: float, pairs: int) -> Array:
@@ -82,8 +64,7 @@ def pair_by_magnitude(magnitude: Array, label: Array, percentile: float, pairs: 
     ndarray of int
         Row numbers: real, fake, real, fake...; fewer than asked where a class has fewer.
     """
-    usable = np.isfinite(magnitude)
-    reals, fakes = (np.flatnonzero(usable & (label == value)) for value in (0, 1))
+    reals, fakes = (np.flatnonzero(np.isfinite(magnitude) & (label == value)) for value in (0, 1))
     pairs = min(pairs, len(reals), len(fakes))
     reals = reals[np.argsort(magnitude[reals], kind="stable")]
     first = round((1 - percentile / 100) * len(reals) - pairs / 2)
@@ -121,9 +102,7 @@ def gallery_rows(label: Array, score: Array, of: int, highest: bool, count: int)
     return np.asarray(mine[order[:count]])
 
 
-def galleries_of(
-    training_set: StampSet, split: str, scores: Array, count: int = GALLERY_SIZE
-) -> list[Gallery]:
+def galleries_of(training_set: StampSet, split: str, scores: Array, count: int = GALLERY_SIZE) -> list[Shown]:
     """The galleries of a network that are not empty; none if it gives all examples the same score.
 
     Parameters
@@ -135,17 +114,13 @@ def galleries_of(
     count : int
         Examples of a gallery, at most.
     """
-    found, rows, spec = [], training_set.rows(split), training_set.spec
-    for name, of, highest in GALLERIES:
-        chosen = gallery_rows(rows["label"], scores, of, highest, count)
-        if len(chosen) and np.ptp(scores) > 0:
-            stamps = training_set.stamps(split, chosen)
-            magnitudes = rows[f"mag_{spec.bluest}"][chosen].astype(float)
-            found.append(Gallery(name, split, stamps, scores[chosen], magnitudes, spec))
-    return found
+    labels = training_set.rows(split)["label"]
+    galleries = GALLERIES if np.ptp(scores) > 0 else ()
+    chosen = {name: gallery_rows(labels, scores, of, top, count) for name, of, top in galleries}
+    return [_shown(training_set, name, split, rows, scores) for name, rows in chosen.items() if len(rows)]
 
 
-def mosaics_of(training_set: StampSet, split: str, count: int) -> list[Mosaic]:
+def mosaics_of(training_set: StampSet, split: str, count: int) -> list[Shown]:
     """Mosaics at `PERCENTILES` in brightness; of a very small set those that show what others do not.
 
     Parameters
@@ -155,14 +130,11 @@ def mosaics_of(training_set: StampSet, split: str, count: int) -> list[Mosaic]:
     count : int
         Rows of a mosaic, at most; half of them real.
     """
-    rows, spec = training_set.rows(split), training_set.spec
-    magnitude = rows[f"mag_{spec.bluest}"].astype(float)
-    found: list[Mosaic] = []
-    before: list[Array] = []
+    labels = training_set.rows(split)["label"]
+    magnitude = training_set.rows(split)[f"mag_{training_set.spec.bluest}"].astype(float)
+    found: dict[bytes, Shown] = {}
     for percentile in PERCENTILES:
-        chosen = pair_by_magnitude(magnitude, rows["label"], percentile, count // 2)
-        if len(chosen) and not any(np.array_equal(chosen, other) for other in before):
-            before.append(chosen)
-            stamps, labels = training_set.stamps(split, chosen), rows["label"][chosen]
-            found.append(Mosaic(percentile, split, stamps, labels, magnitude[chosen], spec))
-    return found
+        chosen = pair_by_magnitude(magnitude, labels, percentile, count // 2)
+        if len(chosen) and chosen.tobytes() not in found:
+            found[chosen.tobytes()] = _shown(training_set, percentile, split, chosen, labels)
+    return list(found.values())

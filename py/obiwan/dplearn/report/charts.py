@@ -7,6 +7,7 @@ differ in line style or marker as well, so that a chart survives a grey printer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -34,6 +35,12 @@ def _auc_limits(estimates: Sequence[Estimate]) -> tuple[float, float]:
     low, high = min([GUESS, *(e.low for e in estimates)]), max([GUESS, *(e.high for e in estimates)])
     room = 0.06 * (high - low)
     return max(0.0, low - room), min(1.0 + room / 2, high + room)
+
+
+def _errorbar(axes: Axes, x: Any, estimates: Sequence[Estimate], **style: Any) -> None:
+    """Values of estimates at x, with their intervals."""
+    values, arms = _columns(estimates)
+    axes.errorbar(x, values, yerr=arms, **style)
 
 
 def _around_guessing(margin: float) -> Estimate:
@@ -148,8 +155,8 @@ def draw_reliability(axes: Axes, curves: Sequence[tuple[str, Array]]) -> None:
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.9, label="perfect calibration")
     for (name, curve), colour, style in zip(curves, (NETWORK, REAL), ("o-", "s--"), strict=True):
         ends = curve[["observed", "observed_low", "observed_high"]].tolist()
-        values, arms = _columns([Estimate(*one) for one in ends])
-        axes.errorbar(curve["predicted"], values, yerr=arms, color=colour, fmt=style, label=name)
+        found = [Estimate(*one) for one in ends]
+        _errorbar(axes, curve["predicted"], found, color=colour, fmt=style, label=name)
     axes.set(xlabel="score: P(fake)", ylabel="fraction of injected galaxies")
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.legend()
@@ -163,8 +170,7 @@ def draw_occlusion(axes: Axes, occlusion: Occlusion, scale: float) -> None:
         (inner, "within the radius", NETWORK, "o-", -0.03),
         (outer, "beyond the radius", OTHER, "s--", 0.03),
     ):
-        values, arms = _columns(found)
-        axes.errorbar(arcsec + aside, values, yerr=arms, fmt=style, color=colour, label=name)
+        _errorbar(axes, arcsec + aside, found, fmt=style, color=colour, label=name)
     if np.isfinite(occlusion.half_light):
         axes.axvline(occlusion.half_light * scale, color=GREY, linewidth=0.9, linestyle=":")
     axes.set(xlabel="radius (arcsec)", xlim=(0, arcsec[-1] * 1.04))
@@ -183,8 +189,7 @@ def draw_sensitivity(axes: Axes, found: Sequence[SensitivityResult], network: Es
         AUC between injected and real galaxies, for comparison (dotted).
     """
     amplitudes, aucs, kind = [one.amplitude for one in found], [one.auc for one in found], found[0].kind
-    values, arms = _columns(aucs)
-    axes.errorbar(amplitudes, values, yerr=arms, fmt="o-", color=REAL)
+    _errorbar(axes, amplitudes, aucs, fmt="o-", color=REAL)
     axes.set_xlabel(f"{kind_words(kind)} ({KINDS[kind].unit})")
     if len(amplitudes) == 1:  # alone, it would have an axis of millionths around it
         axes.set_xticks(amplitudes)

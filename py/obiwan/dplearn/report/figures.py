@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from obiwan.dplearn.evaluation.analysis import BY_PERCENTILE, Calibration, Evaluation
 from obiwan.dplearn.evaluation.bins import Bins
-from obiwan.dplearn.evaluation.gallery import Gallery, Mosaic
+from obiwan.dplearn.evaluation.gallery import Shown
 from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.report import charts
@@ -98,24 +98,24 @@ def colours(spec: StampSpec) -> str:
     return say("caption", key, blue=shown[0], green=shown[len(shown) // 2], red=shown[-1])
 
 
-def gallery_picture(gallery: Gallery) -> Picture:
+def gallery_picture(gallery: Shown) -> Picture:
     """Picture of a gallery: colour images, score and magnitude below each, and their median."""
-    spec, title = gallery.spec, say("gallery", gallery.name)
+    spec, title = gallery.spec, say("gallery", str(gallery.which))
     captions = [
         f"{score:.2f}   {spec.bluest} {magnitude:.1f}" if np.isfinite(magnitude) else f"{score:.2f}"
-        for score, magnitude in zip(gallery.scores, gallery.magnitudes, strict=True)
+        for score, magnitude in zip(gallery.values, gallery.magnitudes, strict=True)
     ]
     values = {
         "count": len(captions),
         "title": title,
-        "ends": f"{gallery.scores.min():.2f} to {gallery.scores.max():.2f}",
+        "ends": f"{gallery.values.min():.2f} to {gallery.values.max():.2f}",
         "split": say("split", gallery.split),
         "band": spec.bluest,
         "width": stamp_width(spec),
         "colours": colours(spec),
     }
     return Picture(
-        f"gallery_{gallery.name}",
+        f"gallery_{gallery.which}",
         "galleries",
         (COLUMN, -(-(len(captions) + 1) // GALLERY_COLUMNS) * 1.55),
         lambda figure: draw_gallery(figure, gallery.stamps, captions, GALLERY_COLUMNS, spec),
@@ -124,7 +124,7 @@ def gallery_picture(gallery: Gallery) -> Picture:
     )
 
 
-def ordinal(number: float) -> str:
+def ordinal(number: int) -> str:
     """A number as an ordinal.
 
     Examples
@@ -132,15 +132,14 @@ def ordinal(number: float) -> str:
     >>> ordinal(1), ordinal(99), ordinal(11)
     ('1st', '99th', '11th')
     """
-    whole = int(number)
-    ending = "th" if whole % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(whole % 10, "th")
-    return f"{whole}{ending}"
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
 
 
-def mosaic_picture(mosaic: Mosaic) -> Picture:
+def mosaic_picture(mosaic: Shown) -> Picture:
     """Picture of a mosaic: real and fake galaxies in turn, all their planes."""
     spec, width = mosaic.spec, stamp_width(mosaic.spec)
-    where = f"{ordinal(mosaic.percentile)} percentile in brightness, {say('split', mosaic.split)}"
+    where = f"{ordinal(int(mosaic.which))} percentile in brightness, {say('split', mosaic.split)}"
     layout = MosaicLayout(spec, len(mosaic.stamps), f"{where}; stamps are {width}")
     values = {
         "band": spec.bluest,
@@ -150,31 +149,35 @@ def mosaic_picture(mosaic: Mosaic) -> Picture:
     }
     ends = f"{mosaic.magnitudes.min():.1f} to {mosaic.magnitudes.max():.1f}"
     return Picture(
-        f"fake_real_mosaic_p{mosaic.percentile:02.0f}",
+        f"fake_real_mosaic_p{mosaic.which:02}",
         "galleries",
         (layout.width, layout.height),
-        lambda figure: draw_mosaic(figure, layout, mosaic.stamps, mosaic.labels, mosaic.magnitudes),
+        lambda figure: draw_mosaic(figure, layout, mosaic.stamps, mosaic.values, mosaic.magnitudes),
         say("caption", "mosaic", **values, where=where, width=width),
         say("alt", "mosaic", band=spec.bluest, ends=ends),
     )
 
 
-def _chart(draw: Callable[..., None], *data: Any) -> Draw:
-    """A picture of one chart that fills it."""
+def _chart(
+    place: tuple[str, str], height: float, draw: Callable[..., None], *data: Any, key: str = "", **values: Any
+) -> Picture:
+    """A picture that one chart fills, at a (section, name); its texts go by a key, the name by default."""
+    section, name = place
 
     def on(figure: Figure) -> None:
         figure.set_layout_engine("constrained")
         draw(figure.subplots(), *data)
 
-    return on
+    caption, alt = (say(of, key or name, **values) for of in ("caption", "alt"))
+    return Picture(name, section, (COLUMN, height), on, caption, alt)
 
 
-def _forest(evaluation: Evaluation, name: str, section: str, entries: list[tuple[str, Estimate]]) -> Picture:
-    """A picture of AUCs one below the other; the caption goes by the picture's name."""
-    draw = _chart(charts.draw_forest, entries, float(evaluation.settings["margin"]))
-    caption = say("caption", name, forest=say("caption", "forest"))
-    alt = say("alt", "forest", entries="; ".join(f"{one} {with_interval(auc)}" for one, auc in entries))
-    return Picture(name, section, (COLUMN, 1.0 + 0.32 * len(entries)), draw, caption, alt)
+def _forest(evaluation: Evaluation, section: str, name: str, entries: list[tuple[str, Estimate]]) -> Picture:
+    """A picture of AUCs one below the other."""
+    shown, listed = say("forest", name), "; ".join(f"{one} {with_interval(auc)}" for one, auc in entries)
+    data, height = (entries, float(evaluation.settings["margin"])), 1.0 + 0.32 * len(entries)
+    texts = {"shown": shown, "entries": listed}
+    return _chart((section, name), height, charts.draw_forest, *data, key="forest", **texts)
 
 
 def _answer_pictures(evaluation: Evaluation) -> Iterator[Picture]:
@@ -185,18 +188,14 @@ def _answer_pictures(evaluation: Evaluation) -> Iterator[Picture]:
         curves.append((MEASURED, scored.labels, baseline.scores))
     if evaluation.conditional.stratified is not None:
         compared.append(("network, within strata", evaluation.conditional.stratified))
-    draws = {
-        "scores": _chart(charts.draw_scores, scored.labels, scored.scores),
-        "roc": _chart(charts.draw_roc, curves),
-    }
-    for name, draw in draws.items():
-        alt = say("alt", name, auc=with_interval(auc))
-        yield Picture(name, "answer", (COLUMN, 3.6), draw, say("caption", name), alt)
+    shown, given = with_interval(auc), (scored.labels, scored.scores)
+    yield _chart(("answer", "scores"), 3.6, charts.draw_scores, *given, auc=shown)
+    yield _chart(("answer", "roc"), 3.6, charts.draw_roc, curves, auc=shown)
     if len(scored.models) > 1:
         names = (model.name for model in scored.models)
         singles = zip(names, evaluation.answer.singles, strict=True)
-        yield _forest(evaluation, "models", "answer", [("mean score", auc), *singles])
-    yield _forest(evaluation, "comparison", "baseline", compared)
+        yield _forest(evaluation, "answer", "models", [("mean score", auc), *singles])
+    yield _forest(evaluation, "baseline", "comparison", compared)
 
 
 def _aucs(table: Bins) -> list[tuple[float, str]]:
@@ -205,31 +204,21 @@ def _aucs(table: Bins) -> list[tuple[float, str]]:
     return [(b.auc.value, end) for b, end in zip(table.bins, ends, strict=True) if b.auc is not None]
 
 
-def _bin_caption(evaluation: Evaluation, table: Bins) -> str:
-    """Caption of a chart of bins: where its AUC is least and greatest."""
-    if table.key == BY_PERCENTILE:
-        count = max(b.real + b.fake for b in table.bins)
-        return say("caption", "percentile", count=count, band=table.quantity.band)
-    found, ends = _aucs(table), ""
-    if len(found) > 1:
-        (low, least), (high, most) = min(found), max(found)
-        unit = f" {table.quantity.unit}" if table.quantity.unit else ""
-        ends = say("caption", "range", low=low, least=least, high=high, most=most, unit=unit)
-    parts = [say("caption", "bins", name=quantity_title(table.quantity), range=ends)]
-    if any(b.auc is None for b in table.bins):
-        parts.append(say("caption", "bins_left_out"))
-    if evaluation.ideal is not None and table.key == "sn":
-        parts.append(say("caption", "ideal"))
-    return " ".join(parts)
-
-
 def _bin_picture(evaluation: Evaluation, table: Bins) -> Picture:
-    margin, ideal = float(evaluation.settings["margin"]), evaluation.ideal if table.key == "sn" else None
-    points = ", ".join(f"{end}: {value:.2f}" for value, end in _aucs(table))
-    size = (COLUMN, 3.0 if table.key == BY_PERCENTILE else 2.7)
-    draw = _chart(charts.draw_bins, table, evaluation.answer.auc, margin, ideal)
-    alt = say("alt", "bins", name=quantity_title(table.quantity), points=points)
-    return Picture(f"auc_by_{table.key}", "where", size, draw, _bin_caption(evaluation, table), alt)
+    """A chart of bins; its caption says where the AUC is least and greatest, and what is left out."""
+    found, name, percentile = _aucs(table), quantity_title(table.quantity), table.key == BY_PERCENTILE
+    ideal = evaluation.ideal if table.key == "sn" else None
+    (low, least), (high, most) = min(found), max(found)
+    unit = f" {table.quantity.unit}" if table.quantity.unit else ""
+    ends = {"low": low, "least": least, "high": high, "most": most, "unit": unit}
+    holds = {"range": len(found) > 1, "left_out": len(found) < len(table.bins), "ideal": ideal is not None}
+    texts = {key: say("bins_caption", key, **ends) if wanted else "" for key, wanted in holds.items()}
+    texts |= {"name": name, "points": ", ".join(f"{end}: {value:.2f}" for value, end in found)}
+    counts = {"count": max(b.real + b.fake for b in table.bins), "band": table.quantity.band}
+    data = (table, evaluation.answer.auc, float(evaluation.settings["margin"]), ideal)
+    place, height = ("where", f"auc_by_{table.key}"), 3.0 if percentile else 2.7
+    key = "percentile" if percentile else "bins"
+    return _chart(place, height, charts.draw_bins, *data, key=key, **texts, **counts)
 
 
 def _occlusion_picture(found: Occlusion, scale: float) -> Picture:
@@ -238,35 +227,30 @@ def _occlusion_picture(found: Occlusion, scale: float) -> Picture:
         for radius, inner, outer in zip(found.radii, found.inner, found.outer, strict=True)
     )
     line = say("caption", "half_light") if np.isfinite(found.half_light) else ""
-    draw, caption = _chart(charts.draw_occlusion, found, scale), say("caption", "occlusion", line=line)
-    alt = say("alt", "occlusion", points=points, auc=with_interval(found.whole))
-    return Picture("occlusion", "looks", (COLUMN, 3.0), draw, caption, alt)
+    texts = {"points": points, "line": line, "auc": with_interval(found.whole)}
+    return _chart(("looks", "occlusion"), 3.0, charts.draw_occlusion, found, scale, **texts)
 
 
 def _calibration_picture(found: Calibration) -> Picture:
     curves = [("as scored", found.raw.curve), ("recalibrated", found.recalibrated.curve)]
-    alt = say("alt", "reliability", raw=found.raw.ece, new=found.recalibrated.ece)
-    draw, caption = _chart(charts.draw_reliability, curves), say("caption", "reliability")
-    return Picture("reliability", "calibration", (COLUMN, 4.2), draw, caption, alt)
+    raw, new, place = found.raw.ece, found.recalibrated.ece, ("calibration", "reliability")
+    return _chart(place, 4.2, charts.draw_reliability, curves, raw=raw, new=new)
 
 
 def _retraining_pictures(evaluation: Evaluation) -> Iterator[Picture]:
     network = evaluation.answer.auc
     if evaluation.ablations:
         entries = [("network", network), *((result.name, result.auc) for result in evaluation.ablations)]
-        yield _forest(evaluation, "ablations", "retraining", entries)
+        yield _forest(evaluation, "retraining", "ablations", entries)
     for kind in dict.fromkeys(result.kind for result in evaluation.sensitivity):
         found = sorted((r for r in evaluation.sensitivity if r.kind == kind), key=lambda r: r.amplitude)
         points = ", ".join(f"{r.amplitude:g}: {r.auc.value:.3f}" for r in found)
-        draw = _chart(charts.draw_sensitivity, found, network)
-        caption, alt = (
-            say(of, "sensitivity", kind=kind_words(kind), points=points) for of in ("caption", "alt")
-        )
-        yield Picture(f"sensitivity_{kind}", "retraining", (COLUMN, 2.7), draw, caption, alt)
+        place, texts = ("retraining", f"sensitivity_{kind}"), {"kind": kind_words(kind), "points": points}
+        yield _chart(place, 2.7, charts.draw_sensitivity, found, network, key="sensitivity", **texts)
 
 
 def pictures_of(
-    evaluation: Evaluation, galleries: Sequence[Gallery], mosaics: Sequence[Mosaic]
+    evaluation: Evaluation, galleries: Sequence[Shown], mosaics: Sequence[Shown]
 ) -> Iterator[Picture]:
     """All pictures of a report, in its order."""
     yield from _answer_pictures(evaluation)

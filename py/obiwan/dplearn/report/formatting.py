@@ -77,9 +77,9 @@ def probability(p: float) -> str:
     return f"{p:.{digits}f}".rstrip("0") if p < 0.995 else "1"
 
 
-def thousands(count: float | str) -> str:
-    """A count with commas; a dash as it is."""
-    return count if isinstance(count, str) else f"{count:,.0f}"
+def thousands(count: float | None) -> str:
+    """A count with commas; a dash where there is none."""
+    return DASH if count is None else f"{count:,.0f}"
 
 
 def counted(count: int, noun: str) -> str:

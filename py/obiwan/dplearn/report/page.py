@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import re
 import struct
 from collections.abc import Mapping
@@ -34,10 +35,9 @@ def flags(text: str) -> Markup:
 def _environment() -> Environment:
     """The templates' environment, with what they format numbers with."""
     found = Environment(loader=FileSystemLoader(HTML), autoescape=True, undefined=StrictUndefined)
-    shown = [formatting.number, formatting.interval, formatting.with_interval, formatting.probability]
-    shown += [formatting.thousands, formatting.effect, formatting.limit, formatting.extents]
-    shown += [formatting.quantity_title, wording.control_note, wording.training_line, flags]
-    found.filters |= {function.__name__: function for function in shown}
+    for module in (formatting, wording):
+        found.filters |= {name: value for name, value in vars(module).items() if inspect.isfunction(value)}
+    found.filters["flags"] = flags
     return found
 
 

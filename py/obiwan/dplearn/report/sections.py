@@ -53,7 +53,7 @@ def text_of(evaluation: Evaluation) -> dict[str, Any]:
         "red": red_controls(evaluation.controls, evaluation.verdict.kind),
         "answer": answer_rows(evaluation),
         "tested": tested(evaluation),
-        "flow": cut_flow(evaluation.data),
+        "flow": merged(*(dict(evaluation.data["cut_flow"].get(name, ())) for name in ("real", "fake"))),
         "baseline": [
             *baseline_lines(baseline, evaluation.answer.auc, names),
             *conditional_lines(evaluation.conditional, names),
@@ -276,12 +276,3 @@ def _ledger(ledger: Ledger | None) -> str:
     text = say("provenance", "log", networks=networks, retrained=retrained, evaluations=evaluations)
     margins = dict.fromkeys(opening.margin for opening in ledger.openings)
     return text + "".join(f", margin {margin:g}" for margin in margins)
-
-
-def cut_flow(data: dict[str, Any]) -> list[tuple[str, str | int, str | int]]:
-    """Rows of the cut flow of both classes, merged in order; a dash where a cut is of one class only."""
-    flows = (dict(data["cut_flow"].get(name, ())) for name in ("real", "fake"))
-    return [
-        (name, DASH if real is None else real, DASH if fake is None else fake)
-        for name, real, fake in merged(*flows)
-    ]

@@ -13,7 +13,6 @@ import numpy as np
 from astropy.visualization import make_lupton_rgb
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from obiwan.dplearn.stampspec import Array, StampSpec
@@ -35,7 +34,7 @@ def spread(values: Array) -> tuple[float, float]:
     return middle, 1.4826 * float(np.median(np.abs(values - middle)))
 
 
-def data_mask(stamps: Array, spec: StampSpec) -> NDArray[np.bool_]:
+def data_mask(stamps: Array, spec: StampSpec) -> Array:
     """Pixels that have data, shape (..., bands): of positive inverse variance, else images other than 0."""
     ivar = spec.ivar(stamps)
     return np.asarray(spec.image(stamps) != 0 if ivar is None else ivar > 0)
@@ -56,7 +55,7 @@ def colour_bands(spec: StampSpec) -> tuple[str, ...]:
     return (bands[0], middle, bands[-1])
 
 
-def colour_image(stamp: Array, spec: StampSpec) -> NDArray[np.uint8]:
+def colour_image(stamp: Array, spec: StampSpec) -> Array:
     """Colour image on an asinh stretch (Lupton et al. 2004, PASP 116, 133).
 
     Parameters

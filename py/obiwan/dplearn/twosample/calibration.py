@@ -12,27 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.twosample.ranking import Estimate, Measured, checked, measure_auc
 from obiwan.dplearn.twosample.summary import score_interval, usable_bricks
 
 LN2 = float(np.log(2))
 TINY = 1e-7  #: probabilities are kept so far from 0 and 1, as Keras keeps them: no loss is infinite
-CURVE = np.dtype(
-    [
-        ("low", "f8"),
-        ("high", "f8"),
-        ("n", "i8"),
-        ("predicted", "f8"),
-        ("observed", "f8"),
-        ("observed_low", "f8"),
-        ("observed_high", "f8"),
-    ]
-)
+_COLUMNS = ("low", "high", "n", "predicted", "observed", "observed_low", "observed_high")
+CURVE = np.dtype([(name, "i8" if name == "n" else "f8") for name in _COLUMNS])
 
 
-def _probabilities(labels: NDArray[Any], prob: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def _probabilities(labels: Array, prob: Array) -> tuple[Array, Array]:
     fake, prob = checked(labels, prob)
     if ((prob < 0) | (prob > 1)).any():
         msg = f"probabilities must be in 0..1, got {prob.min():g} to {prob.max():g}"
@@ -40,7 +31,7 @@ def _probabilities(labels: NDArray[Any], prob: NDArray[Any]) -> tuple[NDArray[np
     return fake, prob
 
 
-def _class_weights(fake: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _class_weights(fake: Array) -> Array:
     """Weights of the examples that sum to one, one half for each class."""
     return np.asarray(0.5 / np.where(fake, fake.sum(), (~fake).sum()))
 
@@ -73,9 +64,7 @@ class Bounds:
     bce: Estimate
 
 
-def bounds(
-    labels: NDArray[Any], prob: NDArray[Any], bricks: NDArray[Any] | None = None, level: float = 0.95
-) -> Bounds:
+def bounds(labels: Array, prob: Array, bricks: Array | None = None, level: float = 0.95) -> Bounds:
     """Lower bounds on the distance between the populations, from probabilities of held-out examples.
 
     Parameters
@@ -116,7 +105,7 @@ def bounds(
     )
 
 
-def _losses(fake: NDArray[np.bool_], prob: NDArray[np.float64]) -> NDArray[np.float64]:
+def _losses(fake: Array, prob: Array) -> Array:
     """Cross-entropy of each example in nats."""
     return np.asarray(-np.log(np.clip(np.where(fake, prob, 1 - prob), TINY, 1)))
 
@@ -146,15 +135,13 @@ class Reliability:
         nothing.
     """
 
-    curve: NDArray[np.void]
+    curve: Array
     ece: float
     ece_noise: float
     brier: float
 
 
-def reliability(
-    labels: NDArray[Any], prob: NDArray[Any], bins: int = 10, equal_classes: bool = True
-) -> Reliability:
+def reliability(labels: Array, prob: Array, bins: int = 10, equal_classes: bool = True) -> Reliability:
     """Reliability curve in bins of equal numbers of examples, expected calibration error and Brier score.
 
     Parameters
@@ -170,12 +157,9 @@ def reliability(
     Raises
     ------
     ValueError
-        If a probability is outside 0..1 or there are no bins.
+        If a probability is outside 0..1.
     """
     fake, prob = _probabilities(labels, prob)
-    if bins < 1:
-        msg = f"at least one bin is needed, got {bins}"
-        raise ValueError(msg)
     weights = _class_weights(fake) if equal_classes else np.full(len(fake), 1 / len(fake))
     edges = np.unique(np.quantile(prob, np.linspace(0, 1, bins + 1)))
     number = np.searchsorted(edges[1:-1], prob, side="right")
@@ -198,9 +182,7 @@ def reliability(
     )
 
 
-def recalibrate(
-    val_labels: NDArray[Any], val_prob: NDArray[Any]
-) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
+def recalibrate(val_labels: Array, val_prob: Array) -> Callable[[Array], Array]:
     """Isotonic recalibration (Zadrozny & Elkan 2002), fitted on the validation split.
 
     Parameters
@@ -229,7 +211,7 @@ def recalibrate(
     return lambda prob: np.asarray(fit.predict(np.asarray(prob, np.float64)))
 
 
-def recalibration_helps(val_labels: NDArray[Any], val_prob: NDArray[Any]) -> bool:
+def recalibration_helps(val_labels: Array, val_prob: Array) -> bool:
     """Whether recalibration lowers the cross-entropy of validation examples that it was not fitted on.
 
     Each half of either class, every other example, is recalibrated with what the other half says; with fewer

@@ -6,16 +6,14 @@ Labels are 0 (real) and 1 (fake); a score is the higher the more an example look
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 from scipy.stats import t as student
 
-GUESS = 0.5  #: AUC of a score without information
+from obiwan.dplearn.stampspec import Array
 
-Alternative = Literal["greater", "less", "two-sided"]
+GUESS = 0.5  #: AUC of a score without information
 
 
 @dataclass(frozen=True)
@@ -51,12 +49,7 @@ class Measured:
 
     @classmethod
     def of(
-        cls,
-        value: float,
-        influence: NDArray[np.float64],
-        fake: NDArray[np.bool_],
-        clusters: NDArray[Any] | None,
-        least: float = 0.0,
+        cls, value: float, influence: Array, fake: Array, clusters: Array | None, least: float = 0.0
     ) -> Measured:
         """A number with the error that `clustered_variance` gives it, no less than `least`."""
         groups = cluster_numbers(clusters, len(fake))
@@ -69,19 +62,16 @@ class Measured:
         half = float(student.ppf(0.5 + level / 2, self.freedom)) * self.error
         return Estimate(self.value, max(least, self.value - half), min(most, self.value + half))
 
-    def p_value(self, null: float = GUESS, alternative: Alternative = "greater") -> float:
+    def p_value(self, null: float = GUESS, alternative: str = "greater") -> float:
         """Probability of a value as far from `null` as this one, were `null` the truth."""
         distance = (self.value - null) / self.error
         above, below = (float(tail(distance, self.freedom)) for tail in (student.sf, student.cdf))
         return {"greater": above, "less": below, "two-sided": 2 * min(above, below)}[alternative]
 
 
-def checked(labels: NDArray[Any], scores: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def checked(labels: Array, scores: Array) -> tuple[Array, Array]:
     """Labels as booleans (fake) and scores as float64, or a ValueError that says what is wrong with them."""
     labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
-    if labels.shape != scores.shape or labels.ndim != 1:
-        msg = f"labels and scores must be one-dimensional and as many, got {labels.shape} and {scores.shape}"
-        raise ValueError(msg)
     if not np.isin(labels, (0, 1)).all() or len(np.unique(labels)) < 2:
         msg = "labels must be 0 and 1, with at least one of each"
         raise ValueError(msg)
@@ -91,16 +81,13 @@ def checked(labels: NDArray[Any], scores: NDArray[Any]) -> tuple[NDArray[np.bool
     return labels == 1, scores
 
 
-def cluster_numbers(clusters: NDArray[Any] | None, n: int) -> NDArray[np.intp]:
-    """The clusters of n examples as numbers from 0, each its own without any; a ValueError if not as many."""
+def cluster_numbers(clusters: Array | None, n: int) -> Array:
+    """The clusters of n examples as numbers from 0, each its own without any."""
     clusters = np.arange(n) if clusters is None else np.asarray(clusters)
-    if clusters.shape != (n,):
-        msg = f"one brick or stratum is needed for each of {n} examples, got shape {clusters.shape}"
-        raise ValueError(msg)
     return np.unique(clusters, return_inverse=True)[1].ravel()
 
 
-def placements(fake: NDArray[np.bool_], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def placements(fake: Array, scores: Array) -> Array:
     """Placement of each example: the fraction of the other class that it is on the right side of."""
     level = np.unique(scores, return_inverse=True)[1].ravel()
     placed = np.empty(len(scores))
@@ -111,15 +98,13 @@ def placements(fake: NDArray[np.bool_], scores: NDArray[np.float64]) -> NDArray[
     return placed
 
 
-def bricks_of_rarer(labels: NDArray[Any], bricks: NDArray[Any]) -> int:
+def bricks_of_rarer(labels: Array, bricks: Array) -> int:
     """Number of bricks of the class that is found in fewer."""
     fake, bricks = np.asarray(labels) == 1, np.asarray(bricks)
     return min(len(np.unique(bricks[members])) for members in (fake, ~fake))
 
 
-def clustered_variance(
-    fake: NDArray[np.bool_], influence: NDArray[np.float64], groups: NDArray[np.intp]
-) -> float:
+def clustered_variance(fake: Array, influence: Array, groups: Array) -> float:
     """Variance of an estimate that is the truth plus the sum of one independent contribution per group.
 
     Obuchowski's (1997, Biometrics 53, 567) sum over clusters of what fakes and reals of the cluster
@@ -152,14 +137,14 @@ def clustered_variance(
     return max(0.0, float(ca * (a @ a) + cb * (b @ b) + 2 * count / (count - 1) * (a @ b)))
 
 
-def _auc_influence(fake: NDArray[np.bool_], scores: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+def _auc_influence(fake: Array, scores: Array) -> tuple[float, Array]:
     """The AUC, and what each example adds to its error."""
     placed = placements(fake, scores)
     value = float(placed[fake].mean())
     return value, (placed - value) / np.where(fake, fake.sum(), (~fake).sum())
 
 
-def auc(labels: NDArray[Any], scores: NDArray[Any]) -> float:
+def auc(labels: Array, scores: Array) -> float:
     """Area under the ROC curve by mid-ranks: the probability that a fake scores above a real one, ties half.
 
     Examples
@@ -171,7 +156,7 @@ def auc(labels: NDArray[Any], scores: NDArray[Any]) -> float:
     return float(placements(fake, scores)[fake].mean())
 
 
-def measure_auc(labels: NDArray[Any], scores: NDArray[Any], clusters: NDArray[Any] | None = None) -> Measured:
+def measure_auc(labels: Array, scores: Array, clusters: Array | None = None) -> Measured:
     """AUC with the standard error of `auc_interval`."""
     fake, scores = checked(labels, scores)
     value, influence = _auc_influence(fake, scores)
@@ -181,7 +166,7 @@ def measure_auc(labels: NDArray[Any], scores: NDArray[Any], clusters: NDArray[An
 
 
 def auc_interval(
-    labels: NDArray[Any], scores: NDArray[Any], clusters: NDArray[Any] | None = None, level: float = 0.95
+    labels: Array, scores: Array, clusters: Array | None = None, level: float = 0.95
 ) -> Estimate:
     """AUC with an interval that allows for correlations within bricks.
 
@@ -211,10 +196,7 @@ def auc_interval(
 
 
 def auc_pvalue(
-    labels: NDArray[Any],
-    scores: NDArray[Any],
-    clusters: NDArray[Any] | None = None,
-    alternative: Alternative = "greater",
+    labels: Array, scores: Array, clusters: Array | None = None, alternative: str = "greater"
 ) -> float:
     """p-value of the hypothesis that the AUC is 0.5.
 
@@ -240,7 +222,7 @@ def auc_pvalue(
     )
 
 
-def design_effect(labels: NDArray[Any], scores: NDArray[Any], bricks: NDArray[Any]) -> float:
+def design_effect(labels: Array, scores: Array, bricks: Array) -> float:
     """Design effect: the variance of the AUC with bricks over that of independent examples.
 
     Above 1 where examples of a brick err together, below where fakes and reals of a brick move together and
@@ -253,18 +235,14 @@ def design_effect(labels: NDArray[Any], scores: NDArray[Any], bricks: NDArray[An
     return clustered / alone if alone > 0 else 1.0
 
 
-def usable_strata(fake: NDArray[np.bool_], strata: NDArray[np.intp]) -> NDArray[np.bool_]:
+def usable_strata(fake: Array, strata: Array) -> Array:
     """Mask of examples in strata with two or more of each class: fewer have no variance."""
     counts = [np.bincount(strata[members], minlength=strata.max() + 1) for members in (fake, ~fake)]
     return np.minimum(*counts)[strata] >= 2
 
 
 def stratified_auc(
-    labels: NDArray[Any],
-    scores: NDArray[Any],
-    strata: NDArray[Any],
-    bricks: NDArray[Any] | None = None,
-    level: float = 0.95,
+    labels: Array, scores: Array, strata: Array, bricks: Array | None = None, level: float = 0.95
 ) -> Estimate:
     """Average of the AUC within strata: fakes are compared with reals of their own stratum only.
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.twosample.ranking import checked, cluster_numbers, usable_strata
 
 _AT_ONCE = 2_000_000  # numbers in one block of draws: small enough for the processor's cache to help
@@ -21,9 +20,7 @@ def _blocks(draws: int, n: int) -> Iterator[int]:
         yield min(size, draws - start)
 
 
-def _summands(
-    fake: NDArray[np.bool_], scores: NDArray[np.float64], strata: NDArray[np.intp]
-) -> NDArray[np.float64]:
+def _summands(fake: Array, scores: Array, strata: Array) -> Array:
     """What each example adds, if it is a fake, to a sum that rises with the AUC within strata."""
     values = np.zeros(len(fake))
     for stratum in np.unique(strata[usable_strata(fake, strata)]):
@@ -33,10 +30,10 @@ def _summands(
 
 
 def permutation_test(
-    labels: NDArray[Any],
-    scores: NDArray[Any],
-    bricks: NDArray[Any] | None = None,
-    strata: NDArray[Any] | None = None,
+    labels: Array,
+    scores: Array,
+    bricks: Array | None = None,
+    strata: Array | None = None,
     *,
     draws: int = 1000,
     rng: np.random.Generator,
@@ -84,12 +81,7 @@ def permutation_test(
 
 
 def flip_test(
-    labels: NDArray[Any],
-    scores: NDArray[Any],
-    bricks: NDArray[Any],
-    *,
-    draws: int = 1000,
-    rng: np.random.Generator,
+    labels: Array, scores: Array, bricks: Array, *, draws: int = 1000, rng: np.random.Generator
 ) -> float:
     """p-value of a wider hypothesis: the classes may differ in a brick, but as often one way as the other.
 

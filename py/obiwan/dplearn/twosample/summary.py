@@ -7,13 +7,12 @@ Labels are 0 (real) and 1 (fake); a score is the higher the more an example look
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import binom, norm
 from scipy.stats import t as student
 
+from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.twosample.ranking import (
     Estimate,
     auc_interval,
@@ -43,7 +42,7 @@ def score_interval(share: float, trials: float, level: float = 0.95, freedom: fl
     return Estimate(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
 
 
-def usable_bricks(labels: NDArray[Any], bricks: NDArray[Any] | None) -> NDArray[Any] | None:
+def usable_bricks(labels: Array, bricks: Array | None) -> Array | None:
     """The bricks if each class is in `LEAST_CLUSTERS` or more, for an interval to rest on; else None."""
     return None if bricks is None or bricks_of_rarer(labels, bricks) < LEAST_CLUSTERS else bricks
 
@@ -76,9 +75,7 @@ class AccuracyTest:
     p_no_information: float
 
 
-def accuracy_test(
-    labels: NDArray[Any], predicted_fake: NDArray[Any], bricks: NDArray[Any] | None = None
-) -> AccuracyTest:
+def accuracy_test(labels: Array, predicted_fake: Array, bricks: Array | None = None) -> AccuracyTest:
     """Accuracy of calls against the no-information rate.
 
     Parameters
@@ -99,11 +96,7 @@ def accuracy_test(
         bricks its denominator is that of the AUC of the calls, which is (TPR + TNR)/2.  The interval is
         Wilson's, with bricks for as many examples as these are worth, and Student's quantile.
     """
-    called = np.asarray(predicted_fake)
-    if not np.isin(called, (0, 1)).all():
-        msg = "predicted_fake must be true or false for each example"
-        raise ValueError(msg)
-    fake, calls = checked(labels, called)
+    fake, calls = checked(labels, predicted_fake)
     bricks = usable_bricks(fake, bricks)
     n1, n0, n = int(fake.sum()), int((~fake).sum()), len(fake)
     tpr, tnr = float(calls[fake].mean()), float(1 - calls[~fake].mean())
@@ -123,7 +116,7 @@ def accuracy_test(
     return AccuracyTest(_share_interval(correct, bricks), most, z, chance, tpr, tnr, exact)
 
 
-def _share_interval(correct: NDArray[np.bool_], bricks: NDArray[Any] | None) -> Estimate:
+def _share_interval(correct: Array, bricks: Array | None) -> Estimate:
     """A proportion with its score interval, for as many examples as those in bricks are worth."""
     share, n = float(correct.mean()), len(correct)
     if bricks is None or share in (0, 1):
@@ -133,7 +126,7 @@ def _share_interval(correct: NDArray[np.bool_], bricks: NDArray[Any] | None) -> 
     return score_interval(share, n / max(1.0, float(effect)), freedom=len(sums) - 1)
 
 
-def holm(p: NDArray[Any]) -> NDArray[np.float64]:
+def holm(p: Array) -> Array:
     """p-values corrected for their number (Holm 1979, Scand. J. Stat. 6, 65).
 
     Parameters
@@ -154,9 +147,6 @@ def holm(p: NDArray[Any]) -> NDArray[np.float64]:
     """
     p = np.asarray(p, np.float64)
     run = ~np.isnan(p)
-    if p.ndim != 1 or ((p[run] < 0) | (p[run] > 1)).any():
-        msg = "p-values must be a list of numbers in 0..1"
-        raise ValueError(msg)
     adjusted = np.full(p.shape, np.nan)
     order = np.argsort(p)[: run.sum()]  # NaN comes last
     adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
@@ -220,7 +210,7 @@ class Answer:
     bricks: int
 
 
-def answer(labels: NDArray[Any], scores: NDArray[Any], bricks: NDArray[Any] | None = None) -> Answer:
+def answer(labels: Array, scores: Array, bricks: Array | None = None) -> Answer:
     """Accuracy and AUC of probabilities of being fake.
 
     Parameters

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.twosample.ranking import Estimate, Measured, bricks_of_rarer, design_effect, measure_auc
 from obiwan.dplearn.twosample.summary import detectable_excess, usable_bricks
 
@@ -143,9 +143,9 @@ class Verdict:
 
 
 def decide(
-    labels: NDArray[Any],
-    scores: NDArray[Any],
-    bricks: NDArray[Any] | None,
+    labels: Array,
+    scores: Array,
+    bricks: Array | None,
     *,
     margin: float = 0.02,
     level: float = 0.05,
@@ -162,7 +162,8 @@ def decide(
         Brick of each example.  The interval rests on bricks where each class is found in at least
         `obiwan.dplearn.twosample.summary.LEAST_CLUSTERS` of them.
     margin : float
-        Distance from 0.5 within which an AUC counts as equivalent; declare it before the test.
+        Distance from 0.5 within which an AUC counts as equivalent, from `LEAST_MARGIN` to below 0.5; declare
+        it before the test.
     level : float
         Two-sided rate of "distinguishable" among equal populations; also that of "equivalent" at an AUC at
         the margin.
@@ -176,13 +177,8 @@ def decide(
     Raises
     ------
     ValueError
-        If there is one class only, a score is not finite, a class has one example, or margin or level make
-        no sense.
+        If there is one class only, a score is not finite, or a class has one example.
     """
-    if not (LEAST_MARGIN <= margin < 0.5 and 0 < level < 0.5):
-        span = f"between 0 and 0.5, the margin at least {LEAST_MARGIN:g}"
-        msg = f"margin and level must be {span}, got {margin:g} and {level:g}"
-        raise ValueError(msg)
     labels, scores = np.asarray(labels), np.asarray(scores)
     usable = usable_bricks(labels, bricks)
     measured = measure_auc(labels, scores, usable)
@@ -242,7 +238,7 @@ def _control(positive: PositiveControl | None) -> Reason:
 
 
 def _detectable(
-    measured: Measured, usable: NDArray[Any] | None, labels: NDArray[Any], effect: float, level: float
+    measured: Measured, usable: Array | None, labels: Array, effect: float, level: float
 ) -> float | None:
     """AUC that is detected with a power of 80 %; None where no AUC would be."""
     fakes = int(np.count_nonzero(labels))
@@ -262,9 +258,7 @@ def tost(measured: Measured, margin: float) -> float:
 
     Below a level a exactly where the interval of coverage 1 - 2a lies inside the margin.
     """
-    above = measured.p_value(0.5 - margin, "greater")
-    below = measured.p_value(0.5 + margin, "less")
-    return max(above, below)
+    return max(measured.p_value(0.5 - margin, "greater"), measured.p_value(0.5 + margin, "less"))
 
 
 def further_examples(measured: Measured, n: int, margin: float, level: float) -> int:
