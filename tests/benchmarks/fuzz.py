@@ -41,11 +41,11 @@ from obiwan.dplearn.evaluation.study import data_summary
 from obiwan.dplearn.mock.config import Plant
 from obiwan.dplearn.planning.bricks import plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig
+from obiwan.dplearn.planning.cutflow import merged
 from obiwan.dplearn.planning.inputs import resolve_inputs
 from obiwan.dplearn.referees.scoring import Scores, bricks_of, read_scores, write_scores
 from obiwan.dplearn.referees.testlog import record_evaluation
 from obiwan.dplearn.report import output as report_files
-from obiwan.dplearn.report.sections import cut_flow
 from obiwan.dplearn.retraining import runs as retraining
 from obiwan.dplearn.running import cli
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
@@ -216,7 +216,7 @@ def _read_set(place: Path) -> None:
         found.read(shard)
     told = data_summary(found)  # and what a report says of it
     any(root.get("injected") is False for root in told["roots"])
-    cut_flow(told)
+    merged(*(dict(told["cut_flow"].get(name, ())) for name in ("real", "fake")))
     ", ".join(f"{key} {value}" for key, value in told["config"].items())
 
 
