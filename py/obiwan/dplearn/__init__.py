@@ -1,8 +1,9 @@
-"""Can a neural network tell injected galaxies from real ones?
+"""Two-sample tests of injected against real galaxies: training sets, networks, verdicts.
 
-The rooms, in the order in which a galaxy meets them: `survey`, `planning`, `trainingset`, `cutting`; then
-`training`; then `twosample`, `controls`, `retraining`, `evaluation`, `report`.  `mock` makes a survey to
-practise on.  The programs are `create_training`, `cnn`, `evaluate` and `mosaic`.
+Packages in the order of the data: `survey`, `planning`, `trainingset`, `cutting`; then `training` and
+`referees`; then `twosample`, `controls`, `retraining`, `evaluation`, `report`.  `mock` makes a survey to
+practise on, `stampspec` says what stamps are.  The programs are `create_training`, `cnn`, `evaluate`,
+`mosaic` and `mock`.
 
 Importing this package loads nothing heavy: no TensorFlow, GalSim or matplotlib.
 """

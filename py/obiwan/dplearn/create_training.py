@@ -1,4 +1,4 @@
-"""Injection outputs and tractor catalogues in, training cutouts out.
+"""Training sets: cut stamps of injected and of real galaxies from injection outputs and data releases.
 
 ``python -m obiwan.dplearn.create_training --fake DIR... [--real DIR...] --outdir DIR``
 

@@ -1,4 +1,4 @@
-"""A training set and trained networks in, a verdict with the evidence for it out.
+"""Evaluation of trained networks on a training set: a verdict, and a report with its evidence.
 
 ``python -m obiwan.dplearn.evaluate --data DIR --model FILE [FILE ...] --outdir DIR``
 

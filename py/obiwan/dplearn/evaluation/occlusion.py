@@ -50,10 +50,10 @@ class Occlusion:
 
     @property
     def telling(self) -> int | None:
-        """Index of the least radius within which the classes are told apart, and beyond which they are not.
+        """Index of the least radius within which the classes are distinguished and beyond which they are not.
 
         By whether the interval reaches 0.5.  None where there is no such radius, and where the classes
-        are not told apart by the whole stamps.
+        are not distinguished by the whole stamps.
         """
         if self.whole.low <= 0.5:
             return None

@@ -1,4 +1,4 @@
-"""From what the user named to the final list of examples.
+"""Planning of a training set: from the trees that the user names to the final list of examples.
 
 `inputs`, `config` (what was asked for) -> `fields` (one brick of one run, opened) -> `matching`,
 `selection`, `cutflow` (which injection became which source; named cuts and their counts) -> `candidates`,
