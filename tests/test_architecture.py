@@ -105,6 +105,14 @@ def test_horovod_has_one_door():
     assert doors == {"training.distributed"}
 
 
+def test_cfitsio_has_one_door():
+    """It interprets names: brackets, parentheses, a leading ! or ~, +1 at the end."""
+    doors = {name for name, path in MODULES.items() for module, _ in imported(path) if module == "fitsio"}
+    assert doors == {"files.fits"}
+    code = (PACKAGE / "files" / "fits.py").read_text(encoding="utf-8")
+    assert re.findall(r"fitsio\.\w+\((.*?)[,)]", code) == ['"/dev/null/none"', "name"]
+
+
 @pytest.mark.parametrize(
     ("heavy", "allowed"),
     [

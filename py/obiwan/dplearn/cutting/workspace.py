@@ -55,18 +55,13 @@ def describe(config: dict[str, Any], roots: Sequence[Root]) -> dict[str, Any]:
 
 
 def check_place(directory: Path, roots: Sequence[Root]) -> None:
-    """Refuse an output directory inside an input tree, or with a name that CFITSIO cannot open.
+    """Refuse an output directory inside an input tree.
 
     Raises
     ------
     TrainingSetError
-        If it lies in a tree that is read, or its name is none that CFITSIO can open.
+        If it lies in a tree that is read.
     """
-    try:
-        str(directory).encode()
-    except UnicodeEncodeError:
-        msg = f"{str(directory)!a}: its name is not UTF-8, which FITS files need; choose another --outdir"
-        raise TrainingSetError(msg) from None
     for root in roots:
         if directory.resolve().is_relative_to(root.path.resolve()):
             msg = f"{directory}: lies in {root.path}, a tree that is read; choose an --outdir outside of it"

@@ -26,6 +26,7 @@ from typing import Any
 
 from obiwan.dplearn.errors import DplearnError, LeaseLostError
 from obiwan.dplearn.files.atomic import read_json, write_json
+from obiwan.dplearn.files.fits import can_hold_fits
 
 _MOST_DIFFERENCES = 4
 _GONE = "gone-"
@@ -179,6 +180,9 @@ class OutputDirectory:
         writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
         if not writable and (state is not State.FINISHED or overwrite):  # a finished run is only read
             msg = f"{self.path}: cannot write there (not a writable directory); choose another --outdir"
+            raise self.error(msg)
+        if not can_hold_fits(self.path):
+            msg = f"{self.path}: CFITSIO would interpret this name; choose an --outdir of letters and digits"
             raise self.error(msg)
         if reason and not (overwrite and replaceable):
             raise self.error(reason)

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import fitsio
 import numpy as np
 from astropy.table import Table
 
+from obiwan.dplearn.files.fits import open_fits
 from obiwan.dplearn.mock.bricks import Brick, Conditions
 from obiwan.dplearn.mock.catalog import PER_BAND, SHAPES
 from obiwan.dplearn.mock.config import PIXEL_SCALE
@@ -118,7 +118,7 @@ def write_planes(
         path = folder / f"legacysurvey-{brick.name}-{kind}-{band}.fits.fz"
         header = _header([*common, ("IMTYPE", kind, "LegacySurveys image type"), *cards])
         how = {"compress": "RICE", "tile_dims": TILE, "qlevel": level, "qmethod": method}
-        with fitsio.FITS(str(path), "rw", clobber=True) as fits:
+        with open_fits(path, new=True) as fits:
             fits.write(plane, header=header, dither_seed=seed if method == DITHER else None, **how)
 
 
@@ -127,7 +127,7 @@ def write_table(
 ) -> None:
     """Write a FITS table: cards in the empty primary HDU, the rows in HDU 1."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with fitsio.FITS(str(path), "rw", clobber=True) as fits:
+    with open_fits(path, new=True) as fits:
         fits.write(None, header=_header(cards) or None)
         fits.write(table, units=units or [""] * len(table.dtype.names or ()))
 

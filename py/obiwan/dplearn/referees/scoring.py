@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import fitsio
 import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import atomic_write
-from obiwan.dplearn.files.fits import check_not_truncated, reading
+from obiwan.dplearn.files.fits import check_not_truncated, open_fits, reading
 from obiwan.dplearn.referees.protocol import Referee, visible_rows
 from obiwan.dplearn.training.distributed import SERIAL, World
 from obiwan.dplearn.training.validation import Predict, predictions
@@ -115,7 +114,7 @@ def score_with(
 
 def write_scores(path: Path, scores: Scores, scratch: Path | None = None) -> None:
     """Write scores as a FITS table (columns shard, row, label, score), completely or not at all."""
-    with atomic_write(path, scratch) as beside, fitsio.FITS(str(beside), "rw", clobber=True) as file:
+    with atomic_write(path, scratch) as beside, open_fits(beside, new=True) as file:
         header = {"SPLIT": scores.split, "MODEL": scores.model, "TRAINSET": scores.data}
         file.write(scores.table, header=header, extname="SCORES")
 
@@ -138,7 +137,7 @@ def read_scores(path: Path, model: str, data: str) -> Scores | None:
     if not path.is_file():
         return None
     with reading(f"{path}: not a readable table of scores", "remove it and start again", ModelError):
-        with fitsio.FITS(str(path)) as file:
+        with open_fits(path) as file:
             check_not_truncated(file, path)
             table, header = file["SCORES"].read(), file["SCORES"].read_header()
         if (str(header["MODEL"]).strip(), str(header["TRAINSET"]).strip()) != (model, data):

@@ -11,7 +11,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import fitsio
 import numpy as np
 
 from obiwan.dplearn.controls.covariates import quantities
@@ -19,6 +18,7 @@ from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation.analysis import Evaluation
 from obiwan.dplearn.evaluation.notices import alarms
 from obiwan.dplearn.files.atomic import read_json, write_json
+from obiwan.dplearn.files.fits import open_fits
 from obiwan.dplearn.files.outdir import Others, OutputDirectory, State, holding_lease
 from obiwan.dplearn.report import wording
 from obiwan.dplearn.report.figures import Picture, write_picture
@@ -116,7 +116,7 @@ def write_scores_table(path: Path, evaluation: Evaluation) -> None:
     header = {"TRAINSET": evaluation.data["checksum"], "SPLIT": "test"}
     header |= {f"MODEL{i}": model.checksum for i, model in enumerate(scored.models, 1)}
     path.unlink(missing_ok=True)
-    with fitsio.FITS(str(path), "rw", clobber=True) as file:
+    with open_fits(path, new=True) as file:
         file.write(list(columns.values()), names=list(columns), units=units, header=header, extname="SCORES")
 
 

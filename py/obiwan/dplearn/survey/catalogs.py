@@ -16,11 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import fitsio
 import numpy as np
 
 from obiwan.dplearn.errors import CatalogError
-from obiwan.dplearn.files.fits import check_not_truncated, reading
+from obiwan.dplearn.files.fits import check_not_truncated, open_fits, reading
 from obiwan.dplearn.stampspec import FILTERS, Array
 from obiwan.dplearn.survey.sources import PER_BAND, Sources, blank_sources
 
@@ -109,7 +108,7 @@ class _Table:
 @contextmanager
 def _reading(path: Path, what: str) -> Iterator[_Table]:
     """A table; whatever a decoder or a conversion raises within is one line with file and remedy."""
-    with reading(f"{path}: cannot read the {what}", _REMEDY, CatalogError), fitsio.FITS(str(path)) as file:
+    with reading(f"{path}: cannot read the {what}", _REMEDY, CatalogError), open_fits(path) as file:
         tables = [hdu for hdu in file if hdu.get_exttype() in {"BINARY_TBL", "ASCII_TBL"}]
         if not tables:
             msg = f"{path}: empty catalogue: the {what} holds no table; {_REMEDY}"

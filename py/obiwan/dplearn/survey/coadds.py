@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fitsio
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
@@ -21,7 +20,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import CoaddError
-from obiwan.dplearn.files.fits import check_not_truncated, fingerprint, reading
+from obiwan.dplearn.files.fits import check_not_truncated, fingerprint, open_fits, reading
 from obiwan.dplearn.stampspec import IMAGE, IVAR, Array, StampSpec
 from obiwan.dplearn.survey.cutouts import centre_pixel, overlap
 from obiwan.dplearn.survey.layouts import BrickRun, available_bands
@@ -49,9 +48,9 @@ def _naming(run: BrickRun, path: Path) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _image(run: BrickRun, path: Path) -> Iterator[tuple[fitsio.FITS, Any]]:
+def _image(run: BrickRun, path: Path) -> Iterator[tuple[Any, Any]]:
     """A file, and the first HDU in it that is an image of two dimensions."""
-    with _naming(run, path), fitsio.FITS(str(path)) as file:
+    with _naming(run, path), open_fits(path) as file:
         for hdu in file:
             if hdu.get_exttype() == "IMAGE_HDU" and len(hdu.get_dims()) == 2:
                 yield file, hdu

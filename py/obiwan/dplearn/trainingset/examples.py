@@ -7,12 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import fitsio
 import numpy as np
 
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.atomic import atomic_write, file_crc32
-from obiwan.dplearn.files.fits import check_not_truncated, reading
+from obiwan.dplearn.files.fits import check_not_truncated, open_fits, reading
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.sources import PER_BAND, Sources, unit_of
 from obiwan.dplearn.trainingset.manifest import SOURCES
@@ -81,7 +80,7 @@ def write_sources(path: Path, scratch: Path, spec: StampSpec, parts: Iterable[Ar
     """
     dtype = example_dtype(spec)
     units = [unit_of(name) for name in dtype.names or ()]
-    with atomic_write(path, scratch) as beside, fitsio.FITS(str(beside), "rw", clobber=True) as file:
+    with atomic_write(path, scratch) as beside, open_fits(beside, new=True) as file:
         file.create_table_hdu(dtype=dtype, extname="SOURCES", units=units)
         for part in parts:
             file[-1].append(part)
@@ -126,7 +125,7 @@ def read_sources(directory: Path, spec: StampSpec, start: int, stop: int, split:
         If the file is missing, unreadable, lacks a column, or has other rows there.
     """
     path, dtype = directory / SOURCES, example_dtype(spec)
-    with reading(f"{path}: cannot read it", _AGAIN, TrainingSetError), fitsio.FITS(str(path)) as file:
+    with reading(f"{path}: cannot read it", _AGAIN, TrainingSetError), open_fits(path) as file:
         check_not_truncated(file, path)
         table, rows = file[1], np.zeros(stop - start, dtype)
         for first in range(0, len(rows), _PIECE):  # lest a large table be in memory twice
