@@ -248,8 +248,10 @@ def test_work_is_done_whoever_reads(shell, tmp_path):
 
 
 @pytest.mark.parametrize("shell", ["{} | true; exit ${{PIPESTATUS[0]}}", "{} >&-"])
-def test_the_preflight_needs_no_reader(shell, tmp_path):
-    words = ["bash", "-c", shell.format(f"{sys.executable} -m obiwan.dplearn")]
+@pytest.mark.parametrize("words", ["", "--version", ".mock --help", ".cnn --version", ".evaluate --help"])
+def test_what_a_program_says_of_itself_needs_no_reader(words, shell, tmp_path):
+    program, _, options = words.rpartition(" ") if words.startswith(".") else ("", "", words)
+    words = ["bash", "-c", shell.format(f"{sys.executable} -m obiwan.dplearn{program} {options}")]
     environ = {**os.environ, "PYTHONPATH": str(Path(obiwan.dplearn.__file__).parents[2])}
     done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -8,4 +8,33 @@ practise on, `stampspec` says what stamps are.  The programs are `create_trainin
 Importing this package loads nothing heavy: no TensorFlow, GalSim or matplotlib.
 """
 
+import sys as _sys
+
 __version__ = "0.1.0.dev0"
+
+
+def _end_at_ctrl_c(program: str) -> None:
+    """End this process in one line, with status 130, when Ctrl-C comes while modules are imported.
+
+    From there on `obiwan.dplearn.running.interruptions` has it.  Where Ctrl-C is ignored, as under ``nohup``,
+    it stays so, and after the program's end it is.
+    """
+    import atexit
+    import os
+    import signal
+
+    def end(*_: object) -> None:
+        try:
+            os.write(2, f"{program}: interrupted; start it again\n".encode())
+        finally:
+            os._exit(130)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end)
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+
+
+if _sys.argv[:1] == ["-m"]:  # `python -m` imports this before the program, with all that it needs
+    for _word in _sys.orig_argv:
+        if _word.startswith(__name__):
+            _end_at_ctrl_c(_word.rpartition(".")[2])

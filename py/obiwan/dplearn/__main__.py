@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     if options.version:
         version, reason = imported()
-        sys.stdout.write(f"obiwan.dplearn {version}\n" if not reason else f"PROBLEM: {reason}\n")
+        print(f"obiwan.dplearn {version}" if not reason else f"PROBLEM: {reason}")  # noqa: T201 - as below
         return 1 if reason else 0
     backend = keras_backend(dict(os.environ))
     packages = with_backend(PACKAGES, backend)
@@ -273,12 +273,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         *(f"PROBLEM: {text}" for text in problems),
         f"preflight: {'ok' if not problems else f'failed, {len(problems)} problem(s)'}",
     ]
-    try:
-        print("\n".join(report), flush=True)  # noqa: T201 - does nothing where stdout is closed
-    except BrokenPipeError:  # the reader has what it wanted; nothing is to be flushed at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print("\n".join(report))  # noqa: T201 - does nothing where stdout is closed
     return 1 if problems else 0
 
 
+def command() -> int:
+    """`main` on a terminal or in a pipe: neither Ctrl-C nor a reader that has gone gives a traceback."""
+    status: int | str | None = 0
+    try:
+        try:
+            status = main()
+        except SystemExit as done:  # of --help, too
+            status = done.code
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader has what it wanted; nothing is to be flushed at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return 130
+    return int(status or 0)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(parser, argv)
     if options.rows < 2 or options.rows % 2:
         parser.error(f"--rows must be even and at least 2, got {options.rows}: half of them are real")
-    return cli.run(lambda: program(options), NAME, verbose=options.verbose)
+    return cli.run(lambda: program(options), NAME, verbose=options.verbose, again="start it again")
 
 
 if __name__ == "__main__":

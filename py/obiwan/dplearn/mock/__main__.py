@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cli.say(f"written: {options.outdir}")
         return 0
 
-    return cli.run(body, "mock")
+    return cli.run(body, "mock", again="start it again with --overwrite")
 
 
 if __name__ == "__main__":

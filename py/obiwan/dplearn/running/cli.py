@@ -8,15 +8,15 @@ import math
 import os
 import sys
 import tomllib
-from collections.abc import Callable, Collection, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import MISSING, field, fields
 from pathlib import Path
 from typing import Any
 
 from obiwan.dplearn import __version__
 from obiwan.dplearn.errors import DplearnError
-from obiwan.dplearn.running.interruptions import ending
+from obiwan.dplearn.running.interruptions import INTERRUPTED, ending
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,19 @@ class _Lasting:
             self.stream.flush()
         except BrokenPipeError:
             self._drop()
+
+
+@contextmanager
+def _lasting_streams() -> Iterator[None]:
+    """While the block lasts, nothing that is written fails because nobody reads it; flushed at the end."""
+    out: Any = _Lasting(sys.stdout)
+    err: Any = _Lasting(sys.stderr)
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            yield
+        finally:
+            out.flush()
+            err.flush()
 
 
 def open_streams() -> None:
@@ -206,7 +219,12 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
         The options; a bad option or file ends the program with status 2, as argparse does.
     """
     open_streams()
-    words = list(sys.argv[1:] if argv is None else argv)
+    with _lasting_streams():  # --help, too, may be longer than what is read of it
+        return _parse(parser, list(sys.argv[1:] if argv is None else argv))
+
+
+def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """As `parse`, whose streams are set up."""
     parser.formatter_class = DefaultsFormatter
     parser.allow_abbrev = False  # an abbreviated --config would be overlooked
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -224,7 +242,14 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
     return options
 
 
-def run(program: Callable[[], int], name: str, *, verbose: bool = False, speaks: bool = True) -> int:
+def run(
+    program: Callable[[], int],
+    name: str,
+    *,
+    verbose: bool = False,
+    speaks: bool = True,
+    again: str = "start it again to go on where it stopped",
+) -> int:
     """Run a program's body with logging set up and data errors told in one line.
 
     Parameters
@@ -236,7 +261,9 @@ def run(program: Callable[[], int], name: str, *, verbose: bool = False, speaks:
     verbose : bool
         Log details, and show the traceback of an error.
     speaks : bool
-        Whether this process says that SIGTERM ended it: of many ranks one does.
+        Whether this process says that a signal ended it: of many ranks one does.
+    again : str
+        What to do after an interruption.
 
     Returns
     -------
@@ -244,32 +271,31 @@ def run(program: Callable[[], int], name: str, *, verbose: bool = False, speaks:
         The body's status; 1 for an error in the user's data or files; 130 when interrupted.  SIGTERM
         ends the process with status 143.
     """
-    out: Any = _Lasting(sys.stdout)
-    err: Any = _Lasting(sys.stderr)
-    with redirect_stdout(out), redirect_stderr(err):
-        return _run(program, name, verbose=verbose, speaks=speaks)
-
-
-def _run(program: Callable[[], int], name: str, *, verbose: bool, speaks: bool) -> int:
-    """As `run`, whose streams are set up."""
-    level = logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s", force=True)
-    for library in ("fontTools", "matplotlib", "PIL"):  # whose details are no use with --verbose
-        logging.getLogger(library).setLevel(logging.WARNING)
-    try:
-        with ending(name, speaks=speaks):
+    with _lasting_streams(), ending(name, again, speaks=speaks) as interrupted:
+        level = logging.DEBUG if verbose else logging.INFO
+        logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s", force=True)
+        for library in ("fontTools", "matplotlib", "PIL"):  # whose details are no use with --verbose
+            logging.getLogger(library).setLevel(logging.WARNING)
+        try:
             return program()
-    except KeyboardInterrupt:
-        log.error("%s: interrupted; start it again to go on where it stopped", name)
-        return 130
-    except (DplearnError, OSError, MemoryError) as error:
-        if verbose:
-            log.exception("%s failed", name)
-        text = str(error)
-        if isinstance(error, OSError):
-            where = f" {error.filename}" if error.filename else ""
-            text = f"{error.strerror or error}:{where} (check the path, its permissions and the space left)"
-        elif isinstance(error, MemoryError):
-            text = f"out of memory ({error}); give it more, or start fewer workers"
-        log.error("%s: error: %s", name, " ".join(text.split()))
-        return 1
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or interrupted():
+                if speaks:
+                    log.error("%s: interrupted; %s", name, again)
+                return INTERRUPTED
+            if not isinstance(error, DplearnError | OSError | MemoryError):
+                raise
+            if verbose:
+                log.exception("%s failed", name)
+            log.error("%s: error: %s", name, " ".join(_text_of(error).split()))
+            return 1
+
+
+def _text_of(error: DplearnError | OSError | MemoryError) -> str:
+    """What an error says, with what to do where the system says it."""
+    if isinstance(error, OSError):
+        where = f" {error.filename}" if error.filename else ""
+        return f"{error.strerror or error}:{where} (check the path, its permissions and the space left)"
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error}); give it more, or start fewer workers"
+    return str(error)
