@@ -83,7 +83,7 @@ def make_set(
         "config": {
             "select": "elg",
             "reals_from": "injected",
-            "centers": "tractor",
+            "centers": "truth",
             "balance": "brick",
             "split": "brick",
         },

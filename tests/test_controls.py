@@ -100,6 +100,10 @@ def planted(kind: str) -> Sets:
     if kind == "offset":  # the catalogue's position stays
         rows = rows_of(sample, 1, 4)
         return rows, measure_stamps(cut(replace(sample, x=sample.x + 0.2), 4), rows, GRZ)
+    if kind == "offset-g":
+        rows, stamps = rows_of(sample, 1, 4), cut(sample, 4)
+        stamps[..., 0] = cut(replace(sample, x=sample.x + 0.3), 4)[..., 0]
+        return rows, measure_stamps(stamps, rows, GRZ)
     if kind == "psf":  # the catalogue's PSF stays, what is wider passes for size
         wider = replace(sample, size=np.sqrt(sample.size**2 + 0.21 * (sample.psf**2).mean(1)))
         return measured(wider, 1, 4)
@@ -424,23 +428,49 @@ def test_order_and_fields(reals: Sets, fakes: Sets):
 # --- a survey made by the mock, and real pipeline output
 
 
-@pytest.mark.slow
-def test_a_mock_survey_with_an_offset(tmp_path: Path):
-    """From the command line on: the fakes are off by what was planted, and nothing else is red."""
+def of_mock(tmp_path: Path, plant: Plant, *words: str) -> tuple[Control, ...]:
+    """Controls of a small mock survey, by the road of every training set."""
     pytest.importorskip("galsim")
     from obiwan.dplearn.mock.survey import make_survey
 
-    config = MockConfig(bricks=12, brick_size=320, border=24, runs=5, seed=5, plant=Plant(offset=0.6))
-    (tmp_path / "mock").mkdir()
-    make_survey(config, tmp_path / "mock", 1)
-    given = ["--fake", str(tmp_path / "mock" / "injected"), "--outdir", str(tmp_path / "training")]
-    assert create_training.main(given) == 0
-    controls = controls_of(tmp_path / "training")
+    config = MockConfig(bricks=12, brick_size=320, border=24, runs=5, seed=5, plant=plant)
+    if not (tmp_path / "mock").is_dir():
+        (tmp_path / "mock").mkdir()
+        make_survey(config, tmp_path / "mock", 1)
+    given = [
+        "--fake",
+        str(tmp_path / "mock" / "injected"),
+        "--outdir",
+        str(tmp_path / "training"),
+        "--overwrite",
+    ]
+    assert create_training.main([*given, *words]) == 0
+    return controls_of(tmp_path / "training")
+
+
+@pytest.mark.slow
+def test_an_offset_of_all_bands_shows_from_the_truth_alone(tmp_path: Path):
+    """A fit follows it; around the true places the injections are off by what was planted."""
+    plant = Plant(offset=0.6)
+    blind, seeing = (of_mock(tmp_path, plant, "--centers", word) for word in ("tractor", "truth"))
+    assert surprises("none", blind) == []
     for band in "grz":
-        control = only(controls, "centroid x", band)
+        assert only(blind, "centroid x", band).light == "green"
+        control = only(seeing, "centroid x", band)
+        assert control.light == "red"
         assert control.effect == pytest.approx(0.6, abs=control.high - control.low)  # some four sigma
         assert control.high - control.low < 0.2
-    assert surprises("offset", controls) == []
+
+
+@pytest.mark.slow
+def test_an_offset_between_bands_survives_the_fit(tmp_path: Path):
+    """The fit moves by the weight of the band, the band by the rest, the others the other way."""
+    controls = of_mock(tmp_path, Plant(offset_g=0.6))
+    green, red = (only(controls, "centroid x", band) for band in "gr")
+    assert (green.light, red.light) == ("red", "red")
+    assert green.effect - red.effect == pytest.approx(0.6, abs=2 * (green.high - green.low))
+    assert red.effect < 0 < green.effect
+    assert surprises("offset-g", controls) == []
 
 
 def _training(tmp_path: Path, *words: str) -> tuple[Control, ...]:

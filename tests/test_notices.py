@@ -127,13 +127,16 @@ def test_what_was_not_run():
     ],
 )
 def test_which_mocks_have_an_ideal_observer(planted, kinds):
-    assert [fact.kind for fact in of_mock(planted, StampSpec(), checked=True)] == kinds
-    assert [fact.kind for fact in of_mock(planted, StampSpec(), checked=False)] == [
+    assert [fact.kind for fact in of_mock(planted, StampSpec(), "truth", checked=True)] == kinds
+    assert [fact.kind for fact in of_mock(planted, StampSpec(), "truth", checked=False)] == [
         *kinds,
         Notice.IMAGES_ABSENT,
     ]
     images = StampSpec(planes=("image",))
-    assert [fact.kind for fact in of_mock(planted, images, checked=True)] == (kinds or [Notice.NO_NOISE])
+    found = of_mock(planted, images, "truth", checked=True)
+    assert [fact.kind for fact in found] == (kinds or [Notice.NO_NOISE])
+    found = of_mock(planted, StampSpec(), "tractor", checked=True)
+    assert [fact.kind for fact in found] == (kinds or [Notice.FITS_FOLLOW])
 
 
 def test_every_notice_has_words():

@@ -48,7 +48,7 @@ CONFIG = RunConfig(TINY, FeedConfig(batch_size=8, seed=3), epochs=1, learning_ra
 def data(tmp_path_factory):
     """A training set from the mock survey, by the road of every training set."""
     place = tmp_path_factory.mktemp("mock")
-    config = MockConfig(bricks=4, brick_size=300, runs=2, seed=11)
+    config = MockConfig(bricks=4, brick_size=300, runs=2, seed=19)
     make_survey(config, place, 1)
     words = ["--select", "none", "--balance", "none", "--shard-size", "24", "--jobs", "1"]
     words += ["--fake", str(place / "injected"), "--outdir", str(place / "set")]
@@ -183,7 +183,7 @@ def test_words():
         ("offset=", "'offset=' is not KIND=AMPLITUDE"),
         ("offset=much", "'offset=much' is not KIND=AMPLITUDE"),
         ("offset=nan", "is not KIND=AMPLITUDE"),
-        ("=0.2", "no difference is called ''; there are offset, psf"),
+        ("=0.2", "no difference is called ''; there are offset, band_offset"),
         ("dip=0.2", "no difference is called 'dip'"),
         ("flux=1", "flux=1 changes nothing"),
         ("offset=0", "offset=0 changes nothing"),

@@ -37,11 +37,14 @@ class Culprit:
         Controls (names without band) of which at least one band must be red.
     may : frozenset of str
         Controls that it moves as well, by less or only with more examples.
+    centres : str
+        Of the stamps of injections; a fit follows what moves all bands together.
     """
 
     amplitude: float | None
     must: frozenset[str] = frozenset()
     may: frozenset[str] = frozenset()
+    centres: str = "tractor"
 
 
 def _names(text: str) -> frozenset[str]:
@@ -57,7 +60,8 @@ EASIER = (
 WIDER = "width; concentration; half-light radius"
 CULPRITS = {
     "none": Culprit(None),
-    "offset": Culprit(0.2, _names("centroid x")),
+    "offset": Culprit(0.2, _names("centroid x"), _names("centroid scatter"), centres="truth"),
+    "offset-g": Culprit(0.3, _names("centroid x"), _names("centroid scatter")),
     "psf": Culprit(1.1, _names("width; concentration"), _names(f"{WIDER}; {BRIGHTER}; {EASIER}")),
     "size": Culprit(1.2, _names(WIDER), _names(f"{BRIGHTER}; {EASIER}")),
     "flux": Culprit(1.3, _names("magnitude; pixel flux; signal to noise"), _names(f"{BRIGHTER}; {EASIER}")),

@@ -20,7 +20,7 @@ from astropy.coordinates import angular_separation
 from scipy.special import ndtr
 
 from obiwan.dplearn.errors import CoaddError, LayoutError, TrainingSetError
-from obiwan.dplearn.evaluation.notices import Fact, of_mock
+from obiwan.dplearn.evaluation.notices import Fact, Notice, of_mock
 from obiwan.dplearn.files.atomic import read_json
 from obiwan.dplearn.mock.config import Plant
 from obiwan.dplearn.retraining.planting import galaxies_known, galaxy_of, model_of
@@ -35,6 +35,7 @@ from obiwan.dplearn.twosample.ranking import auc
 DRAWS = 20_000  #: positions drawn for each point of the curve
 EXAMPLES = 200  #: test examples whose models are rendered
 STEP = 0.1  #: pixels, of the central difference
+HIDING = {Notice.FITS_FOLLOW, Notice.NO_NOISE}  #: notices for which there is no curve of an offset
 TREES = ("injected", "injected_obiwan")  #: of a mock survey
 
 
@@ -208,9 +209,10 @@ def planted_offset(mock: Path | None, stamp_set: StampSet) -> tuple[float | None
     plant, rows = plant_of(mock), stamp_set.rows("test")
     first = np.flatnonzero(rows["label"] == 1)[:1]
     checked = check_same_survey(mock, rows[first[0]], stamp_set.stamps("test", first)[0], stamp_set.spec)
-    planted = planted_in(plant)
-    shown = planted == ("offset",) and stamp_set.spec.has_ivar
-    return (plant.offset if shown else None), of_mock(planted, stamp_set.spec, checked=checked)
+    planted, centres = planted_in(plant), stamp_set.manifest["config"]["centers"]
+    notices = of_mock(planted, stamp_set.spec, centres, checked=checked)
+    shown = planted == ("offset",) and not {notice.kind for notice in notices} & HIDING
+    return (plant.offset if shown else None), notices
 
 
 def offset_curve(

@@ -44,6 +44,7 @@ class Notice(StrEnum):
     # The ideal observer of a mock survey.
     NOTHING_PLANTED = "nothing planted"
     NO_CURVE = "no ideal observer"  #: planted
+    FITS_FOLLOW = "stamps are centred on fits, which follow an offset common to all bands"
     NO_NOISE = "no ideal observer without inverse variances"
     IMAGES_ABSENT = "images of the mock absent"
 
@@ -146,7 +147,7 @@ def not_run(
     )
 
 
-def of_mock(planted: Sequence[str], spec: StampSpec, *, checked: bool) -> tuple[Fact, ...]:
+def of_mock(planted: Sequence[str], spec: StampSpec, centres: str, *, checked: bool) -> tuple[Fact, ...]:
     """Notices on the ideal observer of a mock, and on whether the stamps are known to be the mock's.
 
     Parameters
@@ -156,6 +157,8 @@ def of_mock(planted: Sequence[str], spec: StampSpec, *, checked: bool) -> tuple[
         scatter of the population would have to be known.
     spec : StampSpec
         Of the training set: without inverse variances the noise of a pixel is not known.
+    centres : str
+        Of the stamps of injections: ``truth`` or ``tractor``.
     checked : bool
         Whether a stamp was compared with the images of the survey.
     """
@@ -163,6 +166,7 @@ def of_mock(planted: Sequence[str], spec: StampSpec, *, checked: bool) -> tuple[
     return _facts(
         (not planted, Notice.NOTHING_PLANTED, {}),
         (planted not in ((), ("offset",)), Notice.NO_CURVE, {"planted": planted}),
-        (planted == ("offset",) and not spec.has_ivar, Notice.NO_NOISE, {}),
+        (planted == ("offset",) and centres != "truth", Notice.FITS_FOLLOW, {}),
+        (planted == ("offset",) and centres == "truth" and not spec.has_ivar, Notice.NO_NOISE, {}),
         (not checked, Notice.IMAGES_ABSENT, {}),
     )

@@ -11,5 +11,6 @@
 Without a ``--plant`` option both classes come from the same process, and no observer can distinguish them.
 The bands are any of g, r, i and z (``--bands``).
 
-Inside: `config` -> `bricks` -> `sky` -> `catalog` -> `writers`, all driven by `survey`.
+Inside: `config` -> `bricks` -> `sky` -> `profiles` -> `fitting` -> `catalog` -> `writers`, all
+driven by `survey`.
 """

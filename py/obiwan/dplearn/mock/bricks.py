@@ -193,16 +193,24 @@ def brick_stream(seed: int, brick: str, *purpose: str | int) -> np.random.Genera
     return np.random.default_rng(np.random.SeedSequence([seed, *words]))
 
 
-def draw_conditions(rng: np.random.Generator, bands: tuple[str, ...] = StampSpec.bands) -> Conditions:
+def draw_conditions(
+    rng: np.random.Generator,
+    bands: tuple[str, ...] = StampSpec.bands,
+    seeing_scatter: float = MockConfig.seeing_scatter,
+    depth_scatter: float = MockConfig.depth_scatter,
+) -> Conditions:
     """Draw seeing, depth and reddening of a brick around the medians of `FILTERS`.
 
-    All bands are drawn, whichever were observed: first those of `StampSpec`, then the others.
+    All bands are drawn, whichever were observed: first those of `StampSpec`, then the others.  The scatters
+    are those of `MockConfig`.
     """
+    common = rng.normal(0.0, np.sqrt(0.5), 2)
 
     def draw(names: Sequence[str]) -> dict[str, tuple[float, float, int]]:
         filters, n = [FILTERS[name] for name in names], len(names)
-        fwhm = np.array([one.fwhm for one in filters]) * np.exp(rng.normal(0.0, 0.07, n))
-        sigma = np.array([one.sigma for one in filters]) * np.exp(rng.normal(0.0, 0.10, n))
+        own = common[:, None] + rng.normal(0.0, np.sqrt(0.5), (2, n))
+        fwhm = np.array([one.fwhm for one in filters]) * np.exp(seeing_scatter * own[0])
+        sigma = np.array([one.sigma for one in filters]) * np.exp(depth_scatter * own[1])
         values = zip(fwhm.tolist(), sigma.tolist(), rng.integers(2, 5, n).tolist(), strict=True)
         return dict(zip(names, values, strict=True))
 

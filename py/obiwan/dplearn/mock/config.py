@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from obiwan.dplearn.running.cli import between, option
 from obiwan.dplearn.stampspec import StampSpec
-from obiwan.dplearn.survey.differences import KINDS
+from obiwan.dplearn.survey.differences import FACTOR, KINDS, Kind
 
+EDITION = 2  #: of what a configuration gives: raised whenever the same one gives other bytes
 COLLISION_RADIUS = 5.0  #: Arcseconds between injections of one run, as in obiwan and legacysim
 LAYOUTS = ("legacysim", "obiwan", "both")
 PIXEL_SCALE = 0.262  #: Arcseconds per pixel of the coadds
@@ -49,10 +50,29 @@ FILTERS = {
 }
 
 
-def _planted(kind: str, unit: str, text: str, scale: float = 1) -> Any:
-    """An amplitude in some unit, of which `scale` make one of the kind's own."""
-    low, high = (scale * limit for limit in KINDS[kind].limits)
-    return option(text, KINDS[kind].neutral, type=between(low, high, float), metavar=unit)
+#: Option of `Plant` for the offset of each band
+OFFSETS = {band: f"offset_{band}" for band in FILTERS}
+MILLI = 1000.0  #: colours are planted in millimagnitudes
+
+
+def _kind_of(name: str) -> Kind:
+    """The kind of difference that an option of `Plant` plants."""
+    return KINDS["band_offset" if name in OFFSETS.values() else name]
+
+
+def _limits(name: str) -> tuple[float, float]:
+    """Of an option of `Plant`, in its own unit."""
+    low, high = _kind_of(name).limits
+    return (MILLI * low, MILLI * high) if name == "colour" else (low, high)
+
+
+def _planted(name: str, unit: str, text: str) -> Any:
+    """An amplitude of `Plant`."""
+    return option(text, _kind_of(name).neutral, type=between(*_limits(name), float), metavar=unit)
+
+
+def _offset_of(band: str) -> Any:
+    return _planted(OFFSETS[band], "PX", f"moved by PX pixels along +x in {band} alone")
 
 
 @dataclass(frozen=True)
@@ -64,7 +84,9 @@ class Plant:
     Parameters
     ----------
     offset : float
-        Pixels by which the light is moved along +x; the catalogued positions stay.
+        Pixels by which the light is moved along +x from where the truth says; fits follow it.
+    offset_g, offset_r, offset_i, offset_z : float
+        Pixels by which the light of one band is moved along +x against the others.
     psf : float
         Factor on the width of the PSF.
     size : float
@@ -83,16 +105,38 @@ class Plant:
 
     """
 
-    offset: float = _planted("offset", "PX", "moved by PX pixels along +x; catalogued positions stay")
+    offset: float = _planted("offset", "PX", "moved by PX pixels along +x from the truth; fits follow")
+    offset_g: float = _offset_of("g")
+    offset_r: float = _offset_of("r")
+    offset_i: float = _offset_of("i")
+    offset_z: float = _offset_of("z")
     psf: float = _planted("psf", "F", "PSF wider by the factor F")
     size: float = _planted("size", "F", "half-light radius times F")
     flux: float = _planted("flux", "F", "flux times F")
     colour: float = _planted(
-        "colour", "MMAG", "bluest minus reddest band (g-z) bluer by MMAG millimagnitudes", scale=1000
+        "colour", "MMAG", "bluest minus reddest band (g-z) bluer by MMAG millimagnitudes"
     )
     sersic: float = _planted("sersic", "DN", "Sersic index plus DN")
     no_shot_noise: float = _planted("no_shot_noise", "F", "fraction F of the shot noise is missing")
     ivar_dip: float = _planted("ivar_dip", "F", "invvar lower by the fraction F at the centre")
+
+    @property
+    def between_bands(self) -> tuple[str, ...]:
+        """What is planted that sets bands apart: names of options."""
+        return tuple(name for name in ("colour", *OFFSETS.values()) if getattr(self, name))
+
+    def shifts(self, bands: tuple[str, ...]) -> tuple[float, ...]:
+        """Pixels along +x by which the light of each band is moved."""
+        return tuple(self.offset + float(getattr(self, OFFSETS[band])) for band in bands)
+
+    def times(self, strength: float) -> Plant:
+        """Each difference so many times as strong, within its limits; factors to this power."""
+        out = {}
+        for own in fields(self):
+            (low, high), value = _limits(own.name), getattr(self, own.name)
+            changed = value**strength if _kind_of(own.name).unit == FACTOR else value * strength
+            out[own.name] = min(max(changed, low), high)
+        return Plant(**out)
 
 
 @dataclass(frozen=True)
@@ -121,8 +165,13 @@ class MockConfig:
         Of everything random.
     layout : str
         Which injection trees to write: one of `LAYOUTS`.
+    seeing_scatter, depth_scatter : float
+        Scatter of the PSF's width and of the noise from brick to brick, of their logarithms; half of the
+        variance is common to all bands.
     plant : Plant
         Differences between the classes.
+    plant_scatter : float
+        Scatter of the strength of these differences from brick to brick, as a fraction of it.
 
     Raises
     ------
@@ -146,15 +195,30 @@ class MockConfig:
         metavar="BAND",
     )
     layout: str = option("of the injection trees", "legacysim", choices=LAYOUTS)
+    seeing_scatter: float = option(
+        "of the PSF's width from brick to brick, a fraction", 0.1, type=between(0, 0.5, float), metavar="F"
+    )
+    depth_scatter: float = option(
+        "of the sky noise from brick to brick, a fraction", 0.1, type=between(0, 0.5, float), metavar="F"
+    )
     plant: Plant = field(default_factory=Plant)
+    plant_scatter: float = option(
+        "of what is planted from brick to brick, a fraction of it",
+        0.0,
+        type=between(0, 2, float),
+        metavar="F",
+    )
 
     def __post_init__(self) -> None:
         """Check how the values fit each other; the command line checks each alone."""
         bands, msg = tuple(self.bands), ""
         if not bands or len(set(bands)) < len(bands) or not set(bands) <= set(FILTERS):
             msg = f"bands are {' '.join(bands)!r}: must be different ones of {' '.join(FILTERS)}"
-        elif len(bands) == 1 and self.plant.colour:
-            msg = f"a colour cannot be planted in one band, {bands[0]}: give more bands"
+        elif len(bands) == 1 and (apart := self.plant.between_bands):
+            flag = "--plant-" + apart[0].replace("_", "-")
+            msg = f"{flag} cannot be planted in one band, {bands[0]}: give more bands"
+        elif absent := [b for b, name in OFFSETS.items() if b not in bands and getattr(self.plant, name)]:
+            msg = f"--plant-offset-{absent[0]}: the survey has no band {absent[0]}; give it with --bands"
         elif self.brick_size - 2 * self.border < math.sqrt(AREA):
             msg = f"border of {self.border} px leaves no primary area"
         elif self.per_run > (most := int(0.5 * self.primary_area * (PIXEL_SCALE / COLLISION_RADIUS) ** 2)):

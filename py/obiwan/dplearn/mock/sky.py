@@ -25,7 +25,7 @@ from obiwan.dplearn.mock.config import PIXEL_SCALE, Plant
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.survey.cutouts import centre_pixel, overlap
 from obiwan.dplearn.survey.differences import SERSIC_RANGE
-from obiwan.dplearn.survey.rendering import Galaxy, along_major, render
+from obiwan.dplearn.survey.rendering import FWHM, Galaxy, along_major, render
 
 DRAWN, DRAWN_SATURATED = 64, 192  #: Pixels on a side of what is drawn of an object, and of a saturated star
 #: Nanomaggies of a star with a saturated core, before extinction
@@ -34,21 +34,23 @@ SATURATION_FILL = 10.0  #: What legacypipe writes into saturated pixels of the i
 SATURATION_RADIUS = 7.0
 HARD_CORE = 1.5  #: Arcseconds: the default match radius of create_training
 STAR_FRACTION, FAINT_FRACTION = 0.05, 0.08
-DEVIATES = 12
+DEVIATES = 14
 #: Which of an object's deviates is the noise of its measured flux in a band
 FLUX_DEVIATE = {"g": 0, "r": 1, "z": 2, "i": 11}
 
 
 @cache
 def object_dtype(bands: tuple[str, ...]) -> np.dtype[Any]:
-    """Record type of an object: what catalogues say, what is drawn (light_*), its measurement noise.
+    """Record type of an object: what the truth says, what is drawn (light_*), its measurement noise.
 
     Fluxes are observed nanomaggies, one a band; shape_r and light_r are half-light radii (arcsec, major
     axis); sersic 0 is a point source; e1, e2 follow the tractor; dev holds standard normal deviates.
+    light_dx is the offset along x in each band (pixels), light_psf a factor on the PSF's width, light_shot
+    the fraction of the shot noise's amplitude that is there, light_dip the depth of the dip in invvar.
     """
     numbers = ("ra", "dec", "x", "y", "sersic", "shape_r", "e1", "e2")
-    light = ("light_sersic", "light_r", "light_dx", "light_psf")
-    fluxes = [(name, "f8", (len(bands),)) for name in ("flux", "light_flux")]
+    light = ("light_sersic", "light_r", "light_psf", "light_shot", "light_dip")
+    fluxes = [(name, "f8", (len(bands),)) for name in ("flux", "light_flux", "light_dx")]
     others = [("id", "i8"), ("saturated", "?"), ("dev", "f8", (DEVIATES,))]
     return np.dtype([*others, *fluxes, *((name, "f8") for name in (*numbers, *light))])
 
@@ -82,13 +84,13 @@ def draw_population(
     out["e1"], out["e2"] = ellipticity * np.cos(2 * angle), ellipticity * np.sin(2 * angle)
     out["shape_r"] = np.where(star, 0.0, along_major(np.clip(radius, 0.15, 1.7), out["e1"], out["e2"]))
     out["dev"] = rng.normal(size=(number, DEVIATES))
-    out["light_flux"], out["light_psf"] = out["flux"], 1.0
+    out["light_flux"], out["light_psf"], out["light_shot"] = out["flux"], 1.0, 1.0
     out["light_sersic"], out["light_r"] = out["sersic"], out["shape_r"]
     return out
 
 
-def plant_differences(objects: Array, plant: Plant) -> Array:
-    """Return a copy of ``objects`` whose light differs as ``plant`` says; the catalogued values stay."""
+def plant_differences(objects: Array, plant: Plant, bands: tuple[str, ...]) -> Array:
+    """Return a copy of ``objects`` whose light differs as ``plant`` says; the truth says nothing of it."""
     out = objects.copy()
     step = 10.0 ** (0.4 * 0.5e-3 * plant.colour)
     tilt = np.ones(out["flux"].shape[1])
@@ -98,8 +100,9 @@ def plant_differences(objects: Array, plant: Plant) -> Array:
     galaxy = out["sersic"] > 0
     out["light_sersic"] = np.where(galaxy, np.clip(out["sersic"] + plant.sersic, *SERSIC_RANGE), 0.0)
     out["light_r"] = out["shape_r"] * plant.size
-    out["light_dx"] = plant.offset
+    out["light_dx"] = plant.shifts(bands)
     out["light_psf"] = plant.psf
+    out["light_shot"], out["light_dip"] = 1 - plant.no_shot_noise, plant.ivar_dip
     return out
 
 
@@ -171,15 +174,16 @@ def add_light(plane: Array, objects: Array, band: int, fwhm: float) -> None:
     """
     height, width = plane.shape
     for row in objects:
-        x, y = float(row["x"] + row["light_dx"]), float(row["y"])
+        x, y = float(row["x"] + row["light_dx"][band]), float(row["y"])
         size = DRAWN_SATURATED if row["saturated"] else DRAWN
         (cx, cy), middle = centre_pixel(np.array([x, y])).tolist(), size // 2
         (ys, from_y), (xs, from_x) = overlap(cy, height, size), overlap(cx, width, size)
         flux = float(row["light_flux"][band])
         if flux <= 0:
             continue
-        shape = (float(row[name]) for name in ("light_r", "light_sersic", "e1", "e2"))
-        galaxy = Galaxy((flux,), (fwhm * float(row["light_psf"]),), x - cx + middle, y - cy + middle, *shape)
+        radius, sersic, e1, e2 = (float(row[name]) for name in ("light_r", "light_sersic", "e1", "e2"))
+        psf, place = fwhm * float(row["light_psf"]), (x - cx + middle, y - cy + middle)
+        galaxy = Galaxy((flux,), (psf,), *place, radius, sersic, e1, e2)
         stamp = render(galaxy, size, PIXEL_SCALE, dtype=np.float32)[..., 0]
         # The transform rings at 1e-5 of the peak; light is not negative.
         np.maximum(stamp, 0.0, out=stamp)
@@ -221,14 +225,14 @@ def inverse_variance(light: Array, exposure: Exposure, gain: float) -> Array:
     return np.asarray(out, dtype=np.float32)
 
 
-def dip(invvar: Array, objects: Array, depth: float, fwhm: float) -> None:
-    """Multiply ``invvar``, in place, by 1 - depth * Gaussian PSF around each object's position."""
-    sigma = fwhm / PIXEL_SCALE / 2.3548  # rendering.FWHM, rounded: surveys with a dip keep their bytes
+def dip(invvar: Array, objects: Array, fwhm: float) -> None:
+    """Multiply ``invvar``, in place, by 1 - its dip * Gaussian PSF around each object's true position."""
+    sigma = fwhm / PIXEL_SCALE / FWHM
     reach = int(np.ceil(5 * sigma))
     size = invvar.shape[0]
-    for row in objects:
+    for row in objects[objects["light_dip"] > 0]:
         xc, yc = round(float(row["x"])), round(float(row["y"]))
         ys, xs = overlap(yc, size, 2 * reach + 1)[0], overlap(xc, size, 2 * reach + 1)[0]
         yy, xx = np.ogrid[ys, xs]
         radius2 = (xx - row["x"]) ** 2 + (yy - row["y"]) ** 2
-        invvar[ys, xs] *= (1.0 - depth * np.exp(-0.5 * radius2 / sigma**2)).astype(np.float32)
+        invvar[ys, xs] *= (1.0 - row["light_dip"] * np.exp(-0.5 * radius2 / sigma**2)).astype(np.float32)

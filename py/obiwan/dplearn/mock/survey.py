@@ -19,7 +19,7 @@ from obiwan.dplearn import __version__
 from obiwan.dplearn.mock import bricks as mock_bricks
 from obiwan.dplearn.mock import catalog, sky, writers
 from obiwan.dplearn.mock.bricks import Brick, Conditions, Exposure, brick_stream
-from obiwan.dplearn.mock.config import AREA, COLLISION_RADIUS, PIXEL_SCALE, MockConfig
+from obiwan.dplearn.mock.config import AREA, COLLISION_RADIUS, EDITION, PIXEL_SCALE, MockConfig, Plant
 from obiwan.dplearn.running.executors import process_pool, progress_bar, run_all
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.survey.layouts import RELEASE, BrickRun, Root, layout_named
@@ -36,13 +36,23 @@ class Task:
     outdir: Path
     brick: Brick
     conditions: Conditions
+    plant: Plant
     real: Array
     neighbours: Array
 
 
 def conditions_of(config: MockConfig, brick: Brick) -> Conditions:
     """How a brick is observed."""
-    return mock_bricks.draw_conditions(brick_stream(config.seed, brick.name, "conditions"), brick.bands)
+    rng = brick_stream(config.seed, brick.name, "conditions")
+    return mock_bricks.draw_conditions(rng, brick.bands, config.seeing_scatter, config.depth_scatter)
+
+
+def planted_in(config: MockConfig, brick: Brick) -> Plant:
+    """The differences planted in a brick: in each of another strength, if they scatter."""
+    if not config.plant_scatter:
+        return config.plant
+    deviate = brick_stream(config.seed, brick.name, "plant").standard_normal()
+    return config.plant.times(1 + config.plant_scatter * float(deviate))
 
 
 def real_objects(config: MockConfig, brick: Brick) -> Array:
@@ -103,7 +113,7 @@ def injections(config: MockConfig, task: Task, run: int) -> tuple[Array, Array]:
     rows["x"], rows["y"] = rng.uniform(low, high, (2, len(rows)))
     rows = _settle(rows, task.brick, config.per_run * run)
     collided = sky.collisions(rows["x"], rows["y"], COLLISION_RADIUS / PIXEL_SCALE)
-    return sky.plant_differences(rows, config.plant), collided
+    return sky.plant_differences(rows, task.plant, config.bands), collided
 
 
 def _trees(task: Task, run: int | None) -> list[BrickRun]:
@@ -136,7 +146,8 @@ def make_brick(task: Task) -> tuple[str, int, int]:
     runs = [injections(config, task, run) for run in range(config.runs)]
     for k in range(len(brick.bands)):
         _write_band(task, k, exposures[k], real, [rows[~collided] for rows, collided in runs])
-    release = catalog.measure(real, brick, conditions, exposures)
+    stars, found = real[real["saturated"]], catalog.detect(real, brick, conditions, exposures)
+    release = catalog.catalogue(found, stars, brick)
     (tree,) = _trees(task, None)
     _write_catalogues(task, tree, release)
     cards = [*writers.brick_cards(brick), *writers.condition_cards(conditions)]
@@ -144,8 +155,8 @@ def make_brick(task: Task) -> tuple[str, int, int]:
     path = task.outdir / "truth" / brick.name[:3] / f"real-{brick.name}.fits"
     writers.write_table(path, rows, cards)
     for run, (rows, collided) in enumerate(runs):
-        objects = np.concatenate([real, rows[~collided]])
-        catalogue = catalog.measure(objects, brick, conditions, exposures)
+        added = catalog.detect(rows[~collided], brick, conditions, exposures)
+        catalogue = catalog.catalogue(np.concatenate([found, added]), stars, brick)
         asked = writers.truth_columns(rows, brick, conditions)
         yi, xi = (np.floor(rows[axis] + 0.5).astype(int) for axis in ("y", "x"))
         on_ccd = np.any([exposure.nobs[yi, xi] > 0 for exposure in exposures], axis=0)
@@ -162,7 +173,7 @@ def make_brick(task: Task) -> tuple[str, int, int]:
 
 def _write_band(task: Task, k: int, exposure: Exposure, real: Array, injected: list[Array]) -> None:
     """Draw and write one band: the release, then each run on the very same pixels and noise."""
-    seed, plant, brick, conditions = task.config.seed, task.config.plant, task.brick, task.conditions
+    seed, brick, conditions = task.config.seed, task.brick, task.conditions
     fwhm, gain, band = conditions.fwhm[k], conditions.gain[k], brick.bands[k]
     light = np.zeros((brick.size, brick.size), dtype=np.float32)
     sky.add_light(light, real, k, fwhm)
@@ -174,11 +185,10 @@ def _write_band(task: Task, k: int, exposure: Exposure, real: Array, injected: l
         added = np.zeros_like(light)
         sky.add_light(added, rows, k, fwhm)
         noise = brick_stream(seed, brick.name, "shot", band, run).standard_normal(added.shape, np.float32)
-        noise *= np.float32(1 - plant.no_shot_noise)
+        noise *= np.float32(1 - task.plant.no_shot_noise)
         noise *= np.sqrt(sky.shot_variance(added, exposure, gain))
         invvar = sky.inverse_variance(light + added, exposure, gain)
-        if plant.ivar_dip:
-            sky.dip(invvar, rows, plant.ivar_dip, fwhm)
+        sky.dip(invvar, rows, fwhm)
         total = sky.blank(image + added + noise, exposure)
         for tree in _trees(task, run):
             writers.write_planes(tree.coadd, brick, band, total, invvar, tree.root.layout.name)
@@ -220,9 +230,8 @@ def make_survey(config: MockConfig, outdir: Path, jobs: int = 1, progress: bool 
         tasks = []
         for brick, own in objects.items():
             others = [rows for other, rows in objects.items() if other.is_beside(brick)]
-            tasks.append(
-                Task(config, outdir, brick, conditions_of(config, brick), own, _intruders(brick, others))
-            )
+            facts = conditions_of(config, brick), planted_in(config, brick)
+            tasks.append(Task(config, outdir, brick, *facts, own, _intruders(brick, others)))
         made = run_all(make_brick, tasks, executor, bar)
     (outdir / "bricks.txt").write_text("".join(f"{brick.name}\n" for brick in bricks))
     _write_record(config, outdir, complete=True)
@@ -231,5 +240,6 @@ def make_survey(config: MockConfig, outdir: Path, jobs: int = 1, progress: bool 
 
 def _write_record(config: MockConfig, outdir: Path, *, complete: bool) -> None:
     """Write mock.json: first as the mark of a mock survey in the making, at the end as its record."""
-    record = {"program": PROGRAM, "version": __version__, "complete": complete, "config": asdict(config)}
+    record = {"program": PROGRAM, "version": __version__, "edition": EDITION, "complete": complete}
+    record["config"] = asdict(config)
     (outdir / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")

@@ -30,8 +30,8 @@ PLACE = {"ra": "ra", "dec": "dec", "bx": "x", "by": "y"}
 SHAPE = {"sersic": "sersic", "shape_r": "shape_r", "shape_e1": "e1", "shape_e2": "e2"}
 #: Columns of a truth table that no band has, and those of `sky.object_dtype` that they hold
 LIGHT = {
-    **{"light_sersic": "light_sersic", "light_shape_r": "light_r"},
-    **{"light_dx": "light_dx", "light_psf": "light_psf"},
+    **{"light_sersic": "light_sersic", "light_shape_r": "light_r", "light_psf": "light_psf"},
+    **{"light_shot": "light_shot", "light_dip": "light_dip"},
 }
 
 Card: TypeAlias = tuple[str, Any, str]  # name, value and comment of a header card
@@ -200,7 +200,8 @@ def truth_columns(objects: Array, brick: Brick, conditions: Conditions) -> Array
         columns[f"flux_{band}"] = objects["flux"][:, k]
     columns |= {name: objects[source] for name, source in SHAPE.items()}
     columns["brickname"] = np.full(n, brick.name, "S8")
-    columns |= {f"light_flux_{band}": objects["light_flux"][:, k] for k, band in enumerate(brick.bands)}
+    for name in ("light_flux", "light_dx"):
+        columns |= {f"{name}_{band}": objects[name][:, k] for k, band in enumerate(brick.bands)}
     return table_of(columns | {name: objects[source] for name, source in LIGHT.items()})
 
 

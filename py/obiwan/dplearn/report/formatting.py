@@ -159,7 +159,8 @@ def control_title(name: str, band: str) -> str:
 
 def kind_words(kind: str) -> str:
     """Name of a planted difference."""
-    return {"psf": "PSF width", "sersic": "S\u00e9rsic index"}.get(kind, kind.replace("_", " "))
+    words = {"psf": "PSF width", "sersic": "S\u00e9rsic index", "band_offset": "offset of the bluest band"}
+    return words.get(kind, kind.replace("_", " "))
 
 
 def amplitude_words(kind: str, amplitude: float) -> str:

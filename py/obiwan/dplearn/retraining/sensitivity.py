@@ -159,8 +159,13 @@ def check_planted(differences: Sequence[Difference], spec: StampSpec) -> None:
     ------
     TrainingSetError
     """
-    if len(spec.bands) == 1 and any(one.kind == "colour" for one in differences):
-        msg = f"--sensitivity colour: stamps of one band, {spec.bands[0]}, have no colour; plant a flux"
+    instead = {"colour": "a flux", "band_offset": "an offset"}
+    found = [one.kind for one in differences if one.kind in instead and len(spec.bands) == 1]
+    if found:
+        msg = (
+            f"--sensitivity {found[0]}: stamps of one band, {spec.bands[0]}, have none between bands; "
+            f"plant {instead[found[0]]}"
+        )
         raise TrainingSetError(msg)
 
 

@@ -55,6 +55,12 @@ def _coloured(galaxy: Galaxy, magnitudes: float) -> Galaxy:
     return replace(galaxy, flux=(bluest * 10 ** (-0.4 * magnitudes), *others))
 
 
+def _dispersed(galaxy: Galaxy, pixels: float) -> Galaxy:
+    """Moved along +x in the bluest band alone."""
+    bluest, *others = galaxy.dx or (0.0,) * len(galaxy.flux)
+    return replace(galaxy, dx=(bluest + pixels, *others))
+
+
 def _sheared(galaxy: Galaxy, shear: float) -> Galaxy:
     """Reduced shear along x, minus as much in e1, composed with the galaxy's own; its area is kept."""
     own = complex(galaxy.e1, galaxy.e2)
@@ -73,6 +79,7 @@ def _concentrated(galaxy: Galaxy, step: float) -> Galaxy:
 #: Every kind of planted difference, by name.
 KINDS: dict[str, Kind] = {
     "offset": Kind("px", (-8, 8), lambda g, a: replace(g, x=g.x + a)),  # along +x
+    "band_offset": Kind("px", (-8, 8), _dispersed),  # of the bluest band from the others
     "psf": Kind(FACTOR, (0.5, 2), lambda g, a: replace(g, fwhm=_scaled(g.fwhm, a))),
     "flux": Kind(FACTOR, (0.1, 10), lambda g, a: replace(g, flux=_scaled(g.flux, a))),
     "size": Kind(FACTOR, (0.5, 2), lambda g, a: replace(g, radius=g.radius * a), extended=True),

@@ -42,6 +42,8 @@ class Galaxy:
         Sersic index; 0 for a point source.
     e1, e2 : float
         The tractor's ellipticity.
+    dx : tuple of float
+        Pixels by which each band is moved along +x; none if empty.
     """
 
     flux: tuple[float, ...]
@@ -52,6 +54,7 @@ class Galaxy:
     sersic: float = 0.0
     e1: float = 0.0
     e2: float = 0.0
+    dx: tuple[float, ...] = ()
 
     @property
     def extended(self) -> bool:
@@ -135,8 +138,7 @@ def render(
             accuracy = galsim.GSParams(folding_threshold=folding)
             light = galsim.Convolve(source, light, gsparams=accuracy)
         image = galsim.Image(size, size, xmin=0, ymin=0, scale=pixel_scale, dtype=dtype)
-        light.withFlux(flux).drawImage(
-            image=image, method="no_pixel", center=galsim.PositionD(galaxy.x, galaxy.y)
-        )
+        x = galaxy.x + (galaxy.dx[band] if galaxy.dx else 0.0)
+        light.withFlux(flux).drawImage(image=image, method="no_pixel", center=galsim.PositionD(x, galaxy.y))
         out[..., band] = image.array
     return out
