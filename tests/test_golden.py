@@ -89,12 +89,12 @@ PROGRAMS = {
 #: Defaults that are the machine's; they are recorded in words.
 OF_THE_MACHINE = {("mock", "--jobs"): (os.cpu_count() or 1, "processors")}
 
-#: A survey of a few seconds: bricks on both sides of RA 0, g of the fakes 3 px from the other bands, so that a
-#: small network finds it.
-MOCK = "--bricks 12 --brick-size 320 --border 24 --runs 5 --seed 5 --west 1 --layout both --plant-offset-g 3"
+#: A survey of a few seconds: bricks on both sides of RA 0, fakes 4 px off their place, so that a small
+#: network finds it around the true places.
+MOCK = "--bricks 12 --brick-size 320 --border 24 --runs 5 --seed 5 --west 1 --layout both --plant-offset 4"
 #: Training sets of the mock; words that begin with @ are places in it.  The first is trained on and judged.
 OF_MOCK = {
-    "mock": "--fake @injected --test-fraction 0.4 --val-fraction 0.3 --shard-size 64",
+    "mock": "--fake @injected --centers truth --test-fraction 0.4 --val-fraction 0.3 --shard-size 64",
     "mock obiwan": "--fake @injected_obiwan --real @release --balance global --select psf",
     "mock release": "--fake @injected --real @release --reals-from release --edge pad --seed 3",
     "mock truth": "--fake @injected --centers truth --allow-injected-neighbours --balance none",

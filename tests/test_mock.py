@@ -627,7 +627,7 @@ def test_fits_follow_the_light(tmp_path: Path, noiseless: Path) -> None:
     assert (moved > 0.1 * 1.25).all()
     assert (moved < 0.6 * 1.25).all()
     for rows in (together, alone):
-        assert rows["by"] == pytest.approx(before["by"], abs=1e-3)
+        assert rows["by"] == pytest.approx(before["by"], abs=0.05)
     galaxy = before["shape_r"] > 0.3
     assert np.count_nonzero(galaxy) > 3
     wider, cuspy = after(psf=1.2), after(sersic=1.5)
