@@ -630,7 +630,7 @@ def test_fits_follow_the_light(tmp_path: Path, noiseless: Path) -> None:
         assert rows["by"] == pytest.approx(before["by"], abs=0.05)
     galaxy = before["shape_r"] > 0.3
     assert np.count_nonzero(galaxy) > 3
-    wider, cuspy = after(psf=1.2), after(sersic=1.5)
+    wider, cuspy = after(psf=1.2), after(sersic=3.0)
     assert (wider["shape_r"][galaxy] > 1.05 * before["shape_r"][galaxy]).all()
     assert np.array_equal(wider["psfsize_r"], before["psfsize_r"])
     assert np.mean(cuspy["sersic"] - before["sersic"]) > 0.5
