@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn.controls import centroids
 from obiwan.dplearn.controls.centroids import BOX, NEED, REACH, WINDOW
+from obiwan.dplearn.galaxyfit.noise import ivar_of_sky, lower_median
 from obiwan.dplearn.running.executors import progress_bar
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.cutouts import centre_pixel
@@ -45,7 +46,6 @@ _STEMS = (
 NEED_IVAR = frozenset({"dip", "slope", "noise_core", "noise_sky", "ivar_distinct", "ivar_step"})
 _DIFFERENCE, _SQUARES = (1, -4, 6, -4, 1), (1, 16, 36, 16, 1)
 _RARE = 25.0  #: a squared difference beyond so many variances is no noise
-_MAD = 1.4826  #: standard deviation of a Gaussian in units of its median absolute deviation
 
 
 def measure_dtype(spec: StampSpec) -> np.dtype[np.void]:
@@ -149,7 +149,7 @@ def measure_stamps(stamps: Floats, rows: Array, spec: StampSpec) -> Array:
         image, ivar = planes[:, : len(spec.bands)], planes[:, len(spec.bands) :]
         with np.errstate(all="ignore"):  # nothing seen, or ivar 0: the result is NaN, and so it is kept
             if not spec.has_ivar:
-                ivar = _ivar_of_sky(image, regions)
+                ivar = ivar_of_sky(image, regions.ring)
             for name, values in _measure(image, ivar, expected.astype(np.float32), regions):
                 if values.ndim == 1:
                     out[name][part] = values
@@ -190,15 +190,6 @@ def measure_split(stamp_set: StampSet, split: str) -> Array:
     return out
 
 
-def _ivar_of_sky(image: Floats, regions: _Regions) -> Floats:
-    """Inverse variances from the scatter of the annulus; 0 where the image is exactly 0."""
-    ring = image.reshape(*image.shape[:2], -1)[..., regions.ring]
-    valid = ring != 0
-    deviation = np.abs(ring - _median(ring, valid)[..., None])
-    ivar = np.nan_to_num((_MAD * _median(deviation, valid)) ** -2, posinf=0.0)[..., None, None]
-    return np.where(image != 0, ivar, np.float32(0)).astype(np.float32)
-
-
 def _measure(image: Floats, ivar: Floats, expected: Floats, regions: _Regions) -> Named:
     """Everything measured of some stamps, name by name; arrays of shape (n,) or (n, bands).
 
@@ -218,7 +209,7 @@ def _measure(image: Floats, ivar: Floats, expected: Floats, regions: _Regions) -
     corner = np.float32(np.hypot(regions.centre, regions.centre))
     yield "nearest", np.minimum(np.hypot(*to_neighbour.T), corner)
     valid = flat_ivar[..., regions.ring] > 0
-    sky, ivar_sky = (_median(flat[..., regions.ring], valid) for flat in (flat_image, flat_ivar))
+    sky, ivar_sky = (lower_median(flat[..., regions.ring], valid) for flat in (flat_image, flat_ivar))
     yield "sky", sky * np.sqrt(ivar_sky)
     box = image[..., regions.box, regions.box] - np.nan_to_num(sky)[..., None, None]
     yield from _light(box, ivar[..., regions.box, regions.box], whole, ivar_sky, expected, to_neighbour)
@@ -265,13 +256,6 @@ def _light(
     yield "slope", np.where(found, excess / (seen.light / norm), np.nan)
 
 
-def _median(values: Floats, valid: Array) -> Floats:
-    """Lower median along the last axis of what is valid; NaN where nothing is."""
-    ordered = np.sort(np.where(valid, values, np.float32(np.nan)), axis=-1)  # NaN last
-    middle = np.maximum(valid.sum(-1) - 1, 0) // 2
-    return np.asarray(np.take_along_axis(ordered, middle[..., None], -1)[..., 0], np.float32)
-
-
 def _along_both(planes: Floats, kernel: tuple[int, ...]) -> Floats:
     """Sums over five pixels with these weights along y, then along x; four pixels fewer on a side."""
     ny, nx = planes.shape[2] - 4, planes.shape[3] - 4
@@ -313,4 +297,4 @@ def _levels(image: Floats, ivar: Floats) -> Named:
         yield name, (np.where(enough, share, 0).sum(-1) / enough.sum(-1)).astype(np.float32)
     least = np.where(gaps > 0, gaps, np.float32(np.inf)).min(-1)
     step = np.where(enough & np.isfinite(least), np.log10(least / ivar.max(-1)), np.float32(np.nan))
-    yield "ivar_step", _median(step, np.isfinite(step))
+    yield "ivar_step", lower_median(step, np.isfinite(step))
