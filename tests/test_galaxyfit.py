@@ -343,7 +343,7 @@ def test_leftovers_are_of_unit_variance_where_the_model_is_true():
     fits = fit_stamps(images(parameters(600, 31, flux=3.0), GRZ, 32), GRZ)
     fine = ~fits.flagged("neighbours_masked") & ~fits.flagged("at_bound")
     for name in fits.statistic_names:
-        if name == "chi2" or name.startswith(("chi2_", "shot", "corr_", "multipole_4")):
+        if name.startswith(("chi2_", "shot", "corr_", "multipole_4")):
             values = fits.column(name)[fine]
             assert np.std(values) == pytest.approx(1, abs=0.15), name
     for name in ("chi2_zone0_all", "chi2_zone1_all", "shot_r"):
@@ -353,7 +353,7 @@ def test_leftovers_are_of_unit_variance_where_the_model_is_true():
 def test_leftovers_see_noise_that_ivar_does_not_know():
     sample = draw_population(300, Population(), np.random.default_rng(33))
     quiet, noisy = (fit_stamps(observe(sample, np.random.default_rng(34), shot=s), GRZ) for s in (0.0, 5e-4))
-    for name in ("shot_g", "noise_1e-04_all", "noise_1e-04_g"):
+    for name in ("shot_g", "noise_100_all", "noise_100_g"):
         gap = noisy.column(name).mean() - quiet.column(name).mean()
         assert gap > 0.7 * quiet.column(name).std(), name
     dipped = fit_stamps(observe(sample, np.random.default_rng(34), dip=0.1), GRZ)

@@ -66,7 +66,7 @@ def _everything(point: Point, pixels: Pixels, spec: StampSpec) -> Named:
     excess = np.where(used, squares - 1 + leverage(point, layout), np.float32(0))
     light = np.maximum(point.model, 0)
     seen = np.where(used.any(-1), np.float32(1), np.nan)  # NaN in bands without data
-    yield "chi2", np.where(used, squares - 1, 0).sum((1, 2)) / np.sqrt(2 * used.sum((1, 2)))
+    yield "chi2_excess", np.where(used, squares - 1, 0).sum((1, 2)) / np.sqrt(2 * used.sum((1, 2)))
     yield from _zones(point, excess, light, seen)
     yield from _photon_noise(excess, light * point.weight, used, seen)
     yield "sky", np.where(seen == 1, pixels.ring_image * np.sqrt(pixels.ring_ivar), np.nan)
@@ -117,9 +117,9 @@ def _photon_noise(excess: Array, light: Array, used: Array, seen: Array) -> Name
         rho = 1 + np.float32(a) * light
         terms = (excess + 1) * (1 - 1 / rho) - np.log(rho)
         score = 0.5 * np.where(used, terms, 0).sum(-1)
-        yield f"noise_{a:.0e}_all", score.sum(1)
+        yield f"noise_{1e6 * a:.0f}_all", score.sum(1)
         if a == _MIDDLE:
-            yield f"noise_{a:.0e}", score * seen
+            yield f"noise_{1e6 * a:.0f}", score * seen
 
 
 def _ivar(pixels: Pixels, light: Array, grid: Grid) -> Named:
