@@ -130,7 +130,7 @@ def test_pixels_at_the_centres(suffix, n, place, rng):
     run = make(place, suffix)
     x, y = rng.uniform(-0.5, 229.49, (2, n))
     expected = independent(place, suffix)[4][np.floor(y + 0.5).astype(int), np.floor(x + 0.5).astype(int)]
-    np.testing.assert_array_equal(read_pixels(run, "r", x, y, (230, 230)), expected)
+    np.testing.assert_array_equal(read_pixels(run, "invvar", "r", x, y, (230, 230)), expected)
 
 
 def test_windows_pay_for_few_stamps_only(place):

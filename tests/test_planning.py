@@ -424,9 +424,9 @@ def test_magnitudes_of_a_table_pass_through_the_cuts(tmp_path, monkeypatch):
 def test_each_invvar_plane_of_a_run_is_read_once_for_both_classes(tmp_path, monkeypatch):
     read = []
 
-    def counted(run, band, x, y, shape):
-        read.append((run.run, band))
-        return observed(run, band, x, y, shape)
+    def counted(coverage, x, y, shape):
+        read.append((coverage.run.run, coverage.band))
+        return observed(coverage, x, y, shape)
 
     monkeypatch.setattr(candidates, "observed", counted)
     case = Case(tmp_path, injected=(FAKE, FAKE), fitted=(both(REAL, FAKE), both(REAL, FAKE))).write()

@@ -47,6 +47,7 @@ from obiwan.dplearn.running.executors import (
     run_tasks,
 )
 from obiwan.dplearn.running.launch import Launch, first_speaks, launched
+from obiwan.dplearn.survey.coverage import of_dithered
 from obiwan.dplearn.survey.layouts import LAYOUT_NAMES
 from obiwan.dplearn.survey.writers import differences
 
@@ -125,6 +126,8 @@ def plan(inputs: Inputs, config: TrainingConfig, executor: Executor | None, outd
             "the network may learn that and not the galaxies (hazard D9)",
             "; ".join(f"{name}: {pair}" for name, pair in pairs.items()),
         )
+    if eligible.dithered:
+        log.warning("warning: %s", of_dithered(eligible.dithered))
     try:
         return assemble(eligible, config)
     finally:

@@ -17,7 +17,8 @@ from obiwan.dplearn.files.outdir import holding_lease
 from obiwan.dplearn.planning.inputs import Inputs
 from obiwan.dplearn.planning.plan import Plan
 from obiwan.dplearn.stampspec import Array, StampSpec
-from obiwan.dplearn.survey.coadds import read_planes, read_windows, windows_pay
+from obiwan.dplearn.survey.coadds import plane_names, read_planes, read_windows, windows_pay
+from obiwan.dplearn.survey.coverage import Coverage, not_kept, observed_plane
 from obiwan.dplearn.survey.cutouts import clean_stamps, cut_stamps
 from obiwan.dplearn.survey.layouts import BrickRun
 from obiwan.dplearn.trainingset.manifest import WORK
@@ -150,13 +151,16 @@ class _CoaddCutter:
     def __init__(self, runs: dict[Key, BrickRun], spec: StampSpec, totals: dict[Key, int]) -> None:
         self._runs, self._spec, self._totals = runs, spec, totals
         self._by_windows: dict[Key, bool] = {}
+        self._coverages: dict[Key, list[Coverage]] = {}
         self._decoded: tuple[Key | None, Array, bool] = (None, np.empty(0), False)  # key, planes, unclean
         self.not_finite = self.negative = 0
 
     def cut(self, key: Key, x: Array, y: Array, out: NDArray[np.float32], at: Array) -> None:
         run, spec = self._runs[key], self._spec
         if key not in self._by_windows:
-            self._by_windows[key] = windows_pay(self._totals[key], run, spec)
+            self._coverages[key] = not_kept(run, spec)
+            pay = not self._coverages[key] and windows_pay(self._totals[key], run, spec)
+            self._by_windows[key] = pay
         if self._by_windows[key]:
             read_windows(run, spec, x, y, out, at)
             stamps = out[at]
@@ -174,6 +178,11 @@ class _CoaddCutter:
         if key != self._decoded[0]:
             self._decoded = (None, np.empty(0), False)  # its memory is used again, also where reading fails
             planes = read_planes(self._runs[key], self._spec, _plane_buffer)
+            for coverage in self._coverages[key]:
+                unobserved = ~observed_plane(coverage, planes.shape[1:])
+                for channel, (_, band) in enumerate(plane_names(self._spec)):
+                    if band == coverage.band:
+                        planes[channel][unobserved] = 0
             invvar = planes[len(self._spec.bands) :] if self._spec.has_ivar else None
             self._decoded = (key, planes, _needs_cleaning(planes, invvar))
         return self._decoded[1:]

@@ -238,6 +238,7 @@ def finish(
         "writers": {
             name: [asdict(writer) for writer in sorted(some)] for name, some in planned.writers.items()
         },
+        "dithered_files": [asdict(file) for file in planned.dithered],
         "cleaned_pixels": {
             "not_finite": sum(receipt.not_finite for receipt in receipts),
             "negative_invvar": sum(receipt.negative_invvar for receipt in receipts),

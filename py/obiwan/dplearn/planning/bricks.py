@@ -24,6 +24,7 @@ from obiwan.dplearn.planning.matching import nearest_distance, one_row_per_sourc
 from obiwan.dplearn.planning.splits import stream
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.coadds import BandNotObservedError
+from obiwan.dplearn.survey.coverage import DitheredFile, content_of
 from obiwan.dplearn.survey.layouts import BrickRun
 from obiwan.dplearn.survey.sources import Sources
 from obiwan.dplearn.survey.tables import UserTable
@@ -51,6 +52,8 @@ class BrickPlan:
         Names what is in the files of its coadds (`Frame.content`).
     writers : dict
         Per class name the writers of the coadds that its examples are in.
+    dithered : frozenset of DitheredFile
+        Planes of its coadds in whose files unobserved pixels are not 0.
     """
 
     brick: str
@@ -59,6 +62,7 @@ class BrickPlan:
     notes: tuple[str, ...]
     coadds: int = 0
     writers: dict[str, frozenset[Writer]] = field(default_factory=dict)
+    dithered: frozenset[DitheredFile] = frozenset()
 
 
 def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
@@ -102,16 +106,18 @@ def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
             pairs = [(here, rows) for here in runs for rows in release_rows]
         reals = [real_candidates(here, rows, config, flows["real"]) for here, rows in pairs]
 
-    parts = screen([*fakes, *reals], config, flows)
+    parts, coverages = screen([*fakes, *reals], config, flows)
     fake_rows = np.concatenate([blank_examples(0, config.spec), *parts[: len(fakes)]])
     real_parts = parts[len(fakes) :]
     if inputs.fake_table is not None:
         real_parts = [_not_listed(part, inputs.fake_table, config, flows["real"]) for part in real_parts]
     real_rows = _unique(real_parts, fake_rows, config, inputs.brick, flows["real"])
-    coadds = zlib.crc32(np.array([here.frame.content for here in fields_], "<u4").tobytes())
+    content = np.array([here.frame.content for here in fields_], "<u4").tobytes()
+    coadds = zlib.crc32(content + content_of(coverages))
+    dithered = frozenset(file for one in coverages for file in one.dithered)
     writers = {"real": _writers(real_rows, fields_), "fake": _writers(fake_rows, fields_)}
     rows = np.concatenate([real_rows, fake_rows])
-    return BrickPlan(inputs.brick, rows, flows, tuple(dict.fromkeys(notes)), coadds, writers)
+    return BrickPlan(inputs.brick, rows, flows, tuple(dict.fromkeys(notes)), coadds, writers, dithered)
 
 
 def _open_fields(runs: Sequence[BrickRun], spec: StampSpec, notes: list[str]) -> list[Field]:

@@ -23,7 +23,7 @@ from obiwan.dplearn.planning.matching import (
 )
 from obiwan.dplearn.planning.selection import apply_cuts, find_selection
 from obiwan.dplearn.stampspec import Array, StampSpec
-from obiwan.dplearn.survey.coverage import observed
+from obiwan.dplearn.survey.coverage import Coverage, find_coverage, observed
 from obiwan.dplearn.survey.cutouts import stamp_inside
 from obiwan.dplearn.survey.layouts import RELEASE_RUN
 from obiwan.dplearn.survey.sources import Sources
@@ -179,10 +179,12 @@ def listed_fakes(
     )
 
 
-def screen(everything: Sequence[Candidates], config: TrainingConfig, flows: Flows) -> list[Array]:
+def screen(
+    everything: Sequence[Candidates], config: TrainingConfig, flows: Flows
+) -> tuple[list[Array], list[Coverage]]:
     """Apply to candidates the rules that both classes share, and make example rows of the survivors.
 
-    Inverse variances of a field are read once, for all candidates of the field together.
+    The coverage of a field is read once, for all candidates of the field together.
 
     Parameters
     ----------
@@ -194,10 +196,12 @@ def screen(everything: Sequence[Candidates], config: TrainingConfig, flows: Flow
 
     Returns
     -------
-    list of ndarray of `example_dtype`
+    rows : list of ndarray of `example_dtype`
         The survivors of each of the candidates.
+    coverages : list of Coverage
+        What told, in each field and band, which pixels were observed.
     """
-    spec = config.spec
+    spec, coverages = config.spec, []
     rows = [_without_pixels(one, config, flows[one.label]) for one in everything]
     for here in {id(one.field): one.field for one in everything}.values():
         mine = [i for i, one in enumerate(everything) if one.field is here]
@@ -205,13 +209,14 @@ def screen(everything: Sequence[Candidates], config: TrainingConfig, flows: Flow
         seen = np.ones(len(x), dtype=bool)
         for band in spec.bands:
             left = np.flatnonzero(seen)
-            seen[left] = observed(here.run, band, x[left], y[left], here.frame.shape)
+            coverages.append(find_coverage(here.run, band))
+            seen[left] = observed(coverages[-1], x[left], y[left], here.frame.shape)
         ends = np.cumsum([len(rows[i]) for i in mine])
         for i, some in zip(mine, np.split(seen, ends[:-1]), strict=True):
             rows[i] = rows[i][some]
             name = f"invvar > 0 at the centre in {', '.join(spec.bands)}"
             count(flows[everything[i].label], name, len(rows[i]))
-    return rows
+    return rows, coverages
 
 
 def _without_pixels(candidates: Candidates, config: TrainingConfig, flow: CutFlow) -> Array:

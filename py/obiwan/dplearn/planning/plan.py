@@ -84,14 +84,14 @@ class Plan:
     Attributes
     ----------
     spec : StampSpec
-    flows, writers : dict
+    flows, writers, dithered
         As in `Eligible`.
     groups : tuple of Group
     """
 
     def __init__(self, eligible: Eligible, split: Array, shared: Array, config: TrainingConfig) -> None:
         self._eligible, self._split, self.spec = eligible, split, config.spec
-        self.flows, self.writers = eligible.flows, eligible.writers
+        self.flows, self.writers, self.dithered = eligible.flows, eligible.writers, eligible.dithered
         self._seed, self._shard_rows = config.seed, config.shard_rows
         self._order = np.empty(int(np.count_nonzero(split >= 0)), np.uint32)  # positions in eligible.rows
         self._shared = np.empty(len(self._order), bool)

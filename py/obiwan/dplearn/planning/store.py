@@ -18,6 +18,7 @@ from obiwan.dplearn.planning.bricks import BrickPlan
 from obiwan.dplearn.planning.cutflow import Flows, added
 from obiwan.dplearn.planning.matching import unit_vectors
 from obiwan.dplearn.stampspec import Array, StampSpec
+from obiwan.dplearn.survey.coverage import DitheredFile
 from obiwan.dplearn.survey.writers import Writer
 from obiwan.dplearn.trainingset.examples import example_dtype
 
@@ -67,6 +68,7 @@ class RowStore:
         self._bricks: list[StoredBrick] = []
         self.flows: Flows = {name: {} for name in spec.labels}
         self.writers: dict[str, set[Writer]] = {name: set() for name in spec.labels}
+        self.dithered: set[DitheredFile] = set()
 
     def __enter__(self) -> RowStore:
         return self
@@ -99,6 +101,7 @@ class RowStore:
         for name in self.flows:
             self.flows[name] = added(self.flows[name], plan.flows[name])
             self.writers[name] |= plan.writers.get(name, frozenset())
+        self.dithered |= plan.dithered
 
     def eligible(self) -> Eligible:
         """The examples of all bricks that were appended; they outlive the store."""
@@ -106,7 +109,7 @@ class RowStore:
         if self._length:  # not mapped for writing, which some parallel file systems refuse
             rows = np.asarray(np.memmap(self._file, self._dtype, "r", shape=(self._length,)))
         bricks = sorted(self._bricks, key=lambda brick: brick.name)
-        return Eligible(bricks, rows, self.flows, self.writers)
+        return Eligible(bricks, rows, self.flows, self.writers, sorted(self.dithered))
 
 
 class Eligible:
@@ -122,6 +125,8 @@ class Eligible:
         Cut flow of all bricks together, per class name in the order of the labels.
     writers : dict
         Per class name the writers of the coadds that its examples are in.
+    dithered : sequence of DitheredFile
+        As in `BrickPlan`, of all bricks.
 
     Attributes
     ----------
@@ -140,9 +145,14 @@ class Eligible:
     """
 
     def __init__(
-        self, bricks: Sequence[StoredBrick], rows: Array, flows: Flows, writers: dict[str, set[Writer]]
+        self,
+        bricks: Sequence[StoredBrick],
+        rows: Array,
+        flows: Flows,
+        writers: dict[str, set[Writer]],
+        dithered: Sequence[DitheredFile] = (),
     ) -> None:
-        self.rows, self.flows, self.writers = rows, flows, writers
+        self.rows, self.flows, self.writers, self.dithered = rows, flows, writers, dithered
         self.names = [one.name for one in bricks]
         self.sizes = np.array([len(one.label) for one in bricks], dtype=np.int64)
         self.first = np.array([one.first for one in bricks], dtype=np.int64)

@@ -48,7 +48,7 @@ def _naming(run: BrickRun, path: Path) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _image(run: BrickRun, path: Path) -> Iterator[tuple[Any, Any]]:
+def open_image(run: BrickRun, path: Path) -> Iterator[tuple[Any, Any]]:
     """A file, and the first HDU in it that is an image of two dimensions."""
     with _naming(run, path), open_fits(path) as file:
         for hdu in file:
@@ -125,7 +125,7 @@ def _touches(run: BrickRun, band: str) -> bool:
     """
     for other in available_bands(run)[:1]:
         path = run.plane("image", other)
-        with _image(run, path) as (_, hdu):
+        with open_image(run, path) as (_, hdu):
             header = hdu.read_header()
         known = (f"BRICK_{band.upper()}", f"CAMS_{band.upper()}")
         for card in known:
@@ -152,7 +152,7 @@ def read_frame(run: BrickRun, spec: StampSpec) -> Frame:
     paths = _plane_paths(run, spec)
     headers, shapes, content = {}, {}, 0
     for name, path in paths.items():
-        with _image(run, path) as (file, hdu):
+        with open_image(run, path) as (file, hdu):
             check_not_truncated(file, path)
             offsets = hdu.get_offsets()
             content = fingerprint(path, (offsets["header_start"], offsets["data_start"]), content)
@@ -240,13 +240,14 @@ def _few(n: int, tiles_each: float, shape: tuple[int, int], path: Path) -> bool:
     return path.suffix != ".gz" and n * tiles_each < tiles
 
 
-def read_pixels(run: BrickRun, band: str, x: Array, y: Array, shape: tuple[int, int]) -> Array:
-    """Inverse variance at the centre pixel of each source.
+def read_pixels(run: BrickRun, kind: str, band: str, x: Array, y: Array, shape: tuple[int, int]) -> Array:
+    """Value of a plane at the centre pixel of each source.
 
     Parameters
     ----------
     run : BrickRun
-    band : str
+    kind, band : str
+        As in `BrickRun.plane`.
     x, y : ndarray, shape (n,)
         0-based positions whose centre pixels lie inside the coadd.
     shape : tuple of int
@@ -255,12 +256,11 @@ def read_pixels(run: BrickRun, band: str, x: Array, y: Array, shape: tuple[int, 
     Returns
     -------
     ndarray of float32, shape (n,)
-        1/nanomaggies**2.
     """
-    if not _few(len(x), 2.0, shape, run.plane("invvar", band)):
-        return read_plane(run, "invvar", band)[centre_pixel(y), centre_pixel(x)]
+    if not _few(len(x), 2.0, shape, run.plane(kind, band)):
+        return read_plane(run, kind, band)[centre_pixel(y), centre_pixel(x)]
     values = np.empty((len(x), 1, 1), dtype=np.float32)
-    _copy_windows(run, "invvar", band, x, y, values, np.arange(len(x)))
+    _copy_windows(run, kind, band, x, y, values, np.arange(len(x)))
     return values[:, 0, 0]
 
 
@@ -268,7 +268,7 @@ def windows_pay(n: int, run: BrickRun, spec: StampSpec) -> bool:
     """Whether `n` stamps are few enough to read by windows rather than by whole planes."""
     path = run.plane("image", spec.bands[0])
     tiles_each = 1.5 * (1 + spec.size / _TILE) ** 2  # on average, each half as dear again as in a whole plane
-    with _image(run, path) as (_, hdu):
+    with open_image(run, path) as (_, hdu):
         return _few(n, tiles_each, hdu.get_dims(), path)
 
 
@@ -326,7 +326,7 @@ def _copy_windows(
 ) -> None:
     """Copy windows of one plane to rows of an array of shape (m, size, size); 0 outside the coadd."""
     cx, cy, size = centre_pixel(x), centre_pixel(y), out.shape[1]
-    with _image(run, run.plane(kind, band)) as (_, hdu):
+    with open_image(run, run.plane(kind, band)) as (_, hdu):
         ny, nx = hdu.get_dims()
         for i in np.lexsort((cx, cy // _TILE)):  # neighbours share a decoded tile
             (from_y, to_y), (from_x, to_x) = overlap(int(cy[i]), ny, size), overlap(int(cx[i]), nx, size)

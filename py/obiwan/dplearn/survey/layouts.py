@@ -182,7 +182,7 @@ class BrickRun:
 
         Parameters
         ----------
-        kind : {'image', 'invvar'}
+        kind : {'image', 'invvar', 'nexp', 'depth'}
         band : str
 
         Raises
