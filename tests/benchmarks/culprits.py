@@ -1,27 +1,24 @@
 """Which controls turn red for each difference that the mock can plant; some 30 minutes, resumable.
 
-    bin/benchmark culprits -- --workdir DIR [--only offset psf] [--table doc/_static/culprits.csv]
+    bin/benchmark culprits -- --workdir DIR [--only offset-g psf] [--table doc/_static/culprits.csv]
 
-Each difference gets a mock survey of its own and a training set from it, as ``bin/demo`` makes them; what is
-finished in DIR is kept.  Controls that turn red and are not among those stated here are an error.
+Each difference gets a mock survey of its own and a training set from it; what is finished in DIR is kept.
+Controls that turn red and are not among those stated here are an error.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from obiwan.dplearn import create_training
+from benchmarks.surveys import training_set
 from obiwan.dplearn.controls.battery import Control, run_controls
 from obiwan.dplearn.controls.measure import measure_split
-from obiwan.dplearn.mock import __main__ as mock
 from obiwan.dplearn.stampspec import SPLITS
-from obiwan.dplearn.trainingset.manifest import MANIFEST
 from obiwan.dplearn.trainingset.stampset import open_training_set
 
 
@@ -78,22 +75,12 @@ CULPRITS = {
 }
 
 
-def training_set(workdir: Path, kind: str, bricks: int, seed: int) -> Path:
+def set_of(workdir: Path, kind: str, bricks: int, seed: int) -> Path:
     """A training set with this difference, made if need be."""
-    outdir, survey = workdir / f"{kind}_training", workdir / f"{kind}_mock"
-    if (outdir / MANIFEST).is_file():
-        return outdir
-    amplitude = CULPRITS[kind].amplitude
-    plant = [] if amplitude is None else [f"--plant-{kind}", str(amplitude)]
-    if not (survey / "mock.json").is_file():
-        shutil.rmtree(survey, ignore_errors=True)
-        words = ["--outdir", str(survey), "--bricks", str(bricks), "--seed", str(seed), "--jobs", "1", *plant]
-        if mock.main(words):
-            raise SystemExit(f"{kind}: no mock survey")
-    if create_training.main(["--fake", str(survey / "injected"), "--outdir", str(outdir)]):
-        raise SystemExit(f"{kind}: no training set")
-    shutil.rmtree(survey)
-    return outdir
+    culprit = CULPRITS[kind]
+    plant = [] if culprit.amplitude is None else [f"--plant-{kind}", str(culprit.amplitude)]
+    words = ["--bricks", str(bricks), "--seed", str(seed), *plant]
+    return training_set(workdir, words, ["--centers", culprit.centres])
 
 
 def controls_of(directory: Path) -> tuple[Control, ...]:
@@ -136,7 +123,7 @@ def main() -> int:
     for number, kind in enumerate(CULPRITS):
         if kind not in options.only:
             continue
-        controls = controls_of(training_set(options.workdir, kind, options.bricks, options.seed + number))
+        controls = controls_of(set_of(options.workdir, kind, options.bricks, options.seed + number))
         told = {light: by_light(controls, light) for light in ("red", "amber")}
         lines.append(
             {

@@ -1,10 +1,10 @@
 """How often each verdict is given over seeds, for surveys with nothing and with something planted: hours.
 
-    bin/benchmark verdicts -- --workdir DIR [--first 1] [--seeds 20] [--only none offset] [--table FILE.csv]
+    bin/benchmark verdicts -- --workdir DIR [--first 1] [--seeds 20] [--only none offset-g] [--table FILE.csv]
 
 Each seed is a survey, a training set and a network of its own, made and trained as ``bin/demo`` does it.
-Surveys and cutouts are removed once the network is judged; what is finished in DIR is kept, and the table
-holds what is finished so far.  "distinguishable" among those of ``none`` is a false alarm.
+Cutouts are removed once the network is judged; what is finished in DIR is kept, and the table holds what is
+finished so far.  "distinguishable" among those of ``none`` is a false alarm.
 """
 
 from __future__ import annotations
@@ -22,20 +22,22 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.surveys import training_set
 from obiwan.dplearn.files.atomic import write_json
 from obiwan.dplearn.referees.scoring import bricks_of, read_scores
 from obiwan.dplearn.training.rundir import RESULT, SCORES
-from obiwan.dplearn.trainingset.manifest import MANIFEST
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from obiwan.dplearn.twosample.summary import score_interval
 from obiwan.dplearn.twosample.verdict import Verdict, decide
 
 PLANTED = {
     "none": [],
-    "offset": ["--plant-offset", "1.5"],
+    "offset-g": ["--plant-offset-g", "1"],
     "size": ["--plant-size", "1.5"],
     "psf": ["--plant-psf", "1.2"],
 }
+
+BRICK_SIZE = 400  #: pixels, as in bin/demo
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Run:
     bricks: int
     epochs: int
     place: Path
+    cache: Path
 
     @property
     def verdict(self) -> Path:
@@ -64,16 +67,13 @@ def call(place: Path, program: str, *words: object) -> None:
         raise SystemExit(f"{place.name} failed, see {log}")
 
 
-def judged(place: Path) -> Verdict:
+def judged(place: Path, data: Path) -> Verdict:
     """The verdict on the network of a run, by the scores that it left."""
-    training_set, result = (
-        open_training_set(place / "training"),
-        json.loads((place / "cnn" / RESULT).read_text()),
-    )
-    scores = read_scores(place / "cnn" / SCORES, result["model"], training_set.checksum)
+    stamps, result = open_training_set(data), json.loads((place / "cnn" / RESULT).read_text())
+    scores = read_scores(place / "cnn" / SCORES, result["model"], stamps.checksum)
     if scores is None:
         raise SystemExit(f"{place}: the scores are those of another model; remove it and start again")
-    bricks = bricks_of(training_set, scores)
+    bricks = bricks_of(stamps, scores)
     return decide(scores.label, scores.score, bricks, learnt=bool(result["learnt"]), positive=None)
 
 
@@ -81,16 +81,12 @@ def finish(run: Run) -> dict[str, object]:
     """Do what is left of a run; returns its verdict."""
     if run.verdict.is_file():
         return dict(json.loads(run.verdict.read_text()))
-    survey, data = run.place / "mock", run.place / "training"
     run.place.mkdir(parents=True, exist_ok=True)
-    if not (data / MANIFEST).is_file():
-        size = ("--bricks", run.bricks, "--seed", run.seed, "--jobs", 1)
-        call(run.place, "mock", "--outdir", survey, "--overwrite", *size, *PLANTED[run.kind])
-        call(run.place, "create_training", "--fake", survey / "injected", "--outdir", data)
-    shutil.rmtree(survey, ignore_errors=True)
+    size = ["--bricks", str(run.bricks), "--brick-size", str(BRICK_SIZE), "--seed", str(run.seed)]
+    data = training_set(run.cache, [*size, *PLANTED[run.kind]])
     words = ("--epochs", run.epochs, "--seed", run.seed, "--threads", 1, "--quiet")
     call(run.place, "cnn", "--data", data, "--outdir", run.place / "cnn", *words)
-    found = judged(run.place)
+    found = judged(run.place, data)
     auc = found.numbers.auc
     content = {"kind": found.kind.value, "auc": auc.value, "low": auc.low, "high": auc.high}
     write_json(run.verdict, content)
@@ -122,7 +118,8 @@ def main() -> int:
     parser.add_argument("--table", type=Path, help="CSV file (default: verdicts.csv in the work directory)")
     parser.add_argument("--first", type=int, default=1, help="first seed, to share seeds among processes")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--bricks", type=int, default=20)
+    parser.add_argument("--bricks", type=int, default=60)
+    parser.add_argument("--surveys", type=Path, help="directory of surveys that other benchmarks share")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--only", nargs="+", default=list(PLANTED), choices=list(PLANTED))
     options = parser.parse_args()
@@ -131,7 +128,8 @@ def main() -> int:
     for seed in range(options.first, options.first + options.seeds):
         for kind in options.only:
             place = options.workdir / f"{kind}_{seed}"
-            verdict = finish(Run(kind, seed, options.bricks, options.epochs, place))
+            cache = options.surveys or options.workdir / "surveys"
+            verdict = finish(Run(kind, seed, options.bricks, options.epochs, place, cache))
             found[kind].append(verdict)
             print(f"{kind:8} seed {seed:2}: {verdict['kind']}, AUC {verdict['auc']:.3f}", flush=True)
             rows = [row(name, verdicts) for name, verdicts in found.items() if verdicts]
