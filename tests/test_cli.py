@@ -82,7 +82,9 @@ def test_given_twice_it_adds_up_and_replaces_the_files(tmp_path):
     assert build_parser().get_default("fake") == []  # as before
 
 
-@pytest.mark.parametrize("program", ["create_training", "cnn", "evaluate", "mock.__main__", "mosaic"])
+@pytest.mark.parametrize(
+    "program", ["create_training", "measure", "cnn", "evaluate", "mock.__main__", "mosaic"]
+)
 def test_flags_of_many_values_add_up_in_every_program(program):
     module = importlib.import_module(f"obiwan.dplearn.{program}")
     parser = module.parser() if program.startswith("mock") else module.build_parser()
@@ -92,7 +94,9 @@ def test_flags_of_many_values_add_up_in_every_program(program):
     assert all(parser.get_default(name) for name in replacing)  # to a default nobody wants to add
 
 
-@pytest.mark.parametrize("program", ["create_training", "cnn", "evaluate", "mock.__main__", "mosaic"])
+@pytest.mark.parametrize(
+    "program", ["create_training", "measure", "cnn", "evaluate", "mock.__main__", "mosaic"]
+)
 def test_what_is_missing_is_told_at_once(program, capsys):
     with pytest.raises(SystemExit) as caught:
         importlib.import_module(f"obiwan.dplearn.{program}").main([])
@@ -151,7 +155,9 @@ def test_success(capsys):
     assert capsys.readouterr().out == "done\n"
 
 
-@pytest.mark.parametrize("program", ["create_training", "cnn", "evaluate", "mock.__main__", "mosaic"])
+@pytest.mark.parametrize(
+    "program", ["create_training", "measure", "cnn", "evaluate", "mock.__main__", "mosaic"]
+)
 def test_help_tells_each_default_once(program, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "4000")
     module = importlib.import_module(f"obiwan.dplearn.{program}")
@@ -176,7 +182,9 @@ def test_every_long_flag_is_a_key():
     assert cli.parse(parser, ["--some-thing", "3"]).some_thing == 3
 
 
-@pytest.mark.parametrize("program", ["", ".create_training", ".cnn", ".evaluate", ".mock", ".mosaic"])
+@pytest.mark.parametrize(
+    "program", ["", ".create_training", ".measure", ".cnn", ".evaluate", ".mock", ".mosaic"]
+)
 def test_each_program_says_its_version_and_has_help_without_docstrings(program, run_python):
     said = run_python("-m", f"obiwan.dplearn{program}", "--version")
     assert (said.returncode, said.stdout) == (0, f"obiwan.dplearn {obiwan.dplearn.__version__}\n")

@@ -14,7 +14,7 @@ import obiwan.dplearn
 from obiwan.dplearn import mosaic
 from obiwan.dplearn.mock import __main__ as mock
 
-PROGRAMS = ["", ".create_training", ".cnn", ".evaluate", ".mock", ".mosaic"]
+PROGRAMS = ["", ".create_training", ".measure", ".cnn", ".evaluate", ".mock", ".mosaic"]
 STARTED = (
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.{}); os.execv(sys.argv[1], sys.argv[1:])"
 )

@@ -127,7 +127,7 @@ def test_a_worker_that_is_killed_ends_the_job(made, ranks, tmp_path):
     assert done.returncode not in (0, None)
     assert errors(done) == [
         "create_training: error: ended by SIGTERM: a rank died, or time is up; "
-        "start again to go on where it stopped"
+        "start it again to go on where it stopped"
     ]
     assert not (tmp_path / "out" / "manifest.json").exists()
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -38,15 +37,8 @@ from obiwan.dplearn.planning.inputs import Inputs, resolve_inputs
 from obiwan.dplearn.planning.plan import Plan
 from obiwan.dplearn.planning.store import Eligible, RowStore
 from obiwan.dplearn.running import cli
-from obiwan.dplearn.running.executors import (
-    in_one_line,
-    mpi_pool,
-    mpi_worker,
-    process_pool,
-    progress_bar,
-    run_tasks,
-)
-from obiwan.dplearn.running.launch import Launch, first_speaks, launched
+from obiwan.dplearn.running.executors import in_one_line, progress_bar, run_tasks
+from obiwan.dplearn.running.workers import add_worker_options, run_with_workers
 from obiwan.dplearn.survey.coverage import of_dithered
 from obiwan.dplearn.survey.layouts import LAYOUT_NAMES
 from obiwan.dplearn.survey.writers import differences
@@ -72,14 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace a training set in --outdir")
     cli.add_config_option(paths)
     cli.add_options(parser.add_argument_group("what becomes an example"), TrainingConfig)
-    add = parser.add_argument_group("running").add_argument
-    add("--jobs", type=cli.jobs, default=1, metavar="N", help="worker processes")
-    add(
-        "--mpi",
-        action="store_true",
-        help="work on all ranks that mpirun or srun started: rank 0 hands out the work, and --jobs is void",
-    )
-    add("--verbose", action="store_true", help="details, and tracebacks of errors")
+    add_worker_options(parser.add_argument_group("running").add_argument)
     return parser
 
 
@@ -222,48 +207,29 @@ def _report(manifest: dict[str, Any] | None, outdir: Path) -> None:
     cli.say(f"training set: {outdir}")
 
 
-def _options(argv: Sequence[str] | None, launch: Launch) -> tuple[argparse.Namespace, TrainingConfig]:
-    """The command line, checked; what is wrong with it ends the program with status 2."""
-    parser = build_parser()
-    options = cli.parse(parser, argv)
-    try:
-        given = cli.chosen(TrainingConfig, options)
-        config = TrainingConfig(**{name: value for name, value in given.items() if value is not None})
-    except ValueError as error:
-        parser.error(str(error))
-    if launch.size > 1 and not options.mpi:
-        parser.error(f"{launch.size} ranks were started, and each would do the whole work: give --mpi")
-    return options, config
+def check_options(options: argparse.Namespace) -> None:
+    """Add the configuration that the options ask for as ``training``; `ValueError` if it makes no sense."""
+    given = cli.chosen(TrainingConfig, options)
+    options.training = TrainingConfig(**{name: value for name, value in given.items() if value is not None})
 
 
-def _run(options: argparse.Namespace, config: TrainingConfig, launch: Launch) -> int:
-    """The program's body, in the process that hands out the work."""
-    with mpi_pool(launch, MODULE) if options.mpi else process_pool(options.jobs) as executor:
-        names = ("fake", "real", "bricks", "layout", "real_table", "fake_table")
-        inputs = resolve_inputs(**{name: getattr(options, name) for name in names}, config=config)
-        for warning in inputs.warnings:
-            log.warning("warning: %s", warning)
-        for path, bands in inputs.unused_bands.items():
-            log.info("%s: has the band(s) %s, too, which --bands does not name", path, " ".join(bands))
-        manifest = create_training(
-            inputs, config, options.outdir, executor=executor, overwrite=options.overwrite
-        )
-    _report(manifest, options.outdir)
+def program(options: argparse.Namespace, executor: Executor | None) -> int:
+    """The program's body, in the process that hands out the work; returns the exit status."""
+    names = ("fake", "real", "bricks", "layout", "real_table", "fake_table")
+    inputs = resolve_inputs(**{name: getattr(options, name) for name in names}, config=options.training)
+    for warning in inputs.warnings:
+        log.warning("warning: %s", warning)
+    for path, bands in inputs.unused_bands.items():
+        log.info("%s: has the band(s) %s, too, which --bands does not name", path, " ".join(bands))
+    outdir, overwrite = options.outdir, options.overwrite
+    manifest = create_training(inputs, options.training, outdir, executor=executor, overwrite=overwrite)
+    _report(manifest, outdir)
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    launch = launched(os.environ)
-    if launch.rank > 0:
-        try:
-            with first_speaks(launch):
-                _options(argv, launch)
-        except SystemExit:  # rank 0 says why, and has the status
-            return 0
-        return mpi_worker(launch, MODULE)
-    options, config = _options(argv, launch)
-    return cli.run(lambda: _run(options, config, launch), NAME, verbose=options.verbose)
+    return run_with_workers(build_parser(), MODULE, argv, check_options, program)
 
 
 if __name__ == "__main__":

@@ -2,5 +2,5 @@
 
 `profiles` (mixtures of Gaussians), `model` (parameters, light and its slopes), `noise` (pixels and their
 inverse variances), `neighbours` (what is not the galaxy's), `solver` (Levenberg-Marquardt), `leftovers`
-(what the fit leaves), `fits` (the results of many stamps).
+(what the fit leaves), `fits` (the results of many stamps), `table` (the same in FITS files).
 """
