@@ -42,4 +42,4 @@ fi
 source "$OBIWAN_DPLEARN_DIR/bin/slurm_job.sh"
 
 if [ "${SLURM_NTASKS:-1}" -gt 1 ]; then prepare_job train horovod; else prepare_job train; fi
-run_step obiwan.dplearn.cnn --data "$DATA" --outdir "$OUTDIR" --profile "$PROFILE" --quiet "$@"
+run_step 'checkpoints/step_*.npz' obiwan.dplearn.cnn --data "$DATA" --outdir "$OUTDIR" --profile "$PROFILE" "$@"

@@ -53,4 +53,4 @@ else
     prepare_job
 fi
 export OMP_NUM_THREADS=1 # a rank is one thread
-run_step obiwan.dplearn.create_training "${words[@]}" "$@"
+run_step '.work/group-*.json' obiwan.dplearn.create_training "${words[@]}" "$@"

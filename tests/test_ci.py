@@ -37,21 +37,32 @@ def machine(tmp_path):
 
 
 ROOT_USER = "echo 0"
-APT = 'echo "$*" >>"$LOG"; case "$*" in *install*) touch "$PLACE/chromium"; chmod +x "$PLACE/chromium";; esac'
+APT = """echo "$*" >>"$LOG"
+for word in "$@"; do
+    case $word in
+        chromium) touch "$PLACE/chromium"; chmod +x "$PLACE/chromium";;
+        slurm-wlm) cd "$PLACE"; touch slurmctld slurmd munged; chmod +x slurmctld slurmd munged;;
+    esac
+done"""
+SLURM = dict.fromkeys(("slurmctld", "slurmd", "munged"), "true")
 
 
-def test_a_browser_is_installed_where_there_is_none(machine):
-    done = machine(id=ROOT_USER, apt_get=APT)
+@pytest.mark.parametrize(
+    ("there", "packages"),
+    [(SLURM, "chromium"), ({"google_chrome": "true"}, "slurm-wlm munge libpmix-dev")],
+)
+def test_what_is_not_there_is_installed(there, packages, machine):
+    done = machine(id=ROOT_USER, apt_get=APT, **there)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "runs bin/test --all"
-    assert "No Chromium" not in done.stdout
+    assert "could be installed" not in done.stdout
     update, install = machine.log.read_text().splitlines()
     assert update.endswith("update")
-    assert install.endswith("chromium")
+    assert install.endswith(f"--no-install-recommends {packages}")
 
 
-def test_a_browser_that_is_there_will_do(machine):
-    done = machine(id=ROOT_USER, apt_get=APT, google_chrome="true")
+def test_what_is_there_will_do(machine):
+    done = machine(id=ROOT_USER, apt_get=APT, google_chrome="true", **SLURM)
     assert done.stdout == "runs bin/test --all\n"
     assert not machine.log.exists()
 
@@ -64,8 +75,9 @@ def test_nothing_is_installed_where_it_cannot_be(machine, commands):
 
 
 @pytest.mark.parametrize("apt", ["exit 100", "true"])
-def test_without_a_browser_the_tests_run_all_the_same(machine, apt):
+def test_without_them_the_tests_run_all_the_same(machine, apt):
     done = machine(id=ROOT_USER, apt_get=apt)
     assert done.returncode == 0
-    assert "what needs one will be skipped" in done.stdout
+    for name in ("Chromium", "SLURM"):
+        assert f"No {name} could be installed: what needs one will be skipped" in done.stdout
     assert done.stdout.splitlines()[-1] == "runs bin/test --all"

@@ -281,7 +281,7 @@ def test_help_loads_no_keras():
 
 
 def test_killed_and_started_again(made, tmp_path):
-    """Kill -9 in the middle of an epoch; the weights are those of a run that was left alone."""
+    """Kill -9 in the middle of an epoch; the networks are those of a run left alone, byte by byte."""
 
     def command(outdir):
         words = [
@@ -326,6 +326,8 @@ def test_killed_and_started_again(made, tmp_path):
         json.loads((tmp_path / name / "result.json").read_text())["model"] for name in ("killed", "whole")
     ]
     assert models[0] == models[1]
+    for file in (claims.BEST, claims.LAST):
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
 def _scores(training_set, model="m"):

@@ -52,38 +52,77 @@ environ = {
 os.execve(shutil.which("bash"), ["bash", str(spooled), *words], environ)
 """
 
-# Real ranks: by mpirun, under which MPI programs find each other as under srun.
+# Real ranks: by mpirun, under which MPI programs find each other as under srun.  Asked to end, srun kills the
+# tasks: it does not pass the signal on.
 SRUN = """
-import json, os, sys
+import json, os, signal, subprocess, sys
 from pathlib import Path
 
+if sys.argv[1:] == ["--mpi=list"]:
+    print("MPI plugin types are...\\n\\tpmix\\n\\tnone\\n\\tpmi2")
+    sys.exit()
 words = sys.argv[1:]
 own = [words.pop(0) for _ in range(next(i for i, word in enumerate(words) if not word.startswith("-")))]
 names = ("SLURM_CPUS_PER_TASK", "SRUN_CPUS_PER_TASK", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONSAFEPATH")
 said = {"options": own, "command": words, "environ": {name: os.environ.get(name) for name in names}}
-(Path(os.environ["STUBS"]) / "srun.json").write_text(json.dumps(said))
+place = Path(os.environ["STUBS"])
+(place / "srun.json").write_text(json.dumps(said))
+words = json.loads(os.environ.get("TASK", "null")) or words
 number = os.environ["SLURM_NTASKS"]
-launcher = json.loads(os.environ["LAUNCHER"])
 if number != "1":
-    words = [*launcher, "-n", number, *words]
-os.execvp(words[0], words)
+    words = [*json.loads(os.environ["LAUNCHER"]), "-n", number, *words]
+step = subprocess.Popen(words, start_new_session=True)
+
+def kill(*_):
+    (place / "killed").touch()
+    os.killpg(step.pid, signal.SIGKILL)
+
+signal.signal(signal.SIGTERM, kill)
+(place / "step.pid").write_text(str(step.pid))
+status = step.wait()
+sys.exit(status if status >= 0 else 128 - status)
+"""
+
+# A signal reaches the tasks, as --batch is not given, and neither srun nor the script.
+SCANCEL = """
+import os, signal, sys
+from pathlib import Path
+
+assert sys.argv[1:] == ["--signal=TERM", os.environ.get("OWN_ID", "7")], sys.argv
+step = (Path(os.environ["STUBS"]) / "step.pid").read_text()
+tasks = Path(f"/proc/{step}/task/{step}/children").read_text().split()
+for task in [step] if os.environ["SLURM_NTASKS"] == "1" else tasks:
+    os.kill(int(task), signal.SIGTERM)
 """
 
 SCONTROL = """
 import os, sys
 from pathlib import Path
 
-(Path(os.environ["STUBS"]) / "queued").write_text(" ".join(sys.argv[1:]))
+told = [word for word in sys.argv[1:] if word != "-o"]
+if told == ["show", "job", os.environ.get("OWN_ID", "7")]:
+    print(os.environ.get("JOB", "JobId=7 Requeue=1 Restarts=0 TimeLimit=06:00:00 TimeMin=N/A"))
+elif told == ["show", "config"]:
+    print(f"MpiDefault              = {os.environ.get('MPI_DEFAULT', 'pmix')}")
+elif "REFUSES" in os.environ:
+    sys.exit("Requested operation is presently disabled")
+else:
+    (Path(os.environ["STUBS"]) / "queued").write_text(" ".join(told))
 """
 
-# For the time limit: a step that ends on SIGTERM alone.
+# For the time limit: a task that ends on SIGTERM alone, if it does, and leaves a checkpoint, if it does.
 PATIENT = """
 import os, signal, sys, time
 from pathlib import Path
 
 def end(*_):
     (Path(os.environ["STUBS"]) / "ended").touch()
-    sys.exit(143)
+    if "saves" in sys.argv:
+        place = Path(os.environ["SCRATCH"]) / "cnn" / "checkpoints"
+        place.mkdir(parents=True)
+        (place / "step_0000000001.npz").touch()
+    if "deaf" not in sys.argv:
+        sys.exit(143)
 
 signal.signal(signal.SIGTERM, end)
 (Path(os.environ["STUBS"]) / "started").touch()
@@ -107,7 +146,8 @@ def stubs(tmp_path) -> Path:
     """A directory with the stand-ins, first on the path of `submit`."""
     place = tmp_path / "stubs"
     place.mkdir()
-    for name, program in (("sbatch", SBATCH), ("srun", SRUN), ("scontrol", SCONTROL)):
+    programs = {"sbatch": SBATCH, "srun": SRUN, "scancel": SCANCEL, "scontrol": SCONTROL}
+    for name, program in programs.items():
         (place / name).write_text(f"#!{sys.executable}\n{program}")
         (place / name).chmod(0o755)
     (place / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
@@ -330,7 +370,7 @@ def test_setup_file_and_defaults(submit, stubs, tmp_path):
     assert done.returncode == 0, done.stderr
     expected = (
         f"yes --kill-on-bad-exit=1 --cpu-bind=cores --mpi=pmix python -m obiwan.dplearn.cnn "
-        f"--data {tmp_path}/training --outdir {tmp_path}/cnn --profile perlmutter --quiet --epochs 3"
+        f"--data {tmp_path}/training --outdir {tmp_path}/cnn --profile perlmutter --epochs 3"
     )
     assert done.stdout.splitlines()[-1] == expected
     done = submit("slurm_create_training.sh", "--nodes=1", "--ntasks-per-node=1", REAL="", BRICKS="list.txt")
@@ -339,25 +379,126 @@ def test_setup_file_and_defaults(submit, stubs, tmp_path):
     )
 
 
-@pytest.mark.parametrize(("restarts", "status", "queued"), [("0", 0, "requeue 7"), ("20", 1, None)])
-def test_near_the_time_limit(restarts, status, queued, environ, stubs, root):
-    """SLURM signals the batch shell alone, which ends the step and puts the job back into the queue."""
-    (stubs / "srun").write_text(f"#!{sys.executable}\n{PATIENT}")
-    command = ["sbatch", "--nodes=1", "--ntasks-per-node=1", str(root / "bin" / "slurm_cnn.sh")]
-    given = {**environ, "RESTARTS": restarts}
-    with subprocess.Popen(
-        command, cwd=root, env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as job:
-        deadline = time.monotonic() + 60
-        while not (stubs / "started").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        job.send_signal(signal.SIGUSR1)
-        out, err = job.communicate(timeout=60)
+@pytest.fixture
+def stopped(environ, stubs, root):
+    """Submit a job, signal its script as SLURM does before the time limit, and return what it says."""
+
+    def run(*task: str, **more: str) -> tuple[int, str, str]:
+        words = [sys.executable, "-c", PATIENT, *task]
+        given = {**environ, "TASK": json.dumps(words), **more}
+        command = ["sbatch", "--nodes=1", "--ntasks-per-node=1", str(root / "bin" / "slurm_cnn.sh")]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, cwd=root, env=given, **pipes) as job:
+            deadline = time.monotonic() + 60
+            while not (stubs / "started").exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            job.send_signal(signal.SIGUSR1)
+            out, err = job.communicate(timeout=60)
+        return job.returncode, out, err
+
+    return run
+
+
+BACK = "back into the queue, to go on where this stopped (SLURM waits two minutes before the next start)"
+
+
+def test_near_the_time_limit_the_tasks_end_and_the_job_is_requeued(stopped, stubs):
+    """SLURM signals the batch shell alone, which lets the tasks save what they have."""
+    status, out, err = stopped("saves")
+    assert (status, BACK in out) == (0, True), err
+    assert (stubs / "queued").read_text() == "requeue 7"
     assert (stubs / "ended").exists()
-    assert job.returncode == status, err
-    assert (stubs / "queued").exists() == (queued is not None)
-    if queued is not None:
-        assert (stubs / "queued").read_text() == queued
-        assert "back into the queue, to go on where this stopped" in out
-    else:
-        assert "not finished after 20 restarts" in err
+    assert not (stubs / "killed").exists()  # srun itself was let be
+
+
+def test_a_task_that_does_not_end_is_killed(stopped, stubs):
+    status, out, _ = stopped("saves", "deaf", PATIENCE="2")
+    assert (status, BACK in out) == (0, True)
+    assert "warning: a task did not end within 2 s and is killed" in out
+    assert (stubs / "killed").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "more", "reason"),
+    [
+        ("saves", {"RESTARTS": "20"}, "not finished after 20 restarts"),
+        ("saves", {"JOB": "JobId=7 Requeue=0 TimeLimit=06:00:00"}, "--no-requeue keeps it out of the queue"),
+        (
+            "saves",
+            {"JOB": "JobId=7 Requeue=1 TimeLimit=00:05:00"},
+            "--time=5 is too short for --signal=B:USR1@300",
+        ),
+        ("", {}, "wrote no checkpoints/step_*.npz in"),
+    ],
+)
+def test_what_is_not_requeued_says_why(task, more, reason, stopped, stubs):
+    status, out, err = stopped(task, **more)
+    assert status == 1
+    assert reason in err
+    assert "dplearn-cnn: error: " in err
+    assert "back into the queue, to" not in out
+    assert (stubs / "ended").exists()
+    assert not (stubs / "queued").exists()
+
+
+def test_slurm_may_refuse_to_requeue(stopped):
+    status, _, err = stopped("saves", REFUSES="1")
+    assert status == 1
+    assert "SLURM refuses to requeue it (Requested operation is presently disabled); submit it again" in err
+
+
+@pytest.mark.parametrize(
+    ("limit", "warned"),
+    [
+        ("00:05:00", True),
+        ("00:05:30", True),
+        ("00:06:00", False),
+        ("1-00:00:00", False),
+        ("UNLIMITED", False),
+    ],
+)
+def test_a_time_limit_below_the_lead_of_the_signal_is_said_at_the_start(limit, warned, submit, stubs):
+    (stubs / "srun").write_text("#!/bin/sh\nexit 0\n")
+    done = submit("slurm_cnn.sh", "--nodes=1", "--ntasks-per-node=1", JOB=f"JobId=7 TimeLimit={limit}")
+    assert done.returncode == 0, done.stderr
+    begin, found, _ = done.stdout.partition("is too short for --signal=B:USR1@300")
+    assert bool(found) == warned
+    assert "preflight" not in begin or not warned
+
+
+def test_the_task_of_an_array_is_signalled_and_requeued_alone(stopped, stubs):
+    array = {"SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "3"}
+    status, _, err = stopped("saves", OWN_ID="5_3", **array)
+    assert status == 0, err
+    assert (stubs / "queued").read_text() == "requeue 5_3"
+
+
+def test_a_missing_environment_is_said(submit, stubs, tmp_path):
+    done = submit("slurm_cnn.sh", "--nodes=1", "--ntasks-per-node=1", DPLEARN_SETUP=str(tmp_path / "none.sh"))
+    assert done.returncode == 1
+    assert f"dplearn-cnn: error: DPLEARN_SETUP: cannot read {tmp_path / 'none.sh'}" in done.stderr
+    for name in ("bash", "cat", "sed", "head", "tr", "find", "sort"):
+        if not (stubs / name).exists():
+            (stubs / name).symlink_to(shutil.which(name))
+    (stubs / "python").unlink()
+    done = submit("slurm_cnn.sh", "--nodes=1", "--ntasks-per-node=1", PATH=str(stubs))
+    assert done.returncode == 1
+    assert f"error: no python in {tmp_path / 'no-environment'}/bin or on the PATH" in done.stderr
+    assert "OBIWAN_DPLEARN_VENV" in done.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    ("given", "kind"), [({"MPI_DEFAULT": "none"}, "none"), ({"SRUN_MPI": "pmi2"}, "pmi2")]
+)
+def test_an_srun_that_cannot_start_this_mpi_is_refused(script, given, kind, submit, stubs, launcher):
+    """Open MPI without PMIx ends every rank in MPI_Init, with twenty lines of its own."""
+    horovod_with_mpi()
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed (the extra `mpi`)")
+    if "--oversubscribe" not in launcher:
+        pytest.skip("the MPI here is not Open MPI")
+    done = submit(script, "--nodes=1", "--ntasks-per-node=2", "--cpus-per-task=1", **given)
+    assert done.returncode == 1, done.stdout
+    assert f"PROBLEM: srun --mpi={kind} cannot start Open MPI" in done.stdout
+    assert "set SRUN_MPI=pmix before sbatch" in done.stdout
+    assert not (stubs / "srun.json").exists()

@@ -210,6 +210,29 @@ def package_report(
     return lines, problems
 
 
+def mpi_problems(needed: Sequence[str], kind: str) -> list[str]:
+    """Why srun cannot start ranks of the MPI of Horovod or mpi4py, whichever is needed.
+
+    Parameters
+    ----------
+    needed : sequence of str
+        Extras.
+    kind : str
+        Srun's ``--mpi``; empty for the default of the user or of the site.
+    """
+    launch = importlib.import_module("obiwan.dplearn.running.launch")
+    libraries: set[Path] = set()
+    for package in (package for package in PACKAGES if package.extra in {"horovod", "mpi"} & set(needed)):
+        origin = package.origin()
+        if origin and package.module == "horovod":
+            libraries |= launch.linked_libraries(*origin.parent.glob("tensorflow/mpi_lib*.so"))
+        elif origin and not load(package).startswith("fails"):  # which loads the MPI that it finds
+            libraries |= launch.loaded_libraries()
+    kind = kind or launch.default_pmi(os.environ)
+    problem: str = launch.pmi_problem(kind, launch.offered_pmi(), sorted(libraries))
+    return [problem] if problem else []
+
+
 def keras_backend(environ: dict[str, str]) -> str:
     """The backend that Keras will choose: the variable, its configuration file, or TensorFlow."""
     home = Path(environ.get("KERAS_HOME") or Path.home() / ".keras")
@@ -233,6 +256,13 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         metavar="EXTRA",
         help=f"also fail when the packages of these extras are missing: {', '.join(EXTRAS)}",
+    )
+    parser.add_argument(
+        "--srun",
+        nargs="?",
+        const="",
+        metavar="MPI",
+        help="also fail when srun, with this --mpi or its default, cannot start the MPI that is needed",
     )
     parser.add_argument("--load", action="store_true", help="import each package, which takes a while")
     parser.add_argument("--version", action="store_true", help="say the version of the package, and end")
@@ -263,6 +293,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     problems += shadowed(package for package in packages if package.extra in needed)
     lines, missing = package_report(packages, needed, loading=options.load)
     problems += missing
+    if options.srun is not None and not problems:
+        problems += mpi_problems(needed, options.srun)
 
     report = [
         f"obiwan.dplearn {version} in {TREE}",

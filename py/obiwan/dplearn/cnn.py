@@ -187,7 +187,7 @@ def program(options: argparse.Namespace, launch: Launch) -> int:
         logging.getLogger().setLevel(logging.ERROR)  # the first rank speaks for all
     words = profiles.set_environment(options)
     with joined(launch) as world:
-        for line in words if world.size > 1 else words[1:]:
+        for line in words:
             log.info(line)
         return train(options, world)
 

@@ -26,7 +26,7 @@ from typing import Any, Generic, TypeVar, cast
 from tqdm import tqdm
 
 from obiwan.dplearn.errors import DplearnError, LeaseLostError
-from obiwan.dplearn.running.launch import Launch
+from obiwan.dplearn.running.launch import Launch, rank_problem
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -287,6 +287,9 @@ def mpi_pool(launch: Launch, program: str) -> AbstractContextManager[Any]:
         )
         raise DplearnError(msg)
     try:
+        import mpi4py
+
+        mpi4py.rc(initialize=False, finalize=True)
         from mpi4py import MPI, futures
     except ImportError as error:
         msg = f"--mpi needs mpi4py and an MPI library: pip install 'obiwan-dplearn[mpi]' ({error})"
@@ -294,6 +297,11 @@ def mpi_pool(launch: Launch, program: str) -> AbstractContextManager[Any]:
     except RuntimeError as error:  # from mpi4py's loader
         msg = f"--mpi: mpi4py finds no MPI library that it can load ({error}); load your site's MPI module"
         raise DplearnError(msg) from None
+    if problem := rank_problem(os.environ):  # starting MPI would end this process without a word of ours
+        msg = f"--mpi: {problem}"
+        raise DplearnError(msg)
+    if not MPI.Is_initialized():
+        MPI.Init_thread()
     if MPI.COMM_WORLD.size != launch.size:
         msg = (
             f"--mpi: {launch.launcher} started {launch.size} ranks and mpi4py sees {MPI.COMM_WORLD.size}: it "

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import DplearnError, ModelError
-from obiwan.dplearn.running.launch import Launch
+from obiwan.dplearn.running.launch import Launch, rank_problem
 from obiwan.dplearn.running.quiet import without_notes
 
 log = logging.getLogger(__name__)
@@ -166,6 +166,9 @@ def _initialise(launch: Launch) -> World:
     with without_notes():
         import horovod.tensorflow as hvd
 
+    if problem := rank_problem(os.environ):
+        msg = f"training on {launch.size} ranks: {problem}"
+        raise ModelError(msg)
     hvd.init()
     if (hvd.rank(), hvd.size()) != (launch.rank, launch.size):
         msg = (

@@ -6,12 +6,14 @@ on from its last checkpoint, in the middle of an epoch too, and ends with the we
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, ZipInfo
 
 import keras
 import numpy as np
@@ -134,11 +136,33 @@ class Fitted:
     learnt: bool
 
 
+def _reproducible(path: Path) -> None:
+    """Write a ``.keras`` file anew without what differs between equal runs: times, addresses in memory."""
+    numbers: dict[Any, int] = {}
+
+    def plain(entry: dict[str, Any]) -> dict[str, Any]:
+        entry.pop("date_saved", None)
+        if "shared_object_id" in entry:  # Python's id() of an object that several layers share
+            entry["shared_object_id"] = numbers.setdefault(entry["shared_object_id"], len(numbers))
+        return entry
+
+    with ZipFile(path) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    with ZipFile(path, "w") as file:
+        for name, content in parts.items():
+            text = json.dumps(json.loads(content, object_hook=plain)) if name.endswith(".json") else content
+            file.writestr(ZipInfo(name), text)  # which has a date of its own, and always the same
+
+
 def save_model(model: Any, path: Path, scratch: Path | None = None) -> None:
-    """Write a ``.keras`` file that scores raw stamps by itself, completely or not at all."""
+    """Write a ``.keras`` file that scores raw stamps by itself, completely or not at all.
+
+    Equal models give equal bytes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, scratch) as beside:
         model.save(beside, include_optimizer=False)
+        _reproducible(beside)
 
 
 class Trainer:
