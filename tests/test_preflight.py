@@ -8,6 +8,7 @@ import pytest
 
 from obiwan.dplearn import __main__ as preflight
 from obiwan.dplearn import __version__
+from obiwan.dplearn.running.backends import keras_backend
 
 ABSENT = preflight.Package("no_such_module_anywhere", "mock")
 
@@ -125,7 +126,7 @@ def test_package_hidden_by_the_current_directory(run_python, tmp_path):
 def test_keras_backend(tmp_path, environ, configured, expected):
     if configured is not None:
         (tmp_path / "keras.json").write_text(json.dumps(configured))
-    assert preflight.keras_backend({"KERAS_HOME": str(tmp_path), **environ}) == expected
+    assert keras_backend({"KERAS_HOME": str(tmp_path), **environ}) == expected
 
 
 def test_backend_takes_the_place_of_tensorflow(run_python):

@@ -17,7 +17,6 @@ import argparse
 import importlib
 import importlib.metadata
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -28,7 +27,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[2]  # the directory that has to be on the path, first
-BACKENDS = ("tensorflow", "jax", "torch", "openvino")
 LAUNCHERS = ("mpirun", "srun", "horovodrun")  # of several ranks
 
 
@@ -233,14 +231,11 @@ def mpi_problems(needed: Sequence[str], kind: str) -> list[str]:
     return [problem] if problem else []
 
 
-def keras_backend(environ: dict[str, str]) -> str:
-    """The backend that Keras will choose: the variable, its configuration file, or TensorFlow."""
-    home = Path(environ.get("KERAS_HOME") or Path.home() / ".keras")
-    try:
-        configured = json.loads((home / "keras.json").read_text(encoding="utf-8")).get("backend")
-    except (OSError, ValueError, AttributeError):
-        configured = None
-    return environ.get("KERAS_BACKEND") or configured or "tensorflow"
+def keras_backend() -> tuple[str, str]:
+    """The backend that Keras will choose, and what is wrong with it if there is no such backend."""
+    backends = importlib.import_module("obiwan.dplearn.running.backends")
+    backend, known = backends.keras_backend(os.environ), ", ".join(backends.BACKENDS)
+    return backend, "" if backend in backends.BACKENDS else f"KERAS_BACKEND={backend} is none of {known}"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -276,8 +271,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         version, reason = imported()
         print(f"obiwan.dplearn {version}" if not reason else f"PROBLEM: {reason}")  # noqa: T201 - as below
         return 1 if reason else 0
-    backend = keras_backend(dict(os.environ))
-    packages = with_backend(PACKAGES, backend)
     needed = ["core", *options.need]
     # Run as a file, this file's own directory stands first; in a job it will not.
     path = [entry for entry in sys.path if Path(entry or os.curdir).resolve() != TREE / "obiwan" / "dplearn"]
@@ -288,8 +281,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     version, reason = imported()
     if not problems and reason:
         problems.append(reason)
-    if backend not in BACKENDS:
-        problems.append(f"KERAS_BACKEND={backend} is none of {', '.join(BACKENDS)}")
+    backend, unknown = ("tensorflow", "") if reason else keras_backend()
+    problems += [unknown] if unknown else []
+    packages = with_backend(PACKAGES, backend)
     problems += shadowed(package for package in packages if package.extra in needed)
     lines, missing = package_report(packages, needed, loading=options.load)
     problems += missing

@@ -155,10 +155,11 @@ def train(options: argparse.Namespace, world: World) -> int:
         check_splits(stamp_set)
         config = with_fitting_batches(run_config(options, stamp_set.spec.size), stamp_set, world.size)
         with without_notes():  # Keras only now: what is wrong with the data is said at once
+            from obiwan.dplearn.training.model import keras_settings
             from obiwan.dplearn.training.trainer import Trainer
 
         if world.leads:
-            identity = {"data": stamp_set.checksum, **config.to_dict()}
+            identity = {"data": stamp_set.checksum, **config.to_dict(), "keras": keras_settings()}
             output.check(identity, overwrite=options.overwrite)
             text = None if options.overwrite else finished_text(options)
             scratch = output.begin(identity, overwrite=options.overwrite) if text is None else None

@@ -93,7 +93,7 @@ def draw(options: argparse.Namespace) -> int:
 
 def program(options: argparse.Namespace) -> int:
     """The program's body, after the options are read; returns the exit status."""
-    for line in profiles.set_environment(options)[1:]:
+    for line in profiles.set_environment(options, keras=options.model is not None)[1:]:
         log.info(line)
     return draw(options)
 

@@ -158,7 +158,9 @@ def retrain(
     """
     check_splits(edited)
     config = with_fitting_batches(config, edited)
-    identity = {"edit": name, "data": edited.checksum, **config.to_dict()}
+    from obiwan.dplearn.training.model import keras_settings
+
+    identity = {"edit": name, "data": edited.checksum, **config.to_dict(), "keras": keras_settings()}
     output = run_directory(outdir)
     overwrite = overwrite and output.state(identity) is State.FOREIGN
     if output.check(identity, overwrite=overwrite) is State.FINISHED:

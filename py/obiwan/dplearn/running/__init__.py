@@ -1,6 +1,6 @@
 """Running programs: command lines, workers, signals, threads.
 
 `cli` (options, configuration files, errors in one line), `launch` (ranks of a launcher), `profiles` (threads
-of a node), `executors` (worker processes and MPI ranks), `interruptions` (SIGTERM), `quiet` (TensorFlow's
-notes).
+of a node), `backends` (that of Keras), `executors` (worker processes and MPI ranks), `interruptions` (SIGTERM
+and Ctrl-C), `quiet` (TensorFlow's notes).
 """

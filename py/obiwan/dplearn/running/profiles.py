@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from obiwan.dplearn.errors import DplearnError
+from obiwan.dplearn.running.backends import settle_keras
 from obiwan.dplearn.running.cli import positive
 
 AUTO = "auto"
@@ -230,24 +231,27 @@ def add_thread_options(add: Callable[..., Any]) -> None:
     add("--threads", type=positive, metavar="N", help=text)
 
 
-def set_environment(options: argparse.Namespace) -> list[str]:
-    """Set what TensorFlow must find in the environment when it is imported.
+def set_environment(options: argparse.Namespace, *, keras: bool = True) -> list[str]:
+    """Set what Keras and TensorFlow must find in the environment when they are imported.
 
     Parameters
     ----------
     options : argparse.Namespace
         With those of `add_thread_options`.
+    keras : bool
+        Whether Keras is going to be imported.
 
     Returns
     -------
     list of str
-        The result of `describe`.
+        The result of `describe`, and what `settle_keras` has to say.
 
     Raises
     ------
     DplearnError
-        If a number of threads in the environment is none.
+        If a number of threads in the environment is none, or the backend of Keras cannot be used.
     """
+    notes = settle_keras(os.environ) if keras else []
     try:
         words = describe(options.profile, options.threads, os.environ)
         os.environ.update(settings(options.profile, options.threads, os.environ))
@@ -255,4 +259,4 @@ def set_environment(options: argparse.Namespace) -> list[str]:
         raise DplearnError(str(error)) from None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of every accelerator that is not there
-    return words
+    return [*words, *notes]

@@ -140,6 +140,11 @@ def build_network(config: NetworkConfig, spec: StampSpec) -> Any:
     return keras.Model(cutouts, output, name=config.arch.replace("-", "_"))
 
 
+def keras_settings() -> dict[str, str]:
+    """Backend and number type of Keras, on which the numbers of a run depend."""
+    return {"backend": keras.backend.backend(), "floatx": keras.config.floatx()}
+
+
 def newer_keras(path: Path) -> str | None:
     """Version of the Keras that saved a file, where it is newer than the one here; None otherwise."""
     try:

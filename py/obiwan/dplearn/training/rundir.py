@@ -17,6 +17,7 @@ from obiwan.dplearn.running.quiet import without_notes
 RUN, RESULT, SCORES = "run.json", "result.json", "scores_test.fits"
 BEST, LAST = "best.keras", "last.keras"
 HISTORY, CHECKPOINTS, TENSORBOARD = "history.csv", "checkpoints", "tensorboard"
+KERAS_OF_OLD = {"backend": "tensorflow", "floatx": "float32"}  #: of runs whose `RUN` does not tell
 SCRATCH = ".scratch"  # while a run goes on
 OURS = (RUN, RESULT, BEST, LAST, SCORES, HISTORY, CHECKPOINTS, TENSORBOARD)  # all that a run writes
 
@@ -33,6 +34,7 @@ def run_directory(outdir: Path) -> OutputDirectory:
         records=(RUN,),
         final=RESULT,
         scratch=SCRATCH,
+        identify=lambda record: {"keras": KERAS_OF_OLD, **record} if record else record,
     )
 
 
