@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import time
@@ -550,6 +551,72 @@ def test_damaged_catalogue(hurt, copy, tmp_path, capsys):
     assert (
         str(place.truth if "truth" in hurt.__name__ or "repeat" in hurt.__name__ else place.tractor) in line
     )
+
+
+def _spoil(place: Place) -> str:
+    """Pixels that cannot be decoded, behind a header that can be read."""
+    path = place.plane("image", "r")
+    content = bytearray(path.read_bytes())
+    with fitsio.FITS(str(path)) as file:
+        start = file[1].get_offsets()["data_start"]
+    content[start : start + 72] = b"\xff" * 72  # lengths and places of the tiles
+    path.write_bytes(content)
+    return str(path)
+
+
+@pytest.mark.parametrize("hurt", [_no_tractor, _no_table, _repeat_id, _truncate, _lose_band, _spoil])
+def test_damaged_bricks_may_be_left_out(hurt, made, tmp_path, capsys):
+    """For both classes, as if the brick had never been; counted and named."""
+    fake = tmp_path / "fake"
+    shutil.copytree(made.fake, fake)
+    damaged = Survey(fake, made.real, made.kind, made.scenes, made.runs)
+    content, _, place = next(iter(damaged.places()))
+    reason = hurt(place)
+    given = words(damaged, tmp_path / "out")
+    assert main(given) == 1
+    line = [line for line in capsys.readouterr().err.splitlines() if "error:" in line][-1]
+    assert hurt is _spoil or line.endswith("; --skip-damaged leaves out all such bricks")
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    assert main([*given, "--skip-damaged", "--jobs", "2"]) == 0
+    said = capsys.readouterr()
+    assert "left out: " in said.err
+    assert reason in said.err
+    bricks = [one.brick.name for one in made.scenes]
+    assert re.search(rf"bricks +{len(bricks)} +{len(bricks)}\n", said.out)
+    assert re.search(rf"bricks without damaged files +{len(bricks) - 1} +{len(bricks) - 1}\n", said.out)
+    manifest = manifest_of(tmp_path / "out")
+    assert manifest["damaged_bricks"] == [content.brick.name]
+    assert content.brick.name.encode() not in sources_of(tmp_path / "out")["brick"]
+    others = [name for name in bricks if name != content.brick.name]
+    assert main([*words(made, tmp_path / "others"), "--bricks", *others]) == 0
+    for name, bytes_ in content_of(tmp_path / "others").items():
+        assert name == "manifest.json" or content_of(tmp_path / "out")[name] == bytes_, name
+    assert main([*given, "--skip-damaged"]) == 0  # finished is finished
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_table_may_name_bricks_that_no_tree_has(made, tmp_path, capsys):
+    rows = [
+        (one.brick.name, ra, dec)
+        for one in made.scenes
+        for ra, dec in zip(one.reals["ra"], one.reals["dec"], strict=True)
+    ]
+    table = tmp_path / "reals.csv"
+    lines = [f"{brick},release,{ra},{dec}" for brick, ra, dec in [*rows, ("9999p051", 10.0, 5.0)]]
+    table.write_text("brick,run,ra,dec\n" + "\n".join(lines) + "\n")
+    given = [*words(made, tmp_path / "out"), "--real-table", str(table), "--reals-from", "release"]
+    given += ["--select", "none"]
+    assert "9999p051" in refusal(given, tmp_path / "out", capsys)
+    assert main([*given, "--skip-damaged"]) == 0
+    assert "9999p051" in capsys.readouterr().err
+    assert manifest_of(tmp_path / "out")["damaged_bricks"] == ["9999p051"]
+
+
+def test_where_all_bricks_are_damaged_the_reason_is_said(copy, tmp_path, capsys):
+    for _, _, place in copy.places():
+        place.tractor.write_text("no table")
+    line = refusal([*words(copy, tmp_path / "out", real=False), "--skip-damaged"], tmp_path / "out", capsys)
+    assert "cannot read the tractor catalogue" in line
 
 
 def test_empty_catalogues_are_named(copy, tmp_path, capsys):

@@ -389,16 +389,18 @@ def test_what_must_be_given(capsys, missing):
     assert f"required: --{missing}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_two_networks_of_one_run_are_no_ensemble(apart, tmp_path, capsys):
-    for run_name in ("cnn1", "cnn2"):
+@pytest.mark.parametrize(
+    ("place", "independent"), [("cnn1", False), ("copy", False), ("cnn2", True), ("unknown", True)]
+)
+def test_two_networks_of_one_run_are_no_ensemble(place, independent, tmp_path, capsys):
+    runs = {"cnn1": '{"feed": {"seed": 1}}', "copy": '{"feed":{"seed":1}}', "cnn2": '{"feed": {"seed": 2}}'}
+    for run_name in (*runs, "unknown"):
         (tmp_path / run_name).mkdir()
-        for name in ("run.json", "best.keras", "last.keras"):
-            (tmp_path / run_name / name).touch()
-    models = [tmp_path / "cnn1" / "best.keras", tmp_path / ("cnn2" if apart else "cnn1") / "last.keras"]
+        (tmp_path / run_name / "run.json").write_text(runs.get(run_name, ""))
+    models = [tmp_path / "cnn1" / "best.keras", tmp_path / place / "last.keras"]
     parser = evaluate.build_parser()
     options = parser.parse_args(["--data", "d", "--outdir", "o", "--model", *map(str, models)])
-    if apart:
+    if independent:
         evaluate.check_options(parser, options)
         return
     with pytest.raises(SystemExit) as caught:
@@ -407,6 +409,24 @@ def test_two_networks_of_one_run_are_no_ensemble(apart, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "best.keras" in said
     assert "last.keras" in said
+
+
+def test_copies_of_one_run_are_told_by_their_weights(place, tmp_path):
+    """Without a record beside them, after the training of a run went on."""
+    from obiwan.dplearn.training.model import load_network
+    from obiwan.dplearn.training.trainer import save_model
+
+    model, rng = load_network(place / "cnn1" / "best.keras"), np.random.default_rng(1)
+    for weight in model.trainable_weights:
+        weight.assign(np.asarray(weight) + rng.normal(0, 0.3 * np.std(np.asarray(weight)), weight.shape))
+    save_model(model, tmp_path / "later.keras")
+    shutil.copy(place / "cnn1" / "best.keras", tmp_path / "best.keras")
+    training_set = stampset.open_training_set(place / "set")
+    with pytest.raises(ModelError, match=r"later.keras: of the same run as .*best.keras"):
+        ensemble.load_networks([tmp_path / "best.keras", tmp_path / "later.keras"], training_set)
+    both = ensemble.load_networks([tmp_path / "later.keras", place / "cnn2" / "best.keras"], training_set)
+    assert len(both) == 2
+    assert abs(np.corrcoef(both[0].kernels, both[1].kernels)[0, 1]) < 0.2
 
 
 def test_help_loads_no_keras(run_python):

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obiwan.dplearn.planning.matching import (
-    fitted_everywhere,
     mutual_nearest,
     nearest_distance,
     one_row_per_source,
@@ -169,14 +168,6 @@ def test_one_row_is_seeded():
     first, again, other = (one_row_per_source(group, run, np.random.default_rng(s)) for s in (1, 1, 2))
     assert first.tolist() == again.tolist() != other.tolist()
     assert one_row_per_source(group[:0], run[:0], np.random.default_rng(1)).shape == (0,)
-
-
-@pytest.mark.parametrize(
-    ("far_rows", "expected", "verdict"),
-    [(60, 60.0, True), (2, 60.0, False), (3, 10.0, True), (2, 10.0, False), (0, 5.0, None), (0, 0.0, None)],
-)
-def test_evidence_of_what_a_run_fitted(far_rows, expected, verdict):
-    assert fitted_everywhere(far_rows, expected) is verdict
 
 
 def test_a_run_is_drawn_in_proportion_to_its_weight():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import struct
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from evaluation_set import make_set
 from obiwan.dplearn import mosaic
 from obiwan.dplearn.evaluation import gallery
+from obiwan.dplearn.report import figures
 from obiwan.dplearn.report.figures import gallery_picture, mosaic_picture, png_of
 from obiwan.dplearn.report.formatting import catalogue
 from obiwan.dplearn.report.stamps import WEIGHTS, MosaicLayout, colour_bands, colour_image, grey_image
@@ -313,3 +315,27 @@ def test_pictures_of_any_stamps(spec, rng):
 
 def test_every_gallery_has_a_title():
     assert set(catalogue()["gallery"]) == {name for name, *_ in gallery.GALLERIES}
+
+
+def test_a_figure_that_cannot_be_drawn_costs_no_other(data, tmp_path, capsys, monkeypatch):
+    whole = figures.mosaic_picture
+    words = ["--data", str(data / "set"), "--outdir", str(tmp_path), "--rows", "2"]
+
+    def broken(mosaic_, fails=("fake_real_mosaic_p75",)):
+        picture = whole(mosaic_)
+        if picture.name not in fails and fails:
+            return picture
+        return replace(picture, draw=lambda _: 1 / 0)
+
+    for kind in ("png", "pdf"):
+        (tmp_path / f"fake_real_mosaic_p75.{kind}").write_text("of another run")
+    monkeypatch.setattr(figures, "mosaic_picture", broken)
+    assert mosaic.main(words) == 0
+    stems = {f"fake_real_mosaic_p{p:02d}" for p in (99, 50, 25, 1)}
+    said = capsys.readouterr()
+    assert set(said.out.split()) == {str(tmp_path / f"{stem}.png") for stem in stems}
+    assert names(tmp_path) == {f"{stem}.{kind}" for stem in stems for kind in ("png", "pdf")}
+    assert "figure fake_real_mosaic_p75 is left out, it cannot be drawn: division by zero" in said.err
+    monkeypatch.setattr(figures, "mosaic_picture", lambda one: broken(one, ()))
+    assert mosaic.main(words) == 1
+    assert "no figure can be drawn" in capsys.readouterr().err.splitlines()[-1]

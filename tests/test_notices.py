@@ -100,6 +100,18 @@ def test_coadds_that_were_written_differently():
     assert "NO_DITHER against SUBTRACTIVE_DITHER_2" in wording.notice(found)
 
 
+def test_bricks_that_were_left_out_and_runs_of_partial_fits():
+    data = {"config": {}, "roots": [], "checksum": "c", "damaged_bricks": ["0001p000", "0004p000"]}
+    partial = {"root": 0, "everything": False, "basis": "positions", "far": 3, "expected": 41.2345}
+    scored = SimpleNamespace(models=(), ledger=Ledger(()), learnt=True)
+    found = {fact.kind: fact for fact in cautions(scored, {**data, "partial_fits": [partial]})}
+    assert set(found) == {Notice.DAMAGED, Notice.PARTIAL_FITS}
+    assert "2 brick(s)" in (words := wording.notice(found[Notice.DAMAGED]))
+    assert "0001p000, 0004p000" in words
+    assert "3 of their sources" in (words := wording.notice(found[Notice.PARTIAL_FITS]))
+    assert "41.2 are expected" in words
+
+
 def test_what_was_not_run():
     controls = [
         Control("width", "D5", "g", Statistic.DISTRIBUTION, "", 0.03, obstacle=Obstacle.TOO_FEW),
@@ -153,6 +165,8 @@ def test_every_notice_has_words():
         "given": 1,
         "wanted": 5,
         "names": ("A/A real",),
+        "far": 3,
+        "expected": 41.2,
         "band": "g",
         "obstacle": Obstacle.TOO_FEW,
         "counts": (4, 300),

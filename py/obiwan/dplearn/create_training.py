@@ -13,6 +13,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,10 @@ from obiwan.dplearn.cutting.workspace import (
     finish,
     finished_receipt,
 )
-from obiwan.dplearn.errors import DplearnError, TrainingSetError
+from obiwan.dplearn.errors import CatalogError, CoaddError, DplearnError, TrainingSetError
 from obiwan.dplearn.files.outdir import nearest_directory
 from obiwan.dplearn.planning.assembly import assemble
-from obiwan.dplearn.planning.bricks import plan_brick
+from obiwan.dplearn.planning.bricks import BRICKS, plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.cutflow import flow_table
 from obiwan.dplearn.planning.inputs import Inputs, resolve_inputs
@@ -80,11 +81,15 @@ def _eligible(inputs: Inputs, config: TrainingConfig, executor: Executor | None,
         _, errors = run_tasks(function, inputs.bricks, executor, bar, most_errors=MANY, keep=store.append)
         eligible = store.eligible()
     if errors:
-        raise DplearnError(in_one_line(errors))
-    for note in eligible.notes:
-        log.warning("left out: %s", note)
-    if eligible.notes and not any(any(flow.values()) for flow in eligible.flows.values()):
-        raise DplearnError(eligible.notes[0])  # every run was left out: the reason is the answer
+        damaged = all(isinstance(error, CatalogError | CoaddError) for error in errors)
+        hint = "; --skip-damaged leaves out all such bricks" if damaged else ""
+        raise DplearnError(in_one_line(errors) + hint)
+    reasons = [*eligible.damaged.values(), *eligible.notes]
+    for reason in reasons:
+        log.warning("left out: %s", reason)
+    candidates = (flow[name] for flow in eligible.flows.values() for name in flow if name not in BRICKS)
+    if reasons and not any(candidates):
+        raise DplearnError(reasons[0])  # every run was left out: the reason is the answer
     return eligible
 
 
@@ -186,7 +191,8 @@ def create_training(
         confirm_finished(outdir, planned)
         return None
     receipts = _extract(Tasks(planned, inputs, config.spec, outdir, scratch), executor)
-    return finish(outdir, scratch, request, planned, receipts)
+    doubted = [{"root": root, **asdict(one)} for root, one in inputs.partial_fits.items()]
+    return finish(outdir, scratch, request, planned, receipts, doubted)
 
 
 def _report(manifest: dict[str, Any] | None, outdir: Path) -> None:

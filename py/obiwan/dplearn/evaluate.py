@@ -9,6 +9,7 @@ behind it.  Scores that lie beside a model are used again; every model that sees
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 from obiwan.dplearn.evaluation.ensemble import load_networks
 from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
 from obiwan.dplearn.evaluation.study import Request, check_set, evaluate_referees
+from obiwan.dplearn.referees.network import read_record
 from obiwan.dplearn.retraining import ablations, sensitivity
 from obiwan.dplearn.running import cli, profiles
 from obiwan.dplearn.running.cli import between
@@ -75,13 +77,14 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
             f"--margin must be between {LEAST_MARGIN:g} and 0.5 (an AUC's distance from 0.5; to show less "
             f"would take millions of examples), got {options.margin}"
         )
-    runs: dict[Path, Path] = {}
+    runs: dict[str, Path] = {}
     for model in dict.fromkeys(path.resolve() for path in options.model):
-        other = runs.setdefault(model.parent, model)
-        if other != model and (model.parent / RUN).is_file():
+        record = read_record(model.parent / RUN)
+        other = runs.setdefault(json.dumps(record, sort_keys=True) if record else str(model), model)
+        if other != model:
             parser.error(
-                f"--model: {other.name} and {model.name} in {model.parent} are of one run, "
-                f"which counts once; give its {BEST} alone"
+                f"--model: {other} and {model} are of one run, or of two with the same seed and settings, "
+                f"which count once; give {BEST} of one"
             )
     try:
         options.sensitivity = parse_amplitudes(options.sensitivity or ())

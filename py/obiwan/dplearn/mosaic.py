@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.errors import DplearnError, TrainingSetError
 from obiwan.dplearn.evaluation.ensemble import scores_of
 from obiwan.dplearn.evaluation.gallery import GALLERIES, PERCENTILES, galleries_of, mosaics_of
 from obiwan.dplearn.referees.network import load_network_referee
@@ -59,8 +59,10 @@ def draw(options: argparse.Namespace) -> int:
     ------
     TrainingSetError, ModelError
         If the training set or the network is unusable.
+    DplearnError
+        If no figure can be drawn; where some cannot, the others are.
     """
-    from obiwan.dplearn.report.figures import gallery_picture, mosaic_picture, write_picture
+    from obiwan.dplearn.report.figures import gallery_picture, mosaic_picture, write_if_possible
 
     split, model = options.split, options.model
     training_set = open_training_set(options.data)
@@ -83,11 +85,15 @@ def draw(options: argparse.Namespace) -> int:
         del left_out[picture.name]
     for name, why in left_out.items():
         log.warning("%s left out: %s", name, why)
+    drawn = [one.name for one in pictures if write_if_possible(one, options.outdir) is not None]
+    for name in {*left_out, *(one.name for one in pictures)}.difference(drawn):
         for suffix in (".png", ".pdf"):
             (options.outdir / (name + suffix)).unlink(missing_ok=True)
-    for picture in pictures:
-        write_picture(picture, options.outdir)
-        cli.say(str(options.outdir / f"{picture.name}.png"))
+    for name in drawn:
+        cli.say(str(options.outdir / f"{name}.png"))
+    if not drawn:
+        msg = f"{options.outdir}: no figure can be drawn; the warnings above tell why"
+        raise DplearnError(msg)
     return 0
 
 

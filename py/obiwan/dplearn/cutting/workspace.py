@@ -205,8 +205,18 @@ def finish(
     request: dict[str, Any],
     planned: Plan,
     receipts: Sequence[Receipt],
+    doubted: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Write the source table and, last, the manifest; then remove the scratch directory.
+
+    Parameters
+    ----------
+    directory, scratch : Path
+    request : dict
+    planned : Plan
+    receipts : sequence of Receipt
+    doubted : sequence of dict
+        Injection trees that reals were taken from against the evidence, for the manifest.
 
     Returns
     -------
@@ -239,6 +249,8 @@ def finish(
             name: [asdict(writer) for writer in sorted(some)] for name, some in planned.writers.items()
         },
         "dithered_files": [asdict(file) for file in planned.dithered],
+        "damaged_bricks": list(planned.damaged),
+        "partial_fits": doubted,
         "cleaned_pixels": {
             "not_finite": sum(receipt.not_finite for receipt in receipts),
             "negative_invvar": sum(receipt.negative_invvar for receipt in receipts),

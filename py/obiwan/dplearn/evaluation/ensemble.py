@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from obiwan.dplearn.referees.testlog import Ledger, record_evaluation
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.training.rundir import SCORES
 from obiwan.dplearn.trainingset.stampset import StampSet
+
+ALIKE = 0.5  #: correlation of the weights of two networks above which they have the same first ones
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +117,7 @@ def load_networks(paths: Sequence[Path], stamp_set: StampSet) -> tuple[NetworkRe
     Raises
     ------
     ModelError
-        If a file is absent, no network for these stamps, or computes what another one does.
+        If a file is absent, no network for these stamps, computes what another one does, or is of its run.
     """
     found: dict[str, NetworkReferee] = {}
     for path in paths:
@@ -123,7 +126,24 @@ def load_networks(paths: Sequence[Path], stamp_set: StampSet) -> tuple[NetworkRe
         if same is not referee:
             msg = f"{path}: the same network as {same.path}; name each --model once"
             raise ModelError(msg)
+    for one, other in combinations(found.values(), 2):
+        if _began_alike(one, other):
+            msg = (
+                f"{other.path}: of the same run as {one.path}, or of one with the same seed: no independent "
+                "networks; give one network of each run, trained with different --seed"
+            )
+            raise ModelError(msg)
     return tuple(found.values())
+
+
+def _began_alike(one: NetworkReferee, other: NetworkReferee) -> bool:
+    """Whether two networks have the same first weights, as best and last of a run have.
+
+    Weights of independent networks do not correlate, however similar what they compute.
+    """
+    if one.kernels.shape != other.kernels.shape or not (one.kernels.any() and other.kernels.any()):
+        return False
+    return bool(np.corrcoef(one.kernels, other.kernels)[0, 1] > ALIKE)
 
 
 def info_of(referee: Referee) -> ModelInfo:

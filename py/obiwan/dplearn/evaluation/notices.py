@@ -18,6 +18,7 @@ from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.writers import Writer, differences
 from obiwan.dplearn.twosample.ranking import GUESS
 
+NAMED = 5  #: bricks that are named, of many
 NETWORKS = 5  #: of different seeds, whose spread shows how much one training differs from another
 
 
@@ -32,6 +33,8 @@ class Notice(StrEnum):
     AUGMENTED = "augmented"
     CATALOGUES = "catalogues of two pipelines"
     WRITERS = "coadds written differently"  #: differences (of `survey.writers.differences`)
+    PARTIAL_FITS = "runs of partial fits"  #: far, expected (of `planning.blobs.Fitting`)
+    DAMAGED = "damaged bricks left out"  #: count, names
     SHARED_BRICKS = "bricks in several splits"
     NOT_LOGGED = "evaluation not logged"
     OTHER_NETWORKS = "other networks evaluated"  #: count
@@ -92,6 +95,10 @@ def cautions(scored: Scored, data: Mapping[str, Any]) -> tuple[Fact, ...]:
     released = any(root.get("injected") is False for root in data["roots"])
     writers = {name: [Writer(**one) for one in some] for name, some in data.get("writers", {}).items()}
     differ = differences(writers.get("real", ()), writers.get("fake", ()))
+    partial = [
+        {"far": one["far"], "expected": round(one["expected"], 1)} for one in data.get("partial_fits", ())
+    ]
+    damaged = tuple(data.get("damaged_bricks", ()))
     others = len({*ledger.networks} - {model.checksum for model in models})
     margins = tuple(dict.fromkeys(opening.margin for opening in ledger.openings))
     evaluations = {"evaluations": len(ledger.openings), "margins": margins}
@@ -102,6 +109,8 @@ def cautions(scored: Scored, data: Mapping[str, Any]) -> tuple[Fact, ...]:
         (any(model.augmented for model in models), Notice.AUGMENTED, {}),
         (released and config.get("reals_from") == "injected", Notice.CATALOGUES, {}),
         (differ, Notice.WRITERS, {"differences": differ}),
+        *((True, Notice.PARTIAL_FITS, one) for one in partial),
+        (damaged, Notice.DAMAGED, {"count": len(damaged), "names": damaged[:NAMED]}),
         (config.get("split") == "object", Notice.SHARED_BRICKS, {}),
         (scored.ledger is None, Notice.NOT_LOGGED, {}),
         (others, Notice.OTHER_NETWORKS, {"count": others}),

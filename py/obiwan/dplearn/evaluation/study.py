@@ -96,7 +96,7 @@ def data_summary(stamp_set: StampSet) -> dict[str, Any]:
         "package_version": str(manifest.get("package_version", "unknown")),
         "counts": counts,
         **{key: manifest.get(key) or {} for key in ("config", "cut_flow", "writers")},
-        "roots": manifest.get("roots") or [],
+        **{key: manifest.get(key) or [] for key in ("roots", "partial_fits", "damaged_bricks")},
     }
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from obiwan.dplearn.errors import CatalogError
+from obiwan.dplearn.errors import CatalogError, CoaddError
 from obiwan.dplearn.planning.candidates import (
     fake_candidates,
     known_reals,
@@ -22,8 +22,8 @@ from obiwan.dplearn.planning.fields import Field, open_field, read_fitted
 from obiwan.dplearn.planning.inputs import BrickInputs
 from obiwan.dplearn.planning.matching import nearest_distance, one_row_per_source, same_source_groups
 from obiwan.dplearn.planning.splits import stream
-from obiwan.dplearn.stampspec import Array, StampSpec
-from obiwan.dplearn.survey.coadds import BandNotObservedError
+from obiwan.dplearn.stampspec import IMAGE, IVAR, Array, StampSpec
+from obiwan.dplearn.survey.coadds import BandNotObservedError, plane_names, read_plane
 from obiwan.dplearn.survey.coverage import DitheredFile, content_of
 from obiwan.dplearn.survey.layouts import BrickRun
 from obiwan.dplearn.survey.sources import Sources
@@ -33,6 +33,7 @@ from obiwan.dplearn.trainingset.examples import blank_examples
 
 SAME_SOURCE = 1.0  #: arcsec; rows of several runs, or of a user's table, closer than this are one source
 UNIQUE = "one row per source"
+BRICKS = ("bricks", "bricks without damaged files")  #: counted with ``--skip-damaged``
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class BrickPlan:
         Per class name the writers of the coadds that its examples are in.
     dithered : frozenset of DitheredFile
         Planes of its coadds in whose files unobserved pixels are not 0.
+    damage : str
+        Why the brick was left out (``--skip-damaged``); empty where it was not.
     """
 
     brick: str
@@ -63,10 +66,13 @@ class BrickPlan:
     coadds: int = 0
     writers: dict[str, frozenset[Writer]] = field(default_factory=dict)
     dithered: frozenset[DitheredFile] = frozenset()
+    damage: str = ""
 
 
 def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
     """Find every eligible example of one brick.
+
+    With ``--skip-damaged`` a brick of which any file is at fault has none, of either class.
 
     Parameters
     ----------
@@ -82,14 +88,31 @@ def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
     DplearnError
         If a file of the brick is missing, unreadable or refused.
     """
-    notes: list[str] = []
     flows: Flows = {name: {} for name in config.spec.labels}
+    if not config.skip_damaged:
+        return _plan(inputs, config, flows)
+    damage = ""
+    try:
+        found = _plan(inputs, config, {name: dict.fromkeys(BRICKS, 1) for name in flows})
+    except (CatalogError, CoaddError) as error:
+        damage = str(error)
+    if not damage:
+        return found
+    flows = {name: dict(zip(BRICKS, (1, 0), strict=True)) for name in flows}
+    return BrickPlan(inputs.brick, blank_examples(0, config.spec), flows, (), damage=damage)
+
+
+def _plan(inputs: BrickInputs, config: TrainingConfig, flows: Flows) -> BrickPlan:
+    """As `plan_brick`, into cut flows; any fault is an error."""
+    notes: list[str] = []
     runs = _open_fields(inputs.runs, config.spec, notes)
     needs_coadds = config.reals_from == "release" or inputs.real_table or inputs.fake_table
     releases = _open_fields(inputs.releases, config.spec, notes) if needs_coadds else []
     release_rows = _release_rows(inputs.releases, config.spec, notes)
 
     fields_ = [*runs, *releases]
+    if config.skip_damaged:
+        _check_pixels(fields_, config.spec)
     if inputs.fake_table is None:
         known = known_reals(runs, release_rows, config.match_radius)
         fakes = [fake_candidates(here, known, release_rows, config, flows["fake"]) for here in runs]
@@ -118,6 +141,13 @@ def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
     writers = {"real": _writers(real_rows, fields_), "fake": _writers(fake_rows, fields_)}
     rows = np.concatenate([real_rows, fake_rows])
     return BrickPlan(inputs.brick, rows, flows, tuple(dict.fromkeys(notes)), coadds, writers, dithered)
+
+
+def _check_pixels(fields_: Sequence[Field], spec: StampSpec) -> None:
+    """Decode all planes: when stamps are cut it is too late to leave a brick out."""
+    for here in fields_:
+        for kind, band in plane_names(replace(spec, planes=(IMAGE, IVAR))):
+            read_plane(here.run, kind, band)
 
 
 def _open_fields(runs: Sequence[BrickRun], spec: StampSpec, notes: list[str]) -> list[Field]:

@@ -75,6 +75,17 @@ class TrainingConfig:
     )
     test_fraction: float = _one("fraction of bricks for the test split", 0.2)
     val_fraction: float = _one("fraction of the other bricks for the validation split", 0.1)
+    assume_all_blobs: bool = option(
+        "take reals from injection runs also where it seems that they fitted only blobs with an injection",
+        value=False,
+        action="store_true",
+    )
+    skip_damaged: bool = option(
+        "leave out bricks with a missing or damaged file, or that a table names and no tree has; reads all "
+        "planes twice",
+        value=False,
+        action="store_true",
+    )
     edge: str = _one(
         "drop stamps that reach beyond the coadd, or pad them with 0", "drop", choices=("drop", "pad")
     )

@@ -1,29 +1,24 @@
 """Fields: one brick of one run, opened, with its frame on the sky, its injections and its fitted sources.
 
-Here is decided what can be used at all: a run whose injector displaced sources, or that has no
-clean real sources of its own, is refused with the reason.
+A run whose injector displaced sources is refused with the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from obiwan.dplearn.errors import CatalogError, LayoutError
-from obiwan.dplearn.planning.config import INJECTION_REACH
-from obiwan.dplearn.planning.matching import BLOB_REACH, fitted_everywhere, nearest_distance, nearest_index
+from obiwan.dplearn.planning.matching import nearest_distance, nearest_index
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.catalogs import Catalog, read_cameras, read_tractor, read_truth
-from obiwan.dplearn.survey.coadds import BandNotObservedError, Frame, read_frame
-from obiwan.dplearn.survey.layouts import BrickRun, Root
+from obiwan.dplearn.survey.coadds import Frame, read_frame
+from obiwan.dplearn.survey.layouts import BrickRun
 from obiwan.dplearn.survey.sources import Sources, blank_sources
 
 NORTHERN = {"mosaic", "mosaic3", "90prime", "bok"}
-_EVIDENCE_RUNS = 20  # runs read at most to learn what a tree fitted
-_GRID = 40  # points on a side, by which areas are measured
 
 
 @dataclass(frozen=True)
@@ -61,13 +56,6 @@ class Field:
     def injection_distance(self, ra: Array, dec: Array) -> Array:
         """Arcsec from each position to the nearest injection; infinite where there is none."""
         return nearest_distance(ra, dec, self.injections.ra, self.injections.dec)
-
-    def far_fraction(self, reach: float) -> float:
-        """Fraction of the coadd farther than `reach` arcsec from every injection, on a grid of points."""
-        x, y = (np.linspace(0, size - 1, _GRID) for size in reversed(self.frame.shape))
-        grid_x, grid_y = np.meshgrid(x, y)
-        ra, dec = self.frame.wcs.all_pix2world(grid_x.ravel(), grid_y.ravel(), 0)
-        return float(np.mean(self.injection_distance(ra, dec) > reach))
 
 
 def open_field(run: BrickRun, spec: StampSpec) -> Field:
@@ -156,43 +144,3 @@ def _cameras(run: BrickRun, catalog: Catalog | None, spec: StampSpec) -> set[str
         )
         raise LayoutError(msg)
     return cameras
-
-
-def refuse_partial_fits(root: Root, runs: Sequence[BrickRun], spec: StampSpec) -> None:
-    """Refuse to take reals from runs that fitted only the blobs which hold an injection.
-
-    The evidence, in this order: the command line recorded in the headers, where the fitted sources
-    lie (`matching.fitted_everywhere`), and what the layout's program does by default.
-
-    Raises
-    ------
-    LayoutError
-        If the tree has no clean reals of its own.
-    """
-    far_rows, expected, everything = 0, 0.0, None
-    for run in runs[:_EVIDENCE_RUNS]:
-        try:
-            field = open_field(run, spec)
-        except BandNotObservedError:
-            continue  # such a brick is left out later, and noted; it is no evidence
-        if field.catalog is None:
-            msg = (
-                f"{root.path}: early-coadds tree without tractor catalogues: it has no reals of its own; "
-                "give the data release with --real"
-            )
-            raise LayoutError(msg)
-        sources, command = field.catalog.sources, field.catalog.command
-        distance = field.injection_distance(sources.ra, sources.dec)
-        far_rows += int(np.count_nonzero(distance > BLOB_REACH))
-        expected += field.far_fraction(BLOB_REACH) * int(np.count_nonzero(distance > INJECTION_REACH))
-        everything = fitted_everywhere(far_rows, expected)
-        if "--all-blobs" in command or "--sim-blobs" in command:
-            everything = "--all-blobs" in command
-        if everything is not None:
-            break
-    if not (root.layout.all_blobs if everything is None else everything):
-        msg = (
-            f"{root.path}: these runs fitted only blobs that hold an injection (no --all-blobs, or "
-            "--sim-blobs), so they have no clean reals of their own; give the data release with --real"
-        )
-        raise LayoutError(msg)

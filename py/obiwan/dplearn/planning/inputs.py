@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from obiwan.dplearn.errors import LayoutError
+from obiwan.dplearn.planning.blobs import Fitting, refusal, what_was_fitted
 from obiwan.dplearn.planning.config import TrainingConfig
-from obiwan.dplearn.planning.fields import refuse_partial_fits
 from obiwan.dplearn.stampspec import FILTERS, StampSpec
 from obiwan.dplearn.survey.layouts import (
     BrickRun,
@@ -67,6 +67,8 @@ class Inputs:
         What identifies the inputs beside the roots, for the manifest.
     unused_bands : dict
         Path of a tree to the bands that it has and that are not cut out.
+    partial_fits : dict
+        Number of an injection tree to the evidence against it, where reals are taken from it nevertheless.
     """
 
     roots: tuple[Root, ...]
@@ -74,6 +76,7 @@ class Inputs:
     warnings: tuple[str, ...]
     description: dict[str, Any]
     unused_bands: dict[Path, tuple[str, ...]]
+    partial_fits: dict[int, Fitting] = field(default_factory=dict)
 
 
 def resolve_inputs(
@@ -118,9 +121,9 @@ def resolve_inputs(
     unused = _unused_bands({**trees, **release_trees}, config.bands)
     _check_bricks(wanted, chosen, roots)
     _refuse_absent_bands(trees, config.bands)
-    for root, runs in trees.items() if not real and reals is None else ():
-        refuse_partial_fits(root, runs, config.spec)
-    warnings = _warnings(config, trees)
+    partial = {} if real or reals is not None else _partial_fits(trees, config)
+    warnings = [f"--assume-all-blobs: {refusal(root, found)}" for root, found in partial.items()]
+    warnings += _warnings(config, trees)
     warnings += [line for table in (reals, fakes) if table is not None for line in table.warnings]
     if real and reals is None:
         chosen = _in_release(chosen, releases, real, warnings)
@@ -139,7 +142,8 @@ def resolve_inputs(
         "real_table": _named(real_table),
         "fake_table": _named(fake_table),
     }
-    return Inputs(tuple(roots), tuple(brick_inputs), tuple(warnings), description, unused)
+    doubted = {root.index: found for root, found in partial.items()}
+    return Inputs(tuple(roots), tuple(brick_inputs), tuple(warnings), description, unused, doubted)
 
 
 def _named(table: Path | None) -> str | None:
@@ -270,6 +274,15 @@ def _unused_bands(trees: Trees, bands: tuple[str, ...]) -> dict[Path, tuple[str,
         if others := tuple(band for band in FILTERS if band in found - set(bands)):
             unused[root.path] = others
     return unused
+
+
+def _partial_fits(trees: Trees, config: TrainingConfig) -> dict[Root, Fitting]:
+    """Trees that seem to have fitted only blobs with an injection: refused, unless the user knows better."""
+    found = {root: what_was_fitted(root, runs, config) for root, runs in trees.items()}
+    partial = {root: one for root, one in found.items() if not one.everything}
+    for root, one in partial.items() if not config.assume_all_blobs else ():
+        raise LayoutError(refusal(root, one))
+    return partial
 
 
 def _warnings(config: TrainingConfig, trees: Trees) -> list[str]:

@@ -14,13 +14,7 @@ from scipy.spatial import cKDTree
 from obiwan.dplearn.stampspec import Array, StampSpec
 
 _ARCSEC = np.pi / 180 / 3600
-#: Beyond this distance from every injection a source cannot owe its blob to one (arcsec).
-BLOB_REACH = 15.0
 _NOWHERE = 1e9  # a pixel coordinate that is in no stamp
-_LEAST_EXPECTED = 10  # rows far from every injection, for a verdict on what was fitted
-#: Share of the expected far rows that shows that everything was fitted.  It is nearer to 0, the other answer,
-#: than to 1, for sources cluster and counts scatter: Poisson's of 10 expected are below 3 in 0.3 % of cases.
-_FAR_SHARE = 0.3
 
 
 def unit_vectors(ra: Array, dec: Array) -> Array:
@@ -224,28 +218,6 @@ def one_row_per_source(
     order = np.lexsort((rng.random(len(group)), clock, group))
     _, first = np.unique(group[order], return_index=True)
     return np.sort(order[first])
-
-
-def fitted_everywhere(far_rows: int, expected: float) -> bool | None:
-    """Tell from the catalogue whether a run fitted all sources or only blobs with an injection.
-
-    A run that fitted everything has rows far (`BLOB_REACH`) from any injection in proportion to
-    the area that is far from any; a run that fitted injected blobs only has hardly any.
-
-    Parameters
-    ----------
-    far_rows : int
-        Tractor rows far from every injection.
-    expected : float
-        How many they would be if everything was fitted: the rows that are no injection times the
-        fraction of the area that is far from every injection.
-
-    Returns
-    -------
-    bool or None
-        None where fewer than ten far rows are expected: too small or crowded a field to tell.
-    """
-    return None if expected < _LEAST_EXPECTED else far_rows >= _FAR_SHARE * expected
 
 
 def sharing_width(spec: StampSpec) -> float:

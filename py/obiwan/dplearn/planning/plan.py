@@ -84,7 +84,7 @@ class Plan:
     Attributes
     ----------
     spec : StampSpec
-    flows, writers, dithered
+    flows, writers, dithered, damaged
         As in `Eligible`.
     groups : tuple of Group
     """
@@ -92,6 +92,7 @@ class Plan:
     def __init__(self, eligible: Eligible, split: Array, shared: Array, config: TrainingConfig) -> None:
         self._eligible, self._split, self.spec = eligible, split, config.spec
         self.flows, self.writers, self.dithered = eligible.flows, eligible.writers, eligible.dithered
+        self.damaged = eligible.damaged
         self._seed, self._shard_rows = config.seed, config.shard_rows
         self._order = np.empty(int(np.count_nonzero(split >= 0)), np.uint32)  # positions in eligible.rows
         self._shared = np.empty(len(self._order), bool)

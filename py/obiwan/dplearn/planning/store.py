@@ -69,6 +69,7 @@ class RowStore:
         self.flows: Flows = {name: {} for name in spec.labels}
         self.writers: dict[str, set[Writer]] = {name: set() for name in spec.labels}
         self.dithered: set[DitheredFile] = set()
+        self.damaged: dict[str, str] = {}
 
     def __enter__(self) -> RowStore:
         return self
@@ -97,6 +98,8 @@ class RowStore:
         label = plan.rows["label"].copy()
         brick = StoredBrick(plan.brick, self._length, label, tuple(centre), radius, plan.notes, plan.coadds)
         self._bricks.append(brick)
+        if plan.damage:
+            self.damaged[plan.brick] = plan.damage
         self._length += len(label)
         for name in self.flows:
             self.flows[name] = added(self.flows[name], plan.flows[name])
@@ -109,7 +112,8 @@ class RowStore:
         if self._length:  # not mapped for writing, which some parallel file systems refuse
             rows = np.asarray(np.memmap(self._file, self._dtype, "r", shape=(self._length,)))
         bricks = sorted(self._bricks, key=lambda brick: brick.name)
-        return Eligible(bricks, rows, self.flows, self.writers, sorted(self.dithered))
+        damaged = dict(sorted(self.damaged.items()))
+        return Eligible(bricks, rows, self.flows, self.writers, sorted(self.dithered), damaged)
 
 
 class Eligible:
@@ -127,6 +131,8 @@ class Eligible:
         Per class name the writers of the coadds that its examples are in.
     dithered : sequence of DitheredFile
         As in `BrickPlan`, of all bricks.
+    damaged : dict
+        Names of the bricks that were left out as damaged, with the reason.
 
     Attributes
     ----------
@@ -151,8 +157,10 @@ class Eligible:
         flows: Flows,
         writers: dict[str, set[Writer]],
         dithered: Sequence[DitheredFile] = (),
+        damaged: dict[str, str] | None = None,
     ) -> None:
         self.rows, self.flows, self.writers, self.dithered = rows, flows, writers, dithered
+        self.damaged = damaged or {}
         self.names = [one.name for one in bricks]
         self.sizes = np.array([len(one.label) for one in bricks], dtype=np.int64)
         self.first = np.array([one.first for one in bricks], dtype=np.int64)

@@ -42,6 +42,14 @@ class NetworkReferee:
     model: Any
     stamp_set: StampSet
 
+    @cached_property
+    def kernels(self) -> NDArray[np.float32]:
+        """Weights of all its kernels, less the mean of each, in one row."""
+        from keras import ops
+
+        arrays = (ops.convert_to_numpy(one.value) for one in self.model.trainable_weights)
+        return np.concatenate([np.ravel(one - one.mean()) for one in arrays if one.ndim > 1])
+
     @property
     def name(self) -> str:
         """The last two parts of its path: enough to distinguish runs, and nothing about the machine."""
@@ -60,12 +68,12 @@ class NetworkReferee:
     @cached_property
     def run(self) -> dict[str, Any]:
         """The content of its run's ``run.json``; empty where there is none."""
-        return _record(self.path.parent / RUN)
+        return read_record(self.path.parent / RUN)
 
     @cached_property
     def learnt(self) -> bool:
         """Whether it learnt: as its run recorded it, else from its loss on training and validation set."""
-        record = _record(self.path.parent / RESULT)
+        record = read_record(self.path.parent / RESULT)
         if record.get("model") == self.checksum and isinstance(record.get("learnt"), bool):
             return bool(record["learnt"])
         log.info("%s: no record of its training; measuring its loss", self.path)
@@ -120,7 +128,7 @@ def load_network_referee(path: Path, stamp_set: StampSet) -> NetworkReferee:
     return NetworkReferee(path, model, stamp_set)
 
 
-def _record(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
     """A JSON file that a training run left beside its model; empty where there is none that can be read."""
     try:
         return read_json(path)

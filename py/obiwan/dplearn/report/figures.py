@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from obiwan.dplearn.report.stamps import MosaicLayout, colour_bands, draw_galler
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.twosample.ranking import Estimate
 from obiwan.dplearn.twosample.verdict import Kind
+
+log = logging.getLogger(__name__)
 
 Draw = Callable[[Figure], None]
 
@@ -84,6 +87,20 @@ def write_picture(picture: Picture, directory: Path) -> bytes:
     with atomic_write(directory / f"{picture.name}.png") as beside:
         beside.write_bytes(png)
     return png
+
+
+def write_if_possible(picture: Picture, directory: Path) -> bytes | None:
+    """Write a picture as `write_picture` does; None, with a warning, where it cannot be drawn.
+
+    Numbers that took hours, and other figures, are worth more than one.
+    """
+    try:
+        return write_picture(picture, directory)
+    except (OSError, MemoryError):  # the disk is full: others could not be written either
+        raise
+    except Exception as error:
+        log.warning("warning: figure %s is left out, it cannot be drawn: %s", picture.name, error)
+        return None
 
 
 def stamp_width(spec: StampSpec) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -21,7 +20,7 @@ from obiwan.dplearn.files.atomic import read_json, write_json
 from obiwan.dplearn.files.fits import open_fits
 from obiwan.dplearn.files.outdir import Others, OutputDirectory, State, holding_lease
 from obiwan.dplearn.report import wording
-from obiwan.dplearn.report.figures import Picture, write_picture
+from obiwan.dplearn.report.figures import Picture, write_if_possible
 from obiwan.dplearn.report.page import embedded, render
 from obiwan.dplearn.stampspec import Array
 
@@ -37,9 +36,6 @@ CAPTIONS = "captions.txt"  #: among the figures, which go into papers and talks 
 KEYS = ("root", "brick", "run", "id", "shard", "row", "ra", "dec", "label")
 #: Results of so many numbers that they are in figures or tables and not in `METRICS`.
 _BULKY = {"scored", "columns", "scores", "weights", "maps", "real_rows", "fake_rows", "mock"}
-
-
-log = logging.getLogger(__name__)
 
 
 def plain(value: Any) -> Any:
@@ -202,12 +198,8 @@ def _make(work: Path, evaluation: Evaluation, pictures: Iterable[Picture]) -> No
     shown: dict[str, list[dict[str, Any]]] = {}
     captions = []
     for picture in pictures:
-        try:
-            png = write_picture(picture, work / FIGURES)
-        except (OSError, MemoryError):  # the disk is full: the numbers could not be written either
-            raise
-        except Exception as error:  # numbers that took hours are worth more than a figure
-            log.warning("warning: figure %s is left out, it cannot be drawn: %s", picture.name, error)
+        png = write_if_possible(picture, work / FIGURES)
+        if png is None:
             continue
         shown.setdefault(picture.section, []).append(embedded(picture, png))
         captions.append(f"{picture.name}: {picture.caption}\n")

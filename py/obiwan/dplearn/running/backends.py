@@ -1,7 +1,7 @@
 """Keras backend: from ``KERAS_BACKEND`` or ``keras.json``, as Keras chooses it.
 
-Nothing else is used of that file.  It may be another project's.  The number type, epsilon and order of axes in it would change what is computed, so
-Keras is made to start without it.
+Nothing else is used of that file, which may be another project's: the number type, epsilon and order of axes
+in it would change what is computed, so Keras is made to start without it.
 """
 
 from __future__ import annotations
