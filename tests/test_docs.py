@@ -254,8 +254,10 @@ def test_examples_of_pages(page):
 # Troubleshooting: the page lists kinds of errors, each by words that stand in a message.
 
 TROUBLESHOOTING = (DOC / "howto" / "troubleshooting.rst").read_text(encoding="utf-8")
-FROM_ELSEWHERE = (  # Python and TensorFlow say these
+FROM_ELSEWHERE = (  # Python, Open MPI and TensorFlow say these
     "No module named",
+    "MPI_ERRORS_ARE_FATAL",
+    "OPAL ERROR",
     "the following arguments are required",
     "WARNING: All log messages",
 )
