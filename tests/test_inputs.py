@@ -17,6 +17,7 @@ from synthetic import (
     REAL,
     Case,
     Place,
+    at,
     both,
     bricks_apart,
     fakes,
@@ -52,14 +53,9 @@ def test_bands_that_no_tree_has_are_refused_before_any_brick_is_planned(tmp_path
 
 
 def test_several_roots_are_one_brick_together(tmp_path):
-    for name, run in (("a", "file0_rs0_skip0"), ("b", "file0_rs0_skip0")):
-        write_run(
-            Place("legacysim", tmp_path / name, BRICK.name, run),
-            BRICK,
-            both(REAL, FAKE),
-            FAKE,
-            suffix=".fits",
-        )
+    for name, injected in (("a", FAKE), ("b", at((60, 140), first=500))):
+        place = Place("legacysim", tmp_path / name, BRICK.name, "file0_rs0_skip0")
+        write_run(place, BRICK, both(REAL, injected), injected, suffix=".fits")
     config = TrainingConfig(select="none")
     inputs = resolve_inputs(fake=[tmp_path / "a", tmp_path / "b"], config=config)
     (brick,) = inputs.bricks

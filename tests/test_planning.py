@@ -11,9 +11,7 @@ from astropy.table import Table
 
 from obiwan.dplearn.errors import CatalogError
 from obiwan.dplearn.planning import candidates
-from obiwan.dplearn.planning.bricks import plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig
-from obiwan.dplearn.planning.inputs import resolve_inputs
 from obiwan.dplearn.survey.coverage import observed
 from obiwan.dplearn.trainingset.examples import FLAG_NEIGHBOUR, FLAG_PADDED
 from synthetic import (
@@ -23,7 +21,6 @@ from synthetic import (
     Brick,
     Case,
     Objects,
-    Place,
     at,
     both,
     fakes,
@@ -32,7 +29,6 @@ from synthetic import (
     pick,
     planes,
     reals,
-    write_run,
 )
 
 PX = 0.262  # arcsec
@@ -152,25 +148,6 @@ def test_duplicates_that_the_pipeline_marks_are_no_pairs(tmp_path):
     twin = {**move(BRICK, REAL, 2.0), "id": np.array([11]), "type": np.array(["DUP"])}
     plan = Case(tmp_path, injected=(FAKE,), fitted=(both(both(REAL, twin), FAKE),)).write().plan()
     assert reals(plan) == [10]
-
-
-def test_all_releases_are_asked(tmp_path):
-    """North and south: either may know that an injection fell on a real source, and both give reals."""
-    pair = at((60, 60), (60, 180), first=500)
-    places = {"a": both(REAL, {**pick(pair, [0]), "id": np.array([20])}), "b": at((180, 60), first=30)}
-    places["b"] = both(places["b"], {**pick(pair, [1]), "id": np.array([21])})
-    case = Case(tmp_path, injected=(pair,), fitted=(both(REAL, pair),)).write()
-    for name, rows in places.items():
-        write_run(Place("release", tmp_path / name, BRICK.name), BRICK, rows, suffix=".fits")
-    config = TrainingConfig(select="none")
-    found = {}
-    for names in (("a",), ("b",), ("a", "b")):
-        given = [tmp_path / name for name in names]
-        (brick,) = resolve_inputs(fake=[tmp_path / "fake"], real=given, config=config).bricks
-        plan = plan_brick(brick, config)
-        found[names] = fakes(plan), reals(plan)
-    assert found == {("a",): ([501], [10]), ("b",): ([500], [30]), ("a", "b"): ([], [10, 30])}
-    assert case.kind == "legacysim"
 
 
 def test_the_run_of_a_real_is_drawn_like_the_fakes(tmp_path):

@@ -21,6 +21,7 @@ from obiwan.dplearn.planning.cutflow import CutFlow, Flows, count
 from obiwan.dplearn.planning.fields import Field, open_field, read_fitted
 from obiwan.dplearn.planning.inputs import BrickInputs
 from obiwan.dplearn.planning.matching import nearest_distance, one_row_per_source, same_source_groups
+from obiwan.dplearn.planning.provenance import release_of
 from obiwan.dplearn.planning.splits import stream
 from obiwan.dplearn.stampspec import IMAGE, IVAR, Array, StampSpec
 from obiwan.dplearn.survey.coadds import BandNotObservedError, plane_names, read_plane
@@ -32,6 +33,7 @@ from obiwan.dplearn.survey.writers import Writer
 from obiwan.dplearn.trainingset.examples import blank_examples
 
 SAME_SOURCE = 1.0  #: arcsec; rows of several runs, or of a user's table, closer than this are one source
+SAME_INJECTION = 0.01  #: arcsec; injections of several runs closer than this are one, drawn into each
 UNIQUE = "one row per source"
 BRICKS = ("bricks", "bricks without damaged files")  #: counted with ``--skip-damaged``
 
@@ -106,9 +108,11 @@ def _plan(inputs: BrickInputs, config: TrainingConfig, flows: Flows) -> BrickPla
     """As `plan_brick`, into cut flows; any fault is an error."""
     notes: list[str] = []
     runs = _open_fields(inputs.runs, config.spec, notes)
+    release = release_of([here.run for here in runs], inputs.releases, config.bands)
+    chosen = () if release is None else (release,)
     needs_coadds = config.reals_from == "release" or inputs.real_table or inputs.fake_table
-    releases = _open_fields(inputs.releases, config.spec, notes) if needs_coadds else []
-    release_rows = _release_rows(inputs.releases, config.spec, notes)
+    releases = _open_fields(chosen, config.spec, notes) if needs_coadds else []
+    release_rows = _release_rows(chosen, config.spec, notes)
 
     fields_ = [*runs, *releases]
     if config.skip_damaged:
@@ -121,16 +125,19 @@ def _plan(inputs: BrickInputs, config: TrainingConfig, flows: Flows) -> BrickPla
         fakes = [listed_fakes(*one, release_rows, config, flows["fake"]) for one in listed]
     if inputs.real_table is not None:
         listed = _listed(inputs.real_table, fields_, notes)
-        reals = [real_candidates(here, rows, config, flows["real"], once) for here, rows, once in listed]
+        reals = [real_candidates(here, rows, config, flows["real"], once=once) for here, rows, once in listed]
     else:
         own = releases if config.reals_from == "release" else runs
         pairs = [(here, here.fitted) for here in own if here.fitted is not None]
         if inputs.releases and config.reals_from == "injected":
             pairs = [(here, rows) for here in runs for rows in release_rows]
-        reals = [real_candidates(here, rows, config, flows["real"]) for here, rows in pairs]
+        repeated = _rows_elsewhere(inputs, release, config.spec)
+        reals = [
+            real_candidates(here, rows, config, flows["real"], repeated=repeated) for here, rows in pairs
+        ]
 
     parts, coverages = screen([*fakes, *reals], config, flows)
-    fake_rows = np.concatenate([blank_examples(0, config.spec), *parts[: len(fakes)]])
+    fake_rows = _once(parts[: len(fakes)], config, inputs.brick, flows["fake"])
     real_parts = parts[len(fakes) :]
     if inputs.fake_table is not None:
         real_parts = [_not_listed(part, inputs.fake_table, config, flows["real"]) for part in real_parts]
@@ -166,6 +173,12 @@ def _open_fields(runs: Sequence[BrickRun], spec: StampSpec, notes: list[str]) ->
 def _release_rows(runs: Sequence[BrickRun], spec: StampSpec, notes: list[str]) -> list[Sources]:
     catalogs = [(run, read_fitted(run, spec)) for run in runs]
     return [one.sources for run, one in catalogs if one is not None and _has_sources(run, one.sources, notes)]
+
+
+def _rows_elsewhere(inputs: BrickInputs, release: BrickRun | None, spec: StampSpec) -> int | None:
+    """How many rows the other releases have of a brick; None where there is one release at most."""
+    others = [read_fitted(one, spec) for one in inputs.releases if one is not release]
+    return sum(len(one.sources) for one in others if one) if inputs.several_releases else None
 
 
 def _has_sources(run: BrickRun, fitted: Sources, notes: list[str]) -> bool:
@@ -213,6 +226,16 @@ def _not_listed(part: Array, table: UserTable, config: TrainingConfig, flow: Cut
     part = part[distance > config.match_radius]
     count(flow, "not in the table of fakes", len(part))
     return part
+
+
+def _once(parts: Sequence[Array], config: TrainingConfig, brick: str, flow: CutFlow) -> Array:
+    """One row per injection: copies of a run, or a table, may have it in several trees or runs."""
+    rows = np.concatenate([blank_examples(0, config.spec), *parts])
+    run = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    group = same_source_groups(rows["truth_ra"], rows["truth_dec"], run, SAME_INJECTION)
+    chosen = one_row_per_source(group, run, stream(config.seed, "injection", brick))
+    count(flow, UNIQUE, len(chosen))
+    return rows[chosen]
 
 
 def _unique(parts: Sequence[Array], fakes: Array, config: TrainingConfig, brick: str, flow: CutFlow) -> Array:

@@ -37,6 +37,7 @@ from obiwan.dplearn.trainingset.examples import (
 
 CANDIDATES = "catalogue rows"
 LISTED = "listed once"
+IN_RELEASE = "in the release that was injected into"
 Positions = tuple[Array, Array]  # RA and Dec, degrees
 
 
@@ -135,14 +136,23 @@ def fake_candidates(
 
 
 def real_candidates(
-    here: Field, sources: Sources, config: TrainingConfig, flow: CutFlow, once: Array | None = None
+    here: Field,
+    sources: Sources,
+    config: TrainingConfig,
+    flow: CutFlow,
+    *,
+    once: Array | None = None,
+    repeated: int | None = None,
 ) -> Candidates:
     """Sources to be cut from one field as reals: those that are far from every injection.
 
     A user's own are beside what was fitted there, others are it; `once` tells which of a user's rows count,
-    one of each source.
+    one of each source.  `repeated` is the number of rows that other releases have of the brick, None where
+    there is one release at most.
     """
-    count(flow, CANDIDATES, len(sources))
+    count(flow, CANDIDATES, len(sources) + (repeated or 0))
+    if repeated is not None:
+        count(flow, IN_RELEASE, len(sources))
     if once is not None:
         sources = sources.take(once)
         count(flow, LISTED, len(sources))

@@ -12,8 +12,9 @@ import numpy as np
 
 from obiwan.dplearn.errors import CatalogError, LayoutError
 from obiwan.dplearn.planning.matching import nearest_distance, nearest_index
+from obiwan.dplearn.planning.provenance import cameras_of
 from obiwan.dplearn.stampspec import Array, StampSpec
-from obiwan.dplearn.survey.catalogs import Catalog, read_cameras, read_tractor, read_truth
+from obiwan.dplearn.survey.catalogs import Catalog, read_tractor, read_truth
 from obiwan.dplearn.survey.coadds import Frame, read_frame
 from obiwan.dplearn.survey.layouts import BrickRun
 from obiwan.dplearn.survey.sources import Sources, blank_sources
@@ -131,9 +132,7 @@ def _cameras(run: BrickRun, catalog: Catalog | None, spec: StampSpec) -> set[str
     off, and BASS and MzLS detectors do not lie alike, so that there the images in g and r are displaced
     otherwise than that in z (``doc/explanation/defects-2018.rst``).
     """
-    header = (catalog and catalog.header) or {}
-    named = " ".join(str(header.get(f"CAMS_{band.upper()}", "") or "") for band in spec.bands)
-    cameras = set(named.lower().split()) or read_cameras(run.ccds())
+    cameras = cameras_of(run, (catalog and catalog.header) or {}, spec.bands)
     northern = ", ".join(sorted(cameras & NORTHERN))
     corrected = catalog is not None and catalog.dr9_columns  # obiwan_dr9m shares the paths of the original
     if northern and run.root.layout.placement == "shifted" and not corrected:

@@ -42,6 +42,8 @@ class BrickInputs:
         Data releases, given with ``--real``; the catalogue of reals is theirs.
     real_table, fake_table : UserTable or None
         A user's own positions in this brick.
+    several_releases : bool
+        Whether more than one release was given, so that some bricks may be in several.
     """
 
     brick: str
@@ -49,6 +51,7 @@ class BrickInputs:
     releases: tuple[BrickRun, ...]
     real_table: UserTable | None = None
     fake_table: UserTable | None = None
+    several_releases: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,8 +138,9 @@ def resolve_inputs(
         )
     brick_inputs = []
     for brick in sorted(chosen):
-        tables = (None if table is None else table.of_brick(brick) for table in (reals, fakes))
-        brick_inputs.append(BrickInputs(brick, injected.get(brick, ()), releases.get(brick, ()), *tables))
+        mine = injected.get(brick, ()), releases.get(brick, ())
+        tables = [None if table is None else table.of_brick(brick) for table in (reals, fakes)]
+        brick_inputs.append(BrickInputs(brick, *mine, tables[0], tables[1], len(release_trees) > 1))
     description = {
         "bricks": None if wanted is None else sorted(wanted),
         "real_table": _named(real_table),

@@ -303,4 +303,4 @@ def read_cameras(path: Path) -> set[str]:
         return set()
     with _reading(path, "CCD table") as table:
         cameras = table.columns.get("camera", np.empty(0, "U"))
-        return {str(name).lower() for name in np.char.strip(_decoded(cameras))}
+        return {str(name).lower() for name in np.char.strip(_decoded(cameras))} - {""}
