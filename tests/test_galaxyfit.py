@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from scipy.special import gammainc, gammaincinv
 
+import planted as planted_module
 from obiwan.dplearn.create_training import main as create_training
-from obiwan.dplearn.galaxyfit import profiles
+from obiwan.dplearn.galaxyfit import model, profiles, scores
 from obiwan.dplearn.galaxyfit.fits import FLAGS, StampFits, fit_stamps, residual_images
-from obiwan.dplearn.galaxyfit.model import SEEING, Grid, Layout, expected_ln_psf, light
+from obiwan.dplearn.galaxyfit.model import SEEING, Grid, Layout, expected_ln_psf, image, light
 from obiwan.dplearn.galaxyfit.solver import evaluate
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.stampset import open_training_set
@@ -46,11 +47,11 @@ def images(theta: np.ndarray, spec: StampSpec, seed: int | None = None) -> np.nd
     y, x = (axis.ravel() for axis in np.meshgrid(line, line, indexing="ij"))
     basis = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y])
     grid = replace(whole, x=x, y=y, radius=np.hypot(x, y), basis=basis)
-    image = light(theta, Layout.of(spec), grid)[0].reshape(len(theta), len(bands), spec.size, spec.size)
-    image = np.moveaxis(image, 1, -1)
+    stamps = light(theta, Layout.of(spec), grid)[0].reshape(len(theta), len(bands), spec.size, spec.size)
+    stamps = np.moveaxis(stamps, 1, -1)
     if seed is not None:
-        image = image + sky * np.random.default_rng(seed).standard_normal(image.shape, np.float32)
-    return np.concatenate([image, np.broadcast_to(sky**-2, image.shape)], -1)[..., : len(spec.channels)]
+        stamps = stamps + sky * np.random.default_rng(seed).standard_normal(stamps.shape, np.float32)
+    return np.concatenate([stamps, np.broadcast_to(sky**-2, stamps.shape)], -1)[..., : len(spec.channels)]
 
 
 def truth_of(sample: Sample) -> np.ndarray:
@@ -359,6 +360,65 @@ def test_leftovers_see_noise_that_ivar_does_not_know():
     dipped = fit_stamps(observe(sample, np.random.default_rng(34), dip=0.1), GRZ)
     assert np.median(dipped.column("ivar_dip_all")) < -0.02
     assert np.abs(quiet.column("ivar_dip_all")).max() < 1e-5
+
+
+def test_slopes_of_the_score_tests_are_finite_differences(monkeypatch):
+    theta, step = parameters(5, 40, flux=1.0), 1e-3
+    own = LAYOUT.of_band[0]
+    found = scores._extras(theta[:, own], GRID)
+    before = image(theta, LAYOUT, GRID)[:, 0]
+    for name, profile in (("EXP", profiles.EXPONENTIAL), ("DEV", profiles.DE_VAUCOULEURS)):
+        fractions = profiles.PSF_FRACTIONS + np.array([-step, step])
+        monkeypatch.setattr(model, f"WEIGHTS_{name}", np.outer(profile, fractions).ravel())
+    wings = (image(theta, LAYOUT, GRID)[:, 0] - before) / step
+    monkeypatch.undo()
+    np.testing.assert_allclose(found[:, 0], wings, atol=1e-3)
+    star = theta.copy()
+    star[:, 5] = -9
+    np.testing.assert_allclose(found[:, 2], image(star, LAYOUT, GRID)[:, 0] - before, atol=1e-3)
+    centre = np.abs(found[:, 1]).max()
+    assert (found[:, 1][:, GRID.radius > 10] >= -1e-6).all()
+    assert (found[:, 1][:, GRID.radius < 1] < -0.1 * centre).all()
+
+
+@pytest.fixture(scope="module")
+def drawn() -> tuple[Sample, StampFits]:
+    sample = draw_population(400, Population(), np.random.default_rng(41))
+    return sample, fit_stamps(observe(sample, np.random.default_rng(42)), GRZ)
+
+
+def separation(one: StampFits, other: StampFits, name: str) -> float:
+    """Difference of two means over the scatter of the first."""
+    return float((other.column(name).mean() - one.column(name).mean()) / one.column(name).std())
+
+
+def test_score_tests_have_unit_variance_where_the_fit_is_free(drawn):
+    for name in ("x", "y", "e1", "e2"):
+        for band in GRZ.bands:
+            values = drawn[1].column(f"tension_{name}_{band}")
+            assert np.std(values) == pytest.approx(1, abs=0.12)
+            assert np.mean(values) == pytest.approx(0, abs=0.15)
+
+
+def test_score_tests_see_what_the_model_does_not_have(drawn, monkeypatch):
+    """A shifted band, wider wings, clumps: each by the number that is made for it."""
+    sample, quiet = drawn
+    stamps = observe(sample, np.random.default_rng(42))
+    shifted = stamps.copy()
+    shifted[..., 1] += (noiseless(replace(sample, x=sample.x + 0.25)) - noiseless(sample))[..., 1]
+    assert separation(quiet, fit_stamps(shifted, GRZ), "tension_x_r") > 1
+    rng = np.random.default_rng(43)
+    angle, distance = rng.uniform(0, 2 * np.pi, len(sample)), rng.uniform(2, 5, len(sample))
+    place = {"x": sample.x + distance * np.cos(angle), "y": sample.y + distance * np.sin(angle)}
+    clump = replace(sample, flux=0.1 * sample.flux, size=np.full(len(sample), 0.01), **place)
+    clumpy = stamps.copy()
+    clumpy[..., :3] += noiseless(clump) - 0.1 * noiseless(sample)
+    found = fit_stamps(clumpy, GRZ)
+    assert separation(quiet, found, "clump_5") > 0.7
+    assert separation(quiet, found, "clump_most") > 0.5
+    monkeypatch.setattr(planted_module, "PSF_SHAPE", ((0.6, 1.0), (0.4, 2.0)))
+    winged = fit_stamps(observe(sample, np.random.default_rng(42)), GRZ)
+    assert separation(quiet, winged, "wings_all") > 0.5
 
 
 def test_residual_images(planted):

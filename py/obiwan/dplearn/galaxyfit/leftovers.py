@@ -14,6 +14,7 @@ import numpy as np
 
 from obiwan.dplearn.galaxyfit.model import Grid, Layout, posterior_covariance
 from obiwan.dplearn.galaxyfit.noise import Pixels
+from obiwan.dplearn.galaxyfit.scores import score_tests
 from obiwan.dplearn.galaxyfit.solver import Point
 from obiwan.dplearn.stampspec import Array, StampSpec
 
@@ -26,7 +27,6 @@ CORE = 6.0  #: radius (px) that divides correlations of the core from those of t
 DIP_CORE = 5.0  #: radius (px) within which the scatter of ivar is taken
 LAGS = {"x1": (0, 1), "y1": (1, 0), "d1": (1, 1), "x2": (0, 2), "y2": (2, 0)}
 MULTIPOLES = (1, 2, 3, 4)
-TENSIONS = {"x": 1, "y": 2, "ln_size": 3, "e1": 4, "e2": 5, "dev": 7}  #: shared parameters, as of `light`
 _TINY = 1e-30
 
 
@@ -76,7 +76,7 @@ def _everything(point: Point, pixels: Pixels, spec: StampSpec) -> Named:
     sigmas = (point.residual * np.sqrt(point.weight)).reshape(*used.shape[:2], grid.side, grid.side)
     yield from _correlations(sigmas, spec, grid)
     yield from _multipoles(point, light, layout, grid)
-    yield from _tensions(point)
+    yield from score_tests(point, layout, grid)
 
 
 def leverage(point: Point, layout: Layout) -> Array:
@@ -169,12 +169,3 @@ def _multipoles(point: Point, light: Array, layout: Layout, grid: Grid) -> Named
             up = (products @ wave[..., None])[..., 0]
             norm = (squares @ (wave**2)[..., None])[..., 0]
             yield f"multipole_{k}{name}", (up / np.sqrt(norm + _TINY)).sum(1) / root
-
-
-def _tensions(point: Point) -> Named:
-    """Tension of each band: its own gradient by what the bands share, in units of its noise."""
-    weighted = point.slopes * point.weight[:, :, None]
-    gradient = (weighted @ point.residual[..., None])[..., 0]
-    information = (weighted * point.slopes).sum(-1)
-    for name, k in TENSIONS.items():
-        yield f"tension_{name}", gradient[..., k] / np.sqrt(information[..., k])

@@ -197,7 +197,7 @@ def light(theta: Array, layout: Layout, grid: Grid) -> tuple[Array, Array]:
     dx, dy = (line - at[:, k, None].astype(np.float32) for k, line in enumerate((grid.x, grid.y)))
     squares = (dx * dx, dx * dy, dy * dy)
     for band, own in enumerate(layout.of_band):
-        exponents, rows = _gaussians(theta[:, own])
+        exponents, rows = _weights(theta[:, own])
         gaussians = np.exp(exponents @ grid.basis)
         sums = rows @ gaussians
         flux, out = theta[:, own[0], None].astype(np.float32), slopes[:, band]
@@ -217,13 +217,13 @@ def image(theta: Array, layout: Layout, grid: Grid) -> Array:
     """The model of `light` alone, at a third of the cost."""
     out = np.empty((len(theta), layout.bands, len(grid.x)), np.float32)
     for band, own in enumerate(layout.of_band):
-        exponents, rows = _gaussians(theta[:, own])
+        exponents, rows = _weights(theta[:, own])
         flux = theta[:, own[0], None].astype(np.float32)
         out[:, band] = flux * (rows[:, :1] @ np.exp(exponents @ grid.basis))[:, 0]
     return out
 
 
-def _gaussians(own: Array) -> tuple[Array, Array]:
+def _weights(own: Array) -> tuple[Array, Array]:
     """Exponents of a band's K Gaussians in the pixels' basis, (n, K, 6), and rows of weights, (n, 21, K).
 
     The rows give, summed over the Gaussians: the light of unit flux; its derivative by dev; those by x and y
@@ -231,13 +231,9 @@ def _gaussians(own: Array) -> tuple[Array, Array]:
     dy^2.
     With a change D of the covariance V and Q its inverse, d ln G = (d^T Q D Q d - tr Q D) / 2.
     """
-    x, y, ln_size, e1, e2, ln_psf, dev = (own[:, k, None] for k in range(1, SLOPES))
-    galaxy, psf = GALAXY_VARIANCES * np.exp(2 * ln_size), PSF_VARIANCES * np.exp(2 * ln_psf)
-    xx, yy, xy = galaxy * (1 + e1) + psf, galaxy * (1 - e1) + psf, galaxy * e2
-    det = xx * yy - xy**2
-    a, b, c = yy / det, -xy / det, xx / det
-    terms = (-0.5 * (a * x * x + 2 * b * x * y + c * y * y), a * x + b * y, b * x + c * y)
-    norm = 1 / (2 * np.pi * np.sqrt(det))
+    e1, e2, ln_psf, dev = (own[:, k, None] for k in range(4, SLOPES))
+    galaxy, psf = GALAXY_VARIANCES * np.exp(2 * own[:, 3, None]), PSF_VARIANCES * np.exp(2 * ln_psf)
+    exponents, norm, (a, b, c) = gaussians(own, GALAXY_VARIANCES, PSF_VARIANCES)
     amplitude = norm * ((1 - dev) * WEIGHTS_EXP + dev * WEIGHTS_DEV)
     rows = [amplitude, norm * (WEIGHTS_DEV - WEIGHTS_EXP), amplitude * a, amplitude * b, amplitude * c]
     none = np.zeros_like(galaxy)
@@ -253,5 +249,33 @@ def _gaussians(own: Array) -> tuple[Array, Array]:
         half = 0.5 * amplitude
         rows += [-half * (t1 + t4), half * (t1 * a + t2 * b)]
         rows += [half * (t1 * b + t2 * c + t3 * a + t4 * b), half * (t3 * b + t4 * c)]
-    exponents = np.stack([*terms, -0.5 * a, -b, -0.5 * c], -1).astype(np.float32)
     return exponents, np.stack(rows, 1).astype(np.float32)
+
+
+def gaussians(own: Array, galaxy: Array, psf: Array) -> tuple[Array, Array, tuple[Array, Array, Array]]:
+    """Elliptical Gaussians on the pixels.
+
+    Parameters
+    ----------
+    own : ndarray, shape (n, 8)
+        Parameters of a band, in the order of `Layout.of_band`.
+    galaxy, psf : ndarray, shape (K,)
+        Variances in squared half-light radii and squared PSF widths.
+
+    Returns
+    -------
+    exponents : ndarray of float32, shape (n, K, 6)
+        Factors of `Grid.basis`.
+    norm : ndarray, shape (n, K)
+        Heights of unit fluxes.
+    inverse : tuple of ndarray, shape (n, K)
+        xx, xy and yy of the inverse covariances.
+    """
+    x, y, ln_size, e1, e2, ln_psf = (own[:, k, None] for k in range(1, SLOPES - 1))
+    galaxy, psf = galaxy * np.exp(2 * ln_size), psf * np.exp(2 * ln_psf)
+    xx, yy, xy = galaxy * (1 + e1) + psf, galaxy * (1 - e1) + psf, galaxy * e2
+    det = xx * yy - xy**2
+    a, b, c = yy / det, -xy / det, xx / det
+    terms = (-0.5 * (a * x * x + 2 * b * x * y + c * y * y), a * x + b * y, b * x + c * y)
+    exponents = np.stack([*terms, -0.5 * a, -b, -0.5 * c], -1).astype(np.float32)
+    return exponents, 1 / (2 * np.pi * np.sqrt(det)), (a, b, c)

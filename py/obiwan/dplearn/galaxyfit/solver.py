@@ -40,8 +40,8 @@ class Point:
         Image less model and sky, model, inverse variances.
     slopes : ndarray of float32, shape (n, bands, 8, pixels)
         As of `obiwan.dplearn.galaxyfit.model.light`.
-    sky : ndarray, shape (n, bands)
-        Nanomaggies per pixel.
+    sky, sky_precision : ndarray, shape (n, bands)
+        Nanomaggies per pixel, and the inverse variance of the sky.
     chi2 : ndarray, shape (n,)
     information, gradient : ndarray, shape (n, parameters, parameters) and (n, parameters)
         Fisher information, and gradient of the log likelihood.
@@ -53,6 +53,7 @@ class Point:
     weight: Array
     slopes: Array
     sky: Array
+    sky_precision: Array
     chi2: Array
     information: Array
     gradient: Array
@@ -105,7 +106,7 @@ def evaluate(theta: Array, seen: Array, weight: Array, sky_ivar: Array, layout: 
         products = weighted @ slopes[:, band].transpose(0, 2, 1) - mean[:, :, None] * mean[:, None]
         information[:, own[:, None], own] += products
         gradient[:, own] += (weighted @ residual[:, band, :, None])[..., 0]
-    return Point(theta, residual, model, weight, slopes, sky, chi2, information, gradient)
+    return Point(theta, residual, model, weight, slopes, sky, total, chi2, information, gradient)
 
 
 @dataclass(frozen=True)
