@@ -8,11 +8,9 @@ draw -> `figures` (drawings with captions) -> `page` (HTML) -> `output` (files, 
 import importlib as _importlib
 import os as _os
 
+_asked = _os.environ.pop("MPLBACKEND", None)  # may name a backend that is not installed here; files need none
 try:
     _importlib.import_module("matplotlib")
-except ValueError:  # MPLBACKEND names a backend that is not installed here; files need none
-    _asked = _os.environ.pop("MPLBACKEND", "")
-    try:
-        _importlib.import_module("matplotlib")
-    finally:
+finally:
+    if _asked is not None:
         _os.environ["MPLBACKEND"] = _asked
