@@ -32,7 +32,7 @@ from obiwan.dplearn.twosample.verdict import Verdict, decide
 
 PLANTED = {
     "none": [],
-    "offset-g": ["--plant-offset-g", "1"],
+    "offset-g": ["--plant-offset-g", "1.5"],
     "size": ["--plant-size", "1.5"],
     "psf": ["--plant-psf", "1.2"],
 }

@@ -9,6 +9,8 @@
 * ``bricks.txt`` and ``mock.json``.
 
 Without a ``--plant`` option both classes come from the same process, and no observer can distinguish them.
+What the catalogues say was fitted to the light that was drawn, for both classes alike: a flaw that a fit
+follows, such as an offset of all bands, does not show in stamps that are centred on fits.
 The bands are any of g, r, i and z (``--bands``).
 
 Inside: `config` -> `bricks` -> `sky` -> `profiles` -> `fitting` -> `catalog` -> `writers`, all
