@@ -147,7 +147,8 @@ def release_of(
         fitting = made_from(injected, origins)
         if len(fitting) != 1:
             which = "several" if fitting else "none"
-            msg = f"{start}; those of {run.run} ({injected}) may be made from {which} of them; {remedy}"
+            coadds = f"the coadds of {run.run} ({injected})"
+            msg = f"{start}; {coadds} may be made from {which} of them; {remedy}"
             raise CatalogError(msg)
         chosen.update(fitting)
     if len(chosen) > 1:
