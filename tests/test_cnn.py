@@ -232,14 +232,15 @@ def test_a_run_that_cannot_be_read_is_not_taken_for_this_one(made, tmp_path, cap
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "run.json").write_text(content)
     assert run(made, tmp_path / "out") == 1
-    (line,) = capsys.readouterr().err.splitlines()
+    threads, line = capsys.readouterr().err.splitlines()
+    assert threads.startswith("threads: ")
     assert "holds another run (" in line
 
 
 def test_outdir_that_is_a_file_or_of_something_else(made, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert run(made, tmp_path / "file" / "out") == 1
-    (line,) = capsys.readouterr().err.splitlines()
+    _, line = capsys.readouterr().err.splitlines()
     assert f"{tmp_path / 'file' / 'out'}: cannot write there (not a writable directory)" in line
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "best.keras").write_text("precious")
