@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -455,6 +457,22 @@ def test_arrays_of_another_shape_are_refused():
         fit_stamps(np.zeros((2, 64, 64, 3), np.float32), GRZ)
     with pytest.raises(ValueError, match=r"psf must have shape \(2, 3\)"):
         fit_stamps(np.zeros((2, *GRZ.shape), np.float32), GRZ, np.ones(2))
+
+
+@pytest.mark.benchmark
+def test_ten_thousand_stamps_take_less_than_a_minute_of_one_core_and_no_more_memory(planted):
+    """Processor time, of which a busy machine needs more; the first call has made the caches."""
+    x = planted[0]
+    start = time.process_time()
+    fit_stamps(x, GRZ)
+    assert (time.process_time() - start) / len(x) * 10_000 < 60
+    peaks = []
+    for stamps in (x[:128], np.concatenate([x, x])):
+        tracemalloc.start()
+        fit_stamps(stamps, GRZ)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 5e6  # the results of 900 more
 
 
 @pytest.mark.data
