@@ -21,7 +21,7 @@ patience=${PATIENCE:-60} # seconds that the tasks have to end; cnn takes 20 at m
 soon=30                  # seconds until SLURM signals a job whose time is shorter than the lead of its signal
 
 job_field() { # job_field NAME: what SLURM says of this job, as TimeLimit or Requeue
-    scontrol -o show job "$job" 2>/dev/null | tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1
+    { scontrol -o show job "$job" | tr ' ' '\n' | sed -n "/^$1=/{s///p;q;}"; } 2>/dev/null || true
 }
 
 prepare_job() { # prepare_job [EXTRA...]: what the preflight must find
@@ -52,9 +52,10 @@ prepare_job() { # prepare_job [EXTRA...]: what the preflight must find
 
 # Warn of a time limit that is shorter than the lead of the signal, with which SLURM stops the job at once.
 check_time() {
-    local limit days=0 hours minutes seconds
+    local limit lead days=0 hours minutes seconds
     limit=$(job_field TimeLimit)
-    lead=$(sed -n 's/^#SBATCH --signal=.*@//p' "$0") # of the script; SLURM does not say what sbatch was given
+    # Of the script, for SLURM does not say what sbatch was given.
+    lead=$(sed -n 's/^#SBATCH --signal=.*@//p' "$0" 2>/dev/null || true)
     [[ $limit =~ ^([0-9]+-)?[0-9]+:[0-9]+:[0-9]+$ && $lead =~ ^[0-9]+$ ]] || return 0 # none, or unlimited
     case $limit in *-*) days=${limit%%-*} limit=${limit#*-} ;; esac
     IFS=: read -r hours minutes seconds <<<"$limit"
@@ -68,13 +69,13 @@ check_time() {
 # On the signal before the time limit: end the step and put the job in the queue again, where it goes on.
 time_is_up() {
     trap '' USR1
-    local started=$SECONDS answer
+    local elapsed=$SECONDS answer
     say "the time limit is near: ending the step"
-    if [ -n "$step" ]; then end_step; fi
-    if [ -n "$too_short" ] && [ "$started" -le $soon ]; then
-        die "stopped after $started s and not put back into the queue: $too_short"
+    if [ -n "$step" ] && end_step; then exit 0; fi # it had just finished
+    if [ -n "$too_short" ] && [ "$elapsed" -le $soon ]; then
+        die "stopped after $elapsed s and not put back into the queue: $too_short"
     elif [ "$(files_saved)" = "$saved_before" ]; then
-        die "not put back into the queue: in $started s this start wrote no $files in $place, from which the next" \
+        die "not put back into the queue: in $elapsed s this start wrote no $files in $place, from which the next" \
             "would go on; submit it again with a longer --time"
     elif [ "${SLURM_RESTART_COUNT:-0}" -ge "$MAX_RESTARTS" ]; then
         die "not finished after ${SLURM_RESTART_COUNT:-0} restarts; submit it again, perhaps with a longer --time"
@@ -95,7 +96,7 @@ end_step() {
         sleep 1
     done
     if kill -TERM "$step" 2>/dev/null; then say "warning: a task did not end within $patience s and is killed"; fi
-    wait "$step" || true
+    wait "$step"
 }
 
 files_saved() { # what tells whether this start has made progress

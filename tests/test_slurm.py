@@ -122,7 +122,7 @@ def end(*_):
         place.mkdir(parents=True)
         (place / "step_0000000001.npz").touch()
     if "deaf" not in sys.argv:
-        sys.exit(143)
+        sys.exit(0 if "finishes" in sys.argv else 143)
 
 signal.signal(signal.SIGTERM, end)
 (Path(os.environ["STUBS"]) / "started").touch()
@@ -409,6 +409,20 @@ def test_near_the_time_limit_the_tasks_end_and_the_job_is_requeued(stopped, stub
     assert (stubs / "queued").read_text() == "requeue 7"
     assert (stubs / "ended").exists()
     assert not (stubs / "killed").exists()  # srun itself was let be
+
+
+def test_a_step_that_finishes_meanwhile_is_the_end(stopped, stubs):
+    status, out, err = stopped("finishes")
+    assert (status, "into the queue" in out + err) == (0, False)
+    assert not (stubs / "queued").exists()
+
+
+def test_a_controller_that_does_not_answer_holds_nothing_up(submit, stubs):
+    (stubs / "scontrol").write_text("#!/bin/sh\nexit 1\n")
+    (stubs / "srun").write_text('#!/bin/sh\necho srun "$@"\n')
+    done = submit("slurm_cnn.sh", "--nodes=1", "--ntasks-per-node=1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("srun --kill-on-bad-exit=1")
 
 
 def test_a_task_that_does_not_end_is_killed(stopped, stubs):
