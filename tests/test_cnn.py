@@ -320,6 +320,7 @@ def test_killed_and_started_again(made, tmp_path):
     for name in ("killed", "whole"):
         done = subprocess.run(command(tmp_path / name), env=ENV, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+        assert "threads: 1 a rank, from " in done.stderr
         said.append((done.stdout.split("Model:")[0], "going on after" in done.stderr))
     assert said[0][0] == said[1][0]
     assert [resumed for _, resumed in said] == [True, False]

@@ -8,7 +8,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +81,11 @@ class Job:
     def over(self) -> bool:
         return self.slurm.state(self.number) in ("FAILED", "COMPLETED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
+    def starts_again(self) -> None:
+        """Release a requeued job, which would wait for two minutes."""
+        wait_until(lambda: self.slurm.state(self.number) == "PENDING", 60, "the requeued job")
+        assert self.slurm.call("scontrol", "update", f"jobid={self.number}", "starttime=now").returncode == 0
+
     def rank(self, number: int) -> int:
         """The process of a rank."""
         of_rank = {"SLURM_JOB_ID": self.number, "SLURM_STEP_ID": "0", "SLURM_PROCID": str(number)}
@@ -148,7 +152,7 @@ def test_a_wrong_mpi_is_refused_before_the_ranks_start(made, submit, tmp_path):
 
 
 @pytest.mark.horovod
-def test_the_time_limit_a_requeue_and_a_cancellation(training, submit, tmp_path):
+def test_the_time_limit_a_requeue_and_a_killed_rank(training, submit, tmp_path):
     horovod_with_mpi()
     given = {"DATA": str(training), "SRUN_MPI": "pmix", "PROFILE": "small"}
     limit = ("--time=2", "--signal=B:USR1@40")
@@ -158,32 +162,21 @@ def test_the_time_limit_a_requeue_and_a_cancellation(training, submit, tmp_path)
     assert job.log.count("cnn: error: ended by SIGTERM: a rank died, or time is up") == 1
     left = load_checkpoint(tmp_path / "out" / "checkpoints").progress
     assert left.epoch + left.step > 0
-    wait_until(lambda: job.slurm.state(job.number) == "PENDING", 60, "the requeued job")
-    assert job.slurm.call("scontrol", "update", f"jobid={job.number}", "starttime=now").returncode == 0
+    job.starts_again()
     job.says(f"going on after {left.epoch} finished epochs and {left.step} steps")
     assert "start 2: 2 tasks" in job.log
     job.says(f"Epoch {left.epoch + 2}/")
-    assert job.slurm.call("scancel", job.number).returncode == 0
-    assert job.slurm.end_of(job.number, 60) == "CANCELLED"
-    assert job.log.count("back into the queue") == 1  # srun ends, too, so that not all is said
+    os.kill(job.rank(1), signal.SIGKILL)
+    assert job.slurm.end_of(job.number, 60) == "FAILED"
+    said = job.log.partition("going on after")[2]
+    assert re.search(r"ended by SIGTERM|another rank ended", said), said
+    assert job.log.count("back into the queue") == 1
     now = load_checkpoint(tmp_path / "out" / "checkpoints").progress
     assert (now.epoch, now.step) > (left.epoch, left.step)
 
 
 @pytest.mark.horovod
-def test_a_killed_rank_ends_the_job(training, submit):
-    horovod_with_mpi()
-    given = {"DATA": str(training), "SRUN_MPI": "pmix", "PROFILE": "small"}
-    job = submit("slurm_cnn.sh", *TWO_TASKS, "--time=30", words=TINY, **given)
-    job.says("Epoch 3/")
-    os.kill(job.rank(1), signal.SIGKILL)
-    assert job.slurm.end_of(job.number, 60) == "FAILED"
-    assert re.search(r"ended by SIGTERM|another rank ended", job.log), job.log
-    assert "back into the queue" not in job.log
-
-
-@pytest.mark.horovod
-def test_stopped_ranks_do_not_hold_up_the_job(training, submit):
+def test_ranks_that_hang_and_a_cancellation(training, submit):
     """The signal of the time limit is sent by hand: what matters comes after it."""
     horovod_with_mpi()
     given = {"DATA": str(training), "SRUN_MPI": "pmix", "PROFILE": "small", "PATIENCE": "5"}
@@ -191,9 +184,11 @@ def test_stopped_ranks_do_not_hold_up_the_job(training, submit):
     job.says("Epoch 3/")
     for rank in (0, 1):
         os.kill(job.rank(rank), signal.SIGSTOP)
-    time.sleep(0.5)
     assert job.slurm.call("scancel", "--batch", "--signal=USR1", job.number).returncode == 0
     job.says("a task did not end within 5 s and is killed", 30)
     job.says("back into the queue, to go on where this stopped", 60)
-    wait_until(lambda: job.slurm.state(job.number) == "PENDING", 60, "the requeued job")
-    job.slurm.call("scancel", job.number)
+    job.starts_again()
+    job.says("start 2: 2 tasks")
+    assert job.slurm.call("scancel", job.number).returncode == 0
+    assert job.slurm.end_of(job.number, 60) == "CANCELLED"
+    assert job.log.count("back into the queue") == 1

@@ -145,8 +145,11 @@ def finished_text(options: argparse.Namespace) -> str | None:
         return None
 
 
-def train(options: argparse.Namespace, world: World) -> int:
-    """Train, score the test set and print the result, as one of the ranks; returns the exit status."""
+def train(options: argparse.Namespace, world: World, threads: Sequence[str]) -> int:
+    """Train, score the test set and print the result, as one of the ranks; returns the exit status.
+
+    Lines on its threads are logged once it is known that there is something to train.
+    """
     outdir: Path = options.outdir
     output = run_directory(outdir)
     text = scratch = None
@@ -167,6 +170,8 @@ def train(options: argparse.Namespace, world: World) -> int:
         if text is not None:
             cli.say(f"{outdir}: this run is finished; its result again:\n{text}")
         return 0
+    for line in threads:
+        log.info(line)
     with world.together():
         logs = RunLogs(outdir, quiet=options.quiet, scratch=scratch) if world.leads else None
         kept = {"checkpoint_steps": options.checkpoint_steps, "logs": logs, "scratch": scratch}
@@ -188,9 +193,7 @@ def program(options: argparse.Namespace, launch: Launch) -> int:
         logging.getLogger().setLevel(logging.ERROR)  # the first rank speaks for all
     words = profiles.set_environment(options)
     with joined(launch) as world:
-        for line in words:
-            log.info(line)
-        return train(options, world)
+        return train(options, world, words)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
