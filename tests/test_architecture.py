@@ -117,7 +117,7 @@ def test_cfitsio_has_one_door():
     ("heavy", "allowed"),
     [
         ("galsim", ("survey.rendering",)),
-        ("sklearn", ("twosample", "controls", "evaluation")),
+        ("sklearn", ("twosample", "controls", "evaluation", "referees")),
         ("matplotlib", ("report", "mosaic", "__main__")),
         ("mpi4py", ("running", "training", "__main__")),
     ],

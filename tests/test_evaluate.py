@@ -54,11 +54,10 @@ def place(trained, tmp_path):
     return Path(shutil.copytree(trained, tmp_path / "trained"))
 
 
-def run(place, *words, models=("cnn1",), outdir="report"):
+def run(place, *words, models=("cnn1",), outdir="report", referees=("network",)):
     files = [str(place / name / "best.keras") for name in models]
-    return evaluate.main(
-        ["--data", str(place / "set"), "--model", *files, "--outdir", str(place / outdir), *words]
-    )
+    given = ["--data", str(place / "set"), "--outdir", str(place / outdir), "--referees", *referees]
+    return evaluate.main([*given, *(["--model", *files] if files else []), *words])
 
 
 def numbers(place):
@@ -148,10 +147,10 @@ def test_scores_are_made_where_they_are_not_and_kept_apart(place):
     both, training_set = members(place, "cnn1/best.keras", "cnn1/other.keras")
     first = score(both[:1], training_set)
     assert (place / "cnn1" / "scores_test.fits").is_file()
-    assert study.ledger(training_set, both[:1], 0.02, ()).looks == 1
+    assert study.ledger(training_set, [both[0].checksum], 0.02, ()).looks == 1
     second = score(both, training_set)
     assert (place / "cnn1" / "scores_test_other.fits").is_file()
-    assert study.ledger(training_set, both, 0.02, ()).looks == 2
+    assert study.ledger(training_set, [one.checksum for one in both], 0.02, ()).looks == 2
     assert np.array_equal(second.singles[0], first.singles[0])
     other = fitsio.read(str(place / "cnn2" / "scores_test.fits"))["score"]
     assert second.singles[1] == pytest.approx(other, abs=1e-6)
@@ -203,7 +202,7 @@ def test_every_evaluation_is_counted_and_the_same_one_once(place):
     both, training_set = members(place, "cnn1/best.keras", "cnn2/best.keras")
     names = ["ivar only", "A/A real"]
     for margin, parts in ((0.02, ()), (0.3, names), (0.02, names)):
-        found = study.ledger(training_set, both, margin, parts)
+        found = study.ledger(training_set, [one.checksum for one in both], margin, parts)
         assert found is not None
     assert [opening.margin for opening in found.openings] == [0.02, 0.3]
     assert set(found.openings[0].models) == {member.checksum for member in both}
@@ -340,6 +339,7 @@ def test_what_is_wrong_is_one_clear_line(place, capsys, message):
 
 def test_one_network_twice_is_refused(place, capsys):
     shutil.copytree(place / "cnn1", place / "copy")
+    (place / "copy" / "run.json").unlink()  # which would tell before
     assert run(place, models=("cnn1", "copy")) == 1
     (line,) = errors(capsys)
     assert "the same network as" in line
@@ -354,7 +354,7 @@ def test_one_network_twice_is_refused(place, capsys):
         (["--margin", "small"], "invalid float value: 'small'"),
         (["--margin", "nan"], "--margin must be between 0.001 and 0.5"),
         (["--seed", "-1"], "--seed: must be at least 0"),
-        (["--sensitivity", "offset"], "'offset' is not KIND=AMPLITUDE"),
+        (["--sensitivity", "offset"], "kinds are band_offset, psf"),
         (["--sensitivity", "smell=2"], "no difference is called 'smell'"),
     ],
 )
@@ -380,13 +380,28 @@ def test_one_band_has_no_colour_to_plant():
         check_planted([flux, colour], StampSpec(("r",)))
 
 
-@pytest.mark.parametrize("missing", ["data", "model", "outdir"])
+@pytest.mark.parametrize("missing", ["data", "outdir"])
 def test_what_must_be_given(capsys, missing):
     words = {"data": ["--data", "d"], "model": ["--model", "m"], "outdir": ["--outdir", "o"]}
     del words[missing]
     with pytest.raises(SystemExit):
         evaluate.main([word for part in words.values() for word in part])
     assert f"required: --{missing}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--referees", "network"), "needs --model"),
+        (("--referees", "scores", "--model", "m.keras"), "name network"),
+        (("--referees", "scores", "scores"), "each referee once"),
+        (("--referees", "forest"), "no referee 'forest'"),
+    ],
+)
+def test_which_referees_there_are(words, said, capsys):
+    with pytest.raises(SystemExit):
+        evaluate.main(["--data", "d", "--outdir", "o", *words])
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -573,3 +588,42 @@ def test_controls_take_the_test_split_and_others_as_far_as_there_is_room(trained
         rows, measured, tests = study.control_set(training_set)
         assert len(rows) == len(measured) == expected
         assert rows[:tests].tobytes() == table[table["split"] == b"test"].tobytes()
+
+
+def test_a_panel_without_a_network(place, capsys):
+    words = ("--sensitivity", "flux", "ivar_dip", "--sensitivity-stamps", "100", "--jobs", "1")
+    assert run(place, *words, models=(), referees=("scores", "trees")) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Distinguishable")
+    assert "The panel combines scores (AUC" in said
+    assert "network alone" not in said
+    found = numbers(place)
+    assert found["referees"] == ["scores", "trees"]
+    assert (found["networks"], found["network"]) == ([], None)
+    assert found["answer"]["auc"]["low"] > 0.5
+    assert [one["kind"] for one in found["detections"]] == ["flux", "ivar_dip"]
+    assert found["detections"][1]["auc"]["low"] > 0.5  # ivar is nearly free of noise
+    names = {path.name for path in (place / "report" / "referees").iterdir()}
+    assert names == {"referee_scores.npz", "referee_trees.npz", "measurements"}
+    table = fitsio.read(str(place / "report" / "scores.fits"))
+    assert {"score", "score_scores", "score_trees"} <= set(table.dtype.names)
+    page = (place / "report" / "report.html").read_text()
+    assert "Smallest detectable differences" in page
+    files = sorted((place / "report" / "referees").glob("*.npz"))
+    written = [path.stat().st_mtime_ns for path in files]
+    assert run(place, *words, models=(), referees=("scores", "trees")) == 0
+    assert [path.stat().st_mtime_ns for path in files] == written  # the members were there already
+    assert numbers(place)["looks"] == found["looks"]  # the same evaluation once more
+    capsys.readouterr()
+    assert run(place, *words[:1], "none", models=(), referees=("scores",)) == 1
+    assert "holds another report (referees" in errors(capsys)[0]
+
+
+def test_a_panel_and_its_network(place, capsys):
+    assert run(place, "--sensitivity", "none", "--jobs", "1", referees=("network", "scores")) == 0
+    assert "The network alone has an AUC of" in capsys.readouterr().out
+    found = numbers(place)
+    assert [one["name"] for one in found["models"]] == ["network", "scores"]
+    assert [one["name"] for one in found["networks"]] == ["cnn1/best.keras"]
+    assert found["network"]["auc"]["value"] == pytest.approx(found["answer"]["singles"][0]["value"], abs=1e-6)
+    assert found["answer"]["auc"]["value"] > found["network"]["auc"]["value"] - 0.05

@@ -303,7 +303,7 @@ def test_a_network_that_learnt_nothing_would_notice_nothing(alike):
         assert found.numbers.detectable is None
         assert "power" not in _words(found)
     learnt = _decide(alike)
-    assert f"network AUC of {learnt.numbers.detectable:.3f}" in _words(learnt)
+    assert f"classifier AUC of {learnt.numbers.detectable:.3f}" in _words(learnt)
 
 
 def test_the_least_margin_needs_millions(alike):

@@ -71,6 +71,7 @@ PACKAGES = (
     Package("horovod", "horovod", loads="horovod.tensorflow"),
     Package("mpi4py", "mpi", loads="mpi4py.MPI"),
     Package("jinja2", "evaluate"),
+    Package("lightgbm", "evaluate"),
     Package("sklearn", "evaluate", ("scikit-learn",)),
 )
 EXTRAS = tuple(dict.fromkeys(package.extra for package in PACKAGES if package.extra != "core"))

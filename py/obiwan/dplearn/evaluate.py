@@ -1,9 +1,10 @@
-"""Evaluation of trained networks on a training set: a verdict, and a report with its evidence.
+"""Evaluation of a training set by a panel of referees: a verdict, and a report with its evidence.
 
 ``python -m obiwan.dplearn.evaluate --data DIR --model FILE [FILE ...] --outdir DIR``
 
 The verdict is the first thing that is printed; ``report.html`` in the output directory has all that stands
-behind it.  Scores that lie beside a model are used again; every model that sees the test split is counted.
+behind it.  The trained networks are one member of the panel; the others are trained here, and kept.  Scores
+that lie beside a model are used again; every model that sees the test split is counted.
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from obiwan.dplearn.evaluation.ensemble import load_networks
 from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
 from obiwan.dplearn.evaluation.study import Request, check_set, evaluate_referees
+from obiwan.dplearn.referees import jury
 from obiwan.dplearn.referees.network import read_record
 from obiwan.dplearn.retraining import ablations, sensitivity
+from obiwan.dplearn.retraining.detectable import AMPLITUDES, STAMPS, kinds_of
 from obiwan.dplearn.running import cli, profiles
 from obiwan.dplearn.running.cli import between
+from obiwan.dplearn.running.executors import process_pool
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.differences import parse_amplitudes
 from obiwan.dplearn.training.rundir import BEST, RUN
@@ -29,6 +34,7 @@ from obiwan.dplearn.twosample.verdict import LEAST_MARGIN
 
 NAME = "evaluate"
 MOSAIC_ROWS = 6
+NONE = "none"  #: stands for no sensitivity test
 
 log = logging.getLogger(__name__)
 
@@ -44,25 +50,40 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--model",
         type=Path,
-        required=True,
+        default=[],
         nargs="+",
         action="extend",
         metavar="FILE",
-        help="trained network (.keras); of several, trained with different seeds, the mean score is tested",
+        help="trained network (.keras); of several, trained with different seeds, the mean score counts",
     )
     add("--outdir", type=Path, required=True, metavar="DIR", help="where report, numbers and figures go")
     add("--overwrite", action="store_true", help="replace the report of other models or data")
     says = "the mock survey that the data come from: shows what an observer of its offset would reach"
     add("--mock", type=Path, metavar="DIR", help=says)
     cli.add_config_option(files)
+    add = parser.add_argument_group("the panel of referees").add_argument
+    says = (
+        f"its members, declared before the test: some of {' '.join(jury.MEMBERS)} (all but network need no "
+    )
+    says += "--model), or module:function of your own"
+    add("--referees", nargs="+", action="extend", metavar="NAME", help=says)
+    says = "examples of each split that are measured for the panel, at most"
+    add("--examples", type=between(100), default=jury.EXAMPLES, metavar="N", help=says)
+    add("--jobs", type=cli.jobs, metavar="N", help="processes that measure; as many as threads by default")
     add = parser.add_argument_group("the test, and networks trained again to back it").add_argument
     says = "AUCs within 0.5 +- X count as equivalent; to be declared before"
     add("--margin", type=float, default=0.02, metavar="X", help=says)
     says = "train again on parts of the stamps; all that the set has, or some of: "
     says += ", ".join(map(repr, ablations.names(StampSpec())))
     add("--ablations", nargs="*", action="extend", metavar="NAME", help=says)
-    says = "train again on planted differences, such as offset=0.1,0.2 psf=1.05: the positive control"
-    add("--sensitivity", nargs="+", action="extend", metavar="KIND=AMOUNT", help=says)
+    says = "differences to plant.  KIND: the smallest one that this test set detects "
+    says += (
+        f"panel (default: all of {' '.join(AMPLITUDES)}; none: none).  KIND=AMOUNT, such as offset=0.1,0.2: "
+    )
+    says += "train the network again on it"
+    add("--sensitivity", nargs="+", action="extend", metavar="KIND[=AMOUNT]", help=says)
+    says = "training stamps that differences are planted in, at most"
+    add("--sensitivity-stamps", type=between(100), default=STAMPS, metavar="N", help=says)
     add("--seed", type=between(0), default=1, metavar="N", help="of draws and splits")
     add = parser.add_argument_group("running").add_argument
     profiles.add_thread_options(add)
@@ -77,6 +98,19 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
             f"--margin must be between {LEAST_MARGIN:g} and 0.5 (an AUC's distance from 0.5; to show less "
             f"would take millions of examples), got {options.margin}"
         )
+    options.referees = options.referees or [
+        name for name in jury.MEMBERS if options.model or name != jury.NETWORK
+    ]
+    try:
+        jury.check_members(options.referees)
+    except ValueError as error:
+        parser.error(f"--referees: {error}")
+    if bool(options.model) != (jury.NETWORK in options.referees):
+        parser.error(
+            "--referees network needs --model"
+            if not options.model
+            else "--model: name network among the --referees, too"
+        )
     runs: dict[str, Path] = {}
     for model in dict.fromkeys(path.resolve() for path in options.model):
         record = read_record(model.parent / RUN)
@@ -86,10 +120,26 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
                 f"--model: {other} and {model} are of one run, or of two with the same seed and settings, "
                 f"which count once; give {BEST} of one"
             )
+    _check_sensitivity(parser, options)
+
+
+def _check_sensitivity(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Tell kinds of difference (``detect``) from differences that a network is trained again on."""
+    asked, alone = list(dict.fromkeys(options.sensitivity or ())), options.referees == [jury.NETWORK]
+    options.detect = [word for word in asked if "=" not in word and word != NONE]
+    unknown = [kind for kind in options.detect if kind not in AMPLITUDES]
+    if unknown or (NONE in asked and options.detect):
+        parser.error(f"--sensitivity {' '.join(asked)}: kinds are {', '.join(AMPLITUDES)}, or {NONE}")
+    if options.detect and alone:
+        parser.error("--sensitivity KIND needs a panel; for a network alone give KIND=AMOUNT")
+    if not options.detect and NONE not in asked and not alone:
+        options.detect = list(AMPLITUDES)
     try:
-        options.sensitivity = parse_amplitudes(options.sensitivity or ())
+        options.sensitivity = parse_amplitudes(word for word in asked if "=" in word)
     except ValueError as error:
         parser.error(f"--sensitivity: {error}")
+    if options.sensitivity and not options.model:
+        parser.error("--sensitivity KIND=AMOUNT trains a network again: give --model")
 
 
 def ablations_asked(asked: Sequence[str] | None, spec: StampSpec) -> tuple[str, ...]:
@@ -113,11 +163,17 @@ def evaluate(options: argparse.Namespace) -> int:
     from obiwan.dplearn.report import figures, output, wording  # only now: what is wrong is said at once
 
     referees = load_networks(options.model, stamp_set)
-    request = Request(options.margin, options.seed, asked, options.sensitivity, options.mock)
-    identity = {"data": stamp_set.checksum, "models": [referee.checksum for referee in referees]}
+    panel = jury.Jury(tuple(options.referees), options.examples, options.seed)
+    kinds = tuple(kind for kind in kinds_of(stamp_set.spec) if kind in options.detect)
+    planted = (options.sensitivity, options.mock, panel, kinds, options.sensitivity_stamps)
+    request = Request(options.margin, options.seed, asked, *planted)
+    checksums = [referee.checksum for referee in referees]
+    identity = output.identity_of(stamp_set.checksum, checksums, options.referees)
     place = output.claim(options.outdir, identity, overwrite=options.overwrite)
-    with place.lease() as scratch:
-        found = evaluate_referees(stamp_set, referees, request, options.outdir, overwrite=options.overwrite)
+    with place.lease() as scratch, process_pool(options.jobs) as executor:
+        found = evaluate_referees(
+            stamp_set, referees, request, options.outdir, overwrite=options.overwrite, executor=executor
+        )
         galleries = galleries_of(stamp_set, "test", found.scored.scores)
         shown = figures.pictures_of(found, galleries, mosaics_of(stamp_set, "test", MOSAIC_ROWS))
         page = output.write_report(options.outdir, found, shown, scratch)
@@ -131,6 +187,7 @@ def program(options: argparse.Namespace) -> int:
     """The program's body, after the options are read; returns the exit status."""
     for line in profiles.set_environment(options)[1:]:
         log.info(line)
+    options.jobs = options.jobs or int(os.environ["OMP_NUM_THREADS"].split(",")[0])
     return evaluate(options)
 
 

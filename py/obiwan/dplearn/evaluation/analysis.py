@@ -27,8 +27,8 @@ BY_PERCENTILE = "percentile"  #: key of the bins at percentiles in brightness
 
 
 @dataclass(frozen=True)
-class NetworkAnswer:
-    """What the network's scores say.
+class Answer:
+    """What the scores of some referees say.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class NetworkAnswer:
     accuracy : AccuracyTest
         Of calling fake what scores above 0.5.
     singles : tuple of Estimate
-        AUC of each network.
+        AUC of each of them.
     permutation_p, flip_p : float
         Labels exchanged within bricks; labels of whole bricks swapped.
     design_effect : float
@@ -150,8 +150,12 @@ class Evaluation:
     scored : Scored
     columns : mapping
         Covariates of the test examples.
+    networks : Scored or None
+        The networks' own scores on the whole test split, where a panel is tested.
     verdict, answer, calibration, conditional, baseline
         See their classes.
+    network : Answer or None
+        Of these networks.
     controls : tuple of Control
     control_examples : int
         Examples that the controls were run on.
@@ -163,6 +167,8 @@ class Evaluation:
         Signal to noise and AUC of the ideal observer, for a mock whose planted offset is known.
     ablations, sensitivity : tuple
         Results of retraining; empty where none was asked for.
+    detections : tuple of Detection
+        Of planted differences; empty without a panel.
     not_run, cautions, mock : tuple of Fact
         What could have been run and was not; what limits the result; what is to be said of the mock survey
         that the training set was cut from.
@@ -175,17 +181,20 @@ class Evaluation:
     scored: Scored
     columns: Mapping[str, Array]
     verdict: Verdict
-    answer: NetworkAnswer
+    answer: Answer
     calibration: Calibration
     conditional: Conditional
     baseline: Baseline | None
     controls: tuple[Control, ...]
     control_examples: int
     bins: tuple[Bins, ...]
+    networks: Scored | None = None
+    network: Answer | None = None
     occlusion: Occlusion | None = None
     ideal: tuple[Array, Array] | None = None
     ablations: tuple[Any, ...] = ()
     sensitivity: tuple[Any, ...] = ()
+    detections: tuple[Any, ...] = ()
     not_run: tuple[Fact, ...] = ()
     cautions: tuple[Fact, ...] = ()
     mock: tuple[Fact, ...] = ()
@@ -197,12 +206,12 @@ def held_equal(spec: StampSpec) -> tuple[str, ...]:
     return (f"mag_{spec.reference}", *(f"{blue}_{red}" for blue, red in spec.colours), "shape_r")
 
 
-def answer(scored: Scored, seed: int) -> NetworkAnswer:
-    """The network's AUC and accuracy with their intervals and tests."""
+def answer(scored: Scored, seed: int) -> Answer:
+    """AUC and accuracy of the combined score with their intervals and tests."""
     labels, scores, bricks = scored.labels, scored.scores, scored.bricks
     usable = summary.usable_bricks(labels, bricks)
     streams = [np.random.default_rng([seed, purpose]) for purpose in (1, 2)]
-    return NetworkAnswer(
+    return Answer(
         auc=ranking.auc_interval(labels, scores, usable),
         accuracy=summary.accuracy_test(labels, scores > 0.5, bricks),
         singles=tuple(ranking.auc_interval(labels, single, usable) for single in scored.singles),

@@ -1,4 +1,4 @@
-"""Scores of any number of referees: checked, recorded in the test-set log, aligned with the rows.
+"""Scores of networks and of the panel: checked, recorded in the test-set log, aligned with the rows.
 
 Scores of a referee that has a file, as a network has, are kept in a file beside it and read from there.
 """
@@ -6,6 +6,7 @@ Scores of a referee that has a file, as a network has, are kept in a file beside
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -16,6 +17,7 @@ import numpy as np
 
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.referees import scoring
+from obiwan.dplearn.referees.jury import NETWORK, Judgement, Member
 from obiwan.dplearn.referees.network import NetworkReferee, load_network_referee
 from obiwan.dplearn.referees.protocol import Referee
 from obiwan.dplearn.referees.testlog import Ledger, record_evaluation
@@ -30,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One of the referees whose mean score is tested.
+    """One of the referees whose combined score is tested.
 
     Attributes
     ----------
@@ -48,6 +50,8 @@ class ModelInfo:
         Epochs, batch, learning rate and seed, as far as they are known.
     augmented : bool
         Whether its training examples were flipped and turned; False where that is not known.
+    weight : float
+        Of its log odds in a panel; NaN where scores are averaged.
     """
 
     name: str
@@ -57,21 +61,26 @@ class ModelInfo:
     trained_on: str = ""
     settings: Mapping[str, float] = field(default_factory=dict)
     augmented: bool = False
+    weight: float = math.nan
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The test split as the networks scored it.
+    """Test examples as some referees scored them.
 
     Attributes
     ----------
     rows : structured ndarray, shape (n,)
         What is known of each example.
     singles : ndarray, shape (models, n)
-        P(fake) of each network.
+        P(fake) of each referee.
     val_labels, val_scores : ndarray, shape (m,)
-        Labels and mean score of the validation split.
+        Labels and combined score of the validation split.
     models : tuple of ModelInfo
+    panel : ndarray, shape (n,), or None
+        The score of a panel; None where the score is the mean.
+    checksum : str
+        Of the panel; empty without one.
     ledger : Ledger or None
         Who has seen this test split; None where that could not be counted.
     """
@@ -81,6 +90,8 @@ class Scored:
     val_labels: Array
     val_scores: Array
     models: tuple[ModelInfo, ...]
+    panel: Array | None = None
+    checksum: str = ""
     ledger: Ledger | None = None
 
     @property
@@ -95,13 +106,28 @@ class Scored:
 
     @property
     def scores(self) -> Array:
-        """The score that is tested: the mean over the networks, declared before any was looked at."""
-        return np.asarray(self.singles.mean(0, dtype=np.float64))
+        """The score that is tested: the panel's, else the mean; declared before any was looked at."""
+        return np.asarray(self.singles.mean(0, dtype=np.float64)) if self.panel is None else self.panel
+
+    @property
+    def combined(self) -> str:
+        """Name of the score that is tested: ``panel``, else ``network`` or ``mean score``."""
+        return "panel" if self.panel is not None else "network" if len(self.models) == 1 else "mean score"
+
+    @property
+    def referees(self) -> tuple[str, ...]:
+        """Kinds of referee whose scores are combined."""
+        return (NETWORK,) if self.panel is None else tuple(model.name for model in self.models)
 
     @property
     def learnt(self) -> bool:
-        """Whether more than half of the networks learnt, so that their mean score is worth a verdict."""
-        return 2 * sum(model.learnt for model in self.models) > len(self.models)
+        """Whether the combined score is worth a verdict.
+
+        Of a panel one member must have learnt, for the others then have no weight; of an average more than
+        half.
+        """
+        learnt = sum(model.learnt for model in self.models)
+        return learnt > 0 if self.panel is not None else 2 * learnt > len(self.models)
 
 
 def load_networks(paths: Sequence[Path], stamp_set: StampSet) -> tuple[NetworkReferee, ...]:
@@ -208,6 +234,39 @@ def score_all(referees: Sequence[Referee], stamp_set: StampSet) -> Scored:
         val_scores=np.mean(validation, axis=0),
         models=tuple(map(info_of, referees)),
     )
+
+
+def scored_by_panel(judgement: Judgement, stamp_set: StampSet) -> Scored:
+    """Test examples as a panel scored them; its evaluation is recorded in the test-set log."""
+    rows, val_rows = (stamp_set.rows(split) for split in ("test", "val"))
+    chosen, scores = rows[judgement.positions], judgement.scores
+    record_evaluation(
+        stamp_set,
+        scoring.Scores(
+            split="test",
+            shard=chosen["shard"],
+            row=chosen["row"],
+            label=chosen["label"],
+            score=scores.astype(np.float32),
+            model=judgement.checksum,
+            data=stamp_set.checksum,
+        ),
+    )
+    return Scored(
+        rows=chosen,
+        singles=judgement.singles,
+        val_labels=np.asarray(val_rows["label"][judgement.val_positions]),
+        val_scores=judgement.val_scores,
+        models=tuple(map(_member_info, judgement.members)),
+        panel=scores,
+        checksum=judgement.checksum,
+    )
+
+
+def _member_info(member: Member) -> ModelInfo:
+    """What is known of a member of a panel."""
+    settings = {"examples": float(member.examples)} if member.examples else {}
+    return ModelInfo(member.name, member.checksum, "", member.learnt, settings=settings, weight=member.weight)
 
 
 def _files(referee: Referee) -> tuple[Path, ...]:

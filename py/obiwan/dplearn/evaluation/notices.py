@@ -81,16 +81,20 @@ def alarms(ablations: Sequence[AblationResult]) -> tuple[Fact, ...]:
     )
 
 
-def cautions(scored: Scored, data: Mapping[str, Any]) -> tuple[Fact, ...]:
+def cautions(scored: Scored, data: Mapping[str, Any], networks: Scored | None = None) -> tuple[Fact, ...]:
     """Limits on the validity of the result.
 
     Parameters
     ----------
     scored : Scored
+        What is tested.
     data : mapping
         What the manifest says of the training set (`data_summary`).
+    networks : Scored, optional
+        The networks, where a panel is tested.
     """
-    config, ledger, models = data["config"], scored.ledger or Ledger(()), scored.models
+    config, ledger = data["config"], scored.ledger or Ledger(())
+    models = () if scored.panel is not None and networks is None else (networks or scored).models
     failed = tuple(model.name for model in models if not model.learnt)
     released = any(root.get("injected") is False for root in data["roots"])
     writers = {name: [Writer(**one) for one in some] for name, some in data.get("writers", {}).items()}
@@ -99,13 +103,14 @@ def cautions(scored: Scored, data: Mapping[str, Any]) -> tuple[Fact, ...]:
         {"far": one["far"], "expected": round(one["expected"], 1)} for one in data.get("partial_fits", ())
     ]
     damaged = tuple(data.get("damaged_bricks", ()))
-    others = len({*ledger.networks} - {model.checksum for model in models})
+    own = {model.checksum for model in models} | ({scored.checksum} if scored.panel is not None else set())
+    others = len({*ledger.networks} - own)
     margins = tuple(dict.fromkeys(opening.margin for opening in ledger.openings))
     evaluations = {"evaluations": len(ledger.openings), "margins": margins}
     trained = [{"model": model.name, "trained_on": model.trained_on} for model in models]
     return _facts(
         *((one["trained_on"] not in ("", data["checksum"]), Notice.OTHER_DATA, one) for one in trained),
-        (failed and scored.learnt, Notice.NOT_LEARNT, {"models": failed}),
+        (failed and (networks or scored).learnt, Notice.NOT_LEARNT, {"models": failed}),
         (any(model.augmented for model in models), Notice.AUGMENTED, {}),
         (released and config.get("reals_from") == "injected", Notice.CATALOGUES, {}),
         (differ, Notice.WRITERS, {"differences": differ}),
@@ -130,7 +135,7 @@ def not_run(
     Parameters
     ----------
     networks : int
-        How many are tested.
+        How many there are.
     ablations : sequence of str
         Names of those that were run.
     planted : sequence

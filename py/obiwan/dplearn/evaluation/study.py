@@ -10,8 +10,9 @@ import logging
 import platform
 import sys
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,16 @@ from obiwan.dplearn.controls.covariates import covariates
 from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.evaluation import analysis, notices
-from obiwan.dplearn.evaluation.ensemble import Scored, score_all
+from obiwan.dplearn.evaluation.ensemble import Scored
 from obiwan.dplearn.evaluation.ideal import EXAMPLES, offset_curve, planted_offset
+from obiwan.dplearn.evaluation.judging import Planting, judge_set
 from obiwan.dplearn.evaluation.occlusion import Occlusion, occlude
+from obiwan.dplearn.referees.jury import NETWORK, Jury
 from obiwan.dplearn.referees.network import NetworkReferee
 from obiwan.dplearn.referees.protocol import Referee
 from obiwan.dplearn.referees.testlog import Ledger, record_report, record_retraining
 from obiwan.dplearn.retraining.ablations import A_A, AblationResult, run_ablation
+from obiwan.dplearn.retraining.detectable import STAMPS
 from obiwan.dplearn.retraining.runs import run_config_of
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult, run_sensitivity, summarise
 from obiwan.dplearn.stampspec import SPLITS, Array
@@ -64,6 +68,12 @@ class Request:
         For the sensitivity test.
     mock : Path or None
         The mock survey that the training set was cut from.
+    jury : Jury
+        Which referees make the panel; the networks alone are tested without one.
+    detect : tuple of str
+        Kinds of difference of which the smallest that a panel detects is found.
+    stamps : int
+        Training stamps that they are planted in, at most.
     """
 
     margin: float = 0.02
@@ -71,6 +81,9 @@ class Request:
     ablations: tuple[str, ...] = ()
     planted: tuple[Difference, ...] = ()
     mock: Path | None = None
+    jury: Jury = field(default_factory=lambda: Jury((NETWORK,)))
+    detect: tuple[str, ...] = ()
+    stamps: int = STAMPS
 
 
 def software() -> dict[str, str]:
@@ -137,17 +150,17 @@ def control_set(stamp_set: StampSet) -> tuple[Array, Array, int]:
 
 
 def ledger(
-    stamp_set: StampSet, referees: Sequence[Referee], margin: float, ablations: Sequence[str]
+    stamp_set: StampSet, checksums: Sequence[str], margin: float, ablations: Sequence[str]
 ) -> Ledger | None:
     """Record this evaluation, and what was retrained for it, in the test-set log; returns the log."""
     for name in ablations:
         if name not in A_A:  # whose labels are not those of real and fake
-            record_retraining(stamp_set, referees[0].checksum, name)
-    return record_report(stamp_set, [referee.checksum for referee in referees], margin)
+            record_retraining(stamp_set, checksums[0], name)
+    return record_report(stamp_set, checksums, margin)
 
 
 def _retrain(
-    stamp_set: StampSet, first: Referee, request: Request, outdir: Path | None, *, overwrite: bool
+    stamp_set: StampSet, first: Referee | None, request: Request, outdir: Path | None, *, overwrite: bool
 ) -> tuple[tuple[AblationResult, ...], tuple[SensitivityResult, ...]]:
     """Train a network again for ablations and planted differences; finished ones in `outdir` are read."""
     asked = request.ablations or request.planted
@@ -167,6 +180,7 @@ def evaluate_referees(
     outdir: Path | None = None,
     *,
     overwrite: bool = False,
+    executor: Executor | None = None,
 ) -> analysis.Evaluation:
     """Evaluate referees on the test split of a training set.
 
@@ -174,29 +188,35 @@ def evaluate_referees(
     ----------
     stamp_set : StampSet
     referees : sequence of Referee
-        Their mean score is tested; occlusion is of the first.
+        Trained networks.  Their mean score is a member of the panel or, where there is no other, tested by
+        itself; occlusion is of the first.
     request : Request
     outdir : Path, optional
-        Where the first of them, if it is a network, is trained again for the ablations and planted
-        differences of the request; none are run without it.
+        Where members of the panel are kept, and where the first network is trained again for the ablations
+        and planted differences of the request; none are run without it.
     overwrite : bool
         Replace there what is of another network or training set; else that is an error.
+    executor : Executor, optional
+        Workers that measure stamps for the panel.
 
     Raises
     ------
     TrainingSetError
-        If a split lacks a class, or the mock survey is another one.
+        If a split lacks a class, stamps cannot be measured, or the mock survey is another one.
     ModelError
         If scores are not finite, or the settings of a network that is to be trained again are not known.
     """
     check_set(stamp_set)
-    spec, seed, margin, first = stamp_set.spec, request.seed, request.margin, referees[0]
+    spec, seed, margin, first = stamp_set.spec, request.seed, request.margin, next(iter(referees), None)
     offset, of_mock = planted_offset(request.mock, stamp_set)
-    scored = score_all(referees, stamp_set)
+    jury, planted = request.jury, Planting(request.detect, request.stamps, seed)
+    judged = judge_set(stamp_set, referees, jury, planted, executor, outdir)
     ablations, sensitivity = _retrain(stamp_set, first, request, outdir, overwrite=overwrite)
     names = [result.name for result in ablations]
-    scored = replace(scored, ledger=ledger(stamp_set, referees, margin, names))
-    rows, measured, tests = control_set(stamp_set)
+    positive = judged.detected or (summarise(sensitivity) if sensitivity else None)
+    known = ledger(stamp_set, judged.checksums, margin, names)
+    scored, networks = replace(judged.scored, ledger=known), judged.networks
+    rows, measured, tests = control_set(judged.stamp_set)
     every, data = covariates(rows, measured, spec), data_summary(stamp_set)
     columns = {key: values[:tests] for key, values in every.items()}
     bricks = np.char.strip(rows["brick"].astype(str))
@@ -207,20 +227,23 @@ def evaluate_referees(
         data=data,
         scored=scored,
         columns=columns,
-        verdict=analysis.verdict_of(scored, margin, summarise(sensitivity) if sensitivity else None),
+        verdict=analysis.verdict_of(scored, margin, positive),
         answer=analysis.answer(scored, seed),
+        networks=networks,
+        network=None if networks is None else analysis.answer(networks, seed),
         calibration=analysis.calibrate(scored),
         conditional=analysis.conditional(scored, columns, analysis.held_equal(spec), seed),
         baseline=analysis.baseline(every, rows, tests, seed),
         controls=controls,
         control_examples=len(rows),
         bins=analysis.where(scored, columns, spec),
-        occlusion=_occlusion(stamp_set, first, scored, seed),
-        ideal=_ideal(stamp_set, offset, columns["sn"], seed),
+        occlusion=_occlusion(judged.stamp_set, first, scored, seed),
+        ideal=_ideal(judged.stamp_set, offset, columns["sn"], seed),
         ablations=ablations,
         sensitivity=sensitivity,
-        not_run=notices.not_run(len(referees), names, sensitivity, controls, spec),
-        cautions=notices.cautions(scored, data),
+        detections=judged.detections,
+        not_run=notices.not_run(len(referees), names, (*sensitivity, *judged.detections), controls, spec),
+        cautions=notices.cautions(scored, data, networks),
         mock=of_mock,
         versions=software(),
     )
@@ -234,9 +257,9 @@ def _some_tests(stamp_set: StampSet, count: int, seed: int) -> tuple[Array, Arra
     return chosen, rows[chosen], stamp_set.stamps("test", chosen)
 
 
-def _occlusion(stamp_set: StampSet, first: Referee, scored: Scored, seed: int) -> Occlusion | None:
+def _occlusion(stamp_set: StampSet, first: Referee | None, scored: Scored, seed: int) -> Occlusion | None:
     """AUC of a referee by parts of the stamp, on some test examples."""
-    if np.ptp(scored.singles[0]) == 0:  # a constant score has no parts
+    if first is None or np.ptp(scored.singles[0]) == 0:  # a constant score has no parts
         return None
     chosen, rows, stamps = _some_tests(stamp_set, OCCLUSION_EXAMPLES, seed)
     log.info("occlusion: scoring parts of %d test examples with %s", len(chosen), first.name)

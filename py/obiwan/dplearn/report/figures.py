@@ -199,19 +199,21 @@ def _forest(evaluation: Evaluation, section: str, name: str, entries: list[tuple
 
 def _answer_pictures(evaluation: Evaluation) -> Iterator[Picture]:
     scored, auc, baseline = evaluation.scored, evaluation.answer.auc, evaluation.baseline
-    compared, curves = [("network", auc)], [("network", scored.labels, scored.scores)]
+    name = scored.combined
+    compared, curves = [(name, auc)], [(name, scored.labels, scored.scores)]
     if baseline is not None:
         compared.append((MEASURED, baseline.test_auc))
         curves.append((MEASURED, scored.labels, baseline.scores))
     if evaluation.conditional.stratified is not None:
-        compared.append(("network, within strata", evaluation.conditional.stratified))
+        compared.append((f"{name}, within strata", evaluation.conditional.stratified))
     shown, given = with_interval(auc), (scored.labels, scored.scores)
     yield _chart(("answer", "scores"), 3.6, charts.draw_scores, *given, auc=shown)
     yield _chart(("answer", "roc"), 3.6, charts.draw_roc, curves, auc=shown)
     if len(scored.models) > 1:
         names = (model.name for model in scored.models)
         singles = zip(names, evaluation.answer.singles, strict=True)
-        yield _forest(evaluation, "answer", "models", [("mean score", auc), *singles])
+        key = "models" if scored.panel is None else "members"
+        yield _forest(evaluation, "answer", key, [(name, auc), *singles])
     yield _forest(evaluation, "baseline", "comparison", compared)
 
 

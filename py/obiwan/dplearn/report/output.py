@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ import numpy as np
 from obiwan.dplearn.controls.covariates import quantities
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.evaluation.analysis import Evaluation
+from obiwan.dplearn.evaluation.judging import REFEREES
 from obiwan.dplearn.evaluation.notices import alarms
 from obiwan.dplearn.files.atomic import read_json, write_json
 from obiwan.dplearn.files.fits import open_fits
 from obiwan.dplearn.files.outdir import Others, OutputDirectory, State, holding_lease
+from obiwan.dplearn.referees.jury import NETWORK
 from obiwan.dplearn.report import wording
 from obiwan.dplearn.report.figures import Picture, write_if_possible
 from obiwan.dplearn.report.page import embedded, render
@@ -27,7 +29,8 @@ from obiwan.dplearn.stampspec import Array
 FORMAT = "obiwan.dplearn evaluation"
 FORMAT_VERSION = 1
 PAGE, METRICS, SCORES, FIGURES, SCRATCH = "report.html", "metrics.json", "scores.fits", "figures", ".work"
-RETRAINED = ("ablations", "sensitivity")  #: where retrained networks are, which outlive the report
+#: Where trained referees and retrained networks are, which outlive the report.
+LASTING = (REFEREES, "ablations", "sensitivity")
 #: In the order in which they take their places: first what says that the directory is ours (`claim`), last
 #: the page, which speaks for all.
 FILES = (METRICS, FIGURES, SCORES, PAGE)
@@ -35,7 +38,7 @@ CAPTIONS = "captions.txt"  #: among the figures, which go into papers and talks 
 #: Columns of the table of examples that `SCORES` begins with.
 KEYS = ("root", "brick", "run", "id", "shard", "row", "ra", "dec", "label")
 #: Results of so many numbers that they are in figures or tables and not in `METRICS`.
-_BULKY = {"scored", "columns", "scores", "weights", "maps", "real_rows", "fake_rows", "mock"}
+_BULKY = {"scored", "networks", "columns", "scores", "weights", "maps", "real_rows", "fake_rows", "mock"}
 
 
 def plain(value: Any) -> Any:
@@ -65,10 +68,13 @@ def plain(value: Any) -> Any:
 def metrics(evaluation: Evaluation) -> dict[str, Any]:
     """Content of ``metrics.json``: all numbers of an evaluation, its verdict and notices."""
     ledger = evaluation.scored.ledger
+    networks = evaluation.scored if evaluation.scored.panel is None else evaluation.networks
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "models": plain(evaluation.scored.models),
+        "referees": list(evaluation.scored.referees),
+        "networks": plain([] if networks is None else networks.models),
         "looks": None if ledger is None else ledger.looks,
         "openings": None if ledger is None else plain(ledger.openings),
         **plain(evaluation),
@@ -102,7 +108,9 @@ def write_scores_table(path: Path, evaluation: Evaluation) -> None:
     columns: dict[str, Array] = {name: scored.rows[name] for name in KEYS}
     columns["score"] = scored.scores
     if len(scored.singles) > 1:
-        columns |= {f"score_{i}": single for i, single in enumerate(scored.singles, 1)}
+        named = scored.panel is not None and all(model.name.isidentifier() for model in scored.models)
+        names = [model.name if named else str(i) for i, model in enumerate(scored.models, 1)]
+        columns |= {f"score_{name}": one for name, one in zip(names, scored.singles, strict=True)}
     if evaluation.baseline is not None:
         columns["score_metadata"] = evaluation.baseline.scores
     taken = {name.lower() for name in columns}
@@ -116,19 +124,26 @@ def write_scores_table(path: Path, evaluation: Evaluation) -> None:
         file.write(list(columns.values()), names=list(columns), units=units, header=header, extname="SCORES")
 
 
+def identity_of(data: str, models: Sequence[str], referees: Sequence[str]) -> dict[str, Any]:
+    """What an evaluation is of: checksums of training set and networks, and the members of a panel."""
+    panel = {} if list(referees) == [NETWORK] else {"referees": list(referees)}
+    return {"data": data, "models": list(models), **panel}
+
+
 def _identity(report: dict[str, Any]) -> dict[str, Any] | None:
     """Training set and networks of a report; None of what is no report."""
     if report.get("format") != FORMAT:
         return None
     try:
-        models = [model["checksum"] for model in report["models"]]
-        return {"data": report["data"]["checksum"], "models": models}
+        networks = report.get("networks", report["models"])  # the same before there were panels
+        models = [model["checksum"] for model in networks]
+        return identity_of(report["data"]["checksum"], models, report.get("referees", [NETWORK]))
     except (KeyError, TypeError):
         return {}
 
 
 def report_directory(outdir: Path) -> OutputDirectory:
-    """The output directory of ``evaluate``; a request has ``data`` and ``models``, their checksums."""
+    """The output directory of ``evaluate``; a request is an `identity_of`."""
     return OutputDirectory(
         outdir,
         "report",
@@ -137,7 +152,7 @@ def report_directory(outdir: Path) -> OutputDirectory:
         records=(METRICS,),
         final="",  # an evaluation is always made again
         scratch=SCRATCH,
-        lasting=frozenset(RETRAINED),
+        lasting=frozenset(LASTING),
         others=Others.REFUSED,
         identify=_identity,
     )

@@ -51,7 +51,7 @@ def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) ->
         Pictures by section, as `embedded` makes them.
     """
     words = catalogue()
-    retrained = evaluation.ablations or evaluation.sensitivity
+    retrained = evaluation.ablations or evaluation.sensitivity or evaluation.detections
     titles = {key: title for key, title in words["title"].items() if key != "retraining" or retrained}
     return (
         _environment()

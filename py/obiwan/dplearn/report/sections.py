@@ -63,6 +63,7 @@ def text_of(evaluation: Evaluation) -> dict[str, Any]:
         "occlusion": [" ".join(occlusion_lines(evaluation))],
         "calibration": [say("calibration", "ece", raw=found.raw, new=found.recalibrated)],
         "retraining": list(retraining_lines(evaluation)),
+        "detectable": wording.detectable_rows(evaluation),
         "retrained": retrained(evaluation),
         "provenance": provenance(evaluation),
     }
@@ -203,10 +204,12 @@ def occlusion_lines(evaluation: Evaluation) -> Iterator[str]:
 def retraining_lines(evaluation: Evaluation) -> Iterator[str]:
     """Purpose of the retrained networks, and what they detect."""
     models = evaluation.scored.models
-    if len(models) > 1:
+    if len(models) > 1 and evaluation.scored.panel is None:
         yield say("retraining", "first", name=models[0].name, count=len(models))
     if evaluation.ablations:
         yield say("retraining", "ablations")
+    if evaluation.detections:
+        yield say("sensitivity", "planted", stamps=max(one.stamps for one in evaluation.detections))
     if evaluation.sensitivity:
         yield say("retraining", "sensitivity")
     yield from wording.sensitivity_lines(evaluation.sensitivity)

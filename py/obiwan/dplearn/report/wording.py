@@ -11,7 +11,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from obiwan.dplearn.controls.battery import LEAST, LIGHTS, Control, Obstacle, Statistic
-from obiwan.dplearn.evaluation.analysis import Evaluation
+from obiwan.dplearn.evaluation.analysis import Answer, Evaluation
 from obiwan.dplearn.evaluation.ensemble import ModelInfo
 from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms
 from obiwan.dplearn.report.formatting import (
@@ -232,9 +232,44 @@ def sensitivity_lines(results: Sequence[SensitivityResult]) -> list[str]:
     return lines
 
 
+def detectable_lines(evaluation: Evaluation) -> list[str]:
+    """Smallest detectable amplitude of each kind of difference, in one sentence."""
+    rows = [row for row in detectable_rows(evaluation) if row.smallest]
+    if not rows:
+        return []
+    named = "; ".join(f"{row.kind} {row.smallest}" for row in rows)
+    return [say("sensitivity", "detectable", named=named)]
+
+
+@dataclass(frozen=True)
+class DetectableRow:
+    """A kind of planted difference in words: what was planted, its AUC, and the smallest detectable one."""
+
+    kind: str
+    planted: str
+    auc: Estimate
+    smallest: str
+    ends: str
+
+
+def detectable_rows(evaluation: Evaluation) -> list[DetectableRow]:
+    """A row for each kind of planted difference; no smallest one where nothing was detected."""
+    goal, rows = evaluation.verdict.numbers.detectable, []
+    for one in evaluation.detections:
+        smallest = ends = ""
+        if goal is not None and one.detected:
+            found = one.at(goal)
+            smallest = amplitude_words(one.kind, float(f"{found.value:.3g}"))
+            ends = f"{found.low:.3g} to {found.high:.3g}"
+        planted = amplitude_words(one.kind, one.amplitude)
+        rows.append(DetectableRow(kind_words(one.kind), planted, one.auc, smallest, ends))
+    return rows
+
+
 def verdict_lines(evaluation: Evaluation) -> Statement:
     """The verdict of an evaluation in words."""
-    return statement(evaluation.verdict, sensitivity_lines(evaluation.sensitivity))
+    lines = [*detectable_lines(evaluation), *sensitivity_lines(evaluation.sensitivity)]
+    return statement(evaluation.verdict, lines)
 
 
 def summary(evaluation: Evaluation) -> list[str]:
@@ -244,13 +279,30 @@ def summary(evaluation: Evaluation) -> list[str]:
     lines += [verdict.headline, *(f"  {line}" for line in verdict.explanation)]
     accuracy = with_interval(a.accuracy.accuracy)
     lines.append(say("summary", "accuracy", accuracy=accuracy, guess=a.accuracy.no_information))
-    if len(a.singles) > 1:
+    if evaluation.network is not None and evaluation.networks is not None:
+        lines.append(network_line(evaluation.network, len(evaluation.networks.models)))
+    if evaluation.scored.panel is not None:
+        lines.append(members_line(evaluation))
+    elif len(a.singles) > 1:
         each = ", ".join(f"{single.value:.3f}" for single in a.singles)
         lines.append(say("summary", "mean", count=len(a.singles), each=each))
     lines.append(control_summary(evaluation.controls))
     if baseline is not None:
         lines.append(say("summary", "baseline", auc=with_interval(baseline.result.auc)))
     return [*lines, *(say("summary", "caution", text=notice(fact)) for fact in evaluation.cautions)]
+
+
+def network_line(found: Answer, count: int) -> str:
+    """The networks' own answer, beside that of a panel."""
+    accuracy = with_interval(found.accuracy.accuracy)
+    return say("summary", "network", auc=with_interval(found.auc), accuracy=accuracy, count=count)
+
+
+def members_line(evaluation: Evaluation) -> str:
+    """Members of a panel with their AUCs."""
+    pairs = zip(evaluation.scored.models, evaluation.answer.singles, strict=True)
+    members = ", ".join(f"{model.name} (AUC {auc.value:.3f})" for model, auc in pairs)
+    return say("summary", "members", members=members)
 
 
 def by_light(controls: Sequence[Control]) -> dict[str, list[Control]]:

@@ -87,6 +87,7 @@ KINDS: dict[str, Kind] = {
     "shear": Kind("reduced shear", (-0.3, 0.3), _sheared, extended=True),
     "sersic": Kind("index", (-3, 3), _concentrated, extended=True),
     "no_shot_noise": Kind("fraction", (0, 1)),  # of the shot noise's amplitude that is missing
+    "photon_noise": Kind("nanomaggies", (0, 1)),  # variance per flux that the inverse variance does not know
     "ivar_dip": Kind("fraction", (0, 1)),  # by which the inverse variance dips at the centre
 }
 LIGHT = tuple(name for name, kind in KINDS.items() if kind.change)  #: kinds that change a galaxy

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from obiwan.dplearn.stampspec import Array
+from obiwan.dplearn.stampspec import SPLITS, Array
 from obiwan.dplearn.trainingset.shards import Shard
 from obiwan.dplearn.trainingset.stampset import Labels, Stamps, StampSet
 
@@ -98,6 +98,35 @@ def with_choice(
             number, ones = part.stop - part.start, int(np.count_nonzero(label[part]))
             shards.append(_renamed(shard, name, rows=number, fake=ones, real=number - ones))
     return replace(stamps, shards=tuple(shards), read=read, read_rows=read_rows)
+
+
+def sampled(stamps: StampSet, split: str, most: int, seed: int) -> tuple[StampSet, Array]:
+    """Some whole shards of a split, drawn at random, so that no more files are read than are needed.
+
+    Parameters
+    ----------
+    stamps : StampSet
+    split : str
+    most : int
+        Examples, at most; one shard is taken however many it holds.
+    seed : int
+        Of the draw.
+
+    Returns
+    -------
+    StampSet
+        The set with these shards of the split and without other splits.
+    ndarray of int
+        Positions of their examples in `StampSet.rows` of the whole set.
+    """
+    shards = stamps.split(split)
+    rows = np.array([shard.rows for shard in shards])
+    order = np.random.default_rng([seed, SPLITS.index(split)]).permutation(len(shards))
+    drawn = order[: max(1, int(np.count_nonzero(np.cumsum(rows[order]) <= most)))]
+    chosen = np.sort(drawn) if rows.sum() > most else np.arange(len(shards))
+    ends = np.cumsum([0, *rows])
+    positions = np.concatenate([np.arange(ends[i], ends[i + 1]) for i in chosen] or [np.arange(0)])
+    return stamps.only(shards[i] for i in chosen), positions
 
 
 def halves(rows: Array, seed: int) -> Labels:

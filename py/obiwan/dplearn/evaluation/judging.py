@@ -1,0 +1,116 @@
+"""Judging: a test set scored by networks and a panel, and the smallest differences that the panel detects."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+from obiwan.dplearn.evaluation.ensemble import Scored, score_all, scored_by_panel
+from obiwan.dplearn.referees.jury import Jury, judge, samples_of
+from obiwan.dplearn.referees.protocol import Referee
+from obiwan.dplearn.retraining.detectable import STAMPS, Detection, Detections, detect_all
+from obiwan.dplearn.trainingset.stampset import StampSet
+
+REFEREES = "referees"  #: directory of the panel's members and measurements
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Planting:
+    """What is planted to find the smallest detectable differences.
+
+    Attributes
+    ----------
+    kinds : tuple of str
+        Of `obiwan.dplearn.retraining.detectable.AMPLITUDES`.
+    stamps : int
+        Training stamps, at most.
+    seed : int
+    """
+
+    kinds: tuple[str, ...] = ()
+    stamps: int = STAMPS
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A scored test set.
+
+    Attributes
+    ----------
+    scored : Scored
+        What is tested: the panel or, where there is none, the networks.
+    stamp_set : StampSet
+        The training set with the scored test examples alone.
+    networks : Scored or None
+        The networks on all test examples, where a panel is tested.
+    detections : tuple of Detection
+        Of planted differences; empty without a panel.
+    """
+
+    scored: Scored
+    stamp_set: StampSet
+    networks: Scored | None = None
+    detections: tuple[Detection, ...] = ()
+
+    @property
+    def checksums(self) -> list[str]:
+        """Of the networks or, where there are none, of the panel."""
+        if self.networks is None and self.scored.panel is not None:
+            return [self.scored.checksum]
+        return [model.checksum for model in (self.networks or self.scored).models]
+
+    @property
+    def detected(self) -> Detections | None:
+        """Whether the panel detects what was planted: its positive control."""
+        return Detections(self.detections) if self.detections else None
+
+
+def judge_set(
+    stamp_set: StampSet,
+    referees: Sequence[Referee],
+    jury: Jury,
+    planting: Planting,
+    executor: Executor | None = None,
+    outdir: Path | None = None,
+) -> Judged:
+    """Score a test set.
+
+    Parameters
+    ----------
+    stamp_set : StampSet
+    referees : sequence of Referee
+        Trained networks.
+    jury : Jury
+        Members of the panel; none is made of networks alone.
+    planting : Planting
+    executor : Executor, optional
+        Workers that measure stamps.
+    outdir : Path, optional
+        Where the panel is kept.
+
+    Raises
+    ------
+    TrainingSetError, ModelError
+        As for `obiwan.dplearn.referees.jury.judge` and `score_all`.
+    """
+    networks = score_all(referees, stamp_set) if referees else None
+    if networks is not None and jury.alone:
+        return Judged(networks, stamp_set)
+    place = None if outdir is None else outdir / REFEREES
+    samples = samples_of(stamp_set, jury, executor, place)
+    given = {} if networks is None else {"val": networks.val_scores, "test": networks.scores}
+    known = [] if networks is None else [model.checksum for model in networks.models]
+    judgement = judge(jury, samples, given, known, place)
+    scored, every = len(judgement.positions), sum(stamp_set.count("test"))
+    if scored < every:
+        log.info("the panel scores %d of %d test examples (--examples)", scored, every)
+    kept = {shard.key for shard in samples["test"].stamp_set.shards}
+    part = [shard for shard in stamp_set.shards if shard.split != "test" or shard.key in kept]
+    found = detect_all(samples["train"], planting.kinds, planting.seed, executor, planting.stamps)
+    return Judged(scored_by_panel(judgement, stamp_set), stamp_set.only(part), networks, found)

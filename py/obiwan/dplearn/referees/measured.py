@@ -1,0 +1,212 @@
+"""Measured stamps: the galaxy fit of each, what it leaves, and the numbers that referees are given.
+
+One measurement serves all referees that rest on numbers; it sees pixels and what both catalogues say of the
+PSF, never a label.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from obiwan.dplearn.controls.measure import measure_stamps
+from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.files.atomic import atomic_write
+from obiwan.dplearn.galaxyfit.fits import StampFits, fit_stamps, residual_images
+from obiwan.dplearn.referees.population import Population, fit_population
+from obiwan.dplearn.running.executors import progress_bar, run_all
+from obiwan.dplearn.stampspec import Array, StampSpec
+from obiwan.dplearn.trainingset.shards import Shard
+from obiwan.dplearn.trainingset.stampset import Stamps, StampSet
+
+MOST = 1000.0  #: of a residual image, either way
+METHOD = 1  #: of measurement: kept measurements of another one are made again
+_NAMES = ("names", "statistic_names")
+_FITTED = ("values", "information", "gradient", "statistics", "chi2", "pixels", "flags")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Measurements of n stamps.
+
+    Attributes
+    ----------
+    fits : StampFits
+        The galaxy fits.
+    light : structured ndarray, shape (n,)
+        Numbers of `obiwan.dplearn.controls.measure`.
+    residuals : ndarray of float16, shape (n, side, side, bands, 4), or None
+        `obiwan.dplearn.galaxyfit.fits.residual_images`, where a referee needs them.
+    """
+
+    fits: StampFits
+    light: Array
+    residuals: Array | None = None
+
+    def __len__(self) -> int:
+        """Number of stamps."""
+        return len(self.light)
+
+    @cached_property
+    def population(self) -> Population:
+        """The population that the fits come from, found without labels."""
+        fits = self.fits
+        fluxes = tuple(i for i, name in enumerate(fits.names) if name.startswith("flux_"))
+        size = fits.names.index("ln_size")
+        return fit_population(fits.values, fits.information, fits.gradient, fluxes, size)
+
+    def take(self, chosen: Array) -> Measured:
+        """Some of the stamps."""
+        residuals = None if self.residuals is None else self.residuals[chosen]
+        return Measured(self.fits.take(chosen), self.light[chosen], residuals)
+
+    def without_residuals(self) -> Measured:
+        """The same without residual images."""
+        return replace(self, residuals=None)
+
+
+def concatenate(parts: Sequence[Measured]) -> Measured:
+    """Measurements of several lots of stamps of one kind, in order."""
+    residuals = [part.residuals for part in parts if part.residuals is not None]
+    return Measured(
+        StampFits.concatenate([part.fits for part in parts]),
+        np.concatenate([part.light for part in parts]),
+        np.concatenate(residuals) if len(residuals) == len(parts) else None,
+    )
+
+
+def measure(stamps: Stamps, rows: Array, spec: StampSpec, *, residuals: bool = False) -> Measured:
+    """Measure stamps.
+
+    Parameters
+    ----------
+    stamps : ndarray of float32, shape (n, size, size, channels)
+    rows : structured ndarray, shape (n,)
+        Their rows of the example table; the position in the pixel and, where they are known, the PSF widths
+        are used.
+    spec : StampSpec
+    residuals : bool
+        Keep the residual images, too: 20 kB a stamp of three bands.
+    """
+    known = rows.dtype.names or ()
+    psf = spec.per_band(rows, "psfsize") if set(spec.columns("psfsize")) <= set(known) else None
+    fits = fit_stamps(stamps, spec, psf)
+    images = None
+    if residuals:  # a saturated pixel is beyond the range of float16
+        images = np.clip(residual_images(stamps, fits), -MOST, MOST).astype(np.float16)
+    return Measured(fits, measure_stamps(stamps, rows, spec), images)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One shard that is to be measured; its rows are read where it is measured."""
+
+    stamp_set: StampSet
+    shard: Shard
+    rows: Array
+    residuals: bool
+
+    def run(self) -> Measured:
+        """Read the shard and measure it, on one thread: there are processes enough."""
+        from threadpoolctl import threadpool_limits
+
+        stamps = self.stamp_set.read(self.shard)[0]
+        with threadpool_limits(1):
+            return measure(stamps, self.rows, self.stamp_set.spec, residuals=self.residuals)
+
+
+def measure_set(
+    stamp_set: StampSet,
+    split: str,
+    executor: Executor | None = None,
+    *,
+    residuals: bool = False,
+    store: Path | None = None,
+) -> Measured:
+    """Measure every stamp of a split.
+
+    Parameters
+    ----------
+    stamp_set : StampSet
+    split : str
+        ``train``, ``val`` or ``test``.
+    executor : Executor, optional
+        Workers that share the shards; this process by default.
+    residuals : bool
+        Keep the residual images, too.
+    store : Path, optional
+        Directory in which the measurements are kept, and found when they are asked for again.
+
+    Returns
+    -------
+    Measured
+        In the order of `StampSet.rows`.
+
+    Raises
+    ------
+    TrainingSetError
+        If a shard or the example table cannot be read.
+    """
+    path = None if store is None else store / f"{split}.npz"
+    key = f"{stamp_set.checksum} {split} {METHOD}"
+    if path is not None and (found := _read(path, key, stamp_set.spec, residuals=residuals)) is not None:
+        return found
+    rows, shards, start, tasks = stamp_set.rows(split), stamp_set.split(split), 0, []
+    for shard in shards:
+        tasks.append(_Task(stamp_set, shard, rows[start : start + shard.rows], residuals))
+        start += shard.rows
+    with progress_bar(len(rows), f"fit {split}", "stamp", unit_scale=True) as bar:
+        parts = run_all(_Task.run, tasks, executor, bar, size=lambda number: shards[number].rows)
+    found = concatenate(parts)
+    if path is not None:
+        _write(path, key, found)
+    return found
+
+
+def _write(path: Path, key: str, measured: Measured) -> None:
+    """Keep measurements in a file."""
+    fits = measured.fits
+    arrays: dict[str, Any] = {name: getattr(fits, name) for name in _FITTED}
+    arrays |= {name: np.array(getattr(fits, name)) for name in _NAMES}
+    if measured.residuals is not None:
+        arrays["residuals"] = measured.residuals
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as beside:
+        np.savez(beside, key=np.array(key), light=measured.light, **arrays)
+
+
+def _read(path: Path, key: str, spec: StampSpec, *, residuals: bool) -> Measured | None:
+    """Measurements that were kept; None where there are none of this key, or no residuals that are needed."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            if str(file["key"]) != key or (residuals and "residuals" not in file):
+                return None
+            names: dict[str, Any] = {name: tuple(file[name].tolist()) for name in _NAMES}
+            fits = StampFits(spec=spec, **names, **{name: file[name] for name in _FITTED})
+            return Measured(fits, file["light"], file["residuals"] if residuals else None)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None  # what is damaged is measured again
+
+
+def check_measurable(spec: StampSpec) -> None:
+    """Refuse stamps that are too small to be measured.
+
+    Raises
+    ------
+    TrainingSetError
+    """
+    if spec.size < LEAST_SIZE:
+        msg = f"stamps of {spec.size} px: a galaxy fit takes {LEAST_SIZE}; use --referees network alone"
+        raise TrainingSetError(msg)
+
+
+LEAST_SIZE = 16  #: pixels on a side

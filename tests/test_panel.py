@@ -1,0 +1,276 @@
+"""The panel of referees: what its members see, store, score and refuse, and how they are combined."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from evaluation_set import make_set
+from obiwan.dplearn.errors import ModelError, TrainingSetError
+from obiwan.dplearn.referees import jury as juries
+from obiwan.dplearn.referees import measured as measurements
+from obiwan.dplearn.referees.features import Scaling
+from obiwan.dplearn.referees.jury import Jury, check_members, judge, samples_of, train_member
+from obiwan.dplearn.referees.measured import check_measurable, measure, measure_set
+from obiwan.dplearn.referees.panel import fit_panel, log_odds
+from obiwan.dplearn.referees.plugins import load_plugin
+from obiwan.dplearn.referees.protocol import Referee, Trainable, visible_rows
+from obiwan.dplearn.referees.stored import KINDS, file_name, read_referee, write_referee
+from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.trainingset.views import sampled
+from obiwan.dplearn.twosample.ranking import auc
+from planted import Planted
+
+COUNTS = {"train": 640, "val": 192, "test": 320}
+DIFFERENT = Planted("size", 2.0)
+
+
+@pytest.fixture(scope="module")
+def stamp_set(tmp_path_factory):
+    return make_set(tmp_path_factory.mktemp("panel") / "set", DIFFERENT, COUNTS)
+
+
+@pytest.fixture(scope="module")
+def samples(stamp_set):
+    return samples_of(stamp_set, Jury(tuple(KINDS)))
+
+
+@pytest.fixture(scope="module")
+def members(samples):
+    return {kind: train_member(kind, samples["train"], 1) for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_member_finds_a_large_difference(kind, members, samples):
+    scores = samples["test"].scored_by(members[kind])
+    assert auc(samples["test"].labels, scores) > (0.75 if kind == "residual" else 0.9)
+    assert members[kind].learnt
+    assert isinstance(members[kind], Referee)
+    assert isinstance(members[kind], Trainable)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_are_those_of_the_raw_stamps(kind, members, samples, stamp_set):
+    rows, chosen = stamp_set.rows("test"), np.array([3, 200, 41])
+    alone = members[kind].predict(stamp_set.stamps("test", chosen), visible_rows(rows[chosen]))
+    assert alone.dtype == np.float32
+    assert alone == pytest.approx(samples["test"].scored_by(members[kind])[chosen], abs=2e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_member_is_what_its_file_says(kind, members, samples, tmp_path):
+    path = tmp_path / file_name(kind)
+    write_referee(path, members[kind], {"seed": 1})
+    again, header = read_referee(path)
+    assert again.checksum == header["checksum"] == members[kind].checksum
+    assert (again.learnt, again.spec, header["settings"]) == (
+        True,
+        samples["test"].stamp_set.spec,
+        {"seed": 1},
+    )
+    assert samples["test"].scored_by(again) == pytest.approx(
+        samples["test"].scored_by(members[kind]), abs=1e-6
+    )
+    with np.load(path, allow_pickle=False) as file:  # nothing pickled
+        assert all(file[name].dtype != object for name in file.files)
+
+
+def test_equal_trainings_give_equal_referees(members, samples):
+    for kind in ("scores", "trees"):
+        assert train_member(kind, samples["train"], 1).checksum == members[kind].checksum
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "strange", "newer"])
+def test_a_damaged_file_is_refused_in_one_line(damage, members, tmp_path):
+    path = tmp_path / file_name("scores")
+    referee = members["scores"]
+    write_referee(path, replace(referee, intercept=referee.intercept + (damage == "changed")), {})
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-200])
+    elif damage == "changed":
+        with np.load(path) as file:
+            content = dict(file)
+        np.savez(path, **{**content, "intercept": np.asarray(referee.intercept)})
+    elif damage == "strange":
+        path.write_text("no such thing")
+    else:
+        with np.load(path) as file:
+            content = dict(file)
+        header = json.loads(content["header"].tobytes()) | {"format_version": 99}
+        content["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+        np.savez(path, **content)
+    with pytest.raises(ModelError, match=r"referee_scores\.npz: .*remove it") as caught:
+        read_referee(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_measurements_are_kept_and_damaged_ones_made_again(stamp_set, tmp_path, monkeypatch):
+    part = stamp_set.only(stamp_set.split("val")[:1])
+    first = measure_set(part, "val", store=tmp_path)
+    counted = []
+    monkeypatch.setattr(
+        measurements, "measure", lambda *given, **kind: counted.append(1) or measure(*given, **kind)
+    )
+    again = measure_set(part, "val", store=tmp_path)
+    assert not counted
+    assert (again.fits.values == first.fits.values).all()
+    assert measure_set(part, "val", store=tmp_path, residuals=True).residuals is not None
+    assert len(counted) == 1
+    (tmp_path / "val.npz").write_bytes((tmp_path / "val.npz").read_bytes()[:5000])
+    assert (measure_set(part, "val", store=tmp_path).fits.values == first.fits.values).all()
+    assert len(counted) == 2
+    other = stamp_set.only(stamp_set.split("val")[1:])
+    assert len(measure_set(other, "val", store=tmp_path)) == sum(shard.rows for shard in other.shards)
+
+
+def test_labels_do_not_reach_a_measurement(stamp_set):
+    rows = stamp_set.rows("test")
+    told = rows.copy()
+    told["label"], told["run"], told["truth_ra"] = 1 - rows["label"], b"other", 5.0
+    chosen = np.arange(8)
+    stamps = stamp_set.stamps("test", chosen)
+    given = [measure(stamps, one[chosen], stamp_set.spec) for one in (rows, told, visible_rows(rows))]
+    for other in given[1:]:
+        assert (other.fits.values == given[0].fits.values).all()
+        assert other.light.tobytes() == given[0].light.tobytes()
+
+
+def test_a_panel_believes_who_is_worth_it():
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, 4000)
+    good, other = (labels * 1.0 + rng.standard_normal(4000) for _ in range(2))
+    noise = rng.standard_normal(4000)
+    singles = 1 / (1 + np.exp(-np.stack([good, other, noise])))
+    panel = fit_panel(("good", "other", "noise"), singles[:, :2000], labels[:2000])
+    held, scores = labels[2000:], panel.score(singles[:, 2000:])
+    both = auc(held, singles[:2, 2000:].sum(0))
+    assert auc(held, scores) == pytest.approx(both, abs=0.006)
+    assert auc(held, scores) > auc(held, singles[0, 2000:]) + 0.04
+    assert abs(panel.weights[2]) < 0.1 < min(panel.weights[:2])
+
+
+def test_certainty_has_a_limit():
+    assert np.isfinite(log_odds(np.array([0.0, 1.0]))).all()
+
+
+def test_judgement_names_members_and_what_they_weigh(samples, stamp_set, tmp_path):
+    rng = np.random.default_rng(4)
+    networks = {split: rng.random(sum(stamp_set.count(split))) for split in ("val", "test")}
+    jury = Jury(("network", "scores", "trees"))
+    found = judge(jury, samples, networks, ["0123"], tmp_path)
+    assert [member.name for member in found.members] == ["network", "scores", "trees"]
+    assert found.members[0].checksum == "0123"
+    assert found.singles.shape == (3, COUNTS["test"])
+    assert (found.singles[0] == networks["test"]).all()
+    labels = samples["test"].labels
+    assert auc(labels, found.scores) > 0.9
+    assert {path.name for path in tmp_path.iterdir()} == {"referee_scores.npz", "referee_trees.npz"}
+    assert judge(jury, samples, networks, ["0123"], tmp_path).checksum == found.checksum
+    assert judge(Jury(("scores",)), samples, None, (), tmp_path).checksum != found.checksum
+
+
+def test_trained_members_are_found_again(samples, tmp_path, monkeypatch, caplog):
+    judge(Jury(("scores",)), samples, outdir=tmp_path)
+    monkeypatch.setattr(juries, "train_member", None)  # not called
+    with caplog.at_level(logging.INFO):
+        judge(Jury(("scores",)), samples, outdir=tmp_path)
+    assert "from " in caplog.text
+    with pytest.raises(TypeError):  # of another seed it must be trained
+        judge(Jury(("scores",), seed=2), samples, outdir=tmp_path)
+
+
+def test_a_sample_is_whole_shards(stamp_set):
+    part, positions = sampled(stamp_set, "train", 200, 1)
+    assert len(part.shards) == 3  # of 64 each
+    assert len(positions) == sum(part.count("train")) == 192
+    assert stamp_set.rows("train")[positions].tobytes() == part.rows("train").tobytes()
+    assert len(sampled(stamp_set, "train", 1, 1)[1]) == 64
+    everything, all_positions = sampled(stamp_set, "train", 10**6, 1)
+    assert everything.shards == stamp_set.split("train")
+    assert (all_positions == np.arange(COUNTS["train"])).all()
+    assert any((sampled(stamp_set, "train", 200, seed)[1] != positions).any() for seed in (2, 3))
+
+
+class Flux:
+    """A referee of a user's, in ten lines."""
+
+    def fit(self, stamps, rows, labels):
+        assert not {"label", "run", "truth_ra"} & set(rows.dtype.names)
+        flux = stamps[..., 1].sum((1, 2))
+        self.middle, self.sign = np.median(flux), np.sign(np.corrcoef(flux, labels)[0, 1])
+
+    def predict(self, stamps, rows):  # noqa: ARG002
+        return 1 / (1 + np.exp(-self.sign * (stamps[..., 1].sum((1, 2)) - self.middle)))
+
+
+def broken():
+    """A function of a user's that fails."""
+    msg = "no weights here"
+    raise RuntimeError(msg)
+
+
+class TooSure(Flux):
+    """A referee whose scores are no probabilities."""
+
+    def predict(self, stamps, rows):
+        return 3 * super().predict(stamps, rows)
+
+
+def test_a_referee_of_the_user(samples, monkeypatch):
+    monkeypatch.setattr(
+        "sys.modules", {**__import__("sys").modules, "mine": __import__("sys").modules[__name__]}
+    )
+    found = judge(Jury(("mine:Flux",)), samples)
+    assert found.members[0].name == "mine:Flux"
+    assert 0.3 < auc(samples["test"].labels, found.scores) < 0.7  # sizes differ, fluxes do not
+    for name, said in (
+        ("mine:broken", "no weights here"),
+        ("mine:nothing", "has no attribute"),
+        ("nowhere:x", "No module"),
+        ("mine:object", "no referee|cannot be made"),
+    ):
+        with pytest.raises(ModelError, match=f"--referees {name}.*({said})"):
+            load_plugin(name)
+    with pytest.raises(ModelError, match="from 0 to 1"):
+        judge(Jury(("mine:TooSure",)), samples)
+
+
+def test_which_members_there_are():
+    check_members(["network", "trees", "mine:Flux"])
+    for names in (["forest"], ["trees", "trees"], []):
+        with pytest.raises(ValueError, match="referee"):
+            check_members(names)
+
+
+def test_stamps_that_are_too_small():
+    spec = StampSpec(size=12)
+    with pytest.raises(TrainingSetError, match="12 px"):
+        check_measurable(spec)
+
+
+def test_numbers_of_any_scale_are_scaled():
+    rng = np.random.default_rng(0)
+    numbers = rng.standard_normal((500, 5)) * [1, 1e6, 1e-6, 0, 1]
+    numbers[::7, 0], numbers[3, 1], numbers[:, 4] = np.nan, np.inf, np.nan
+    scaled = Scaling.of(numbers).apply(numbers)
+    assert scaled.shape == (500, 3)  # neither the constant nor the unknown one
+    assert np.isfinite(scaled).all()
+    assert scaled.std(0) == pytest.approx(1)
+    far = Scaling.of(numbers).apply(numbers * 1e9)
+    assert np.abs(far).max() < 10
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [StampSpec(("r",)), StampSpec(("g", "r", "i", "z"), size=48), StampSpec(("g", "z"), ("image",), size=32)],
+    ids=str,
+)
+def test_stamps_of_any_kind(spec, tmp_path):
+    counts = {"train": 256, "val": 128, "test": 128}
+    stamps = make_set(tmp_path / "set", DIFFERENT, counts, spec=spec)
+    found = judge(Jury(tuple(KINDS)), samples_of(stamps, Jury(tuple(KINDS))))
+    assert auc(stamps.rows("test")["label"], found.scores) > 0.75
