@@ -228,7 +228,7 @@ def test_sigterm_is_one_line_and_a_status(jobs, made, whole, tmp_path):
     assert process.returncode == ENDED, said
     line = only_error(said)
     assert line.startswith("create_training: error: ended by SIGTERM")
-    assert line.endswith("start again to go on where it stopped")
+    assert line.endswith("start it again to go on where it stopped")
     nothing_half_written(outdir)
     while any(Path(f"/proc/{number}/fd").exists() for number in workers) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -330,9 +330,8 @@ def test_a_read_error_in_one_brick_of_many(stage, made, whole, tmp_path, monkeyp
         return opened
 
     with monkeypatch.context() as patch:
-        patch.setattr(
-            coadds.fitsio, "FITS", failing(coadds.fitsio.FITS) if stage == "planning" else coadds.fitsio.FITS
-        )
+        if stage == "planning":
+            patch.setattr(coadds, "open_fits", failing(coadds.open_fits))
         patch.setattr(coadds.fits, "open", failing(coadds.fits.open))
         patch.setattr(coadds, "read_windows", lambda *_: pytest.fail("the stamps of these bricks are many"))
         patch.setattr(extraction, "windows_pay", lambda *_: False)
