@@ -59,7 +59,7 @@ def run(made: Survey, outdir: Path, *more: str, jobs: int = 1) -> int:
 
 
 BAR = re.compile(r"(plan|extract): +(\d+%\||0(\.0+)?(brick|cutout))")  # of tqdm
-TOLD = ("failed: ", "going on after ")  # what a run may say before it ends
+TOLD = ("failed: ", "going on after ", "threads: ")  # what a run may say before it ends
 
 
 def only_error(text: str) -> str:
