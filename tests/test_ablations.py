@@ -2,15 +2,14 @@
 
 import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from obiwan.dplearn.errors import LeaseLostError, ModelError, TrainingSetError
-from obiwan.dplearn.referees.protocol import Trainable
-from obiwan.dplearn.retraining.ablations import ablated, core_radius, edits, names, run_ablation
-from obiwan.dplearn.retraining.runs import directory_name, retrain, retrain_referee, run_config_of
+from obiwan.dplearn.retraining.ablations import core_radius, edits, names, run_ablation
+from obiwan.dplearn.retraining.runs import directory_name, retrain, run_config_of
 from obiwan.dplearn.retraining.sensitivity import run_sensitivity
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
 from obiwan.dplearn.survey.differences import Difference
@@ -401,42 +400,6 @@ def test_other_stamps_are_trained_again(name, tmp_path):
     assert (found.train, found.test) == (16, 12)
     found = run_sensitivity(Difference("flux", 2.0), made, CONFIG, tmp_path, quiet=True)
     assert (found.train, found.test, found.left_out) == (16, 12, 0)
-
-
-@dataclass(frozen=True)
-class Brightness:
-    """A referee that learns whether the bright or the faint are fake."""
-
-    sign: float = 0.0
-    name: str = "brightness"
-    learnt: bool = True
-
-    @property
-    def checksum(self):
-        return f"brightness {self.sign}"
-
-    def predict(self, stamps, rows):
-        assert "label" not in rows.dtype.names
-        flux = stamps[:, 28:37, 28:37, :3].sum(axis=(1, 2, 3))
-        return (0.5 + 0.5 * np.tanh(self.sign * flux)).astype(np.float32)
-
-    def fit(self, stamps, rows, labels):
-        assert len(stamps) == len(rows) == len(labels)
-        flux = stamps[:, 28:37, 28:37, :3].sum(axis=(1, 2, 3))
-        return Brightness(np.sign(flux[labels == 1].mean() - flux[labels == 0].mean()))
-
-
-def test_any_referee_is_trained_again_on_a_view(data):
-    assert isinstance(Brightness(), Trainable)
-    found = retrain_referee(ablated("outskirts masked", data, seed=1), Brightness())
-    assert (found.train, found.test, found.bricks, found.learnt) == (48, 40, 6, True)
-    assert found.auc.value > 0.8  # fakes are three times as bright
-    assert found.p < 0.05
-    hidden = retrain_referee(ablated("centre masked", data, seed=1), Brightness())
-    assert hidden.auc.value < found.auc.value - 0.2
-    null = retrain_referee(ablated("A/A real", data, seed=1), Brightness())
-    assert (null.train, null.test) == (data.count("train")[0], data.count("test")[0])
-    assert null.auc.low < 0.5 < null.auc.high
 
 
 def test_names_of_directories():

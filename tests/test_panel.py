@@ -20,6 +20,7 @@ from obiwan.dplearn.referees.panel import fit_panel, log_odds
 from obiwan.dplearn.referees.plugins import load_plugin
 from obiwan.dplearn.referees.protocol import Referee, Trainable, visible_rows
 from obiwan.dplearn.referees.stored import KINDS, file_name, read_referee, write_referee
+from obiwan.dplearn.retraining.ablations import run_quick_ablation
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.views import sampled
 from obiwan.dplearn.twosample.ranking import auc
@@ -262,6 +263,25 @@ def test_numbers_of_any_scale_are_scaled():
     assert scaled.std(0) == pytest.approx(1)
     far = Scaling.of(numbers).apply(numbers * 1e9)
     assert np.abs(far).max() < 10
+
+
+def test_ablations_of_the_quick_members(stamp_set):
+    jury = Jury(("scores", "trees"))
+    found = {
+        name: run_quick_ablation(name, stamp_set, jury)
+        for name in ("outskirts masked", "ivar only", "A/A real")
+    }
+    assert found["outskirts masked"].auc.low > 0.8
+    assert found["outskirts masked"].learnt
+    assert (found["outskirts masked"].train, found["outskirts masked"].test) == (
+        COUNTS["train"],
+        COUNTS["test"],
+    )
+    assert found["ivar only"].auc.low < 0.5 < found["ivar only"].auc.high
+    null = found["A/A real"]
+    assert (null.train, null.test) == (stamp_set.count("train")[0], stamp_set.count("test")[0])
+    assert null.auc.low < 0.5 < null.auc.high
+    assert null.by == "panel"
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,8 @@ def build_parser() -> argparse.ArgumentParser:
     says = "train again on parts of the stamps; all that the set has, or some of: "
     says += ", ".join(map(repr, ablations.names(StampSpec())))
     add("--ablations", nargs="*", action="extend", metavar="NAME", help=says)
+    says = "train the network on what --ablations leave, too, and not the quick members of the panel alone"
+    add("--ablate-network", action="store_true", help=says)
     says = "differences to plant.  KIND: the smallest one that this test set detects "
     says += (
         f"panel (default: all of {' '.join(AMPLITUDES)}; none: none).  KIND=AMOUNT, such as offset=0.1,0.2: "
@@ -121,6 +123,8 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
                 f"which count once; give {BEST} of one"
             )
     _check_sensitivity(parser, options)
+    if options.ablate_network and not options.model:
+        parser.error("--ablate-network trains a network again: give --model")
 
 
 def _check_sensitivity(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -165,7 +169,14 @@ def evaluate(options: argparse.Namespace) -> int:
     referees = load_networks(options.model, stamp_set)
     panel = jury.Jury(tuple(options.referees), options.examples, options.seed)
     kinds = tuple(kind for kind in kinds_of(stamp_set.spec) if kind in options.detect)
-    planted = (options.sensitivity, options.mock, panel, kinds, options.sensitivity_stamps)
+    planted = (
+        options.sensitivity,
+        options.mock,
+        panel,
+        kinds,
+        options.sensitivity_stamps,
+        options.ablate_network,
+    )
     request = Request(options.margin, options.seed, asked, *planted)
     checksums = [referee.checksum for referee in referees]
     identity = output.identity_of(stamp_set.checksum, checksums, options.referees)

@@ -32,7 +32,7 @@ from obiwan.dplearn.referees.jury import NETWORK, Jury
 from obiwan.dplearn.referees.network import NetworkReferee
 from obiwan.dplearn.referees.protocol import Referee
 from obiwan.dplearn.referees.testlog import Ledger, record_report, record_retraining
-from obiwan.dplearn.retraining.ablations import A_A, AblationResult, run_ablation
+from obiwan.dplearn.retraining.ablations import A_A, AblationResult, run_ablation, run_quick_ablation
 from obiwan.dplearn.retraining.detectable import STAMPS
 from obiwan.dplearn.retraining.runs import run_config_of
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult, run_sensitivity, summarise
@@ -74,6 +74,8 @@ class Request:
         Kinds of difference of which the smallest that a panel detects is found.
     stamps : int
         Training stamps that they are planted in, at most.
+    ablate_network : bool
+        Train the network again for ablations, too, where a panel's quick members are.
     """
 
     margin: float = 0.02
@@ -84,6 +86,7 @@ class Request:
     jury: Jury = field(default_factory=lambda: Jury((NETWORK,)))
     detect: tuple[str, ...] = ()
     stamps: int = STAMPS
+    ablate_network: bool = False
 
 
 def software() -> dict[str, str]:
@@ -160,17 +163,25 @@ def ledger(
 
 
 def _retrain(
-    stamp_set: StampSet, first: Referee | None, request: Request, outdir: Path | None, *, overwrite: bool
+    stamp_set: StampSet,
+    first: Referee | None,
+    request: Request,
+    outdir: Path | None,
+    executor: Executor | None,
+    *,
+    overwrite: bool,
 ) -> tuple[tuple[AblationResult, ...], tuple[SensitivityResult, ...]]:
-    """Train a network again for ablations and planted differences; finished ones in `outdir` are read."""
-    asked = request.ablations or request.planted
-    if not asked or outdir is None or not isinstance(first, NetworkReferee):
-        return (), ()
+    """Train again for ablations and planted differences; finished networks in `outdir` are read."""
+    jury = request.jury
+    quick = [] if jury.alone else list(request.ablations)
+    slow = request.ablations if jury.alone or request.ablate_network else ()
+    ablations = [run_quick_ablation(name, stamp_set, jury, executor) for name in quick]
+    if not (slow or request.planted) or outdir is None or not isinstance(first, NetworkReferee):
+        return tuple(ablations), ()
     given = (stamp_set, run_config_of(first.path), outdir)
-    return (
-        tuple(run_ablation(name, *given, overwrite=overwrite) for name in request.ablations),
-        tuple(run_sensitivity(one, *given, overwrite=overwrite) for one in request.planted),
-    )
+    ablations += [run_ablation(name, *given, overwrite=overwrite) for name in slow]
+    sensitivity = tuple(run_sensitivity(one, *given, overwrite=overwrite) for one in request.planted)
+    return tuple(ablations), sensitivity
 
 
 def evaluate_referees(
@@ -211,7 +222,7 @@ def evaluate_referees(
     offset, of_mock = planted_offset(request.mock, stamp_set)
     jury, planted = request.jury, Planting(request.detect, request.stamps, seed)
     judged = judge_set(stamp_set, referees, jury, planted, executor, outdir)
-    ablations, sensitivity = _retrain(stamp_set, first, request, outdir, overwrite=overwrite)
+    ablations, sensitivity = _retrain(stamp_set, first, request, outdir, executor, overwrite=overwrite)
     names = [result.name for result in ablations]
     positive = judged.detected or (summarise(sensitivity) if sensitivity else None)
     known = ledger(stamp_set, judged.checksums, margin, names)

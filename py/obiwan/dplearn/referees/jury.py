@@ -27,6 +27,7 @@ from obiwan.dplearn.trainingset.views import sampled
 
 NETWORK = "network"  #: name of the member that is the trained networks
 MEMBERS = (NETWORK, *KINDS)  #: of the panel that is declared unless another one is asked for
+QUICK = ("scores", "trees")  #: members that take seconds to train again
 EXAMPLES = 50_000  #: of each split that are measured, at most
 _STAMPS = 4 << 30  #: bytes of stamps that a referee of the user's is given to train on, at most
 

@@ -220,7 +220,7 @@ def retrained(evaluation: Evaluation) -> list[tuple[str, Estimate, float, str, s
     rows = []
     adjusted = holm(np.array([result.p for result in evaluation.ablations], float))
     for result, p in zip(evaluation.ablations, adjusted, strict=True):
-        light, says = "", "learnt" if result.learnt else "did not learn"
+        light, says = "", f"{result.by}, {'learnt' if result.learnt else 'did not learn'}"
         if result.name in A_A:
             light, says = ("red", "must be 0.5") if alarms([result]) else ("green", "0.5, as it must be")
         rows.append((result.name, result.auc, float(p), light, says))

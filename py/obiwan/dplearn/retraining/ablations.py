@@ -7,8 +7,10 @@ classes and all splits.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.retraining.runs import Retrained, directory_name, retrain
+from obiwan.dplearn.referees.jury import QUICK, Jury
+from obiwan.dplearn.retraining.runs import Retrained, directory_name, retrain, retrain_members
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.stampset import Stamps, StampSet
 from obiwan.dplearn.trainingset.views import Edit, halves, with_choice, with_edit
@@ -24,6 +27,7 @@ from obiwan.dplearn.trainingset.views import Edit, halves, with_choice, with_edi
 if TYPE_CHECKING:
     from obiwan.dplearn.training.settings import RunConfig
 
+log = logging.getLogger(__name__)
 A_A = {f"A/A {name}": label for label, name in enumerate(StampSpec.labels)}  #: null tests, and their class
 
 
@@ -35,9 +39,12 @@ class AblationResult(Retrained):
     ----------
     name : str
         One of `names`.
+    by : str
+        What was trained again: ``network``, or ``panel`` for its quick members.
     """
 
     name: str
+    by: str = "network"
 
 
 def core_radius(spec: StampSpec) -> int:
@@ -140,6 +147,32 @@ def ablated(name: str, training_set: StampSet, seed: int) -> StampSet:
         rows = rows[rows["label"] == A_A[name]]
         return with_choice(training_set, f"{name} {seed}", rows, halves(rows, seed))
     return with_edit(training_set, name, edits(training_set.spec)[name])
+
+
+def run_quick_ablation(
+    name: str, training_set: StampSet, jury: Jury, executor: Executor | None = None
+) -> AblationResult:
+    """Train the quick members of a panel on what an ablation leaves, and score the test split.
+
+    Parameters
+    ----------
+    name : str
+        One of `names`.
+    training_set : StampSet
+    jury : Jury
+        The panel; members that are not quick are left out.
+    executor : Executor, optional
+        Workers that measure.
+
+    Raises
+    ------
+    TrainingSetError
+        As for `ablated` and `retraining.runs.retrain_members`.
+    """
+    log.info("%s: training %s again", name, " and ".join(QUICK))
+    edited = ablated(name, training_set, jury.seed)
+    found = retrain_members(edited, replace(jury, members=QUICK), executor)
+    return AblationResult(**vars(found), name=name, by="panel")
 
 
 def run_ablation(

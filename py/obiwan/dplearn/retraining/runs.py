@@ -9,17 +9,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from obiwan.dplearn.errors import ModelError, explained
 from obiwan.dplearn.files.atomic import read_json, write_json
 from obiwan.dplearn.files.outdir import State, holding_lease
-from obiwan.dplearn.referees.protocol import Trainable, visible_rows
-from obiwan.dplearn.referees.scoring import score_split
+from obiwan.dplearn.referees.jury import Jury, judge, samples_of
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.training.batches import check_splits, with_fitting_batches
 from obiwan.dplearn.training.rundir import RESULT, RUN, run_directory
@@ -96,14 +94,16 @@ def _read_result(path: Path) -> Retrained:
         return Retrained(**{**content, "auc": Estimate(**content["auc"])})
 
 
-def retrain_referee(edited: StampSet, referee: Trainable) -> Retrained:
-    """Train a referee of the same kind on an edited set, and score the test split with it.
+def retrain_members(edited: StampSet, jury: Jury, executor: Executor | None = None) -> Retrained:
+    """Train members of a panel on an edited set, and score the test split with their combination.
 
     Parameters
     ----------
     edited : StampSet
-        Whose training stamps are read into memory at once.
-    referee : Trainable
+    jury : Jury
+        Members, and how many examples of each split are measured.
+    executor : Executor, optional
+        Workers that measure.
 
     Raises
     ------
@@ -111,11 +111,10 @@ def retrain_referee(edited: StampSet, referee: Trainable) -> Retrained:
         If a split of the edited set lacks one of the labels.
     """
     check_splits(edited)
-    rows = edited.rows("train")
-    stamps = edited.stamps("train", np.arange(len(rows)))
-    fitted = referee.fit(stamps, visible_rows(rows), rows["label"])
-    scores = score_split(fitted, edited, "test")
-    return _judged(edited, scores.label, scores.score, learnt=fitted.learnt)
+    samples = samples_of(edited, jury, executor)
+    found, tested = judge(jury, samples), samples["test"]
+    result = _judged(tested.stamp_set, tested.labels, found.scores, learnt=found.learnt)
+    return replace(result, train=len(samples["train"].positions))
 
 
 def retrain(
