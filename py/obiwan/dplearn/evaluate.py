@@ -61,6 +61,15 @@ def build_parser() -> argparse.ArgumentParser:
     says = "the mock survey that the data come from: shows what an observer of its offset would reach"
     add("--mock", type=Path, metavar="DIR", help=says)
     cli.add_config_option(files)
+    _add_test_options(parser)
+    add = parser.add_argument_group("running").add_argument
+    profiles.add_thread_options(add)
+    add("--verbose", action="store_true", help="details, and tracebacks of errors")
+    return parser
+
+
+def _add_test_options(parser: argparse.ArgumentParser) -> None:
+    """Options of the panel, of the test and of what backs it."""
     add = parser.add_argument_group("the panel of referees").add_argument
     says = (
         f"its members, declared before the test: some of {' '.join(jury.MEMBERS)} (all but network need no "
@@ -87,10 +96,6 @@ def build_parser() -> argparse.ArgumentParser:
     says = "training stamps that differences are planted in, at most"
     add("--sensitivity-stamps", type=between(100), default=STAMPS, metavar="N", help=says)
     add("--seed", type=between(0), default=1, metavar="N", help="of draws and splits")
-    add = parser.add_argument_group("running").add_argument
-    profiles.add_thread_options(add)
-    add("--verbose", action="store_true", help="details, and tracebacks of errors")
-    return parser
 
 
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

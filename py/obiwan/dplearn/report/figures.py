@@ -259,7 +259,8 @@ def _calibration_picture(found: Calibration) -> Picture:
 def _retraining_pictures(evaluation: Evaluation) -> Iterator[Picture]:
     network = evaluation.answer.auc
     if evaluation.ablations:
-        entries = [(evaluation.scored.combined, network), *((result.name, result.auc) for result in evaluation.ablations)]
+        ablated = ((result.name, result.auc) for result in evaluation.ablations)
+        entries = [(evaluation.scored.combined, network), *ablated]
         yield _forest(evaluation, "retraining", "ablations", entries)
     for kind in dict.fromkeys(result.kind for result in evaluation.sensitivity):
         found = sorted((r for r in evaluation.sensitivity if r.kind == kind), key=lambda r: r.amplitude)
