@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from obiwan.dplearn import __version__
 from obiwan.dplearn.mock import __main__ as mock
 from obiwan.dplearn.mock.config import EDITION
 from obiwan.dplearn.mock.survey import RECORD
@@ -63,6 +64,14 @@ def training_set(directory: Path, mock_words: Sequence[str], cut_words: Sequence
             words = ["--fake", str(fakes), "--outdir", str(place), "--jobs", "1", *cut_words]
             _run("create_training", words, place)
     return place
+
+
+def version() -> str:
+    """Version of a table: that of the package, the commit where there is one, and the edition of the mock."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    parts = (__version__, found.stdout.strip(), f"mock {EDITION}")
+    return " ".join(part for part in parts if part)
 
 
 def _complete(place: Path) -> bool:
