@@ -1,12 +1,12 @@
 """Do the intervals of cross-fitted AUCs cover where there is no difference?  Some twenty minutes.
 
-    bin/benchmark cross_fitting -- [--sets 200] [--seed 1] [--only nothing "odd bricks" ...] [--table FILE.csv]
+    bin/benchmark cross_fitting -- [--sets 200] [--seed 1] [--only nothing "odd bricks"] [--table FILE.csv]
 
-Sets of measured quantities with bricks, in which nothing tells the classes but chance: the baseline's classifier
-is cross-fitted on each, as ``evaluate`` does it.  A quantity of a galaxy is
-``sky[brick] + (label - 1/2) * odd[brick] + noise``; half of the quantities belong to the brick alone, as its seeing.
-``needed`` is the variance of the AUC over the sets in units of the variance that takes the classifier as given:
-what `obiwan.dplearn.controls.metadata.cross_fitted_auc` multiplies by.
+Sets of measured quantities with bricks, in which nothing tells the classes but chance: the baseline's
+classifier is cross-fitted on each, as ``evaluate`` does it.  A quantity of a galaxy is
+``sky[brick] + (label - 1/2) * odd[brick] + noise``; half of the quantities belong to the brick alone, as its
+seeing.  ``needed`` is the variance of the AUC over the sets in units of the variance that takes the
+classifier as given: what `obiwan.dplearn.controls.metadata.cross_fitted_auc` multiplies by.
 """
 
 from __future__ import annotations
