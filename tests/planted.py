@@ -52,7 +52,8 @@ DEV_VARIANCE = np.array(
         8.40215071,
     ]
 )
-PSF_SHAPE = ((0.8, 1.0), (0.2, 2.0))  # (fraction of the light, sigma in units of the core's)
+WINGS, WINGS_WIDTH = 0.2, 2.0  # of the PSF: fraction of the light, sigma in units of the core's
+CLUMP_RADII = (2.0, 5.0)  # distance of a clump from the galaxy's centre (pixels)
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,14 @@ class Sample:
         (n, bands), sigma of the PSF's core (pixels).
     sky : ndarray
         (n, bands), noise per pixel (nanomaggies).
+    wings : ndarray
+        Fraction of the PSF's light in its wide Gaussian.
+    shift : ndarray
+        (n, bands), offset of a band's light along x (pixels).
+    clump : ndarray
+        Fraction of the light in a point source beside the centre.
+    clump_x, clump_y : ndarray
+        Position of this point source relative to the galaxy's (pixels).
     """
 
     flux: NDArray[np.float64]
@@ -110,6 +119,11 @@ class Sample:
     dev: NDArray[np.float64]
     sigma: NDArray[np.float64]
     sky: NDArray[np.float64]
+    wings: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    clump: NDArray[np.float64]
+    clump_x: NDArray[np.float64]
+    clump_y: NDArray[np.float64]
 
     def __len__(self) -> int:
         """Number of galaxies."""
@@ -120,7 +134,10 @@ class Sample:
         return Sample(**{name: value[rows] for name, value in vars(self).items()})
 
 
-DIFFERENCES = ("none", "offset", "size", "psf", "flux", "colour", "profile", "shot", "dip")
+DIFFERENCES = (
+    *("none", "offset", "size", "psf", "flux", "colour", "profile", "shot", "dip"),
+    *("band_offset", "wings", "clump", "correlation"),
+)
 
 
 @dataclass(frozen=True)
@@ -130,7 +147,9 @@ class Planted:
     ``offset``: pixels along x; ``size``, ``psf`` (FWHM), ``flux``: factors; ``colour``: mag added to g;
     ``profile``: fraction of de Vaucouleurs light; ``shot``: the reals' extra variance per flux
     (nanomaggies; missing in fakes, and known to neither ivar plane); ``dip``: fraction by which a fake's
-    ivar dips at its peak.
+    ivar dips at its peak; ``band_offset``: pixels along x in the first band; ``wings``: fraction of the
+    light in the PSF's wide Gaussian (`WINGS` in the reals); ``clump``: fraction of the light in a point
+    source at `CLUMP_RADII`; ``correlation``: of the noise of neighbouring pixels of a row.
     """
 
     kind: str = "none"
@@ -151,6 +170,8 @@ def draw_population(
     bluer, redder = -colour[:, :middle][:, ::-1].cumsum(1)[:, ::-1], colour[:, middle:].cumsum(1)
     flux = 10 ** (0.4 * np.concatenate([bluer, np.zeros((n, 1)), redder], 1))
     phase = rng.uniform(-0.5, 0.5, (2, n))
+    beside = rng.spawn(1)[0]  # a stream of its own: the other draws are the same as without clumps
+    radius, towards = np.sqrt(beside.uniform(*np.square(CLUMP_RADII), n)), beside.uniform(0, 2 * np.pi, n)
     sample = Sample(
         flux=flux,
         x=phase[0],
@@ -161,6 +182,11 @@ def draw_population(
         dev=np.zeros(n),
         sigma=fwhm / PIXEL / 2.3548,
         sky=sky,
+        wings=np.full(n, WINGS),
+        shift=np.zeros((n, len(bands))),
+        clump=np.zeros(n),
+        clump_x=radius * np.cos(towards),
+        clump_y=radius * np.sin(towards),
     )
     wanted = population.median_snr * rng.lognormal(0, population.snr_scatter, n)
     return replace(sample, flux=flux * (wanted / signal_to_noise(sample, spec.size))[:, None])
@@ -176,9 +202,9 @@ def signal_to_noise(sample: Sample, size: int = GRZ.size) -> NDArray[np.float64]
     return snr
 
 
-def _blue(sample: Sample, factor: float) -> NDArray[np.float64]:
-    """The factor in the first band, and 1 in the others."""
-    return np.array([factor, *np.ones(sample.flux.shape[1] - 1)])
+def _blue(sample: Sample, value: float, others: float) -> NDArray[np.float64]:
+    """A value in the first band, and another one in the others."""
+    return np.array([value, *np.full(sample.flux.shape[1] - 1, others)])
 
 
 def plant(sample: Sample, planted: Planted) -> Sample:
@@ -193,9 +219,13 @@ def plant(sample: Sample, planted: Planted) -> Sample:
     if planted.kind == "flux":
         return replace(sample, flux=sample.flux * amplitude)
     if planted.kind == "colour":
-        return replace(sample, flux=sample.flux * _blue(sample, 10 ** (-0.4 * amplitude)))
+        return replace(sample, flux=sample.flux * _blue(sample, 10 ** (-0.4 * amplitude), 1.0))
     if planted.kind == "profile":
         return replace(sample, dev=np.full(len(sample), amplitude))
+    if planted.kind == "band_offset":
+        return replace(sample, shift=sample.shift + _blue(sample, amplitude, 0.0))
+    if planted.kind in ("wings", "clump"):
+        return replace(sample, **{planted.kind: np.full(len(sample), amplitude)})
     return sample
 
 
@@ -209,7 +239,7 @@ def _gaussian(
     vxy = variance * sample.e2
     det = vxx * vyy - vxy**2
     grid = np.arange(size) - size // 2
-    dx = (grid - sample.x[:, None]).astype(np.float32)[:, None, :]
+    dx = (grid - (sample.x + sample.shift[:, band])[:, None]).astype(np.float32)[:, None, :]
     dy = (grid - sample.y[:, None]).astype(np.float32)[:, :, None]
     a, b, c = (np.float32(-0.5) * (v / det).astype(np.float32)[:, None, None] for v in (vyy, -2 * vxy, vxx))
     exponent = a * dx**2 + (b * dx) * dy + c * dy**2
@@ -218,24 +248,45 @@ def _gaussian(
 
 def noiseless(sample: Sample, size: int = GRZ.size) -> NDArray[np.float32]:
     """Images without noise, shape (n, size, size, bands), nanomaggies."""
-    bands = sample.flux.shape[1]
-    out = np.zeros((len(sample), size, size, bands), np.float32)
+    out = np.zeros((len(sample), size, size, sample.flux.shape[1]), np.float32)
     scale = (sample.size / PIXEL) ** 2
+    disc = 1 - sample.clump
     profiles = ((1 - sample.dev, EXP_AMPLITUDE, EXP_VARIANCE), (sample.dev, DEV_AMPLITUDE, DEV_VARIANCE))
     for share, amplitudes, variances in profiles:
         if not share.any():
             continue
         for amplitude, variance in zip(amplitudes / amplitudes.sum(), variances, strict=True):
-            for fraction, width in PSF_SHAPE:
-                for band in range(bands):
-                    weight = (share * amplitude * fraction * sample.flux[:, band]).astype(np.float32)
-                    light = _gaussian(sample, variance * scale, band, width, size)
-                    out[..., band] += weight[:, None, None] * light
+            _add_light(out, sample, share * amplitude * disc, variance * scale)
+    if sample.clump.any():
+        beside = replace(sample, x=sample.x + sample.clump_x, y=sample.y + sample.clump_y)
+        _add_light(out, beside, sample.clump, 0 * scale)
     return out
 
 
+def _add_light(
+    out: NDArray[np.float32], sample: Sample, share: NDArray[np.float64], variance: NDArray[np.float64]
+) -> None:
+    """Add a Gaussian of a share of each galaxy's light, seen through the PSF."""
+    for fraction, width in ((1 - sample.wings, 1.0), (sample.wings, WINGS_WIDTH)):
+        for band in range(out.shape[-1]):
+            weight = (share * fraction * sample.flux[:, band]).astype(np.float32)
+            out[..., band] += weight[:, None, None] * _gaussian(sample, variance, band, width, out.shape[1])
+
+
+def correlated(noise: NDArray[np.float32], correlation: float) -> NDArray[np.float32]:
+    """White noise made correlated: so much between neighbours of a row (axis 2), which is closed."""
+    own = np.sqrt((1 + np.sqrt(1 - 4 * correlation**2)) / 2)
+    return np.float32(own) * noise + np.float32(correlation / own) * np.roll(noise, 1, axis=2)
+
+
 def observe(
-    sample: Sample, rng: np.random.Generator, *, shot: float = 0.0, dip: float = 0.0, spec: StampSpec = GRZ
+    sample: Sample,
+    rng: np.random.Generator,
+    *,
+    shot: float = 0.0,
+    dip: float = 0.0,
+    correlation: float = 0.0,
+    spec: StampSpec = GRZ,
 ) -> NDArray[np.float32]:
     """Stamps as a training set holds them, shape (n, size, size, channels).
 
@@ -249,13 +300,25 @@ def observe(
         Extra variance per flux (nanomaggies), not told to the ivar planes.
     dip : float
         Fraction by which ivar falls at the peak of the image.
+    correlation : float
+        Of the noise of neighbouring pixels of a row, not told to the ivar planes.
     """
     image = noiseless(sample, spec.size)
     sky = sample.sky.astype(np.float32)[:, None, None, :]
-    noise = rng.standard_normal(image.shape, np.float32) * np.sqrt(sky**2 + np.float32(shot) * image)
+    noise = correlated(rng.standard_normal(image.shape, np.float32), correlation)
+    noise *= np.sqrt(sky**2 + np.float32(shot) * image)
     peak = image.max((1, 2), keepdims=True)
     ivar = np.broadcast_to(1 / sky**2, image.shape) * (1 - np.float32(dip) * image / peak)
     return np.concatenate([image + noise, ivar][: len(spec.planes)], axis=-1)
+
+
+def observe_class(
+    sample: Sample, label: int, planted: Planted, rng: np.random.Generator, spec: StampSpec = GRZ
+) -> NDArray[np.float32]:
+    """Stamps of one class (0 real, 1 fake): what is planted in noise and ivar is planted here."""
+    own = {"shot": 0, "dip": 1, "correlation": 1}  # the class that differs from a plain observation
+    differs = {planted.kind: planted.amplitude} if own.get(planted.kind) == label else {}
+    return observe(sample, rng, **differs, spec=spec)
 
 
 def draw(
@@ -278,11 +341,9 @@ def draw(
     )
     x = np.empty((n, *spec.shape), np.float32)
     for label in (0, 1):
-        shot = planted.amplitude if planted.kind == "shot" and label == 0 else 0.0
-        dip = planted.amplitude if planted.kind == "dip" and label == 1 else 0.0
         rows = np.flatnonzero(y == label)
         part = Sample(**{name: value[rows] for name, value in vars(merged).items()})
-        x[rows] = observe(part, rng, shot=shot, dip=dip, spec=spec)
+        x[rows] = observe_class(part, label, planted, rng, spec)
     return x, y, merged
 
 
