@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
 
-from ideal import ideal_auc
 from scipy.special import ndtri
 
+from benchmarks.ideal import ideal_auc
 from obiwan.dplearn.files.atomic import write_json
 from obiwan.dplearn.trainingset import manifest as manifests
 from obiwan.dplearn.trainingset import stampset

@@ -1,6 +1,8 @@
 """What the panel without networks learns from how many examples, beside the ideal observer; resumable.
 
     bin/benchmark panel -- --workdir DIR [--only offset size] [--table doc/_static/panel.csv]
+    bin/benchmark panel -- --workdir DIR --finished --figure doc/_static/panel.png
+    bin/benchmark panel -- --costs doc/_static/panel_costs.csv
 
 Each kind of difference is a case: its fakes are drawn and measured, the members are trained on 2,048 and on
 8,192 stamps and combined on 2,048 others, and the 16,384 test stamps are scored once.  The reals are the
@@ -21,13 +23,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ideal import ideal_auc
-from learning import PLANTED as USUAL
 from scipy.special import expit, ndtri
 from scipy.stats import norm
 
+from benchmarks.ideal import ideal_auc
+from benchmarks.learning import PLANTED as USUAL
 from obiwan.dplearn import __version__
+from obiwan.dplearn.controls.measure import measure_stamps
 from obiwan.dplearn.files.atomic import write_json
+from obiwan.dplearn.galaxyfit.fits import fit_stamps, residual_images
 from obiwan.dplearn.referees.measured import Measured, concatenate, measure
 from obiwan.dplearn.referees.panel import fit_panel
 from obiwan.dplearn.referees.stored import KINDS
@@ -48,7 +52,8 @@ COUNTS = {"train": max(EXAMPLES), "val": 2048, "test": 16384}
 SEED = 1515  # of draws that were used for nothing else
 TRAINING = 1  # seed of what is random in the members' training
 AT_ONCE = 512  # stamps drawn at a time
-COSTED = 2048  # stamps that the documented network scores to be timed
+COSTED = 2048  # stamps that are drawn to time each stage
+NETWORKS = Path(__file__).parents[2] / "doc" / "_static" / "learning.csv"
 
 
 def cpu(work: Callable[[], Any]) -> tuple[Any, float]:
@@ -179,8 +184,73 @@ def row(case: dict[str, Any], examples: int) -> dict[str, str]:
     }
 
 
+def costs() -> list[dict[str, str]]:
+    """Processor time of each stage of scoring, beside that of the documented network."""
+    from obiwan.dplearn.training.model import build_network
+    from obiwan.dplearn.training.settings import NetworkConfig
+
+    rng = np.random.default_rng([SEED, len(SPLITS)])
+    sample = draw_population(COSTED, Population(), rng)
+    stamps, labels = observe_class(sample, 0, Planted(), rng), labels_of(COSTED)
+    network = build_network(NetworkConfig(), GRZ)
+    network.predict_on_batch(stamps[:AT_ONCE])  # its graph is made with the first batch
+    batches = range(0, COSTED, AT_ONCE)
+    seconds = {
+        "network": cpu(lambda: [network.predict_on_batch(stamps[i : i + AT_ONCE]) for i in batches])[1]
+    }
+    fits, seconds["galaxy fit"] = cpu(lambda: fit_stamps(stamps, GRZ))
+    images, seconds["residual images"] = cpu(lambda: residual_images(stamps, fits))
+    rows = np.zeros(COSTED, [("x", "f8"), ("y", "f8")])
+    light, seconds["numbers of the controls"] = cpu(lambda: measure_stamps(stamps, rows, GRZ))
+    measured = Measured(fits, light, images.astype(np.float16))
+    for name, kind in KINDS.items():
+        referee = kind.train(measured, labels, TRAINING)
+        referee.logits(measured.take(np.arange(AT_ONCE)))
+        seconds[name] = cpu(lambda referee=referee: referee.logits(measured))[1]
+    unit = seconds["network"]
+    return [
+        {"stage": name, "seconds": f"{spent / COSTED * 1e4:.2f}", "ratio": f"{spent / unit:.2f}"}
+        for name, spent in seconds.items()
+    ]
+
+
+def draw_figure(path: Path, rows: list[dict[str, str]]) -> None:
+    """Shares of the ideal d'^2 of the panel and of the documented network, for what has one."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    with NETWORKS.open() as stream:
+        networks = {
+            (one["planted"], one["examples"]): float(one["share"])
+            for one in csv.DictReader(stream)
+            if one["network"] == "lenet5" and one["share"]
+        }
+    kinds = [one["planted"] for one in rows if one["share"] and one["examples"] == str(EXAMPLES[0])]
+    figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    places = np.arange(len(kinds))
+    for examples, colour, aside in zip(EXAMPLES, ("0.65", "tab:blue"), (-0.2, 0.2), strict=True):
+        own = {one["planted"]: one for one in rows if one["examples"] == str(examples)}
+        heights = [float(own[kind]["share"]) for kind in kinds]
+        errors = [1.96 * float(own[kind]["share_error"]) for kind in kinds]
+        label = f"panel, {examples:,} examples"
+        axes.bar(places + aside, heights, 0.38, yerr=errors, color=colour, label=label)
+    known = [i for i in places if (kinds[i], str(EXAMPLES[1])) in networks]
+    heights = [networks[kinds[i], str(EXAMPLES[1])] for i in known]
+    axes.plot(known, heights, "D", color="tab:red", label=f"LeNet-5, {EXAMPLES[1]:,} examples")
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set_xticks(places, [kind.replace("_", "\n") for kind in kinds])
+    axes.set_ylabel("fraction of the ideal d'$^2$")
+    axes.set_ylim(0, None)
+    axes.legend(fontsize="small")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
 def write_table(path: Path, rows: list[dict[str, str]]) -> None:
-    """The results so far as CSV."""
+    """Rows as CSV."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
@@ -195,7 +265,12 @@ def main() -> int:
     parser.add_argument("--table", type=Path, help="CSV file (default: panel.csv in the work directory)")
     parser.add_argument("--only", nargs="+", default=list(PLANTED), choices=list(PLANTED))
     parser.add_argument("--finished", action="store_true", help="only write the table of what is finished")
+    parser.add_argument("--figure", type=Path, help="also draw the results to this file")
+    parser.add_argument("--costs", type=Path, help="only time the stages of scoring, for this CSV file")
     options = parser.parse_args()
+    if options.costs:
+        write_table(options.costs, costs())
+        return 0
     options.workdir.mkdir(parents=True, exist_ok=True)
     kinds = [kind for kind in PLANTED if kind in options.only]
     if options.finished:
@@ -206,6 +281,8 @@ def main() -> int:
         rows += [row(case, examples) for examples in EXAMPLES]
         print(*(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
         write_table(options.table or options.workdir / "panel.csv", rows)
+    if options.figure:
+        draw_figure(options.figure, rows)
     return 0
 
 
