@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from scipy.special import gammainc, gammaincinv
 
-import planted as planted_module
 from obiwan.dplearn.create_training import main as create_training
 from obiwan.dplearn.galaxyfit import model, profiles, scores
 from obiwan.dplearn.galaxyfit.fits import FLAGS, StampFits, fit_stamps, residual_images
@@ -19,7 +18,19 @@ from obiwan.dplearn.galaxyfit.model import SEEING, Grid, Layout, expected_ln_psf
 from obiwan.dplearn.galaxyfit.solver import evaluate
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.stampset import open_training_set
-from planted import FWHM, GRZ, SKY, Planted, Population, Sample, draw, draw_population, noiseless, observe
+from planted import (
+    FWHM,
+    GRZ,
+    SKY,
+    Planted,
+    Population,
+    Sample,
+    draw,
+    draw_population,
+    noiseless,
+    observe,
+    plant,
+)
 
 NONE = Planted("none", 0.0)
 LAYOUT, GRID = Layout.of(GRZ), Grid.of(GRZ.size)
@@ -402,7 +413,7 @@ def test_score_tests_have_unit_variance_where_the_fit_is_free(drawn):
             assert np.mean(values) == pytest.approx(0, abs=0.15)
 
 
-def test_score_tests_see_what_the_model_does_not_have(drawn, monkeypatch):
+def test_score_tests_see_what_the_model_does_not_have(drawn):
     """A shifted band, wider wings, clumps: each by the number that is made for it."""
     sample, quiet = drawn
     stamps = observe(sample, np.random.default_rng(42))
@@ -418,8 +429,7 @@ def test_score_tests_see_what_the_model_does_not_have(drawn, monkeypatch):
     found = fit_stamps(clumpy, GRZ)
     assert separation(quiet, found, "clump_5") > 0.7
     assert separation(quiet, found, "clump_most") > 0.5
-    monkeypatch.setattr(planted_module, "PSF_SHAPE", ((0.6, 1.0), (0.4, 2.0)))
-    winged = fit_stamps(observe(sample, np.random.default_rng(42)), GRZ)
+    winged = fit_stamps(observe(plant(sample, Planted("wings", 0.4)), np.random.default_rng(42)), GRZ)
     assert separation(quiet, winged, "wings_all") > 0.5
 
 

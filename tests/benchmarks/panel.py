@@ -39,7 +39,7 @@ from obiwan.dplearn.stampspec import SPLITS, Array
 from obiwan.dplearn.twosample.ranking import measure_auc
 from planted import GRZ, Planted, Population, Sample, draw_population, observe_class, plant
 
-#: Flaws that no number or training was made for when the panel was designed.
+#: Flaws that the trial of the panel had no number for.
 OTHERS = {
     "band_offset": Planted("band_offset", 0.25),
     "wings": Planted("wings", 0.3),
