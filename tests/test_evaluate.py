@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -591,7 +592,7 @@ def test_controls_take_the_test_split_and_others_as_far_as_there_is_room(trained
 
 
 def test_a_panel_without_a_network(place, capsys):
-    words = ("--sensitivity", "flux", "ivar_dip", "--sensitivity-stamps", "100", "--jobs", "1")
+    words = ("--sensitivity", "flux", "ivar_dip", "--sensitivity-stamps", "100", "--jobs", "2")
     assert run(place, *words, models=(), referees=("scores", "trees")) == 0
     said = capsys.readouterr().out
     assert said.startswith("Distinguishable")
@@ -609,6 +610,13 @@ def test_a_panel_without_a_network(place, capsys):
     assert {"score", "score_scores", "score_trees"} <= set(table.dtype.names)
     page = (place / "report" / "report.html").read_text()
     assert "Smallest detectable differences" in page
+    assert "Smallest differences that it detects with 80 % power: " in said
+    dip = re.search(r"dip of the inverse variance, ([0-9.]+) %", said)
+    assert dip is not None
+    assert f"<td>{dip[1]} %</td>" in page
+    assert "Occlusion was not run: it is of a network" in page
+    assert "evaluated for 2 other network(s) or panel(s)" in said  # the panel itself is none of them
+    assert not re.search(r"\de-\d", page.split('id="retraining"')[1].split("<img")[0])
     files = sorted((place / "report" / "referees").glob("*.npz"))
     written = [path.stat().st_mtime_ns for path in files]
     assert run(place, *words, models=(), referees=("scores", "trees")) == 0
@@ -621,8 +629,17 @@ def test_a_panel_without_a_network(place, capsys):
 
 def test_a_panel_and_its_network(place, capsys):
     assert run(place, "--sensitivity", "none", "--jobs", "1", referees=("network", "scores")) == 0
-    assert "The network alone has an AUC of" in capsys.readouterr().out
+    alone, said = "The network alone: AUC {} (", capsys.readouterr().out
     found = numbers(place)
+    own = found["network"]["auc"]["value"]
+    page = (place / "report" / "report.html").read_text()
+    assert alone.format(f"{own:.3f}") in said
+    assert "Accuracy of the panel" in said
+    header, rest = page.split("<nav", 1)
+    assert alone.format(f"{own:.3f}") in header
+    assert f"AUC of the network alone</th><td>{own:.4f}</td>" in rest
+    checksum = found["networks"][0]["checksum"]
+    assert f"cnn1/best.keras</th><td>lenet5</td><td><code>{checksum}</code>" in rest
     assert [one["name"] for one in found["models"]] == ["network", "scores"]
     assert [one["name"] for one in found["networks"]] == ["cnn1/best.keras"]
     assert found["network"]["auc"]["value"] == pytest.approx(found["answer"]["singles"][0]["value"], abs=1e-6)

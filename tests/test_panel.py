@@ -20,7 +20,8 @@ from obiwan.dplearn.referees.panel import fit_panel, log_odds
 from obiwan.dplearn.referees.plugins import load_plugin
 from obiwan.dplearn.referees.protocol import Referee, Trainable, visible_rows
 from obiwan.dplearn.referees.stored import KINDS, file_name, read_referee, write_referee
-from obiwan.dplearn.retraining.ablations import run_quick_ablation
+from obiwan.dplearn.retraining.ablations import ablated, run_quick_ablation
+from obiwan.dplearn.running.executors import process_pool
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.views import sampled
 from obiwan.dplearn.twosample.ranking import auc
@@ -107,6 +108,16 @@ def test_a_damaged_file_is_refused_in_one_line(damage, members, tmp_path):
     with pytest.raises(ModelError, match=r"referee_scores\.npz: .*remove it") as caught:
         read_referee(path)
     assert "\n" not in str(caught.value)
+
+
+def test_workers_measure_what_this_process_does(stamp_set):
+    """Also what is edited or chosen as it is read."""
+    with process_pool(2) as executor:
+        for name in ("ivar only", "A/A fake"):
+            part = ablated(name, stamp_set, 1)
+            alone, shared = (measure_set(part, "val", one) for one in (None, executor))
+            assert len(alone) == len(part.rows("val"))
+            np.testing.assert_allclose(shared.fits.values, alone.fits.values, rtol=1e-4, atol=1e-5)
 
 
 def test_measurements_are_kept_and_damaged_ones_made_again(stamp_set, tmp_path, monkeypatch):

@@ -33,6 +33,7 @@ from obiwan.dplearn.report.page import render
 from obiwan.dplearn.retraining.ablations import AblationResult
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult
 from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.survey.differences import KINDS
 from obiwan.dplearn.twosample.ranking import Estimate
 from obiwan.dplearn.twosample.verdict import Kind, decide
 from planted import Planted
@@ -865,6 +866,8 @@ def test_every_sentence_is_used():
         if section in enums:
             names = {one.value if section == "red" else one.name for one in enums[section]}
             assert set(sentences) - {"named"} == names, section
+        elif section == "kind":
+            assert set(sentences) <= set(KINDS)
         elif section not in ("title", "symbol", "glossary", "gallery", "split", "ablation"):
             assert [key for key in sentences if f'"{key}"' not in code] == [], section
 

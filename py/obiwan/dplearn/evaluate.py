@@ -87,11 +87,9 @@ def _add_test_options(parser: argparse.ArgumentParser) -> None:
     add("--ablations", nargs="*", action="extend", metavar="NAME", help=says)
     says = "train the network on what --ablations leave, too, and not the quick members of the panel alone"
     add("--ablate-network", action="store_true", help=says)
-    says = "differences to plant.  KIND: the smallest one that this test set detects "
-    says += (
-        f"panel (default: all of {' '.join(AMPLITUDES)}; none: none).  KIND=AMOUNT, such as offset=0.1,0.2: "
-    )
-    says += "train the network again on it"
+    says = "differences to plant.  KIND: find the smallest one that this test set detects "
+    says += f"(default with a panel: all of {' '.join(AMPLITUDES)}; none: none).  "
+    says += "KIND=AMOUNT, such as offset=0.1,0.2: train the network again on it"
     add("--sensitivity", nargs="+", action="extend", metavar="KIND[=AMOUNT]", help=says)
     says = "training stamps that differences are planted in, at most"
     add("--sensitivity-stamps", type=between(100), default=STAMPS, metavar="N", help=says)

@@ -130,6 +130,17 @@ class Scored:
         return learnt > 0 if self.panel is not None else 2 * learnt > len(self.models)
 
 
+def networks_among(scored: Scored, networks: Scored | None) -> tuple[ModelInfo, ...]:
+    """The trained networks of an evaluation: those beside a panel, or those whose mean is tested."""
+    return () if scored.panel is not None and networks is None else (networks or scored).models
+
+
+def own_checksums(scored: Scored, networks: Scored | None) -> set[str]:
+    """Checksums under which an evaluation stands in the test-set log: its networks', and its panel's."""
+    models = {model.checksum for model in networks_among(scored, networks)}
+    return models | ({scored.checksum} if scored.panel is not None else set())
+
+
 def load_networks(paths: Sequence[Path], stamp_set: StampSet) -> tuple[NetworkReferee, ...]:
     """Load networks, each once.
 

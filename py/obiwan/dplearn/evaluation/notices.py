@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from obiwan.dplearn.controls.battery import Control
-from obiwan.dplearn.evaluation.ensemble import Scored
+from obiwan.dplearn.evaluation.ensemble import Scored, networks_among, own_checksums
 from obiwan.dplearn.referees.testlog import Ledger
 from obiwan.dplearn.retraining.ablations import A_A, AblationResult, names
 from obiwan.dplearn.stampspec import StampSpec
@@ -94,7 +94,7 @@ def cautions(scored: Scored, data: Mapping[str, Any], networks: Scored | None = 
         The networks, where a panel is tested.
     """
     config, ledger = data["config"], scored.ledger or Ledger(())
-    models = () if scored.panel is not None and networks is None else (networks or scored).models
+    models = networks_among(scored, networks)
     failed = tuple(model.name for model in models if not model.learnt)
     released = any(root.get("injected") is False for root in data["roots"])
     writers = {name: [Writer(**one) for one in some] for name, some in data.get("writers", {}).items()}
@@ -103,8 +103,7 @@ def cautions(scored: Scored, data: Mapping[str, Any], networks: Scored | None = 
         {"far": one["far"], "expected": round(one["expected"], 1)} for one in data.get("partial_fits", ())
     ]
     damaged = tuple(data.get("damaged_bricks", ()))
-    own = {model.checksum for model in models} | ({scored.checksum} if scored.panel is not None else set())
-    others = len({*ledger.networks} - own)
+    others = len({*ledger.networks} - own_checksums(scored, networks))
     margins = tuple(dict.fromkeys(opening.margin for opening in ledger.openings))
     evaluations = {"evaluations": len(ledger.openings), "margins": margins}
     trained = [{"model": model.name, "trained_on": model.trained_on} for model in models]

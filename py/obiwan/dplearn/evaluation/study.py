@@ -248,7 +248,7 @@ def evaluate_referees(
         controls=controls,
         control_examples=len(rows),
         bins=analysis.where(scored, columns, spec),
-        occlusion=_occlusion(judged.stamp_set, first, scored, seed),
+        occlusion=_occlusion(judged.stamp_set, first, networks or scored, seed),
         ideal=_ideal(judged.stamp_set, offset, columns["sn"], seed),
         ablations=ablations,
         sensitivity=sensitivity,

@@ -7,7 +7,7 @@ PSF, never a label.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,7 +24,7 @@ from obiwan.dplearn.referees.population import Population, fit_population
 from obiwan.dplearn.running.executors import progress_bar, run_all
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.trainingset.shards import Shard
-from obiwan.dplearn.trainingset.stampset import Stamps, StampSet
+from obiwan.dplearn.trainingset.stampset import Labels, Stamps, StampSet
 
 MOST = 1000.0  #: of a residual image, either way
 METHOD = 1  #: of measurement: kept measurements of another one are made again
@@ -106,20 +106,21 @@ def measure(stamps: Stamps, rows: Array, spec: StampSpec, *, residuals: bool = F
 
 @dataclass(frozen=True)
 class _Task:
-    """One shard that is to be measured; its rows are read where it is measured."""
+    """One shard that is to be measured; its stamps are read where it is measured."""
 
-    stamp_set: StampSet
+    read: Callable[[Shard], tuple[Stamps, Labels]]
     shard: Shard
     rows: Array
+    spec: StampSpec
     residuals: bool
 
     def run(self) -> Measured:
         """Read the shard and measure it, on one thread: there are processes enough."""
         from threadpoolctl import threadpool_limits
 
-        stamps = self.stamp_set.read(self.shard)[0]
+        stamps = self.read(self.shard)[0]
         with threadpool_limits(1):
-            return measure(stamps, self.rows, self.stamp_set.spec, residuals=self.residuals)
+            return measure(stamps, self.rows, self.spec, residuals=self.residuals)
 
 
 def measure_set(
@@ -160,7 +161,9 @@ def measure_set(
         return found
     rows, shards, start, tasks = stamp_set.rows(split), stamp_set.split(split), 0, []
     for shard in shards:
-        tasks.append(_Task(stamp_set, shard, rows[start : start + shard.rows], residuals))
+        tasks.append(
+            _Task(stamp_set.read, shard, rows[start : start + shard.rows], stamp_set.spec, residuals)
+        )
         start += shard.rows
     with progress_bar(len(rows), f"fit {split}", "stamp", unit_scale=True) as bar:
         parts = run_all(_Task.run, tasks, executor, bar, size=lambda number: shards[number].rows)

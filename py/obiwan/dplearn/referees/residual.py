@@ -86,10 +86,13 @@ class ResidualReferee(MeasuredReferee):
 
     def logits(self, measured: Measured) -> Array:
         """See `MeasuredReferee.logits`."""
+        from keras import ops
+
         images, out = _images(measured), [np.zeros(0)]
         for start in range(0, len(images), AT_ONCE):
-            batch = self._model.predict_on_batch(_inputs(images[start : start + AT_ONCE]))
-            out.append(np.asarray(batch, np.float64)[:, 0])
+            # Called, for TensorFlow would compile predict_on_batch for every number of stamps, and complain.
+            batch = self._model(_inputs(images[start : start + AT_ONCE]), training=False)
+            out.append(ops.convert_to_numpy(batch)[:, 0].astype(np.float64))
         return np.concatenate(out)
 
     @property

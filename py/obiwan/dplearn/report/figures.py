@@ -257,11 +257,11 @@ def _calibration_picture(found: Calibration) -> Picture:
 
 
 def _retraining_pictures(evaluation: Evaluation) -> Iterator[Picture]:
-    network = evaluation.answer.auc
     if evaluation.ablations:
         ablated = ((result.name, result.auc) for result in evaluation.ablations)
-        entries = [(evaluation.scored.combined, network), *ablated]
+        entries = [(evaluation.scored.combined, evaluation.answer.auc), *ablated]
         yield _forest(evaluation, "retraining", "ablations", entries)
+    network = (evaluation.network or evaluation.answer).auc  # which is what was retrained
     for kind in dict.fromkeys(result.kind for result in evaluation.sensitivity):
         found = sorted((r for r in evaluation.sensitivity if r.kind == kind), key=lambda r: r.amplitude)
         points = ", ".join(f"{r.amplitude:g}: {r.auc.value:.3f}" for r in found)

@@ -12,7 +12,7 @@ from typing import Any
 from obiwan.dplearn.controls.battery import NOT_RUN, Control, Statistic
 from obiwan.dplearn.controls.covariates import Quantity
 from obiwan.dplearn.evaluation.bins import Bins
-from obiwan.dplearn.survey.differences import KINDS
+from obiwan.dplearn.survey.differences import FACTOR, KINDS
 from obiwan.dplearn.twosample.ranking import Estimate
 
 DASH = "\N{EN DASH}"
@@ -158,9 +158,14 @@ def control_title(name: str, band: str) -> str:
 
 
 def kind_words(kind: str) -> str:
-    """Name of a planted difference."""
-    words = {"psf": "PSF width", "sersic": "S\u00e9rsic index", "band_offset": "offset of the bluest band"}
-    return words.get(kind, kind.replace("_", " "))
+    """Name of a planted difference.
+
+    Examples
+    --------
+    >>> kind_words("psf"), kind_words("size")
+    ('PSF width', 'size')
+    """
+    return catalogue()["kind"].get(kind, kind.replace("_", " "))
 
 
 def amplitude_words(kind: str, amplitude: float) -> str:
@@ -168,8 +173,45 @@ def amplitude_words(kind: str, amplitude: float) -> str:
 
     Examples
     --------
-    >>> amplitude_words("offset", 0.2), amplitude_words("psf", 1.05)
-    ('0.2 px', 'a factor of 1.05')
+    >>> amplitude_words("offset", 0.2), amplitude_words("psf", 1.05), amplitude_words("ivar_dip", 0.05)
+    ('0.2 px', 'a factor of 1.05', '5 %')
     """
-    unit = KINDS[kind].unit
-    return f"a factor of {amplitude:g}" if unit == "factor" else f"{amplitude:g} {unit}"
+    return _with_unit(kind, _decimal(_in_percent(kind, amplitude), 6))
+
+
+def amplitude_estimate(kind: str, found: Estimate) -> tuple[str, str]:
+    """A measured amplitude with its unit, and the ends of its interval, with two digits of what it changes.
+
+    Examples
+    --------
+    >>> amplitude_estimate("psf", Estimate(1.0412, 1.0288, 1.068))
+    ('a factor of 1.041', '1.029 to 1.068')
+    >>> amplitude_estimate("photon_noise", Estimate(4.21e-5, 3.1e-5, 0.00013))
+    ('0.000042 nanomaggies', '0.000031 to 0.00013 nanomaggies')
+    """
+    value, *ends = (_in_percent(kind, one) for one in (found.value, found.low, found.high))
+    shift = KINDS[kind].neutral
+    low, high = (_decimal(end, 2, shift) for end in ends)
+    factor = KINDS[kind].unit == FACTOR
+    span = f"{low} to {high}"
+    return _with_unit(kind, _decimal(value, 2, shift)), span if factor else _with_unit(kind, span)
+
+
+def _in_percent(kind: str, amplitude: float) -> float:
+    return 100 * amplitude if KINDS[kind].unit == "fraction" else amplitude
+
+
+def _with_unit(kind: str, number: str) -> str:
+    """A number with the unit of a kind; of a step in an index, which has none, only that it is a step."""
+    say_unit = {FACTOR: "a factor of {}", "fraction": "{} %", "index": "a step of {}"}
+    return say_unit.get(KINDS[kind].unit, f"{{}} {KINDS[kind].unit}").format(number)
+
+
+def _decimal(value: float, digits: int, shift: float = 0.0) -> str:
+    """A number whose distance from `shift` has so many significant digits, never as a power of ten."""
+    if not math.isfinite(value):
+        return DASH
+    away = abs(value - shift)
+    decimals = max(0, digits - 1 - math.floor(math.log10(away))) if away > 0 else 0
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if digits > 2 and "." in text else text

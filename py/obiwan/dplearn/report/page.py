@@ -12,11 +12,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from obiwan.dplearn.evaluation.analysis import Evaluation
+from obiwan.dplearn.evaluation.analysis import Answer, Evaluation
+from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
 from obiwan.dplearn.report import formatting, wording
 from obiwan.dplearn.report.figures import Picture
 from obiwan.dplearn.report.formatting import HTML, catalogue
 from obiwan.dplearn.report.sections import text_of
+from obiwan.dplearn.twosample.ranking import Estimate
 
 WIDE = 6.0  #: inches; wider pictures have a row of the page to themselves
 
@@ -29,7 +31,7 @@ def embedded(picture: Picture, png: bytes) -> dict[str, Any]:
 
 def flags(text: str) -> Markup:
     """A sentence as HTML, its options set like code."""
-    return Markup(re.sub(r"(--[a-z]+)", r"<code>\1</code>", str(escape(text))))
+    return Markup(re.sub(r"(--[a-z][a-z-]*)", r"<code>\1</code>", str(escape(text))))
 
 
 def _environment() -> Environment:
@@ -39,6 +41,11 @@ def _environment() -> Environment:
         found.filters |= {name: value for name, value in vars(module).items() if inspect.isfunction(value)}
     found.filters["flags"] = flags
     return found
+
+
+def _with_aucs(scored: Scored | None, answer: Answer | None) -> list[tuple[ModelInfo, Estimate]]:
+    """Referees with their AUCs; none where there are no scores."""
+    return [] if scored is None or answer is None else list(zip(scored.models, answer.singles, strict=True))
 
 
 def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) -> str:
@@ -51,6 +58,8 @@ def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) ->
         Pictures by section, as `embedded` makes them.
     """
     words = catalogue()
+    tested: tuple[Scored | None, Answer | None] = (evaluation.scored, evaluation.answer)
+    networks = tested if evaluation.scored.panel is None else (evaluation.networks, evaluation.network)
     retrained = evaluation.ablations or evaluation.sensitivity or evaluation.detections
     titles = {key: title for key, title in words["title"].items() if key != "retraining" or retrained}
     return (
@@ -65,7 +74,8 @@ def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) ->
             symbols=words["symbol"],
             lights=wording.by_light(evaluation.controls),
             bins_shown=sum(b.auc is not None for t in evaluation.bins for b in t.bins),
-            models=list(zip(evaluation.scored.models, evaluation.answer.singles, strict=True)),
+            members=_with_aucs(evaluation.scored, evaluation.answer),
+            networks=_with_aucs(*networks),
             glossary=words["glossary"],
         )
     )

@@ -12,6 +12,7 @@ from obiwan.dplearn.controls.battery import Control
 from obiwan.dplearn.controls.covariates import quantities
 from obiwan.dplearn.evaluation.analysis import BY_PERCENTILE, DRAWS, Baseline, Conditional, Evaluation
 from obiwan.dplearn.evaluation.bins import LEAST, LEAST_VALUES, Bins
+from obiwan.dplearn.evaluation.ensemble import networks_among, own_checksums
 from obiwan.dplearn.evaluation.notices import alarms
 from obiwan.dplearn.planning.cutflow import merged
 from obiwan.dplearn.referees.testlog import Ledger
@@ -47,6 +48,7 @@ def text_of(evaluation: Evaluation) -> dict[str, Any]:
     baseline, found = evaluation.baseline, evaluation.calibration
     return {
         "verdict": wording.verdict_lines(evaluation),
+        "network": wording.network_lines(evaluation),
         "alarms": [wording.notice(fact) for fact in alarms(evaluation.ablations)],
         "cautions": [wording.notice(fact) for fact in evaluation.cautions],
         "not_run": [wording.notice(fact) for fact in evaluation.not_run],
@@ -82,6 +84,7 @@ def answer_rows(evaluation: Evaluation) -> list[Row]:
     a, c, verdict = evaluation.answer, evaluation.calibration, evaluation.verdict.numbers
     accuracy, best, which = a.accuracy, c.best, "recalibrated" if c.helps else "as scored"
     named = {"draws": DRAWS, "floor": _floor(evaluation), "which": which, "margin": verdict.margin}
+    named["networks"], own = wording.networks_name(evaluation), evaluation.network
 
     def row(key: str, value: str, chance: str = DASH, ends: str = DASH) -> Row:
         return say("row", key, **named), value, ends, chance
@@ -89,8 +92,13 @@ def answer_rows(evaluation: Evaluation) -> list[Row]:
     def estimate(key: str, one: Estimate, chance: str) -> Row:
         return row(key, number(one.value, 4), chance, interval(one, 4))
 
+    alone: list[Row] = []
+    if own is not None:
+        rate, guess = own.accuracy.accuracy, number(own.accuracy.no_information, 4)
+        alone = [estimate("network", own.auc, "0.5"), estimate("network_accuracy", rate, guess)]
     return [
         estimate("auc", a.auc, "0.5"),
+        *alone,
         row("permutation", probability(a.permutation_p)),
         row("flip", probability(a.flip_p)),
         estimate("accuracy", accuracy.accuracy, number(accuracy.no_information, 4)),
@@ -116,8 +124,8 @@ def _listed(keys: Sequence[str], names: Names) -> str:
     return ", ".join(names[key] for key in keys)
 
 
-def baseline_lines(found: Baseline | None, network: Estimate, names: Names) -> list[str]:
-    """The metadata baseline beside the network."""
+def baseline_lines(found: Baseline | None, classifier: Estimate, names: Names) -> list[str]:
+    """The metadata baseline beside the tested score."""
     if found is None:
         return [say("baseline", "none")]
     auc = found.result.auc
@@ -126,7 +134,7 @@ def baseline_lines(found: Baseline | None, network: Estimate, names: Names) -> l
         "by": "brick" if found.result.by == "bricks" else "example (there are too few bricks)",
         "examples": found.examples,
     }
-    aucs = zip(("auc", "test", "network"), (auc, found.test_auc, network), strict=True)
+    aucs = zip(("auc", "test", "classifier"), (auc, found.test_auc, classifier), strict=True)
     parts = [say("baseline", "auc", **values, **{key: with_interval(one) for key, one in aucs})]
     parts.append(say("baseline", "differs" if auc.low > 0.5 else "alike"))
     if found.left_out:
@@ -188,7 +196,7 @@ def occlusion_lines(evaluation: Evaluation) -> Iterator[str]:
     if found is None:
         yield say("occlusion", "none")
         return
-    name, (real, fake) = evaluation.scored.models[0].name, found.counts
+    name, (real, fake) = networks_among(evaluation.scored, evaluation.networks)[0].name, found.counts
     yield say("occlusion", "whole", real=real, fake=fake, name=name, auc=with_interval(found.whole))
     if found.whole.low <= 0.5:
         yield say("occlusion", "alike")
@@ -203,8 +211,8 @@ def occlusion_lines(evaluation: Evaluation) -> Iterator[str]:
 
 def retraining_lines(evaluation: Evaluation) -> Iterator[str]:
     """Purpose of the retrained networks, and what they detect."""
-    models = evaluation.scored.models
-    if len(models) > 1 and evaluation.scored.panel is None:
+    models = networks_among(evaluation.scored, evaluation.networks)
+    if len(models) > 1 and (evaluation.ablations or evaluation.sensitivity):
         yield say("retraining", "first", name=models[0].name, count=len(models))
     if evaluation.ablations:
         yield say("retraining", "ablations")
@@ -244,8 +252,7 @@ def tested(evaluation: Evaluation) -> str:
         names = ("select", "reals_from", "centers", "balance", "split")
         parts.append(say("tested", "config", **{name: config.get(name) for name in names}))
     if ledger is not None:
-        own = {model.checksum for model in evaluation.scored.models}
-        if own.issuperset(ledger.networks):
+        if own_checksums(evaluation.scored, evaluation.networks).issuperset(ledger.networks):
             key = "retrained" if ledger.retrained else "alone"
             parts.append(say("tested", key, count=len(ledger.retrained)))
         if len(ledger.openings) > 1:
@@ -274,8 +281,7 @@ def _ledger(ledger: Ledger | None) -> str:
     """The test-set log in one line."""
     if ledger is None:
         return say("provenance", "unlogged")
-    networks, retrained = counted(len(ledger.networks), "network"), len(ledger.retrained)
-    evaluations = counted(len(ledger.openings), "evaluation")
-    text = say("provenance", "log", networks=networks, retrained=retrained, evaluations=evaluations)
+    kinds = {"networks": ledger.networks, "retrained": ledger.retrained, "evaluations": ledger.openings}
+    text = say("provenance", "log", **{kind: len(found) for kind, found in kinds.items()})
     margins = dict.fromkeys(opening.margin for opening in ledger.openings)
     return text + "".join(f", margin {margin:g}" for margin in margins)

@@ -11,10 +11,11 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from obiwan.dplearn.controls.battery import LEAST, LIGHTS, Control, Obstacle, Statistic
-from obiwan.dplearn.evaluation.analysis import Answer, Evaluation
+from obiwan.dplearn.evaluation.analysis import Evaluation
 from obiwan.dplearn.evaluation.ensemble import ModelInfo
 from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms
 from obiwan.dplearn.report.formatting import (
+    amplitude_estimate,
     amplitude_words,
     catalogue,
     control_title,
@@ -50,7 +51,7 @@ class Statement:
     explanation: tuple[str, ...]
 
 
-def statement(verdict: Verdict, sensitivity: Sequence[str] = ()) -> Statement:
+def statement(verdict: Verdict, sensitivity: Sequence[str] = (), detectable: Sequence[str] = ()) -> Statement:
     """Put a verdict into words.
 
     Parameters
@@ -58,11 +59,13 @@ def statement(verdict: Verdict, sensitivity: Sequence[str] = ()) -> Statement:
     verdict : Verdict
     sensitivity : sequence of str
         What the sensitivity test detected, a sentence each.
+    detectable : sequence of str
+        The smallest differences that the test set detects.
     """
-    values = _values(verdict.numbers)
-    lines: list[str] = []
+    values, lines = _values(verdict.numbers), list[str]()
+    given = {"sensitivity": sensitivity, "detectable": detectable}
     for key in _points(verdict):
-        lines += sensitivity if key == "sensitivity" else [say("verdict", key, **values)]
+        lines += given[key] if key in given else [say("verdict", key, **values)]
     caveat = brick_caveat(verdict.numbers.bricks)
     return Statement(say("headline", _headline(verdict), **values), (*lines, *([caveat] if caveat else ())))
 
@@ -102,7 +105,7 @@ def _headline(verdict: Verdict) -> str:
 
 
 def _points(verdict: Verdict) -> list[str]:
-    """Keys of the sentences below the headline; ``sensitivity`` stands for those of that test."""
+    """Keys of the sentences below the headline; some stand for given ones (`statement`)."""
     n, reasons, kind = verdict.numbers, verdict.reasons, verdict.kind
     tested, constant = Reason.POSITIVE_CONTROL_FOUND in reasons, Reason.CONSTANT_SCORE in reasons
     differs, alike = kind == Kind.DISTINGUISHABLE, kind == Kind.EQUIVALENT
@@ -136,6 +139,7 @@ def _points(verdict: Verdict) -> list[str]:
         "design": n.design_effect > 1.1,
         "no_power": kind != Kind.NOT_LEARNT and n.detectable is None,
         "power": kind != Kind.NOT_LEARNT and n.detectable is not None,
+        "detectable": kind != Kind.NOT_LEARNT,
     }
     return [key for key, holds in points.items() if holds]
 
@@ -233,12 +237,13 @@ def sensitivity_lines(results: Sequence[SensitivityResult]) -> list[str]:
 
 
 def detectable_lines(evaluation: Evaluation) -> list[str]:
-    """Smallest detectable amplitude of each kind of difference, in one sentence."""
-    rows = [row for row in detectable_rows(evaluation) if row.smallest]
-    if not rows:
-        return []
-    named = "; ".join(f"{row.kind} {row.smallest}" for row in rows)
-    return [say("sensitivity", "detectable", named=named)]
+    """Smallest detectable amplitude of each kind of difference, and those that were not detected."""
+    rows = detectable_rows(evaluation)
+    parts = {
+        "detectable": [f"{row.kind}, {row.smallest}" for row in rows if row.smallest],
+        "undetected": [f"{row.kind}, {row.planted}" for row in rows if not row.smallest],
+    }
+    return [say("sensitivity", key, named="; ".join(named)) for key, named in parts.items() if named]
 
 
 @dataclass(frozen=True)
@@ -258,9 +263,7 @@ def detectable_rows(evaluation: Evaluation) -> list[DetectableRow]:
     for one in evaluation.detections:
         smallest = ends = ""
         if goal is not None and one.detected:
-            found = one.at(goal)
-            smallest = amplitude_words(one.kind, float(f"{found.value:.3g}"))
-            ends = f"{found.low:.3g} to {found.high:.3g}"
+            smallest, ends = amplitude_estimate(one.kind, one.at(goal))
         planted = amplitude_words(one.kind, one.amplitude)
         rows.append(DetectableRow(kind_words(one.kind), planted, one.auc, smallest, ends))
     return rows
@@ -268,20 +271,20 @@ def detectable_rows(evaluation: Evaluation) -> list[DetectableRow]:
 
 def verdict_lines(evaluation: Evaluation) -> Statement:
     """The verdict of an evaluation in words."""
-    lines = [*detectable_lines(evaluation), *sensitivity_lines(evaluation.sensitivity)]
-    return statement(evaluation.verdict, lines)
+    lines = sensitivity_lines(evaluation.sensitivity), detectable_lines(evaluation)
+    return statement(evaluation.verdict, *lines)
 
 
 def summary(evaluation: Evaluation) -> list[str]:
     """Lines that the program prints: alarms, the verdict, and what limits it."""
     a, verdict, baseline = evaluation.answer, verdict_lines(evaluation), evaluation.baseline
+    panel = evaluation.scored.panel
     lines = [notice(alarm) for alarm in alarms(evaluation.ablations)]
     lines += [verdict.headline, *(f"  {line}" for line in verdict.explanation)]
-    accuracy = with_interval(a.accuracy.accuracy)
-    lines.append(say("summary", "accuracy", accuracy=accuracy, guess=a.accuracy.no_information))
-    if evaluation.network is not None and evaluation.networks is not None:
-        lines.append(network_line(evaluation.network, len(evaluation.networks.models)))
-    if evaluation.scored.panel is not None:
+    accuracy, key = with_interval(a.accuracy.accuracy), "accuracy" if panel is None else "panel_accuracy"
+    lines.append(say("summary", key, accuracy=accuracy, guess=a.accuracy.no_information))
+    lines += network_lines(evaluation)
+    if panel is not None:
         lines.append(members_line(evaluation))
     elif len(a.singles) > 1:
         each = ", ".join(f"{single.value:.3f}" for single in a.singles)
@@ -292,10 +295,20 @@ def summary(evaluation: Evaluation) -> list[str]:
     return [*lines, *(say("summary", "caution", text=notice(fact)) for fact in evaluation.cautions)]
 
 
-def network_line(found: Answer, count: int) -> str:
-    """The networks' own answer, beside that of a panel."""
-    accuracy = with_interval(found.accuracy.accuracy)
-    return say("summary", "network", auc=with_interval(found.auc), accuracy=accuracy, count=count)
+def networks_name(evaluation: Evaluation) -> str:
+    """Name of the trained networks as one classifier."""
+    count = len((evaluation.networks or evaluation.scored).models)
+    return say("summary", "one_network" if count == 1 else "networks", count=count)
+
+
+def network_lines(evaluation: Evaluation) -> list[str]:
+    """The networks' own answer, beside that of a panel; none without a panel."""
+    found = evaluation.network
+    if found is None:
+        return []
+    name, accuracy = networks_name(evaluation), with_interval(found.accuracy.accuracy)
+    values = {"Networks": name[:1].upper() + name[1:], "auc": with_interval(found.auc), "accuracy": accuracy}
+    return [say("summary", "network", **values)]
 
 
 def members_line(evaluation: Evaluation) -> str:

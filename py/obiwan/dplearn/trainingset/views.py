@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -16,6 +16,7 @@ from obiwan.dplearn.trainingset.shards import Shard
 from obiwan.dplearn.trainingset.stampset import Labels, Stamps, StampSet
 
 Edit: TypeAlias = Callable[[Stamps], Stamps]
+Read: TypeAlias = Callable[[Shard], tuple[Stamps, Labels]]
 Key: TypeAlias = tuple[str, int]  # split and number of a shard
 
 
@@ -34,6 +35,28 @@ def _renamed(shard: Shard, name: str, **changes: Any) -> Shard:
     return replace(shard, x_crc32=x, y_crc32=y, **changes)
 
 
+# What reads a shard of a view is sent to workers, which a function inside a function cannot be.
+def _read_edited(
+    shard: Shard, read: Read, originals: Mapping[Key, Shard], edit: Edit
+) -> tuple[Stamps, Labels]:
+    """Stamps and labels of a shard of `with_edit`."""
+    x, y = read(originals[shard.key])
+    return edit(x), y
+
+
+def _read_chosen(
+    shard: Shard,
+    read: Read,
+    originals: Mapping[Key, Shard],
+    chosen: Mapping[Key, tuple[Array, Labels]],
+    change: Callable[[Key, Stamps], Stamps] | None,
+) -> tuple[Stamps, Labels]:
+    """Stamps and labels of a shard of `with_choice`."""
+    rows, label = chosen[shard.key]
+    stamps = read(originals[shard.key])[0][rows]
+    return (stamps if change is None else change(shard.key, stamps)), label.copy()
+
+
 def with_edit(stamps: StampSet, name: str, edit: Edit) -> StampSet:
     """A view whose stamps pass through a function of the stamps alone: no label reaches it.
 
@@ -46,11 +69,7 @@ def with_edit(stamps: StampSet, name: str, edit: Edit) -> StampSet:
         From stamps, which are its own to change, to stamps of the same shape.
     """
     originals = {shard.key: shard for shard in stamps.shards}
-
-    def read(shard: Shard) -> tuple[Stamps, Labels]:
-        x, y = stamps.read(originals[shard.key])
-        return edit(x), y
-
+    read = partial(_read_edited, read=stamps.read, originals=originals, edit=edit)
     shards = tuple(_renamed(shard, name) for shard in stamps.shards)
     return replace(stamps, shards=shards, read=read)
 
@@ -78,10 +97,8 @@ def with_choice(
     """
     originals, place = {shard.key: shard for shard in stamps.shards}, by_shard(rows)
 
-    def read(shard: Shard) -> tuple[Stamps, Labels]:
-        part = place[shard.key]
-        chosen = stamps.read(originals[shard.key])[0][rows["row"][part]]
-        return (chosen if change is None else change(shard.key, chosen)), label[part].copy()
+    chosen = {key: (rows["row"][part].copy(), label[part].copy()) for key, part in place.items()}
+    read = partial(_read_chosen, read=stamps.read, originals=originals, chosen=chosen, change=change)
 
     @cache
     def read_rows(split: str) -> Array:
