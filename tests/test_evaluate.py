@@ -627,6 +627,18 @@ def test_a_panel_without_a_network(place, capsys):
     assert "holds another report (referees" in errors(capsys)[0]
 
 
+def test_a_panel_that_scores_a_sample(place):
+    words = ("--sensitivity", "none", "--jobs", "1", "--examples", "130")
+    assert run(place, *words, referees=("network", "scores")) == 0
+    found = numbers(place)
+    kinds = {one["kind"]: one["values"] for one in found["notices"]["not_run"]}
+    assert kinds["SAMPLED"] == {"scored": "128", "total": "256"}
+    assert found["network"]["auc"]["value"] > 0.5  # of all of them
+    table = fitsio.read(str(place / "report" / "scores.fits"))
+    assert len(table) == 128
+    assert "128 of 256 test examples" in (place / "report" / "report.html").read_text()
+
+
 def test_a_panel_and_its_network(place, capsys):
     assert run(place, "--sensitivity", "none", "--jobs", "1", referees=("network", "scores")) == 0
     alone, said = "The network alone: AUC {} (", capsys.readouterr().out

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from obiwan.dplearn.evaluation.ensemble import load_networks
 from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
+from obiwan.dplearn.evaluation.judging import scored_part
 from obiwan.dplearn.evaluation.study import Request, check_set, evaluate_referees
 from obiwan.dplearn.referees import jury
 from obiwan.dplearn.referees.network import read_record
@@ -188,8 +189,9 @@ def evaluate(options: argparse.Namespace) -> int:
         found = evaluate_referees(
             stamp_set, referees, request, options.outdir, overwrite=options.overwrite, executor=executor
         )
-        galleries = galleries_of(stamp_set, "test", found.scored.scores)
-        shown = figures.pictures_of(found, galleries, mosaics_of(stamp_set, "test", MOSAIC_ROWS))
+        tested = scored_part(stamp_set, found.scored)
+        galleries = galleries_of(tested, "test", found.scored.scores)
+        shown = figures.pictures_of(found, galleries, mosaics_of(tested, "test", MOSAIC_ROWS))
         page = output.write_report(options.outdir, found, shown, scratch)
     for line in wording.summary(found):
         cli.say(line)

@@ -110,7 +110,12 @@ def judge_set(
     scored, every = len(judgement.positions), sum(stamp_set.count("test"))
     if scored < every:
         log.info("the panel scores %d of %d test examples (--examples)", scored, every)
-    kept = {shard.key for shard in samples["test"].stamp_set.shards}
-    part = [shard for shard in stamp_set.shards if shard.split != "test" or shard.key in kept]
     found = detect_all(samples["train"], planting.kinds, planting.seed, executor, planting.stamps)
-    return Judged(scored_by_panel(judgement, stamp_set), stamp_set.only(part), networks, found)
+    by_panel = scored_by_panel(judgement, stamp_set)
+    return Judged(by_panel, scored_part(stamp_set, by_panel), networks, found)
+
+
+def scored_part(stamp_set: StampSet, scored: Scored) -> StampSet:
+    """The training set with the scored test examples alone, whole shards of them."""
+    kept = set(scored.rows["shard"].tolist())
+    return stamp_set.only(s for s in stamp_set.shards if s.split != "test" or s.number in kept)

@@ -42,6 +42,7 @@ class Notice(StrEnum):
     # What was not run.
     FEW_NETWORKS = "few networks"  #: given, wanted
     NO_SENSITIVITY = "no sensitivity test"
+    SAMPLED = "a sample of the test set scored"  #: scored, total
     ABLATIONS_LEFT = "ablations left out"  #: names
     CONTROL = "control not run"  #: name, band, obstacle, counts
     # The ideal observer of a mock survey.
@@ -120,6 +121,11 @@ def cautions(scored: Scored, data: Mapping[str, Any], networks: Scored | None = 
         (others, Notice.OTHER_NETWORKS, {"count": others}),
         (len(margins) > 1, Notice.OTHER_MARGINS, evaluations),
     )
+
+
+def sampled(scored: int, total: int) -> tuple[Fact, ...]:
+    """Notice that a panel has scored fewer test examples than there are."""
+    return _facts((scored < total, Notice.SAMPLED, {"scored": f"{scored:,}", "total": f"{total:,}"}))
 
 
 def not_run(

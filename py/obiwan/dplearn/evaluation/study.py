@@ -253,7 +253,10 @@ def evaluate_referees(
         ablations=ablations,
         sensitivity=sensitivity,
         detections=judged.detections,
-        not_run=notices.not_run(len(referees), names, (*sensitivity, *judged.detections), controls, spec),
+        not_run=(
+            *notices.sampled(len(scored.rows), sum(stamp_set.count("test"))),
+            *notices.not_run(len(referees), names, (*sensitivity, *judged.detections), controls, spec),
+        ),
         cautions=notices.cautions(scored, data, networks),
         mock=of_mock,
         versions=software(),
