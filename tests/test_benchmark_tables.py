@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pytest
 
 pytest.importorskip("galsim")
 
-from benchmarks import surveys, verdicts
+from benchmarks import cross_fitting, null_sets, surveys, verdicts
 from obiwan.dplearn import __version__
 
 
@@ -25,3 +28,49 @@ def test_verdicts_are_counted_with_the_interval_of_their_rate():
 def test_a_table_names_package_and_mock():
     assert surveys.version().startswith(__version__)
     assert f"mock {surveys.EDITION}" in surveys.version()
+
+
+def test_cross_fitted_sets_are_null_on_average(rng):
+    """In odd bricks the classes differ, in all bricks together they do not."""
+    null = cross_fitting.Null(200, 100, odd=1.0)
+    columns, label, bricks = null.draw(rng)
+    assert len(columns) == cross_fitting.QUANTITIES
+    values = columns["q0"]
+    apart = np.array(
+        [np.diff([values[(bricks == b) & (label == k)].mean() for k in (0, 1)])[0] for b in range(200)]
+    )
+    assert 0.85 < apart.std() < 1.2
+    assert abs(apart.mean()) < 0.3
+    found = np.array(list(cross_fitting.results(cross_fitting.Null(10, 40), 2, 1)), float)
+    row = cross_fitting.row("nothing", null, found)
+    assert (row["sets"], row["examples"]) == (2, 20_000)
+    assert float(row["plain"]) <= float(row["widened"])
+
+
+def test_labels_of_odd_bricks_follow_the_scores_of_their_brick_alone(rng):
+    bricks = np.repeat(np.arange(100), 200)
+    pool = null_sets.Pool(None, bricks, rng.normal(size=(len(bricks), 3)))
+    for oddness in null_sets.ODDNESS:
+        label = null_sets.drawn_labels(pool, oddness, rng)
+        column = pool.scores[:, 1]
+        apart = [
+            np.diff([column[(bricks == b) & (label == k)].mean() for k in (0, 1)])[0] for b in range(100)
+        ]
+        noise = 2 / np.sqrt(200)  # of a difference of two means of 100
+        assert np.std(apart) == pytest.approx(np.hypot(oddness, noise), rel=0.2)
+        assert abs(np.mean(apart)) < 4 * np.hypot(oddness, noise) / 10
+        assert label.mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_null_sets_are_counted_by_oddness_and_bricks(tmp_path):
+    record = tmp_path / "sets.jsonl"
+    one = {"oddness": 0.1, "bricks": 5, "number": 1, "examples": 300, "version": "1"}
+    lines = [one | {"kind": kind, "auc": 0.5} for kind in ("inconclusive", "distinguishable", "inconclusive")]
+    record.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"oddness": 0.1, "bri')
+    found = null_sets.read(record)
+    assert {key: len(each) for key, each in found.items()} == {(0.1, 5): 3}
+    null_sets.write_table(tmp_path / "table.csv", record)
+    head, row = (tmp_path / "table.csv").read_text().split()[0], null_sets.row(0.1, 5, found[0.1, 5])
+    assert head.startswith("oddness,test")
+    assert (row["sets"], row["distinguishable"], row["rate"]) == (3, 1, "0.333")
+    assert null_sets.read(tmp_path / "absent.jsonl") == {}

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from obiwan.dplearn.controls.metadata import comparable, cross_fitted_auc, metadata_classifier
-from obiwan.dplearn.twosample.ranking import auc, auc_interval
+from obiwan.dplearn.twosample.ranking import auc, auc_interval, measure_auc
 
 EQUAL = ("mag_r", "g_r", "r_z", "shape_r")
 
@@ -92,7 +92,7 @@ def test_what_one_class_lacks_is_not_compared(rng):
 
 
 def test_scores_that_share_training_examples_have_a_wider_interval(rng):
-    """By the factor of Nadeau and Bengio; ``bin/benchmark coverage`` has how often it covers."""
+    """By the factor of Nadeau and Bengio."""
     label, scores = np.arange(400) % 2, rng.normal(size=400)
     bricks = np.arange(400) % 12
     plain = auc_interval(label, scores, bricks)
@@ -100,3 +100,39 @@ def test_scores_that_share_training_examples_have_a_wider_interval(rng):
         found = cross_fitted_auc(label, scores, bricks, folds=5, share=share)
         assert found.value == plain.value
         assert (found.high - found.low) / (plain.high - plain.low) == pytest.approx(factor)
+
+
+def linear_scores(columns, label, bricks):
+    """Cross-fitted scores of the difference of the classes' means, in five parts of whole bricks."""
+    scores = np.empty(len(label))
+    for part in range(5):
+        held_out = bricks % 5 == part
+        there, fake = columns[~held_out], label[~held_out] == 1
+        weights = there[fake].mean(0) - there[~fake].mean(0)
+        scores[held_out] = (columns[held_out] - there.mean(0)) @ weights / np.linalg.norm(weights)
+    return scores
+
+
+@pytest.mark.parametrize("odd", [0.0, 0.5])
+def test_the_interval_covers_where_there_is_no_difference(odd):
+    """With bricks that are alike, and with injections that look different in each; ``bin/benchmark
+    cross_fitting`` has it for the baseline's own classifier.
+
+    Where every pair of examples of two parts counts twice, the variance is twice that of a given classifier.
+    """
+    rng, holds, values, errors = np.random.default_rng(5), [], [], []
+    bricks = np.repeat(np.arange(20), 20)
+    for _ in range(300):
+        label = rng.integers(2, size=len(bricks))
+        shift = rng.normal(0, odd, (20, 10))[bricks]
+        columns = rng.normal(size=shift.shape) + (label - 0.5)[:, None] * shift
+        scores = linear_scores(columns, label, bricks)
+        given = measure_auc(label, scores, bricks)
+        both = given.interval(), cross_fitted_auc(label, scores, bricks, folds=5)
+        holds.append([one.low <= 0.5 <= one.high for one in both])
+        values.append(given.value)
+        errors.append(given.error)
+    plain, widened = np.mean(holds, axis=0)
+    assert plain < 0.89
+    assert 0.92 < widened < 0.985
+    assert 1.7 < np.var(values) / np.mean(np.square(errors)) < 2.4
