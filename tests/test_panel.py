@@ -173,7 +173,8 @@ def test_judgement_names_members_and_what_they_weigh(samples, stamp_set, tmp_pat
     rng = np.random.default_rng(4)
     networks = {split: rng.random(sum(stamp_set.count(split))) for split in ("val", "test")}
     jury = Jury(("network", "scores", "trees"))
-    found = judge(jury, samples, networks, ["0123"], tmp_path)
+    found = judge(jury, samples, networks, ["0123"], tmp_path, learnt=False)
+    assert [member.learnt for member in found.members] == [False, True, True]
     assert [member.name for member in found.members] == ["network", "scores", "trees"]
     assert found.members[0].checksum == "0123"
     assert found.singles.shape == (3, COUNTS["test"])

@@ -106,7 +106,7 @@ def judge_set(
     samples = samples_of(stamp_set, jury, executor, place)
     given = {} if networks is None else {"val": networks.val_scores, "test": networks.scores}
     known = [] if networks is None else [model.checksum for model in networks.models]
-    judgement = judge(jury, samples, given, known, place)
+    judgement = judge(jury, samples, given, known, place, learnt=networks is not None and networks.learnt)
     scored, every = len(judgement.positions), sum(stamp_set.count("test"))
     if scored < every:
         log.info("the panel scores %d of %d test examples (--examples)", scored, every)

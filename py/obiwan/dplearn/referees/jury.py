@@ -270,6 +270,8 @@ def judge(
     networks: Mapping[str, Array] | None = None,
     checksums: Sequence[str] = (),
     outdir: Path | None = None,
+    *,
+    learnt: bool = True,
 ) -> Judgement:
     """Train the members, score validation and test split, and combine.
 
@@ -284,6 +286,8 @@ def judge(
         Of these networks.
     outdir : Path, optional
         Where trained members are kept, and found again.
+    learnt : bool
+        Whether the networks did.
 
     Raises
     ------
@@ -305,7 +309,7 @@ def judge(
     members = []
     for (name, (referee, *_)), weight in zip(parts.items(), panel.weights, strict=True):
         if referee is None:
-            members.append(Member(name, " ".join(checksums), True, weight, 0))
+            members.append(Member(name, " ".join(checksums), learnt, weight, 0))
         else:
             members.append(Member(name, referee.checksum, referee.learnt, weight, len(train.positions)))
     return Judgement(tuple(members), panel, test.positions, singles, val.positions, val_singles)
