@@ -639,6 +639,25 @@ def test_a_panel_that_scores_a_sample(place):
     assert "128 of 256 test examples" in (place / "report" / "report.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--referees", "trees", "absent:module"), "--referees absent:module: cannot be made"),
+        (
+            ("--referees", "trees", "--sensitivity", "psf", "colour"),
+            "--sensitivity colour: stamps with r, ivar_r",
+        ),
+    ],
+)
+def test_what_a_panel_cannot_have_is_known_before_anything_is_measured(tmp_path, capsys, words, said):
+    counts = {"train": 8, "val": 8, "test": 8}
+    make_set(tmp_path / "set", Planted("size", 3.0), counts, spec=StampSpec(("r",)))
+    place = ["--data", str(tmp_path / "set"), "--outdir", str(tmp_path / "report")]
+    assert evaluate.main([*place, *words]) == 1
+    assert said in errors(capsys)[0]
+    assert not (tmp_path / "report").exists()
+
+
 def test_a_panel_and_its_network(place, capsys):
     assert run(place, "--sensitivity", "none", "--jobs", "1", referees=("network", "scores")) == 0
     alone, said = "The network alone: AUC {} (", capsys.readouterr().out

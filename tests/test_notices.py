@@ -103,7 +103,7 @@ def test_coadds_that_were_written_differently():
 def test_bricks_that_were_left_out_and_runs_of_partial_fits():
     data = {"config": {}, "roots": [], "checksum": "c", "damaged_bricks": ["0001p000", "0004p000"]}
     partial = {"root": 0, "everything": False, "basis": "positions", "far": 3, "expected": 41.2345}
-    scored = SimpleNamespace(models=(), ledger=Ledger(()), learnt=True)
+    scored = SimpleNamespace(models=(), ledger=Ledger(()), learnt=True, panel=None)
     found = {fact.kind: fact for fact in cautions(scored, {**data, "partial_fits": [partial]})}
     assert set(found) == {Notice.DAMAGED, Notice.PARTIAL_FITS}
     assert "2 brick(s)" in (words := wording.notice(found[Notice.DAMAGED]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -233,10 +234,18 @@ class TooSure(Flux):
         return 3 * super().predict(stamps, rows)
 
 
+class Unlucky(Flux):
+    def fit(self, *_given):
+        raise RuntimeError("out of luck")
+
+
+class Curious(Flux):
+    def predict(self, _stamps, rows):
+        return rows["label"]
+
+
 def test_a_referee_of_the_user(samples, monkeypatch):
-    monkeypatch.setattr(
-        "sys.modules", {**__import__("sys").modules, "mine": __import__("sys").modules[__name__]}
-    )
+    monkeypatch.setitem(sys.modules, "mine", sys.modules[__name__])
     found = judge(Jury(("mine:Flux",)), samples)
     assert found.members[0].name == "mine:Flux"
     assert 0.3 < auc(samples["test"].labels, found.scores) < 0.7  # sizes differ, fluxes do not
@@ -248,8 +257,13 @@ def test_a_referee_of_the_user(samples, monkeypatch):
     ):
         with pytest.raises(ModelError, match=f"--referees {name}.*({said})"):
             load_plugin(name)
-    with pytest.raises(ModelError, match="from 0 to 1"):
-        judge(Jury(("mine:TooSure",)), samples)
+    for name, said in (
+        ("TooSure", "predict must give .* from 0 to 1 .* it gave [0-9]+ that are not"),
+        ("Unlucky", r"fit failed \(RuntimeError: out of luck\)"),
+        ("Curious", r"predict failed \(ValueError: no field of name label\)"),
+    ):
+        with pytest.raises(ModelError, match=f"--referees mine:{name}: {said}"):
+            judge(Jury((f"mine:{name}",)), samples)
 
 
 def test_which_members_there_are():

@@ -22,8 +22,9 @@ from obiwan.dplearn.evaluation.judging import scored_part
 from obiwan.dplearn.evaluation.study import Request, check_set, evaluate_referees
 from obiwan.dplearn.referees import jury
 from obiwan.dplearn.referees.network import read_record
+from obiwan.dplearn.referees.plugins import load_plugin
 from obiwan.dplearn.retraining import ablations, sensitivity
-from obiwan.dplearn.retraining.detectable import AMPLITUDES, STAMPS, kinds_of
+from obiwan.dplearn.retraining.detectable import AMPLITUDES, STAMPS, kinds_asked
 from obiwan.dplearn.running import cli, profiles
 from obiwan.dplearn.running.cli import between
 from obiwan.dplearn.running.executors import process_pool
@@ -141,7 +142,7 @@ def _check_sensitivity(parser: argparse.ArgumentParser, options: argparse.Namesp
     if options.detect and alone:
         parser.error("--sensitivity KIND needs a panel; for a network alone give KIND=AMOUNT")
     if not options.detect and NONE not in asked and not alone:
-        options.detect = list(AMPLITUDES)
+        options.detect = None  # all that the stamps can have
     try:
         options.sensitivity = parse_amplitudes(word for word in asked if "=" in word)
     except ValueError as error:
@@ -166,13 +167,16 @@ def evaluate(options: argparse.Namespace) -> int:
     """The program's body; returns the exit status."""
     stamp_set = open_training_set(options.data)
     asked = ablations_asked(options.ablations, stamp_set.spec)
+    kinds = kinds_asked(options.detect, stamp_set.spec)
     sensitivity.check_planted(options.sensitivity, stamp_set.spec)
     check_set(stamp_set)
+    for name in options.referees:
+        if name not in jury.MEMBERS:
+            load_plugin(name)  # which may not be there: known before anything is measured
     from obiwan.dplearn.report import figures, output, wording  # only now: what is wrong is said at once
 
     referees = load_networks(options.model, stamp_set)
     panel = jury.Jury(tuple(options.referees), options.examples, options.seed)
-    kinds = tuple(kind for kind in kinds_of(stamp_set.spec) if kind in options.detect)
     planted = (
         options.sensitivity,
         options.mock,

@@ -230,8 +230,8 @@ def evaluate_referees(
     rows, measured, tests = control_set(judged.stamp_set)
     every, data = covariates(rows, measured, spec), data_summary(stamp_set)
     columns = {key: values[:tests] for key, values in every.items()}
-    bricks = np.char.strip(rows["brick"].astype(str))
-    controls = run_controls(rows, measured, rows["label"], bricks, spec)
+    controls = run_controls(rows, measured, rows["label"], np.char.strip(rows["brick"].astype(str)), spec)
+    left = notices.not_run(len(referees), names, (*sensitivity, *judged.detections), controls, spec)
     return analysis.Evaluation(
         settings={"margin": margin, "level": analysis.LEVEL, "seed": seed},
         spec=spec,
@@ -253,10 +253,7 @@ def evaluate_referees(
         ablations=ablations,
         sensitivity=sensitivity,
         detections=judged.detections,
-        not_run=(
-            *notices.sampled(len(scored.rows), sum(stamp_set.count("test"))),
-            *notices.not_run(len(referees), names, (*sensitivity, *judged.detections), controls, spec),
-        ),
+        not_run=notices.sampled(len(scored.rows), sum(stamp_set.count("test"))) + left,
         cautions=notices.cautions(scored, data, networks),
         mock=of_mock,
         versions=software(),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,9 +41,16 @@ class UserReferee:
         return hashlib.sha256(self.name.encode()).hexdigest()[:16]
 
     def fit(self, stamps: NDArray[np.float32], rows: Array, labels: NDArray[np.uint8]) -> UserReferee:
-        """Train a new object of the user's."""
+        """Train a new object of the user's.
+
+        Raises
+        ------
+        ModelError
+            If its ``fit`` raises anything.
+        """
         made = self.make()
-        result = made.fit(stamps, rows, labels)
+        with _named(self.name, "fit"):
+            result = made.fit(stamps, rows, labels)
         return UserReferee(self.name, self.make, made if result is None else result)
 
     def predict(self, stamps: NDArray[np.float32], rows: Array) -> NDArray[np.float32]:
@@ -51,14 +59,30 @@ class UserReferee:
         Raises
         ------
         ModelError
-            If they are not one finite number from 0 to 1 a stamp.
+            If its ``predict`` raises anything, or they are not one finite number from 0 to 1 a stamp.
         """
-        scores = np.asarray(self.fitted.predict(stamps, rows), np.float32)
-        if scores.shape != (len(stamps),) or not ((scores >= 0) & (scores <= 1)).all():
+        with _named(self.name, "predict"):
+            scores = np.asarray(self.fitted.predict(stamps, rows), np.float32)
+        fault = ""
+        if scores.shape != (len(stamps),):
+            fault = f"an array of shape {scores.shape}"
+        elif bad := int(np.count_nonzero(~((scores >= 0) & (scores <= 1)))):
+            fault = f"{bad} that are not"
+        if fault:
             msg = f"--referees {self.name}: predict must give a number from 0 to 1 for each of {len(stamps)} "
-            msg += f"stamps, not {scores.dtype} of shape {scores.shape}"
+            msg += f"stamps; it gave {fault}"
             raise ModelError(msg)
         return scores
+
+
+@contextmanager
+def _named(name: str, method: str) -> Iterator[None]:
+    """Say in one line which referee's method failed."""
+    try:
+        yield
+    except Exception as error:  # whatever the user's code raises
+        msg = f"--referees {name}: {method} failed ({type(error).__name__}: {error}); --verbose shows where"
+        raise ModelError(msg) from error
 
 
 def load_plugin(name: str) -> UserReferee:

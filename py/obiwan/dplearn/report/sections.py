@@ -97,8 +97,7 @@ def answer_rows(evaluation: Evaluation) -> list[Row]:
         rate, guess = own.accuracy.accuracy, number(own.accuracy.no_information, 4)
         alone = [estimate("network", own.auc, "0.5"), estimate("network_accuracy", rate, guess)]
     return [
-        estimate("auc", a.auc, "0.5"),
-        *alone,
+        estimate("auc" if evaluation.scored.panel is None else "panel", a.auc, "0.5"),
         row("permutation", probability(a.permutation_p)),
         row("flip", probability(a.flip_p)),
         estimate("accuracy", accuracy.accuracy, number(accuracy.no_information, 4)),
@@ -109,6 +108,7 @@ def answer_rows(evaluation: Evaluation) -> list[Row]:
         row("divergence", number(best.jensen_shannon.low, 4), "0"),
         estimate("entropy", best.bce, "0.6931"),
         row("tost", probability(verdict.tost_p)),
+        *alone,
     ]
 
 

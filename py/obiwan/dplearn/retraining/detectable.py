@@ -132,6 +132,22 @@ def kinds_of(spec: StampSpec) -> tuple[str, ...]:
     return tuple(kind for kind in AMPLITUDES if needs.get(kind, True))
 
 
+def kinds_asked(asked: Sequence[str] | None, spec: StampSpec) -> tuple[str, ...]:
+    """Kinds that are to be planted: those asked for, or all that such stamps can have.
+
+    Raises
+    ------
+    TrainingSetError
+        If such stamps cannot have one.
+    """
+    known = kinds_of(spec)
+    absent = [kind for kind in asked or () if kind not in known]
+    if absent:
+        msg = f"--sensitivity {absent[0]}: stamps with {', '.join(spec.channels)} cannot have it; there are "
+        raise TrainingSetError(msg + ", ".join(known))
+    return known if asked is None else tuple(kind for kind in known if kind in asked)
+
+
 def plant(stamps: Array, rows: Array, kind: str, amplitude: float, spec: StampSpec, seed: int) -> Array:
     """Stamps with a difference planted in each.
 
