@@ -42,9 +42,18 @@ def test_cross_fitted_sets_are_null_on_average(rng):
     assert 0.85 < apart.std() < 1.2
     assert abs(apart.mean()) < 0.3
     found = np.array(list(cross_fitting.results(cross_fitting.Null(10, 40), 2, 1)), float)
-    row = cross_fitting.row("nothing", null, found)
-    assert (row["sets"], row["examples"]) == (2, 20_000)
+    row = cross_fitting.row("nothing", 10, 400, found)
+    assert (row["sets"], row["examples"]) == (2, 400)
     assert float(row["plain"]) <= float(row["widened"])
+
+
+def test_relabelled_numbers_need_twice_the_variance(rng):
+    numbers, bricks = rng.normal(size=(600, 20)), np.repeat(np.arange(20), 30)
+    found = np.array(list(cross_fitting.relabelled(numbers, bricks, 300, 1)), float)
+    row = cross_fitting.row("measured", 20, 600, found)
+    assert 1.6 < float(row["needed"]) < 2.5
+    assert float(row["plain"]) < 0.89
+    assert 0.92 < float(row["widened"]) < 0.985
 
 
 def test_labels_of_odd_bricks_follow_the_scores_of_their_brick_alone(rng):

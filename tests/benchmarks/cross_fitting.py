@@ -1,12 +1,14 @@
 """Do the intervals of cross-fitted AUCs cover where there is no difference?  Some twenty minutes.
 
-    bin/benchmark cross_fitting -- [--sets 200] [--seed 1] [--only nothing "odd bricks"] [--table FILE.csv]
+    bin/benchmark cross_fitting -- [--sets 200] [--seed 1] [--only nothing measured] [--table FILE.csv]
 
 Sets of measured quantities with bricks, in which nothing tells the classes but chance: the baseline's
 classifier is cross-fitted on each, as ``evaluate`` does it.  A quantity of a galaxy is
 ``sky[brick] + (label - 1/2) * odd[brick] + noise``; half of the quantities belong to the brick alone, as its
 seeing.  ``needed`` is the variance of the AUC over the sets in units of the variance that takes the
 classifier as given: what `obiwan.dplearn.controls.metadata.cross_fitted_auc` multiplies by.
+
+``measured`` draws labels for the measured stamps of ``null_sets`` and cross-fits a linear classifier on them.
 """
 
 from __future__ import annotations
@@ -20,13 +22,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.null_sets import Pool, measured_pool
 from benchmarks.surveys import version
 from obiwan.dplearn.controls.metadata import cross_fitted_auc, metadata_classifier
+from obiwan.dplearn.referees.features import Scaling, score_numbers
 from obiwan.dplearn.twosample.ranking import measure_auc
 from obiwan.dplearn.twosample.summary import score_interval, usable_bricks
 
 QUANTITIES = 12  #: half of them of galaxies, half of bricks
 TESTED = 0.2  #: part of the bricks whose AUC is tested, as in ``evaluate``
+PARTS = 5  #: of the cross-fit of measured stamps
+RIDGE = 1.0  #: on numbers of unit variance, in units of one example's information
+MEASURED = "measured"
+
+Result = tuple[float, float, bool, bool, bool]
 
 
 @dataclass(frozen=True)
@@ -72,31 +81,58 @@ NULLS = {
 }
 
 
-def results(null: Null, sets: int, seed: int) -> Iterator[tuple[float, float, bool, bool, bool]]:
+def judged(labels: NDArray, scores: NDArray, bricks: NDArray, folds: int) -> Result:
     """AUC and its error with the classifier as given; which intervals hold 0.5: plain, all's, test's."""
+    given = measure_auc(labels, scores, usable_bricks(labels, bricks))
+    widened = cross_fitted_auc(labels, scores, bricks, folds=folds)
+    test = bricks < max(5, round(TESTED * (bricks.max() + 1)))
+    share = float(test.mean())
+    tested = cross_fitted_auc(labels[test], scores[test], bricks[test], folds=folds, share=share)
+    plain, all_, test_ = (one.low <= 0.5 <= one.high for one in (given.interval(), widened, tested))
+    return given.value, given.error, plain, all_, test_
+
+
+def results(null: Null, sets: int, seed: int) -> Iterator[Result]:
+    """What is found of simulated sets, by the baseline's classifier."""
     rng = np.random.default_rng([seed, null.bricks, null.each, int(null.uneven), round(100 * null.odd)])
     for number in range(sets):
         columns, labels, bricks = null.draw(rng)
         found = metadata_classifier(columns, labels, bricks, seed=number)
-        plain = measure_auc(labels, found.scores, usable_bricks(labels, bricks))
-        test = bricks < max(5, round(TESTED * null.bricks))
-        share = float(test.mean())
-        tested = cross_fitted_auc(
-            labels[test], found.scores[test], bricks[test], folds=found.folds, share=share
-        )
-        holds = (one.low <= 0.5 <= one.high for one in (plain.interval(), found.auc, tested))
-        yield (plain.value, plain.error, *holds)
+        yield judged(labels, found.scores, bricks, found.folds)
 
 
-def row(name: str, null: Null, found: NDArray) -> dict[str, object]:
-    """A row of the table, from `results`, shape (sets, 5)."""
+def relabelled(numbers: NDArray, bricks: NDArray, sets: int, seed: int) -> Iterator[Result]:
+    """What is found of given numbers, shape (n, k), with drawn labels, by a linear classifier."""
+    parts = []
+    for part in range(PARTS):
+        train = bricks % PARTS != part
+        middle = numbers[train].mean(0)
+        centred = numbers[train] - middle
+        inverse = np.linalg.inv(centred.T @ centred / 4 + RIDGE * np.eye(numbers.shape[1]))
+        parts.append((train, inverse @ centred.T, numbers[~train] - middle))
+    rng = np.random.default_rng([seed, 3])
+    for _ in range(sets):
+        labels, scores = rng.integers(2, size=len(bricks)), np.empty(len(bricks))
+        for train, solution, held_out in parts:
+            scores[~train] = held_out @ (solution @ (labels[train] - labels[train].mean()))
+        yield judged(labels, scores, bricks, PARTS)
+
+
+def scaled_scores(pool: Pool) -> NDArray:
+    """The numbers of the logistic referee, scaled."""
+    numbers = score_numbers(pool.measured, pool.measured.population)
+    return np.asarray(Scaling.of(numbers).apply(numbers))
+
+
+def row(name: str, bricks: int, examples: int, found: NDArray) -> dict[str, object]:
+    """A row of the table, from `results` or `relabelled`, shape (sets, 5)."""
     values, errors = found[:, 0], found[:, 1]
     needed = float(values.var(ddof=1) / np.mean(errors**2))
     plain, widened, tested = (score_interval(share, len(found)) for share in found[:, 2:].mean(0))
     return {
         "bricks differ by": name,
-        "bricks": null.bricks,
-        "examples": null.bricks * null.each,
+        "bricks": bricks,
+        "examples": examples,
         "sets": len(found),
         "AUC": f"{values.mean():.4f}",
         "scatter": f"{values.std(ddof=1):.4f}",
@@ -116,13 +152,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--sets", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", nargs="+", choices=NULLS, default=list(NULLS))
+    parser.add_argument("--only", nargs="+", choices=[*NULLS, MEASURED], default=[*NULLS, MEASURED])
     parser.add_argument("--table", type=Path, default=Path("/tmp/cross_fitting.csv"))
+    parser.add_argument("--workdir", type=Path, default=Path("/tmp/null_sets"), help="that of null_sets")
+    parser.add_argument("--surveys", type=Path, help="directory of surveys that other benchmarks share")
     options = parser.parse_args()
     rows = []
     for name in options.only:
-        found = np.array(list(results(NULLS[name], options.sets, options.seed)), float)
-        rows.append(row(name, NULLS[name], found))
+        if name == MEASURED:
+            pool = measured_pool(options.workdir, options.surveys or options.workdir / "surveys")
+            size = (int(pool.bricks.max()) + 1, len(pool.bricks))
+            found = relabelled(scaled_scores(pool), pool.bricks, options.sets, options.seed)
+        else:
+            null = NULLS[name]
+            size, found = (null.bricks, null.bricks * null.each), results(null, options.sets, options.seed)
+        rows.append(row(name, *size, np.array(list(found), float)))
         print(rows[-1], flush=True)
         with options.table.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
