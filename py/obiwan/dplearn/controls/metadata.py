@@ -144,6 +144,13 @@ def cross_fitted_auc(
         The error of `obiwan.dplearn.twosample.ranking.auc_interval`, which takes the classifier as given,
         times ``sqrt(1 + share folds / (folds - 1))``: the correction of Nadeau & Bengio (2003, Machine
         Learning 52, 239) for parts that serve each other as training sets.
+
+    Notes
+    -----
+    Where a score is a sum over training examples, each pair of examples of different parts enters the AUC
+    twice, as training and as held-out example, and the variance is ``1 + share`` times that of a given
+    classifier.  Classifiers that select quantities need up to 2.3 times with five parts
+    (``doc/explanation/sensitivity.rst``).
     """
     measured = measure_auc(label, scores, usable_bricks(label, bricks))
     wider = float(np.sqrt(1 + share * folds / (folds - 1)))
