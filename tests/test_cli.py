@@ -104,6 +104,12 @@ def test_what_is_missing_is_told_at_once(program, capsys):
     assert re.search("arguments are required: .*--outdir", capsys.readouterr().err)
 
 
+def test_config_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "windows.toml"
+    path.write_bytes('outdir = "out"\r\nseed = 7\r\n'.encode("utf-8-sig"))
+    assert cli.parse(build_parser(), ["--config", str(path)]).seed == 7
+
+
 def test_absent_config(tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.parse(build_parser(), ["--config", str(tmp_path / "absent.toml")])
@@ -263,3 +269,12 @@ def test_what_a_program_says_of_itself_needs_no_reader(words, shell, tmp_path):
     environ = {**os.environ, "PYTHONPATH": str(Path(obiwan.dplearn.__file__).parents[2])}
     done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_preflight_on_a_full_disk(tmp_path):
+    environ = {**os.environ, "PYTHONPATH": str(Path(obiwan.dplearn.__file__).parents[2])}
+    words = ["bash", "-c", f"{sys.executable} -m obiwan.dplearn > /dev/full"]
+    done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    said = "preflight: error: cannot write the report (No space left on device)\n"
+    assert (done.returncode, done.stderr) == (1, said)

@@ -134,13 +134,15 @@ def test_nexp_comes_before_depth_and_those_of_others_do_not_count(tmp_path, rng)
     assert sources == ["threshold", "depth", "nexp"]
 
 
-def test_dithered_zeros_that_were_unpacked(tmp_path, rng):
-    """The header does not tell of it; the map does."""
+@pytest.mark.parametrize("source", ["nexp", "threshold"])
+def test_dithered_zeros_that_were_unpacked(source, tmp_path, rng):
+    """The header does not tell of it; small values of both signs do."""
     data = plane("hole", rng)
     write(tmp_path / "first.fits.fz", data, method="SUBTRACTIVE_DITHER_1")
     run = written(tmp_path, fitsio.read(str(tmp_path / "first.fits.fz")), "plain", "")
-    write_map(tmp_path / name("nexp"), (data > 0).astype("i2"))
-    assert [one.source for one in find_coverage(run, "r").dithered] == ["nexp"]
+    if source == "nexp":
+        write_map(tmp_path / name("nexp"), (data > 0).astype("i2"))
+    assert [one.source for one in find_coverage(run, "r").dithered] == [source]
     np.testing.assert_array_equal(everywhere(run), data > 0)
 
 

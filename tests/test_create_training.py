@@ -612,6 +612,32 @@ def test_a_table_may_name_bricks_that_no_tree_has(made, tmp_path, capsys):
     assert manifest_of(tmp_path / "out")["damaged_bricks"] == ["9999p051"]
 
 
+def test_a_list_may_name_bricks_that_no_tree_has(made, tmp_path, capsys):
+    names = [one.brick.name for one in made.scenes]
+    given = words(made, tmp_path / "out", "--bricks", *names, "9999p051")
+    assert refusal(given, tmp_path / "out", capsys).endswith("or leave them out with --skip-damaged")
+    assert main([*given, "--skip-damaged"]) == 0
+    said = capsys.readouterr()
+    assert "left out: brick 9999p051: no tree of --fake or --real has it" in said.err
+    assert re.search(rf"bricks +{len(names) + 1} +{len(names) + 1}\n", said.out)
+    assert manifest_of(tmp_path / "out")["damaged_bricks"] == ["9999p051"]
+
+
+@pytest.mark.parametrize("skip", [[], ["--skip-damaged"]])
+def test_a_brick_without_real_galaxies_gives_no_injections(skip, made, tmp_path, capsys):
+    """Its injections alone would tell the class by the sky, and are screened against no real source."""
+    name, real = made.scenes[0].brick.name, tmp_path / "real"
+    shutil.copytree(made.real, real)
+    columns = tractor_columns(made.scenes[0].reals, "dr9")
+    path = next(real.rglob(f"tractor-{name}.fits"))
+    write_table(path, {column: value[:0] for column, value in columns.items()})
+    mine = Survey(made.fake, real, made.kind, made.scenes, made.runs)
+    assert main([*words(mine, tmp_path / "out", "--balance", "none"), *skip]) == 0
+    assert f"left out: brick {name} (release): empty catalogue" in capsys.readouterr().err
+    assert name.encode() not in sources_of(tmp_path / "out")["brick"]
+    assert manifest_of(tmp_path / "out")["damaged_bricks"] == ([name] if skip else [])
+
+
 def test_where_all_bricks_are_damaged_the_reason_is_said(copy, tmp_path, capsys):
     for _, _, place in copy.places():
         place.tractor.write_text("no table")

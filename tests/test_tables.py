@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
 from astropy.table import Table
 
 from obiwan.dplearn.errors import CatalogError
@@ -79,7 +83,11 @@ def test_missing_column(column, tmp_path):
     [
         ({"ra": [1.0, np.nan, 2]}, "not finite"),
         ({"dec": [0.0, 91.0, 0]}, "beyond 90"),
+        ({"ra": [36000.0, 36001.0, 36002.0]}, "ra beyond 360"),  # arcsec
         ({"ra": ["here", "there", "x"]}, "column ra is not numbers"),
+        ({"ra": ["00:40:00", "00:41:00", "00:42:00"]}, "column ra is not numbers; give it in deg"),
+        ({"brick": ["1211p060", "", "0001m002"]}, r"1 row\(s\) without a brick"),
+        ({"brickname": ["1211p060", "1212p060", "0001m002"]}, "brick and brickname disagree"),
     ],
 )
 def test_bad_positions(bad, message, tmp_path):
@@ -164,17 +172,34 @@ def test_two_columns_of_one_name(tmp_path):
     Table({**GOOD, "RA": [1.0, 2.0, 3.0]}).write(path)
     with pytest.raises(CatalogError, match=r"mine.csv: columns ra and RA"):
         read_table(path)
+    path.write_text("brick,ra,ra,dec\n1211p060,121.1,8.07,6\n")
+    with pytest.raises(CatalogError, match=r"mine.csv: columns ra and ra_1, or ra twice"):
+        read_table(path)
     Table({**GOOD, "z": [1.0, 2.0, 3.0], "Z": [1.0, 2.0, 3.0]}).write(path, overwrite=True)
     assert len(read_table(path)) == 3  # what is not used may be called as it likes
 
 
-@pytest.mark.parametrize("unmeasured", [-99.0, 99.0, -999.0, 1e20, np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("unmeasured", [-99.0, 99.0, -999.0, -9.99, -1.0, 0.0, 1e20, np.inf, -np.inf, np.nan])
 def test_magnitudes_that_mean_not_measured(unmeasured, tmp_path):
     path = tmp_path / "mine.fits"
     Table({**GOOD, "mag_g": [20.0, unmeasured, 22.0]}).write(path)
     sources = read_table(path).sources
     np.testing.assert_allclose(sources.of_band("mag", "g"), [20, np.nan, 22])
     assert np.isnan(sources.of_band("flux", "g")[1])
+
+
+def test_columns_that_are_not_used(tmp_path):
+    """May hold anything, in units that astropy does not know."""
+    path = tmp_path / "mine.ecsv"
+    table = Table({**GOOD, "coord": SkyCoord(GOOD["ra"], GOOD["dec"], unit="deg")})
+    table.write(path)
+    assert read_table(path).brick.tolist() == GOOD["brick"]
+    columns = [fits.Column(name, "8A" if name == "brick" else "D", array=GOOD[name]) for name in GOOD]
+    columns.append(fits.Column("flux_g", "E", unit="nanomaggy", array=[1.0, 2.0, 3.0]))
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "mine.fits")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_table(tmp_path / "mine.fits").brick.tolist() == GOOD["brick"]
 
 
 @pytest.mark.parametrize("suffix", [".fits", ".ecsv"])

@@ -152,6 +152,13 @@ def test_places_where_no_set_belongs(tmp_path):
             check_place(tmp_path / name, roots)
 
 
+def test_a_link_to_nothing_is_no_place(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("link", "link/new"):
+        with pytest.raises(TrainingSetError, match=r"cannot write there \(not a writable directory\)"):
+            check_outdir(tmp_path / name, REQUEST, overwrite=False)
+
+
 @pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"shards": [{}], "not_finite": 0}'])
 def test_a_broken_receipt_is_no_receipt(content, tmp_path):
     task = written(tmp_path)

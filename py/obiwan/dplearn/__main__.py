@@ -304,8 +304,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if problems else 0
 
 
-def command() -> int:
-    """`main` on a terminal or in a pipe: neither Ctrl-C nor a reader that has gone gives a traceback."""
+def command() -> int | str:
+    """`main` on a terminal or in a pipe: no traceback for Ctrl-C, a reader that has gone, or a full disk."""
     status: int | str | None = 0
     try:
         try:
@@ -314,8 +314,10 @@ def command() -> int:
             status = done.code
         if sys.stdout is not None:
             sys.stdout.flush()
-    except BrokenPipeError:  # the reader has what it wanted; nothing is to be flushed at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is to be flushed at the end
+        if not isinstance(error, BrokenPipeError):  # else the reader has what it wanted
+            return f"preflight: error: cannot write the report ({error.strerror})"
     except KeyboardInterrupt:
         return 130
     return int(status or 0)

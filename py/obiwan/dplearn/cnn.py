@@ -15,6 +15,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from obiwan.dplearn.files.atomic import read_json, write_json
@@ -124,7 +125,7 @@ def result_text(found: Mapping[str, Any], options: argparse.Namespace) -> str:
     lines += [
         f"Model: {outdir / BEST}; test scores: {outdir / SCORES}; history: {outdir / HISTORY}",
         "For a verdict on the galaxies, with its controls: python -m obiwan.dplearn.evaluate "
-        f"--data {options.data} --model {outdir / BEST} --outdir DIR",
+        f"--data {quote(str(options.data))} --model {quote(str(outdir / BEST))} --outdir DIR",
     ]
     return "\n".join(lines)
 

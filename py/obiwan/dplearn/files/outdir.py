@@ -50,8 +50,8 @@ class Others(Enum):
 
 
 def nearest_directory(directory: Path) -> Path:
-    """A directory, or the first of those above it that is there already."""
-    return next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
+    """A directory, or the first of those above it that is there already, if only as a link to nothing."""
+    return next(parent for parent in (directory, *directory.absolute().parents) if os.path.lexists(parent))
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:

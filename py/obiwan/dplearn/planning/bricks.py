@@ -106,13 +106,16 @@ def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
 
 def _plan(inputs: BrickInputs, config: TrainingConfig, flows: Flows) -> BrickPlan:
     """As `plan_brick`, into cut flows; any fault is an error."""
+    _check_known(inputs)
     notes: list[str] = []
-    runs = _open_fields(inputs.runs, config.spec, notes)
+    runs = _open_fields(inputs.runs, config, notes)
     release = release_of([here.run for here in runs], inputs.releases, config.bands)
     chosen = () if release is None else (release,)
     needs_coadds = config.reals_from == "release" or inputs.real_table or inputs.fake_table
-    releases = _open_fields(chosen, config.spec, notes) if needs_coadds else []
-    release_rows = _release_rows(chosen, config.spec, notes)
+    releases = _open_fields(chosen, config, notes) if needs_coadds else []
+    release_rows = _release_rows(chosen, config, notes)
+    if chosen and not release_rows and inputs.real_table is None:  # injections alone are no examples
+        return BrickPlan(inputs.brick, blank_examples(0, config.spec), flows, tuple(notes))
 
     fields_ = [*runs, *releases]
     if config.skip_damaged:
@@ -150,6 +153,13 @@ def _plan(inputs: BrickInputs, config: TrainingConfig, flows: Flows) -> BrickPla
     return BrickPlan(inputs.brick, rows, flows, tuple(dict.fromkeys(notes)), coadds, writers, dithered)
 
 
+def _check_known(inputs: BrickInputs) -> None:
+    """Refuse a brick that is only in the list of ``--bricks``."""
+    if not (inputs.runs or inputs.releases or inputs.fake_table or inputs.real_table):
+        msg = f"brick {inputs.brick}: no tree of --fake or --real has it; take it off the list of --bricks"
+        raise CatalogError(msg)
+
+
 def _check_pixels(fields_: Sequence[Field], spec: StampSpec) -> None:
     """Decode all planes: when stamps are cut it is too late to leave a brick out."""
     for here in fields_:
@@ -157,22 +167,22 @@ def _check_pixels(fields_: Sequence[Field], spec: StampSpec) -> None:
             read_plane(here.run, kind, band)
 
 
-def _open_fields(runs: Sequence[BrickRun], spec: StampSpec, notes: list[str]) -> list[Field]:
+def _open_fields(runs: Sequence[BrickRun], config: TrainingConfig, notes: list[str]) -> list[Field]:
     opened = []
     for run in runs:
         try:
-            here = open_field(run, spec)
+            here = open_field(run, config.spec)
         except BandNotObservedError as error:
             notes.append(str(error))
             continue
-        if here.fitted is None or _has_sources(run, here.fitted, notes):
+        if here.fitted is None or _has_sources(run, here.fitted, config, notes):
             opened.append(here)
     return opened
 
 
-def _release_rows(runs: Sequence[BrickRun], spec: StampSpec, notes: list[str]) -> list[Sources]:
-    catalogs = [(run, read_fitted(run, spec)) for run in runs]
-    return [one.sources for run, one in catalogs if one is not None and _has_sources(run, one.sources, notes)]
+def _release_rows(runs: Sequence[BrickRun], config: TrainingConfig, notes: list[str]) -> list[Sources]:
+    catalogs = [(run, one.sources) for run in runs if (one := read_fitted(run, config.spec)) is not None]
+    return [sources for run, sources in catalogs if _has_sources(run, sources, config, notes)]
 
 
 def _rows_elsewhere(inputs: BrickInputs, release: BrickRun | None, spec: StampSpec) -> int | None:
@@ -181,13 +191,15 @@ def _rows_elsewhere(inputs: BrickInputs, release: BrickRun | None, spec: StampSp
     return sum(len(one.sources) for one in others if one) if inputs.several_releases else None
 
 
-def _has_sources(run: BrickRun, fitted: Sources, notes: list[str]) -> bool:
-    """Whether there is a source in a catalogue; notes if not."""
+def _has_sources(run: BrickRun, fitted: Sources, config: TrainingConfig, notes: list[str]) -> bool:
+    """Whether there is a source in a catalogue; a note if not, with ``--skip-damaged`` an error."""
     if not len(fitted):
         notes.append(
             f"{run.label}: empty catalogue: {run.tractor} has no sources; "
             "restore the file, or leave the brick out with --bricks"
         )
+        if config.skip_damaged:
+            raise CatalogError(notes[-1])
     return len(fitted) > 0
 
 

@@ -122,7 +122,7 @@ def resolve_inputs(
     release_trees = {root: find_runs(root, chosen) for root in roots if not root.layout.injected}
     releases = _by_brick(release_trees)
     unused = _unused_bands({**trees, **release_trees}, config.bands)
-    _check_bricks(wanted, chosen, roots)
+    absent = _absent_bricks(wanted, chosen, roots, config)
     _refuse_absent_bands(trees, config.bands)
     partial = {} if real or reals is not None else _partial_fits(trees, config)
     warnings = [f"--assume-all-blobs: {refusal(root, found)}" for root, found in partial.items()]
@@ -137,7 +137,7 @@ def resolve_inputs(
             "told there; give more runs, or the release with --real"
         )
     brick_inputs = []
-    for brick in sorted(chosen):
+    for brick in sorted(chosen | absent):
         mine = injected.get(brick, ()), releases.get(brick, ())
         tables = [None if table is None else table.of_brick(brick) for table in (reals, fakes)]
         brick_inputs.append(BrickInputs(brick, *mine, tables[0], tables[1], len(release_trees) > 1))
@@ -333,12 +333,16 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def _check_bricks(wanted: set[str] | None, found: set[str], roots: Sequence[Root]) -> None:
-    """Refuse bricks of the list that no tree has, and trees without any."""
-    unknown, trees = sorted((wanted or set()) - found), ", ".join(str(root.path) for root in roots)
-    if unknown:
-        msg = f"--bricks: no run of {_few(unknown)} in {trees}"
+def _absent_bricks(
+    wanted: set[str] | None, found: set[str], roots: Sequence[Root], config: TrainingConfig
+) -> set[str]:
+    """Bricks of the list that no tree has, where they may be left out; else refuses them."""
+    absent, trees = (wanted or set()) - found, ", ".join(str(root.path) for root in roots)
+    if absent and (not found or not config.skip_damaged):
+        hint = "; correct the list, or leave them out with --skip-damaged" if found else ""
+        msg = f"--bricks: no run of {_few(sorted(absent))} in {trees}{hint}"
         raise LayoutError(msg)
     if not found:
         msg = f"{trees}: no runs found"
         raise LayoutError(msg)
+    return absent

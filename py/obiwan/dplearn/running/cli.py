@@ -158,8 +158,7 @@ def _tokens(action: argparse.Action, flag: str, value: Any) -> list[str]:
 def _config_words(parser: argparse.ArgumentParser, path: Path, given: Collection[str]) -> list[str]:
     """The entries of a TOML file, but those of flags that are given, as command-line words."""
     try:
-        with path.open("rb") as stream:
-            entries = tomllib.load(stream)
+        entries = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         parser.error(f"--config {path}: {error.strerror}")
     except ValueError as error:  # tomllib's own is one, as is that of bytes that are no text

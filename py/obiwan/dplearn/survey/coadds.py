@@ -227,7 +227,7 @@ def read_plane(run: BrickRun, kind: str, band: str) -> Array:
         If the plane is missing or cannot be decoded.
     """
     path = run.plane(kind, band)
-    with _naming(run, path), fits.open(path, memmap=False) as hdus:
+    with _naming(run, path), fits.open(path.absolute(), memmap=False) as hdus:
         for hdu in hdus:
             if hdu.is_image and len(hdu.shape) == 2:
                 return np.asarray(hdu.data, dtype=np.float32)

@@ -36,6 +36,7 @@ _BELOW = {"NO_DITHER": 1.0, "SUBTRACTIVE_DITHER_2": 2147483638.0}
 _NULLS = 1e9  # steps: ZZERO is farther from 0 where a tile that is not dithered has pixels without a value
 _ROUNDING = 1.01  # of float32, beside half a step
 _GAP = 3.0  # dithered zeros stand clear of what was observed where hardly any pixel is within this factor
+_AS_MANY = 4.0  # times as many values of one sign as of the other, at most, are dithered zeros
 _ASKED = {
     "nexp": "nexp maps",
     "depth": "depth maps",
@@ -113,7 +114,7 @@ def find_coverage(run: BrickRun, band: str) -> Coverage:
     methods = {kind: _quantisation(run, kind, band) for kind in ("image", "invvar")}
     lost = {kind for kind, method in methods.items() if method not in _KEEP_ZEROS}
     paths = {name: path for name in MAPS if (path := _map(run, name, band))}
-    if paths and methods["invvar"] in _EXACT and _holds_negatives(run, band):
+    if methods["invvar"] in _EXACT and _holds_dithered_zeros(run, band):
         lost.add("invvar")
     paths[THRESHOLD if "invvar" in lost else "invvar"] = run.plane("invvar", band)
     source, path = next(iter(paths.items()))
@@ -135,13 +136,17 @@ def _map(run: BrickRun, name: str, band: str) -> Path | None:
         return None
 
 
-def _holds_negatives(run: BrickRun, band: str) -> bool:
-    """Whether an inverse variance is negative anywhere; pipelines make none.
+def _holds_dithered_zeros(run: BrickRun, band: str) -> bool:
+    """Whether an inverse variance has small values of both signs, about as many of each.
 
     A file without quantisation that holds some was unpacked from a dithered one, of which its header does not
-    tell; a map is the better witness then.
+    tell: a map says which pixels were observed, else a threshold.  Pipelines make no negative values.
     """
-    return bool(np.nanmin(read_plane(run, "invvar", band), initial=0) < 0)
+    ivar = read_plane(run, "invvar", band)
+    with np.errstate(invalid="ignore"):
+        negative = np.count_nonzero(ivar < 0)
+        positive = np.count_nonzero((ivar > 0) & (ivar <= -np.nanmin(ivar, initial=0)))
+    return bool(negative > 0 and negative <= _AS_MANY * positive <= _AS_MANY**2 * negative)
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,7 @@ def _tiles(path: Path) -> _Tiles | None:
     if path.suffix == ".gz":
         return None
     try:
-        with fits.open(path, disable_image_compression=True, memmap=True) as hdus:
+        with fits.open(path.absolute(), disable_image_compression=True, memmap=True) as hdus:  # no URL
             header, names = hdus[1].header, hdus[1].columns.names
             scale, zero = (np.array(hdus[1].data[name], np.float64) for name in ("ZSCALE", "ZZERO"))
             size_x, size_y, width = (int(header[name]) for name in ("ZTILE1", "ZTILE2", "ZNAXIS1"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
-from astropy.units import Unit
+from astropy.units import Unit, UnitsWarning
 
 from obiwan.dplearn.errors import CatalogError
 from obiwan.dplearn.files.fits import reading
@@ -26,7 +27,7 @@ _UNITS = {
     **dict.fromkeys(("deg", "degree", "degrees"), "deg"),
     **dict.fromkeys(("mag", "mag(ab)", "abmag"), "mag"),
 }
-_NOT_MEASURED = 50  #: magnitudes at least as far from 0 stand for "not measured": 99, -99, 999
+_MEASURED = (0.0, 50.0)  #: magnitudes between these are measured; 99, -99, -1 and 0 stand for "not measured"
 
 
 @dataclass(frozen=True)
@@ -78,31 +79,34 @@ def read_table(path: Path) -> UserTable:
     path : Path
         FITS, ECSV or CSV with columns ``brick`` (or ``brickname``), ``ra``, ``dec`` in degrees or in
         the angle that the file declares, and optionally ``id``, ``run`` and magnitudes such as ``mag_g``
-        (AB, corrected for Galactic extinction; beyond +-50: not measured); names in any case.
+        (AB, corrected for Galactic extinction; not between 0 and 50: not measured); names in any case.
 
     Raises
     ------
     CatalogError
-        If the file cannot be read, is empty, lacks a column or has it twice, declares a unit of
-        another kind, has positions that are not finite, or repeats an id within a brick and run.
+        If the file cannot be read, is empty, lacks a column or has it twice, declares a unit of another
+        kind, has rows without a brick or a position on the sky, or repeats an id within a brick and run.
     """
     formats = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv"}
     what, remedy = f"{path}: cannot read this table as FITS, ECSV or CSV", "correct it or leave it out"
-    with reading(what, remedy, CatalogError):
+    with reading(what, remedy, CatalogError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnitsWarning)  # of columns that are not used
         with path.open("rb") as stream:
             marked = stream.read(3) == BOM_UTF8  # as spreadsheets write; else the faster reader
         encoding = {"encoding": "utf-8-sig"} if marked else {}
-        table = Table.read(path, format=formats.get(path.suffix.lower()), **encoding)
+        table = Table.read(path.absolute(), format=formats.get(path.suffix.lower()), **encoding)
         if not len(table):
             msg = f"{path}: empty catalogue: the table has no rows"
             raise CatalogError(msg)
-        table.convert_bytestring_to_unicode()
         _rename(path, table)
         return _user_table(path, table)
 
 
 def _rename(path: Path, table: Table) -> None:
-    """Give the columns that are used their names in lower case; refuse two that would have one name."""
+    """Give the columns that are used their names in lower case; refuse two that would have one name.
+
+    What a file has twice is read as ``ra`` and ``ra_1``.
+    """
     for name in _COLUMNS:
         spelled = [one for one in table.colnames if one.lower() == name]
         if len(spelled) > 1:
@@ -111,12 +115,17 @@ def _rename(path: Path, table: Table) -> None:
             )
             raise CatalogError(msg)
         for one in spelled:
+            if f"{one}_1" in table.colnames:
+                msg = f"{path}: columns {one} and {one}_1, or {one} twice; remove or rename all but one"
+                raise CatalogError(msg)
             table.rename_column(one, name)
 
 
 def _strings(values: Array) -> Array:
     """A column as text without blanks; cells without a value are empty."""
-    return np.char.strip(np.ma.filled(np.ma.asarray(values).astype(str), ""))
+    text: Array = np.ma.asarray(values)
+    text = np.char.decode(text, "utf-8") if text.dtype.kind == "S" else text.astype(str)
+    return np.char.strip(np.ma.filled(text, ""))
 
 
 def _numbers(path: Path, name: str, column: Array, unit: str) -> Array:
@@ -131,7 +140,7 @@ def _numbers(path: Path, name: str, column: Array, unit: str) -> Array:
     try:
         numbers: Array = scale * np.ma.filled(values.astype(np.float64), np.nan).reshape(len(values))
     except (TypeError, ValueError):
-        msg = f"{path}: column {name} is not numbers"
+        msg = f"{path}: column {name} is not numbers; give it in {unit}, and leave unknown cells empty"
         raise CatalogError(msg) from None
     return numbers
 
@@ -144,20 +153,35 @@ def _integers(path: Path, name: str, values: Array) -> Array:
     return signed(np.asarray(values), path, f"values of column {name}")
 
 
+def _bricks(path: Path, table: Table) -> Array:
+    """The brick of each row, of which there must be one."""
+    names = [_strings(table[name]) for name in ("brick", "brickname") if name in table.colnames]
+    if any((one != names[0]).any() for one in names):
+        msg = f"{path}: columns brick and brickname disagree; remove or rename one"
+        raise CatalogError(msg)
+    if empty := np.count_nonzero(names[0] == ""):
+        msg = f"{path}: {empty} row(s) without a brick; correct or remove them"
+        raise CatalogError(msg)
+    return names[0]
+
+
 def _user_table(path: Path, table: Table) -> UserTable:
-    brick_name = "brick" if "brick" in table.colnames else "brickname"
+    brick_name = "brickname" if "brickname" in table.colnames else "brick"
     for name in (brick_name, "ra", "dec"):
         if name not in table.colnames:
             there = ", ".join(table.colnames)
             msg = f"{path}: the table has no column {name}; it needs brick, ra and dec, and has {there}"
             raise CatalogError(msg)
     n = len(table)
-    brick = _strings(table[brick_name])
+    brick = _bricks(path, table)
     run = _strings(table["run"]) if "run" in table.colnames else np.full(n, RELEASE_RUN)
     run = np.where((run == "") | (run == "N/A"), RELEASE_RUN, run)
     ra, dec = (_numbers(path, name, table[name], "deg") for name in ("ra", "dec"))
-    if not (np.isfinite(ra).all() and np.isfinite(dec).all() and (np.abs(dec) <= 90).all()):
-        msg = f"{path}: ra or dec is not finite, or dec beyond 90 degrees; correct or remove those rows"
+    if not ((np.abs(ra) <= 360) & (np.abs(dec) <= 90)).all():
+        msg = (
+            f"{path}: ra or dec is not finite, dec is beyond 90 or ra beyond 360 degrees; "
+            "correct or remove those rows"
+        )
         raise CatalogError(msg)
     blank = blank_sources(n, FILTERS)
     ids = _integers(path, "id", table["id"]) if "id" in table.colnames else blank.id
@@ -167,7 +191,8 @@ def _user_table(path: Path, table: Table) -> UserTable:
     for name, i in _MAGNITUDES.items():
         if name in table.colnames:
             mag = _numbers(path, name, table[name], "mag")
-            flux[:, i] = 10 ** (-0.4 * (np.where(np.abs(mag) < _NOT_MEASURED, mag, np.nan) - 22.5))
+            measured = (mag > _MEASURED[0]) & (mag < _MEASURED[1])
+            flux[:, i] = 10 ** (-0.4 * (np.where(measured, mag, np.nan) - 22.5))
     transmission = np.ones_like(flux)
     sources = replace(blank, id=ids, ra=ra % 360, dec=dec, flux=flux, mw_transmission=transmission)
     return UserTable(path, brick, run, sources, _warnings(path, table))
