@@ -347,7 +347,7 @@ def history(place: Path) -> Record:
 
 def evaluate(place: Path, run_name: str, report: str) -> Path:
     words = ["--data", place / "mock", "--model", place / run_name / NETWORK, "--outdir", place / report]
-    run("evaluate", *words, "--mock", place / "survey")
+    run("evaluate", *words, "--mock", place / "survey", "--referees", "network")
     return place / report
 
 

@@ -160,6 +160,8 @@ def test_every_notice_has_words():
         "trained_on": "d",
         "models": ("run0", "run1"),
         "count": 2,
+        "scored": "1,000",
+        "total": "2,000",
         "evaluations": 3,
         "margins": (0.02, 0.05),
         "given": 1,

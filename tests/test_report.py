@@ -495,7 +495,7 @@ def test_retraining_and_what_was_not_run(looked):
         ),
     )
     words = text_of(render(changed, {}))
-    assert "ivar only 0.520 0.470 to 0.570 0.4 did not learn" in words
+    assert "ivar only 0.520 0.470 to 0.570 0.4 network, did not learn" in words
     assert f"planted: offset, 0.2 px 0.700 0.600 to 0.800 {DASH} detected; power 0.9" in words
     assert f"planted: offset, 0.1 px 0.520 0.470 to 0.570 {DASH} not detected; did not learn" in words
     assert say("retraining", "first", name="run0/best.keras", count=2) in words
