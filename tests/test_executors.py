@@ -314,7 +314,8 @@ def test_mpi_without_a_launcher(run_python, tmp_path):
         ("raise ImportError('no such thing')", "pip install 'obiwan-dplearn[mpi]' (no such thing)"),
         ("raise RuntimeError('cannot load MPI library')", "finds no MPI library"),
         (
-            "from types import SimpleNamespace as N; rc = dict; futures = None; MPI = N(COMM_WORLD=N(size=1))",
+            "from types import SimpleNamespace as N; rc = dict; futures = None; "
+            "MPI = N(COMM_WORLD=N(size=1), Is_initialized=lambda: True)",
             "mpiexec started 2 ranks and mpi4py sees 1",
         ),
     ],

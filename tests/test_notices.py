@@ -180,4 +180,4 @@ def test_every_notice_has_words():
         assert words.endswith(".")
         assert "{" not in words
     assert "0.02, 0.05" in wording.notice(Fact(Notice.OTHER_MARGINS, values))
-    assert "ivar dip" in wording.notice(Fact(Notice.NO_CURVE, values))
+    assert "dip of the inverse variance" in wording.notice(Fact(Notice.NO_CURVE, values))
