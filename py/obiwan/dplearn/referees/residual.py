@@ -86,8 +86,8 @@ class ResidualReferee(MeasuredReferee):
 
     def logits(self, measured: Measured) -> Array:
         """See `MeasuredReferee.logits`."""
-        from keras import ops
-
+        with without_notes():
+            from keras import ops
         images, out = _images(measured), [np.zeros(0)]
         for start in range(0, len(images), AT_ONCE):
             # Called, for TensorFlow would compile predict_on_batch for every number of stamps, and complain.
