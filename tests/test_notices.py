@@ -174,8 +174,6 @@ def test_every_notice_has_words():
         "counts": (4, 300),
         "planted": ("ivar_dip",),
         "differences": {"invvar": (("NO_DITHER",), ("SUBTRACTIVE_DITHER_2",))},
-        "scored": "128",
-        "total": "256",
     }
     for kind in Notice:
         words = wording.notice(Fact(kind, values))
