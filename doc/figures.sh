@@ -4,7 +4,7 @@
 #
 #   doc/figures.sh WORKDIR       needs the extra evaluate; a quarter of an hour on two cores
 #
-# The tables in _static come from bin/benchmark learning and bin/benchmark culprits.
+# The tables in _static come from bin/benchmark learning, panel and culprits; panel.png from panel --figure.
 set -euo pipefail
 work=${1:?a directory to work in}
 doc=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import norm
 
 from benchmarks.ideal import ideal_auc
-from benchmarks.panel import share
+from benchmarks.panel import fraction_of_ideal
 from planted import (
     CLUMP_RADII,
     DIFFERENCES,
@@ -115,9 +115,9 @@ def test_the_bound_of_a_shifted_band_is_that_of_a_point_source():
     assert found == pytest.approx(norm.cdf(dprime / np.sqrt(2)).mean(), abs=0.03)
 
 
-def test_share_of_the_ideal_and_its_error():
+def test_fraction_of_the_ideal_and_its_error():
     ideal = norm.cdf(1.0)
-    assert share(ideal, 0.01, ideal) == pytest.approx((1, 2 * 0.01 / norm.pdf(1)))
-    assert share(norm.cdf(-0.5), 0.01, ideal)[0] == pytest.approx(-0.25)
-    assert np.isnan(share(0.5, 0.01, 0.5)).all()
-    assert np.isnan(share(0.99, 0.001, 1.0)).all()
+    assert fraction_of_ideal(ideal, 0.01, ideal) == pytest.approx((1, 2 * 0.01 / norm.pdf(1)))
+    assert fraction_of_ideal(norm.cdf(-0.5), 0.01, ideal)[0] == pytest.approx(-0.25)
+    assert np.isnan(fraction_of_ideal(0.5, 0.01, 0.5)).all()
+    assert np.isnan(fraction_of_ideal(0.99, 0.001, 1.0)).all()

@@ -153,8 +153,8 @@ def version() -> str:
     return f"{__version__}+{commit or 'unknown'}"
 
 
-def share(auc: float, error: float, ideal: float) -> tuple[float, float]:
-    """Share of the ideal observer's d'^2 and its error from that of the AUC; NaN where that is no number."""
+def fraction_of_ideal(auc: float, error: float, ideal: float) -> tuple[float, float]:
+    """Fraction of the ideal observer's d'^2, its error from that of the AUC; NaN where there is none."""
     if not 0.5 < ideal < 0.9999:
         return np.nan, np.nan
     z, best = ndtri(auc), ndtri(ideal) ** 2
@@ -165,7 +165,7 @@ def row(case: dict[str, Any], examples: int) -> dict[str, str]:
     """A row of the table."""
     found = case["trained"][str(examples)]
     value, error = found["auc"]["panel"]
-    fraction, uncertain = share(value, error, case["ideal"])
+    fraction, uncertain = fraction_of_ideal(value, error, case["ideal"])
     training = sum(spent for name, spent in found["seconds"].items() if not name.startswith("score"))
     known = np.isfinite(fraction)
     return {
@@ -176,8 +176,8 @@ def row(case: dict[str, Any], examples: int) -> dict[str, str]:
         "error": f"{error:.4f}",
         **{name: f"{found['auc'][name][0]:.4f}" for name in KINDS},
         "ideal": f"{case['ideal']:.4f}",
-        "share": f"{fraction:.2f}" if known else "",
-        "share_error": f"{uncertain:.2f}" if known else "",
+        "fraction": f"{fraction:.2f}" if known else "",
+        "fraction_error": f"{uncertain:.2f}" if known else "",
         "measuring_s": f"{case['measuring']:.0f}",
         "training_s": f"{training:.0f}",
         "version": case["version"],
@@ -187,12 +187,12 @@ def row(case: dict[str, Any], examples: int) -> dict[str, str]:
 def costs() -> list[dict[str, str]]:
     """Processor time of each stage of scoring, beside that of the documented network."""
     from obiwan.dplearn.training.model import build_network
-    from obiwan.dplearn.training.settings import NetworkConfig
+    from obiwan.dplearn.training.settings import ARCHITECTURES, NetworkConfig
 
     rng = np.random.default_rng([SEED, len(SPLITS)])
     sample = draw_population(COSTED, Population(), rng)
     stamps, labels = observe_class(sample, 0, Planted(), rng), labels_of(COSTED)
-    network = build_network(NetworkConfig(), GRZ)
+    network = build_network(NetworkConfig("lenet5", **ARCHITECTURES["lenet5"]), GRZ)
     network.predict_on_batch(stamps[:AT_ONCE])  # its graph is made with the first batch
     batches = range(0, COSTED, AT_ONCE)
     seconds = {
@@ -209,13 +209,13 @@ def costs() -> list[dict[str, str]]:
         seconds[name] = cpu(lambda referee=referee: referee.logits(measured))[1]
     unit = seconds["network"]
     return [
-        {"stage": name, "seconds": f"{spent / COSTED * 1e4:.2f}", "ratio": f"{spent / unit:.2f}"}
+        {"stage": name, "seconds": f"{spent / COSTED * 1e4:.1f}", "ratio": f"{spent / unit:.2f}"}
         for name, spent in seconds.items()
     ]
 
 
 def draw_figure(path: Path, rows: list[dict[str, str]]) -> None:
-    """Shares of the ideal d'^2 of the panel and of the documented network, for what has one."""
+    """Fractions of the ideal d'^2 of the panel and of the documented network, for what has one."""
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -227,13 +227,13 @@ def draw_figure(path: Path, rows: list[dict[str, str]]) -> None:
             for one in csv.DictReader(stream)
             if one["network"] == "lenet5" and one["share"]
         }
-    kinds = [one["planted"] for one in rows if one["share"] and one["examples"] == str(EXAMPLES[0])]
+    kinds = [one["planted"] for one in rows if one["fraction"] and one["examples"] == str(EXAMPLES[0])]
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
     places = np.arange(len(kinds))
     for examples, colour, aside in zip(EXAMPLES, ("0.65", "tab:blue"), (-0.2, 0.2), strict=True):
         own = {one["planted"]: one for one in rows if one["examples"] == str(examples)}
-        heights = [float(own[kind]["share"]) for kind in kinds]
-        errors = [1.96 * float(own[kind]["share_error"]) for kind in kinds]
+        heights = [float(own[kind]["fraction"]) for kind in kinds]
+        errors = [1.96 * float(own[kind]["fraction_error"]) for kind in kinds]
         label = f"panel, {examples:,} examples"
         axes.bar(places + aside, heights, 0.38, yerr=errors, color=colour, label=label)
     known = [i for i in places if (kinds[i], str(EXAMPLES[1])) in networks]
@@ -243,7 +243,7 @@ def draw_figure(path: Path, rows: list[dict[str, str]]) -> None:
     axes.set_xticks(places, [kind.replace("_", "\n") for kind in kinds])
     axes.set_ylabel("fraction of the ideal d'$^2$")
     axes.set_ylim(0, None)
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
     plt.close(figure)
