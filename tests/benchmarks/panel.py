@@ -240,7 +240,9 @@ def draw_figure(path: Path, rows: list[dict[str, str]]) -> None:
     heights = [networks[kinds[i], str(EXAMPLES[1])] for i in known]
     axes.plot(known, heights, "D", color="tab:red", label=f"LeNet-5, {EXAMPLES[1]:,} examples")
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.set_xticks(places, [kind.replace("_", "\n") for kind in kinds])
+    axes.set_xticks(
+        places, [kind.replace("_", "\n").replace("correlation", "corr.\nnoise") for kind in kinds]
+    )
     axes.set_ylabel("fraction of the ideal d'$^2$")
     axes.set_ylim(0, None)
     axes.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
