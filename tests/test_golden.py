@@ -70,6 +70,10 @@ EXACT = 1e-12
 LOOSE: dict[str, tuple[float, str]] = {
     "metrics:calibration/": (1e-5, "the network scores the validation split anew, in float32"),
     "metrics:occlusion/": (1e-6, "scores of the network, in float32"),
+    "metrics:controls/": (
+        1e-5,
+        "locations of float32 measurements, whose sums may be taken in another order",
+    ),
     "metrics:baseline/": (1e-6, "boosted trees, whose sums may be taken in another order"),
     "scores:": (1e-5, "a network in float32"),
     "training:": (1e-5, "many steps in float32, one upon the other"),
