@@ -187,6 +187,15 @@ def test_judgement_names_members_and_what_they_weigh(samples, stamp_set, tmp_pat
     assert judge(Jury(("scores",)), samples, None, (), tmp_path).checksum != found.checksum
 
 
+def test_a_panel_is_fitted_on_the_validation_split(samples):
+    rng = np.random.default_rng(4)
+    networks = {split: rng.random(sum(samples[split].stamp_set.count(split))) for split in ("val", "test")}
+    found = judge(Jury(("network", "scores")), samples, networks, ["0123"])
+    expected = fit_panel(("network", "scores"), found.val_singles, samples["val"].labels)
+    assert found.panel == expected
+    assert [member.weight for member in found.members] == list(expected.weights)
+
+
 def test_trained_members_are_found_again(samples, tmp_path, monkeypatch, caplog):
     judge(Jury(("scores",)), samples, outdir=tmp_path)
     monkeypatch.setattr(juries, "train_member", None)  # not called

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from obiwan.dplearn.evaluation.ensemble import load_networks
 from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
-from obiwan.dplearn.evaluation.judging import scored_part
+from obiwan.dplearn.evaluation.judging import Planting, scored_part
 from obiwan.dplearn.evaluation.study import Request, check_set, evaluate_referees
 from obiwan.dplearn.referees import jury
 from obiwan.dplearn.referees.network import read_record
@@ -163,12 +163,31 @@ def ablations_asked(asked: Sequence[str] | None, spec: StampSpec) -> tuple[str, 
     return () if asked is None else tuple(asked or ablations.names(spec))
 
 
+def request_of(options: argparse.Namespace, spec: StampSpec) -> Request:
+    """Request that the options make of stamps of a specification.
+
+    Raises
+    ------
+    TrainingSetError
+        If such stamps have no ablation or difference that is asked for.
+    """
+    sensitivity.check_planted(options.sensitivity, spec)
+    return Request(
+        margin=options.margin,
+        seed=options.seed,
+        ablations=ablations_asked(options.ablations, spec),
+        planted=options.sensitivity,
+        mock=options.mock,
+        jury=jury.Jury(tuple(options.referees), options.examples, options.seed),
+        planting=Planting(kinds_asked(options.detect, spec), options.sensitivity_stamps),
+        ablate_network=options.ablate_network,
+    )
+
+
 def evaluate(options: argparse.Namespace) -> int:
     """The program's body; returns the exit status."""
     stamp_set = open_training_set(options.data)
-    asked = ablations_asked(options.ablations, stamp_set.spec)
-    kinds = kinds_asked(options.detect, stamp_set.spec)
-    sensitivity.check_planted(options.sensitivity, stamp_set.spec)
+    request = request_of(options, stamp_set.spec)
     check_set(stamp_set)
     for name in options.referees:
         if name not in jury.MEMBERS:
@@ -176,16 +195,6 @@ def evaluate(options: argparse.Namespace) -> int:
     from obiwan.dplearn.report import figures, output, wording  # only now: what is wrong is said at once
 
     referees = load_networks(options.model, stamp_set)
-    panel = jury.Jury(tuple(options.referees), options.examples, options.seed)
-    planted = (
-        options.sensitivity,
-        options.mock,
-        panel,
-        kinds,
-        options.sensitivity_stamps,
-        options.ablate_network,
-    )
-    request = Request(options.margin, options.seed, asked, *planted)
     checksums = [referee.checksum for referee in referees]
     identity = output.identity_of(stamp_set.checksum, checksums, options.referees)
     place = output.claim(options.outdir, identity, overwrite=options.overwrite)

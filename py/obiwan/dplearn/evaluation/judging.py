@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Planting:
-    """What is planted to find the smallest detectable differences.
+    """Differences that are planted to find the smallest detectable ones.
 
     Attributes
     ----------
@@ -29,17 +29,15 @@ class Planting:
         Of `obiwan.dplearn.retraining.detectable.AMPLITUDES`.
     stamps : int
         Training stamps, at most.
-    seed : int
     """
 
     kinds: tuple[str, ...] = ()
     stamps: int = STAMPS
-    seed: int = 1
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A scored test set.
+    """Test set with the scores of a panel or of networks.
 
     Attributes
     ----------
@@ -67,7 +65,7 @@ class Judged:
 
     @property
     def detected(self) -> Detections | None:
-        """Whether the panel detects what was planted: its positive control."""
+        """Positive control of the panel: whether it detects what was planted."""
         return Detections(self.detections) if self.detections else None
 
 
@@ -110,12 +108,12 @@ def judge_set(
     scored, every = len(judgement.positions), sum(stamp_set.count("test"))
     if scored < every:
         log.info("the panel scores %d of %d test examples (--examples)", scored, every)
-    found = detect_all(samples["train"], planting.kinds, planting.seed, executor, planting.stamps)
+    found = detect_all(samples["train"], planting.kinds, jury.seed, executor, planting.stamps)
     by_panel = scored_by_panel(judgement, stamp_set)
     return Judged(by_panel, scored_part(stamp_set, by_panel), networks, found)
 
 
 def scored_part(stamp_set: StampSet, scored: Scored) -> StampSet:
-    """The training set with the scored test examples alone, whole shards of them."""
+    """Training set with the scored test examples alone, whole shards of them."""
     kept = set(scored.rows["shard"].tolist())
     return stamp_set.only(s for s in stamp_set.shards if s.split != "test" or s.number in kept)

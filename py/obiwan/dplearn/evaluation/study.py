@@ -33,7 +33,6 @@ from obiwan.dplearn.referees.network import NetworkReferee
 from obiwan.dplearn.referees.protocol import Referee
 from obiwan.dplearn.referees.testlog import Ledger, record_report, record_retraining
 from obiwan.dplearn.retraining.ablations import A_A, AblationResult, run_ablation, run_quick_ablation
-from obiwan.dplearn.retraining.detectable import STAMPS
 from obiwan.dplearn.retraining.runs import run_config_of
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult, run_sensitivity, summarise
 from obiwan.dplearn.stampspec import SPLITS, Array
@@ -70,10 +69,8 @@ class Request:
         The mock survey that the training set was cut from.
     jury : Jury
         Which referees make the panel; the networks alone are tested without one.
-    detect : tuple of str
+    planting : Planting
         Kinds of difference of which the smallest that a panel detects is found.
-    stamps : int
-        Training stamps that they are planted in, at most.
     ablate_network : bool
         Train the network again for ablations, too, where a panel's quick members are.
     """
@@ -84,8 +81,7 @@ class Request:
     planted: tuple[Difference, ...] = ()
     mock: Path | None = None
     jury: Jury = field(default_factory=lambda: Jury((NETWORK,)))
-    detect: tuple[str, ...] = ()
-    stamps: int = STAMPS
+    planting: Planting = field(default_factory=Planting)
     ablate_network: bool = False
 
 
@@ -220,8 +216,7 @@ def evaluate_referees(
     check_set(stamp_set)
     spec, seed, margin, first = stamp_set.spec, request.seed, request.margin, next(iter(referees), None)
     offset, of_mock = planted_offset(request.mock, stamp_set)
-    jury, planted = request.jury, Planting(request.detect, request.stamps, seed)
-    judged = judge_set(stamp_set, referees, jury, planted, executor, outdir)
+    judged = judge_set(stamp_set, referees, request.jury, request.planting, executor, outdir)
     ablations, sensitivity = _retrain(stamp_set, first, request, outdir, executor, overwrite=overwrite)
     names = [result.name for result in ablations]
     positive = judged.detected or (summarise(sensitivity) if sensitivity else None)
