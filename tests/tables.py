@@ -1,8 +1,11 @@
-"""Example tables of training sets, whole: read and written as no program does."""
+"""Tables of tests: example tables of training sets, read and written as no program does, and CSV of benchmarks.
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,3 +44,12 @@ def write_shard(
 def spec_of(x: np.ndarray) -> StampSpec:
     """The default specification, of the size of these stamps."""
     return StampSpec(size=x.shape[1])
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the table of a benchmark: rows of equal keys, one at least, whose first has the header."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

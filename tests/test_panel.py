@@ -196,6 +196,17 @@ def test_a_panel_is_fitted_on_the_validation_split(samples):
     assert [member.weight for member in found.members] == list(expected.weights)
 
 
+def test_scores_of_networks_are_those_of_the_sampled_examples(stamp_set):
+    rng = np.random.default_rng(5)
+    networks = {split: rng.random(sum(stamp_set.count(split))) for split in ("val", "test")}
+    jury = Jury(("network", "scores"), examples=64)
+    few = samples_of(stamp_set, jury)
+    assert few["test"].positions[0] > 0  # not the first shard
+    found = judge(jury, few, networks, ["0123"])
+    assert (found.singles[0] == networks["test"][found.positions]).all()
+    assert (found.val_singles[0] == networks["val"][found.val_positions]).all()
+
+
 def test_trained_members_are_found_again(samples, tmp_path, monkeypatch, caplog):
     judge(Jury(("scores",)), samples, outdir=tmp_path)
     monkeypatch.setattr(juries, "train_member", None)  # not called

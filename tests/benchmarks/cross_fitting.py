@@ -14,7 +14,6 @@ classifier as given: what `obiwan.dplearn.controls.metadata.cross_fitted_auc` mu
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from obiwan.dplearn.controls.metadata import cross_fitted_auc, metadata_classifi
 from obiwan.dplearn.referees.features import Scaling, score_numbers
 from obiwan.dplearn.twosample.ranking import measure_auc
 from obiwan.dplearn.twosample.summary import score_interval, usable_bricks
+from tables import write_csv
 
 QUANTITIES = 12  #: half of them of galaxies, half of bricks
 TESTED = 0.2  #: part of the bricks whose AUC is tested, as in ``evaluate``
@@ -168,10 +168,7 @@ def main() -> int:
             size, found = (null.bricks, null.bricks * null.each), results(null, options.sets, options.seed)
         rows.append(row(name, *size, np.array(list(found), float)))
         print(rows[-1], flush=True)
-        with options.table.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(options.table, rows)
     return 0
 
 

@@ -9,7 +9,6 @@ Controls that turn red and are not among those stated here are an error.
 from __future__ import annotations
 
 import argparse
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from obiwan.dplearn.controls.battery import Control, run_controls
 from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.trainingset.stampset import open_training_set
+from tables import write_csv
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,7 @@ def main() -> int:
         for surprise in surprises(kind, controls):
             wrong += 1
             print(f"SURPRISE {kind}: {surprise}", flush=True)
-    with (options.table or options.workdir / "culprits.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(lines[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
+    write_csv(options.table or options.workdir / "culprits.csv", lines)
     return int(wrong > 0)
 
 

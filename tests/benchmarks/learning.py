@@ -10,7 +10,6 @@ table is written anew after each case.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -27,6 +26,7 @@ from obiwan.dplearn.files.atomic import write_json
 from obiwan.dplearn.trainingset import manifest as manifests
 from obiwan.dplearn.trainingset import stampset
 from planted import Planted, write_set
+from tables import write_csv
 
 PLANTED = {
     "offset": Planted("offset", 0.5),
@@ -138,15 +138,11 @@ def run_case(workdir: Path, case: Case, lock: Lock) -> dict[str, object]:
 
 def write_table(path: Path, rows: list[dict[str, object]]) -> None:
     """The results so far as CSV, in a fixed order."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     order = list(PLANTED)
     rows = sorted(
         rows, key=lambda r: (order.index(str(r["planted"])), str(r["network"]), int(str(r["examples"])))
     )
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, rows)
 
 
 def main() -> int:

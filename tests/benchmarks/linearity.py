@@ -9,7 +9,6 @@ and twice that amplitude are planted in the same stamps, too; the table has d' o
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from sensitivity import make_set
 from obiwan.dplearn.referees.jury import Jury, Sample, samples_of
 from obiwan.dplearn.retraining.detectable import AMPLITUDES, Detection, base_of, d_prime, detect
 from obiwan.dplearn.survey.differences import FACTOR, KINDS
+from tables import write_csv
 
 STEPS = (0.5, 1.0, 2.0)  #: of the amplitude that evaluate plants
 
@@ -50,10 +50,7 @@ def measure(sample: Sample, kinds: list[str], table: Path | None) -> None:
         rows.append(row_of(kind, found))
         print(rows[-1], flush=True)
         if table is not None:
-            with table.open("w", newline="", encoding="utf-8") as stream:
-                writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
+            write_csv(table, rows)
 
 
 def main() -> None:

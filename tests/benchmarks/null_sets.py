@@ -15,7 +15,6 @@ Finished sets are kept in DIR; the table counts those that are finished so far.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterator
@@ -35,6 +34,7 @@ from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from obiwan.dplearn.twosample.summary import score_interval
 from obiwan.dplearn.twosample.verdict import Kind, decide
+from tables import write_csv
 
 SURVEY = ("--bricks", "60", "--brick-size", "400", "--seed", "1")
 MEMBERS = ("scores", "trees")  #: those that need no pixels
@@ -137,11 +137,7 @@ def read(record: Path) -> dict[tuple[float, int], list[dict[str, Any]]]:
 
 def write_table(path: Path, record: Path) -> None:
     """Write the table of what is finished."""
-    rows = [row(*key, found) for key, found in sorted(read(record).items())]
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, [row(*key, found) for key, found in sorted(read(record).items())])
 
 
 def measured_pool(workdir: Path, cache: Path) -> Pool:

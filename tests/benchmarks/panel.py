@@ -38,6 +38,7 @@ from obiwan.dplearn.referees.stored import KINDS
 from obiwan.dplearn.stampspec import SPLITS, Array
 from obiwan.dplearn.twosample.ranking import measure_auc
 from planted import GRZ, Planted, Population, Sample, draw_population, observe_class, plant
+from tables import write_csv
 
 #: Flaws that the trial of the panel had no number for.
 OTHERS = {
@@ -251,15 +252,6 @@ def draw_figure(path: Path, rows: list[dict[str, str]]) -> None:
     plt.close(figure)
 
 
-def write_table(path: Path, rows: list[dict[str, str]]) -> None:
-    """Rows as CSV."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def main() -> int:
     """Run the cases."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -271,7 +263,7 @@ def main() -> int:
     parser.add_argument("--costs", type=Path, help="only time the stages of scoring, for this CSV file")
     options = parser.parse_args()
     if options.costs:
-        write_table(options.costs, costs())
+        write_csv(options.costs, costs())
         return 0
     options.workdir.mkdir(parents=True, exist_ok=True)
     kinds = [kind for kind in PLANTED if kind in options.only]
@@ -282,7 +274,7 @@ def main() -> int:
         case = run_case(options.workdir, kind)
         rows += [row(case, examples) for examples in EXAMPLES]
         print(*(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
-        write_table(options.table or options.workdir / "panel.csv", rows)
+        write_csv(options.table or options.workdir / "panel.csv", rows)
     if options.figure:
         draw_figure(options.figure, rows)
     return 0

@@ -10,7 +10,6 @@ table holds what is finished so far.  "distinguishable" among those of ``none`` 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import shutil
@@ -27,6 +26,7 @@ from benchmarks.surveys import training_set, version
 from obiwan.dplearn.files.atomic import write_json
 from obiwan.dplearn.twosample.summary import score_interval
 from obiwan.dplearn.twosample.verdict import Kind
+from tables import write_csv
 
 PLANTED = {
     "none": [],
@@ -144,12 +144,7 @@ def main() -> int:
             verdict = finish(Run(kind, seed, options.bricks, place, options.surveys))
             found[kind].append(verdict)
             print(f"{kind:8} seed {seed:2}: {verdict['kind']}, AUC {verdict['value']:.3f}", flush=True)
-            rows = [row(name, verdicts) for name, verdicts in found.items() if verdicts]
-            table.parent.mkdir(parents=True, exist_ok=True)
-            with table.open("w", newline="") as stream:
-                writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
+            write_csv(table, [row(name, verdicts) for name, verdicts in found.items() if verdicts])
     return 0
 
 
