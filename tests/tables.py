@@ -1,4 +1,4 @@
-"""Tables of tests: example tables of training sets, read and written as no program does, and CSV of benchmarks.
+"""Example tables of training sets, read and written as no program does, and CSV tables of benchmarks."""
 
 from __future__ import annotations
 

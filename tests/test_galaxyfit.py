@@ -12,7 +12,7 @@ import pytest
 from scipy.special import gammainc, gammaincinv
 
 from obiwan.dplearn.create_training import main as create_training
-from obiwan.dplearn.galaxyfit import model, profiles, scores
+from obiwan.dplearn.galaxyfit import model, profiles, score_tests
 from obiwan.dplearn.galaxyfit.fits import FLAGS, StampFits, fit_stamps, residual_images
 from obiwan.dplearn.galaxyfit.model import SEEING, Grid, Layout, expected_ln_psf, image, light
 from obiwan.dplearn.galaxyfit.solver import evaluate
@@ -378,7 +378,7 @@ def test_leftovers_see_noise_that_ivar_does_not_know():
 def test_slopes_of_the_score_tests_are_finite_differences(monkeypatch):
     theta, step = parameters(5, 40, flux=1.0), 1e-3
     own = LAYOUT.of_band[0]
-    found = scores._extras(theta[:, own], GRID)
+    found = score_tests._extras(theta[:, own], GRID)
     before = image(theta, LAYOUT, GRID)[:, 0]
     for name, profile in (("EXP", profiles.EXPONENTIAL), ("DEV", profiles.DE_VAUCOULEURS)):
         fractions = profiles.PSF_FRACTIONS + np.array([-step, step])

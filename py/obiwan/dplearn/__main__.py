@@ -210,7 +210,7 @@ def package_report(
 
 
 def mpi_problems(needed: Sequence[str], kind: str) -> list[str]:
-    """Why srun cannot start ranks of the MPI of Horovod or mpi4py, whichever is needed.
+    """Problems that keep srun from starting ranks of the MPI of Horovod or mpi4py, whichever is needed.
 
     Parameters
     ----------

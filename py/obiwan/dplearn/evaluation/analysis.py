@@ -28,7 +28,7 @@ BY_PERCENTILE = "percentile"  #: key of the bins at percentiles in brightness
 
 @dataclass(frozen=True)
 class Answer:
-    """What the scores of some referees say.
+    """AUC, accuracy and tests of the scores of some referees.
 
     Attributes
     ----------

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One of the referees whose combined score is tested.
+    """Referee whose score is part of the one that is tested.
 
     Attributes
     ----------
@@ -275,7 +275,7 @@ def scored_by_panel(judgement: Judgement, stamp_set: StampSet) -> Scored:
 
 
 def _member_info(member: Member) -> ModelInfo:
-    """What is known of a member of a panel."""
+    """Description of a member of a panel."""
     settings = {"examples": float(member.examples)} if member.examples else {}
     return ModelInfo(member.name, member.checksum, "", member.learnt, settings=settings, weight=member.weight)
 

@@ -18,7 +18,8 @@ from obiwan.dplearn.stampspec import Array, StampSpec
 BATCH = 32  #: stamps at a time: what is worked on stays in the processor's cache
 LEAST_PIXELS = 200  #: pixels of a band with data and without neighbours, below which a fit is flagged
 CORE = 6.0  #: radius (px) within which pixels without data are flagged
-_ARRAYS = ("values", "information", "gradient", "statistics", "chi2", "pixels", "flags")
+#: Fields of `StampFits` with an entry for each stamp.
+ARRAYS = ("values", "information", "gradient", "statistics", "chi2", "pixels", "flags")
 CHANNELS = ("residual", "square", "model", "ivar")  #: of `residual_images`
 
 #: Bits of `StampFits.flags`.
@@ -93,7 +94,7 @@ class StampFits:
 
     def take(self, rows: Array) -> StampFits:
         """Some of the fits, by index or mask."""
-        return replace(self, **{name: getattr(self, name)[rows] for name in _ARRAYS})
+        return replace(self, **{name: getattr(self, name)[rows] for name in ARRAYS})
 
     @classmethod
     def concatenate(cls, parts: Sequence[StampFits]) -> StampFits:
@@ -108,7 +109,7 @@ class StampFits:
             msg = f"fits to be joined must be of one specification, got {len({part.spec for part in parts})}"
             raise ValueError(msg)
         joined: dict[str, Any] = {
-            name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS
+            name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS
         }
         return replace(parts[0], **joined)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from obiwan.dplearn.galaxyfit.model import Grid, Layout, posterior_covariance
 from obiwan.dplearn.galaxyfit.noise import Pixels
-from obiwan.dplearn.galaxyfit.scores import score_tests
+from obiwan.dplearn.galaxyfit.score_tests import score_tests
 from obiwan.dplearn.galaxyfit.solver import Point
 from obiwan.dplearn.stampspec import Array, StampSpec
 

@@ -69,12 +69,12 @@ class Layout:
 
     @property
     def bands(self) -> int:
-        """How many."""
+        """Number of bands."""
         return len(self.of_band)
 
     @property
     def ellipticity(self) -> slice:
-        """Where e1 and e2 are."""
+        """Positions of e1 and e2."""
         return slice(self.bands + 3, self.bands + 5)
 
     @property

@@ -61,7 +61,7 @@ class Point:
 
 @dataclass
 class _State:
-    """Where each stamp is: what a step needs; `cost` is chi^2 with the priors'."""
+    """State of the fit of each stamp: what a step needs; `cost` is chi^2 with the priors'."""
 
     theta: Array
     cost: Array
@@ -111,7 +111,7 @@ def evaluate(theta: Array, seen: Array, weight: Array, sky_ivar: Array, layout: 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is fitted: pixels of stamps, priors and bounds.
+    """Least-squares problem: pixels of stamps, priors and bounds.
 
     Attributes
     ----------
@@ -170,7 +170,7 @@ class Problem:
 
 
 def _start(problem: Problem, weight: Array) -> Array:
-    """Where the fit begins: the priors' means, but for the best of `FIRST_SIZES` with the best fluxes."""
+    """Start of the fit: the priors' means, but for the best of `FIRST_SIZES` with the best fluxes."""
     bands, seen = problem.layout.bands, problem.pixels.image
     best, least = problem.mean, np.full(len(problem.mean), np.inf)
     for size in FIRST_SIZES:

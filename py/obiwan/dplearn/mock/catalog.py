@@ -1,4 +1,4 @@
-"""What a tractor would measure of the mock's objects: one pipeline for both classes.
+"""Catalogue of the mock: what a tractor would measure of its objects, by one pipeline for both classes.
 
 Models are fitted to the light that was drawn (`fitting`), without noise, and the noise of a real fit is added
 from the Fisher information: positions, fluxes, sizes, shapes and types follow the light and not the truth.
@@ -67,7 +67,7 @@ def tractor_dtype(bands: tuple[str, ...]) -> np.dtype[Any]:
 
 @dataclass(frozen=True)
 class Noise:
-    """How well objects are seen in each band; shapes (n, bands).
+    """Noise and PSF with which objects are seen in each band; shapes (n, bands).
 
     Attributes
     ----------

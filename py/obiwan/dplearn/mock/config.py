@@ -122,7 +122,7 @@ class Plant:
 
     @property
     def between_bands(self) -> tuple[str, ...]:
-        """What is planted that sets bands apart: names of options."""
+        """Planted differences that set bands apart: names of options."""
         return tuple(name for name in ("colour", *OFFSETS.values()) if getattr(self, name))
 
     def shifts(self, bands: tuple[str, ...]) -> tuple[float, ...]:

@@ -152,7 +152,7 @@ class Frequencies:
 
     @property
     def quadratic(self) -> Floats:
-        """What shape matrices are multiplied with, shape (3, k)."""
+        """Quadratic forms that shape matrices are multiplied with, shape (3, k)."""
         return np.stack([self.kx**2, self.ky**2, 2 * self.kx * self.ky])
 
 
@@ -230,7 +230,7 @@ def _bounded(values: Floats, family: Family, bands: int) -> Floats:
 
 
 def _start(light: Light, family: Family) -> Floats:
-    """Where a fit begins."""
+    """Start of a fit."""
     x = light.dx.mean(axis=1)
     parts = [light.flux, np.stack([x, 0 * x], axis=1)]
     if family.shapes == 3:
@@ -292,7 +292,7 @@ def light_chi2(light: Light, fwhm: Floats, depth: Floats) -> Floats:
 
 
 def observed(found: Fit, actual: Floats, deviates: Floats) -> tuple[Floats, Floats]:
-    """What a fit measures in the presence of noise, to first order in it.
+    """Measured values of a fit in the presence of noise, to first order in it.
 
     The gradient that noise gives the likelihood has the information as its covariance, or a multiple of it in
     a band whose noise is not what the inverse variance says.

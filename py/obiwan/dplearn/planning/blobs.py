@@ -32,7 +32,7 @@ _SAYS = {True: "--all-blobs", False: "--sim-blobs"}
 
 @dataclass(frozen=True)
 class Fitting:
-    """What runs fitted, and how that is known.
+    """Sources that runs fitted (all, or those near injections), and how that is known.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Fitting:
 
 
 def judged(far: int, expected: float) -> Fitting:
-    """What the number of far sources tells.
+    """Test of the number of far sources.
 
     It is compared with `EMPTIEST` times the expected: significantly fewer, only some blobs were fitted;
     significantly more, all were.
@@ -138,7 +138,7 @@ def what_was_fitted(root: Root, runs: Sequence[BrickRun], config: TrainingConfig
 
 
 def refusal(root: Root, found: Fitting) -> str:
-    """Why the runs of a tree have no real galaxies of their own, and what to do."""
+    """Error message: why the runs of a tree have no real galaxies of their own, and what to do."""
     seen = (
         f'{found.far} sources lie farther than {BLOB_REACH:g}" from every injection, where '
         f"{found.expected:.1f} are expected if all were fitted"

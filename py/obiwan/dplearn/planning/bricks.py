@@ -186,7 +186,7 @@ def _release_rows(runs: Sequence[BrickRun], config: TrainingConfig, notes: list[
 
 
 def _rows_elsewhere(inputs: BrickInputs, release: BrickRun | None, spec: StampSpec) -> int | None:
-    """How many rows the other releases have of a brick; None where there is one release at most."""
+    """Number of rows that the other releases have of a brick; None where there is one release at most."""
     others = [read_fitted(one, spec) for one in inputs.releases if one is not release]
     return sum(len(one.sources) for one in others if one) if inputs.several_releases else None
 

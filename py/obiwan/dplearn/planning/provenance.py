@@ -24,7 +24,7 @@ _CAMERA_OF = {"mosaic3": "mosaic"}  # where an instrument is not called as its c
 
 @dataclass(frozen=True)
 class Origin:
-    """What a brick was made from, as far as its headers say; empty where they do not.
+    """Origin of a brick: what it was made from, as far as its headers say; empty where they do not.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ def origin_of(run: BrickRun, bands: Collection[str]) -> Origin:
 
 
 def made_from(injected: Origin, releases: Sequence[Origin]) -> list[int]:
-    """Which releases injected coadds may have been made from.
+    """Releases that injected coadds may have been made from.
 
     Cameras must be the same; of several that have them, those of the same pipeline, then of the same number.
 

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Jury:
-    """What a panel is made from.
+    """Members and settings of a panel.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ def check_members(names: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Sample:
-    """Some examples of a split, whole shards of them.
+    """Sample of a split: whole shards of its examples.
 
     Attributes
     ----------
@@ -132,7 +132,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Member:
-    """A member of a panel.
+    """Member of a panel.
 
     Attributes
     ----------

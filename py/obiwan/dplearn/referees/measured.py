@@ -19,7 +19,7 @@ import numpy as np
 from obiwan.dplearn.controls.measure import measure_stamps
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.atomic import atomic_write
-from obiwan.dplearn.galaxyfit.fits import StampFits, fit_stamps, residual_images
+from obiwan.dplearn.galaxyfit.fits import ARRAYS, StampFits, fit_stamps, residual_images
 from obiwan.dplearn.referees.population import Population, fit_population
 from obiwan.dplearn.running.executors import progress_bar, run_all
 from obiwan.dplearn.stampspec import Array, StampSpec
@@ -29,7 +29,7 @@ from obiwan.dplearn.trainingset.stampset import Labels, Stamps, StampSet
 MOST = 1000.0  #: of a residual image, either way
 METHOD = 1  #: of measurement: kept measurements of another one are made again
 _NAMES = ("names", "statistic_names")
-_FITTED = ("values", "information", "gradient", "statistics", "chi2", "pixels", "flags")
+LEAST_SIZE = 16  #: pixels on a side
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def measure_set(
 def _write(path: Path, key: str, measured: Measured) -> None:
     """Keep measurements in a file."""
     fits = measured.fits
-    arrays: dict[str, Any] = {name: getattr(fits, name) for name in _FITTED}
+    arrays: dict[str, Any] = {name: getattr(fits, name) for name in ARRAYS}
     arrays |= {name: np.array(getattr(fits, name)) for name in _NAMES}
     if measured.residuals is not None:
         arrays["residuals"] = measured.residuals
@@ -192,7 +192,7 @@ def _read(path: Path, key: str, spec: StampSpec, *, residuals: bool) -> Measured
             if str(file["key"]) != key or (residuals and "residuals" not in file):
                 return None
             names: dict[str, Any] = {name: tuple(file[name].tolist()) for name in _NAMES}
-            fits = StampFits(spec=spec, **names, **{name: file[name] for name in _FITTED})
+            fits = StampFits(spec=spec, **names, **{name: file[name] for name in ARRAYS})
             return Measured(fits, file["light"], file["residuals"] if residuals else None)
     except FileNotFoundError:
         return None
@@ -210,6 +210,3 @@ def check_measurable(spec: StampSpec) -> None:
     if spec.size < LEAST_SIZE:
         msg = f"stamps of {spec.size} px: a galaxy fit takes {LEAST_SIZE}; use --referees network alone"
         raise TrainingSetError(msg)
-
-
-LEAST_SIZE = 16  #: pixels on a side

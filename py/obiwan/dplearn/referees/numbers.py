@@ -21,7 +21,7 @@ LEARNT = 0.002  #: a training loss so far (nats) below that of a constant answer
 
 
 class MeasuredReferee(ABC):
-    """A referee that scores measurements of stamps; concrete ones are frozen records.
+    """Referee that scores measurements of stamps; concrete ones are frozen records.
 
     Attributes
     ----------

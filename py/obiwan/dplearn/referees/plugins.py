@@ -18,7 +18,7 @@ from obiwan.dplearn.stampspec import Array
 
 @dataclass(frozen=True)
 class UserReferee:
-    """A referee of the user's code.
+    """Referee of the user's code.
 
     Attributes
     ----------

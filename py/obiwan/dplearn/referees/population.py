@@ -51,7 +51,7 @@ class Likelihoods:
 
 @dataclass(frozen=True)
 class Posterior:
-    """What is known of the parameters of each stamp once the population is known.
+    """Posterior of the parameters of each stamp, given the population.
 
     Attributes
     ----------

@@ -125,7 +125,7 @@ def write_scores_table(path: Path, evaluation: Evaluation) -> None:
 
 
 def identity_of(data: str, models: Sequence[str], referees: Sequence[str]) -> dict[str, Any]:
-    """What an evaluation is of: checksums of training set and networks, and the members of a panel."""
+    """Identity of an evaluation: checksums of training set and networks, and the members of a panel."""
     panel = {} if list(referees) == [NETWORK] else {"referees": list(referees)}
     return {"data": data, "models": list(models), **panel}
 

@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Detection:
-    """What the logistic referee makes of one planted difference.
+    """Result of the logistic referee on one planted difference.
 
     Attributes
     ----------
@@ -289,7 +289,7 @@ def detect_all(
     executor: Executor | None = None,
     most: int = STAMPS,
 ) -> tuple[Detection, ...]:
-    """What is detected of each kind, planted at the amplitudes of `AMPLITUDES` in a sample.
+    """Detection of each kind of difference, planted at the amplitudes of `AMPLITUDES` in a sample.
 
     Nothing, which is warned about, where too few galaxies are known.
     """

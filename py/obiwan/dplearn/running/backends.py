@@ -20,7 +20,7 @@ FLOATX = "float32"  #: Keras' default, in which networks are trained and score
 
 
 def _config(environ: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
-    """Where Keras looks for its configuration, and what is in it; nothing where it cannot be read."""
+    """Configuration file of Keras, and what is in it; nothing where it cannot be read."""
     path = Path(environ.get("KERAS_HOME") or Path("~/.keras").expanduser()).expanduser() / "keras.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

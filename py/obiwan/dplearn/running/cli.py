@@ -291,7 +291,7 @@ def run(
 
 
 def _text_of(error: DplearnError | OSError | MemoryError) -> str:
-    """What an error says, with what to do where the system says it."""
+    """Text of an error, with what to do where the system says it."""
     if isinstance(error, OSError):
         where = f" {error.filename}" if error.filename else ""
         return f"{error.strerror or error}:{where} (check the path, its permissions and the space left)"

@@ -83,7 +83,7 @@ def rank_pmi(environ: Mapping[str, str]) -> str:
 
 
 def _said(*words: str) -> str:
-    """What a command says; nothing where there is none."""
+    """Output of a command; nothing where there is none."""
     program = shutil.which(words[0])
     if program is None:
         return ""
@@ -120,7 +120,7 @@ def loaded_libraries() -> set[Path]:
 
 
 def pmi_problem(kind: str, offered: Collection[str], libraries: Iterable[Path]) -> str:
-    """Why srun cannot start the ranks of an MPI; empty where nothing speaks against it.
+    """Problem that keeps srun from starting the ranks of an MPI; empty where nothing speaks against it.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def pmi_problem(kind: str, offered: Collection[str], libraries: Iterable[Path]) 
 
 
 def rank_problem(environ: Mapping[str, str]) -> str:
-    """Why the MPI that this rank has loaded, and not started, cannot start; empty where nothing is known."""
+    """Problem that keeps the MPI that this rank has loaded from starting; empty where nothing is known."""
     kind = rank_pmi(environ)
     # Nothing is asked for in the usual case: hundreds of ranks come by here.
     return pmi_problem(kind, offered_pmi(), loaded_libraries()) if kind in ("none", "pmi2") else ""

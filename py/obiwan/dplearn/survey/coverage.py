@@ -290,7 +290,7 @@ def _half_steps(path: Path, shape: tuple[int, int]) -> Array:
 
 
 def above_dithered_zeros(ivar: Array, half_step: Array) -> Array | None:
-    """Which pixels were observed in an inverse variance whose zeros were dithered.
+    """Observed pixels of an inverse variance whose zeros were dithered.
 
     Parameters
     ----------
@@ -325,7 +325,7 @@ def not_kept(run: BrickRun, spec: StampSpec) -> list[Coverage]:
 
 
 def content_of(coverages: Iterable[Coverage]) -> bytes:
-    """What names the files that stamps depend on beside the planes that are cut."""
+    """Fingerprints of the files that stamps depend on beside the planes that are cut."""
     return b"".join(b"%d" % one.content for one in coverages if one.dithered)
 
 

@@ -39,7 +39,7 @@ _DEGENERATE = 1e-3  # of the information that the fit must leave
 
 
 @dataclass(frozen=True)
-class Scores:
+class ScoreTests:
     """Score tests of T further parameters in each band.
 
     Attributes
@@ -74,7 +74,9 @@ def score_tests(point: Point, layout: Layout, grid: Grid) -> Iterator[tuple[str,
     yield from _clumps(point, layout, grid, covariance)
 
 
-def _tests(point: Point, layout: Layout, covariance: Array, tried: Callable[[int, Array], Array]) -> Scores:
+def _tests(
+    point: Point, layout: Layout, covariance: Array, tried: Callable[[int, Array], Array]
+) -> ScoreTests:
     """Score tests of slopes, (n, T, pixels), which `tried` gives of a band and its parameters' positions."""
     score, information, absorbed, shared = [], [], [], []
     for band, own in enumerate(layout.of_band):
@@ -91,15 +93,15 @@ def _tests(point: Point, layout: Layout, covariance: Array, tried: Callable[[int
         whole[:, :, own] = across
         shared.append(whole)
     by_band = [np.stack(part, 1) for part in (score, information, absorbed)]
-    return Scores(by_band[0], by_band[1], by_band[2], np.sum(shared, axis=0))
+    return ScoreTests(by_band[0], by_band[1], by_band[2], np.sum(shared, axis=0))
 
 
 def _variance(information: Array, absorbed: Array) -> Array:
-    """What the fit leaves of the information; not less than `_DEGENERATE` of it."""
+    """Information that the fit leaves; not less than `_DEGENERATE` of it."""
     return np.asarray(np.maximum(information - absorbed, _DEGENERATE * information))
 
 
-def _together(found: Scores, covariance: Array) -> tuple[Array, Array]:
+def _together(found: ScoreTests, covariance: Array) -> tuple[Array, Array]:
     """Scores of all bands together and their variances, each (n, T)."""
     absorbed = ((found.shared @ covariance) * found.shared).sum(-1)
     return found.score.sum(1), _variance(found.information.sum(1), absorbed)
