@@ -12,6 +12,7 @@ import pytest
 
 from evaluation_set import make_set
 from obiwan.dplearn.errors import ModelError, TrainingSetError
+from obiwan.dplearn.evaluation import ensemble
 from obiwan.dplearn.referees import jury as juries
 from obiwan.dplearn.referees import measured as measurements
 from obiwan.dplearn.referees.features import Scaling
@@ -205,6 +206,20 @@ def test_scores_of_networks_are_those_of_the_sampled_examples(stamp_set):
     found = judge(jury, few, networks, ["0123"])
     assert (found.singles[0] == networks["test"][found.positions]).all()
     assert (found.val_singles[0] == networks["val"][found.val_positions]).all()
+
+
+def test_the_score_of_a_panel_is_tested_and_not_the_mean(stamp_set, samples, tmp_path, monkeypatch):
+    monkeypatch.setattr(ensemble, "record_evaluation", lambda *_: None)
+    rng = np.random.default_rng(6)
+    networks = {split: rng.random(sum(stamp_set.count(split))) for split in ("val", "test")}
+    judgement = judge(Jury(("network", "scores")), samples, networks, ["0123"], tmp_path, learnt=False)
+    scored = ensemble.scored_by_panel(judgement, stamp_set)
+    assert (scored.scores == judgement.panel.score(judgement.singles)).all()
+    assert np.abs(scored.scores - judgement.singles.mean(0)).max() > 0.1
+    assert (scored.val_scores == judgement.panel.score(judgement.val_singles)).all()
+    assert scored.learnt  # one member is enough
+    assert replace(scored, models=scored.models[:1]).learnt is False
+    assert scored.checksum == judgement.checksum
 
 
 def test_trained_members_are_found_again(samples, tmp_path, monkeypatch, caplog):
