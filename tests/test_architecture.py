@@ -60,11 +60,11 @@ def test_imports_have_no_circle():
 
 
 def test_programs_are_not_imported():
-    """What a command line needs of another's work is in a module of its own."""
+    """What a command line needs of another's work is in a module of its own; `interface` calls programs."""
     programs = {name for name, path in MODULES.items() if "__main__" in path.read_text(encoding="utf-8")}
     assert {"create_training", "cnn", "evaluate", "mosaic"} < programs
     for name, path in MODULES.items():
-        assert not ours(path) & (programs - {name}), name
+        assert not ours(path) & (programs - {name}) or name == "interface", name
 
 
 def packages() -> dict[str, set[str]]:

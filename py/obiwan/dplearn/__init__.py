@@ -2,15 +2,52 @@
 
 Packages in the order of the data: `survey`, `planning`, `trainingset`, `cutting`; then `training` and
 `referees`; then `twosample`, `controls`, `retraining`, `evaluation`, `report`.  `mock` makes a survey to
-practise on, `stampspec` says what stamps are.  The programs are `create_training`, `cnn`, `evaluate`,
-`mosaic` and `mock`.
+practise on, `stampspec` says what stamps are.  The programs are `create_training`, `measure`, `cnn`,
+`evaluate`, `mosaic` and `mock`; from Python, the functions of `interface` do the same::
 
-Importing this package loads nothing heavy: no TensorFlow, GalSim or matplotlib.
+    import obiwan.dplearn as dp
+
+    result = dp.run_evaluation("training", "cnn/best.keras")
+
+Importing this package loads nothing heavy: no TensorFlow, GalSim or matplotlib, nor NumPy.
 """
 
 import sys as _sys
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
+if _TYPE_CHECKING:
+    from obiwan.dplearn.interface import (
+        make_mock_survey,
+        make_training_set,
+        open_training_set,
+        run_evaluation,
+        train_network,
+    )
 
 __version__ = "0.1.0.dev0"
+__all__ = [
+    "make_mock_survey",
+    "make_training_set",
+    "open_training_set",
+    "run_evaluation",
+    "train_network",
+]
+
+
+def __getattr__(name: str) -> _Any:
+    """Function of `interface`, which is imported only when one of them is asked for."""
+    if name not in __all__:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.interface"), name)
+
+
+def __dir__() -> list[str]:
+    """Names of the package, the functions of `interface` among them."""
+    return sorted({*globals(), *__all__})
 
 
 def _end_at_ctrl_c(program: str) -> None:

@@ -16,6 +16,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from obiwan.dplearn.evaluation.analysis import Evaluation
 from obiwan.dplearn.evaluation.ensemble import load_networks
 from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
 from obiwan.dplearn.evaluation.judging import Planting, scored_part
@@ -184,15 +185,18 @@ def request_of(options: argparse.Namespace, spec: StampSpec) -> Request:
     )
 
 
-def evaluate(options: argparse.Namespace) -> int:
-    """The program's body; returns the exit status."""
+def evaluate(options: argparse.Namespace) -> tuple[Evaluation, Path]:
+    """Evaluate what checked options name, and write the report; returns all numbers and the page's path."""
+    for line in profiles.set_environment(options)[1:]:
+        log.info(line)
+    options.jobs = options.jobs or int(os.environ["OMP_NUM_THREADS"].split(",")[0])
     stamp_set = open_training_set(options.data)
     request = request_of(options, stamp_set.spec)
     check_set(stamp_set)
     for name in options.referees:
         if name not in jury.MEMBERS:
             load_plugin(name)  # which may not be there: known before anything is measured
-    from obiwan.dplearn.report import figures, output, wording  # only now: what is wrong is said at once
+    from obiwan.dplearn.report import figures, output  # only now: what is wrong is said at once
 
     referees = load_networks(options.model, stamp_set)
     checksums = [referee.checksum for referee in referees]
@@ -205,19 +209,18 @@ def evaluate(options: argparse.Namespace) -> int:
         tested = scored_part(stamp_set, found.scored)
         galleries = galleries_of(tested, "test", found.scored.scores)
         shown = figures.pictures_of(found, galleries, mosaics_of(tested, "test", MOSAIC_ROWS))
-        page = output.write_report(options.outdir, found, shown, scratch)
-    for line in wording.summary(found):
-        cli.say(line)
-    cli.say(f"Report: {page}")
-    return 0
+        return found, output.write_report(options.outdir, found, shown, scratch)
 
 
 def program(options: argparse.Namespace) -> int:
     """The program's body, after the options are read; returns the exit status."""
-    for line in profiles.set_environment(options)[1:]:
-        log.info(line)
-    options.jobs = options.jobs or int(os.environ["OMP_NUM_THREADS"].split(",")[0])
-    return evaluate(options)
+    found, page = evaluate(options)
+    from obiwan.dplearn.report import wording
+
+    for line in wording.summary(found):
+        cli.say(line)
+    cli.say(f"Report: {page}")
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

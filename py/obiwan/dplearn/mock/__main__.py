@@ -65,6 +65,17 @@ def prepare_outdir(outdir: Path, overwrite: bool) -> None:
     outdir.mkdir(parents=True, exist_ok=True)
 
 
+def program(options: argparse.Namespace, config: MockConfig) -> int:
+    """The program's body, after the options are read; returns the exit status."""
+    prepare_outdir(options.outdir, options.overwrite)
+    rows, fakes = make_survey(config, options.outdir, min(options.jobs, config.bricks), progress=True)
+    cli.say(
+        f"{config.bricks} bricks, {rows} sources in the release, {fakes} injections in {config.runs} runs"
+    )
+    cli.say(f"written: {options.outdir}")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Make a mock survey as the command line asks; return the exit status."""
     words = parser()
@@ -73,17 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = config_from(options)
     except ValueError as error:
         words.error(str(error))
-
-    def body() -> int:
-        prepare_outdir(options.outdir, options.overwrite)
-        rows, fakes = make_survey(config, options.outdir, min(options.jobs, config.bricks), progress=True)
-        cli.say(
-            f"{config.bricks} bricks, {rows} sources in the release, {fakes} injections in {config.runs} runs"
-        )
-        cli.say(f"written: {options.outdir}")
-        return 0
-
-    return cli.run(body, "mock", again="start it again with --overwrite")
+    return cli.run(lambda: program(options, config), "mock", again="start it again with --overwrite")
 
 
 if __name__ == "__main__":

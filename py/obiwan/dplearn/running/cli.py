@@ -8,11 +8,11 @@ import math
 import os
 import sys
 import tomllib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import MISSING, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from obiwan.dplearn import __version__
 from obiwan.dplearn.errors import DplearnError
@@ -99,8 +99,8 @@ def between(
     return number
 
 
-positive = between(1, name="positive")  #: type of a command-line integer of at least 1
-jobs = between(1, 4096, name="jobs")  #: type of a number of worker processes
+positive: Callable[[str], Any] = between(1, name="positive")  #: type of a command-line integer of at least 1
+jobs: Callable[[str], Any] = between(1, 4096, name="jobs")  #: type of a number of worker processes
 
 
 def option(text: str, value: Any = MISSING, **keywords: Any) -> Any:
@@ -148,7 +148,7 @@ def _tokens(action: argparse.Action, flag: str, value: Any) -> list[str]:
         raise ValueError(msg)
     if isinstance(value, bool):
         return [flag] if value else []
-    values = value if isinstance(value, list) else [value]
+    values = list(value) if isinstance(value, list | tuple) else [value]
     if any(isinstance(one, dict | list | bool) for one in values):
         msg = "a list holds words or numbers, and no value is a table"
         raise ValueError(msg)
@@ -163,18 +163,56 @@ def _config_words(parser: argparse.ArgumentParser, path: Path, given: Collection
         parser.error(f"--config {path}: {error.strerror}")
     except ValueError as error:  # tomllib's own is one, as is that of bytes that are no text
         parser.error(f"--config {path}: not valid TOML: {error}")
+    return _entry_words(parser, entries, given, f"--config {path}: ")
+
+
+def _entry_words(
+    parser: argparse.ArgumentParser, entries: Mapping[str, Any], given: Collection[str] = (), where: str = ""
+) -> list[str]:
+    """Entries by the names of long flags, but those of flags that are given, as command-line words."""
     actions = {word: action for action in parser._actions for word in action.option_strings}
     words: list[str] = []
     for key, value in entries.items():
         flag = "--" + key.replace("_", "-")
         if flag not in actions or flag in ("--config", "--help", "--version"):
-            parser.error(f"--config {path}: unknown option {key!r}; see {parser.prog} --help")
+            parser.error(f"{where}unknown option {key!r}; see {parser.prog} --help")
         try:
             found = _tokens(actions[flag], flag, value)
         except ValueError as error:
-            parser.error(f"--config {path}: {key}: {error}")
+            parser.error(f"{where}{key}: {error}")
         words += [] if flag in given else found
     return words
+
+
+def parse_keywords(parser: argparse.ArgumentParser, keywords: Mapping[str, Any]) -> argparse.Namespace:
+    """Options of a program from keyword arguments, which pass through the checks of its command line.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Raises `ValueError` from now on, where it would end the program.
+    keywords : mapping
+        Values by the names of long flags, with ``_`` for ``-``; None stands for an option that is not given.
+
+    Raises
+    ------
+    ValueError
+        If there is no such option, or a value is none of its.
+
+    Examples
+    --------
+    >>> parser = argparse.ArgumentParser()
+    >>> _ = parser.add_argument("--most-epochs", type=positive)
+    >>> parse_keywords(parser, {"most_epochs": 3})
+    Namespace(most_epochs=3)
+    """
+
+    def refuse(message: str) -> NoReturn:
+        raise ValueError(message)
+
+    parser.error = refuse  # type: ignore[method-assign]
+    given = {name: value for name, value in keywords.items() if value is not None}
+    return _parse(parser, _entry_words(parser, given))
 
 
 class DefaultsFormatter(argparse.HelpFormatter):
