@@ -8,6 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from astropy.io import fits
+from numpy.lib.recfunctions import repack_fields
 
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.stampspec import StampSpec
@@ -126,6 +127,18 @@ def test_a_table_without_a_column(tmp_path, rng):
     seal(tmp_path)
     with pytest.raises(TrainingSetError, match=r"sources.fits: cannot read it"):
         read_table(tmp_path)
+
+
+def test_a_table_of_an_older_set_does_not_know_how_injections_were_recovered(tmp_path, rng):
+    rows = some(rng)
+    make_set(tmp_path, rows)
+    newer = ("truth_dx", "truth_dy", "truth_flux_g", "truth_flux_r", "truth_flux_z")
+    kept = repack_fields(rows[[name for name in rows.dtype.names if name not in newer]])
+    fits.BinTableHDU(kept).writeto(tmp_path / "sources.fits", overwrite=True)
+    seal(tmp_path)
+    read = read_table(tmp_path)
+    np.testing.assert_array_equal(read["flux_g"], rows["flux_g"])
+    assert np.isnan([read[name] for name in newer]).all()
 
 
 def test_a_large_table_is_read_in_pieces(tmp_path, rng, monkeypatch):

@@ -53,6 +53,9 @@ def test_a_recovered_fake_is_centred_on_its_tractor_position(tmp_path):
     assert real["id"] == 10
     assert np.isnan(real["match_dist"])
     assert np.isnan(real["truth_ra"])
+    assert (fake["truth_dx"], fake["truth_dy"]) == pytest.approx((2, 1), abs=1e-5)
+    assert fake["truth_flux_r"] == np.float32(FAKE["flux"][0, 1])
+    assert np.isnan([real[name] for name in ("truth_dx", "truth_dy", "truth_flux_r")]).all()
 
 
 def test_centers_truth(tmp_path):
@@ -60,6 +63,7 @@ def test_centers_truth(tmp_path):
     (fake,) = case.plan(centers="truth").rows[1:]
     assert (fake["x"], fake["y"]) == pytest.approx((60, 60), abs=1e-6)
     assert fake["match_dist"] > 0.5
+    assert (fake["truth_dx"], fake["truth_dy"]) == pytest.approx((2, 1), abs=1e-5)  # of the fit nevertheless
 
 
 @pytest.mark.parametrize(

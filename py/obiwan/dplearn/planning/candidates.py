@@ -65,6 +65,8 @@ class Candidates:
         Arcsec from there; NaN where there is no match.
     mag_source : str
         ``measured``, ``truth`` or ``table``.
+    found : tuple of ndarray or None
+        Where the injections among them were found, whatever centres are used; None where nothing was fitted.
     """
 
     label: str
@@ -76,6 +78,7 @@ class Candidates:
     truth: Positions | None
     match_dist: Array
     mag_source: str
+    found: Positions | None = None
 
 
 def known_reals(fields_: Sequence[Field], releases: Sequence[Sources], radius: float) -> Positions:
@@ -108,6 +111,7 @@ def fake_candidates(
     count(flow, CANDIDATES, len(here.truth))
     count(flow, "injected on a CCD", len(truth))
     own, distance, sources, mag_source = np.arange(len(truth)), np.full(len(truth), np.nan), truth, "truth"
+    found = None
     if here.fitted is not None:
         index, distance = mutual_nearest(
             truth.ra, truth.dec, here.fitted.ra, here.fitted.dec, config.match_radius
@@ -115,6 +119,7 @@ def fake_candidates(
         own = np.flatnonzero(index >= 0)
         truth, distance, mag_source = truth.take(own), distance[own], "measured"
         sources = replace(here.fitted.take(index[own]), id=truth.id)
+        found = (sources.ra, sources.dec)
         count(flow, f'recovered: mutual match in {config.match_radius:g}"', len(own))
     elif config.centers != "truth":
         msg = (
@@ -130,9 +135,8 @@ def fake_candidates(
         sources = replace(sources, ra=truth.ra, dec=truth.dec)
     keep = nearest_distance(truth.ra, truth.dec, *known) > config.match_radius
     count(flow, "not on a real source", keep)
-    return Candidates(
-        "fake", here, here.fitted, sources, own, keep, (truth.ra, truth.dec), distance, mag_source
-    )
+    true = (truth.ra, truth.dec)
+    return Candidates("fake", here, here.fitted, sources, own, keep, true, distance, mag_source, found)
 
 
 def real_candidates(
@@ -184,9 +188,8 @@ def listed_fakes(
     if here.run.run != RELEASE_RUN:  # in a release, a listed object is itself a release source
         keep = nearest_distance(sources.ra, sources.dec, *known_reals([], releases, radius)) > radius
     count(flow, "not on a real source", keep)
-    return Candidates(
-        "fake", here, here.fitted, sources, own, keep, (sources.ra, sources.dec), distance, "table"
-    )
+    places = (sources.ra, sources.dec)
+    return Candidates("fake", here, here.fitted, sources, own, keep, places, distance, "table", places)
 
 
 def screen(
@@ -290,4 +293,19 @@ def _rows(candidates: Candidates, index: Array, pixels: Positions, flags: Array,
         rows["truth_ra"], rows["truth_dec"] = (values[index] for values in candidates.truth)
     rows["match_dist"] = candidates.match_dist[index]
     rows["mag_source"] = candidates.mag_source.encode()
+    _fill_recovery(rows, candidates, index, spec)
     return rows
+
+
+def _fill_recovery(rows: Array, candidates: Candidates, index: Array, spec: StampSpec) -> None:
+    """Say, in place, what was injected, and how far from there it was found, in pixels of the coadd."""
+    here, own = candidates.field, candidates.own[index]
+    mine = np.flatnonzero(own >= 0)
+    truth = here.injections.take(own[mine]).in_bands(spec.bands)
+    for i, name in enumerate(spec.columns("truth_flux")):
+        rows[name][mine] = truth.flux[:, i]
+    if candidates.found is not None:
+        found = here.frame.pixels(*(values[index][mine] for values in candidates.found))
+        true = here.frame.pixels(truth.ra, truth.dec)
+        for name, fitted, injected in zip(("truth_dx", "truth_dy"), found, true, strict=True):
+            rows[name][mine] = fitted - injected

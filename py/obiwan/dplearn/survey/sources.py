@@ -11,10 +11,10 @@ from obiwan.dplearn.stampspec import FILTERS, Array
 _UNITS = {
     **dict.fromkeys(("ra", "dec", "truth_ra", "truth_dec"), "deg"),
     **dict.fromkeys(("ra_ivar", "dec_ivar"), "1/deg^2"),
-    **dict.fromkeys(("x", "y"), "pixel"),
+    **dict.fromkeys(("x", "y", "truth_dx", "truth_dy"), "pixel"),
     **dict.fromkeys(("match_dist", "shape_r", "shapeexp_r", "shapedev_r", "psfsize"), "arcsec"),
     **dict.fromkeys(("flux_ivar", "psfdepth", "galdepth"), "1/nanomaggy^2"),
-    **{"flux": "nanomaggy", "mag": "mag", "ebv": "mag"},
+    **{"flux": "nanomaggy", "truth_flux": "nanomaggy", "mag": "mag", "ebv": "mag"},
 }
 PER_BAND = ("flux", "flux_ivar", "mw_transmission", "nobs", "psfsize", "psfdepth")  #: one column a band
 

@@ -23,6 +23,7 @@ FLAG_OVERLAP = 8  #: shares sky with an example of another split (``--split obje
 
 _PIECE = 1 << 13  # rows of `SOURCES` that are read at a time
 _PER_BAND = (*PER_BAND, "mag")
+_RECOVERY = ("truth_dx", "truth_dy", "truth_flux")  # of injections; NaN where a set is older than they
 _AGAIN = "make the training set again (create_training --overwrite)"
 
 
@@ -33,6 +34,7 @@ _COLUMNS = {
     **{"match_dist": "f4", "type": "S4"},
     **dict.fromkeys(("flux", "flux_ivar", "mag", "mw_transmission"), "f4"),
     "mag_source": "S8",
+    **dict.fromkeys(_RECOVERY, "f4"),
     **dict.fromkeys(("shape_r", "e1", "e2", "sersic", "psfsize", "psfdepth"), "f4"),
     **{"nobs": "i2", "maskbits": "i4", "camera": "S24", "ebv": "f4", "flags": "i4"},
 }
@@ -41,7 +43,8 @@ _COLUMNS = {
 @cache
 def example_dtype(spec: StampSpec) -> np.dtype[Any]:
     """Record type of the example table for these bands: one record from planning to disk."""
-    names = {name: spec.columns(name) if name in _PER_BAND else (name,) for name in _COLUMNS}
+    per_band = (*_PER_BAND, "truth_flux")
+    names = {name: spec.columns(name) if name in per_band else (name,) for name in _COLUMNS}
     return np.dtype([(column, _COLUMNS[name]) for name, columns in names.items() for column in columns])
 
 
@@ -127,10 +130,11 @@ def read_sources(directory: Path, spec: StampSpec, start: int, stop: int, split:
     path, dtype = directory / SOURCES, example_dtype(spec)
     with reading(f"{path}: cannot read it", _AGAIN, TrainingSetError), open_fits(path) as file:
         check_not_truncated(file, path)
-        table, rows = file[1], np.zeros(stop - start, dtype)
+        table, rows = file[1], blank_examples(stop - start, spec)
+        older = {name for name in dtype.names or () if name.startswith(_RECOVERY)} - set(table.get_colnames())
         for first in range(0, len(rows), _PIECE):  # lest a large table be in memory twice
             piece = table[start + first : min(start + first + _PIECE, stop)]
-            for name in dtype.names or ():
+            for name in (name for name in dtype.names or () if name not in older):
                 mine = rows[name][first : first + _PIECE]
                 mine[:] = piece[name]
                 if mine.dtype.kind == "S":
