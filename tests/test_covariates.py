@@ -10,11 +10,11 @@ from obiwan.dplearn.controls.covariates import (
     covariates,
     edge_distance,
     quantities,
-    same_fit,
 )
 from obiwan.dplearn.controls.measure import measure_dtype
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.examples import FLAG_PADDED
+from obiwan.dplearn.trainingset.visibility import same_fit
 from stamps import GRZ, galaxies, in_bands, rows_of
 
 KEYS = [one.key for one in quantities(GRZ)]

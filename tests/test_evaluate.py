@@ -586,7 +586,7 @@ def test_controls_take_the_test_split_and_others_as_far_as_there_is_room(trained
     table = read_table(training_set.directory)
     for room, expected in ((10_000, 512), (COUNTS["test"] + 100, 256 + 64), (1, 256)):
         monkeypatch.setattr(study, "CONTROL_EXAMPLES", room)
-        rows, measured, tests = study.control_set(training_set)
+        rows, measured, tests = study.control_set(training_set, {})
         assert len(rows) == len(measured) == expected
         assert rows[:tests].tobytes() == table[table["split"] == b"test"].tobytes()
 

@@ -348,7 +348,7 @@ def on_disk(tmp_path):
     def read_pixels(shard):
         return read_shard(tmp_path, GRZ, shard)
 
-    return stampset.StampSet(tmp_path, {}, GRZ, tuple(made), read_pixels, lambda _: rows), x, rows
+    return stampset.StampSet(tmp_path, {}, GRZ, tuple(made), read_pixels, lambda _: rows, lambda: ()), x, rows
 
 
 def test_a_split_is_measured_in_the_order_of_its_shards(on_disk):

@@ -20,7 +20,7 @@ from obiwan.dplearn.referees.jury import Jury, check_members, judge, samples_of,
 from obiwan.dplearn.referees.measured import check_measurable, measure, measure_set
 from obiwan.dplearn.referees.panel import fit_panel, log_odds
 from obiwan.dplearn.referees.plugins import load_plugin
-from obiwan.dplearn.referees.protocol import Referee, Trainable, visible_rows
+from obiwan.dplearn.referees.protocol import Referee, Trainable
 from obiwan.dplearn.referees.stored import KINDS, file_name, read_referee, write_referee
 from obiwan.dplearn.retraining.ablations import ablated, run_quick_ablation
 from obiwan.dplearn.running.executors import process_pool
@@ -59,8 +59,8 @@ def test_every_member_finds_a_large_difference(kind, members, samples):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_are_those_of_the_raw_stamps(kind, members, samples, stamp_set):
-    rows, chosen = stamp_set.rows("test"), np.array([3, 200, 41])
-    alone = members[kind].predict(stamp_set.stamps("test", chosen), visible_rows(rows[chosen]))
+    rows, chosen = stamp_set.visible("test"), np.array([3, 200, 41])
+    alone = members[kind].predict(stamp_set.stamps("test", chosen), rows[chosen])
     assert alone.dtype == np.float32
     assert alone == pytest.approx(samples["test"].scored_by(members[kind])[chosen], abs=2e-3)
 
@@ -147,7 +147,8 @@ def test_labels_do_not_reach_a_measurement(stamp_set):
     told["label"], told["run"], told["truth_ra"] = 1 - rows["label"], b"other", 5.0
     chosen = np.arange(8)
     stamps = stamp_set.stamps("test", chosen)
-    given = [measure(stamps, one[chosen], stamp_set.spec) for one in (rows, told, visible_rows(rows))]
+    seen = stamp_set.visible("test")
+    given = [measure(stamps, one[chosen], stamp_set.spec) for one in (rows, told, seen)]
     for other in given[1:]:
         assert (other.fits.values == given[0].fits.values).all()
         assert other.light.tobytes() == given[0].light.tobytes()

@@ -10,11 +10,9 @@ import pytest
 
 from evaluation_set import make_set
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.referees.protocol import Referee, Trainable, visible_rows
+from obiwan.dplearn.referees.protocol import Referee, Trainable
 from obiwan.dplearn.referees.scoring import score_split
-from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.training.distributed import World
-from obiwan.dplearn.trainingset.examples import example_dtype
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from planted import Planted
 from processes import ENV
@@ -57,21 +55,10 @@ def test_protocols():
     assert not isinstance(object(), Referee)
 
 
-def test_what_a_referee_sees_tells_no_class():
-    rows = np.zeros(3, example_dtype(StampSpec(("g", "i"))))
-    seen = visible_rows(rows)
-    hidden = set(rows.dtype.names) - set(seen.dtype.names)
-    assert hidden >= {"label", "run", "root", "id", "truth_ra", "truth_dec", "match_dist", "mag_source"}
-    assert hidden >= {"flags", "split", "shard", "row"}
-    assert {"flux_g", "mag_i", "psfsize_i", "ebv", "type"} <= set(seen.dtype.names)
-    assert seen.base is None  # no bytes of what is hidden behind it
-    assert seen.dtype.itemsize < rows.dtype.itemsize
-
-
 def test_any_referee_scores_a_split(data):
     shards = data.split("train")
     stamps, labels = (np.concatenate(part) for part in zip(*map(data.read, shards), strict=True))
-    referee = Brightness().fit(stamps, visible_rows(data.rows("train")), labels)
+    referee = Brightness().fit(stamps, data.visible("train"), labels)
     scores = score_split(referee, data, "test")
     x = np.concatenate([data.read(shard)[0] for shard in data.split("test")])
     rows = data.rows("test")
@@ -105,7 +92,7 @@ def test_rows_go_along_with_their_stamps(data):
 def score_with_own_shards(referee, data, world):
     from obiwan.dplearn.training.validation import predictions
 
-    rows = visible_rows(data.rows("test"))
+    rows = data.visible("test")
     return predictions(lambda x, here: referee.predict(x, rows[here]), data, "test", world)[1]
 
 

@@ -13,9 +13,11 @@ import pytest
 
 from evaluation_set import make_set
 from obiwan.dplearn.controls.battery import Obstacle
+from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.errors import ModelError, TrainingSetError
 from obiwan.dplearn.evaluation import ensemble, study
 from obiwan.dplearn.evaluation.study import Request, evaluate_referees
+from obiwan.dplearn.referees.jury import Jury, samples_of
 from obiwan.dplearn.referees.scoring import read_scores, write_scores
 from obiwan.dplearn.report.figures import pictures_of
 from obiwan.dplearn.report.page import render
@@ -161,6 +163,24 @@ def test_how_a_network_was_trained_is_read_from_its_run(augment):
     assert ensemble.info_of(network).settings == {}
     other = ensemble.info_of(Asymmetry(StampSpec()))
     assert (other.name, other.arch, other.settings) == ("asymmetry", "", {})
+
+
+def test_controls_take_what_a_panel_has_measured(grz, monkeypatch):
+    samples, asked = samples_of(grz, Jury(("scores",), examples=64)), []
+    rows, measured, _ = study.control_set(grz, {})
+    spy = lambda *given: asked.append(given[1]) or measure_split(*given)  # noqa: E731
+    monkeypatch.setattr(study, "measure_split", spy)
+    again, reused, tests = study.control_set(grz, samples)
+    assert asked == ["test"]  # of which the panel has 64 of 256
+    assert (tests, again.tobytes(), reused.tobytes()) == (256, rows.tobytes(), measured.tobytes())
+    scored = grz.only(shard for one in samples.values() for shard in one.stamp_set.shards)
+    _, reused, tests = study.control_set(scored, samples)
+    assert asked == ["test"]
+    assert tests == 64
+    assert (
+        reused.tobytes()
+        == np.concatenate([measure_split(scored, s) for s in ("test", "val", "train")]).tobytes()
+    )
 
 
 CODE = """

@@ -222,7 +222,7 @@ def _read_set(place: Path) -> None:
 
 def _empty(place: Path) -> StampSet:
     """A set of no shards."""
-    return StampSet(place, {}, StampSpec(), (), lambda *_: (_, _), lambda _: np.empty(0))
+    return StampSet(place, {}, StampSpec(), (), lambda *_: (_, _), lambda _: np.empty(0), lambda: ())
 
 
 def _read_user_table(place: Path) -> None:

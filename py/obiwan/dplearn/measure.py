@@ -27,6 +27,7 @@ from obiwan.dplearn.running.executors import in_one_line, progress_bar, run_task
 from obiwan.dplearn.running.workers import add_worker_options, run_with_workers
 from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
+from obiwan.dplearn.trainingset.visibility import psf_widths
 
 NAME = "measure"
 MODULE = f"obiwan.dplearn.{NAME}"
@@ -72,7 +73,7 @@ def fits_directory(outdir: Path) -> OutputDirectory:
 def _tasks(stamp_set: StampSet, splits: Sequence[str], outdir: Path, scratch: Path) -> Iterator[FitTask]:
     """A task for each shard, in order."""
     for split in splits:
-        psf, start = stamp_set.spec.per_band(stamp_set.rows(split), "psfsize"), 0
+        psf, start = psf_widths(stamp_set.rows(split), stamp_set.read_columns(), stamp_set.spec), 0
         for shard in stamp_set.split(split):
             path = outdir / _PIECES / f"{split}_{shard.number}.fits"
             own = psf[start : start + shard.rows]

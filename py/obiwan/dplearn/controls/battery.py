@@ -23,11 +23,12 @@ from obiwan.dplearn.controls.contrasts import (
     location,
     shift,
 )
-from obiwan.dplearn.controls.covariates import covariates, quantities, same_fit
+from obiwan.dplearn.controls.covariates import covariates, quantities
 from obiwan.dplearn.controls.measure import NEED_IVAR
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.rendering import FWHM
 from obiwan.dplearn.trainingset.examples import FLAG_NEIGHBOUR, FLAG_PADDED
+from obiwan.dplearn.trainingset.visibility import same_fit
 from obiwan.dplearn.twosample.ranking import Estimate, bricks_of_rarer
 from obiwan.dplearn.twosample.summary import holm, usable_bricks
 

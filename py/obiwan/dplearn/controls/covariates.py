@@ -15,6 +15,7 @@ import numpy as np
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.cutouts import centre_pixel
 from obiwan.dplearn.trainingset.examples import FLAG_PADDED
+from obiwan.dplearn.trainingset.visibility import same_fit
 
 Columns = dict[str, Array]
 
@@ -107,16 +108,6 @@ def covariates(rows: Array, measured: Array, spec: StampSpec) -> Columns:
     if not same_fit(rows):
         found |= {one.key: np.full(len(rows), np.nan) for one in quantities(spec) if one.fitted}
     return {one.key: found[one.key] for one in quantities(spec)}
-
-
-def same_fit(rows: Array) -> bool:
-    """Whether the fitted quantities of all examples have one origin.
-
-    They have not where fakes of a tree without tractor catalogues carry the truth, or where a table of the
-    user stands for one class: then they say which class it is by what they are, not by what the galaxy is.
-    """
-    origins = set(np.unique(rows["mag_source"]).tolist())
-    return len(origins) == 1 and b"truth" not in origins
 
 
 def coadd_size(rows: Array, spec: StampSpec) -> int:

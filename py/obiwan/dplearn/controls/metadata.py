@@ -16,13 +16,13 @@ import numpy as np
 from scipy.special import expit, logit
 
 from obiwan.dplearn.stampspec import Array
+from obiwan.dplearn.trainingset.visibility import known_to_both
 from obiwan.dplearn.twosample.ranking import Estimate, auc, measure_auc
 from obiwan.dplearn.twosample.summary import usable_bricks
 
 PER_STRATUM = 60  #: examples of equal propensity
 FOLDS = 5  #: parts of the cross-fit; fewer where there are fewer bricks
 IMPORTANCE_ROWS = 20_000  #: examples that importances are measured on, at most
-MOST = 0.5  #: part of each class for which a covariate must be known
 SETTINGS: dict[str, Any] = {
     **{"learning_rate": 0.05, "max_iter": 150, "max_leaf_nodes": 15, "min_samples_leaf": 20},
     **{"l2_regularization": 1.0, "early_stopping": False},
@@ -163,11 +163,10 @@ def comparable(covariates: Mapping[str, Array], label: Array) -> dict[str, Array
     Of the others it would be their absence that tells the classes: what a user's table of one class lacks,
     the catalogue of the other has.
     """
-    classes = [np.asarray(label) == value for value in (0, 1)]
     return {
         name: values
         for name, values in covariates.items()
-        if all(np.isfinite(np.asarray(values, float)[members]).mean() >= MOST for members in classes)
+        if known_to_both(np.isfinite(np.asarray(values, float)), np.asarray(label))
     }
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from obiwan.dplearn.evaluation.ensemble import Scored, score_all, scored_by_panel
-from obiwan.dplearn.referees.jury import Jury, judge, samples_of
+from obiwan.dplearn.referees.jury import Jury, Sample, judge, samples_of
 from obiwan.dplearn.referees.protocol import Referee
+from obiwan.dplearn.referees.stored import KINDS
 from obiwan.dplearn.retraining.detectable import STAMPS, Detection, Detections, detect_all
 from obiwan.dplearn.trainingset.stampset import StampSet
 
@@ -49,12 +50,15 @@ class Judged:
         The networks on all test examples, where a panel is tested.
     detections : tuple of Detection
         Of planted differences; empty without a panel.
+    samples : mapping of str to Sample
+        What a panel has measured, by split; empty where no member rests on measurements.
     """
 
     scored: Scored
     stamp_set: StampSet
     networks: Scored | None = None
     detections: tuple[Detection, ...] = ()
+    samples: Mapping[str, Sample] = field(default_factory=dict)
 
     @property
     def checksums(self) -> list[str]:
@@ -110,7 +114,8 @@ def judge_set(
         log.info("the panel scores %d of %d test examples (--examples)", scored, every)
     found = detect_all(samples["train"], planting.kinds, jury.seed, executor, planting.stamps)
     by_panel = scored_by_panel(judgement, stamp_set)
-    return Judged(by_panel, scored_part(stamp_set, by_panel), networks, found)
+    measured = samples if any(name in KINDS for name in jury.members) else {}
+    return Judged(by_panel, scored_part(stamp_set, by_panel), networks, found, measured)
 
 
 def scored_part(stamp_set: StampSet, scored: Scored) -> StampSet:

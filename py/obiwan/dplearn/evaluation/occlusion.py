@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from obiwan.dplearn.referees.protocol import visible_rows
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.rendering import circularised
 from obiwan.dplearn.twosample.ranking import Estimate, auc_interval
@@ -124,7 +123,13 @@ def partners(labels: Array, bricks: Array, rng: np.random.Generator) -> Array:
 
 
 def occlude(
-    predict: Callable[[Array, Array], Array], stamps: Array, rows: Array, spec: StampSpec, *, seed: int
+    predict: Callable[[Array, Array], Array],
+    stamps: Array,
+    rows: Array,
+    spec: StampSpec,
+    *,
+    seen: Array,
+    seed: int,
 ) -> Occlusion:
     """AUC of a referee when what lies within, or beyond, a radius is another example's.
 
@@ -138,13 +143,14 @@ def occlude(
         Their rows of the example table; at least two of each class.  A part of a stamp is another
         example's, its row is not.
     spec : StampSpec
+    seen : structured ndarray, shape (n,)
+        These rows as the referee sees them.
     seed : int
         Of the choice of partners, the same at every radius.
     """
     labels, bricks = rows["label"], np.char.strip(rows["brick"].astype(str))
     others = stamps[partners(labels, bricks, np.random.default_rng([seed, 42]))]
     away = distances(rows, spec)[..., None]
-    seen = visible_rows(rows)
     radii = [radius for radius in OCCLUSION_RADII if radius < spec.centre]
     clusters = usable_bricks(labels, bricks)
 

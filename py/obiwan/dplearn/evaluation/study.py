@@ -9,7 +9,7 @@ import importlib.metadata
 import logging
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -28,7 +28,7 @@ from obiwan.dplearn.evaluation.ensemble import Scored
 from obiwan.dplearn.evaluation.ideal import EXAMPLES, offset_curve, planted_offset
 from obiwan.dplearn.evaluation.judging import Planting, judge_set
 from obiwan.dplearn.evaluation.occlusion import Occlusion, occlude
-from obiwan.dplearn.referees.jury import NETWORK, Jury
+from obiwan.dplearn.referees.jury import NETWORK, Jury, Sample
 from obiwan.dplearn.referees.network import NetworkReferee
 from obiwan.dplearn.referees.protocol import Referee
 from obiwan.dplearn.referees.testlog import Ledger, record_report, record_retraining
@@ -129,8 +129,18 @@ def check_set(stamp_set: StampSet) -> None:
         raise TrainingSetError(msg)
 
 
-def control_set(stamp_set: StampSet) -> tuple[Array, Array, int]:
+def _light(part: StampSet, split: str, known: Sample | None) -> Array:
+    """Measurements of the shards of a split: those of a panel's sample where it has all of them."""
+    wanted = [shard.number for shard in part.split(split)]
+    if known is None or not set(wanted) <= {shard.number for shard in known.stamp_set.shards}:
+        return measure_split(part, split)
+    return known.measured.light[np.isin(known.stamp_set.rows(split)["shard"], wanted)]
+
+
+def control_set(stamp_set: StampSet, known: Mapping[str, Sample]) -> tuple[Array, Array, int]:
     """Rows and measurements of the examples that the controls are run on, and how many of them are tests.
+
+    What a panel has measured, `known` by split, is not measured again.
 
     Controls learn nothing, so training examples serve as well as others: the test split first, then
     validation and training shards up to `CONTROL_EXAMPLES`.
@@ -144,7 +154,7 @@ def control_set(stamp_set: StampSet) -> tuple[Array, Array, int]:
                 left -= shard.rows
         part = stamp_set.only(shards)
         rows.append(part.rows(split))
-        measured.append(measure_split(part, split))
+        measured.append(_light(part, split, known.get(split)))
     return np.concatenate(rows), np.concatenate(measured), len(rows[0])
 
 
@@ -222,7 +232,7 @@ def evaluate_referees(
     positive = judged.detected or (summarise(sensitivity) if sensitivity else None)
     known = ledger(stamp_set, judged.checksums, margin, names)
     scored, networks = replace(judged.scored, ledger=known), judged.networks
-    rows, measured, tests = control_set(judged.stamp_set)
+    rows, measured, tests = control_set(judged.stamp_set, judged.samples)
     every, data = covariates(rows, measured, spec), data_summary(stamp_set)
     columns = {key: values[:tests] for key, values in every.items()}
     controls = run_controls(rows, measured, rows["label"], np.char.strip(rows["brick"].astype(str)), spec)
@@ -269,7 +279,8 @@ def _occlusion(stamp_set: StampSet, first: Referee | None, scored: Scored, seed:
         return None
     chosen, rows, stamps = _some_tests(stamp_set, OCCLUSION_EXAMPLES, seed)
     log.info("occlusion: scoring parts of %d test examples with %s", len(chosen), first.name)
-    return occlude(first.predict, stamps, rows, stamp_set.spec, seed=seed)
+    seen = stamp_set.visible("test")[chosen]
+    return occlude(first.predict, stamps, rows, stamp_set.spec, seen=seen, seed=seed)
 
 
 def _ideal(

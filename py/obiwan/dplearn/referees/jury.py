@@ -18,12 +18,13 @@ from obiwan.dplearn.referees.measured import Measured, check_measurable, measure
 from obiwan.dplearn.referees.numbers import MeasuredReferee
 from obiwan.dplearn.referees.panel import Panel, fit_panel
 from obiwan.dplearn.referees.plugins import UserReferee, load_plugin
-from obiwan.dplearn.referees.protocol import Referee, visible_rows
+from obiwan.dplearn.referees.protocol import Referee
 from obiwan.dplearn.referees.scoring import score_split
 from obiwan.dplearn.referees.stored import KINDS, file_name, read_referee, write_referee
 from obiwan.dplearn.stampspec import SPLITS, Array
 from obiwan.dplearn.trainingset.stampset import StampSet
 from obiwan.dplearn.trainingset.views import sampled
+from obiwan.dplearn.trainingset.visibility import psf_columns
 
 NETWORK = "network"  #: name of the member that is the trained networks
 MEMBERS = (NETWORK, *KINDS)  #: of the panel that is declared unless another one is asked for
@@ -119,7 +120,7 @@ class Sample:
         ModelError
             If they are not finite.
         """
-        if isinstance(referee, MeasuredReferee):
+        if isinstance(referee, MeasuredReferee) and referee.prior == self.measured.prior:
             scores = referee.score(self.measured)
         else:
             given = score_split(referee, self.stamp_set, self.split)
@@ -241,18 +242,19 @@ def train_member(name: str, sample: Sample, seed: int) -> Referee:
             msg = f"{sample.stamp_set.directory}: referee {name} cannot be trained: {error}"
             raise TrainingSetError(msg) from None
     user: UserReferee = load_plugin(name)
-    rows = sample.stamp_set.rows(sample.split)
+    rows = sample.stamp_set.visible(sample.split)
     most = max(2, _STAMPS // sample.stamp_set.spec.stamp_bytes)
     chosen = np.sort(np.random.default_rng([seed, 29]).permutation(len(rows))[:most])
     log.info("training referee %s on %d examples", name, len(chosen))
     stamps = sample.stamp_set.stamps(sample.split, chosen)
-    return user.fit(stamps, visible_rows(rows[chosen]), rows["label"][chosen])
+    return user.fit(stamps, rows[chosen], sample.labels[chosen])
 
 
 def _trained(name: str, sample: Sample, jury: Jury, outdir: Path | None) -> Referee:
     """A member from its file, where that is of the same sample and settings, else trained and kept."""
     path = None if outdir is None or name not in KINDS else outdir / file_name(name)
     settings = {"data": sample.stamp_set.checksum, "seed": jury.seed, "examples": len(sample.positions)}
+    settings["prior"] = list(psf_columns(sample.stamp_set.read_columns(), sample.stamp_set.spec))
     if path is not None and path.is_file():
         stored, header = read_referee(path)
         if header["settings"] == settings:

@@ -1,7 +1,7 @@
 """Measured stamps: the galaxy fit of each, what it leaves, and the numbers that referees are given.
 
 One measurement serves all referees that rest on numbers; it sees pixels and what both catalogues say of the
-PSF, never a label.
+PSF, never a label.  Where one class has no PSF widths, neither class has the prior.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from obiwan.dplearn.running.executors import progress_bar, run_all
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.trainingset.shards import Shard
 from obiwan.dplearn.trainingset.stampset import Labels, Stamps, StampSet
+from obiwan.dplearn.trainingset.visibility import psf_columns, psf_widths
 
 MOST = 1000.0  #: of a residual image, either way
 METHOD = 1  #: of measurement: kept measurements of another one are made again
@@ -42,12 +43,15 @@ class Measured:
         The galaxy fits.
     light : structured ndarray, shape (n,)
         Numbers of `obiwan.dplearn.controls.measure`.
+    prior : tuple of str
+        Columns of PSF widths that were the centre of the fit's prior.
     residuals : ndarray of float16, shape (n, side, side, bands, 4), or None
         `obiwan.dplearn.galaxyfit.fits.residual_images`, where a referee needs them.
     """
 
     fits: StampFits
     light: Array
+    prior: tuple[str, ...] = ()
     residuals: Array | None = None
 
     def __len__(self) -> int:
@@ -65,7 +69,7 @@ class Measured:
     def take(self, chosen: Array) -> Measured:
         """Some of the stamps."""
         residuals = None if self.residuals is None else self.residuals[chosen]
-        return Measured(self.fits.take(chosen), self.light[chosen], residuals)
+        return Measured(self.fits.take(chosen), self.light[chosen], self.prior, residuals)
 
     def without_residuals(self) -> Measured:
         """The same without residual images."""
@@ -78,30 +82,39 @@ def concatenate(parts: Sequence[Measured]) -> Measured:
     return Measured(
         StampFits.concatenate([part.fits for part in parts]),
         np.concatenate([part.light for part in parts]),
+        parts[0].prior,
         np.concatenate(residuals) if len(residuals) == len(parts) else None,
     )
 
 
-def measure(stamps: Stamps, rows: Array, spec: StampSpec, *, residuals: bool = False) -> Measured:
+def measure(
+    stamps: Stamps,
+    rows: Array,
+    spec: StampSpec,
+    *,
+    prior: tuple[str, ...] | None = None,
+    residuals: bool = False,
+) -> Measured:
     """Measure stamps.
 
     Parameters
     ----------
     stamps : ndarray of float32, shape (n, size, size, channels)
     rows : structured ndarray, shape (n,)
-        Their rows of the example table; the position in the pixel and, where they are known, the PSF widths
-        are used.
+        As referees see them; the position in the pixel and the PSF widths are used.
     spec : StampSpec
+    prior : tuple of str, optional
+        Columns of PSF widths that may be used; by default all that the rows have.
     residuals : bool
         Keep the residual images, too: 20 kB a stamp of three bands.
     """
-    known = rows.dtype.names or ()
-    psf = spec.per_band(rows, "psfsize") if set(spec.columns("psfsize")) <= set(known) else None
-    fits = fit_stamps(stamps, spec, psf)
+    known = psf_columns(rows.dtype.names or (), spec)
+    prior = tuple(name for name in known if prior is None or name in prior)
+    fits = fit_stamps(stamps, spec, psf_widths(rows, prior, spec))
     images = None
     if residuals:  # a saturated pixel is beyond the range of float16
         images = np.clip(residual_images(stamps, fits), -MOST, MOST).astype(np.float16)
-    return Measured(fits, measure_stamps(stamps, rows, spec), images)
+    return Measured(fits, measure_stamps(stamps, rows, spec), prior, images)
 
 
 @dataclass(frozen=True)
@@ -156,10 +169,11 @@ def measure_set(
         If a shard or the example table cannot be read.
     """
     path = None if store is None else store / f"{split}.npz"
-    key = f"{stamp_set.checksum} {split} {METHOD}"
+    rows, shards, start, tasks = stamp_set.visible(split), stamp_set.split(split), 0, []
+    prior = psf_columns(rows.dtype.names or (), stamp_set.spec)
+    key = " ".join([stamp_set.checksum, split, str(METHOD), *prior])
     if path is not None and (found := _read(path, key, stamp_set.spec, residuals=residuals)) is not None:
         return found
-    rows, shards, start, tasks = stamp_set.rows(split), stamp_set.split(split), 0, []
     for shard in shards:
         tasks.append(
             _Task(stamp_set.read, shard, rows[start : start + shard.rows], stamp_set.spec, residuals)
@@ -178,6 +192,7 @@ def _write(path: Path, key: str, measured: Measured) -> None:
     fits = measured.fits
     arrays: dict[str, Any] = {name: getattr(fits, name) for name in ARRAYS}
     arrays |= {name: np.array(getattr(fits, name)) for name in _NAMES}
+    arrays["prior"] = np.array(measured.prior, np.str_)
     if measured.residuals is not None:
         arrays["residuals"] = measured.residuals
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -193,7 +208,8 @@ def _read(path: Path, key: str, spec: StampSpec, *, residuals: bool) -> Measured
                 return None
             names: dict[str, Any] = {name: tuple(file[name].tolist()) for name in _NAMES}
             fits = StampFits(spec=spec, **names, **{name: file[name] for name in ARRAYS})
-            return Measured(fits, file["light"], file["residuals"] if residuals else None)
+            prior = tuple(file["prior"].tolist())
+            return Measured(fits, file["light"], prior, file["residuals"] if residuals else None)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

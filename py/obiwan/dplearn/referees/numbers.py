@@ -31,6 +31,8 @@ class MeasuredReferee(ABC):
         Whether it looks at residual images.
     spec : StampSpec
         Of the stamps that it scores.
+    prior : tuple of str
+        Columns of PSF widths that the measurements rest on that it was trained on.
     learnt : bool
         Whether it fitted its training set.
     """
@@ -38,6 +40,7 @@ class MeasuredReferee(ABC):
     kind: ClassVar[str]
     residuals: ClassVar[bool] = False
     spec: StampSpec
+    prior: tuple[str, ...]
     learnt: bool
 
     @classmethod
@@ -70,7 +73,9 @@ class MeasuredReferee(ABC):
 
     @classmethod
     @abstractmethod
-    def of(cls, spec: StampSpec, content: Mapping[str, Array], *, learnt: bool) -> Self:
+    def of(
+        cls, spec: StampSpec, content: Mapping[str, Array], *, prior: tuple[str, ...], learnt: bool
+    ) -> Self:
         """The referee of a `content`."""
 
     @property
@@ -94,7 +99,8 @@ class MeasuredReferee(ABC):
 
     def predict(self, stamps: NDArray[np.float32], rows: Array) -> NDArray[np.float32]:
         """Measure stamps and score them; see `obiwan.dplearn.referees.protocol.Referee`."""
-        return self.score(measure(stamps, rows, self.spec, residuals=self.residuals))
+        measured = measure(stamps, rows, self.spec, prior=self.prior, residuals=self.residuals)
+        return self.score(measured)
 
     def fit(self, stamps: NDArray[np.float32], rows: Array, labels: NDArray[np.uint8]) -> Self:
         """Measure stamps and train anew; see `obiwan.dplearn.referees.protocol.Trainable`."""

@@ -1,17 +1,13 @@
-"""Referee protocol: what scores stamps, whatever it is made of, and which columns it may see."""
+"""Referee protocol: what scores stamps, whatever it is made of."""
 
 from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from numpy.lib.recfunctions import repack_fields
 from numpy.typing import NDArray
 
 from obiwan.dplearn.stampspec import Array
-
-#: Columns that tell the class or where an example is stored; so do all whose names begin with ``truth_``
-HIDDEN = {"label", "run", "root", "id", "match_dist", "mag_source", "flags", "split", "shard", "row"}
 
 
 @runtime_checkable
@@ -45,7 +41,7 @@ class Referee(Protocol):
         stamps : ndarray of float32, shape (n, size, size, channels)
             Raw pixels, as the training set has them.
         rows : structured ndarray, shape (n,)
-            What the catalogue says of each (`visible_rows`).
+            What the catalogue says of each (`obiwan.dplearn.trainingset.visibility.visible_rows`).
 
         Returns
         -------
@@ -70,16 +66,3 @@ class Trainable(Referee, Protocol):
             0 (real) or 1 (fake).
         """
         ...
-
-
-def visible_rows(rows: Array) -> Array:
-    """Rows of the example table without the columns that tell the class or where an example is stored.
-
-    Examples
-    --------
-    >>> rows = np.zeros(2, [("label", "u1"), ("mag_g", "f4"), ("truth_ra", "f8")])
-    >>> visible_rows(rows).dtype.names
-    ('mag_g',)
-    """
-    names = [n for n in rows.dtype.names or () if n not in HIDDEN and not n.startswith("truth_")]
-    return repack_fields(rows[names])  # a copy: a view would still hold the bytes of what is hidden

@@ -33,6 +33,8 @@ class ResidualReferee(MeasuredReferee):
     Attributes
     ----------
     spec : StampSpec
+    prior : tuple of str
+        See `MeasuredReferee`.
     shape : tuple of int
         Of one input: (side, side, maps).
     weights : tuple of ndarray
@@ -44,6 +46,7 @@ class ResidualReferee(MeasuredReferee):
     residuals: ClassVar[bool] = True
 
     spec: StampSpec
+    prior: tuple[str, ...]
     shape: tuple[int, ...]
     weights: tuple[Array, ...]
     learnt: bool
@@ -73,9 +76,9 @@ class ResidualReferee(MeasuredReferee):
             for start in range(0, len(order), BATCH):
                 batch = order[start : start + BATCH]
                 model.train_on_batch(_inputs(images[batch]), labels[batch, None].astype(np.float32))
-        referee = cls(measured.fits.spec, shape, tuple(model.get_weights()), learnt=False)
+        referee = cls(measured.fits.spec, measured.prior, shape, tuple(model.get_weights()), learnt=False)
         learnt = fitted(labels, referee.logits(measured))
-        return cls(referee.spec, shape, referee.weights, learnt)
+        return cls(referee.spec, referee.prior, shape, referee.weights, learnt)
 
     @cached_property
     def _model(self) -> Any:
@@ -102,10 +105,12 @@ class ResidualReferee(MeasuredReferee):
         return {"shape": np.asarray(self.shape), **numbered}
 
     @classmethod
-    def of(cls, spec: StampSpec, content: Mapping[str, Array], *, learnt: bool) -> Self:
+    def of(
+        cls, spec: StampSpec, content: Mapping[str, Array], *, prior: tuple[str, ...], learnt: bool
+    ) -> Self:
         """See `MeasuredReferee.of`."""
         weights = [content[name] for name in sorted(content) if name.startswith("weights.")]
-        return cls(spec, tuple(int(n) for n in content["shape"]), tuple(weights), learnt)
+        return cls(spec, prior, tuple(int(n) for n in content["shape"]), tuple(weights), learnt)
 
 
 def _images(measured: Measured) -> Array:

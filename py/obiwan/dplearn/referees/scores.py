@@ -31,6 +31,8 @@ class ScoresReferee(MeasuredReferee):
     Attributes
     ----------
     spec : StampSpec
+    prior : tuple of str
+        See `MeasuredReferee`.
     population : Population
         Of the training set.
     scaling, leftovers : Scaling
@@ -44,6 +46,7 @@ class ScoresReferee(MeasuredReferee):
     kind = "scores"
 
     spec: StampSpec
+    prior: tuple[str, ...]
     population: Population
     scaling: Scaling
     leftovers: Scaling
@@ -66,7 +69,9 @@ class ScoresReferee(MeasuredReferee):
         numbers = _numbers(measured, population, scaling, leftovers)
         weights, intercept = logistic(numbers, labels, STRENGTH)
         learnt = fitted(labels, numbers @ weights + intercept)
-        return cls(measured.fits.spec, population, scaling, leftovers, weights, intercept, learnt)
+        return cls(
+            measured.fits.spec, measured.prior, population, scaling, leftovers, weights, intercept, learnt
+        )
 
     def logits(self, measured: Measured) -> Array:
         """See `MeasuredReferee.logits`."""
@@ -81,12 +86,14 @@ class ScoresReferee(MeasuredReferee):
         return line | {k: v for part in parts for k, v in arrays_of(getattr(self, part), part).items()}
 
     @classmethod
-    def of(cls, spec: StampSpec, content: Mapping[str, Array], *, learnt: bool) -> Self:
+    def of(
+        cls, spec: StampSpec, content: Mapping[str, Array], *, prior: tuple[str, ...], learnt: bool
+    ) -> Self:
         """See `MeasuredReferee.of`."""
         population = population_from(fields_of(content, "population"))
         scaling, leftovers = (Scaling(**fields_of(content, part)) for part in ("scaling", "leftovers"))
         weights, intercept = content["weights"], float(content["intercept"])
-        return cls(spec, population, scaling, leftovers, weights, intercept, learnt)
+        return cls(spec, prior, population, scaling, leftovers, weights, intercept, learnt)
 
 
 def _numbers(measured: Measured, population: Population, scaling: Scaling, leftovers: Scaling) -> Array:

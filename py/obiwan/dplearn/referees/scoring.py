@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.files.fits import check_not_truncated, open_fits, reading
-from obiwan.dplearn.referees.protocol import Referee, visible_rows
+from obiwan.dplearn.referees.protocol import Referee
 from obiwan.dplearn.training.distributed import SERIAL, World
 from obiwan.dplearn.training.validation import Predict, predictions
 from obiwan.dplearn.trainingset.manifest import SOURCES
@@ -61,7 +61,7 @@ def score_split(referee: Referee, stamp_set: StampSet, split: str, world: World 
     Parameters
     ----------
     referee : Referee
-        Sees pixels and `visible_rows`, never a label.
+        Sees pixels and `StampSet.visible` rows, never a label.
     stamp_set : StampSet
     split : str
         ``train``, ``val`` or ``test``.
@@ -73,7 +73,7 @@ def score_split(referee: Referee, stamp_set: StampSet, split: str, world: World 
     ModelError
         If the referee does not give one score a stamp.
     """
-    rows = visible_rows(stamp_set.rows(split))
+    rows = stamp_set.visible(split)
 
     def predict(stamps: NDArray[np.float32], here: slice) -> NDArray[np.float32]:
         scores = np.asarray(referee.predict(stamps, rows[here]), np.float32)

@@ -47,6 +47,7 @@ def write_referee(path: Path, referee: MeasuredReferee, settings: Mapping[str, A
         "kind": referee.kind,
         "checksum": referee.checksum,
         "learnt": referee.learnt,
+        "prior": list(referee.prior),
         "spec": referee.spec.to_manifest(),
         "settings": dict(settings),
         "version": __version__,
@@ -77,7 +78,8 @@ def read_referee(path: Path) -> tuple[MeasuredReferee, dict[str, Any]]:
             msg = f"format {header['format']!r} {header['format_version']}, not {FORMAT!r} {FORMAT_VERSION}"
             raise ValueError(msg)
         spec = StampSpec.from_manifest(header["spec"])
-        referee = KINDS[header["kind"]].of(spec, content, learnt=bool(header["learnt"]))
+        prior = tuple(header.get("prior", spec.columns("psfsize")))  # all, before it was written
+        referee = KINDS[header["kind"]].of(spec, content, prior=prior, learnt=bool(header["learnt"]))
     if referee.checksum != header["checksum"]:
         msg = f"{path}: the file is damaged (its checksum differs); {again}"
         raise ModelError(msg)

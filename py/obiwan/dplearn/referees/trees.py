@@ -38,6 +38,8 @@ class TreesReferee(MeasuredReferee):
     Attributes
     ----------
     spec : StampSpec
+    prior : tuple of str
+        See `MeasuredReferee`.
     population : Population
         Of the training set.
     text : str
@@ -48,6 +50,7 @@ class TreesReferee(MeasuredReferee):
     kind = "trees"
 
     spec: StampSpec
+    prior: tuple[str, ...]
     population: Population
     text: str
     learnt: bool
@@ -63,7 +66,7 @@ class TreesReferee(MeasuredReferee):
         settings = {**SETTINGS, "seed": seed, "num_threads": 1}
         booster = gbm.train(settings, gbm.Dataset(numbers, labels, params={"verbosity": -1}), TREES)
         learnt = fitted(labels, booster.predict(numbers, raw_score=True))
-        return cls(measured.fits.spec, population, booster.model_to_string(), learnt)
+        return cls(measured.fits.spec, measured.prior, population, booster.model_to_string(), learnt)
 
     @cached_property
     def _booster(self) -> Any:
@@ -83,10 +86,12 @@ class TreesReferee(MeasuredReferee):
         }
 
     @classmethod
-    def of(cls, spec: StampSpec, content: Mapping[str, Array], *, learnt: bool) -> Self:
+    def of(
+        cls, spec: StampSpec, content: Mapping[str, Array], *, prior: tuple[str, ...], learnt: bool
+    ) -> Self:
         """See `MeasuredReferee.of`."""
         population = population_from(fields_of(content, "population"))
-        return cls(spec, population, content["text"].tobytes().decode(), learnt)
+        return cls(spec, prior, population, content["text"].tobytes().decode(), learnt)
 
 
 def finite(numbers: Array) -> Array:

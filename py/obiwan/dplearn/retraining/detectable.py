@@ -226,11 +226,13 @@ def base_of(sample: Sample, seed: int, most: int = STAMPS) -> Base:
 
 
 def _measure_planted(
-    piece: tuple[Array, Array], kind: str, amplitude: float, spec: StampSpec, seed: int
+    piece: tuple[Array, Array],
+    base: tuple[StampSpec, tuple[str, ...]],
+    planting: tuple[str, float, int],
 ) -> Measured:
-    """Plant a difference in some stamps and measure them."""
-    stamps, rows = piece
-    return measure(plant(stamps, rows, kind, amplitude, spec, seed), rows, spec)
+    """Plant a difference (kind, amplitude, seed) in some stamps and measure them as their base was."""
+    (stamps, rows), (spec, prior), (kind, amplitude, seed) = piece, base, planting
+    return measure(plant(stamps, rows, kind, amplitude, spec, seed), rows, spec, prior=prior)
 
 
 def detect(
@@ -257,7 +259,7 @@ def detect(
     """
     count = len(base.stamps)
     pieces = [(base.stamps[i : i + PIECE], base.rows[i : i + PIECE]) for i in range(0, count, PIECE)]
-    work = partial(_measure_planted, kind=kind, amplitude=amplitude, spec=base.spec, seed=seed)
+    work = partial(_measure_planted, base=(base.spec, base.measured.prior), planting=(kind, amplitude, seed))
     with progress_bar(count, f"planting {kind}", "stamp") as bar:
         changed = concatenate(run_all(work, pieces, executor, bar, size=lambda i: len(pieces[i][0])))
     both = concatenate([base.measured, changed])

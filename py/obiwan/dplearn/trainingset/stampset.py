@@ -21,6 +21,7 @@ from obiwan.dplearn.stampspec import SPLITS, Array, StampSpec
 from obiwan.dplearn.trainingset.examples import check_sources, read_sources
 from obiwan.dplearn.trainingset.manifest import SOURCES, read_manifest
 from obiwan.dplearn.trainingset.shards import Shard, check_files, read_shard
+from obiwan.dplearn.trainingset.visibility import visible_columns, visible_rows
 
 Stamps: TypeAlias = NDArray[np.float32]
 Labels: TypeAlias = NDArray[np.uint8]
@@ -47,6 +48,9 @@ class StampSet:
     read_rows : callable
         Rows of the example table of a split, in the order of its shards; of all shards of the training set,
         also where `shards` are some of them.
+    read_columns : callable
+        Columns of the example table that both classes of the training set have, whatever labels a view has
+        (`obiwan.dplearn.trainingset.visibility.visible_columns`).
     """
 
     directory: Path
@@ -55,6 +59,7 @@ class StampSet:
     shards: tuple[Shard, ...]
     read: Callable[[Shard], tuple[Stamps, Labels]]
     read_rows: Callable[[str], Array]
+    read_columns: Callable[[], tuple[str, ...]]
 
     def split(self, name: str) -> tuple[Shard, ...]:
         """The shards of one split, by number."""
@@ -92,6 +97,10 @@ class StampSet:
             msg = f"{self.directory / SOURCES}: its {split} rows are not those of the shards; {_AGAIN}"
             raise TrainingSetError(msg)
         return rows
+
+    def visible(self, split: str) -> Array:
+        """The `rows` of a split as referees see them."""
+        return visible_rows(self.rows(split), self.read_columns())
 
     def examples(self) -> Array:
         """The `rows` of all splits, in the order of `shards`."""
@@ -176,4 +185,9 @@ def open_training_set(directory: Path, *, files: bool = True) -> StampSet:
         number = SPLITS.index(split)
         return read_sources(directory, spec, int(ends[number]), int(ends[number + 1]), split)
 
-    return StampSet(directory, manifest, spec, shards, partial(read_shard, directory, spec), read_rows)
+    @cache
+    def read_columns() -> tuple[str, ...]:
+        return visible_columns(read_rows("train"))
+
+    read = partial(read_shard, directory, spec)
+    return StampSet(directory, manifest, spec, shards, read, read_rows, read_columns)
