@@ -13,6 +13,9 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+
 import obiwan.dplearn
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the API pages import Keras
@@ -28,7 +31,6 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
     "numpydoc",
 ]
@@ -136,12 +138,21 @@ def foreign_signature(*event: Any) -> tuple[str, str] | None:
     return None if str(getattr(found, "__module__", "")).startswith("obiwan") else tuple(signature)
 
 
+def as_mathml(translator: Any, node: Any) -> None:
+    """Write an equation as MathML, which browsers draw; MathJax would need a network."""
+    block = isinstance(node, nodes.math_block)
+    translator.body.append(tex2mathml(node.astext(), as_block=block))
+    raise nodes.SkipNode
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.add_html_math_renderer("mathml", (as_mathml, None), (as_mathml, None))
     app.connect("autodoc-process-signature", foreign_signature, priority=400)
     app.connect("missing-reference", short_reference)
 
 
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "obiwan.dplearn"
 html_static_path = ["_static"]

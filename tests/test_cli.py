@@ -16,7 +16,7 @@ import pytest
 import obiwan.dplearn
 from obiwan.dplearn.create_training import build_parser
 from obiwan.dplearn.errors import DplearnError
-from obiwan.dplearn.running import cli
+from obiwan.dplearn.running import cli, programs
 
 
 def write(tmp_path, text: str) -> str:
@@ -171,14 +171,73 @@ def test_help_tells_each_default_once(program, capsys, monkeypatch):
         module.main(["--help"])
     text = re.sub(r"\n {8,}", "  ", capsys.readouterr().out)
     parser = module.parser() if program.startswith("mock") else module.build_parser()
-    told = dict(re.findall(r"^ +(--[\w-]+).*\(default (.*)\)$", text, re.MULTILINE))
+    told = dict(re.findall(r"^ +(--[\w-]+).*\(default: (.*)\)$", text, re.MULTILINE))
     for action in parser._actions:
         value = action.default
         if action.option_strings and value not in (None, False, [], argparse.SUPPRESS):
             shown = " ".join(value) if isinstance(value, (list, tuple)) else str(value)
             assert told[action.option_strings[-1]] == shown
     assert "[%" not in text
-    assert all(line.count("default") <= 1 for line in text.splitlines())
+    assert re.findall(r"\(default [^)]*|by default(?!;)", text) == []  # one style
+    assert all(line.count("default: ") <= 1 for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    "program", ["create_training", "measure", "cnn", "evaluate", "mock.__main__", "mosaic"]
+)
+def test_help_lists_what_an_option_may_be(program, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "4000")
+    module = importlib.import_module(f"obiwan.dplearn.{program}")
+    with pytest.raises(SystemExit):
+        module.main(["--help"])
+    text = re.sub(r"\n {8,}", "  ", capsys.readouterr().out)
+    parser = module.parser() if program.startswith("mock") else module.build_parser()
+    for action in (action for action in parser._actions if action.choices):
+        (line,) = re.findall(rf"^ +{action.option_strings[-1]} .*", text, re.MULTILINE)
+        assert [choice for choice in action.choices if str(choice) not in line] == []
+
+
+def test_the_command_starts_every_program(run_python):
+    listed = run_python("-m", "obiwan.dplearn", "--help").stdout
+    for name in programs.PROGRAMS:
+        word = name.replace("_", "-")
+        assert f"  {word} " in listed
+        assert programs.summary(name) in listed
+    for word in ("create-training", "create_training", "mock"):
+        said = run_python("-m", "obiwan.dplearn", word, "--version")
+        assert (said.returncode, said.stdout) == (0, f"obiwan.dplearn {obiwan.dplearn.__version__}\n")
+    unknown = run_python("-m", "obiwan.dplearn", "teapot")
+    assert unknown.returncode == 2
+    assert "no program 'teapot'; there are create-training, measure, cnn" in unknown.stderr
+
+
+def test_keywords_are_options():
+    parser = build_parser()
+    given = {
+        "fake": ["a", Path("b")],
+        "outdir": "c",
+        "overwrite": True,
+        "test_fraction": 0.25,
+        "layout": None,
+    }
+    options = cli.parse_keywords(parser, given)
+    assert (options.fake, options.outdir) == ([Path("a"), Path("b")], Path("c"))
+    assert (options.overwrite, options.test_fraction, options.layout) == (True, 0.25, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "required: --outdir"),
+        ({"outdir": "c", "sead": 7}, "unknown option 'sead'"),
+        ({"outdir": "c", "overwrite": 1}, "overwrite: it is a switch"),
+        ({"outdir": "c", "balance": "all"}, "invalid choice"),
+    ],
+)
+def test_bad_keywords_are_raised(given, message, capsys):
+    with pytest.raises(ValueError, match=message):
+        cli.parse_keywords(build_parser(), given)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_every_long_flag_is_a_key():

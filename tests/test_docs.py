@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import obiwan.dplearn
+from obiwan.dplearn.twosample.summary import detectable_excess
 
 REPOSITORY = Path(__file__).parents[1]
 DOC = REPOSITORY / "doc"
@@ -61,6 +62,16 @@ class Page(HTMLParser):
         for name in ("href", "src"):
             if values.get(name):
                 self.links.append(values[name])
+
+
+@pytest.mark.slow
+def test_equations_need_no_network(site):
+    pages = [path.read_text(encoding="utf-8") for path in site.rglob("*.html")]
+    assert (
+        sum(page.count('<math xmlns="http://www.w3.org/1998/Math/MathML" display="block">') for page in pages)
+        > 5
+    )
+    assert [page[:80] for page in pages if "mathjax" in page.lower()] == []
 
 
 @pytest.mark.slow
@@ -250,6 +261,37 @@ def test_examples_of_pages(page):
     failed, tried = doctest.testfile(str(DOC / page), module_relative=False, optionflags=flags)
     assert tried
     assert not failed
+
+
+def table(page: str, *header: str) -> list[list[float]]:
+    """Numbers of the simple table of a page whose head is these words."""
+    text = (DOC / page).read_text(encoding="utf-8")
+    body = re.split(
+        r"^=[= ]+\n", text[re.search(r" +".join(map(re.escape, header)), text).end() :], flags=re.M
+    )[1]
+    return [[float(word.replace(",", "")) for word in line.split()] for line in body.splitlines()]
+
+
+def test_numbers_of_injections_follow_from_the_power():
+    rows = table("howto/faq.rst", "AUC", "tests, deff 1", "tests, deff 3", "injections, deff 3")
+    assert len(rows) == 6
+    for auc, one, three, injections in rows:
+        for count, effect in ((one, 1), (three, 3)):
+            assert detectable_excess(round(count), round(count), effect) == pytest.approx(auc - 0.5, rel=0.01)
+        assert injections == pytest.approx(three / 0.2 / 0.4, rel=0.05)
+
+
+def test_costs_follow_from_the_measured_rates():
+    rows = table(
+        "explanation/scaling.rst", "bricks", "stamps", "disk, GB", "cutting, h", "training, h", "panel, h"
+    )
+    assert len(rows) == 4
+    for bricks, stamps, *costs in rows:
+        assert stamps == 200 * bricks
+        cut, train = bricks * 0.105 + stamps * 0.00275, 20 * 0.7 * stamps / 246
+        panel = min(stamps, 150_000) * 0.0028 + 150
+        expected = [stamps * 98e-6, *(seconds / 3600 for seconds in (cut, train, panel))]
+        assert costs == pytest.approx(expected, rel=0.03, abs=0.005)
 
 
 # Troubleshooting: the page lists kinds of errors, each by words that stand in a message.

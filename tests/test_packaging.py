@@ -14,6 +14,7 @@ from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -295,6 +296,38 @@ def test_demo_refuses_unknown_options():
     )
     assert done.returncode == 1
     assert "unknown option --teapot" in done.stderr
+
+
+def test_citation_is_complete():
+    """What the Citation File Format 1.2.0 requires, and agrees with the package."""
+    found = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(found)
+    assert found["cff-version"] == "1.2.0"
+    assert (found["version"], found["license"]) == (__version__, PROJECT["license"])
+    assert [author["name"] for author in found["authors"]] == [one["name"] for one in PROJECT["authors"]]
+    assert all({"type", "title", "authors"} <= set(one) for one in found["references"])
+
+
+@pytest.mark.parametrize("program", ["test", "demo", "benchmark"])
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_only_helps(program, flag, tmp_path):
+    venv = tmp_path / "venv"
+    done = subprocess.run(
+        [ROOT / "bin" / program, flag],
+        env={**os.environ, "OBIWAN_DPLEARN_VENV": str(venv)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"bin/{program}" in done.stdout
+    assert "set -e" not in done.stdout
+    assert not venv.exists()
+
+
+def test_console_script_is_the_packages_command():
+    assert PROJECT["scripts"] == {"dplearn": "obiwan.dplearn.__main__:command"}
 
 
 def test_benchmark_lists_what_there_is():

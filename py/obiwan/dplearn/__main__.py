@@ -1,4 +1,4 @@
-"""Preflight: checks of the import path and of the installed packages.
+"""Preflight: checks of the import path and of the installed packages; ``dplearn PROGRAM`` starts a program.
 
     python -m obiwan.dplearn --need train mock
 
@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 TREE = Path(__file__).resolve().parents[2]  # the directory that has to be on the path, first
 LAUNCHERS = ("mpirun", "srun", "horovodrun")  # of several ranks
@@ -239,11 +240,24 @@ def keras_backend() -> tuple[str, str]:
     return backend, "" if backend in backends.BACKENDS else f"KERAS_BACKEND={backend} is none of {known}"
 
 
+def programs() -> Any:
+    """The module of the programs; None where another tree hides this one."""
+    try:
+        return importlib.import_module("obiwan.dplearn.running.programs")
+    except ImportError:
+        return None
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the preflight's command line."""
+    known, name = programs(), "dplearn" if Path(sys.argv[0]).name == "dplearn" else "python -m obiwan.dplearn"
     parser = argparse.ArgumentParser(
-        prog="python -m obiwan.dplearn",
-        description="Say what would run here and where it comes from; fail when something needed is missing.",
+        prog=name,
+        usage=f"{name} PROGRAM ... | [options]",
+        description="Start a program (PROGRAM --help lists its options), or, without one, say what would run "
+        "here and where it comes from; fail when something needed is missing.",
+        epilog=f"programs:\n{known.listing()}" if known else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--need",
@@ -306,6 +320,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command() -> int | str:
     """`main` on a terminal or in a pipe: no traceback for Ctrl-C, a reader that has gone, or a full disk."""
+    if sys.argv[1:] and not sys.argv[1].startswith("-") and (known := programs()):
+        try:
+            return int(known.start(sys.argv[1], sys.argv[2:]))
+        except ValueError as error:
+            build_parser().error(str(error))
     status: int | str | None = 0
     try:
         try:

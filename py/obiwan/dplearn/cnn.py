@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     paths.add_argument("--overwrite", action="store_true", help="replace another run in --outdir")
     cli.add_config_option(paths)
-    network = parser.add_argument_group("network (defaults are the architecture's own)")
+    network = parser.add_argument_group("network (default: the architecture's own)")
     add_options(network, NetworkConfig)
     add_options(parser.add_argument_group("training"), RunConfig, FeedConfig)
     add = parser.add_argument_group("running").add_argument

@@ -1,4 +1,4 @@
-"""Evaluation of a training set by a panel of referees: a verdict, and a report with its evidence.
+"""Evaluation of a training set by a panel of classifiers: a verdict, and a report with its evidence.
 
 ``python -m obiwan.dplearn.evaluate --data DIR --model FILE [FILE ...] --outdir DIR``
 
@@ -81,7 +81,7 @@ def _add_test_options(parser: argparse.ArgumentParser) -> None:
     add("--referees", nargs="+", action="extend", metavar="NAME", help=says)
     says = "examples of each split that are measured for the panel, at most"
     add("--examples", type=between(100), default=jury.EXAMPLES, metavar="N", help=says)
-    add("--jobs", type=cli.jobs, metavar="N", help="processes that measure; as many as threads by default")
+    add("--jobs", type=cli.jobs, metavar="N", help="processes that measure (default: as many as threads)")
     add = parser.add_argument_group("the test, and networks trained again to back it").add_argument
     says = "AUCs within 0.5 +- X count as equivalent; to be declared before"
     add("--margin", type=float, default=0.02, metavar="X", help=says)
@@ -91,7 +91,7 @@ def _add_test_options(parser: argparse.ArgumentParser) -> None:
     says = "train the network on what --ablations leave, too, and not the quick members of the panel alone"
     add("--ablate-network", action="store_true", help=says)
     says = "differences to plant.  KIND: find the smallest one that this test set detects "
-    says += f"(default with a panel: all of {' '.join(AMPLITUDES)}; none: none).  "
+    says += f"(kinds: {' '.join(AMPLITUDES)}; default: all of them with a panel; none: none).  "
     says += "KIND=AMOUNT, such as offset=0.1,0.2: train the network again on it"
     add("--sensitivity", nargs="+", action="extend", metavar="KIND[=AMOUNT]", help=says)
     says = "training stamps that differences are planted in, at most"

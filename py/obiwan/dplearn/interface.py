@@ -11,6 +11,9 @@ functions are names of `obiwan.dplearn`::
     network = dp.train_network(data, "cnn", epochs=20)
     result = dp.run_evaluation(data, network)
     result.controls
+
+Worker processes (``jobs`` above 1, the default of some functions) import the main module: a script calls
+these functions under ``if __name__ == "__main__":``.  A notebook needs nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from obiwan.dplearn.controls.battery import Control
 from obiwan.dplearn.evaluation.analysis import Evaluation
 from obiwan.dplearn.files.atomic import read_json
 from obiwan.dplearn.mock import __main__ as mock
-from obiwan.dplearn.running.cli import parse_keywords
+from obiwan.dplearn.running.cli import help_of, parse_keywords
 from obiwan.dplearn.running.executors import process_pool
 from obiwan.dplearn.running.launch import Launch
 from obiwan.dplearn.training.rundir import BEST, RESULT
@@ -137,7 +140,11 @@ def controls_table(controls: Iterable[Control]) -> Table:
             row[name] = float("nan") if row[name] is None else row[name].value
         row["n_real"], row["n_fake"] = row.pop("counts")
         rows.append(row)
-    return Table(rows=rows)
+    table = Table(rows=rows)
+    for column in table.itercols():
+        if column.dtype.kind == "f":
+            column.info.format = ".4g"
+    return table
 
 
 def _with_options(
@@ -154,8 +161,7 @@ def _with_options(
                 continue
             default = None if action.default == [] else action.default
             parameters.append(inspect.Parameter(action.dest, inspect.Parameter.KEYWORD_ONLY, default=default))
-            shown = "" if default in (None, False) else f" (default: {default})"
-            lines += [action.dest, f"    {(action.help or '').strip().rstrip('.')}{shown}."]
+            lines += [action.dest, f"    {help_of(action)}"]
         function.__doc__ = inspect.cleandoc(function.__doc__ or "") + "\n".join(lines)
         function.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
         return function

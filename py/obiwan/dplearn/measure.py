@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = (files := parser.add_argument_group("input and output")).add_argument
     add("--data", type=Path, required=True, metavar="DIR", help="training set, from create_training")
     add("--outdir", type=Path, required=True, metavar="DIR", help="where the tables go")
-    says = "which splits (default all)"
+    says = f"which splits, some of {' '.join(SPLITS)} (default: all)"
     add("--splits", nargs="+", action="extend", default=[], choices=SPLITS, metavar="NAME", help=says)
     add("--overwrite", action="store_true", help="replace the tables of another training set in --outdir")
     cli.add_config_option(files)

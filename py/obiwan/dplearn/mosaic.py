@@ -1,4 +1,4 @@
-"""Mosaics of training examples: real and fake, row by row, at equal brightness.
+"""Mosaics of training examples: real and injected galaxies, row by row, at equal brightness.
 
 ``python -m obiwan.dplearn.mosaic --data DIR --outdir DIR``
 """

@@ -1,4 +1,7 @@
-"""``python -m obiwan.dplearn.mock``: the command line."""
+"""Mock survey: real galaxies on simulated sky, and injections among them, drawn with GalSim.
+
+``python -m obiwan.dplearn.mock --outdir DIR``
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ OWN_ENTRIES = ("release", "injected", "injected_obiwan", "truth", "bricks.txt", 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     out = argparse.ArgumentParser(
-        prog="python -m obiwan.dplearn.mock", description="Make a mock survey with GalSim."
+        prog="python -m obiwan.dplearn.mock", description=(__doc__ or "").split("\n")[0]
     )
     cli.add_config_option(out)
     out.add_argument("--outdir", type=Path, required=True, help="where to write; must be empty or absent")

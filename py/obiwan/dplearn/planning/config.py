@@ -22,7 +22,7 @@ def _one(text: str, value: Any, **keywords: Any) -> Any:
 
 def _several(text: str, value: tuple[str, ...], *choices: str) -> Any:
     """An option of one or more words, which take the place of its default value."""
-    text = f"{text} (default {' '.join(value)})"
+    text = f"{text} (default: {' '.join(value)})"
     return option(text, value, default=None, nargs="+", action="extend", choices=choices)
 
 
@@ -90,7 +90,7 @@ class TrainingConfig:
         "drop stamps that reach beyond the coadd, or pad them with 0", "drop", choices=("drop", "pad")
     )
     shard_size: int | None = _one(
-        "examples per file (default as many as keep a file near 50 MB)", None, type=int
+        "examples per file (default: as many as keep a file near 50 MB)", None, type=int
     )
     seed: int = _one("seed of every random choice", 2018)
 

@@ -215,16 +215,21 @@ def parse_keywords(parser: argparse.ArgumentParser, keywords: Mapping[str, Any])
     return _parse(parser, _entry_words(parser, given))
 
 
+def help_of(action: argparse.Action) -> str:
+    """Help of an option with its default at the end, unless it says one itself or has none to say."""
+    text, value = action.help or "", action.default
+    absent = value is None or value is False or value in ([], argparse.SUPPRESS)
+    if absent or "(default: " in text or not action.option_strings:
+        return text
+    shown = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return f"{text} (default: {shown.replace('%', '%%')})"
+
+
 class DefaultsFormatter(argparse.HelpFormatter):
-    """Help whose options end in ``(default ...)``, but for switches and options without a default."""
+    """Help whose options end in ``(default: ...)``, but for switches and options without a default."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        text, value = action.help or "", action.default
-        absent = value is None or value is False or value in ([], argparse.SUPPRESS)
-        if absent or "(default " in text or not action.option_strings:
-            return text
-        shown = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-        return f"{text} (default {shown.replace('%', '%%')})"
+        return help_of(action)
 
 
 def _at_home(value: Any) -> Any:

@@ -226,8 +226,8 @@ def describe(
 
 def add_thread_options(add: Callable[..., Any]) -> None:
     """Add ``--profile`` and ``--threads`` with the ``add_argument`` of a parser or group."""
-    add("--profile", choices=list(PROFILES), help="kind of node, for its threads (default auto)")
-    text = "processor threads of each rank (default that of the profile)"
+    add("--profile", choices=list(PROFILES), help="kind of node, for its threads (default: auto)")
+    text = "processor threads of each rank (default: that of the profile)"
     add("--threads", type=positive, metavar="N", help=text)
 
 
