@@ -10,7 +10,8 @@ import pytest
 
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.plan import Plan, grouped
-from obiwan.dplearn.planning.splits import TEST, TRAIN, VAL, stream
+from obiwan.dplearn.planning.splits import TEST, TRAIN, VAL
+from obiwan.dplearn.running.streams import stream
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.examples import FLAG_OVERLAP
 from plans import all_rows, eligible_of, plan_of

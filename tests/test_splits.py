@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obiwan.dplearn.errors import SelectionError
-from obiwan.dplearn.planning.splits import balanced, hash_order, split_names, stream
+from obiwan.dplearn.planning.splits import balanced, hash_order, split_names
+from obiwan.dplearn.running.streams import stream
 
 deterministic = settings(derandomize=True, max_examples=50, deadline=None)
 TRAIN, VAL, TEST = range(3)

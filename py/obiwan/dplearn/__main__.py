@@ -70,6 +70,7 @@ PACKAGES = (
     Package("galsim", "mock"),
     Package("matplotlib", "figures"),
     Package("horovod", "horovod", loads="horovod.tensorflow"),
+    Package("sep", "inject"),
     Package("mpi4py", "mpi", loads="mpi4py.MPI"),
     Package("jinja2", "evaluate"),
     Package("lightgbm", "evaluate"),

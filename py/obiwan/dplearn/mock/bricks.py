@@ -186,7 +186,7 @@ def brick_grid(config: MockConfig) -> list[Brick]:
 def brick_stream(seed: int, brick: str, *purpose: str | int) -> np.random.Generator:
     """Return the random generator of one purpose in one brick, whoever asks and in whatever order.
 
-    Not `obiwan.dplearn.planning.splits.stream`, which derives its seeds in another way: with it every mock
+    Not `obiwan.dplearn.running.streams.stream`, which derives its seeds in another way: with it every mock
     survey would have other bytes.
     """
     words = [key if isinstance(key, int) else zlib.crc32(key.encode()) for key in (brick, *purpose)]

@@ -11,8 +11,9 @@ from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.cutflow import Flows, count
 from obiwan.dplearn.planning.matching import sharing_reach, sharing_sky, sharing_width
 from obiwan.dplearn.planning.plan import Plan
-from obiwan.dplearn.planning.splits import TEST, TRAIN, VAL, balanced, split_names, stream
+from obiwan.dplearn.planning.splits import TEST, TRAIN, VAL, balanced, split_names
 from obiwan.dplearn.planning.store import Eligible
+from obiwan.dplearn.running.streams import stream
 from obiwan.dplearn.stampspec import SPLITS, Array
 
 UNUSED = -1  # instead of a split

@@ -22,7 +22,7 @@ from obiwan.dplearn.planning.fields import Field, open_field, read_fitted
 from obiwan.dplearn.planning.inputs import BrickInputs
 from obiwan.dplearn.planning.matching import nearest_distance, one_row_per_source, same_source_groups
 from obiwan.dplearn.planning.provenance import release_of
-from obiwan.dplearn.planning.splits import stream
+from obiwan.dplearn.running.streams import stream
 from obiwan.dplearn.stampspec import IMAGE, IVAR, Array, StampSpec
 from obiwan.dplearn.survey.coadds import BandNotObservedError, plane_names, read_plane
 from obiwan.dplearn.survey.coverage import DitheredFile, content_of

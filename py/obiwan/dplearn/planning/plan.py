@@ -11,8 +11,8 @@ from math import ceil
 import numpy as np
 
 from obiwan.dplearn.planning.config import TrainingConfig
-from obiwan.dplearn.planning.splits import stream
 from obiwan.dplearn.planning.store import Eligible
+from obiwan.dplearn.running.streams import stream
 from obiwan.dplearn.stampspec import SPLITS, Array
 from obiwan.dplearn.trainingset.examples import FLAG_OVERLAP
 

@@ -7,7 +7,6 @@ and fails measured ones, for either class.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from obiwan.dplearn.errors import SelectionError, explained
 from obiwan.dplearn.planning.cutflow import CutFlow, count
+from obiwan.dplearn.running.functions import load_function
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.survey.sources import Sources
 
@@ -108,15 +108,10 @@ def find_selection(name: str, bands: tuple[str, ...]) -> Selection:
         return lambda sources: SELECTIONS[name](sources.in_bands(bands))
     if name in SELECTIONS:
         return SELECTIONS[name]
-    module_name, colon, function_name = name.partition(":")
-    if not colon:
+    if ":" not in name:
         msg = f"--select {name}: not one of {', '.join(SELECTIONS)}, and not module:function"
         raise ValueError(msg)
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except Exception as error:  # a module that is imported may raise anything
-        msg = f"--select {name}: {error}; is the module on PYTHONPATH?"
-        raise ValueError(msg) from None
+    function = load_function(name, "--select")
 
     def selection(sources: Sources) -> Mapping[str, Array]:
         with explained(f"--select {name}: the function failed", "correct it", SelectionError):

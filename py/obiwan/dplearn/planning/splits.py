@@ -1,11 +1,10 @@
-"""Seeded random choices: splits of bricks or examples, class balance, random streams.
+"""Seeded random choices: splits of bricks or examples, class balance.
 
 A choice depends on the seed and its purpose alone, not on who makes it or when.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from fractions import Fraction
 from math import ceil
@@ -13,19 +12,10 @@ from math import ceil
 import numpy as np
 
 from obiwan.dplearn.errors import SelectionError
+from obiwan.dplearn.running.streams import hashed
 from obiwan.dplearn.stampspec import Array
 
 TRAIN, VAL, TEST = range(3)  # positions in SPLITS
-
-
-def stream(seed: int, *purpose: str) -> np.random.Generator:
-    """Return the random generator of one purpose, for example ``stream(seed, "balance", brick)``."""
-    return np.random.default_rng(np.random.SeedSequence([seed, hashed(*purpose)]))
-
-
-def hashed(*words: str) -> int:
-    """A number of 64 bits that names these words, the same on every machine."""
-    return int.from_bytes(hashlib.sha256("\0".join(words).encode()).digest()[:8], "little")
 
 
 def hash_order(names: Sequence[str], seed: int) -> list[int]:

@@ -2,5 +2,6 @@
 
 `cli` (options, configuration files, errors in one line), `launch` (ranks of a launcher), `profiles` (threads
 of a node), `backends` (that of Keras), `executors` (worker processes and MPI ranks), `interruptions` (SIGTERM
-and Ctrl-C), `quiet` (TensorFlow's notes).
+and Ctrl-C), `quiet` (TensorFlow's notes), `streams` (random generators by purpose), `functions`
+(those of the user).
 """

@@ -10,7 +10,7 @@ case: documentation of DR3 and the sweeps use capitals, pipeline files do not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +25,8 @@ from obiwan.dplearn.survey.sources import PER_BAND, Sources, blank_sources
 
 SIMP_RADIUS = 0.45  #: arcsec; the fixed half-light radius of tractor's SIMP model
 _SPELLINGS = tuple(f"{prefix}{stem}_{{}}" for prefix in ("", "decam_") for stem in PER_BAND[:3])
+MADE_BY = "CATALOG"  #: card of a catalogue that tractor did not make: the program, and its version
+TRACTOR, SEP = "tractor", "sep"  #: programs that make catalogues
 _NO_SOURCES = ("DUP", "NUN")  # a Gaia source dropped in favour of a galaxy, a source without a model
 _SERSIC_OF_TYPE = {"PSF": 0.0, "SIMP": 1.0, "REX": 1.0, "EXP": 1.0, "DEV": 4.0}
 
@@ -195,13 +197,38 @@ class Catalog:
     dr9_columns: bool = False
 
     @property
+    def maker(self) -> str:
+        """Program that made it: `TRACTOR` or `SEP`, whose sources have no types."""
+        return made_by(self.header)
+
+    @property
     def command(self) -> str:
         """The command line that the pipeline recorded, or nothing."""
         return str(self.header.get("CMDLINE", ""))
 
 
+def made_by(header: Mapping[str, Any]) -> str:
+    """Program that made a catalogue, by the header of its file."""
+    return SEP if str(header.get(MADE_BY, "")).split()[:1] == [SEP] else TRACTOR
+
+
+def read_maker(path: Path) -> str:
+    """Program that made a catalogue, of which only the header is read.
+
+    Raises
+    ------
+    CatalogError
+        If the file is unreadable.
+    """
+    with reading(f"{path}: cannot read the header", _REMEDY, CatalogError), open_fits(path) as file:
+        return made_by(dict(file[0].read_header()))
+
+
 def read_tractor(path: Path) -> Catalog:
-    """Read a tractor catalogue of any release, DR3 to DR11, in all bands that it has.
+    """Read a tractor catalogue of any release, DR3 to DR11, or one of sep, in all bands that it has.
+
+    Sources of sep have no type (empty) and no Sersic index; their radius is that of half the light as the
+    image has it, PSF included.
 
     Rows without a model (DUP, a Gaia source dropped in favour of a galaxy; NUN) are left out: they are
     entries of the table, not sources of the fit.
@@ -212,7 +239,8 @@ def read_tractor(path: Path) -> Catalog:
         If the file is unreadable, empty of tables, lacks a column, or repeats an objid among its sources.
     """
     with _reading(path, "tractor catalogue") as table:
-        types = _text(table.need("type"))
+        typed = made_by(table.header) == TRACTOR
+        types = _text(table.need("type")) if typed else np.full(table.rows, "", "U4")
         bands = FILTERS if "decam_flux" in table else table.filters(*_SPELLINGS)
         if not bands:
             msg = (

@@ -182,15 +182,16 @@ class BrickRun:
 
         Parameters
         ----------
-        kind : {'image', 'invvar', 'nexp', 'depth'}
+        kind : {'image', 'invvar', 'nexp', 'depth', 'psfsize', 'maskbits'}
         band : str
+            Empty for a plane of all bands (``maskbits``).
 
         Raises
         ------
         CoaddError
             If no file of any known suffix is there, or the directory cannot be looked into.
         """
-        stem = f"legacysurvey-{self.brick}-{kind}-{band}"
+        stem = "-".join(filter(None, ("legacysurvey", self.brick, kind, band)))
         for suffix in IMAGE_SUFFIXES:
             path = self.coadd / (stem + suffix)
             try:
@@ -199,10 +200,18 @@ class BrickRun:
             except OSError as error:  # no permission, a disk that fails: of this brick, not of the others
                 raise self.unreadable(error) from error
         msg = (
-            f"{self.label}: band {band} missing: no {stem}.fits[.fz|.gz] in {self.coadd}; "
-            f"restore the file, or leave the brick out with --bricks"
+            f"{self.label}: {f'band {band}' if band else kind} missing: no {stem}.fits[.fz|.gz] in "
+            f"{self.coadd}; restore the file, or leave the brick out with --bricks"
         )
         raise CoaddError(msg)
+
+    def has_map(self, kind: str, band: str = "") -> bool:
+        """Whether a plane is there that not every tree has, such as ``nexp``, ``psfsize`` or ``maskbits``."""
+        try:
+            self.plane(kind, band)
+        except CoaddError:
+            return False
+        return True
 
     def unreadable(self, error: OSError) -> CoaddError:
         """What to raise where the operating system cannot even look at one of these files."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from codecs import BOM_UTF8
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,9 @@ _COLUMNS = ("brick", "brickname", "run", "id", "ra", "dec", *_MAGNITUDES)
 _UNITS = {
     **dict.fromkeys(("deg", "degree", "degrees"), "deg"),
     **dict.fromkeys(("mag", "mag(ab)", "abmag"), "mag"),
+    **dict.fromkeys(("nanomaggy", "nanomaggies", "nmgy"), "nmgy"),
 }
+_REMEDY = "correct it or leave it out"
 _MEASURED = (0.0, 50.0)  #: magnitudes between these are measured; 99, -99, -1 and 0 stand for "not measured"
 
 
@@ -87,9 +89,22 @@ def read_table(path: Path) -> UserTable:
         If the file cannot be read, is empty, lacks a column or has it twice, declares a unit of another
         kind, has rows without a brick or a position on the sky, or repeats an id within a brick and run.
     """
+    table = load_table(path, _COLUMNS)
+    with reading(f"{path}: cannot read this table", _REMEDY, CatalogError):
+        return _user_table(path, table)
+
+
+def load_table(path: Path, columns: Iterable[str]) -> Table:
+    """Table of a user: FITS, ECSV or CSV, with the names of these columns in lower case.
+
+    Raises
+    ------
+    CatalogError
+        If the file cannot be read, is empty, or has one of the columns twice.
+    """
     formats = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv"}
-    what, remedy = f"{path}: cannot read this table as FITS, ECSV or CSV", "correct it or leave it out"
-    with reading(what, remedy, CatalogError), warnings.catch_warnings():
+    what = f"{path}: cannot read this table as FITS, ECSV or CSV"
+    with reading(what, _REMEDY, CatalogError), warnings.catch_warnings():
         warnings.simplefilter("ignore", UnitsWarning)  # of columns that are not used
         with path.open("rb") as stream:
             marked = stream.read(3) == BOM_UTF8  # as spreadsheets write; else the faster reader
@@ -98,16 +113,16 @@ def read_table(path: Path) -> UserTable:
         if not len(table):
             msg = f"{path}: empty catalogue: the table has no rows"
             raise CatalogError(msg)
-        _rename(path, table)
-        return _user_table(path, table)
+        _rename(path, table, columns)
+        return table
 
 
-def _rename(path: Path, table: Table) -> None:
+def _rename(path: Path, table: Table, columns: Iterable[str]) -> None:
     """Give the columns that are used their names in lower case; refuse two that would have one name.
 
     What a file has twice is read as ``ra`` and ``ra_1``.
     """
-    for name in _COLUMNS:
+    for name in columns:
         spelled = [one for one in table.colnames if one.lower() == name]
         if len(spelled) > 1:
             msg = (
@@ -128,7 +143,7 @@ def _strings(values: Array) -> Array:
     return np.char.strip(np.ma.filled(text, ""))
 
 
-def _numbers(path: Path, name: str, column: Array, unit: str) -> Array:
+def numbers(path: Path, name: str, column: Array, unit: str) -> Array:
     """A column as floats in a unit, converted from the one that the file declares; empty cells are NaN."""
     declared = str(getattr(column, "unit", None) or "") or unit
     try:
@@ -138,14 +153,14 @@ def _numbers(path: Path, name: str, column: Array, unit: str) -> Array:
         raise CatalogError(msg) from None
     values = np.ma.asarray(getattr(column, "value", column))
     try:
-        numbers: Array = scale * np.ma.filled(values.astype(np.float64), np.nan).reshape(len(values))
+        found: Array = scale * np.ma.filled(values.astype(np.float64), np.nan).reshape(len(values))
     except (TypeError, ValueError):
         msg = f"{path}: column {name} is not numbers; give it in {unit}, and leave unknown cells empty"
         raise CatalogError(msg) from None
-    return numbers
+    return found
 
 
-def _integers(path: Path, name: str, values: Array) -> Array:
+def integers(path: Path, name: str, values: Array) -> Array:
     """A column as int64, exactly: ids may exceed what a float can hold."""
     if np.ma.is_masked(values) or np.asarray(values).dtype.kind not in "iu":
         msg = f"{path}: column {name} must hold an integer in every row"
@@ -176,7 +191,7 @@ def _user_table(path: Path, table: Table) -> UserTable:
     brick = _bricks(path, table)
     run = _strings(table["run"]) if "run" in table.colnames else np.full(n, RELEASE_RUN)
     run = np.where((run == "") | (run == "N/A"), RELEASE_RUN, run)
-    ra, dec = (_numbers(path, name, table[name], "deg") for name in ("ra", "dec"))
+    ra, dec = (numbers(path, name, table[name], "deg") for name in ("ra", "dec"))
     if not ((np.abs(ra) <= 360) & (np.abs(dec) <= 90)).all():
         msg = (
             f"{path}: ra or dec is not finite, dec is beyond 90 or ra beyond 360 degrees; "
@@ -184,13 +199,13 @@ def _user_table(path: Path, table: Table) -> UserTable:
         )
         raise CatalogError(msg)
     blank = blank_sources(n, FILTERS)
-    ids = _integers(path, "id", table["id"]) if "id" in table.colnames else blank.id
+    ids = integers(path, "id", table["id"]) if "id" in table.colnames else blank.id
     for name, rows in rows_by_value(np.char.add(np.char.add(brick, " in run "), run)):
         unique_ids(ids[rows], path, f"rows of {name}")
     flux = blank.flux
     for name, i in _MAGNITUDES.items():
         if name in table.colnames:
-            mag = _numbers(path, name, table[name], "mag")
+            mag = numbers(path, name, table[name], "mag")
             measured = (mag > _MEASURED[0]) & (mag < _MEASURED[1])
             flux[:, i] = 10 ** (-0.4 * (np.where(measured, mag, np.nan) - 22.5))
     transmission = np.ones_like(flux)

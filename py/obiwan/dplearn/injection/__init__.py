@@ -1,0 +1,1 @@
+"""Injection of model objects into released coadds, as the pipeline would leave them there."""

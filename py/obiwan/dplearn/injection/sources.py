@@ -1,0 +1,287 @@
+"""Sources: the objects that are injected into a brick, from a table, an injection tree or a user's function.
+
+Each gives the same record, `Placed`: for every run a structured array with the columns
+
+- ``id`` (int64, unique in brick and run), ``ra``, ``dec`` (degrees), ``x``, ``y`` (0-based coadd pixels),
+- ``flux_<band>`` for the bands of the scene: observed nanomaggies, Galactic extinction applied,
+- ``sersic``, ``shape_r`` (half-light radius along the major axis, arcsec), ``shape_e1``, ``shape_e2``: the
+  tractor's parameters, 0 for a point source,
+- and whatever else the source has.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from astropy.table import Table
+
+from obiwan.dplearn.errors import CatalogError, LayoutError, explained
+from obiwan.dplearn.injection.objects import (
+    KNOWN,
+    PLACES,
+    SHAPES,
+    Objects,
+    objects_of,
+    refuse,
+    settled,
+    tractor_shape,
+)
+from obiwan.dplearn.injection.placement import Placement, covered, masked, number_of, spread, uniform
+from obiwan.dplearn.injection.scene import Scene
+from obiwan.dplearn.running.functions import load_function
+from obiwan.dplearn.running.streams import stream
+from obiwan.dplearn.stampspec import Array
+from obiwan.dplearn.survey.catalogs import read_truth
+from obiwan.dplearn.survey.layouts import Root, find_runs, identify
+from obiwan.dplearn.survey.sources import Sources
+from obiwan.dplearn.survey.tables import load_table
+
+NO_EXPOSURE, MASKED, TOO_CLOSE = "no exposure", "masked", "too close to another"  #: why objects are dropped
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Objects of one brick, each in its run.
+
+    Attributes
+    ----------
+    runs : dict
+        Name of a run to its objects, a structured array; every run is there, if with none.
+    dropped : dict
+        Reason to the number of objects that are not injected for it.
+    """
+
+    runs: dict[str, Array]
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+class SourceList(Protocol):
+    """What is injected, whatever it comes from; can be pickled for workers."""
+
+    @property
+    def description(self) -> str:
+        """Names the source and what is in it, for comparison with an earlier run."""
+        ...
+
+    def bricks(self) -> set[str] | None:
+        """Names of the bricks that it is for; None where positions or nothing decide."""
+        ...
+
+    def of_brick(self, scene: Scene) -> Placed:
+        """Objects of one brick; they do not depend on other bricks."""
+        ...
+
+
+def open_sources(word: str, placement: Placement, needs: Iterable[str] = ("flux", *SHAPES[:2])) -> SourceList:
+    """Recognise what ``--sources`` names: a file, a directory or ``module:function``.
+
+    Parameters
+    ----------
+    word : str
+    placement : Placement
+    needs : iterable of str
+        What the model needs of each object: ``flux`` (in every band), ``sersic``, ``shape_r``.
+
+    Raises
+    ------
+    CatalogError, LayoutError
+        If the table or tree cannot be read.
+    ValueError
+        If there is no such file, nor such a function.
+    """
+    path, wanted = Path(word).expanduser(), frozenset(needs)
+    if path.is_dir():
+        ((tree, layout), *others) = identify(path)
+        if others or not layout.injected:
+            what = "holds several trees; give one of them" if others else "is a data release: it has no truth"
+            msg = f"--sources {path}: {what}"
+            raise LayoutError(msg)
+        return TreeSources(Root(0, tree, layout), placement)
+    if path.is_file():
+        objects = objects_of(str(path), load_table(path, KNOWN))
+        content = f"{path.name}:{zlib.crc32(path.read_bytes()):08x}"
+        return TableSources(objects, placement, wanted, content)
+    if ":" not in word:
+        msg = f"--sources {word}: no such file or directory, and not module:function"
+        raise ValueError(msg)
+    load_function(word, "--sources")
+    return FunctionSources(word, placement, wanted)
+
+
+def in_runs(rows: Array, run: Array, names: Sequence[str], scene: Scene, *, keep_off_masked: bool) -> Placed:
+    """Objects run by run, without those that no run has room for, that are uncovered or masked."""
+    reasons = {TOO_CLOSE: run < 0}
+    reasons[NO_EXPOSURE] = ~reasons[TOO_CLOSE] & ~covered(scene, rows["x"], rows["y"])
+    left = ~(reasons[TOO_CLOSE] | reasons[NO_EXPOSURE])
+    if keep_off_masked:
+        reasons[MASKED] = np.zeros(len(rows), dtype=bool)
+        reasons[MASKED][left] = masked(scene, rows["x"][left], rows["y"][left])
+        left &= ~reasons[MASKED]
+    runs = {name: rows[left & (run == k)] for k, name in enumerate(names)}
+    return Placed(runs, {reason: int(np.count_nonzero(some)) for reason, some in reasons.items()})
+
+
+def _place(objects: Objects, scene: Scene, placement: Placement, needs: frozenset[str]) -> Placed:
+    """Objects of one brick in the runs of a placement: where they are, or at random positions."""
+    if objects.placed:
+        rows = settled(objects, scene, needs)
+        run = spread(rows["x"], rows["y"], placement)
+    else:
+        rng = stream(placement.seed, "positions", scene.brick)
+        ra, dec, run = uniform(scene, len(objects), placement, rng)
+        rows = settled(objects.with_columns(ra=ra, dec=dec), scene, needs)
+    return in_runs(rows, run, placement.run_names, scene, keep_off_masked=placement.keep_off_masked)
+
+
+@dataclass(frozen=True)
+class TableSources:
+    """Table of the user.
+
+    With positions each object goes where it is.  Without, rows are drawn at random, with replacement, and
+    spread uniformly; ``row`` is then their number in the table, from 1.
+    """
+
+    objects: Objects
+    placement: Placement
+    needs: frozenset[str]
+    description: str
+
+    def bricks(self) -> set[str] | None:
+        """None: positions decide, or all bricks get some."""
+        return None
+
+    def outside(self, boxes: Iterable[tuple[float, float, float, float]]) -> Array:
+        """Numbers, from 1, of the rows that lie in none of these primary areas (as `Scene.box`)."""
+        if not self.objects.placed:
+            return np.empty(0, dtype=np.int64)
+        ra, dec = (self.objects.columns[name] for name in PLACES)
+        left = np.ones(len(ra), dtype=bool)
+        for box in boxes:
+            left &= ~_in_box(ra, dec, box)
+        return np.flatnonzero(left) + 1
+
+    def of_brick(self, scene: Scene) -> Placed:
+        """Objects of one brick."""
+        columns = self.objects.columns
+        if self.objects.placed:
+            mine = _in_box(columns["ra"], columns["dec"], scene.box)
+            return _place(self.objects.take(mine), scene, self.placement, self.needs)
+        rng = stream(self.placement.seed, "objects", scene.brick)
+        n = number_of(scene, self.placement, rng)
+        rows = rng.integers(len(self.objects), size=n)
+        drawn = self.objects.take(rows).with_columns(id=np.arange(n), row=rows + 1)
+        return _place(drawn, scene, self.placement, self.needs)
+
+
+def _in_box(ra: Array, dec: Array, box: tuple[float, float, float, float]) -> Array:
+    """Whether positions lie in a primary area; RA may straddle 0."""
+    ra_min, ra_max, dec_min, dec_max = box
+    width = (ra_max - ra_min) % 360 or 360.0
+    return ((ra - ra_min) % 360 < width) & (dec >= dec_min) & (dec < dec_max)
+
+
+@dataclass(frozen=True)
+class FunctionSources:
+    """Function of the user, ``function(n, brick, rng)``, that draws n objects for a brick.
+
+    ``brick`` is the `Scene`; what is returned is a table of astropy, a mapping of columns, or a structured
+    array.
+    """
+
+    word: str
+    placement: Placement
+    needs: frozenset[str]
+
+    @property
+    def description(self) -> str:
+        """The function's name; what it does is the user's affair."""
+        return self.word
+
+    def bricks(self) -> set[str] | None:
+        """None: all bricks get some."""
+        return None
+
+    def of_brick(self, scene: Scene) -> Placed:
+        """Objects of one brick, from a generator of its own."""
+        rng = stream(self.placement.seed, "objects", scene.brick)
+        n = number_of(scene, self.placement, rng)
+        origin = f"--sources {self.word}"
+        function: Any = load_function(self.word, "--sources")
+        with explained(f"{origin}: {scene.run.label}: the function failed", "correct it", CatalogError):
+            given = function(n, scene, rng)
+            table = given if isinstance(given, Table) else Table(given)
+        if n and not table.colnames:
+            msg = f"{origin}: {scene.run.label}: the function gave no columns; return a table of n objects"
+            raise CatalogError(msg)
+        objects = objects_of(origin, table)
+        if objects.placed:
+            outside = ~_in_box(objects.columns["ra"], objects.columns["dec"], scene.box)
+            refuse(f"{origin}: {scene.run.label}", outside, "its position is outside the brick")
+        return _place(objects, scene, self.placement, self.needs)
+
+
+@dataclass(frozen=True)
+class TreeSources:
+    """Injection tree whose truth is drawn again, each run as a run of the same name.
+
+    What was not injected (collided, on no CCD) is left out.  Separation and density are the tree's own.
+    """
+
+    root: Root
+    placement: Placement
+
+    @property
+    def description(self) -> str:
+        """Name and layout of the tree."""
+        return f"{self.root.name} ({self.root.layout.name})"
+
+    def bricks(self) -> set[str] | None:
+        """Bricks of the tree."""
+        return {run.brick for run in find_runs(self.root)}
+
+    def of_brick(self, scene: Scene) -> Placed:
+        """Injections of one brick, run by run."""
+        runs: dict[str, Array] = {}
+        dropped = dict.fromkeys((NO_EXPOSURE, MASKED), 0)
+        for run in find_runs(self.root, [scene.brick]):
+            truth = read_truth(run.truth, run.ids_added).sources if run.truth else None
+            if truth is None:
+                continue
+            truth = truth.take(truth.injected)
+            absent = [band for band in scene.bands if band not in truth.bands]
+            if absent:
+                lacks = f"no fluxes in band {', '.join(absent)}"
+                msg = f"{run.truth}: {run.label}: {lacks}; leave it out with --bands"
+                raise CatalogError(msg)
+            rows = settled(_of_truth(truth, str(run.truth), sheared=_sheared(run.root)), scene)
+            alone = in_runs(
+                rows,
+                np.zeros(len(rows), int),
+                (run.run,),
+                scene,
+                keep_off_masked=self.placement.keep_off_masked,
+            )
+            runs |= alone.runs
+            for reason in dropped:
+                dropped[reason] += alone.dropped.get(reason, 0)
+        return Placed(runs, dropped)
+
+
+def _sheared(root: Root) -> bool:
+    """Whether a truth's shapes are of a round galaxy that GalSim sheared, as the original obiwan's are."""
+    return root.layout.placement == "shifted"
+
+
+def _of_truth(truth: Sources, origin: str, *, sheared: bool) -> Objects:
+    """Rows of a truth table as objects, with the tractor's shapes."""
+    radius, e1, e2 = truth.shape_r, truth.e1, truth.e2
+    if sheared:
+        radius, e1, e2 = tractor_shape(radius, e1, e2)
+    columns = {"id": truth.id, "ra": truth.ra, "dec": truth.dec, "sersic": truth.sersic}
+    columns |= {f"flux_{band}".lower(): truth.of_band("flux", band) for band in truth.bands}
+    return Objects(origin, {**columns, "shape_r": radius, "shape_e1": e1, "shape_e2": e2})
