@@ -14,8 +14,9 @@ from evaluation_set import make_set
 from obiwan.dplearn import mosaic
 from obiwan.dplearn.evaluation import gallery
 from obiwan.dplearn.report import figures
-from obiwan.dplearn.report.figures import gallery_picture, mosaic_picture, png_of
+from obiwan.dplearn.report.figures import gallery_picture, mosaic_picture
 from obiwan.dplearn.report.formatting import catalogue
+from obiwan.dplearn.report.pictures import png_of
 from obiwan.dplearn.report.stamps import WEIGHTS, MosaicLayout, colour_bands, colour_image, grey_image
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.training.model import build_network, load_network

@@ -26,10 +26,11 @@ from obiwan.dplearn.evaluation.bins import LEAST_VALUES
 from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
 from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms, not_run
 from obiwan.dplearn.report import charts, output, sections, wording
-from obiwan.dplearn.report.figures import Picture, pictures_of, write_picture
+from obiwan.dplearn.report.figures import pictures_of
 from obiwan.dplearn.report.formatting import DASH, HTML, catalogue, effect, extents, say
 from obiwan.dplearn.report.output import FORMAT, claim, metrics, report_directory
 from obiwan.dplearn.report.page import render
+from obiwan.dplearn.report.pictures import Picture, write_picture
 from obiwan.dplearn.retraining.ablations import AblationResult
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult
 from obiwan.dplearn.stampspec import StampSpec
@@ -146,6 +147,7 @@ def test_the_verdict_comes_first_and_the_controls_before_the_claims(page, looked
     order = [
         "answer",
         "tested",
+        "appearance",
         "controls",
         "baseline",
         "where",
@@ -224,10 +226,10 @@ def test_every_figure_is_a_file_too(outdir, looked, shown):
         "roc",
         "models",
         "comparison",
-        "auc_by_mag_g",
+        "auc_by_mag_r",
         "auc_by_sn",
-        "auc_by_percentile",
     } <= names
+    assert not {"auc_by_mag_g", "auc_by_mag_z", "auc_by_percentile"} & names  # brightness again
     assert {
         "occlusion",
         "gallery_fakes_that_fooled",
@@ -841,8 +843,8 @@ def test_a_report_of_any_stamps(tmp_path, spec):
     found = make_evaluation(data, scored, not_run=not_run(1, (), (), (), spec))
     pictures = list(pictures_of(found, galleries_of(data, "test", scored.scores, 2)[:1], mosaics))
     names = {picture.name for picture in pictures}
-    assert {f"auc_by_mag_{band}" for band in spec.bands} <= names
-    few = [p for p in pictures if p.section in ("galleries",) or p.name == f"auc_by_mag_{spec.bluest}"]
+    assert f"auc_by_mag_{spec.reference}" in names
+    few = [p for p in pictures if p.section in ("galleries", "appearance", "summary")]
     words = text_of(write_report(tmp_path / "out", found, few).read_text(encoding="utf-8"))
     assert f"{spec.bands[-1]} magnitude" in words
     assert all(f"centroid x {band}" in words for band in spec.bands)
@@ -890,7 +892,7 @@ def test_occlusion_says_where(looked):
 
 DRAWS = """
 from pathlib import Path
-from obiwan.dplearn.report.figures import Picture, write_picture
+from obiwan.dplearn.report.pictures import Picture, write_picture
 def draws(figure):
     figure.subplots().set_title("a_b")
 write_picture(Picture("chart", "answer", (2, 2), draws, "caption", "alt"), Path())

@@ -37,6 +37,7 @@ from obiwan.dplearn.twosample.verdict import LEAST_MARGIN
 
 NAME = "evaluate"
 MOSAIC_ROWS = 6
+MOSAIC = (99,)  #: percentile in brightness of the mosaic; program mosaic makes them all
 NONE = "none"  #: stands for no sensitivity test
 
 log = logging.getLogger(__name__)
@@ -208,7 +209,7 @@ def evaluate(options: argparse.Namespace) -> tuple[Evaluation, Path]:
         )
         tested = scored_part(stamp_set, found.scored)
         galleries = galleries_of(tested, "test", found.scored.scores)
-        shown = figures.pictures_of(found, galleries, mosaics_of(tested, "test", MOSAIC_ROWS))
+        shown = figures.pictures_of(found, galleries, mosaics_of(tested, "test", MOSAIC_ROWS, MOSAIC))
         return found, output.write_report(options.outdir, found, shown, scratch)
 
 

@@ -62,7 +62,8 @@ def draw(options: argparse.Namespace) -> int:
     DplearnError
         If no figure can be drawn; where some cannot, the others are.
     """
-    from obiwan.dplearn.report.figures import gallery_picture, mosaic_picture, write_if_possible
+    from obiwan.dplearn.report.figures import gallery_picture, mosaic_picture
+    from obiwan.dplearn.report.pictures import write_if_possible
 
     split, model = options.split, options.model
     training_set = open_training_set(options.data)

@@ -14,6 +14,7 @@ from obiwan.dplearn.controls.covariates import Quantity, quantities
 from obiwan.dplearn.controls.metadata import propensity, propensity_strata
 from obiwan.dplearn.evaluation.bins import Bins, auc_at_percentiles, bin_everything, corrected_together
 from obiwan.dplearn.evaluation.ensemble import Scored
+from obiwan.dplearn.evaluation.exhibits import Exhibits
 from obiwan.dplearn.evaluation.notices import Fact
 from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.stampspec import Array, StampSpec
@@ -163,6 +164,8 @@ class Evaluation:
         The last of them at percentiles in brightness.
     occlusion : Occlusion or None
         None where every score is the same, and in evaluations that were made of scores alone.
+    exhibits : Exhibits or None
+        None in evaluations that were made of scores alone.
     ideal : tuple of ndarray or None
         Signal to noise and AUC of the ideal observer, for a mock whose planted offset is known.
     ablations, sensitivity : tuple
@@ -191,6 +194,7 @@ class Evaluation:
     networks: Scored | None = None
     network: Answer | None = None
     occlusion: Occlusion | None = None
+    exhibits: Exhibits | None = None
     ideal: tuple[Array, Array] | None = None
     ablations: tuple[Any, ...] = ()
     sensitivity: tuple[Any, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,8 +121,10 @@ def galleries_of(training_set: StampSet, split: str, scores: Array, count: int =
     return [_shown(training_set, name, split, rows, scores) for name, rows in chosen.items() if len(rows)]
 
 
-def mosaics_of(training_set: StampSet, split: str, count: int) -> list[Shown]:
-    """Mosaics at `PERCENTILES` in brightness; of a very small set those that show what others do not.
+def mosaics_of(
+    training_set: StampSet, split: str, count: int, percentiles: Sequence[int] | None = None
+) -> list[Shown]:
+    """Mosaics at percentiles in brightness; of a very small set those that show what others do not.
 
     Parameters
     ----------
@@ -129,11 +132,13 @@ def mosaics_of(training_set: StampSet, split: str, count: int) -> list[Shown]:
     split : str
     count : int
         Rows of a mosaic, at most; half of them real.
+    percentiles : sequence of int, optional
+        99 is the brightest; `PERCENTILES` by default.
     """
     labels = training_set.rows(split)["label"]
     magnitude = training_set.rows(split)[f"mag_{training_set.spec.bluest}"].astype(float)
     found: dict[bytes, Shown] = {}
-    for percentile in PERCENTILES:
+    for percentile in percentiles or PERCENTILES:
         chosen = pair_by_magnitude(magnitude, labels, percentile, count // 2)
         if len(chosen) and chosen.tobytes() not in found:
             found[chosen.tobytes()] = _shown(training_set, percentile, split, chosen, labels)

@@ -25,6 +25,7 @@ from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.evaluation import analysis, notices
 from obiwan.dplearn.evaluation.ensemble import Scored
+from obiwan.dplearn.evaluation.exhibits import exhibits_of
 from obiwan.dplearn.evaluation.ideal import EXAMPLES, offset_curve, planted_offset
 from obiwan.dplearn.evaluation.judging import Planting, judge_set
 from obiwan.dplearn.evaluation.occlusion import Occlusion, occlude
@@ -104,6 +105,7 @@ def data_summary(stamp_set: StampSet) -> dict[str, Any]:
         real, fake = stamp_set.count(split)
         counts[split] = {"real": real, "fake": fake, "bricks": len(np.unique(stamp_set.bricks(split)))}
     return {
+        "name": stamp_set.directory.resolve().name,
         "checksum": stamp_set.checksum,
         "package_version": str(manifest.get("package_version", "unknown")),
         "counts": counts,
@@ -254,6 +256,7 @@ def evaluate_referees(
         control_examples=len(rows),
         bins=analysis.where(scored, columns, spec),
         occlusion=_occlusion(judged.stamp_set, first, networks or scored, seed),
+        exhibits=exhibits_of(judged.stamp_set, scored, measured, referees, seed),
         ideal=_ideal(judged.stamp_set, offset, columns["sn"], seed),
         ablations=ablations,
         sensitivity=sensitivity,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from obiwan.dplearn.files.atomic import read_json
 from obiwan.dplearn.running.quiet import without_notes
 from obiwan.dplearn.stampspec import Array
-from obiwan.dplearn.training.rundir import RESULT, RUN
+from obiwan.dplearn.training.rundir import HISTORY, RESULT, RUN
 from obiwan.dplearn.training.validation import has_learnt, measure
 from obiwan.dplearn.trainingset.stampset import StampSet
 
@@ -69,6 +71,11 @@ class NetworkReferee:
     def run(self) -> dict[str, Any]:
         """The content of its run's ``run.json``; empty where there is none."""
         return read_record(self.path.parent / RUN)
+
+    @cached_property
+    def history(self) -> Mapping[str, list[float]]:
+        """The columns of its run's ``history.csv``, a value per epoch; empty where there is none."""
+        return read_history(self.path.parent / HISTORY)
 
     @cached_property
     def learnt(self) -> bool:
@@ -133,4 +140,14 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         return read_json(path)
     except (OSError, ValueError):
+        return {}
+
+
+def read_history(path: Path) -> dict[str, list[float]]:
+    """Columns of a ``history.csv``; empty where there is none that can be read."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
+    except (OSError, ValueError, TypeError):
         return {}

@@ -6,14 +6,18 @@ differ in line style or marker as well, so that a chart survives a grey printer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from obiwan.dplearn.evaluation.bins import Bin, Bins
 from obiwan.dplearn.evaluation.occlusion import Occlusion
+from obiwan.dplearn.evaluation.power import POWER, PowerCurve
 from obiwan.dplearn.report.formatting import kind_words, quantity_title
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult
 from obiwan.dplearn.stampspec import Array
@@ -194,3 +198,52 @@ def draw_sensitivity(axes: Axes, found: Sequence[SensitivityResult], network: Es
     if len(amplitudes) == 1:  # alone, it would have an axis of millionths around it
         axes.set_xticks(amplitudes)
     _auc_axis(axes, network, network, aucs)
+
+
+def draw_brick_aucs(axes: Axes, found: Array, overall: Estimate, margin: float) -> None:
+    """AUC in each test brick with its interval, from the lowest to the highest; `bricks.OWN_AUC` records."""
+    ordered = np.sort(found, order="auc")
+    estimates = [Estimate(*one) for one in ordered[["auc", "low", "high"]].tolist()]
+    few = len(estimates) <= 60
+    style = {"fmt": "o", "markersize": 3.5 if few else 1.5, "elinewidth": 1.0 if few else 0.4}
+    _errorbar(axes, np.arange(1, len(estimates) + 1), estimates, color=REAL, **style)
+    axes.set_xlabel("test brick, by its AUC")
+    axes.set_xlim(0, len(estimates) + 1)
+    _auc_axis(axes, _around_guessing(margin), overall, estimates)
+
+
+POWER_COLUMNS, WORDS = 4, 20  #: panels in a row; characters of a line above one
+
+
+def draw_power(figure: Figure, curves: Sequence[PowerCurve]) -> None:
+    """Power against amplitude, a panel for each kind of difference."""
+    columns = min(POWER_COLUMNS, len(curves))
+    grid = figure.subplots(-(-len(curves) // columns), columns, sharey=True, squeeze=False)
+    for axes in grid.ravel()[len(curves) :]:
+        axes.set_axis_off()
+    for axes, one in zip(grid.ravel(), curves, strict=False):
+        axes.fill_between(one.amplitude, one.low, one.high, color=REAL, alpha=0.2, linewidth=0)
+        axes.plot(one.amplitude, one.power, color=REAL)
+        axes.axhline(POWER, color=GREY, linewidth=0.8, linestyle=":")
+        axes.plot([one.at.value] * 2, [0, POWER], color=GREY, linewidth=0.8, linestyle=":")
+        axes.set(xlim=(one.amplitude[0], one.amplitude[-1]), ylim=(0, 1.02))
+        axes.set_title(textwrap.fill(kind_words(one.kind), WORDS), pad=3)
+        axes.set_xlabel(KINDS[one.kind].unit)
+        axes.locator_params(axis="x", nbins=4)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("power")
+
+
+def draw_history(axes: Axes, histories: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """Loss of networks against the epoch, on the training and on the validation split."""
+    for key, colour, style, label in (
+        ("loss", REAL, "-", "training"),
+        ("val_loss", FAKE, "--", "validation"),
+    ):
+        for number, history in enumerate(histories.values()):
+            name = label if number == 0 else None
+            axes.plot(history["epoch"], history[key], color=colour, linestyle=style, label=name)
+    axes.axhline(np.log(2), color=GREY, linewidth=0.9)
+    axes.set(xlabel="epoch", ylabel="cross-entropy (nats)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend()

@@ -2,105 +2,26 @@
 
 from __future__ import annotations
 
-import io
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from obiwan.dplearn.evaluation.analysis import BY_PERCENTILE, Calibration, Evaluation
 from obiwan.dplearn.evaluation.bins import Bins
 from obiwan.dplearn.evaluation.gallery import Shown
 from obiwan.dplearn.evaluation.occlusion import Occlusion
-from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.report import charts
 from obiwan.dplearn.report.charts import COLUMN
-from obiwan.dplearn.report.formatting import HTML, extents, kind_words, quantity_title, say, with_interval
+from obiwan.dplearn.report.evidence import of_both_classes, of_the_set, of_the_test
+from obiwan.dplearn.report.formatting import extents, kind_words, quantity_title, say, with_interval
+from obiwan.dplearn.report.pictures import Picture, chart
 from obiwan.dplearn.report.stamps import MosaicLayout, colour_bands, draw_gallery, draw_mosaic
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.twosample.ranking import Estimate
 from obiwan.dplearn.twosample.verdict import Kind
 
-log = logging.getLogger(__name__)
-
-Draw = Callable[[Figure], None]
-
-DPI = 160
 GALLERY_COLUMNS = 3
 MEASURED = "measured quantities alone"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """Figure with its caption.
-
-    Attributes
-    ----------
-    name : str
-        Of its files.
-    section : str
-        Part of the report that it belongs to.
-    size : tuple of float
-        Width and height (inches).
-    draw : callable
-        Draws it on an empty figure.
-    caption : str
-        What is seen, in sentences.
-    alt : str
-        Alternative text: what the figure shows and its result.
-    """
-
-    name: str
-    section: str
-    size: tuple[float, float]
-    draw: Draw
-    caption: str
-    alt: str
-
-
-def png_of(picture: Picture, pdf: Path | None = None) -> bytes:
-    """Draw a picture as PNG, and as a PDF file too if its path is given.
-
-    Neither holds a clock time or the name of the software, so that equal data give equal bytes.
-    """
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # without the user's settings, which may ask for LaTeX
-        matplotlib.rc_file(HTML / "report.mplstyle", use_default_template=False)
-        figure = Figure(figsize=picture.size, dpi=DPI)
-        picture.draw(figure)
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", backend="agg", metadata={"Software": None})
-        if pdf is not None:
-            figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    return stream.getvalue()
-
-
-def write_picture(picture: Picture, directory: Path) -> bytes:
-    """Write a picture as PNG and PDF into a directory, each atomically; returns the PNG."""
-    with atomic_write(directory / f"{picture.name}.pdf") as beside:
-        png = png_of(picture, beside)
-    with atomic_write(directory / f"{picture.name}.png") as beside:
-        beside.write_bytes(png)
-    return png
-
-
-def write_if_possible(picture: Picture, directory: Path) -> bytes | None:
-    """Write a picture as `write_picture` does; None, with a warning, where it cannot be drawn.
-
-    Numbers that took hours, and other figures, are worth more than one.
-    """
-    try:
-        return write_picture(picture, directory)
-    except (OSError, MemoryError):  # the disk is full: others could not be written either
-        raise
-    except Exception as error:
-        log.warning("warning: figure %s is left out, it cannot be drawn: %s", picture.name, error)
-        return None
 
 
 def stamp_width(spec: StampSpec) -> str:
@@ -175,26 +96,12 @@ def mosaic_picture(mosaic: Shown) -> Picture:
     )
 
 
-def _chart(
-    place: tuple[str, str], height: float, draw: Callable[..., None], *data: Any, key: str = "", **values: Any
-) -> Picture:
-    """A picture that one chart fills, at a (section, name); its texts go by a key, the name by default."""
-    section, name = place
-
-    def on(figure: Figure) -> None:
-        figure.set_layout_engine("constrained")
-        draw(figure.subplots(), *data)
-
-    caption, alt = (say(of, key or name, **values) for of in ("caption", "alt"))
-    return Picture(name, section, (COLUMN, height), on, caption, alt)
-
-
 def _forest(evaluation: Evaluation, section: str, name: str, entries: list[tuple[str, Estimate]]) -> Picture:
     """A picture of AUCs one below the other."""
     shown, listed = say("forest", name), "; ".join(f"{one} {with_interval(auc)}" for one, auc in entries)
     data, height = (entries, float(evaluation.settings["margin"])), 1.0 + 0.32 * len(entries)
     texts = {"shown": shown, "entries": listed}
-    return _chart((section, name), height, charts.draw_forest, *data, key="forest", **texts)
+    return chart((section, name), height, charts.draw_forest, *data, key="forest", **texts)
 
 
 def _answer_pictures(evaluation: Evaluation) -> Iterator[Picture]:
@@ -207,8 +114,8 @@ def _answer_pictures(evaluation: Evaluation) -> Iterator[Picture]:
     if evaluation.conditional.stratified is not None:
         compared.append((f"{name}, within strata", evaluation.conditional.stratified))
     shown, given = with_interval(auc), (scored.labels, scored.scores)
-    yield _chart(("answer", "scores"), 3.6, charts.draw_scores, *given, auc=shown)
-    yield _chart(("answer", "roc"), 3.6, charts.draw_roc, curves, auc=shown)
+    yield chart(("answer", "scores"), 3.6, charts.draw_scores, *given, auc=shown)
+    yield chart(("answer", "roc"), 3.6, charts.draw_roc, curves, auc=shown)
     if len(scored.models) > 1:
         names = (model.name for model in scored.models)
         singles = zip(names, evaluation.answer.singles, strict=True)
@@ -223,9 +130,15 @@ def _aucs(table: Bins) -> list[tuple[float, str]]:
     return [(b.auc.value, end) for b, end in zip(table.bins, ends, strict=True) if b.auc is not None]
 
 
+def _drawn(table: Bins, spec: StampSpec) -> bool:
+    """Whether bins have a chart; of brightness, one band's is enough."""
+    others = {f"mag_{band}" for band in spec.bands if band != spec.reference}
+    return not table.coarse and table.key not in {*others, BY_PERCENTILE} and bool(_aucs(table))
+
+
 def _bin_picture(evaluation: Evaluation, table: Bins) -> Picture:
     """A chart of bins; its caption says where the AUC is least and greatest, and what is left out."""
-    found, name, percentile = _aucs(table), quantity_title(table.quantity), table.key == BY_PERCENTILE
+    found, name = _aucs(table), quantity_title(table.quantity)
     ideal = evaluation.ideal if table.key == "sn" else None
     (low, least), (high, most) = min(found), max(found)
     unit = f" {table.quantity.unit}" if table.quantity.unit else ""
@@ -233,11 +146,8 @@ def _bin_picture(evaluation: Evaluation, table: Bins) -> Picture:
     holds = {"range": len(found) > 1, "left_out": len(found) < len(table.bins), "ideal": ideal is not None}
     texts = {key: say("bins_caption", key, **ends) if wanted else "" for key, wanted in holds.items()}
     texts |= {"name": name, "points": ", ".join(f"{end}: {value:.2f}" for value, end in found)}
-    counts = {"count": max(b.real + b.fake for b in table.bins), "band": table.quantity.band}
     data = (table, evaluation.answer.auc, float(evaluation.settings["margin"]), ideal)
-    place, height = ("where", f"auc_by_{table.key}"), 3.0 if percentile else 2.7
-    key = "percentile" if percentile else "bins"
-    return _chart(place, height, charts.draw_bins, *data, key=key, **texts, **counts)
+    return chart(("where", f"auc_by_{table.key}"), 2.7, charts.draw_bins, *data, key="bins", **texts)
 
 
 def _occlusion_picture(found: Occlusion, scale: float) -> Picture:
@@ -247,13 +157,13 @@ def _occlusion_picture(found: Occlusion, scale: float) -> Picture:
     )
     line = say("caption", "half_light") if np.isfinite(found.half_light) else ""
     texts = {"points": points, "line": line, "auc": with_interval(found.whole)}
-    return _chart(("looks", "occlusion"), 3.0, charts.draw_occlusion, found, scale, **texts)
+    return chart(("looks", "occlusion"), 3.0, charts.draw_occlusion, found, scale, **texts)
 
 
 def _calibration_picture(found: Calibration) -> Picture:
     curves = [("as scored", found.raw.curve), ("recalibrated", found.recalibrated.curve)]
     raw, new, place = found.raw.ece, found.recalibrated.ece, ("calibration", "reliability")
-    return _chart(place, 4.2, charts.draw_reliability, curves, raw=raw, new=new)
+    return chart(place, 4.2, charts.draw_reliability, curves, raw=raw, new=new)
 
 
 def _retraining_pictures(evaluation: Evaluation) -> Iterator[Picture]:
@@ -266,16 +176,19 @@ def _retraining_pictures(evaluation: Evaluation) -> Iterator[Picture]:
         found = sorted((r for r in evaluation.sensitivity if r.kind == kind), key=lambda r: r.amplitude)
         points = ", ".join(f"{r.amplitude:g}: {r.auc.value:.3f}" for r in found)
         place, texts = ("retraining", f"sensitivity_{kind}"), {"kind": kind_words(kind), "points": points}
-        yield _chart(place, 2.7, charts.draw_sensitivity, found, network, key="sensitivity", **texts)
+        yield chart(place, 2.7, charts.draw_sensitivity, found, network, key="sensitivity", **texts)
 
 
 def pictures_of(
     evaluation: Evaluation, galleries: Sequence[Shown], mosaics: Sequence[Shown]
 ) -> Iterator[Picture]:
     """All pictures of a report, in its order."""
+    yield from of_both_classes(evaluation)
     yield from _answer_pictures(evaluation)
+    yield from of_the_test(evaluation)
+    yield from of_the_set(evaluation)
     for table in evaluation.bins:
-        if not table.coarse and _aucs(table):
+        if _drawn(table, evaluation.spec):
             yield _bin_picture(evaluation, table)
     if evaluation.occlusion is not None:
         yield _occlusion_picture(evaluation.occlusion, evaluation.spec.pixel_scale)

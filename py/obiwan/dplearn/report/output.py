@@ -22,8 +22,8 @@ from obiwan.dplearn.files.fits import open_fits
 from obiwan.dplearn.files.outdir import Others, OutputDirectory, State, holding_lease
 from obiwan.dplearn.referees.jury import NETWORK
 from obiwan.dplearn.report import wording
-from obiwan.dplearn.report.figures import Picture, write_if_possible
 from obiwan.dplearn.report.page import embedded, render
+from obiwan.dplearn.report.pictures import Picture, write_if_possible
 from obiwan.dplearn.stampspec import Array
 
 FORMAT = "obiwan.dplearn evaluation"
@@ -37,8 +37,20 @@ FILES = (METRICS, FIGURES, SCORES, PAGE)
 CAPTIONS = "captions.txt"  #: among the figures, which go into papers and talks without the page
 #: Columns of the table of examples that `SCORES` begins with.
 KEYS = ("root", "brick", "run", "id", "shard", "row", "ra", "dec", "label")
+FITS_UNITS = {"px": "pixel"}  #: standard names of units
 #: Results of so many numbers that they are in figures or tables and not in `METRICS`.
-_BULKY = {"scored", "networks", "columns", "scores", "weights", "maps", "real_rows", "fake_rows", "mock"}
+_BULKY = {
+    "pixels",
+    "scored",
+    "networks",
+    "columns",
+    "scores",
+    "weights",
+    "maps",
+    "real_rows",
+    "fake_rows",
+    "mock",
+}
 
 
 def plain(value: Any) -> Any:
@@ -116,7 +128,7 @@ def write_scores_table(path: Path, evaluation: Evaluation) -> None:
     taken = {name.lower() for name in columns}
     columns |= {name: values for name, values in evaluation.columns.items() if name.lower() not in taken}
     unit_of = {"ra": "deg", "dec": "deg"} | {one.key: one.unit for one in quantities(evaluation.spec)}
-    units = [unit_of.get(name, "") for name in columns]
+    units = [FITS_UNITS.get(unit, unit) for unit in (unit_of.get(name, "") for name in columns)]
     header = {"TRAINSET": evaluation.data["checksum"], "SPLIT": "test"}
     header |= {f"MODEL{i}": model.checksum for i, model in enumerate(scored.models, 1)}
     path.unlink(missing_ok=True)

@@ -15,8 +15,8 @@ from markupsafe import Markup, escape
 from obiwan.dplearn.evaluation.analysis import Answer, Evaluation
 from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
 from obiwan.dplearn.report import formatting, wording
-from obiwan.dplearn.report.figures import Picture
 from obiwan.dplearn.report.formatting import HTML, catalogue
+from obiwan.dplearn.report.pictures import Picture
 from obiwan.dplearn.report.sections import text_of
 from obiwan.dplearn.twosample.ranking import Estimate
 
@@ -70,7 +70,7 @@ def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) ->
             e=evaluation,
             text=text_of(evaluation),
             titles=titles,
-            pictures={key: shown.get(key, []) for key in titles},
+            pictures={key: shown.get(key, []) for key in (*titles, "summary")},
             symbols=words["symbol"],
             lights=wording.by_light(evaluation.controls),
             bins_shown=sum(b.auc is not None for t in evaluation.bins for b in t.bins),

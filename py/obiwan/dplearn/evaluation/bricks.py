@@ -1,0 +1,78 @@
+"""Bricks of a training set: where they lie, and the AUC in each test brick."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from obiwan.dplearn.stampspec import Array
+from obiwan.dplearn.twosample.ranking import auc_interval
+
+LEAST = 5  #: examples of each class without which a brick has no AUC
+#: A brick on the sky: its split, the middle of its examples (degrees), and how many there are.
+PLACE = np.dtype(
+    [("brick", "U24"), ("split", "U5"), ("ra", "f8"), ("dec", "f8"), ("real", "i8"), ("fake", "i8")]
+)
+#: AUC of the examples of a brick, which are independent within it.
+OWN_AUC = np.dtype(
+    [("brick", "U24"), ("real", "i8"), ("fake", "i8"), ("auc", "f8"), ("low", "f8"), ("high", "f8")]
+)
+
+
+def footprint(rows_of: Mapping[str, Array]) -> Array:
+    """Place of every brick, as records of `PLACE`.
+
+    Parameters
+    ----------
+    rows_of : mapping
+        Rows of the example table by split.
+    """
+    found = []
+    for split, rows in rows_of.items():
+        names, number = np.unique(np.char.strip(rows["brick"].astype(str)), return_inverse=True)
+        number, count = number.ravel(), len(names)
+        total, fakes = np.bincount(number, minlength=count), np.bincount(number, rows["label"], count)
+        angle = np.radians(rows["ra"])  # a mean of angles would fail at RA 0
+        east, north = (np.bincount(number, part(angle), count) for part in (np.sin, np.cos))
+        part = np.zeros(count, PLACE)
+        part["brick"], part["split"] = names, split
+        part["ra"] = np.degrees(np.arctan2(east, north)) % 360
+        part["dec"] = np.bincount(number, rows["dec"], count) / np.maximum(total, 1)
+        part["real"], part["fake"] = total - fakes, fakes
+        found.append(part)
+    return np.concatenate(found) if found else np.zeros(0, PLACE)
+
+
+def unwrapped(ra: Array) -> Array:
+    """Right ascensions (degrees) in one piece: those beyond the widest gap are less by 360.
+
+    Examples
+    --------
+    >>> unwrapped(np.array([359.0, 1.0, 0.5]))
+    array([-1. ,  1. ,  0.5])
+    """
+    if not len(ra):
+        return ra
+    ordered = np.sort(ra)
+    gaps = np.diff(np.r_[ordered, ordered[0] + 360])
+    last = ordered[int(np.argmax(gaps))]
+    return np.where(ra > last, ra - 360, ra) if last < ordered[-1] else ra
+
+
+def auc_of_bricks(labels: Array, scores: Array, bricks: Array) -> Array:
+    """AUC in each brick with `LEAST` or more examples of either class, as records of `OWN_AUC`.
+
+    Parameters
+    ----------
+    labels, scores, bricks : ndarray, shape (n,)
+    """
+    names, number = np.unique(bricks, return_inverse=True)
+    found, order = [], np.argsort(number.ravel(), kind="stable")
+    ends = np.cumsum(np.bincount(number.ravel(), minlength=len(names)))
+    for name, mine in zip(names.tolist(), np.split(order, ends[:-1]), strict=True):
+        fakes = int(labels[mine].sum())
+        if min(fakes, len(mine) - fakes) >= LEAST:
+            auc = auc_interval(labels[mine], scores[mine])
+            found.append((name, len(mine) - fakes, fakes, auc.value, auc.low, auc.high))
+    return np.array(found, OWN_AUC)

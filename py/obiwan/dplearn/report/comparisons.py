@@ -1,0 +1,157 @@
+"""Drawings of both classes side by side: mean stamps, profiles, noise, cuts, and where they lie on the sky.
+
+Colours and markers are those of `charts`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from obiwan.dplearn.evaluation.appearance import Appearance, Compared
+from obiwan.dplearn.evaluation.bricks import unwrapped
+from obiwan.dplearn.planning.cutflow import CutFlow, merged
+from obiwan.dplearn.report.charts import COLUMN, FAKE, GREY, NETWORK, REAL
+from obiwan.dplearn.stampspec import SPLITS, Array, StampSpec
+
+CLASSES = (("real", REAL, "o", "white"), ("injected", FAKE, "s", FAKE))
+SHOWN = 16  #: pixels from the centre that mean stamps are shown to
+SIGMAS = 5.0  #: of the difference that have the full colour
+FAINT = 0.02  #: of the brightest pixel, below which the stretch is linear
+PANEL = 1.3  #: inches, a panel of mean stamps
+MARKERS = "os^Dvp"  #: of the bands
+
+
+def mean_stamps_size(spec: StampSpec) -> tuple[float, float]:
+    """Size of the figure of mean stamps (inches)."""
+    return COLUMN, 0.3 + PANEL * len(spec.bands)
+
+
+def draw_mean_stamps(figure: Figure, pixels: Compared, spec: StampSpec) -> None:
+    """Mean real and mean injected stamp of each band, and their difference in units of its error."""
+    half = min(SHOWN, spec.size // 2)
+    inner = slice(spec.centre - half, spec.centre + half)
+    reach = (-half - 0.5, half - 0.5)
+    grid = figure.subplots(len(spec.bands), 3, squeeze=False)
+    for axes_row, k in zip(grid, range(len(spec.bands)), strict=True):
+        means = [one[inner, inner, k] for one in pixels.mean]
+        brightest = float(np.nanmax(np.abs(means)))
+        for axes, image in zip(axes_row, means, strict=False):
+            shown = np.arcsinh(image / (FAINT * brightest))
+            top = float(np.arcsinh(1 / FAINT))
+            axes.imshow(shown, cmap="gray", vmin=-0.3, vmax=top, origin="lower", extent=(*reach, *reach))
+        sigmas = pixels.sigmas[inner, inner, k]
+        limits = {"vmin": -SIGMAS, "vmax": SIGMAS}
+        drawn = axes_row[2].imshow(sigmas, cmap="RdBu_r", origin="lower", extent=(*reach, *reach), **limits)
+        axes_row[0].set_ylabel(spec.bands[k], rotation=0, labelpad=8, va="center")
+        for axes in axes_row:
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set(visible=True, linewidth=0.6)
+    for axes, title in zip(grid[0], ("real", "injected", "difference"), strict=True):
+        axes.set_title(title, pad=3)
+    bar = figure.colorbar(drawn, ax=grid[:, 2], shrink=min(1.0, 1.6 / len(spec.bands)), aspect=14, pad=0.03)
+    bar.set_label("injected less real (sigma)")
+
+
+def wide(spec: StampSpec) -> float:
+    """Width of a figure with a panel per band (inches)."""
+    return max(COLUMN, 0.6 + 2.1 * len(spec.bands))
+
+
+def draw_profiles(figure: Figure, found: Appearance, spec: StampSpec) -> None:
+    """Radial profiles of both classes in each band, and below them their ratio."""
+    arcsec, profiles = found.radius * spec.pixel_scale, found.profiles
+    grid = figure.subplots(2, len(spec.bands), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2))
+    least = np.nanmin(np.where(profiles.mean > 0, profiles.mean, np.nan))
+    for k, (band, (upper, lower)) in enumerate(zip(spec.bands, grid.T, strict=True)):
+        for (name, colour, marker, face), mean, error in zip(
+            CLASSES, profiles.mean, profiles.error, strict=True
+        ):
+            style: dict[str, Any] = {
+                "fmt": f"{marker}-",
+                "color": colour,
+                "markerfacecolor": face,
+                "label": name,
+            }
+            upper.errorbar(arcsec, mean[:, k], yerr=1.96 * error[:, k], **style)
+        upper.set_yscale("log", nonpositive="mask")
+        upper.set_ylim(bottom=least / 3)
+        upper.set_title(band, pad=3)
+        lower.axhline(1, color=GREY, linewidth=0.9)
+        ratio, error = profiles.ratio[:, k], 1.96 * profiles.ratio_error[:, k]
+        seen = error < 1  # beyond, the light is that of the sky
+        lower.errorbar(arcsec[seen], ratio[seen], yerr=error[seen], fmt="o-", color=NETWORK)
+        lower.set_xlabel("radius (arcsec)")
+    grid[0, 0].set_ylabel("flux per pixel / flux in the window")
+    grid[1, 0].set_ylabel("injected / real")
+    grid[0, -1].legend()
+
+
+def draw_noise(axes: Axes, found: Appearance, spec: StampSpec) -> None:
+    """Correlation of sky pixels against their distance, in every band."""
+    axes.axhline(0, color=GREY, linewidth=0.9)
+    count = len(spec.bands)
+    for (name, colour, _, face), mean, error, side in zip(
+        CLASSES, found.noise.mean, found.noise.error, (-1, 1), strict=True
+    ):
+        for k, band in enumerate(spec.bands):
+            aside = side * 0.06 + 0.24 * (k - (count - 1) / 2) / max(count - 1, 1)
+            style: dict[str, Any] = {
+                "fmt": MARKERS[k % len(MARKERS)],
+                "color": colour,
+                "markerfacecolor": face,
+            }
+            label = f"{name} {band}"
+            axes.errorbar(found.lags + aside, mean[:, k], yerr=1.96 * error[:, k], label=label, **style)
+    axes.set(xlabel="distance (pixels)", ylabel="correlation of sky pixels")
+    axes.set_xticks(found.lags)
+    axes.legend(
+        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=count, columnspacing=0.8, handletextpad=0.2
+    )
+
+
+def left(flow: CutFlow) -> dict[str, float]:
+    """Fraction of a class that is left after each cut."""
+    first = next(iter(flow.values()), 0)
+    return {name: number / first for name, number in flow.items() if first}
+
+
+def draw_cuts(axes: Axes, real: CutFlow, fake: CutFlow) -> None:
+    """Fraction of each class that is left after each cut, and at the right injected over real."""
+    fractions = [left(real), left(fake)]
+    names = [name for name, *_ in merged(real, fake)]
+    places = np.arange(len(names))
+    for (name, colour, marker, face), mine in zip(CLASSES, fractions, strict=True):
+        found = [(place, mine[cut]) for place, cut in zip(places, names, strict=True) if cut in mine]
+        y, x = zip(*found, strict=True)
+        axes.plot(x, y, marker=marker, color=colour, markerfacecolor=face, linewidth=0.8, label=name)
+    for place, cut in enumerate(names):
+        if all(mine.get(cut, 0) > 0 for mine in fractions):
+            ratio = f"{fractions[1][cut] / fractions[0][cut]:.2f}"
+            axes.text(1.02, place, ratio, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+    axes.text(1.02, -0.9, "ratio", transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+    axes.set_yticks(places, names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    least = min((value for mine in fractions for value in mine.values() if value > 0), default=1)
+    axes.set(xlabel="fraction left", xlim=(least / 1.5, 1.3) if least < 0.2 else (0, 1.05))
+    if least < 0.2:
+        axes.set_xscale("log")
+    axes.legend()
+
+
+def draw_footprint(axes: Axes, places: Array) -> None:
+    """Bricks of each split on the sky, east to the left."""
+    ra = unwrapped(places["ra"])
+    looks = ((GREY, "s", GREY), (GREY, "o", "white"), (FAKE, "D", FAKE))
+    for split, (colour, marker, face) in zip(SPLITS, looks, strict=True):
+        mine = places["split"] == split
+        label = f"{split} ({mine.sum():,})"
+        style: dict[str, Any] = {"s": 16, "marker": marker, "edgecolors": colour, "linewidths": 0.8}
+        axes.scatter(ra[mine], places["dec"][mine], facecolors=face, label=label, **style)
+    axes.set(xlabel="RA (deg)", ylabel="Dec (deg)")
+    axes.invert_xaxis()
+    axes.ticklabel_format(useOffset=False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=3, columnspacing=0.8, handletextpad=0.2)
