@@ -1,20 +1,20 @@
-"""How often the panel gives each verdict over seeds: surveys with nothing and with something planted; hours.
+"""How often each verdict is given over seeds: surveys with nothing and with something planted; hours.
 
-    bin/benchmark verdicts -- --workdir DIR [--first 1] [--seeds 20] [--only none offset-g] [--table FILE.csv]
+    bin/benchmark verdicts -- --surveys DIR --prepare [--first 1] [--seeds 20] [--only none offset-g]
+    bin/benchmark verdicts -- --surveys DIR --workdir DIR [--again] [--table FILE.csv]
 
-Each seed is a survey, a training set and a panel of its own: mock, create_training, and evaluate without a
-network.  Cutouts and stamps are removed once the panel is judged; what is finished in DIR is kept, and the
-table holds what is finished so far.  "distinguishable" among those of ``none`` is a false alarm.
+Each seed is a survey and a training set of its own.  ``--prepare`` only makes the training sets (0.15 GB
+each; the coadds are removed).  Without it they are evaluated, as ``evaluate`` without a network does it;
+measurements and trained members are kept, so that ``--again``, after a change of the verdict, takes seconds
+each.  What is finished is kept, and the table holds what is finished so far.  "distinguishable" among those
+of ``none`` is a false alarm.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.surveys import training_set, version
+from benchmarks.surveys import key, training_set, version
+from obiwan.dplearn.evaluation.study import Request, evaluate_referees
 from obiwan.dplearn.files.atomic import write_json
+from obiwan.dplearn.referees.jury import Jury
+from obiwan.dplearn.trainingset.stampset import open_training_set
 from obiwan.dplearn.twosample.summary import score_interval
 from obiwan.dplearn.twosample.verdict import Kind
 from tables import write_csv
@@ -37,7 +40,8 @@ PLANTED = {
     "offset-g": ["--plant-offset-g", "0.3"],
 }
 REFEREES = ("scores", "trees", "residual")
-BRICK_SIZE = 400  #: pixels, as in bin/demo
+BRICKS = ("--bricks", "24", "--brick-size", "400")
+SPLITS = ("--test-fraction", "0.34", "--val-fraction", "0.15")  #: 14, 2 and 8 bricks
 
 
 @dataclass(frozen=True)
@@ -48,60 +52,49 @@ class Run:
     ----------
     kind : str
         One of `PLANTED`.
-    seed, bricks : int
+    seed : int
         Of the survey.
+    surveys : Path
+        Directory of training sets, which other benchmarks may share.
     place : Path
-        Directory of its own.
-    surveys : Path or None
-        Directory of surveys that are to be kept; None for one that is removed.
+        Directory of the run's own: verdict, measurements and trained members.
     """
 
     kind: str
     seed: int
-    bricks: int
+    surveys: Path
     place: Path
-    surveys: Path | None
 
     @property
     def verdict(self) -> Path:
         """Where its verdict is kept."""
         return self.place / "verdict.json"
 
-
-def evaluate(data: Path, outdir: Path, seed: int) -> dict[str, Any]:
-    """What ``evaluate`` says of a training set, its output in a log beside its directory."""
-    words = ["--data", data, "--outdir", outdir, "--overwrite", "--referees", *REFEREES]
-    words += ["--sensitivity", "none", "--jobs", 1, "--threads", 1, "--seed", seed]
-    command = [sys.executable, "-m", "obiwan.dplearn.evaluate", *map(str, words)]
-    log = outdir.with_suffix(".log")
-    with log.open("w") as stream:
-        status = subprocess.run(command, stdout=stream, stderr=stream, env=os.environ, check=False).returncode
-    if status:
-        raise SystemExit(f"evaluate failed, see {log}")
-    return dict(json.loads((outdir / "metrics.json").read_text()))
+    def training_set(self) -> Path:
+        """Its training set, made if need be; the coadds are removed."""
+        words = [*BRICKS, "--seed", str(self.seed), *PLANTED[self.kind]]
+        made = training_set(self.surveys, words, SPLITS)
+        shutil.rmtree(self.surveys / key(words), ignore_errors=True)
+        return made
 
 
-def finish(run: Run) -> dict[str, Any]:
-    """Do what is left of a run; returns its verdict."""
-    if run.verdict.is_file():
+def finish(run: Run, *, again: bool = False) -> dict[str, Any]:
+    """Evaluate a run, or find its verdict; returns it."""
+    if run.verdict.is_file() and not again:
         return dict(json.loads(run.verdict.read_text()))
-    cache, outdir = run.surveys or run.place / "survey", run.place / "evaluation"
-    run.place.mkdir(parents=True, exist_ok=True)
-    size = ["--bricks", str(run.bricks), "--brick-size", str(BRICK_SIZE), "--seed", str(run.seed)]
-    data = training_set(cache, [*size, *PLANTED[run.kind]])
-    found = evaluate(data, outdir, run.seed)
-    told = found["verdict"]
+    request = Request(seed=run.seed, jury=Jury(REFEREES, seed=run.seed))
+    found = evaluate_referees(open_training_set(run.training_set()), [], request, run.place)
+    labels, auc = found.scored.labels, found.verdict.numbers.auc
     content = {
-        **{name: told[name] for name in ("kind", "real", "fake", "bricks")},
-        **told["auc"],
-        "members": {
-            name: one["value"] for name, one in zip(REFEREES, found["answer"]["singles"], strict=True)
-        },
+        "kind": str(found.verdict.kind),
+        "real": int((labels == 0).sum()),
+        "fake": int((labels == 1).sum()),
+        "bricks": len(np.unique(found.scored.bricks)),
+        **{"value": auc.value, "low": auc.low, "high": auc.high},
+        "members": dict(zip(REFEREES, (one.value for one in found.answer.singles), strict=True)),
         "version": version(),
     }
     write_json(run.verdict, content)
-    for place in (outdir, data if run.surveys else cache):
-        shutil.rmtree(place)
     return content
 
 
@@ -129,19 +122,26 @@ def main() -> int:
     """Do the runs, seed by seed, so that the table is even while it grows."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--workdir", type=Path, default=Path("/tmp/verdicts"))
+    parser.add_argument(
+        "--surveys", type=Path, help="directory of training sets (default: in the work directory)"
+    )
+    parser.add_argument("--prepare", action="store_true", help="only make the training sets")
+    parser.add_argument("--again", action="store_true", help="evaluate again what is finished")
     parser.add_argument("--table", type=Path, help="CSV file (default: verdicts.csv in the work directory)")
     parser.add_argument("--first", type=int, default=1, help="first seed, to share seeds among processes")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--bricks", type=int, default=60)
-    parser.add_argument("--surveys", type=Path, help="directory of surveys that other benchmarks share")
     parser.add_argument("--only", nargs="+", default=list(PLANTED), choices=list(PLANTED))
     options = parser.parse_args()
     found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in options.only}
+    surveys = options.surveys or options.workdir / "surveys"
     table = options.table or options.workdir / "verdicts.csv"
     for seed in range(options.first, options.first + options.seeds):
         for kind in options.only:
-            place = options.workdir / f"{kind}_{seed}"
-            verdict = finish(Run(kind, seed, options.bricks, place, options.surveys))
+            run = Run(kind, seed, surveys, options.workdir / f"{kind}_{seed}")
+            if options.prepare:
+                print(run.training_set(), flush=True)
+                continue
+            verdict = finish(run, again=options.again)
             found[kind].append(verdict)
             print(f"{kind:8} seed {seed:2}: {verdict['kind']}, AUC {verdict['value']:.3f}", flush=True)
             write_csv(table, [row(name, verdicts) for name, verdicts in found.items() if verdicts])
