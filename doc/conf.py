@@ -5,15 +5,19 @@ from __future__ import annotations
 import atexit
 import importlib
 import inspect
+import json
 import os
 import pkgutil
+import re
 import shutil
 import tempfile
 import zlib
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from docutils import nodes
+from docutils.parsers.rst import Directive
 from docutils.utils.math.latex2mathml import tex2mathml
 
 import obiwan.dplearn
@@ -138,6 +142,33 @@ def foreign_signature(*event: Any) -> tuple[str, str] | None:
     return None if str(getattr(found, "__module__", "")).startswith("obiwan") else tuple(signature)
 
 
+def text_of_cell(cell: dict[str, Any]) -> str:
+    """A cell of a notebook as reStructuredText: titles, code spans, links; code with its output."""
+    source = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        text = re.sub(r"`([^`]+)`", r"``\1``", source)
+        text = re.sub(r"\[([^]]+)\]\(([^)]+)\)", r"`\1 <\2>`__", text)
+        text = re.sub(r"^# (.*)$", lambda m: f"{m[1]}\n{'=' * len(m[1])}", text, flags=re.M)
+        return re.sub(r"^## (.*)$", lambda m: f"{m[1]}\n{'-' * len(m[1])}", text, flags=re.M)
+    shown = f".. code-block:: python\n\n{indent(source, '   ')}"
+    texts = ("".join(out.get("text") or out["data"]["text/plain"]) for out in cell["outputs"])
+    return "\n\n".join([shown, *(f".. code-block:: none\n\n{indent(text, '   ')}" for text in texts)])
+
+
+class Notebook(Directive):
+    """``.. notebook:: FILE.ipynb``: the cells of a notebook, with the outputs that it has, as a page."""
+
+    required_arguments = 1
+
+    def run(self) -> list[Any]:
+        """Put the cells in place of the directive."""
+        path = Path(self.state.document.current_source).parent / self.arguments[0]
+        self.state.document.settings.env.note_dependency(str(path))
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        self.state_machine.insert_input("\n\n".join(map(text_of_cell, cells)).splitlines(), str(path))
+        return []
+
+
 def as_mathml(translator: Any, node: Any) -> None:
     """Write an equation as MathML, which browsers draw; MathJax would need a network."""
     block = isinstance(node, nodes.math_block)
@@ -147,6 +178,7 @@ def as_mathml(translator: Any, node: Any) -> None:
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.add_directive("notebook", Notebook)
     app.add_html_math_renderer("mathml", (as_mathml, None), (as_mathml, None))
     app.connect("autodoc-process-signature", foreign_signature, priority=400)
     app.connect("missing-reference", short_reference)

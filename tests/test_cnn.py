@@ -156,7 +156,7 @@ def test_a_network_that_did_not_learn_says_so(data, tmp_path, capsys):
     assert run(data, tmp_path / "out", "--learning-rate", "1e-12") == 0
     said = capsys.readouterr().out
     assert "did not learn" in said
-    assert "says nothing about the fakes" in said
+    assert "says nothing about the galaxies" in said
     assert "cannot tell" not in said
 
 

@@ -333,7 +333,7 @@ def test_split_by_object_warns_of_shared_sky(made, tmp_path, capsys):
 
 def test_reals_from_release_warns_and_cuts_from_it(made, tmp_path, capsys):
     assert main(words(made, tmp_path / "out", "--reals-from", "release")) == 0
-    assert "hazard D9" in capsys.readouterr().err
+    assert "systematic D9" in capsys.readouterr().err
     rows = sources_of(tmp_path / "out")
     assert set(rows["run"][rows["label"] == 0]) == {b"release"}
     assert set(rows["root"][rows["label"] == 0]) == {1}

@@ -141,7 +141,7 @@ def test_early_trees_need_truth_centres_and_a_release(tmp_path):
     assert (fake["x"], fake["y"]) == pytest.approx((60, 60), abs=1e-6)
     assert np.isnan(fake["match_dist"])
     alone = Case(tmp_path / "alone", kind="obiwan", injected=(FAKE,), fitted=(None,)).write()
-    with pytest.raises(LayoutError, match=r"no reals of its own; give the data release with --real"):
+    with pytest.raises(LayoutError, match=r"no real galaxies of its own; give the data release with --real"):
         alone.plan(centers="truth")
 
 

@@ -92,7 +92,7 @@ def test_original_obiwan_with_a_release(release, reals_from, shared_data, tmp_pa
     rows = check(tmp_path / "out", coadd)
     real_runs = set(rows["run"][rows["label"] == 0])
     assert (real_runs == {b"release"}) == (reals_from == "release")
-    assert ("hazard D9" in capsys.readouterr().err) == (reals_from == "release")
+    assert ("systematic D9" in capsys.readouterr().err) == (reals_from == "release")
 
 
 def test_the_original_tree_alone_is_refused(shared_data, tmp_path, capsys):

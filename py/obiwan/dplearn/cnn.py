@@ -118,7 +118,7 @@ def result_text(found: Mapping[str, Any], options: argparse.Namespace) -> str:
     if not found["learnt"]:
         lines += [
             "The network did not learn: its loss stayed at that of a constant answer in both splits.",
-            "This says nothing about the fakes.  Use more examples or epochs, or another --learning-rate.",
+            "This says nothing about the galaxies.  Use more examples or epochs, or another --learning-rate.",
         ]
     if (found["looks"] or 0) > 1:
         lines.append(f"{found['looks']} different networks have scored this test set: allow for that.")

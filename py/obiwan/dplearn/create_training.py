@@ -56,12 +56,12 @@ def build_parser() -> argparse.ArgumentParser:
     add = (paths := parser.add_argument_group("input and output")).add_argument
     several: Any = {"nargs": "+", "action": "extend", "default": []}
     add("--fake", **several, type=Path, metavar="DIR", help="injection outputs")
-    add("--real", **several, type=Path, metavar="DIR", help="data releases: the catalogue of reals")
+    add("--real", **several, type=Path, metavar="DIR", help="data releases: the catalogue of real galaxies")
     add("--outdir", type=Path, required=True, metavar="DIR", help="where the training set goes")
     add("--bricks", **several, metavar="FILE|NAME", help="use these bricks only")
     add("--layout", choices=LAYOUT_NAMES, help="layout of --fake, where detection fails")
-    add("--real-table", type=Path, metavar="FILE", help="your own positions of reals")
-    add("--fake-table", type=Path, metavar="FILE", help="your own positions of fakes")
+    add("--real-table", type=Path, metavar="FILE", help="your own positions of real galaxies")
+    add("--fake-table", type=Path, metavar="FILE", help="your own positions of injected galaxies")
     add("--overwrite", action="store_true", help="replace a training set in --outdir")
     cli.add_config_option(paths)
     cli.add_options(parser.add_argument_group("what becomes an example"), TrainingConfig)
@@ -113,7 +113,7 @@ def plan(inputs: Inputs, config: TrainingConfig, executor: Executor | None, outd
         pairs = {name: " against ".join(", ".join(some) or "none" for some in found[name]) for name in found}
         log.warning(
             "warning: the coadds of real and injected galaxies were written differently (%s); "
-            "the network may learn that and not the galaxies (hazard D9)",
+            "the network may learn that and not the galaxies (systematic D9)",
             "; ".join(f"{name}: {pair}" for name, pair in pairs.items()),
         )
     if eligible.dithered:

@@ -156,6 +156,7 @@ class _CoaddCutter:
         self.not_finite = self.negative = 0
 
     def cut(self, key: Key, x: Array, y: Array, out: NDArray[np.float32], at: Array) -> None:
+        """Stamps at pixel positions of a brick and run, written into rows of an array."""
         run, spec = self._runs[key], self._spec
         if key not in self._by_windows:
             self._coverages[key] = not_kept(run, spec)

@@ -1,4 +1,4 @@
-"""Blobs that a run fitted: all, or only those that hold an injection, so that it has no reals of its own.
+"""Blobs that a run fitted: all, or only those that hold an injection, so that real galaxies are missing.
 
 The evidence, in this order: the command line recorded in the headers; a test of where the fitted sources lie;
 what the program of the layout does by default.
@@ -123,8 +123,8 @@ def what_was_fitted(root: Root, runs: Sequence[BrickRun], config: TrainingConfig
             raise
         if field.catalog is None:
             msg = (
-                f"{root.path}: early-coadds tree without tractor catalogues: it has no reals of its own; "
-                "give the data release with --real"
+                f"{root.path}: early-coadds tree without tractor catalogues: it has no real galaxies of its "
+                "own; give the data release with --real"
             )
             raise LayoutError(msg)
         far, expected = far_sources(field)
@@ -151,5 +151,6 @@ def refusal(root: Root, found: Fitting) -> str:
     }[found.basis]
     return (
         f"{root.path}: these runs fitted only blobs that hold an injection ({why}), so they have no clean "
-        "reals of their own; give the data release with --real, or --assume-all-blobs if you know better"
+        "real galaxies of their own; give the data release with --real, or --assume-all-blobs if you know "
+        "better"
     )

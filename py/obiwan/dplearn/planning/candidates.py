@@ -123,8 +123,8 @@ def fake_candidates(
         count(flow, f'recovered: mutual match in {config.match_radius:g}"', len(own))
     elif config.centers != "truth":
         msg = (
-            f"{here.run.root.path}: early-coadds tree without tractor catalogues: fakes can only be "
-            "centred on their truth; use --centers truth (reals stay centred on fitted positions, "
+            f"{here.run.root.path}: early-coadds tree without tractor catalogues: injections can only be "
+            "centred on their truth; use --centers truth (real galaxies stay centred on fitted positions, "
             "whose scatter the network may learn)"
         )
         raise LayoutError(msg)

@@ -52,12 +52,12 @@ class TrainingConfig:
         f"cuts for both classes: {', '.join(SELECTIONS)}, or your own", "elg", metavar="NAME|module:function"
     )
     reals_from: str = _one(
-        "coadds that reals are cut from; release warns, its coadds differ from injected ones",
+        "coadds that real galaxies are cut from; release warns, its coadds differ from injected ones",
         "injected",
         choices=("release", "injected"),
     )
     centers: str = _one(
-        "centre fakes on the matched tractor position or on their truth",
+        "centre injected galaxies on the matched tractor position or on their truth",
         "tractor",
         choices=("tractor", "truth"),
     )
@@ -76,7 +76,7 @@ class TrainingConfig:
     test_fraction: float = _one("fraction of bricks for the test split", 0.2)
     val_fraction: float = _one("fraction of the other bricks for the validation split", 0.1)
     assume_all_blobs: bool = option(
-        "take reals from injection runs also where it seems that they fitted only blobs with an injection",
+        "take real galaxies from injection runs that seem to have fitted only blobs with an injection",
         value=False,
         action="store_true",
     )

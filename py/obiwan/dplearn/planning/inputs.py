@@ -133,7 +133,7 @@ def resolve_inputs(
     single = sum(len(runs) == 1 and brick not in releases for brick, runs in injected.items())
     if fakes is None and single:
         warnings.append(
-            f"{single} brick(s) with one run and no data release: fakes that fell on a real source cannot be "
+            f"{single} brick(s) with one run and no data release: injections on real sources cannot be "
             "told there; give more runs, or the release with --real"
         )
     brick_inputs = []
@@ -184,8 +184,8 @@ def _roots(fake: Sequence[Path], real: Sequence[Path], layout: str | None) -> li
                 fault = "is a data release without injections; give it with --real, not --fake"
             elif found.injected and not injected:
                 fault = (
-                    "is an injection tree; leave out --real to take the reals from the injection runs "
-                    "themselves, or give the data release there"
+                    "is an injection tree; leave out --real to take the real galaxies from the injection "
+                    "runs themselves, or give the data release there"
                 )
             elif not injected and holds_injections(tree):
                 fault = (
@@ -294,19 +294,20 @@ def _warnings(config: TrainingConfig, trees: Trees) -> list[str]:
     warnings = []
     if config.reals_from == "release":
         warnings.append(
-            "--reals-from release: reals and fakes come from coadds of different runs, whose compression and "
-            "invvar differ at nearly every pixel; the network may learn that and not the galaxies (hazard D9)"
+            "--reals-from release: real and injected galaxies come from coadds of different runs, whose "
+            "compression and invvar differ at nearly every pixel; the network may learn that and not the "
+            "galaxies (systematic D9)"
         )
     if config.centers == "truth":
         warnings.append(
-            "--centers truth: fakes are centred on their true positions, reals on fitted ones, so their "
-            "centroids scatter differently; the network may learn that (hazard D3)"
+            "--centers truth: injected galaxies are centred on true positions, real ones on fitted ones, "
+            "so their centroids scatter differently; the network may learn that (systematic D3)"
         )
     for root, runs in trees.items():
         if any(run.tractor is None for run in runs):
             warnings.append(
-                f"{root.path}: early-coadds tree: fakes cannot be required to be recovered, and cuts use "
-                "their true magnitudes where reals have measured ones (hazard D10)"
+                f"{root.path}: early-coadds tree: injections cannot be required to be recovered, and cuts "
+                "use their true magnitudes where real galaxies have measured ones (systematic D10)"
             )
         if root.layout.placement == "shifted":
             warnings.append(
