@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from benchmarks import fuzz
 from obiwan.dplearn import create_training
 from obiwan.dplearn.errors import CatalogError, DplearnError, LayoutError, ModelError, TrainingSetError
-from obiwan.dplearn.planning.inputs import read_brick_list
 from obiwan.dplearn.running import cli
+from obiwan.dplearn.survey.bricklist import read_brick_list
 from obiwan.dplearn.survey.catalogs import read_tractor, read_truth
 from obiwan.dplearn.survey.tables import read_table
 from obiwan.dplearn.training.checkpoints import load_checkpoint

@@ -251,3 +251,48 @@ def test_table_of_flows():
     assert lines[2].split()[1:] == ["900", "-"]
     assert lines[3].split()[1:] == ["-", "6"]
     assert lines[5].split()[1:] == ["80", "0"]
+
+
+@pytest.mark.parametrize(
+    ("text", "g", "passed"),
+    [
+        ("mag_g<22.5", 22.4, True),
+        ("mag_g < 22.5", 22.6, False),
+        ("g-r>=0.45", 22.5, True),
+        ("g-r>0.55", 22.5, False),
+        ("mag_g<23,g-r<0.1", 22.5, False),
+        ("elg,mag_g<23", 22.5, True),
+        ("elg,mag_g<22", 22.5, False),
+    ],
+)
+def test_conditions(text, g, passed):
+    assert passes(find_selection(text, ("g", "r", "z")), source(g=g)) is passed
+
+
+def test_conditions_on_sizes_noise_and_the_unknown():
+    one = source(shape_r=np.array([0.9]), psfsize=np.array([[1.0, 1.2, 1.4]]))
+    for text, passed in {
+        "size>1.49": True,
+        "size>1.51": False,
+        "shape_r<=0.9": True,
+        "shape_r<0.9": False,
+    }.items():
+        assert passes(find_selection(text, ("g", "r", "z")), one) is passed, text
+    ivar = np.array([[9.0, 16.0, 0.0]]) / one.flux**2
+    noisy = source(flux_ivar=ivar)
+    assert passes(find_selection("snr_r>3.9,snr_r<4.1,snr>4.9,snr<5.1,snr_z<=0", ("g", "r", "z")), noisy)
+    unknown = source(ebv=np.array([np.nan]), nobs=np.array([[-1, -1, -1]]))
+    for text in ("ebv<1", "ebv>-1", "nobs_g<9", "nobs_g>-9"):
+        assert not passes(find_selection(text, ("g", "r", "z")), unknown), text
+
+
+def test_conditions_that_cannot_be_asked():
+    with pytest.raises(ValueError, match=r"--select magr<22: no quantity magr; there are mag_B"):
+        find_selection("magr<22", ("g", "r", "z"))
+    with pytest.raises(SelectionError, match="asks for mag_i, and the catalogue has the bands g, r, z"):
+        find_selection("mag_i<22", ("g", "r", "z"))(source())
+
+
+def test_selections_by_type_need_types():
+    with pytest.raises(SelectionError, match="--select psf needs the types of tractor"):
+        find_selection("psf", ("g", "r", "z"))(source(type=np.array([""])))

@@ -192,7 +192,7 @@ def create_training(
         return None
     receipts = _extract(Tasks(planned, inputs, config.spec, outdir, scratch), executor)
     doubted = [{"root": root, **asdict(one)} for root, one in inputs.partial_fits.items()]
-    return finish(outdir, scratch, request, planned, receipts, doubted)
+    return finish(outdir, scratch, request, planned, receipts, doubted, inputs.drawn)
 
 
 def _report(manifest: dict[str, Any] | None, outdir: Path) -> None:

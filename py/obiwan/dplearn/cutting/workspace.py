@@ -206,6 +206,7 @@ def finish(
     planned: Plan,
     receipts: Sequence[Receipt],
     doubted: Sequence[dict[str, Any]] = (),
+    drawn: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Write the source table and, last, the manifest; then remove the scratch directory.
 
@@ -217,6 +218,8 @@ def finish(
     receipts : sequence of Receipt
     doubted : sequence of dict
         Injection trees that reals were taken from against the evidence, for the manifest.
+    drawn : sequence of dict
+        How `obiwan.dplearn.inject` drew the objects of injection trees.
 
     Returns
     -------
@@ -251,6 +254,7 @@ def finish(
         "dithered_files": [asdict(file) for file in planned.dithered],
         "damaged_bricks": list(planned.damaged),
         "partial_fits": doubted,
+        **({"drawn": list(drawn)} if drawn else {}),
         "cleaned_pixels": {
             "not_finite": sum(receipt.not_finite for receipt in receipts),
             "negative_invvar": sum(receipt.negative_invvar for receipt in receipts),

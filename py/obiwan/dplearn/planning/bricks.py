@@ -10,9 +10,11 @@ import numpy as np
 
 from obiwan.dplearn.errors import CatalogError, CoaddError
 from obiwan.dplearn.planning.candidates import (
+    Candidates,
     fake_candidates,
     known_reals,
     listed_fakes,
+    named_reals,
     real_candidates,
     screen,
 )
@@ -26,7 +28,7 @@ from obiwan.dplearn.running.streams import stream
 from obiwan.dplearn.stampspec import IMAGE, IVAR, Array, StampSpec
 from obiwan.dplearn.survey.coadds import BandNotObservedError, plane_names, read_plane
 from obiwan.dplearn.survey.coverage import DitheredFile, content_of
-from obiwan.dplearn.survey.layouts import BrickRun
+from obiwan.dplearn.survey.layouts import RELEASE_RUN, BrickRun
 from obiwan.dplearn.survey.sources import Sources
 from obiwan.dplearn.survey.tables import UserTable
 from obiwan.dplearn.survey.writers import Writer
@@ -126,10 +128,7 @@ def _plan(inputs: BrickInputs, config: TrainingConfig, flows: Flows) -> BrickPla
     else:
         listed = _listed(inputs.fake_table, fields_, notes)
         fakes = [listed_fakes(*one, release_rows, config, flows["fake"]) for one in listed]
-    if inputs.real_table is not None:
-        listed = _listed(inputs.real_table, fields_, notes)
-        reals = [real_candidates(here, rows, config, flows["real"], once=once) for here, rows, once in listed]
-    else:
+    if inputs.real_table is None:
         own = releases if config.reals_from == "release" else runs
         pairs = [(here, here.fitted) for here in own if here.fitted is not None]
         if inputs.releases and config.reals_from == "injected":
@@ -138,6 +137,8 @@ def _plan(inputs: BrickInputs, config: TrainingConfig, flows: Flows) -> BrickPla
         reals = [
             real_candidates(here, rows, config, flows["real"], repeated=repeated) for here, rows in pairs
         ]
+    else:
+        reals = _of_table(inputs, inputs.real_table, fields_, config, flows["real"], notes)
 
     parts, coverages = screen([*fakes, *reals], config, flows)
     fake_rows = _once(parts[: len(fakes)], config, inputs.brick, flows["fake"])
@@ -230,6 +231,26 @@ def _listed(
             )
         parts.append((here[0], rows, once))
     return parts
+
+
+def _of_table(
+    inputs: BrickInputs,
+    table: UserTable,
+    fields_: Sequence[Field],
+    config: TrainingConfig,
+    flow: CutFlow,
+    notes: list[str],
+) -> list[Candidates]:
+    """Reals that a user lists: his positions, or what he names of the one catalogue of both classes.
+
+    There rows that name no run name objects of each.
+    """
+    if inputs.one_catalogue:
+        rows = [(table.run == here.run.run) | (table.run == RELEASE_RUN) for here in fields_]
+        pairs = zip(fields_, rows, strict=True)
+        return [named_reals(here, table.sources.take(mine), config, flow) for here, mine in pairs]
+    listed = _listed(table, fields_, notes)
+    return [real_candidates(here, rows, config, flow, once=once) for here, rows, once in listed]
 
 
 def _not_listed(part: Array, table: UserTable, config: TrainingConfig, flow: CutFlow) -> Array:

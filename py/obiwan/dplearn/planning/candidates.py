@@ -97,6 +97,14 @@ def known_reals(fields_: Sequence[Field], releases: Sequence[Sources], radius: f
     return ra, dec
 
 
+def _recovered(config: TrainingConfig) -> str:
+    return f'recovered: mutual match in {config.match_radius:g}"'
+
+
+def _far(config: TrainingConfig) -> str:
+    return f'no injection within {max(config.match_radius, INJECTION_REACH):g}"'
+
+
 def _far_from_injections(field: Field, sources: Sources, radius: float) -> Array:
     distance = field.injection_distance(sources.ra, sources.dec)
     far: Array = distance > max(radius, INJECTION_REACH)
@@ -120,7 +128,7 @@ def fake_candidates(
         truth, distance, mag_source = truth.take(own), distance[own], "measured"
         sources = replace(here.fitted.take(index[own]), id=truth.id)
         found = (sources.ra, sources.dec)
-        count(flow, f'recovered: mutual match in {config.match_radius:g}"', len(own))
+        count(flow, _recovered(config), len(own))
     elif config.centers != "truth":
         msg = (
             f"{here.run.root.path}: early-coadds tree without tractor catalogues: injections can only be "
@@ -161,10 +169,30 @@ def real_candidates(
         sources = sources.take(once)
         count(flow, LISTED, len(sources))
     keep = _far_from_injections(here, sources, config.match_radius)
-    count(flow, f'no injection within {max(config.match_radius, INJECTION_REACH):g}"', keep)
+    count(flow, _far(config), keep)
     own, distance = np.full(len(sources), -1), np.full(len(sources), np.nan)
     fitted, mag_source = (sources, "measured") if once is None else (here.fitted, "table")
     return Candidates("real", here, fitted, sources, own, keep, None, distance, mag_source)
+
+
+def named_reals(here: Field, listed: Sources, config: TrainingConfig, flow: CutFlow) -> Candidates:
+    """Sources of a field's catalogue that a user's table names as real, found as injections are.
+
+    They are centred and measured as the catalogue has them; the table says which they are.
+    """
+    count(flow, CANDIDATES, len(listed))
+    found = here.fitted
+    if found is None:
+        what = "no catalogue in which the objects of --real-table could be found"
+        msg = f"{here.run.label}: {what}; finish the run, or leave the brick out with --bricks"
+        raise LayoutError(msg)
+    index, _ = mutual_nearest(listed.ra, listed.dec, found.ra, found.dec, config.match_radius)
+    sources = found.take(index[index >= 0])
+    count(flow, _recovered(config), len(sources))
+    keep = _far_from_injections(here, sources, config.match_radius)
+    count(flow, _far(config), keep)
+    own, distance = np.full(len(sources), -1), np.full(len(sources), np.nan)
+    return Candidates("real", here, found, sources, own, keep, None, distance, "measured")
 
 
 def listed_fakes(

@@ -49,7 +49,10 @@ class TrainingConfig:
     )
     size: int = _one("pixels on a side of a cutout, even", _STAMP.size)
     select: str = _one(
-        f"cuts for both classes: {', '.join(SELECTIONS)}, or your own", "elg", metavar="NAME|module:function"
+        f"cuts for both classes: {', '.join(SELECTIONS)}, conditions on quantities (mag_r<22,size<1.4), "
+        "or your own; several with commas",
+        "elg",
+        metavar="CUTS",
     )
     reals_from: str = _one(
         "coadds that real galaxies are cut from; release warns, its coadds differ from injected ones",

@@ -11,7 +11,9 @@ from typing import Any
 from obiwan.dplearn.errors import LayoutError
 from obiwan.dplearn.planning.blobs import Fitting, refusal, what_was_fitted
 from obiwan.dplearn.planning.config import TrainingConfig
+from obiwan.dplearn.planning.injected import drawn_by, share_one_catalogue, warnings_of
 from obiwan.dplearn.stampspec import FILTERS, StampSpec
+from obiwan.dplearn.survey.bricklist import read_brick_list
 from obiwan.dplearn.survey.layouts import (
     BrickRun,
     Root,
@@ -44,6 +46,8 @@ class BrickInputs:
         A user's own positions in this brick.
     several_releases : bool
         Whether more than one release was given, so that some bricks may be in several.
+    one_catalogue : bool
+        Whether both classes come from the catalogues of the injection trees (`inject`).
     """
 
     brick: str
@@ -52,6 +56,7 @@ class BrickInputs:
     real_table: UserTable | None = None
     fake_table: UserTable | None = None
     several_releases: bool = False
+    one_catalogue: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,8 @@ class Inputs:
         What identifies the inputs beside the roots, for the manifest.
     unused_bands : dict
         Path of a tree to the bands that it has and that are not cut out.
+    drawn : tuple of dict
+        How `inject` drew the objects of trees (`obiwan.dplearn.planning.injected.drawn_by`).
     partial_fits : dict
         Number of an injection tree to the evidence against it, where reals are taken from it nevertheless.
     """
@@ -80,6 +87,7 @@ class Inputs:
     description: dict[str, Any]
     unused_bands: dict[Path, tuple[str, ...]]
     partial_fits: dict[int, Fitting] = field(default_factory=dict)
+    drawn: tuple[dict[str, Any], ...] = ()
 
 
 def resolve_inputs(
@@ -118,7 +126,9 @@ def resolve_inputs(
     listed = {str(brick) for table in (reals, fakes) if table is not None for brick in table.brick}
     trees = {root: runs for root in roots if root.layout.injected and (runs := find_runs(root, wanted))}
     injected = _by_brick(trees)
-    chosen = {*injected, *(listed if wanted is None else listed & wanted)}
+    one = share_one_catalogue(trees, config, released=bool(real))
+    listed = listed if wanted is None else listed & wanted
+    chosen = {*injected, *(() if one else listed)}
     release_trees = {root: find_runs(root, chosen) for root in roots if not root.layout.injected}
     releases = _by_brick(release_trees)
     unused = _unused_bands({**trees, **release_trees}, config.bands)
@@ -126,28 +136,36 @@ def resolve_inputs(
     _refuse_absent_bands(trees, config.bands)
     partial = {} if real or reals is not None else _partial_fits(trees, config)
     warnings = [f"--assume-all-blobs: {refusal(root, found)}" for root, found in partial.items()]
-    warnings += _warnings(config, trees)
+    warnings += _warnings(config, trees) + (warnings_of(config, named=reals is not None) if one else [])
     warnings += [line for table in (reals, fakes) if table is not None for line in table.warnings]
     if real and reals is None:
         chosen = _in_release(chosen, releases, real, warnings)
-    single = sum(len(runs) == 1 and brick not in releases for brick, runs in injected.items())
-    if fakes is None and single:
-        warnings.append(
-            f"{single} brick(s) with one run and no data release: injections on real sources cannot be "
-            "told there; give more runs, or the release with --real"
-        )
+    if fakes is None:
+        warnings += _single_runs(injected, releases, one=one)
     brick_inputs = []
     for brick in sorted(chosen | absent):
         mine = injected.get(brick, ()), releases.get(brick, ())
         tables = [None if table is None else table.of_brick(brick) for table in (reals, fakes)]
-        brick_inputs.append(BrickInputs(brick, *mine, tables[0], tables[1], len(release_trees) > 1))
+        brick_inputs.append(BrickInputs(brick, *mine, tables[0], tables[1], len(release_trees) > 1, one))
     description = {
         "bricks": None if wanted is None else sorted(wanted),
         "real_table": _named(real_table),
         "fake_table": _named(fake_table),
     }
     doubted = {root.index: found for root, found in partial.items()}
-    return Inputs(tuple(roots), tuple(brick_inputs), tuple(warnings), description, unused, doubted)
+    drawn = tuple(facts for root in trees if (facts := drawn_by(root)) is not None)
+    return Inputs(tuple(roots), tuple(brick_inputs), tuple(warnings), description, unused, doubted, drawn)
+
+
+def _single_runs(injected: Runs, releases: Runs, *, one: bool) -> list[str]:
+    """A warning of bricks in which nothing tells that an injection fell on a real source."""
+    single = sum(len(runs) == 1 and brick not in releases for brick, runs in injected.items())
+    if not single:
+        return []
+    return [
+        f"{single} brick(s) with one run and no data release: injections on real sources cannot "
+        f"be told there; give more runs{'' if one else ', or the release with --real'}"
+    ]
 
 
 def _named(table: Path | None) -> str | None:
@@ -199,37 +217,6 @@ def _roots(fake: Sequence[Path], real: Sequence[Path], layout: str | None) -> li
                 raise LayoutError(msg)
             roots.append(Root(len(roots), tree, found))
     return roots
-
-
-def read_brick_list(words: Sequence[str]) -> set[str] | None:
-    """Brick names given as such or in files of one name per line (# begins a comment).
-
-    Returns
-    -------
-    set of str or None
-        None where no list was given.
-    """
-    if not words:
-        return None
-    names: set[str] = set()
-    for word in words:
-        path = Path(word)
-        if path.is_file():
-            try:
-                lines = path.read_text(encoding="utf-8-sig").splitlines()
-            except UnicodeDecodeError:
-                msg = f"--bricks {word}: not a text file of one brick name per line"
-                raise LayoutError(msg) from None
-            names |= {line.split("#")[0].strip() for line in lines} - {""}
-        elif "/" in word or "." in word:
-            msg = f"--bricks {word}: no such file"
-            raise LayoutError(msg)
-        else:
-            names.add(word)
-    if not names:
-        msg = f"--bricks {' '.join(words)}: the list is empty"
-        raise LayoutError(msg)
-    return names
 
 
 def _by_brick(trees: Trees) -> Runs:

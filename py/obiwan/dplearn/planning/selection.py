@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 
 from obiwan.dplearn.errors import SelectionError, explained
+from obiwan.dplearn.planning.conditions import parse_condition
 from obiwan.dplearn.planning.cutflow import CutFlow, count
 from obiwan.dplearn.running.functions import load_function
 from obiwan.dplearn.stampspec import Array
@@ -88,28 +89,38 @@ _IN_STAMPS = ("psf", "galaxies")  #: selections that look at the bands of the st
 
 
 def find_selection(name: str, bands: tuple[str, ...]) -> Selection:
-    """Look up a selection by name, or import a user's own.
+    """Look up selections by name, read conditions, or import a user's own.
 
     Parameters
     ----------
     name : str
-        One of `SELECTIONS`, or ``module:function``; the function takes `Sources` and returns a
-        boolean mask or a mapping of cut names to masks.
+        One or more, separated by commas: one of `SELECTIONS`; a condition on a measured quantity such as
+        ``mag_r<22`` (`obiwan.dplearn.planning.conditions`); or ``module:function``, a function that takes
+        `Sources` and returns a boolean mask or a mapping of cut names to masks.
     bands : tuple of str
         Of the stamps.
 
     Raises
     ------
     ValueError
-        If there is no such selection, module or function.  The selection that is returned raises
-        `SelectionError` where the user's function fails.
+        If there is no such selection, quantity, module or function.  The selection that is returned raises
+        `SelectionError` where the user's function fails, or the catalogue has not what a selection needs.
     """
-    if name in _IN_STAMPS:
-        return lambda sources: SELECTIONS[name](sources.in_bands(bands))
+    parts = [_find_one(word, bands) for word in name.split(",")]
+    return (
+        parts[0] if len(parts) == 1 else lambda sources: {k: v for p in parts for k, v in p(sources).items()}
+    )
+
+
+def _find_one(name: str, bands: tuple[str, ...]) -> Selection:
+    """One selection of `find_selection`."""
+    if condition := parse_condition(name):
+        return lambda sources: {condition.text: condition.mask(sources, bands)}
     if name in SELECTIONS:
-        return SELECTIONS[name]
+        return partial(_by_type, name, bands) if name != "none" else SELECTIONS[name]
     if ":" not in name:
-        msg = f"--select {name}: not one of {', '.join(SELECTIONS)}, and not module:function"
+        what = "and neither a condition such as mag_r<22 nor module:function"
+        msg = f"--select {name}: not one of {', '.join(SELECTIONS)}, {what}"
         raise ValueError(msg)
     function = load_function(name, "--select")
 
@@ -119,6 +130,17 @@ def find_selection(name: str, bands: tuple[str, ...]) -> Selection:
         return result if isinstance(result, Mapping) else {name: result}
 
     return selection
+
+
+def _by_type(name: str, bands: tuple[str, ...], sources: Sources) -> Mapping[str, Array]:
+    """A selection that asks for tractor's types, which not every catalogue has."""
+    if len(sources) and not (sources.type != "").any():
+        msg = (
+            f"--select {name} needs the types of tractor, and this catalogue has none; give conditions on "
+            "what is measured, such as 'mag_r<22,snr_r>10,size<1.4', or none"
+        )
+        raise SelectionError(msg)
+    return SELECTIONS[name](sources.in_bands(bands) if name in _IN_STAMPS else sources)
 
 
 def apply_cuts(sources: Sources, selection: Selection, keep: Array, flow: CutFlow) -> Array:

@@ -72,7 +72,8 @@ LAYOUTS: tuple[Layout, ...] = (
         "{run}/coadd/{bri}/{brick}",
         "{run}/tractor/{bri}/tractor-{brick}.fits",
         truth="{run}/sim/{bri}/injected-{brick}.fits",
-        run_names=r"file[^/]*_rs[^/]*_skip[^/]*",
+        # `inject` keeps the names that runs of other layouts have, where it draws their truth again.
+        run_names=r"file[^/]*_rs[^/]*_skip[^/]*|[^/]*rs\d+[^/]*",
     ),
     Layout(
         "obiwan_code",

@@ -1,0 +1,107 @@
+"""Trees of ``inject``, whose one catalogue has both classes, and how their objects were drawn.
+
+There real galaxies are the other sources of the same catalogue, or those of them that a user's table names:
+a second catalogue would give one class positions and quantities of another origin.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from obiwan.dplearn.errors import LayoutError, explained
+from obiwan.dplearn.files.atomic import read_json
+from obiwan.dplearn.planning.config import TrainingConfig
+from obiwan.dplearn.survey.catalogs import TRACTOR, read_maker
+from obiwan.dplearn.survey.layouts import BrickRun, Root
+
+RECORD = "injection.json"  #: what `inject` leaves in a tree
+#: What a test on such coadds leaves out of the pipeline
+LEFT_OUT = ("detection", "deblending", "model fitting", "outlier masking", "sky estimation")
+
+
+def has_one_catalogue(runs: Sequence[BrickRun]) -> bool:
+    """Whether the catalogues of a tree were not made by tractor, by the first that there is."""
+    tractors = (run.tractor for run in runs if run.tractor is not None and run.tractor.is_file())
+    first = next(tractors, None)
+    return first is not None and read_maker(first) != TRACTOR
+
+
+def share_one_catalogue(
+    trees: Mapping[Root, Sequence[BrickRun]], config: TrainingConfig, *, released: bool
+) -> bool:
+    """Whether both classes come from one catalogue in each of these trees.
+
+    Parameters
+    ----------
+    trees : mapping
+        Injection trees with their runs.
+    config : TrainingConfig
+    released : bool
+        Whether a data release was given.
+
+    Raises
+    ------
+    LayoutError
+        If this holds for some trees only, or a release is to give the real galaxies.
+    """
+    one = [root.path for root, runs in trees.items() if has_one_catalogue(runs)]
+    if not one:
+        return False
+    fault = ""
+    if len(one) < len(trees):
+        fault = "the catalogues of other trees of --fake are tractor's; make a training set of each kind"
+    elif released or config.reals_from == "release":
+        fault = (
+            "its catalogue has both classes, measured alike; leave out --real and --reals-from release, "
+            "whose galaxies were measured otherwise"
+        )
+    if fault:
+        msg = f"{one[0]}: a tree of inject: {fault}"
+        raise LayoutError(msg)
+    return True
+
+
+def warnings_of(config: TrainingConfig, *, named: bool) -> list[str]:
+    """What the user should know where both classes come from one catalogue."""
+    if named or config.select != "none":
+        return []
+    return [
+        "--select none without --real-table: every other source of the images is a real example, whatever it "
+        "is; choose the kind that is modelled by measured quantities (--select 'mag_r<22,size<1.4') or name "
+        "its real objects (--real-table)"
+    ]
+
+
+def drawn_by(root: Root) -> dict[str, Any] | None:
+    """How the objects of a tree were drawn, from the record of `inject`; None where there is none.
+
+    Returns
+    -------
+    dict or None
+        ``root``; ``model``, ``noise``, ``gain`` (None: of the exposures); ``psf``, the number of bricks and
+        bands drawn with each kind; ``software``, with versions; ``left_out``.
+
+    Raises
+    ------
+    LayoutError
+        If the record cannot be read.
+    """
+    path = root.path / RECORD
+    if not path.is_file():
+        return None
+    with explained(f"{path}: not a readable record", "inject again with this version", LayoutError):
+        record = read_json(path)
+        entries = record["injected"].values()
+        psf = Counter(str(band["psf"]) for entry in entries for band in entry["bands"].values())
+        config, software = record["config"], {**record["software"], "inject": record["package_version"]}
+        return {
+            "root": root.index,
+            "model": config["model"],
+            "noise": config["noise"],
+            "gain": config["gain"],
+            "psf": dict(sorted(psf.items())),
+            "software": software,
+            "left_out": list(LEFT_OUT),
+        }
