@@ -112,6 +112,32 @@ def test_bricks_that_were_left_out_and_runs_of_partial_fits():
     assert "41.2 are expected" in words
 
 
+def test_injections_that_were_drawn_into_released_coadds():
+    drawn = {
+        "root": 0,
+        "model": "star",
+        "noise": "poisson",
+        "gain": None,
+        "psf": {"moffat": 2, "psfex": 40},
+        "software": {"sep": "1.4.1", "inject": "0.3"},
+        "left_out": ["detection", "sky estimation"],
+    }
+    (fact,) = cautions(scored(network()), {**DATA, "drawn": [drawn]})
+    assert fact.kind == Notice.DRAWN
+    words = wording.notice(fact)
+    for said in (
+        "model star",
+        "moffat in 2",
+        "psfex in 40",
+        "gain of each exposure",
+        "inject 0.3",
+        "leaves out",
+    ):
+        assert said in words
+    assert "detection, sky estimation" in words
+    assert "gain 4" in wording.notice(Fact(fact.kind, {**drawn, "gain": 4.0}))
+
+
 def test_what_was_not_run():
     controls = [
         Control("width", "D5", "g", Statistic.DISTRIBUTION, "", 0.03, obstacle=Obstacle.TOO_FEW),
@@ -174,6 +200,8 @@ def test_every_notice_has_words():
         "counts": (4, 300),
         "planted": ("ivar_dip",),
         "differences": {"invvar": (("NO_DITHER",), ("SUBTRACTIVE_DITHER_2",))},
+        **{"noise": "poisson", "gain": 4.0, "psf": {"stars": 3}, "software": {"sep": "1.4.1"}},
+        "left_out": ["detection"],
     }
     for kind in Notice:
         words = wording.notice(Fact(kind, values))

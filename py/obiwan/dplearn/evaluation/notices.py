@@ -34,6 +34,8 @@ class Notice(StrEnum):
     CATALOGUES = "catalogues of two pipelines"
     WRITERS = "coadds written differently"  #: differences (of `survey.writers.differences`)
     PARTIAL_FITS = "runs of partial fits"  #: far, expected (of `planning.blobs.Fitting`)
+    #: model, psf, noise, gain, software, left_out (of `planning.injected.drawn_by`)
+    DRAWN = "drawn into released coadds"
     DAMAGED = "damaged bricks left out"  #: count, names
     SHARED_BRICKS = "bricks in several splits"
     NOT_LOGGED = "evaluation not logged"
@@ -115,6 +117,7 @@ def cautions(scored: Scored, data: Mapping[str, Any], networks: Scored | None = 
         (released and config.get("reals_from") == "injected", Notice.CATALOGUES, {}),
         (differ, Notice.WRITERS, {"differences": differ}),
         *((True, Notice.PARTIAL_FITS, one) for one in partial),
+        *((True, Notice.DRAWN, one) for one in data.get("drawn", ())),
         (damaged, Notice.DAMAGED, {"count": len(damaged), "names": damaged[:NAMED]}),
         (config.get("split") == "object", Notice.SHARED_BRICKS, {}),
         (scored.ledger is None, Notice.NOT_LOGGED, {}),

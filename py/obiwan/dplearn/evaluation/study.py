@@ -111,6 +111,7 @@ def data_summary(stamp_set: StampSet) -> dict[str, Any]:
         "counts": counts,
         **{key: manifest.get(key) or {} for key in ("config", "cut_flow", "writers")},
         **{key: manifest.get(key) or [] for key in ("roots", "partial_fits", "damaged_bricks")},
+        **{key: manifest[key] for key in ("drawn",) if manifest.get(key)},
     }
 
 

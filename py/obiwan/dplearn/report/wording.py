@@ -183,6 +183,10 @@ def notice(fact: Fact) -> str:
             f"{name} {_plain(real) or 'none'} against {_plain(fake) or 'none'}"
             for name, (real, fake) in values["differences"].items()
         ]
+    if fact.kind == Notice.DRAWN:
+        values["psf"] = [f"{kind} in {number} band(s) of bricks" for kind, number in values["psf"].items()]
+        values["software"] = [f"{name} {number}" for name, number in values["software"].items()]
+        values["gain"] = "of each exposure" if values["gain"] is None else values["gain"]
     if fact.kind == Notice.CONTROL:
         values["title"] = control_title(values["name"], values["band"])
         values["why"] = obstacle_words(values["obstacle"], values["counts"])
