@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from obiwan.dplearn.planning.bricks import BrickPlan
 from obiwan.dplearn.planning.matching import sharing_width
 from obiwan.dplearn.planning.splits import TEST, TRAIN, VAL
 from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.survey.catalogs import EXPOSURE
 from obiwan.dplearn.trainingset.examples import FLAG_OVERLAP
 from plans import all_rows, assembled, eligible_of, plan_of
 
@@ -222,3 +224,50 @@ def test_what_is_left_shares_no_sky(seed, n, across):
         later = ~shared & (split > split[i])
         assert (np.maximum(abs(x[i] - x[later]), abs(y[i] - y[later])) < 67).any()
     assert not shared[split == TEST].any()
+
+
+def on_a_grid(side=6, step=0.25):
+    """Bricks of a square of the sky, with where their middles are."""
+    places = [(10.1 + step * i, 0.1 + step * j) for i in range(side) for j in range(side)]
+    return [replace(plan(k, real=4, fake=4), centre=place) for k, place in enumerate(places)]
+
+
+def test_whole_cells_go_to_one_split():
+    planned, _ = assembled(on_a_grid(), split="sky", cell_size=0.5)
+    splits = {}
+    for row in all_rows(planned):
+        splits.setdefault(planned.cells[row["brick"].decode()], set()).add(row["split"])
+    assert 9 <= len(splits) <= 16
+    assert all(len(some) == 1 for some in splits.values())
+    assert {split for some in splits.values() for split in some} == {b"train", b"val", b"test"}
+    assert len(planned.cells) == 36
+    tests = sum(some == {b"test"} for some in splits.values())
+    assert tests == int(np.ceil(0.2 * len(splits)))
+
+
+def test_a_cell_follows_its_place_and_not_the_other_bricks():
+    every, _ = assembled(on_a_grid(), split="sky", cell_size=0.5)
+    some, _ = assembled(on_a_grid()[:20], split="sky", cell_size=0.5)
+    assert some.cells.items() <= every.cells.items()
+
+
+def test_cells_may_be_too_few():
+    with pytest.raises(SelectionError, match=r"1 cell is too few .* by cell; .* a smaller --cell-size"):
+        assembled(on_a_grid(2), split="sky", cell_size=20)
+
+
+def test_other_splits_have_no_cells():
+    planned, _ = assembled(on_a_grid())
+    assert planned.cells == {}
+
+
+def test_exposures_of_the_bricks_that_are_used():
+    exposures = np.array([("decam", 5), ("decam", 9)], EXPOSURE)
+    plans = [replace(one, exposures=exposures[: 1 + k % 2]) for k, one in enumerate(UNEVEN)]
+    plans[3] = replace(plans[3], exposures=None)
+    plans.append(replace(plan(30, 7, 0), exposures=exposures))  # of one class: not used
+    found = assembled(plans)[0].exposures()
+    assert found["brick"].tolist() == sorted(found["brick"].tolist())
+    counts = {name.decode(): int((found["brick"] == name).sum()) for name in np.unique(found["brick"])}
+    assert counts == {f"{k:04d}p060": 1 + k % 2 for k in range(10) if k != 3}
+    assert set(found["expnum"][found["brick"] == b"0001p060"]) == {5, 9}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from obiwan.dplearn.errors import CatalogError
-from obiwan.dplearn.survey.catalogs import read_cameras, read_tractor, read_truth
+from obiwan.dplearn.survey.catalogs import read_cameras, read_exposures, read_tractor, read_truth
 from synthetic import FLAVOURS, Brick, objects, tractor_columns, truth_columns, write_table, write_tractor
 
 BRICK = Brick("1211p060", 121.1, 6.0)
@@ -272,3 +272,15 @@ def test_cameras(tmp_path):
     write_table(tmp_path / "c.fits", {"camera": np.array(["decam ", "90prime"])})
     assert read_cameras(tmp_path / "c.fits") == {"decam", "90prime"}
     assert read_cameras(tmp_path / "absent.fits") == set()
+
+
+def test_exposures_of_a_brick(tmp_path):
+    rows = {"camera": np.array(["decam ", "90PRIME", "decam"]), "expnum": np.array([7, 2**40, 7])}
+    write_table(tmp_path / "c.fits", {**rows, "ccdname": np.array(["N1", "CCD1", "S2"])})
+    assert read_exposures(tmp_path / "c.fits").tolist() == [(b"90prime", 2**40), (b"decam", 7)]
+    assert read_exposures(tmp_path / "absent.fits") is None
+    write_table(tmp_path / "c.fits", {"camera": rows["camera"]})
+    assert read_exposures(tmp_path / "c.fits") is None
+    (tmp_path / "c.fits").write_bytes(b"SIMPLE")
+    with pytest.raises(CatalogError, match=r"c\.fits: cannot read the CCD table"):
+        read_exposures(tmp_path / "c.fits")

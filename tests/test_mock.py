@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from obiwan.dplearn.mock import catalog as mock_catalog
 from obiwan.dplearn.mock import sky as mock_sky
 from obiwan.dplearn.mock import writers as mock_files
 from obiwan.dplearn.mock.config import PIXEL_SCALE, MockConfig, Plant
-from obiwan.dplearn.mock.survey import make_survey
+from obiwan.dplearn.mock.survey import conditions_of, make_survey
 from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.survey.rendering import MOFFAT_BETA, Galaxy, render
 from obiwan.dplearn.trainingset.stampset import open_training_set
@@ -885,3 +886,29 @@ def test_dr5_columns_turn_sersic_into_composite() -> None:
     assert old["shapedev_r"] == pytest.approx([0.5, 0.7, 0.0])
     assert old["shapeexp_r"] == pytest.approx([0.5, 0.0, 0.0])
     assert old["fracdev"] == pytest.approx([0.5, 1.0, 0.0])
+
+
+Observed = tuple[set[int], mock_bricks.Conditions]  # numbers of exposures, and how it was observed
+
+
+def exposures_of(config: MockConfig, directory: Path) -> dict[tuple[int, int], Observed]:
+    """Numbers of the exposures of each brick, by its row and column, and how it was observed."""
+    found = {}
+    for brick in mock_bricks.brick_grid(config):
+        conditions = conditions_of(config, brick)
+        mock_files.write_ccds(directory / "ccds.fits", brick, conditions)
+        numbers = table(directory / "ccds.fits")["expnum"]
+        found[brick.row, brick.col] = set(numbers.tolist()), conditions
+    return found
+
+
+def test_squares_of_bricks_share_exposures_and_conditions_on_request(tmp_path: Path) -> None:
+    config = replace(SMALL, bricks=16, west=2)
+    alone, shared = (exposures_of(replace(config, shared_exposures=n), tmp_path) for n in (1, 2))
+    for one, other in itertools.combinations(shared, 2):
+        square = [(row // 2, col // 2) for row, col in (one, other)]
+        same = square[0] == square[1]
+        assert bool(shared[one][0] & shared[other][0]) == same
+        assert (shared[one][1] == shared[other][1]) == same
+        assert not alone[one][0] & alone[other][0]
+        assert alone[one][1] != alone[other][1]

@@ -101,6 +101,22 @@ def test_the_original_tree_alone_is_refused(shared_data, tmp_path, capsys):
     assert "fitted only blobs that hold an injection" in capsys.readouterr().err
 
 
+def test_exposures_of_real_bricks(shared_data, tmp_path):
+    """Two regions of different cameras: as many rows as their CCD tables have different exposures."""
+    regions = [shared_data / "injected_legacysim" / name for name in ("decals_grz", "mzlsbass2")]
+    given = ["--fake", *map(str, regions), "--outdir", str(tmp_path / "out"), *ONE_BRICK, "--edge", "pad"]
+    assert main(given) == 0
+    rows = open_training_set(tmp_path / "out").read_exposures()
+    expected = set()
+    for path in (path for region in regions for path in region.glob("*/coadd/*/*/*-ccds.fits")):
+        with fits.open(path) as hdus:
+            table, brick = hdus[1].data, path.name.split("-")[1]
+            expected |= {(brick, row["camera"].strip(), int(row["expnum"])) for row in table}
+    assert {(row["brick"].decode(), row["camera"].decode(), int(row["expnum"])) for row in rows} == expected
+    assert len(rows) == len(expected) > 4
+    assert {row["camera"] for row in rows} >= {b"decam", b"90prime", b"mosaic"}
+
+
 def test_early_tree_on_truth_centres(shared_data, tmp_path, capsys):
     fake, real = shared_data / "injected_obiwan/decals_grz_early", shared_data / "release_dr9/decals_grz"
     given = ["--fake", str(fake), "--real", str(real), "--outdir", str(tmp_path / "out"), *ONE_BRICK]

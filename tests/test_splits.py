@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obiwan.dplearn.errors import SelectionError
-from obiwan.dplearn.planning.splits import balanced, hash_order, split_names
+from obiwan.dplearn.planning.splits import balanced, hash_order, sky_cells, split_names
 from obiwan.dplearn.running.streams import stream
 
 deterministic = settings(derandomize=True, max_examples=50, deadline=None)
@@ -88,3 +88,35 @@ def test_balance_draws_evenly():
     kept = sum(balanced(label, stream(seed, "x")).astype(int) for seed in range(400))
     assert kept[4] == 400
     np.testing.assert_allclose(kept[:4] / 400, 0.25, atol=4 * np.sqrt(0.25 * 0.75 / 400))
+
+
+def area(ra: tuple[float, float], dec: tuple[float, float]) -> float:
+    """Square degrees."""
+    height = np.degrees(np.sin(np.radians(dec[1])) - np.sin(np.radians(dec[0])))
+    return float((ra[1] - ra[0]) * height)
+
+
+@pytest.mark.parametrize("size", [2.0, 3.3, 7.3])
+def test_cells_are_of_the_size_asked_for_all_over_the_sky(size, rng):
+    dec = np.degrees(np.arcsin(rng.uniform(-1, 1, 200_000)))
+    ra = rng.uniform(0, 360, len(dec))
+    inside = np.abs(dec) < 80  # close to a pole there are few columns
+    cells, number = np.unique(sky_cells(ra, dec, size)[inside], return_counts=True)
+    expected = area((0, 360), (-80, 80)) / size**2
+    assert len(cells) == pytest.approx(expected, rel=0.1)
+    assert number.max() / number.mean() < 2.5
+    for name in cells[:: max(1, len(cells) // 20)]:
+        mine = inside & (sky_cells(ra, dec, size) == name)
+        assert np.ptp(dec[mine]) <= size * 1.1
+        assert np.ptp(ra[mine]) * np.cos(np.radians(np.abs(dec[mine]).max())) <= size * 1.2
+
+
+def test_a_cell_does_not_reach_over_right_ascension_0():
+    west, east = sky_cells(np.array([359.99, 0.01]), np.array([10.0, 10.0]), 2.0)
+    assert west != east
+    assert sky_cells(np.array([360.01, -0.01]), np.array([10.0, 10.0]), 2.0).tolist() == [east, west]
+
+
+def test_the_poles_are_in_cells():
+    assert len(set(sky_cells(np.array([0.0, 10.0]), np.array([90.0, -90.0]), 2.0))) == 2
+    assert len(set(sky_cells(np.linspace(0, 359, 50), np.full(50, 89.9), 90.0))) <= 4

@@ -26,6 +26,7 @@ from obiwan.dplearn.planning.plan import Plan
 from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.survey.layouts import Root
 from obiwan.dplearn.trainingset.examples import check_sources, write_sources
+from obiwan.dplearn.trainingset.exposures import CHECKSUM, EXPOSURES, write_exposures
 from obiwan.dplearn.trainingset.manifest import (
     FORMAT,
     FORMAT_VERSION,
@@ -38,7 +39,8 @@ from obiwan.dplearn.trainingset.shards import Shard
 from obiwan.dplearn.trainingset.stampset import open_training_set
 
 _OURS = re.compile(
-    rf"[xy](?:{'|'.join(SPLITS)})_\d+\.npy|{re.escape(MANIFEST)}(?:\.part)?|{re.escape(SOURCES)}|{re.escape(WORK)}"
+    rf"[xy](?:{'|'.join(SPLITS)})_\d+\.npy|{re.escape(MANIFEST)}(?:\.part)?|{re.escape(SOURCES)}|"
+    rf"{re.escape(EXPOSURES)}|{re.escape(WORK)}"
 )
 _REMEDY = "choose another --outdir, or give --overwrite"
 
@@ -126,6 +128,7 @@ def confirm_finished(directory: Path, planned: Plan) -> None:
         msg = f"{directory / SOURCES}: missing; give --overwrite to make the training set again"
         raise TrainingSetError(msg)
     check_sources(directory, training_set.manifest)
+    training_set.read_exposures()
 
 
 def begin(directory: Path, request: dict[str, Any], planned: Plan, *, overwrite: bool) -> Path | None:
@@ -228,6 +231,7 @@ def finish(
     """
     with holding_lease(scratch, directory):
         write_sources(directory / SOURCES, scratch, planned.spec, planned)
+        beyond = _beyond_bricks(directory, scratch, planned)
     shards = [shard for receipt in receipts for shard in receipt.shards]
     made = sum(shard.rows for shard in shards)
     if made != len(planned):  # the manifest vouches for all of them
@@ -260,6 +264,7 @@ def finish(
             "negative_invvar": sum(receipt.negative_invvar for receipt in receipts),
         },
         "sources_crc32": file_crc32(directory / SOURCES),
+        **beyond,
         "shards": [asdict(shard) for shard in shards],
     }
     manifest["manifest_crc32"] = manifest_checksum(manifest)
@@ -267,6 +272,16 @@ def finish(
         write_json(directory / MANIFEST, manifest, scratch)
     _clear_work(directory)
     return manifest
+
+
+def _beyond_bricks(directory: Path, scratch: Path, planned: Plan) -> dict[str, Any]:
+    """Write what bricks have in common, where that is known; returns the entries of the manifest."""
+    (directory / EXPOSURES).unlink(missing_ok=True)  # an earlier run's, whose inputs may have been others
+    exposures, cells = planned.exposures(), planned.cells
+    entries: dict[str, Any] = {"cells": cells} if cells else {}
+    if len(exposures):
+        entries[CHECKSUM] = write_exposures(directory / EXPOSURES, scratch, exposures)
+    return entries
 
 
 def _counts(split: str, shards: Sequence[Shard], planned: Plan) -> dict[str, int]:

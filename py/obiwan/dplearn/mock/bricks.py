@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ class Brick:
         Declination of the centre of row 0, in degrees.
     bands : tuple of str
         In which it was observed.
+    shared : int
+        Bricks on a side of the square of the grid that share exposures.
     """
 
     row: int
@@ -46,6 +48,13 @@ class Brick:
     border: int
     dec0: float = 0.0
     bands: tuple[str, ...] = StampSpec.bands
+    shared: int = 1
+
+    @property
+    def pointing(self) -> Brick:
+        """The first brick of those that share its exposures: the exposures are named after it."""
+        row, col = (place // self.shared * self.shared for place in (self.row, self.col))
+        return replace(self, row=row, col=col)
 
     @property
     def side(self) -> float:
@@ -179,7 +188,7 @@ class Exposure:
 def brick_grid(config: MockConfig) -> list[Brick]:
     """Return a nearly square grid of bricks, row by row; ``config.west`` columns precede RA 0."""
     ncol = math.ceil(math.sqrt(config.bricks))
-    common = (config.brick_size, config.border, config.dec, config.bands)
+    common = (config.brick_size, config.border, config.dec, config.bands, config.shared_exposures)
     return [Brick(k // ncol, k % ncol - config.west, *common) for k in range(config.bricks)]
 
 

@@ -168,6 +168,9 @@ class MockConfig:
     seeing_scatter, depth_scatter : float
         Scatter of the PSF's width and of the noise from brick to brick, of their logarithms; half of the
         variance is common to all bands.
+    shared_exposures : int
+        Bricks on a side of the squares that share exposures: all that else scatters from brick to brick is
+        the same in them.
     plant : Plant
         Differences between the classes.
     plant_scatter : float
@@ -200,6 +203,12 @@ class MockConfig:
     )
     depth_scatter: float = option(
         "of the sky noise from brick to brick, a fraction", 0.1, type=between(0, 0.5, float), metavar="F"
+    )
+    shared_exposures: int = option(
+        "bricks on a side of squares that share exposures, with their seeing and depth",
+        1,
+        type=between(1, 1000),
+        metavar="N",
     )
     plant: Plant = field(default_factory=Plant)
     plant_scatter: float = option(

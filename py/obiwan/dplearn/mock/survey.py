@@ -43,7 +43,7 @@ class Task:
 
 def conditions_of(config: MockConfig, brick: Brick) -> Conditions:
     """How a brick is observed."""
-    rng = brick_stream(config.seed, brick.name, "conditions")
+    rng = brick_stream(config.seed, brick.pointing.name, "conditions")
     return mock_bricks.draw_conditions(rng, brick.bands, config.seeing_scatter, config.depth_scatter)
 
 
@@ -51,7 +51,7 @@ def planted_in(config: MockConfig, brick: Brick) -> Plant:
     """The differences planted in a brick: in each of another strength, if they scatter."""
     if not config.plant_scatter:
         return config.plant
-    deviate = brick_stream(config.seed, brick.name, "plant").standard_normal()
+    deviate = brick_stream(config.seed, brick.pointing.name, "plant").standard_normal()
     return config.plant.times(1 + config.plant_scatter * float(deviate))
 
 

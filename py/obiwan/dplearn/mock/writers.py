@@ -177,13 +177,13 @@ def write_ccds(path: Path, brick: Brick, conditions: Conditions) -> None:
     numbers = {"exptime": "f4", "mjd_obs": "f8", "fwhm": "f4", "width": "i2", "height": "i2"}
     place = {"ra": "f8", "dec": "f8", "sig1": "f8", "ccd_cuts": "i2"}
     box = dict.fromkeys(("brick_x0", "brick_x1", "brick_y0", "brick_y1"), "i2")
-    rows = []
+    rows, centre = [], brick.pointing
     for k, band in enumerate(brick.bands):
         fwhm, sig1 = conditions.fwhm[k] / PIXEL_SCALE, conditions.sigma[k] * conditions.nobs[k] ** 0.5
         for n in range(conditions.nobs[k]):
-            expnum = brick.brickid * 10 + len(brick.bands) * n + k
+            expnum = centre.brickid * 100 + len(brick.bands) * n + k
             exposure = (f"decam/mock/c4d_{expnum}_ooi_{band}.fits.fz", 1, "decam", expnum, "N1", band)
-            seen = (90.0, 57000.0 + 10 * n + k, fwhm, 2046, 4094, brick.ra, brick.dec, sig1, 0)
+            seen = (90.0, 57000.0 + 10 * n + k, fwhm, 2046, 4094, centre.ra, centre.dec, sig1, 0)
             rows.append((*exposure, *seen, 0, brick.size, 0, brick.size))
     fields: list[Any] = list({**names, "filter": "S1", **numbers, **place, **box}.items())
     table = np.array(rows, dtype=fields)

@@ -11,7 +11,7 @@ from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.cutflow import Flows, count
 from obiwan.dplearn.planning.matching import sharing_reach, sharing_sky, sharing_width
 from obiwan.dplearn.planning.plan import Plan
-from obiwan.dplearn.planning.splits import TEST, TRAIN, VAL, balanced, split_names
+from obiwan.dplearn.planning.splits import TEST, TRAIN, VAL, balanced, sky_cells, split_names
 from obiwan.dplearn.planning.store import Eligible
 from obiwan.dplearn.running.streams import stream
 from obiwan.dplearn.stampspec import SPLITS, Array
@@ -81,7 +81,7 @@ def _balance(eligible: Eligible, split: Array, config: TrainingConfig) -> None:
         return
     if config.balance == "brick":
         parts = {name: eligible.where(i) for i, name in enumerate(eligible.names)}
-    elif config.split == "brick":  # else there are no splits yet
+    elif config.split != "object":  # else there are no splits yet
         parts = {name: split == value for value, name in enumerate(SPLITS)}
     for name, part in parts.items():
         here = split[part]
@@ -92,7 +92,7 @@ def _balance(eligible: Eligible, split: Array, config: TrainingConfig) -> None:
     _tally(eligible.flows, f"balanced ({config.balance})", eligible.label[split != UNUSED])
 
 
-def _split_by_brick(eligible: Eligible, config: TrainingConfig) -> tuple[Array, Array]:
+def _split_by_place(eligible: Eligible, config: TrainingConfig) -> tuple[Array, Array]:
     label = eligible.label
     parts = [label[eligible.where(i)] for i in range(len(eligible.names))]
     if config.balance == "brick":
@@ -103,8 +103,13 @@ def _split_by_brick(eligible: Eligible, config: TrainingConfig) -> tuple[Array, 
     else:
         used = eligible.sizes > 0
     of_brick = np.full(len(parts), UNUSED, dtype=np.int8)
-    names = [eligible.names[i] for i in np.flatnonzero(used)]
-    of_brick[used] = split_names(names, config.seed, config.test_fraction, config.val_fraction)
+    names, unit = np.array(eligible.names)[used], "brick"
+    if config.split == "sky":
+        ra, dec = eligible.places[used].T
+        names, unit = sky_cells(ra, dec, config.cell_size), "cell"
+    whole, of_name = np.unique(names, return_inverse=True)
+    fractions = config.test_fraction, config.val_fraction
+    of_brick[used] = split_names(whole.tolist(), config.seed, *fractions, unit)[of_name]
     split = np.repeat(of_brick, eligible.sizes)
     shared = shared_sky(eligible, split, sharing_width(config.spec))
     apart = (split != UNUSED) & ~shared
@@ -171,7 +176,7 @@ def assemble(eligible: Eligible, config: TrainingConfig) -> Plan:
         If a class does not survive, or the survivors cannot be split.
     """
     _need_both_classes(eligible.label, eligible.flows)
-    by = _split_by_brick if config.split == "brick" else _split_by_object
+    by = _split_by_object if config.split == "object" else _split_by_place
     split, shared = by(eligible, config)
     for value, name in enumerate(SPLITS):
         _need_both_classes(eligible.label[split == value], eligible.flows, f" in the {name} split")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -61,6 +62,10 @@ class BrickPlan:
         Planes of its coadds in whose files unobserved pixels are not 0.
     damage : str
         Why the brick was left out (``--skip-damaged``); empty where it was not.
+    exposures : ndarray of `EXPOSURE`, or None
+        That its coadds were made from; None where no file says.
+    centre : tuple of float
+        RA and Dec of the middle of its coadds, degrees.
     """
 
     brick: str
@@ -71,6 +76,8 @@ class BrickPlan:
     writers: dict[str, frozenset[Writer]] = field(default_factory=dict)
     dithered: frozenset[DitheredFile] = frozenset()
     damage: str = ""
+    exposures: Array | None = None
+    centre: tuple[float, float] = (math.nan, math.nan)
 
 
 def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
@@ -151,7 +158,17 @@ def _plan(inputs: BrickInputs, config: TrainingConfig, flows: Flows) -> BrickPla
     dithered = frozenset(file for one in coverages for file in one.dithered)
     writers = {"real": _writers(real_rows, fields_), "fake": _writers(fake_rows, fields_)}
     rows = np.concatenate([real_rows, fake_rows])
-    return BrickPlan(inputs.brick, rows, flows, tuple(dict.fromkeys(notes)), coadds, writers, dithered)
+    return BrickPlan(
+        inputs.brick,
+        rows,
+        flows,
+        tuple(dict.fromkeys(notes)),
+        coadds,
+        writers,
+        dithered,
+        exposures=_exposures(fields_),
+        centre=fields_[0].centre if fields_ else BrickPlan.centre,
+    )
 
 
 def _check_known(inputs: BrickInputs) -> None:
@@ -285,6 +302,12 @@ def _unique(parts: Sequence[Array], fakes: Array, config: TrainingConfig, brick:
     chosen = one_row_per_source(group, run, stream(config.seed, "run", brick), weight)
     count(flow, UNIQUE, len(chosen))
     return rows[chosen]
+
+
+def _exposures(fields_: Sequence[Field]) -> Array | None:
+    """Exposures of a brick in any run, in which some may have been left out; None where no file says."""
+    known = [here.exposures for here in fields_ if here.exposures is not None]
+    return np.unique(np.concatenate(known)) if known else None
 
 
 def _writers(rows: Array, fields_: Sequence[Field]) -> frozenset[Writer]:

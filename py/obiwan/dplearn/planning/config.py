@@ -74,10 +74,13 @@ class TrainingConfig:
         choices=("brick", "global", "none"),
     )
     split: str = _one(
-        "split by brick, or (for trees of one brick) by object", "brick", choices=("brick", "object")
+        "split by brick, by cells of the sky, or (for trees of one brick) by object",
+        "brick",
+        choices=("brick", "sky", "object"),
     )
-    test_fraction: float = _one("fraction of bricks for the test split", 0.2)
-    val_fraction: float = _one("fraction of the other bricks for the validation split", 0.1)
+    cell_size: float = _one("degrees on a side of the cells of --split sky", 2.0)
+    test_fraction: float = _one("fraction of bricks (or cells) for the test split", 0.2)
+    val_fraction: float = _one("fraction of the others for the validation split", 0.1)
     assume_all_blobs: bool = option(
         "take real galaxies from injection runs that seem to have fitted only blobs with an injection",
         value=False,
@@ -111,6 +114,7 @@ class TrainingConfig:
             (0 < self.match_radius < 60, "match_radius", "between 0 and 60 arcsec"),
             (0 < self.test_fraction < 1, "test_fraction", "between 0 and 1"),
             (0 < self.val_fraction < 1, "val_fraction", "between 0 and 1"),
+            (0 < self.cell_size <= 90, "cell_size", "between 0 and 90 degrees"),
             (self.shard_size is None or 1 <= self.shard_size <= 8192, "shard_size", "1 to 8192"),
             (self.seed >= 0, "seed", "0 or more"),
         ]

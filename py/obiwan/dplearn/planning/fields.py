@@ -14,7 +14,7 @@ from obiwan.dplearn.errors import CatalogError, LayoutError
 from obiwan.dplearn.planning.matching import nearest_distance, nearest_index
 from obiwan.dplearn.planning.provenance import cameras_of
 from obiwan.dplearn.stampspec import Array, StampSpec
-from obiwan.dplearn.survey.catalogs import Catalog, read_tractor, read_truth
+from obiwan.dplearn.survey.catalogs import Catalog, read_exposures, read_tractor, read_truth
 from obiwan.dplearn.survey.coadds import Frame, read_frame
 from obiwan.dplearn.survey.layouts import BrickRun
 from obiwan.dplearn.survey.sources import Sources, blank_sources
@@ -48,6 +48,18 @@ class Field:
     def injections(self) -> Sources:
         """The truth rows that really went into the images."""
         return self.truth.take(self.truth.injected)
+
+    @cached_property
+    def exposures(self) -> Array | None:
+        """Exposures that the coadds were made from; None where no file says."""
+        return read_exposures(self.run.ccds())
+
+    @cached_property
+    def centre(self) -> tuple[float, float]:
+        """RA and Dec of the middle of the coadd, degrees."""
+        ny, nx = self.frame.shape
+        ra, dec = self.frame.wcs.all_pix2world((nx - 1) / 2, (ny - 1) / 2, 0)
+        return float(ra), float(dec)
 
     @property
     def fitted(self) -> Sources | None:

@@ -11,10 +11,12 @@ from math import ceil
 import numpy as np
 
 from obiwan.dplearn.planning.config import TrainingConfig
+from obiwan.dplearn.planning.splits import sky_cells
 from obiwan.dplearn.planning.store import Eligible
 from obiwan.dplearn.running.streams import stream
 from obiwan.dplearn.stampspec import SPLITS, Array
 from obiwan.dplearn.trainingset.examples import FLAG_OVERLAP
+from obiwan.dplearn.trainingset.exposures import exposures_of, no_exposures
 
 
 def grouped(sizes: Mapping[str, int], most: int, rng: np.random.Generator) -> list[list[str]]:
@@ -94,6 +96,7 @@ class Plan:
         self.flows, self.writers, self.dithered = eligible.flows, eligible.writers, eligible.dithered
         self.damaged = eligible.damaged
         self._seed, self._shard_rows = config.seed, config.shard_rows
+        self._cell_size = config.cell_size if config.split == "sky" else 0.0
         self._order = np.empty(int(np.count_nonzero(split >= 0)), np.uint32)  # positions in eligible.rows
         self._shared = np.empty(len(self._order), bool)
         self.groups: tuple[Group, ...] = tuple(self._grouped())
@@ -132,6 +135,27 @@ class Plan:
     def bricks(self, split: int) -> int:
         """Number of bricks of a split."""
         return sum(len(group.bricks) for group in self.groups if group.split == split)
+
+    @property
+    def cells(self) -> dict[str, str]:
+        """Cell of the sky of each brick, where the set is split by cells; else nothing."""
+        if not self._cell_size:
+            return {}
+        used = self._bricks
+        ra, dec = self._eligible.places[used].T
+        cells = sky_cells(ra, dec, self._cell_size)
+        return dict(zip((self._eligible.names[i] for i in used), cells.tolist(), strict=True))
+
+    def exposures(self) -> Array:
+        """Exposures of its bricks, by brick: rows of `BRICK_EXPOSURE`; those of some may not be known."""
+        known = [(self._eligible.names[i], self._eligible.exposures[i]) for i in self._bricks]
+        parts = [exposures_of(name, some) for name, some in known if some is not None]
+        return np.concatenate([no_exposures(), *parts])
+
+    @cached_property
+    def _bricks(self) -> list[int]:
+        """Positions in `Eligible` of the bricks of all groups, sorted."""
+        return sorted({brick for group in self.groups for brick in group.bricks})
 
     def rows(self, number: int) -> Array:
         """The examples of a group: rows of `example_dtype` in memory of their own, by shard and row."""

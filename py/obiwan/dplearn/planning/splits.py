@@ -28,8 +28,41 @@ def _part(fraction: float, n: int) -> int:
     return ceil(Fraction(repr(float(fraction))) * n)
 
 
-def split_names(names: Sequence[str], seed: int, test_fraction: float, val_fraction: float) -> Array:
-    """Assign names (bricks, or examples) to splits.
+def sky_cells(ra: Array, dec: Array, size: float) -> Array:
+    """Names of the cells of the sky that positions are in.
+
+    Rows of equal height in declination, as many as are nearest to `size`, are divided into cells of equal
+    width in right ascension, as many as make them nearly square in their middle.
+
+    Parameters
+    ----------
+    ra, dec : ndarray, shape (n,)
+        Degrees.
+    size : float
+        Degrees on a side.
+
+    Returns
+    -------
+    ndarray of str, shape (n,)
+        Row from the south and column from RA 0, such as ``45-0``.
+
+    Examples
+    --------
+    >>> sky_cells(np.array([0.5, 359.5, 0.5]), np.array([0.5, 0.5, 89.9]), 2.0).tolist()
+    ['45-0', '45-179', '89-0']
+    """
+    rows = max(1, round(180 / size))
+    row = np.clip(np.floor((np.asarray(dec) + 90) / 180 * rows), 0, rows - 1).astype(int)
+    middle = np.radians((row + 0.5) * 180 / rows - 90)
+    columns = np.maximum(1, np.rint(360 * np.cos(middle) / size)).astype(int)
+    column = np.floor(np.asarray(ra) % 360 / 360 * columns).astype(int) % columns
+    return np.char.add(np.char.add(row.astype(str), "-"), column.astype(str))
+
+
+def split_names(
+    names: Sequence[str], seed: int, test_fraction: float, val_fraction: float, what: str = "brick"
+) -> Array:
+    """Assign names (bricks, cells, or examples) to splits.
 
     In the order of a seeded hash, the first ``ceil(test_fraction * n)`` are test, the next
     ``ceil(val_fraction * rest)`` validation, what remains is for training.
@@ -48,10 +81,11 @@ def split_names(names: Sequence[str], seed: int, test_fraction: float, val_fract
     tests = _part(test_fraction, n)
     vals = _part(val_fraction, n - tests)
     if min(tests, vals, n - tests - vals) < 1:
-        bricks = "1 brick is" if n == 1 else f"{n} bricks are"
+        several = f"1 {what} is" if n == 1 else f"{n} {what}s are"
+        remedy = "a smaller --cell-size" if what == "cell" else "--split object for trees of one brick"
         msg = (
-            f"{bricks} too few to split into train, val and test by brick; give more bricks, or use "
-            "--split object for trees of one brick"
+            f"{several} too few to split into train, val and test by {what}; give more bricks, "
+            f"or use {remedy}"
         )
         raise SelectionError(msg)
     split = np.full(n, TRAIN, dtype=np.int8)

@@ -40,7 +40,10 @@ class StoredBrick:
         Of the sphere around it in which they are, as a distance of unit vectors.
     notes : tuple of str
     coadds : int
+    exposures : ndarray or None
         As in `BrickPlan`.
+    place : tuple of float
+        RA and Dec of the middle of its coadds, degrees.
     """
 
     name: str
@@ -50,6 +53,8 @@ class StoredBrick:
     radius: float
     notes: tuple[str, ...]
     coadds: int
+    exposures: Array | None
+    place: tuple[float, float]
 
 
 class RowStore:
@@ -96,7 +101,8 @@ class RowStore:
         centre = vectors.mean(0) if len(vectors) else np.zeros(3)
         radius = float(np.sqrt(((vectors - centre) ** 2).sum(1)).max(initial=0))
         label = plan.rows["label"].copy()
-        brick = StoredBrick(plan.brick, self._length, label, tuple(centre), radius, plan.notes, plan.coadds)
+        where = (plan.brick, self._length, label, tuple(centre), radius)
+        brick = StoredBrick(*where, plan.notes, plan.coadds, plan.exposures, plan.centre)
         self._bricks.append(brick)
         if plan.damage:
             self.damaged[plan.brick] = plan.damage
@@ -146,6 +152,10 @@ class Eligible:
         Of all examples, one brick after the other.
     coadds : ndarray of uint32
         What names the content of each brick's coadds.
+    exposures : list of ndarray or None
+        Of each brick, as in `BrickPlan`.
+    places : ndarray, shape (bricks, 2)
+        RA and Dec of the middle of each brick's coadds, degrees.
     notes : list of str
         What was left out and why.
     """
@@ -166,6 +176,8 @@ class Eligible:
         self.first = np.array([one.first for one in bricks], dtype=np.int64)
         self.label = np.concatenate([np.empty(0, np.uint8), *(one.label for one in bricks)])
         self.coadds = np.array([one.coadds for one in bricks], dtype="<u4")
+        self.exposures = [one.exposures for one in bricks]
+        self.places = np.array([one.place for one in bricks], dtype=np.float64).reshape(-1, 2)
         self.notes = [note for one in bricks for note in one.notes]
         self._starts = np.r_[0, np.cumsum(self.sizes)]
         self._centre = np.array([one.centre for one in bricks], dtype=np.float64).reshape(-1, 3)

@@ -31,12 +31,15 @@ _NO_SOURCES = ("DUP", "NUN")  # a Gaia source dropped in favour of a galaxy, a s
 _SERSIC_OF_TYPE = {"PSF": 0.0, "SIMP": 1.0, "REX": 1.0, "EXP": 1.0, "DEV": 4.0}
 
 
+#: An exposure: cameras may number theirs alike
+EXPOSURE = np.dtype([("camera", "S16"), ("expnum", "<i8")])
+
 _REMEDY = "restore the file, or leave the brick out with --bricks"
 _STEMS = (*PER_BAND, "depth")  # psfdepth is depth in DR3
 _PLAIN = frozenset(
     {
         "objid", "id", "ids", "ra", "dec", "type", "brick_primary", "ebv", "maskbits", "fitbits",
-        "sersic", "n", "fracdev", "rhalf", "e1", "e2", "collided", "camera",
+        "sersic", "n", "fracdev", "rhalf", "e1", "e2", "collided", "camera", "expnum",
         *(f"{band}flux".lower() for band in FILTERS),
         *(f"shape{profile}_{part}" for profile in ("", "exp", "dev") for part in ("r", "e1", "e2")),
     }
@@ -332,3 +335,22 @@ def read_cameras(path: Path) -> set[str]:
     with _reading(path, "CCD table") as table:
         cameras = table.columns.get("camera", np.empty(0, "U"))
         return {str(name).lower() for name in np.char.strip(_decoded(cameras))} - {""}
+
+
+def read_exposures(path: Path) -> Array | None:
+    """Exposures of a brick's coadds, from its CCD table, each once.
+
+    Returns
+    -------
+    ndarray of `EXPOSURE`, or None
+        Sorted; None where there is no table, or it does not number exposures.
+    """
+    if not path.is_file():
+        return None
+    with _reading(path, "CCD table") as table:
+        if not table.rows or "camera" not in table or "expnum" not in table:
+            return None
+        found = np.empty(table.rows, EXPOSURE)
+        found["camera"] = np.char.lower(np.char.strip(_decoded(table.need("camera")))).astype("S")
+        found["expnum"] = signed(table.need("expnum"), path, "the exposure numbers")
+        return np.unique(found)

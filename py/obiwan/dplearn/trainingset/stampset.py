@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.stampspec import SPLITS, Array, StampSpec
+from obiwan.dplearn.trainingset.clusters import Clusters, cluster
 from obiwan.dplearn.trainingset.examples import check_sources, read_sources
+from obiwan.dplearn.trainingset.exposures import no_exposures, read_exposures
 from obiwan.dplearn.trainingset.manifest import SOURCES, read_manifest
 from obiwan.dplearn.trainingset.shards import Shard, check_files, read_shard
 from obiwan.dplearn.trainingset.visibility import visible_columns, visible_rows
@@ -51,6 +53,8 @@ class StampSet:
     read_columns : callable
         Columns of the example table that both classes of the training set have, whatever labels a view has
         (`obiwan.dplearn.trainingset.visibility.visible_columns`).
+    read_exposures : callable
+        Exposures of all bricks, rows of `BRICK_EXPOSURE`; none where they are not known.
     """
 
     directory: Path
@@ -60,6 +64,7 @@ class StampSet:
     read: Callable[[Shard], tuple[Stamps, Labels]]
     read_rows: Callable[[str], Array]
     read_columns: Callable[[], tuple[str, ...]]
+    read_exposures: Callable[[], Array] = no_exposures
 
     def split(self, name: str) -> tuple[Shard, ...]:
         """The shards of one split, by number."""
@@ -109,6 +114,10 @@ class StampSet:
     def bricks(self, split: str) -> NDArray[np.str_]:
         """The brick of each example of a split, in the order of `rows`."""
         return np.char.strip(self.rows(split)["brick"].astype(str))
+
+    def clusters(self, bricks: Array, least: int) -> Clusters:
+        """Clusters of examples of these bricks (`obiwan.dplearn.trainingset.clusters.cluster`)."""
+        return cluster(bricks, self.read_exposures(), self.manifest.get("cells") or {}, least)
 
     def stamps(self, split: str, chosen: Array) -> Stamps:
         """Stamps of some examples of a split, read a shard at a time.
@@ -190,4 +199,5 @@ def open_training_set(directory: Path, *, files: bool = True) -> StampSet:
         return visible_columns(read_rows("train"))
 
     read = partial(read_shard, directory, spec)
-    return StampSet(directory, manifest, spec, shards, read, read_rows, read_columns)
+    known = cache(partial(read_exposures, directory, manifest))
+    return StampSet(directory, manifest, spec, shards, read, read_rows, read_columns, known)

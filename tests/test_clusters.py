@@ -1,0 +1,123 @@
+"""Clusters of examples: what shares exposures or a cell, and the table that says so."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.survey.catalogs import EXPOSURE
+from obiwan.dplearn.trainingset import exposures
+from obiwan.dplearn.trainingset.clusters import ClusteredBy, cluster, sharing_exposures
+from obiwan.dplearn.trainingset.manifest import MANIFEST
+from obiwan.dplearn.trainingset.stampset import open_training_set
+from planted import Planted, write_set
+from sealing import seal
+
+LEAST = 5
+
+
+def table(**numbers: list[int]) -> np.ndarray:
+    """Exposures of bricks: their numbers, of DECam; below 0 of the Bok telescope's camera."""
+    parts = [exposures.no_exposures()]
+    for brick, some in numbers.items():
+        rows = [("90prime" if n < 0 else "decam", abs(n)) for n in some]
+        parts.append(exposures.exposures_of(brick, np.array(rows, EXPOSURE)))
+    return np.concatenate(parts)
+
+
+def test_bricks_that_share_an_exposure_are_one_cluster_however_far_the_chain_goes():
+    known = table(a=[1], b=[1, 2], c=[2], d=[3, 4], e=[4], f=[5], g=[6], h=[7])
+    bricks = np.array(["c", "a", "e", "d", "b", "f", "a", "g", "h"])
+    found = cluster(bricks, known, {}, LEAST)
+    assert found.names.tolist() == ["a", "a", "d", "d", "a", "f", "a", "g", "h"]
+    assert (found.by, found.count, found.bricks, found.linked) == (ClusteredBy.EXPOSURES, 5, 8, 5)
+
+
+def test_a_brick_between_two_that_is_not_among_the_examples_does_not_link_them():
+    known = table(a=[1], b=[1, 2], c=[2], d=[3], e=[3], f=[4], g=[5])
+    found = cluster(np.array(list("acdefg")), known, {}, LEAST)
+    assert found.names.tolist() == list("acddfg")
+
+
+def test_cameras_number_their_exposures_alike():
+    found = cluster(np.array(list("abcdef")), table(a=[1], b=[-1], c=[2], d=[-2], e=[3], f=[3]), {}, LEAST)
+    assert found.names.tolist() == list("abcdee")
+
+
+@pytest.mark.parametrize(
+    ("known", "linked"),
+    [
+        (table(), 8),  # nobody knows
+        (table(a=[1], b=[2], c=[3], d=[4], e=[5], f=[6], g=[7], h=[8]), 8),
+        (table(a=[1], b=[1], c=[1], d=[1, 2], e=[2], f=[3], g=[4], h=[5]), 4),
+        (table(a=[1], b=[1], c=[2], d=[2], e=[3], f=[3], g=[4], h=[4]), 4),
+        (table(a=[1], b=[1], c=[1], d=[1], e=[1], f=[1], g=[1], h=[1]), 1),
+    ],
+    ids=["unknown", "none shared", "most in one", "too few", "all in one"],
+)
+def test_bricks_are_the_clusters_where_exposures_make_no_use(known, linked):
+    bricks = np.array(list("hgfedcba"))
+    found = cluster(bricks, known, {}, LEAST)
+    np.testing.assert_array_equal(found.names, bricks)
+    assert (found.by, found.count, found.bricks, found.linked) == (ClusteredBy.BRICK, 8, 8, linked)
+
+
+def test_most_is_more_than_half():
+    known = table(a=[1], b=[1], c=[1], d=[1], e=[2], f=[3], g=[4], h=[5])
+    assert cluster(np.array(list("abcdefgh")), known, {}, LEAST).by is ClusteredBy.EXPOSURES
+    assert cluster(np.array(list("abcdefg")), known, {}, 4).by is ClusteredBy.BRICK
+
+
+def test_cells_of_a_split_by_cells_are_the_clusters():
+    cells = {"a": "1-1", "b": "1-1", "c": "1-2", "d": "1-3", "e": "1-4", "f": "1-5"}
+    shared = table(a=[1], c=[1])
+    found = cluster(np.array(list("fabcde")), shared, cells, LEAST)
+    assert found.names.tolist() == ["1-5", "1-1", "1-1", "1-2", "1-3", "1-4"]
+    assert (found.by, found.count) == (ClusteredBy.CELL, 5)
+    assert cluster(np.array(list("abcd")), shared, cells, LEAST).by is ClusteredBy.BRICK
+
+
+def test_bricks_that_share_exposures_with_another_split_are_counted():
+    known = table(a=[1], b=[1, 2], c=[3], d=[2], e=[4])
+    assert sharing_exposures(np.array(["a", "c", "a", "x"]), np.array(["b", "d"]), known) == (2, 1)
+    assert sharing_exposures(np.array(["a"]), np.array(["b"]), table()) == (0, 0)
+
+
+def written(directory, rows):
+    """A training set with this table of exposures."""
+    write_set(directory, Planted("offset", 0.0), {"train": 4, "val": 2, "test": 2}, seed=1, rows=4)
+    crc32 = exposures.write_exposures(directory / exposures.EXPOSURES, directory, rows)
+    path = directory / MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), exposures.CHECKSUM: crc32}))
+    seal(directory)
+    return directory
+
+
+def test_the_table_comes_back(tmp_path):
+    rows = table(a=[1, 2**40], b=[-7])
+    read = open_training_set(written(tmp_path, rows)).read_exposures()
+    assert read.dtype == rows.dtype
+    np.testing.assert_array_equal(read, rows)
+
+
+def test_a_set_without_the_table(tmp_path):
+    write_set(tmp_path, Planted("offset", 0.0), {"train": 4, "val": 2, "test": 2}, seed=1, rows=4)
+    opened = open_training_set(tmp_path)
+    assert len(opened.read_exposures()) == 0
+    assert opened.clusters(np.array(["a", "b"]), LEAST).by is ClusteredBy.BRICK
+
+
+@pytest.mark.parametrize("damage", ["lost", "changed", "garbled"])
+def test_a_damaged_table(damage, tmp_path):
+    path = written(tmp_path, table(a=[1], b=[2])) / exposures.EXPOSURES
+    if damage == "lost":
+        path.unlink()
+    elif damage == "changed":
+        exposures.write_exposures(path, tmp_path, table(a=[1], b=[1]))
+    else:
+        path.write_bytes(b"SIMPLE")
+    with pytest.raises(TrainingSetError, match=r"exposures\.fits: .*make the training set again"):
+        open_training_set(tmp_path).read_exposures()
