@@ -16,7 +16,7 @@ from obiwan.dplearn.planning.bricks import BrickPlan
 from obiwan.dplearn.planning.matching import sharing_width
 from obiwan.dplearn.planning.splits import TEST, TRAIN, VAL
 from obiwan.dplearn.stampspec import StampSpec
-from obiwan.dplearn.survey.catalogs import EXPOSURE
+from obiwan.dplearn.survey.ccds import EXPOSURE
 from obiwan.dplearn.trainingset.examples import FLAG_OVERLAP
 from plans import all_rows, assembled, eligible_of, plan_of
 

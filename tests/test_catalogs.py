@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from obiwan.dplearn.errors import CatalogError
-from obiwan.dplearn.survey.catalogs import read_cameras, read_exposures, read_tractor, read_truth
+from obiwan.dplearn.survey.catalogs import read_tractor, read_truth
+from obiwan.dplearn.survey.ccds import read_cameras, read_exposures
 from synthetic import FLAVOURS, Brick, objects, tractor_columns, truth_columns, write_table, write_tractor
 
 BRICK = Brick("1211p060", 121.1, 6.0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.survey.catalogs import EXPOSURE
+from obiwan.dplearn.survey.ccds import EXPOSURE
 from obiwan.dplearn.trainingset import exposures
 from obiwan.dplearn.trainingset.clusters import ClusteredBy, cluster, sharing_exposures
 from obiwan.dplearn.trainingset.manifest import MANIFEST

@@ -37,6 +37,7 @@ from obiwan.dplearn.trainingset.examples import blank_examples
 
 SAME_SOURCE = 1.0  #: arcsec; rows of several runs, or of a user's table, closer than this are one source
 SAME_INJECTION = 0.01  #: arcsec; injections of several runs closer than this are one, drawn into each
+_NOWHERE = (math.nan, math.nan)
 UNIQUE = "one row per source"
 BRICKS = ("bricks", "bricks without damaged files")  #: counted with ``--skip-damaged``
 
@@ -77,7 +78,7 @@ class BrickPlan:
     dithered: frozenset[DitheredFile] = frozenset()
     damage: str = ""
     exposures: Array | None = None
-    centre: tuple[float, float] = (math.nan, math.nan)
+    centre: tuple[float, float] = _NOWHERE
 
 
 def plan_brick(inputs: BrickInputs, config: TrainingConfig) -> BrickPlan:
@@ -157,18 +158,8 @@ def _plan(inputs: BrickInputs, config: TrainingConfig, flows: Flows) -> BrickPla
     coadds = zlib.crc32(content + content_of(coverages))
     dithered = frozenset(file for one in coverages for file in one.dithered)
     writers = {"real": _writers(real_rows, fields_), "fake": _writers(fake_rows, fields_)}
-    rows = np.concatenate([real_rows, fake_rows])
-    return BrickPlan(
-        inputs.brick,
-        rows,
-        flows,
-        tuple(dict.fromkeys(notes)),
-        coadds,
-        writers,
-        dithered,
-        exposures=_exposures(fields_),
-        centre=fields_[0].centre if fields_ else BrickPlan.centre,
-    )
+    rows, noted = np.concatenate([real_rows, fake_rows]), tuple(dict.fromkeys(notes))
+    return BrickPlan(inputs.brick, rows, flows, noted, coadds, writers, dithered, "", *_taken(fields_))
 
 
 def _check_known(inputs: BrickInputs) -> None:
@@ -304,10 +295,11 @@ def _unique(parts: Sequence[Array], fakes: Array, config: TrainingConfig, brick:
     return rows[chosen]
 
 
-def _exposures(fields_: Sequence[Field]) -> Array | None:
-    """Exposures of a brick in any run, in which some may have been left out; None where no file says."""
+def _taken(fields_: Sequence[Field]) -> tuple[Array | None, tuple[float, float]]:
+    """Exposures of a brick in all its runs, None where no file says, and the middle of its coadds."""
     known = [here.exposures for here in fields_ if here.exposures is not None]
-    return np.unique(np.concatenate(known)) if known else None
+    exposures = np.unique(np.concatenate(known)) if known else None
+    return exposures, fields_[0].centre if fields_ else _NOWHERE
 
 
 def _writers(rows: Array, fields_: Sequence[Field]) -> frozenset[Writer]:

@@ -14,7 +14,8 @@ from obiwan.dplearn.errors import CatalogError, LayoutError
 from obiwan.dplearn.planning.matching import nearest_distance, nearest_index
 from obiwan.dplearn.planning.provenance import cameras_of
 from obiwan.dplearn.stampspec import Array, StampSpec
-from obiwan.dplearn.survey.catalogs import Catalog, read_exposures, read_tractor, read_truth
+from obiwan.dplearn.survey.catalogs import Catalog, read_tractor, read_truth
+from obiwan.dplearn.survey.ccds import read_exposures
 from obiwan.dplearn.survey.coadds import Frame, read_frame
 from obiwan.dplearn.survey.layouts import BrickRun
 from obiwan.dplearn.survey.sources import Sources, blank_sources

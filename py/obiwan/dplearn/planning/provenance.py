@@ -13,7 +13,8 @@ from typing import Any
 
 from obiwan.dplearn.errors import CatalogError
 from obiwan.dplearn.files.atomic import file_crc32
-from obiwan.dplearn.survey.catalogs import read_cameras, read_tractor
+from obiwan.dplearn.survey.catalogs import read_tractor
+from obiwan.dplearn.survey.ccds import read_cameras
 from obiwan.dplearn.survey.coadds import open_image
 from obiwan.dplearn.survey.layouts import BrickRun, available_bands
 

@@ -31,9 +31,6 @@ _NO_SOURCES = ("DUP", "NUN")  # a Gaia source dropped in favour of a galaxy, a s
 _SERSIC_OF_TYPE = {"PSF": 0.0, "SIMP": 1.0, "REX": 1.0, "EXP": 1.0, "DEV": 4.0}
 
 
-#: An exposure: cameras may number theirs alike
-EXPOSURE = np.dtype([("camera", "S16"), ("expnum", "<i8")])
-
 _REMEDY = "restore the file, or leave the brick out with --bricks"
 _STEMS = (*PER_BAND, "depth")  # psfdepth is depth in DR3
 _PLAIN = frozenset(
@@ -111,7 +108,7 @@ class _Table:
 
 
 @contextmanager
-def _reading(path: Path, what: str) -> Iterator[_Table]:
+def open_table(path: Path, what: str) -> Iterator[_Table]:
     """A table; whatever a decoder or a conversion raises within is one line with file and remedy."""
     with reading(f"{path}: cannot read the {what}", _REMEDY, CatalogError), open_fits(path) as file:
         tables = [hdu for hdu in file if hdu.get_exttype() in {"BINARY_TBL", "ASCII_TBL"}]
@@ -126,14 +123,14 @@ def _reading(path: Path, what: str) -> Iterator[_Table]:
         yield _Table(path, what, n, columns, dict(file[0].read_header()))
 
 
-def _decoded(values: Array) -> Array:
+def decoded(values: Array) -> Array:
     """A column of text as it is, or as bytes are read."""
     return np.char.decode(values, "ascii", "replace") if values.dtype.kind == "S" else values.astype("U")
 
 
 def _text(values: Array) -> Array:
     """Type names as clean capitals: bytes, blanks and case differ between releases."""
-    return np.char.upper(np.char.strip(_decoded(values).astype("U8"))).astype("U4")
+    return np.char.upper(np.char.strip(decoded(values).astype("U8"))).astype("U4")
 
 
 def signed(values: Array, path: Path, what: str) -> Array:
@@ -241,7 +238,7 @@ def read_tractor(path: Path) -> Catalog:
     CatalogError
         If the file is unreadable, empty of tables, lacks a column, or repeats an objid among its sources.
     """
-    with _reading(path, "tractor catalogue") as table:
+    with open_table(path, "tractor catalogue") as table:
         typed = made_by(table.header) == TRACTOR
         types = _text(table.need("type")) if typed else np.full(table.rows, "", "U4")
         bands = FILTERS if "decam_flux" in table else table.filters(*_SPELLINGS)
@@ -297,7 +294,7 @@ def read_truth(path: Path, ids_added: Path | None = None) -> Catalog:
     CatalogError
         If the file is unreadable, empty of tables, lacks a column, or repeats an id.
     """
-    with _reading(path, "truth table") as table:
+    with open_table(path, "truth table") as table:
         ids = unique_ids(table.need("id"), path, table.what)
         n, bands = len(ids), table.filters("{}flux", "flux_{}")
         if not bands:
@@ -308,7 +305,7 @@ def read_truth(path: Path, ids_added: Path | None = None) -> Catalog:
         radius, sersic = table.get(zero, "rhalf", "shape_r"), table.get(zero, "n", "sersic")
         injected = ~table.get(np.zeros(n, dtype=bool), "collided")
         if ids_added is not None and ids_added.is_file():
-            with _reading(ids_added, "table of added ids") as added:
+            with open_table(ids_added, "table of added ids") as added:
                 injected &= np.isin(ids, added.need("id"))
         sources = replace(
             blank,
@@ -326,31 +323,3 @@ def read_truth(path: Path, ids_added: Path | None = None) -> Catalog:
             injected=injected,
         )
         return Catalog(sources, table.header)
-
-
-def read_cameras(path: Path) -> set[str]:
-    """Cameras named in a brick's CCD table; empty where there is no table."""
-    if not path.is_file():
-        return set()
-    with _reading(path, "CCD table") as table:
-        cameras = table.columns.get("camera", np.empty(0, "U"))
-        return {str(name).lower() for name in np.char.strip(_decoded(cameras))} - {""}
-
-
-def read_exposures(path: Path) -> Array | None:
-    """Exposures of a brick's coadds, from its CCD table, each once.
-
-    Returns
-    -------
-    ndarray of `EXPOSURE`, or None
-        Sorted; None where there is no table, or it does not number exposures.
-    """
-    if not path.is_file():
-        return None
-    with _reading(path, "CCD table") as table:
-        if not table.rows or "camera" not in table or "expnum" not in table:
-            return None
-        found = np.empty(table.rows, EXPOSURE)
-        found["camera"] = np.char.lower(np.char.strip(_decoded(table.need("camera")))).astype("S")
-        found["expnum"] = signed(table.need("expnum"), path, "the exposure numbers")
-        return np.unique(found)

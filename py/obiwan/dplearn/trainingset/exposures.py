@@ -15,7 +15,7 @@ from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.atomic import atomic_write, file_crc32
 from obiwan.dplearn.files.fits import check_not_truncated, open_fits, reading
 from obiwan.dplearn.stampspec import Array
-from obiwan.dplearn.survey.catalogs import EXPOSURE
+from obiwan.dplearn.survey.ccds import EXPOSURE
 
 EXPOSURES = "exposures.fits"
 CHECKSUM = "exposures_crc32"  #: entry of the manifest
