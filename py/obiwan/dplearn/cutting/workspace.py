@@ -230,8 +230,7 @@ def finish(
         The manifest.
     """
     with holding_lease(scratch, directory):
-        write_sources(directory / SOURCES, scratch, planned.spec, planned)
-        beyond = _beyond_bricks(directory, scratch, planned)
+        tables = _write_tables(directory, scratch, planned)
     shards = [shard for receipt in receipts for shard in receipt.shards]
     made = sum(shard.rows for shard in shards)
     if made != len(planned):  # the manifest vouches for all of them
@@ -263,8 +262,7 @@ def finish(
             "not_finite": sum(receipt.not_finite for receipt in receipts),
             "negative_invvar": sum(receipt.negative_invvar for receipt in receipts),
         },
-        "sources_crc32": file_crc32(directory / SOURCES),
-        **beyond,
+        **tables,
         "shards": [asdict(shard) for shard in shards],
     }
     manifest["manifest_crc32"] = manifest_checksum(manifest)
@@ -274,11 +272,14 @@ def finish(
     return manifest
 
 
-def _beyond_bricks(directory: Path, scratch: Path, planned: Plan) -> dict[str, Any]:
-    """Write what bricks have in common, where that is known; returns the entries of the manifest."""
+def _write_tables(directory: Path, scratch: Path, planned: Plan) -> dict[str, Any]:
+    """Write the tables of examples and, where they are known, exposures; returns entries of the manifest."""
+    write_sources(directory / SOURCES, scratch, planned.spec, planned)
     (directory / EXPOSURES).unlink(missing_ok=True)  # an earlier run's, whose inputs may have been others
     exposures, cells = planned.exposures(), planned.cells
-    entries: dict[str, Any] = {"cells": cells} if cells else {}
+    entries: dict[str, Any] = {"sources_crc32": file_crc32(directory / SOURCES)}
+    if cells:
+        entries["cells"] = cells
     if len(exposures):
         entries[CHECKSUM] = write_exposures(directory / EXPOSURES, scratch, exposures)
     return entries
