@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import obiwan.dplearn
+from obiwan.dplearn.running.programs import PROGRAMS
 from obiwan.dplearn.stampspec import FILTERS
 
 PACKAGE = Path(obiwan.dplearn.__file__).parent
@@ -59,12 +60,24 @@ def test_imports_have_no_circle():
     assert len(order) == len(MODULES) - 1
 
 
+def is_program(path: Path) -> bool:
+    """Whether ``python -m`` runs a module."""
+    return (
+        re.search('^if __name__ == "__main__":', path.read_text(encoding="utf-8"), re.MULTILINE) is not None
+    )
+
+
 def test_programs_are_not_imported():
     """What a command line needs of another's work is in a module of its own; `interface` calls programs."""
-    programs = {name for name, path in MODULES.items() if "__main__" in path.read_text(encoding="utf-8")}
+    programs = {name for name, path in MODULES.items() if is_program(path)}
     assert {"create_training", "cnn", "evaluate", "mosaic"} < programs
     for name, path in MODULES.items():
         assert not ours(path) & (programs - {name}) or name == "interface", name
+
+
+def test_the_command_knows_every_program():
+    found = {name.removesuffix(".__main__") for name, path in MODULES.items() if is_program(path)}
+    assert found == {"__main__", *PROGRAMS}
 
 
 def packages() -> dict[str, set[str]]:

@@ -20,12 +20,14 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import math
 import os
 import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from enum import Enum
 from html import escape
 from pathlib import Path
 from typing import Any, TypeVar
@@ -130,16 +132,14 @@ class Result:
 
 
 def controls_table(controls: Iterable[Control]) -> Table:
-    """Table of controls, a row each; statistics, obstacles and locations are shown as words and numbers."""
+    """Table of controls, a row each, of words and numbers: of a location, its value without the interval."""
     rows = []
     for one in controls:
-        row = {name: getattr(one, name) for name in one.__dataclass_fields__}
-        row["statistic"] = one.statistic.value
-        row["obstacle"] = "" if one.obstacle is None else one.obstacle.value
-        for name in ("real", "fake"):
-            row[name] = float("nan") if row[name] is None else row[name].value
+        row = {own.name: getattr(one, own.name) for own in fields(one)}
+        row["obstacle"] = row["obstacle"] or ""
         row["n_real"], row["n_fake"] = row.pop("counts")
-        rows.append(row)
+        row |= {name: math.nan if row[name] is None else row[name].value for name in ("real", "fake")}
+        rows.append({name: value.value if isinstance(value, Enum) else value for name, value in row.items()})
     table = Table(rows=rows)
     for column in table.itercols():
         if column.dtype.kind == "f":
