@@ -129,7 +129,7 @@ def test_cfitsio_has_one_door():
 @pytest.mark.parametrize(
     ("heavy", "allowed"),
     [
-        ("galsim", ("survey.rendering",)),
+        ("galsim", ("survey.rendering", "injection.models")),
         ("sklearn", ("twosample", "controls", "evaluation", "referees")),
         ("matplotlib", ("report", "mosaic", "__main__")),
         ("mpi4py", ("running", "training", "__main__")),

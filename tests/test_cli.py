@@ -83,7 +83,7 @@ def test_given_twice_it_adds_up_and_replaces_the_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "program", ["create_training", "measure", "cnn", "evaluate", "mock.__main__", "mosaic"]
+    "program", ["inject", "create_training", "measure", "cnn", "evaluate", "mock.__main__", "mosaic"]
 )
 def test_flags_of_many_values_add_up_in_every_program(program):
     module = importlib.import_module(f"obiwan.dplearn.{program}")
@@ -95,7 +95,7 @@ def test_flags_of_many_values_add_up_in_every_program(program):
 
 
 @pytest.mark.parametrize(
-    "program", ["create_training", "measure", "cnn", "evaluate", "mock.__main__", "mosaic"]
+    "program", ["inject", "create_training", "measure", "cnn", "evaluate", "mock.__main__", "mosaic"]
 )
 def test_what_is_missing_is_told_at_once(program, capsys):
     with pytest.raises(SystemExit) as caught:
@@ -162,7 +162,7 @@ def test_success(capsys):
 
 
 @pytest.mark.parametrize(
-    "program", ["create_training", "measure", "cnn", "evaluate", "mock.__main__", "mosaic"]
+    "program", ["inject", "create_training", "measure", "cnn", "evaluate", "mock.__main__", "mosaic"]
 )
 def test_help_tells_each_default_once(program, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "4000")
@@ -183,7 +183,7 @@ def test_help_tells_each_default_once(program, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "program", ["create_training", "measure", "cnn", "evaluate", "mock.__main__", "mosaic"]
+    "program", ["inject", "create_training", "measure", "cnn", "evaluate", "mock.__main__", "mosaic"]
 )
 def test_help_lists_what_an_option_may_be(program, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "4000")
@@ -208,7 +208,7 @@ def test_the_command_starts_every_program(run_python):
         assert (said.returncode, said.stdout) == (0, f"obiwan.dplearn {obiwan.dplearn.__version__}\n")
     unknown = run_python("-m", "obiwan.dplearn", "teapot")
     assert unknown.returncode == 2
-    assert "no program 'teapot'; there are create-training, measure, cnn" in unknown.stderr
+    assert "no program 'teapot'; there are inject, create-training, measure" in unknown.stderr
 
 
 def test_keywords_are_options():
@@ -248,7 +248,7 @@ def test_every_long_flag_is_a_key():
 
 
 @pytest.mark.parametrize(
-    "program", ["", ".create_training", ".measure", ".cnn", ".evaluate", ".mock", ".mosaic"]
+    "program", ["", ".inject", ".create_training", ".measure", ".cnn", ".evaluate", ".mock", ".mosaic"]
 )
 def test_each_program_says_its_version_and_has_help_without_docstrings(program, run_python):
     said = run_python("-m", f"obiwan.dplearn{program}", "--version")

@@ -9,7 +9,16 @@ from pathlib import Path
 
 from obiwan import dplearn
 
-PROGRAMS = ("create_training", "measure", "cnn", "evaluate", "mosaic", "mock")  #: in the order of the data
+#: In the order of the data
+PROGRAMS = (
+    "inject",
+    "create_training",
+    "measure",
+    "cnn",
+    "evaluate",
+    "mosaic",
+    "mock",
+)
 
 
 def summary(program: str) -> str:

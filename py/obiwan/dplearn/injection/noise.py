@@ -1,0 +1,95 @@
+"""Photon noise and inverse variances of injected light, exposure by exposure.
+
+The variance of an exposure's pixel is s / n2e for s nanomaggies and n2e electrons per nanomaggy; on the coadd
+it is L sb / n2e with L = sb s.  Adding it to each exposure's part of the inverse variance, f_i invvar, gives
+invvar' = sum_i 1 / (1 / (f_i invvar) + L_i sb_i / n2e_i).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from obiwan.dplearn.injection.resampling import ORDER, interpolate
+from obiwan.dplearn.stampspec import Array
+
+_TILE = 100  # pixels on a side of the areas within which the sky noise is taken for constant
+_BRIGHT = 10.0  # standard deviations of the sky noise, of pixels whose noise tells the gain
+_LEAST = 30  # such pixels
+
+
+def photon_noise(rng: np.random.Generator, light: Array, scaling: float, electrons: float) -> Array:
+    """Photon noise of light in one exposure, resampled to the coadd as the pipeline resamples.
+
+    The pixels of the CCD lie at random offsets on the coadd's grid, along whose axes they are taken to be.
+
+    Parameters
+    ----------
+    rng : Generator
+    light : ndarray, shape (ny, nx)
+        Noiseless light on the coadd's grid (nanomaggies per pixel).
+    scaling : float
+        Area of a coadd pixel over that of a CCD pixel.
+    electrons : float
+        Per nanomaggy.
+
+    Returns
+    -------
+    ndarray, shape (ny, nx)
+    """
+    step = scaling**-0.5  # coadd pixels per CCD pixel
+    starts = [(phase - ORDER) * step for phase in rng.random(2)]
+    on_coadd = [
+        start + step * np.arange(int(np.ceil(n / step)) + 2 * ORDER)
+        for start, n in zip(starts, light.shape, strict=True)
+    ]
+    on_ccd = [(np.arange(n) - start) / step for start, n in zip(starts, light.shape, strict=True)]
+    expected = np.maximum(interpolate(light, *on_coadd), 0) * (electrons / scaling)
+    photons = rng.poisson(expected) - expected
+    return interpolate(photons, *on_ccd) * (scaling / electrons)
+
+
+def invvar_of(sky: Array, light: Array, fraction: float, variance: float) -> Array:
+    """Inverse variance of one exposure's part of a coadd, with the photon noise of added light.
+
+    Parameters
+    ----------
+    sky : ndarray
+        Variance of the coadd before; infinite where masked.
+    light : ndarray
+        Noiseless, in this exposure.
+    fraction : float
+        Share of the exposure in the weight.
+    variance : float
+        sb / n2e: variance of a coadd pixel per nanomaggy.
+    """
+    return np.asarray(1 / (sky / fraction + np.maximum(light, 0) * variance))
+
+
+def fit_electrons(image: Array, invvar: Array) -> float | None:
+    """Nanomaggies per pixel at which photon noise equals the sky's, from the noise of bright pixels.
+
+    Where all exposures of a pixel are alike, 1 / invvar = v (1 + image / m), with v the variance of the sky:
+    m = v n2e does not depend on their number.  Both are fitted, v as a median of tiles.
+
+    Returns
+    -------
+    float or None
+        m; None where too few pixels are bright.
+    """
+    top = bottom = count = 0.0
+    for y in range(0, image.shape[0], _TILE):
+        for x in range(0, image.shape[1], _TILE):
+            cut = slice(y, y + _TILE), slice(x, x + _TILE)
+            good = invvar[cut] > 0
+            light, variance = image[cut][good].astype(float), 1 / invvar[cut][good].astype(float)
+            if not len(light):
+                continue
+            sky = np.median(variance[light <= np.median(light)])
+            bright = light > _BRIGHT * np.sqrt(sky)
+            excess = variance[bright] / sky - 1
+            top, bottom = (
+                top + float((light[bright] * excess).sum()),
+                bottom + float((light[bright] ** 2).sum()),
+            )
+            count += int(bright.sum())
+    return bottom / top if count >= _LEAST and top > 0 else None

@@ -1,0 +1,365 @@
+"""The program ``inject`` on a small release: what is written, what is not touched, restarts, bad input."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fitsio
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+from obiwan.dplearn import inject
+from obiwan.dplearn.survey.coadds import read_plane
+from obiwan.dplearn.survey.layouts import RELEASE, BrickRun, Root, find_runs, layout_named
+from synthetic import Brick
+from test_injection_exposures import DECAM, ccd_row, expected_psf, write_psfex
+
+BRICK = Brick("1102p235", 110.25, 23.5, 200)
+BANDS = ("g", "r", "z")
+SKY = {"g": 0.004, "r": 0.006, "z": 0.015}
+TILES = {"compress": "RICE", "tile_dims": (100, 100)}
+RUN = "file0_rs0_skip0"
+BROKEN = ["--model", "test_inject:broken"]
+
+
+def exposures(band: str) -> list[Any]:
+    """Two CCDs that have the whole brick, turned and shifted as those of DECam are."""
+    first = replace(
+        DECAM,
+        band=band,
+        expnum=1000 + BANDS.index(band),
+        crval=(BRICK.ra, BRICK.dec),
+        crpix=(900.0, 1800.0),
+        image=f"decam/CP/V4.8.2a/{band}1.fits.fz",
+        sig1=SKY[band],
+    )
+    second = replace(
+        first,
+        expnum=first.expnum + 500,
+        crpix=(950.0, 1700.0),
+        image=f"decam/CP/V4.8.2a/{band}2.fits.fz",
+        sig1=SKY[band] * 1.5,
+    )
+    psf = [expected_psf(one.shape[1] // 2, one.shape[0] // 2) for one in (first, second)]
+    return [
+        replace(one, psfnorm=float(np.sqrt((p**2).sum())))
+        for one, p in zip((first, second), psf, strict=True)
+    ]
+
+
+def write_release(folder: Path) -> BrickRun:
+    """A release of one brick with calibrations: sky noise, a saturated hole, a strip that nothing covers."""
+    run = Root(0, folder / "dr9", RELEASE).files(BRICK.name)
+    run.coadd.mkdir(parents=True)
+    rng = np.random.default_rng(1)
+    for band in BANDS:
+        image = rng.normal(0, SKY[band], (BRICK.size, BRICK.size)).astype("f4")
+        invvar = np.full(image.shape, SKY[band] ** -2, "f4") * np.exp(
+            rng.normal(0, 0.01, image.shape)
+        ).astype("f4")
+        image[:20], invvar[:20] = 0, 0
+        image[80:84, 80:84], invvar[80:84, 80:84] = 10, 0
+        for kind, plane, how in (
+            ("image", image, {"qlevel": -1e-4, "qmethod": "SUBTRACTIVE_DITHER_2", "dither_seed": 77}),
+            ("invvar", invvar, {"qlevel": 16, "qmethod": "NO_DITHER"}),
+        ):
+            path = run.coadd / f"legacysurvey-{BRICK.name}-{kind}-{band}.fits.fz"
+            with fitsio.FITS(path, "rw") as file:
+                file.write(plane, header={**BRICK.cards(), "LSDR": "DR9"}, **TILES, **how)
+                file[-1].write_checksum()
+        fitsio.write(
+            run.coadd / f"legacysurvey-{BRICK.name}-nexp-{band}.fits.fz",
+            np.full(image.shape, 2, "i2"),
+            **TILES,
+        )
+        fitsio.write(
+            run.coadd / f"legacysurvey-{BRICK.name}-psfsize-{band}.fits.fz",
+            np.full(image.shape, 1.25, "f4"),
+            **TILES,
+        )
+    rows = [one for band in BANDS for one in exposures(band)]
+    table = np.concatenate([ccd_row(one).astype(ccd_row(rows[0]).dtype) for one in rows])
+    fitsio.write(run.ccds(), table)
+    for one in rows:
+        write_psfex(folder / "calib", "old", one)
+    return run
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory) -> BrickRun:
+    return write_release(tmp_path_factory.mktemp("release"))
+
+
+def sources(path: Path, x: Any = (60.3, 140.8), y: Any = (120.6, 60.2), **columns: Any) -> Path:
+    """A table of galaxies at pixels."""
+    ra, dec = BRICK.sky(x, y)
+    n = len(ra)
+    table = {
+        **{"id": np.arange(7, 7 + n), "ra": ra, "dec": dec},
+        **{"flux_g": np.full(n, 20.0), "flux_r": np.full(n, 40.0), "flux_z": np.full(n, 80.0)},
+        **{"sersic": np.resize([1.0, 4.0], n), "shape_r": np.resize([0.6, 0.9], n)},
+        **{"shape_e1": np.resize([0.2, -0.1], n), "shape_e2": np.resize([0.0, 0.3], n), **columns},
+    }
+    Table({name: values for name, values in table.items() if values is not None}).write(path, overwrite=True)
+    return path
+
+
+def words(release: BrickRun, table: Path | str, outdir: Path, *more: str) -> list[str]:
+    folder = release.root.path.parent
+    start = ["--release", str(folder / "dr9"), "--sources", str(table), "--outdir", str(outdir)]
+    return [*start, "--calib", str(folder / "calib"), *more]
+
+
+def written(outdir: Path) -> BrickRun:
+    return Root(0, outdir, layout_named("legacysim")).files(BRICK.name, RUN)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def added(release: BrickRun, outdir: Path, band: str) -> np.ndarray:
+    return read_plane(written(outdir), "image", band).astype(float) - read_plane(release, "image", band)
+
+
+def test_light_is_as_bright_as_asked_and_where_asked(release, tmp_path):
+    """Against PSF and profile by their definitions; the distortion of DECam makes pixels 1.1 % larger."""
+    table = sources(tmp_path / "table.fits")
+    assert inject.main(words(release, table, tmp_path / "out", "--noise", "none")) == 0
+    for band, flux in (("g", 20.0), ("r", 40.0), ("z", 80.0)):
+        light = added(release, tmp_path / "out", band)
+        for x, y, enclosed in ((60.3, 120.6, 1.0), (140.8, 60.2, 1.0)):
+            v, u = np.mgrid[: BRICK.size, : BRICK.size]
+            near = np.hypot(u - x, v - y) < 38
+            total = light[near].sum()
+            assert total / flux == pytest.approx(1.0112 * enclosed, abs=0.006)
+            # The PSF's own centroid is (0.2, -0.1) on the CCD, whose x is up and y to the left or right.
+            centroid = np.array([(light * (u - x))[near].sum(), (light * (v - y))[near].sum()]) / total
+            assert np.hypot(*centroid) == pytest.approx(np.hypot(0.2, 0.1), abs=0.08)
+
+
+def test_what_is_not_injected_into_stays(release, tmp_path):
+    table = sources(tmp_path / "table.fits", x=(60.3, 81.0), y=(60.0, 81.0))
+    assert inject.main(words(release, table, tmp_path / "out")) == 0
+    for band in BANDS:
+        image, invvar = (read_plane(release, kind, band) for kind in ("image", "invvar"))
+        changed, lowered = (read_plane(written(tmp_path / "out"), kind, band) for kind in ("image", "invvar"))
+        assert np.abs(changed - image)[125:, 150:].max() < 6e-5
+        assert (changed[:20] == 0).all()
+        assert (lowered[invvar == 0] == 0).all()
+        assert changed[80:84, 80:84] == pytest.approx(10, abs=2e-4)
+        seen = invvar > 0
+        ratio = lowered[seen] / invvar[seen]
+        assert ratio.min() < 0.95
+        assert ratio.max() < 1.01  # what quantisation does
+    names = {path.name for path in written(tmp_path / "out").coadd.iterdir()}
+    assert names == {path.name for path in release.coadd.iterdir()}
+    for path in release.coadd.iterdir():
+        if "-image-" not in path.name and "-invvar-" not in path.name:
+            assert (written(tmp_path / "out").coadd / path.name).read_bytes() == path.read_bytes()
+
+
+def cards(path: Path) -> dict[str, Any]:
+    """Cards of a plane but those that its pixels decide."""
+    header = fitsio.read_header(path, 1)
+    skipped = ("NAXIS1", "PCOUNT", "TFORM1", "CHECKSUM", "DATASUM")
+    return {name: header[name] for name in header if name and name not in skipped}
+
+
+def test_headers_are_those_of_the_release(release, tmp_path):
+    assert inject.main(words(release, sources(tmp_path / "table.fits"), tmp_path / "out")) == 0
+    for kind in ("image", "invvar"):
+        old, new = (one.plane(kind, "r") for one in (release, written(tmp_path / "out")))
+        assert "CHECKSUM" in fitsio.read_header(old, 1)  # of the release's pixels, not of these
+        assert "CHECKSUM" not in fitsio.read_header(new, 1)
+        assert cards(old) == cards(new)
+
+
+def test_nothing_injected_is_the_release(release, tmp_path):
+    """With no flux every pixel is that of the release, to half a step of its compression."""
+    zero = np.zeros(2)
+    table = sources(tmp_path / "table.fits", flux_g=zero, flux_r=zero, flux_z=zero)
+    assert inject.main(words(release, table, tmp_path / "out")) == 0
+    for band in BANDS:
+        assert np.abs(added(release, tmp_path / "out", band)).max() < 6e-5
+        old, new = (read_plane(one, "invvar", band) for one in (release, written(tmp_path / "out")))
+        assert new == pytest.approx(old, rel=7e-3)
+
+
+def test_truth_and_manifest_say_what_was_drawn(release, tmp_path):
+    table = sources(tmp_path / "table.fits", age=np.array([3.0, 4.0]))
+    assert inject.main(words(release, table, tmp_path / "out")) == 0
+    (run,) = find_runs(Root(0, tmp_path / "out", layout_named("legacysim")))
+    assert run.truth is not None
+    truth, header = fitsio.read(run.truth), fitsio.read_header(run.truth)
+    assert truth["bx"].tolist() == pytest.approx([60.3, 140.8], abs=1e-4)
+    assert truth["id"].tolist() == [7, 8]
+    assert truth["age"].tolist() == [3, 4]
+    assert not truth["collided"].any()
+    assert (header["PSF_G"], header["NOISE"], header["MODEL"]) == ("psfex", "poisson", "sersic")
+    manifest = json.loads((tmp_path / "out" / "injection.json").read_text())
+    entry = manifest["injected"][BRICK.name]
+    assert entry["runs"][RUN]["injected"] == 2
+    assert {facts["psf"] for facts in entry["bands"].values()} == {"psfex"}
+    assert entry["bands"]["g"]["psf_rests_on"] == 2
+    assert len(entry["bands"]["g"]["electrons"]) == 2
+    assert run.tractor is not None
+    assert len(fitsio.read(run.tractor)) == entry["runs"][RUN]["catalogue"] >= 2
+
+
+def test_the_noise_of_an_object_is_its_own(release, tmp_path):
+    """Whatever else is injected, in which order, and however many work."""
+    x, y = np.array([50.3, 150.1, 150.2]), np.array([50.0, 50.0, 150.3])
+    table = sources(tmp_path / "one.fits", x, y)
+    order = [2, 0]
+    other = sources(
+        tmp_path / "two.fits",
+        x[order],
+        y[order],
+        id=np.array([9, 7]),
+        sersic=np.array([1.0, 1.0]),
+        shape_r=np.array([0.6, 0.6]),
+        shape_e1=np.array([0.2, 0.2]),
+        shape_e2=np.zeros(2),
+    )
+    assert inject.main(words(release, table, tmp_path / "out1")) == 0
+    assert inject.main(words(release, other, tmp_path / "out2", "--jobs", "2")) == 0
+    first, second = added(release, tmp_path / "out1", "r"), added(release, tmp_path / "out2", "r")
+    assert np.abs(first - second)[20:100, :100].max() < 1e-4
+    assert np.abs(first - second)[100:, 100:].max() < 1e-4
+    assert np.abs(first - second)[20:100, 100:].max() > 0.1
+    third = inject.main(words(release, table, tmp_path / "out3", "--seed", "1"))
+    assert third == 0
+    noise = first - added(release, tmp_path / "out3", "r")
+    assert 0.01 < np.abs(noise).max() < 0.3
+
+
+def test_interrupted_and_started_again_gives_the_same_bytes(release, tmp_path, capsys):
+    table = sources(tmp_path / "table.fits")
+    given = words(release, table, tmp_path / "out")
+    assert inject.main(given) == 0
+    whole = contents(tmp_path / "out")
+    half = tmp_path / "half"
+    # As a kill leaves it: the record of the request, some files, no receipt.
+    assert inject.main(words(release, table, half, "--seed", "0")) == 0
+    record = json.loads((half / "injection.json").read_text())
+    (half / "injection.json").unlink()
+    (half / ".work").mkdir()
+    keys = ("program", "package_version", "release", "bricks", "sources", "calib", "config")
+    (half / ".work" / "injection.json").write_text(json.dumps({key: record[key] for key in keys}))
+    written(half).plane("image", "z").unlink()
+    assert inject.main(words(release, table, half)) == 0
+    assert contents(half) == whole
+    assert inject.main(words(release, table, half)) == 0  # nothing to do
+    assert inject.main(words(release, table, half, "--seed", "3")) == 1
+    assert "holds another set of injections (config.seed was 0, is 3)" in capsys.readouterr().err
+    assert inject.main(words(release, table, half, "--seed", "3", "--overwrite")) == 0
+
+
+def galaxy(row: Any, band: str, *_: Any) -> Any:
+    import galsim
+
+    return galsim.Exponential(half_light_radius=0.5, flux=row[f"flux_{band}"])
+
+
+def trail(*_: Any) -> Any:
+    return np.full((1, 31), 0.5)
+
+
+def broken(row: Any, *_: Any) -> Any:
+    what = {7: np.full((3, 3), np.nan), 8: np.zeros(3)}
+    if row["id"] not in what:
+        raise RuntimeError("no such model")
+    return what[row["id"]]
+
+
+def psf_of_mine(*_: Any) -> np.ndarray:
+    v, u = np.mgrid[-20:21, -20:21]
+    return np.exp(-0.5 * (u**2 + v**2) / 2.0**2)
+
+
+def test_functions_of_the_user_are_drawn(release, tmp_path):
+    here = "test_inject"
+    table = sources(tmp_path / "table.fits")
+    given = ("--noise", "none", "--psf", f"{here}:psf_of_mine")
+    for name in ("galaxy", "trail"):
+        assert inject.main(words(release, table, tmp_path / name, "--model", f"{here}:{name}", *given)) == 0
+    light = added(release, tmp_path / "galaxy", "r")
+    assert light[100:140, 40:80].sum() == pytest.approx(40, rel=0.01)
+    v, u = np.mgrid[: BRICK.size, : BRICK.size]
+    near = np.hypot(u - 60.3, v - 120.6) < 20
+    assert (light * (u - 60.3))[near].sum() / light[near].sum() == pytest.approx(0, abs=0.02)
+    light = added(release, tmp_path / "trail", "r")
+    assert light[121, 45:76] == pytest.approx(0.5, abs=1e-4)
+    assert np.abs(light[119:124, 30:90]).sum() == pytest.approx(15.5, abs=0.05)
+
+
+def test_stars_and_stamps_are_drawn(release, tmp_path):
+    """A stamp of a known profile on pixels of its own equals that profile."""
+    import galsim
+
+    profile = galsim.Convolve(galsim.Exponential(half_light_radius=0.6), galsim.Gaussian(sigma=0.1))
+    stamp = profile.drawImage(nx=101, ny=101, scale=0.1, method="no_pixel").array
+    header = fits.Header({"PIXSCALE": 0.1})
+    fits.PrimaryHDU(stamp, header).writeto(tmp_path / "stamp.fits")
+    given = ("--noise", "none", "--psf", "test_inject:psf_of_mine")
+    table = sources(tmp_path / "table.fits", stamp=np.full(2, str(tmp_path / "stamp.fits")))
+    for model in ("star", "stamps"):
+        assert inject.main(words(release, table, tmp_path / model, "--model", model, *given)) == 0
+    star, galaxy = (added(release, tmp_path / model, "r") for model in ("star", "stamps"))
+    psf = galsim.Gaussian(sigma=2 * 0.262)
+    for light, source in ((star, galsim.DeltaFunction()), (galaxy, profile)):
+        image = galsim.Image(41, 41, xmin=40, ymin=101, scale=0.262, dtype=float)
+        whole = galsim.Convolve(source, psf).withFlux(40)
+        whole.drawImage(image=image, method="no_pixel", center=galsim.PositionD(60.3, 120.6))
+        assert light[101:142, 40:81] == pytest.approx(image.array, abs=0.003 * image.array.max())
+
+
+@pytest.mark.parametrize(
+    ("given", "columns", "message"),
+    [
+        (["--psf", "psfex", "--calib", "nowhere"], {}, "no PSFEx file of decam 1000 S9, such as psfex/decam"),
+        (["--psf", "copsf"], {}, f"brick {BRICK.name}, band g: the release has no copsf image; choose"),
+        (["--psf", "stars"], {}, "too few isolated point sources"),
+        (["--bands", "g", "i"], {"flux_i": np.ones(2)}, "band i missing"),
+        ([], {"sersic": np.array([1.0, 9.0])}, f"brick {BRICK.name} ({RUN}), band g, source 8: cannot be"),
+        (BROKEN, {}, "source 7: cannot be drawn (it gave pixels that are not finite)"),
+        (BROKEN, {"id": [8, 9]}, "source 8: cannot be drawn (it gave an array of shape (3,)"),
+        (BROKEN, {"id": [9, 7]}, "source 9: cannot be drawn (no such model)"),
+        ([], {"dec": np.array([23.5, 24.5])}, "1 row(s) lie in no brick of the release (2); remove them"),
+        ([], {"flux_g": None}, "flux_g"),
+        (["--bricks", "0000p000"], {}, "no brick 0000p000; choose others with --bricks"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_told_in_one_line(release, tmp_path, capsys, given, columns, message):
+    table = sources(tmp_path / "table.fits", **columns)
+    assert inject.main(words(release, table, tmp_path / "out", *given)) == 1
+    (line,) = re.findall(r"^inject: error: .*", capsys.readouterr().err, re.MULTILINE)
+    assert message in line
+
+
+def test_without_anything_better_a_moffat_is_drawn_with_a_warning(release, tmp_path, capsys):
+    table = sources(tmp_path / "table.fits")
+    given = [word for word in words(release, table, tmp_path / "out") if "calib" not in word]
+    assert inject.main([*given]) == 0
+    assert (
+        "1 brick(s) have a Moffat PSF in g: its shape alone lets a classifier separate stars"
+        in capsys.readouterr().err
+    )
+
+
+def test_options_that_make_no_sense_end_at_once(release, tmp_path, capsys):
+    for given in (["--model", "spiral"], ["--psf", "best"], ["--model", "nowhere:thing"]):
+        with pytest.raises(SystemExit):
+            inject.main(words(release, "table.fits", tmp_path / "out", *given))
+        assert f"{given[0]} {given[1]}" in capsys.readouterr().err

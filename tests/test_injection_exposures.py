@@ -1,0 +1,274 @@
+"""Exposures of a brick, their PSFEx models, photon noise, and PSFs from stars."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import fitsio
+import numpy as np
+import pytest
+from astropy.wcs import WCS
+
+from obiwan.dplearn.errors import CoaddError
+from obiwan.dplearn.injection.exposures import Exposure, read_exposures
+from obiwan.dplearn.injection.noise import fit_electrons, invvar_of, photon_noise
+from obiwan.dplearn.injection.psfex import find_psfex, read_psfex
+from obiwan.dplearn.injection.stars import good_stars, moffat_image, stack
+from obiwan.dplearn.survey.sources import blank_sources
+
+PIXEL = 0.262 / 3600
+DECAM = Exposure(
+    camera="decam",
+    image="decam/CP/V4.8.2a/CP20181213/c4d_181214_050844_ooi_g_ls9.fits.fz",
+    ccdname="S9",
+    expnum=802955,
+    band="g",
+    crpix=(-5000.0, 3000.0),
+    crval=(110.5, 23.5),
+    cd=np.array([[1e-7, PIXEL], [-PIXEL, 2e-7]]),
+    shape=(4094, 2046),
+    sig1=0.004,
+    psfnorm=0.15,
+    electrons=4000.0,
+)
+
+
+def ccd_row(one: Exposure, **others: object) -> np.ndarray:
+    """A row of a CCD table, with the columns of DR9 that are read."""
+    height, width = one.shape
+    row = {
+        **{"image_filename": one.image, "camera": one.camera, "ccdname": one.ccdname, "expnum": one.expnum},
+        **{"filter": one.band, "exptime": 90.0, "ccdzpt": 25.0, "sig1": one.sig1, "psfnorm": one.psfnorm},
+        **{"crpix1": one.crpix[0], "crpix2": one.crpix[1], "crval1": one.crval[0], "crval2": one.crval[1]},
+        **{f"cd{i + 1}_{j + 1}": one.cd[i, j] for i in (0, 1) for j in (0, 1)},
+        **{"width": width, "height": height, "ccdraoff": 0.0, "ccddecoff": 0.0, **others},
+    }
+    kinds = [(name, f"S{max(len(v), 1)}" if isinstance(v, str) else type(v)) for name, v in row.items()]
+    return np.array([tuple(row.values())], dtype=kinds)
+
+
+def written(path: Path, rows: np.ndarray) -> Path:
+    fitsio.write(path, rows, clobber=True)
+    return path
+
+
+def test_positions_are_those_of_a_tan_projection():
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], DECAM.crval
+    wcs.wcs.crpix, wcs.wcs.cd = DECAM.crpix, DECAM.cd
+    pixels = np.array([[0.0, 0.0], [2045.0, 4093.0], [700.0, 3000.0]])
+    assert DECAM.pixels(*wcs.all_pix2world(pixels, 0).T) == pytest.approx(pixels, abs=1e-6)
+    assert DECAM.covers(np.array([[-0.5, 0], [2046, 5], [2045.4, 4093.4], [3, -0.6]])).tolist() == [
+        1,
+        0,
+        1,
+        0,
+    ]
+
+
+def test_exposures_are_read_by_band(tmp_path):
+    offset = 0.3
+    rows = [
+        ccd_row(DECAM, gain=3.8, ccddecoff=offset),
+        ccd_row(replace(DECAM, band="r"), gain=3.8, ccddecoff=0.0),
+    ]
+    path = written(tmp_path / "ccds.fits", np.concatenate(rows))
+    (found,) = read_exposures(path, "g") or ()
+    assert found.crval[1] == pytest.approx(DECAM.crval[1] + offset / 3600)
+    zeropoint = 25.0 + 2.5 * np.log10(90)
+    assert found.electrons == pytest.approx(10 ** ((zeropoint - 22.5) / 2.5) * 3.8)
+    (chosen,) = read_exposures(path, "g", gain=4.3) or ()
+    assert chosen.electrons == pytest.approx(found.electrons * 4.3 / 3.8)
+    assert read_exposures(path, "z") == ()
+
+
+def test_electrons_of_bass_and_mzls_take_the_exposure_time_for_the_gain(tmp_path):
+    path = written(tmp_path / "ccds.fits", ccd_row(replace(DECAM, camera="90prime")))
+    (found,) = read_exposures(path, "g") or ()
+    assert found.electrons == pytest.approx(10 ** ((25.0 - 22.5) / 2.5) * 90)
+
+
+def test_tables_that_do_not_tell_are_no_exposures(tmp_path):
+    rows = ccd_row(DECAM)
+    short = rows[[name for name in rows.dtype.names if name != "ccdzpt"]]
+    assert read_exposures(written(tmp_path / "ccds.fits", short), "g") is None
+    assert read_exposures(tmp_path / "none.fits", "g") is None
+    path = written(tmp_path / "bad.fits", ccd_row(replace(DECAM, sig1=np.nan)))
+    with pytest.raises(CoaddError, match="exposure 802955 S9 has no CD matrix, sig1"):
+        read_exposures(path, "g")
+
+
+def basis(size: int = 25) -> np.ndarray:
+    """Six images of a polynomial of degree 2, the first a PSF and the others small changes of it."""
+    v, u = np.mgrid[-(size // 2) : size // 2 + 1, -(size // 2) : size // 2 + 1]
+    psf = np.exp(-0.5 * ((u - 0.2) ** 2 + (v + 0.1) ** 2) / 2.0**2)
+    others = [u * psf, (u**2 - 4) * psf, v * psf, u * v * psf, (v**2 - 4) * psf]
+    return np.array([3 * psf, *(0.05 * one for one in others)], dtype="f4")
+
+
+def expected_psf(x: float, y: float) -> np.ndarray:
+    dx, dy = (x - 1000.0) / 900.0, (y - 2000.0) / 1900.0
+    values = np.array([1, dx, dx**2, dy, dx * dy, dy**2])
+    psf = np.tensordot(values, basis().astype(float), 1)
+    return psf / psf.sum()
+
+
+def write_psfex(calib: Path, layout: str, one: Exposure) -> Path:
+    """A PSFEx file as releases have it: before DR9 one a CCD, then a row per CCD, padded to the largest."""
+    numbers = {"polzero1": 1000.0, "polzero2": 2000.0, "polscal1": 900.0, "polscal2": 1900.0}
+    numbers |= {"poldeg1": 2, "psf_samp": 1.0}
+    masks = basis()
+    if layout == "old":
+        number = f"{one.expnum:08d}"
+        path = calib / "decam" / "psfex" / number[:5] / number / f"decam-{number}-{one.ccdname}.fits"
+        table, header = np.array([(masks,)], dtype=[("PSF_MASK", "f4", masks.shape)]), numbers
+    else:
+        stem = "c4d_181214_050844_ooi_g_ls9-psfex.fits"
+        path = calib / "psfex" / "decam" / "CP" / "V4.8.2a" / "CP20181213" / stem
+        padded = np.zeros((6, 31, 31), "f4")
+        padded[:, :25, :25] = masks
+        numbers |= {"psfaxis1": 25, "psfaxis2": 25, "psfaxis3": 6}
+        kinds = [("expnum", "i8"), ("ccdname", "S4"), ("psf_mask", "f4", padded.shape)]
+        kinds += [(name, "f8") for name in numbers]
+        rows = [
+            (one.expnum, name, mask, *numbers.values())
+            for name, mask in ((b"S8", 0 * padded + 1), (one.ccdname, padded))
+        ]
+        table, header = np.array(rows, dtype=kinds), {}
+    path.parent.mkdir(parents=True)
+    with fitsio.FITS(path, "rw") as file:
+        file.write(None)
+        file.write(table, header={name.upper(): value for name, value in header.items()})
+    return path
+
+
+def with_norm(one: Exposure) -> Exposure:
+    psf = expected_psf(one.shape[1] // 2, one.shape[0] // 2)
+    return replace(one, psfnorm=float(np.sqrt((psf**2).sum())))
+
+
+@pytest.mark.parametrize("layout", ["old", "dr9"])
+def test_psfex_models_of_both_layouts(tmp_path, layout):
+    one = with_norm(DECAM)
+    path = write_psfex(tmp_path, layout, one)
+    assert find_psfex(tmp_path, one) == path
+    model = read_psfex(tmp_path, one)
+    terms = model.terms(300.0, 3500.0)
+    psf = np.tensordot(terms, model.basis, 1)
+    assert psf / psf.sum() == pytest.approx(expected_psf(300.0, 3500.0), abs=1e-6)
+
+
+def test_psfex_models_of_other_exposures_are_refused(tmp_path):
+    one = with_norm(DECAM)
+    write_psfex(tmp_path, "dr9", one)
+    with pytest.raises(
+        CoaddError, match=r"has a norm of 0\.14.*give the calibrations of this release with --calib"
+    ):
+        read_psfex(tmp_path, replace(one, psfnorm=one.psfnorm * 1.02))
+    with pytest.raises(CoaddError, match=r"decam 802955 N1 \(no row of this CCD\); give the calibrations"):
+        read_psfex(tmp_path, replace(one, ccdname="N1"))
+    with pytest.raises(
+        CoaddError, match=r"no PSFEx file of decam 7 S9, such as psfex/decam/other-psfex\.fits"
+    ):
+        read_psfex(tmp_path, replace(one, expnum=7, image="decam/other.fits.fz"))
+
+
+@pytest.mark.parametrize("scaling", [1.0, 0.334])
+def test_photon_noise_has_the_variance_of_lanczos_resampled_photons(scaling):
+    """On pixels as large as the coadd's 0.75 to 0.81 of it are left; from large pixels it is smoother."""
+    electrons, light = 4000.0, np.full((128, 128), 0.05)
+    noise = np.array([photon_noise(np.random.default_rng(i), light, scaling, electrons) for i in range(8)])
+    inner = noise[:, 20:-20, 20:-20]
+    left = inner.var() / (0.05 * scaling / electrons)
+    if scaling == 1:
+        assert 0.70 < left < 0.85
+    assert abs(inner.mean()) < 4 * np.sqrt(0.05 * scaling / electrons / inner.size * 3)
+    steps = (inner[:, 1:] * inner[:, :-1]).mean() / inner.var()
+    assert (steps > 0.4) == (scaling < 1)
+
+
+def test_photons_are_counted_in_ccd_pixels():
+    """The sum of noise over an area is that of its photons, whatever the pixels."""
+    electrons, sums = 100.0, []
+    v, u = np.mgrid[-32:32, -32:32]
+    light = np.exp(-0.5 * (u**2 + v**2) / 25.0)
+    for i in range(400):
+        sums.append(photon_noise(np.random.default_rng(i), light, 0.334, electrons).sum())
+    assert np.var(sums) == pytest.approx(light.sum() / electrons, rel=0.25)
+
+
+def test_inverse_variances_take_each_exposures_photons():
+    sky = np.array([0.01, np.inf])
+    light = np.full(2, 2.0)
+    parts = [invvar_of(sky, light, fraction, variance) for fraction, variance in ((0.25, 1e-3), (0.75, 2e-3))]
+    expected = 1 / (0.01 / 0.25 + 2e-3) + 1 / (0.01 / 0.75 + 4e-3)
+    assert sum(parts).tolist() == pytest.approx([expected, 0.0])
+
+
+def test_the_photon_noise_of_a_coadd_is_fitted_from_its_bright_pixels():
+    rng = np.random.default_rng(3)
+    v, u = np.mgrid[:300, :300]
+    light = sum(
+        0.5 * np.exp(-0.5 * ((u - x) ** 2 + (v - y) ** 2) / 9) for x in range(20, 300, 50) for y in (70, 220)
+    )
+    depth = np.where(np.arange(300) < 150, 1.0, 2.0)[None]  # exposures
+    sky, electrons = 0.004**2 / depth, 4000.0 * depth
+    variance = sky + light / electrons
+    image = light + rng.normal(size=light.shape) * np.sqrt(variance)
+    assert fit_electrons(image, 1 / variance) == pytest.approx(0.004**2 * 4000, rel=0.05)
+    assert fit_electrons(image * 0, 1 / variance) is None
+
+
+def sky_with_stars(n: int = 12) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(5)
+    image = rng.normal(0, 0.01, (400, 400))
+    x, y = (rng.permutation(np.linspace(50, 350, n)) + rng.uniform(-0.5, 0.5, n) for _ in range(2))
+    flux = rng.uniform(20, 60, n)
+    v, u = np.mgrid[:400, :400]
+    alpha2 = 3.5**2
+    for one in range(n):
+        radius2 = ((u - x[one]) / 1.1) ** 2 + ((v - y[one]) * 1.1) ** 2
+        image += flux[one] * 1.5 / np.pi / alpha2 * (1 + radius2 / alpha2) ** -2.5
+    return image, np.full(image.shape, 1e4), x, y, flux
+
+
+def test_stars_stack_to_their_psf():
+    image, invvar, x, y, flux = sky_with_stars()
+    invvar[200:203] = 0
+    image[200:203] = 10
+    found = stack(image, invvar, x, y, flux, np.column_stack([x, y]))
+    assert found is not None
+    psf, number = found
+    assert 6 <= number <= 12
+    v, u = np.mgrid[-31:32, -31:32]
+    truth = 1.5 / np.pi / 3.5**2 * (1 + ((u / 1.1) ** 2 + (v * 1.1) ** 2) / 3.5**2) ** -2.5
+    core = np.hypot(u, v) < 6
+    assert np.abs(psf - truth)[core].max() < 0.02 * truth.max()
+    assert psf.sum() == pytest.approx(1, abs=0.03)
+    assert psf.min() > -0.002 * psf.max()
+
+
+def test_too_few_stars_are_no_psf():
+    image, invvar, x, y, flux = sky_with_stars()
+    assert stack(image, invvar, x[:2], y[:2], flux[:2], np.column_stack([x, y])) is None
+
+
+def test_stars_are_bright_alone_and_unmasked():
+    x, y = np.array([10.0, 100, 110, 200, 300, 400, 500, 505]), np.full(8, 50.0)
+    flux = np.array([10.0, 10, 10, 1, 10, 10, 10, 0.1])
+    sources = replace(
+        blank_sources(8, ("r",)),
+        type=np.array(["PSF"] * 4 + ["EXP"] + ["PSF"] * 3),
+        flux=flux[:, None],
+        flux_ivar=np.full((8, 1), 100.0),
+        maskbits=np.array([0, 0, 0, 0, 0, 2, 0, 0], "i4"),
+    )
+    assert good_stars(sources, "r", x, y, 0.262).tolist() == [0, 6]
+
+
+def test_moffat_profiles_have_the_noise_area_of_psfsize():
+    psf = moffat_image(4.6)
+    sigma = 4.6 / 2.3548
+    assert 1 / (psf**2).sum() == pytest.approx(4 * np.pi * sigma**2, rel=0.01)
+    assert psf.sum() == pytest.approx(1)
