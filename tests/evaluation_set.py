@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from obiwan.dplearn.controls.battery import run_controls
 from obiwan.dplearn.controls.covariates import covariates
 from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.evaluation import analysis
 from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
+from obiwan.dplearn.evaluation.equal import Evidence, ruling_of
 from obiwan.dplearn.evaluation.exhibits import exhibits_of
 from obiwan.dplearn.evaluation.notices import Fact, Notice
 from obiwan.dplearn.evaluation.study import data_summary, software
 from obiwan.dplearn.referees.testlog import Ledger, Opening
+from obiwan.dplearn.retraining.detectable import missing_kinds
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.manifest import MANIFEST, manifest_checksum
@@ -132,18 +133,25 @@ def make_evaluation(training_set: StampSet, scored: Scored, **changes) -> analys
     spec = training_set.spec
     columns = covariates(rows, measured, spec)
     data = data_summary(training_set)
+    evidence = Evidence.of(rows, measured, spec)
+    if "controls" in changes:
+        evidence = replace(evidence, controls=changes["controls"])
+    verdict = changes.get("verdict") or analysis.verdict_of(scored, 0.02, None)
+    baseline = analysis.baseline(columns, rows, len(rows), 1)
+    missing = missing_kinds(changes.get("detections", ()), spec)
     everything = {
+        "verdict": verdict,
+        "ruling": ruling_of(scored, verdict, evidence, baseline, missing),
+        "controls": evidence.controls,
+        "baseline": baseline,
         "settings": {"margin": 0.02, "level": 0.05, "seed": 1},
         "spec": spec,
         "data": data,
         "scored": scored,
         "columns": columns,
-        "verdict": analysis.verdict_of(scored, 0.02, None),
         "answer": analysis.answer(scored, 1),
         "calibration": analysis.calibrate(scored),
         "conditional": analysis.conditional(scored, columns, analysis.held_equal(spec), 1),
-        "baseline": analysis.baseline(columns, rows, len(rows), 1),
-        "controls": run_controls(rows, measured, rows["label"], scored.bricks, spec),
         "control_examples": len(rows),
         "bins": analysis.where(scored, columns, spec),
         "not_run": (Fact(Notice.NO_SENSITIVITY),),

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import ks_2samp, kstest, norm
+from scipy.stats import chi2, kstest, ncx2
 
 from obiwan.dplearn.controls.contrasts import (
+    Contrast,
     association,
-    composition_pvalue,
-    distance_beyond_chance,
-    distribution_pvalue,
+    fractions,
     location,
+    moments,
+    noncentrality,
     shift,
 )
+from obiwan.dplearn.twosample.ranking import auc
 
 DRAWS = 400
+
+
+def p_of(contrasts: tuple[Contrast, ...]) -> float:
+    """Of the clearest of several differences (Bonferroni)."""
+    found = (one.difference.p_value(0.0, "two-sided") for one in contrasts)
+    return min(1.0, len(contrasts) * min(found))
 
 
 def draws(rng: np.random.Generator, *, unbalanced: bool, scatter: float):
@@ -35,9 +43,8 @@ def test_no_difference_is_seldom_found(test: str, scatter: float, rng: np.random
     p = []
     for label, bricks, values in draws(rng, unbalanced=scatter > 0, scatter=scatter):
         fake = label == 1
-        p.append(
-            shift(values, fake, bricks)[-1] if test == "shift" else distribution_pvalue(values, fake, bricks)
-        )
+        given = (values, fake, bricks)
+        p.append(p_of(shift(*given)[:1] if test == "shift" else moments(*given)))
     for level in (0.05, 0.2):
         rate, error = np.mean(np.array(p) < level), np.sqrt(level * (1 - level) / DRAWS)
         assert rate < level + 3 * error
@@ -46,16 +53,18 @@ def test_no_difference_is_seldom_found(test: str, scatter: float, rng: np.random
 
 def test_without_clusters_the_bricks_are_mistaken_for_a_difference(rng: np.random.Generator):
     """What the clustering is for: the same sets with every example taken for independent."""
-    p = [shift(values, label == 1, None)[-1] for label, _, values in draws(rng, unbalanced=True, scatter=2.0)]
+    sets = draws(rng, unbalanced=True, scatter=2.0)
+    p = [p_of(shift(values, label == 1, None)[:1]) for label, _, values in sets]
     assert np.mean(np.array(p) < 0.05) > 0.15
 
 
 def test_intervals_of_a_shift_cover_it(rng: np.random.Generator):
     covered = []
     for label, bricks, values in draws(rng, unbalanced=True, scatter=0.5):
-        difference, real, fake, _ = shift(values + 0.7 * label, label == 1, bricks)
-        covered.append(difference.low < 0.7 < difference.high)
-        assert difference.value == pytest.approx(fake.value - real.value)
+        contrast, real, fake = shift(values + 0.7 * label, label == 1, bricks)
+        covered.append(contrast.interval.low < 0.7 < contrast.interval.high)
+        assert contrast.difference.value == pytest.approx(fake.value - real.value)
+        assert contrast.pulls.sum() == pytest.approx(contrast.difference.value)
     assert 0.91 < np.mean(covered) <= 0.99
 
 
@@ -67,37 +76,42 @@ def test_intervals_of_a_shift_cover_it(rng: np.random.Generator):
 def test_every_kind_of_difference_is_found(change, rng: np.random.Generator):
     bricks, label = np.repeat(np.arange(15), 80), np.arange(1200) % 2
     values = rng.normal(size=1200)
-    assert distribution_pvalue(values, label == 1, bricks) > 0.01
-    assert distribution_pvalue(np.where(label == 1, change(values), values), label == 1, bricks) < 1e-4
+    assert p_of(moments(values, label == 1, bricks)) > 0.01
+    assert p_of(moments(np.where(label == 1, change(values), values), label == 1, bricks)) < 1e-4
 
 
-@pytest.mark.parametrize("drawn", ["continuous", "rare", "few"])
-@pytest.mark.parametrize("n", [60, 2000])
-def test_chance_alone_is_no_distance(drawn: str, n: int, rng: np.random.Generator):
-    """The mean square is what is taken off; where values are few, a little more than that."""
-    draw = {
-        "continuous": lambda: rng.normal(size=n),
-        "rare": lambda: (rng.random(n) < 0.1).astype(float),
-        "few": lambda: rng.integers(0, 4, n).astype(float),
-    }[drawn]
-    fake = np.arange(n) % 3 == 0
-    squared, left = np.array(
-        [
-            (ks_2samp(values[fake], values[~fake]).statistic ** 2, distance_beyond_chance(values, fake) ** 2)
-            for values in (draw() for _ in range(600))
-        ]
-    ).T
-    taken = np.mean((squared - left)[left > 0])
-    assert 0.9 * squared.mean() < taken < (1.2 if drawn == "continuous" else 2.5) * squared.mean()
+def test_the_location_of_ranks_is_an_auc(rng: np.random.Generator):
+    """By itself the number has that AUC, however many ties there are."""
+    fake = rng.random(500) < 0.3
+    for values in (rng.normal(size=500) + fake, rng.integers(0, 3, 500) + fake, fake.astype(float)):
+        found = moments(values, fake, None)[0]
+        assert found.difference.value == pytest.approx(auc(fake.astype(int), values) - 0.5)
+        assert found.pulls.sum() == pytest.approx(found.difference.value)
 
 
-def test_a_distance_beyond_chance_is_that_of_the_populations(rng: np.random.Generator):
-    """Of two normals half a standard deviation apart, whatever the number of examples."""
-    true = 2 * norm.cdf(0.25) - 1
-    for n in (400, 20_000):
-        fake = np.arange(n) % 2 == 1
-        found = [distance_beyond_chance(rng.normal(size=n) + 0.5 * fake, fake) for _ in range(60)]
-        assert np.mean(found) == pytest.approx(true, abs=0.02)
+def test_moments_of_ranks_have_one_scale(rng: np.random.Generator):
+    """Where nothing differs each has the error of an AUC."""
+    fake = np.arange(4000) % 2 == 1
+    errors = [one.difference.error for one in moments(rng.normal(size=4000), fake, None)]
+    assert errors == pytest.approx([np.sqrt(1 / 12 * (2 / 2000))] * 3, rel=0.03)
+
+
+def test_intervals_of_moments_cover_them(rng: np.random.Generator):
+    """Also where bricks differ: those of the populations' own differences."""
+    covered = np.zeros(3)
+    truth = [one.difference.value for one in moments(*wider(rng, 400_000), None)]
+    for _ in range(300):
+        values, fake = wider(rng, 600)
+        bricks = np.arange(600) % 20
+        ends = [one.interval for one in moments(values, fake, bricks)]
+        covered += [end.low < one < end.high for end, one in zip(ends, truth, strict=True)]
+    assert (covered / 300 > 0.91).all()
+
+
+def wider(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of two classes, one of which is shifted and wider."""
+    fake = rng.random(n) < 0.5
+    return np.where(fake, 1.3, 1.0) * rng.normal(size=n) + 0.3 * fake, fake
 
 
 def test_location_withstands_outliers(rng: np.random.Generator):
@@ -114,10 +128,10 @@ def test_location_withstands_outliers(rng: np.random.Generator):
 def test_constants_are_equal_or_beyond_doubt():
     fake = np.arange(40) % 2 == 1
     same, other = np.full(40, 2.0), np.where(fake, 3.0, 2.0)
-    assert shift(same, fake, None)[-1] == distribution_pvalue(same, fake, None) == 1
-    assert shift(other, fake, None)[-1] < 1e-12
-    assert shift(other, fake, None)[0].value == 1
-    assert distribution_pvalue(other, fake, None) < 1e-6
+    assert p_of(shift(same, fake, None)[:1]) == p_of(moments(same, fake, None)) == 1
+    assert p_of(shift(other, fake, None)[:1]) < 1e-12
+    assert shift(other, fake, None)[0].difference.value == 1
+    assert p_of(moments(other, fake, None)) < 1e-6
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -134,22 +148,46 @@ def test_labels_that_bricks_share(rng: np.random.Generator):
     for _ in range(400):
         fake = rng.random(800) < rng.beta(0.7, 0.7, 20)[bricks]
         types = (rng.random(800) < rng.beta(0.7, 0.7, 20)[bricks]).astype(int) + (rng.random(800) < 0.3)
-        p.append(composition_pvalue(types, fake, bricks))
+        p.append(p_of(fractions(types, fake, bricks)))
         naive.append(association(types, fake, rng)[1])
     assert np.mean(np.array(p) < 0.05) < 0.08  # 0.05 and three standard errors
     assert np.mean(np.array(naive) < 0.05) > 0.2
     moved = np.where(fake & (rng.random(800) < 0.5), 1, types)
-    assert composition_pvalue(moved, fake, bricks) < 1e-3
-    assert composition_pvalue(np.zeros(800), fake, bricks) == 1
+    assert p_of(fractions(moved, fake, bricks)) < 1e-3
+    assert p_of(fractions(np.zeros(800), fake, bricks)) == 1
 
 
 def test_association_measures_how_much(rng: np.random.Generator):
     keys = rng.integers(0, 6, 6000)
     share = np.array([0.4, 0.5, 0.6, 0.4, 0.5, 0.6])[keys]
     effect, p = association(keys, rng.random(6000) < share, rng)
-    assert effect == pytest.approx(np.std([0.4, 0.5, 0.6]) / 0.5, abs=0.03)  # phi, with two classes
+    truth = np.std([0.4, 0.5, 0.6]) / 0.5  # phi, with two classes
+    assert effect.value == pytest.approx(truth, abs=0.03)
+    assert effect.low < truth < effect.high < effect.low + 0.06
     assert p < 1e-10
-    assert association(keys, np.arange(6000) % 2 == 1, rng)[0] < 0.04
-    assert association(np.zeros(10), np.arange(10) % 2 == 1, rng) == (0, 1)
+    nothing = association(keys, np.arange(6000) % 2 == 1, rng)[0]
+    assert nothing.low == 0 <= nothing.value < 0.04
+    single, p = association(np.zeros(10), np.arange(10) % 2 == 1, rng)
+    assert (single.value, single.high, p) == (0, 0, 1)
     label = np.arange(100) % 2 == 1
-    assert association(label.astype(int), label, rng)[0] == pytest.approx(1, abs=0.02)
+    assert association(label.astype(int), label, rng)[0].value == pytest.approx(1, abs=0.02)
+
+
+def test_intervals_of_an_association_cover_it(rng: np.random.Generator):
+    """Also where it is 0, and where the classes are balanced to the last example."""
+    for spread in (0.0, 0.08):
+        share, covered = 0.5 + spread * np.array([-1, 0, 1, -1, 0, 1]), 0
+        truth = np.std(share) / 0.5
+        for _ in range(300):
+            keys = rng.integers(0, 6, 2000)
+            effect = association(keys, rng.random(2000) < share[keys], rng)[0]
+            covered += effect.low <= truth <= effect.high
+        assert covered / 300 > 0.92
+    keys = np.arange(2000) // 2 % 6
+    assert association(keys, np.arange(2000) % 2 == 1, rng)[0].high == 0
+
+
+def test_noncentrality_of_chi_square():
+    found = noncentrality(30.0, 4, 0.1)
+    assert ncx2.cdf(30.0, 4, found) == pytest.approx(0.1)
+    assert noncentrality(float(chi2.ppf(0.1, 4)), 4, 0.2) == 0

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from obiwan.dplearn.controls.battery import Control, Obstacle, Statistic
+from obiwan.dplearn.controls.records import Control, Obstacle, State, Statistic
 from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
 from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms, cautions, not_run, of_mock
 from obiwan.dplearn.referees.testlog import Ledger, Opening
@@ -141,7 +141,7 @@ def test_injections_that_were_drawn_into_released_coadds():
 def test_what_was_not_run():
     controls = [
         Control("width", "D5", "g", Statistic.DISTRIBUTION, "", 0.03, obstacle=Obstacle.TOO_FEW),
-        Control("width", "D5", "r", Statistic.DISTRIBUTION, "", 0.03, light="green"),
+        Control("width", "D5", "r", Statistic.DISTRIBUTION, "", 0.02, State.PASS),
     ]
     assert [fact.kind for fact in not_run(1, (), (), controls, StampSpec())] == [
         Notice.FEW_NETWORKS,

@@ -19,24 +19,26 @@ import pytest
 from matplotlib.figure import Figure
 
 from evaluation_set import make_evaluation, make_set, scored_by_hand
-from obiwan.dplearn.controls.battery import LIGHTS, Obstacle
+from obiwan.dplearn.controls.records import Obstacle, State
 from obiwan.dplearn.errors import LeaseLostError, ModelError
 from obiwan.dplearn.evaluation import analysis, occlusion
 from obiwan.dplearn.evaluation.bins import LEAST_VALUES
 from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
 from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms, not_run
-from obiwan.dplearn.report import charts, output, sections, wording
+from obiwan.dplearn.evaluation.ruling import RulingKind
+from obiwan.dplearn.report import charts, output, rulings, sections, wording
 from obiwan.dplearn.report.figures import pictures_of
 from obiwan.dplearn.report.formatting import DASH, HTML, catalogue, effect, extents, say
 from obiwan.dplearn.report.output import FORMAT, claim, metrics, report_directory
 from obiwan.dplearn.report.page import render
 from obiwan.dplearn.report.pictures import Picture, write_picture
+from obiwan.dplearn.report.rulings import ruling_statement
 from obiwan.dplearn.retraining.ablations import AblationResult
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.differences import KINDS
 from obiwan.dplearn.twosample.ranking import Estimate
-from obiwan.dplearn.twosample.verdict import Kind, decide
+from obiwan.dplearn.twosample.verdict import decide
 from planted import Planted
 from synthetic import content_of
 
@@ -142,7 +144,7 @@ def text_of(page):
 def test_the_verdict_comes_first_and_the_controls_before_the_claims(page, looked):
     elements = Elements(page)
     (heading,) = elements.of("h1")
-    assert heading.words == said_of(looked).headline
+    assert heading.words == ruling_statement(looked).headline
     sections = [element.attrs["id"] for element in elements.of("section")]
     order = [
         "answer",
@@ -158,8 +160,8 @@ def test_the_verdict_comes_first_and_the_controls_before_the_claims(page, looked
     ]
     assert sections == [*order, "provenance", "glossary"]
     words = text_of(page)
-    assert words.index(said_of(looked).headline) < words.index("AUC")
-    assert "centroid x (g, r, z)" in words[: words.index("Result")]  # what is red is said at once
+    assert words.index(ruling_statement(looked).headline) < words.index(said_of(looked).headline)
+    assert "centroid x (g, r, z)" in words[: words.index("Result")]  # what fails is said at once
 
 
 def test_it_needs_nothing_beside_it(page):
@@ -183,7 +185,17 @@ def test_every_rule_of_its_style_is_for_something_on_it(page):
     selectors = {s.strip() for names in re.findall(r"([^{}]+)\{[^{}]*\}", rules) for s in names.split(",")}
     tags = {element.tag for element in elements.found}
     classes = {name for element in elements.found for name in element.attrs.get("class", "").split()}
-    optional = {"equivalent", "inconclusive", "cautions", "not-run", "amber", "red", "green"}
+    optional = {
+        "equivalent",
+        "inconclusive",
+        "cautions",
+        "not-run",
+        "warning",
+        "warn",
+        "open",
+        "differ",
+        "invalid-set",
+    }
     assert len(selectors) > 40
     for selector in selectors:
         for word in selector.split():
@@ -201,9 +213,9 @@ def test_it_can_be_read_without_seeing_it(page):
     assert len(elements.of("figcaption")) == len(elements.of("figure")) == len(elements.of("img"))
     identities = {element.attrs["id"] for element in elements.found if "id" in element.attrs}
     assert {link.attrs["href"][1:] for link in elements.of("a")} <= identities
-    # A light is a word, not only a colour.
-    lights = [e for e in elements.of("span") if e.attrs.get("class", "").startswith("light ")]
-    assert {light.words.split(maxsplit=1)[1] for light in lights} >= {"red", "green"}
+    # A state is a word, not only a colour.
+    states = [e for e in elements.of("span") if e.attrs.get("class", "").startswith("state ")]
+    assert {state.words.split(maxsplit=1)[1] for state in states} >= {"fail", "pass", "open"}
 
 
 def test_a_wide_figure_scrolls_where_its_words_would_be_too_small(page):
@@ -212,11 +224,10 @@ def test_a_wide_figure_scrolls_where_its_words_would_be_too_small(page):
     assert re.search(r"figure\.wide img \{ min-width: \d+rem", page)
 
 
-def test_the_planted_flaw_is_red(looked, page):
-    red = {f"{control.name} {control.band}" for control in looked.controls if control.light == "red"}
-    assert {"centroid x g", "centroid x r", "centroid x z"} <= red
-    assert not any("centroid y" in title for title in red)
-    assert "Read the controls first" in page
+def test_the_planted_flaw_fails(looked):
+    fail = {f"{control.name} {control.band}" for control in looked.controls if control.state == "fail"}
+    assert {"centroid x g", "centroid x r", "centroid x z"} <= fail
+    assert not any("centroid y" in title for title in fail)
 
 
 def test_every_figure_is_a_file_too(outdir, looked, shown):
@@ -250,7 +261,9 @@ def test_metrics_have_every_number(outdir, looked):
     assert found["format"] == FORMAT
     assert found["answer"]["auc"] == dataclasses.asdict(looked.answer.auc)
     assert found["verdict"]["kind"] == looked.verdict.kind.value
-    assert [c["light"] for c in found["controls"]] == [c.light for c in looked.controls]
+    assert [c["state"] for c in found["controls"]] == [c.state.name for c in looked.controls]
+    assert found["ruling"]["kind"] == looked.ruling.kind.value
+    assert found["ruling"]["failing"][0].startswith("centroid x")
     assert [len(t["bins"]) for t in found["bins"]] == [len(t.bins) for t in looked.bins]
     assert found["bins"][0]["bins"][0]["auc"]["value"] == looked.bins[0].bins[0].auc.value
     assert found["baseline"]["test_auc"]["value"] == looked.baseline.test_auc.value
@@ -472,9 +485,9 @@ def test_the_other_verdicts(data, kind):
     found = make_evaluation(data, scored, verdict=verdict)
     page = rendered(found)
     (heading,) = Elements(page).of("h1")
-    assert heading.attrs["class"] == f"verdict {kind.replace(' ', '-')}"
-    assert heading.words == said_of(found).headline
-    for line in said_of(found).explanation:
+    assert heading.attrs["class"] == "differ"  # by the controls, whatever the classifier sees
+    assert heading.words == ruling_statement(found).headline
+    for line in (said_of(found).headline, *said_of(found).explanation):
         assert line in text_of(page)
 
 
@@ -520,18 +533,18 @@ def test_halves_of_one_class_that_are_told_apart_are_an_alarm(looked):
     fine = dataclasses.replace(looked, ablations=sound)
     assert not alarms(sound)
     assert "broken" not in text_of(render(fine, {}))
-    assert [row[3] for row in sections.retrained(fine)] == ["green", ""]
+    assert [row[3] for row in sections.retrained(fine)] == ["pass", ""]
     for low, high in ((0.51, 0.6), (0.4, 0.49)):
         broken = (*sound[1:], retrained_as("A/A real", low, high, 0.02))
         found = dataclasses.replace(looked, ablations=broken)
         (alarm,) = map(wording.notice, alarms(broken))
         assert "A/A real" in alarm
-        assert wording.summary(found)[:2] == [alarm, said_of(found).headline]
+        assert wording.summary(found)[:2] == [alarm, ruling_statement(found).headline]
         assert "\n".join(wording.summary(found)).count(alarm) == 1
         elements = Elements(render(found, {}))
         (shown,) = (e for e in elements.of("p") if e.words == alarm)
         assert shown.attrs["class"] == "warning"
-        assert [row[3] for row in sections.retrained(found)] == ["", "red"]
+        assert [row[3] for row in sections.retrained(found)] == ["", "fail"]
         assert metrics(found)["verdict"]["explanation"][0] == alarm
 
 
@@ -550,8 +563,8 @@ def test_a_constant_network_gets_no_sentence_that_is_wrong_for_it(data, looked, 
     words = text_of(rendered(found))
     assert "gives every galaxy the same score" in words
     assert "% power" not in words
-    assert say("red", "distinguishable") not in words
-    assert say("red", "not learnt") in words
+    assert found.ruling.kind == "differ, unseen by the panel"
+    assert "centroid x" in ruling_statement(found).headline
     assert f"equivalence (margin 0.02) {DASH}" in words
     assert "shown by brightness" in words
     names = {picture.name for picture in pictures_of(found, *shown)}
@@ -675,22 +688,24 @@ def test_the_area_under_the_curve_is_the_auc(looked):
     assert np.trapezoid(found[1], found[0]) == pytest.approx(0.5 + higher / 2)
 
 
-def test_many_red_controls_are_named_by_quantity(looked):
-    first = next(c for c in looked.controls if c.light == "red" and c.band)
+def test_many_failing_controls_are_named_by_quantity(looked):
+    first = next(c for c in looked.controls if c.state == "fail" and c.band)
     many = tuple(
         dataclasses.replace(first, name=name, band=band)
         for name in ("centroid scatter", "ivar step", "width")
         for band in "grz"
     )
     together = "centroid scatter (g, r, z), ivar step (g, r, z), width (g, r, z)"
-    words = text_of(rendered(looked, controls=many))
-    assert f"Of 9 controls 9 differ (red): {together}." in words
-    assert f"Red: {together}." in wording.control_summary(many)
+    ruling = dataclasses.replace(looked.ruling, failing=many)
+    words = text_of(rendered(looked, controls=many, ruling=ruling))
+    assert f"Controls that fail: {together}." in words
+    assert f"Fail: {together}." in rulings.control_summary(many)
 
 
-def test_a_distance_beyond_chance_is_called_that(looked):
-    spread = next(c for c in looked.controls if c.name == "width" and c.light != "not run")
-    assert effect(spread).startswith("KS distance beyond chance 0.")
+def test_an_effect_has_its_component_and_unit(looked):
+    spread = next(c for c in looked.controls if c.name == "width")
+    assert re.fullmatch(r"(location|spread|skewness) [+-]0\.\d+ AUC \(.* to .*\)", effect(spread))
+    assert re.fullmatch(r"association 0\.\d+ \(.* to .*\)", effect(looked.controls[-1]))
 
 
 def test_what_is_planted_is_called_by_its_name(looked):
@@ -752,9 +767,10 @@ def test_the_cut_flow_of_both_classes_is_one_table(looked):
 
 def test_the_summary_begins_with_the_verdict(looked):
     lines = wording.summary(looked)
-    assert lines[0] == said_of(looked).headline
+    assert lines[0] == ruling_statement(looked).headline
+    assert said_of(looked).headline in lines
     text = "\n".join(lines)
-    assert "Red: centroid x g +1.5" in text
+    assert "Fail: centroid x g +1.5" in text
     assert "mean of 2 networks" in text
 
 
@@ -860,14 +876,13 @@ def test_a_report_of_any_stamps(tmp_path, spec):
 def test_every_sentence_is_used():
     """A sentence that nothing says is a mistake, as is one that nobody wrote."""
     code = "".join(path.read_text(encoding="utf-8") for path in HTML.parent.glob("*.py"))
-    enums = {"notice": Notice, "obstacle": Obstacle, "red": Kind}
+    enums = {"notice": Notice, "obstacle": Obstacle, "ruling": RulingKind}
     template = (HTML / "report.html").read_text(encoding="utf-8")
     assert set(catalogue()["title"]) == set(re.findall(r'<section id="(\w+)"', template))
-    assert set(catalogue()["symbol"]) == set(LIGHTS)
+    assert set(catalogue()["symbol"]) == set(State)
     for section, sentences in catalogue().items():
         if section in enums:
-            names = {one.value if section == "red" else one.name for one in enums[section]}
-            assert set(sentences) - {"named"} == names, section
+            assert set(sentences) == {one.name for one in enums[section]}, section
         elif section == "kind":
             assert set(sentences) <= set(KINDS)
         elif section not in ("title", "symbol", "glossary", "gallery", "split", "ablation"):

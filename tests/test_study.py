@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from evaluation_set import make_set
-from obiwan.dplearn.controls.battery import Obstacle
 from obiwan.dplearn.controls.measure import measure_split
+from obiwan.dplearn.controls.records import Obstacle
 from obiwan.dplearn.errors import ModelError, TrainingSetError
 from obiwan.dplearn.evaluation import ensemble, study
 from obiwan.dplearn.evaluation.study import Request, evaluate_referees
@@ -70,13 +70,13 @@ def stamp_set(request, tmp_path_factory):
 
 
 def test_an_offset_is_found_in_any_stamps(stamp_set):
-    """The right controls are red, the columns are those of the bands, and the report can be written."""
+    """The right controls fail, the columns are those of the bands, and the report can be written."""
     spec = stamp_set.spec
     found = evaluate_referees(stamp_set, [Asymmetry(spec)], Request())
     assert found.verdict.kind == "distinguishable"
-    red = {(one.name, one.band) for one in found.controls if one.light == "red"}
-    assert {band for name, band in red if name == "centroid x"} == set(spec.bands)
-    assert {name for name, _ in red} <= {"centroid x", "centroid scatter"}  # rows follow whole pixels
+    fail = {(one.name, one.band) for one in found.controls if one.state == "fail"}
+    assert {band for name, band in fail if name == "centroid x"} == set(spec.bands)
+    assert {name for name, _ in fail} <= {"centroid x", "centroid scatter"}  # rows follow whole pixels
     assert {one.name for one in found.controls if one.obstacle == Obstacle.NO_IVAR} == (
         set()
         if spec.has_ivar

@@ -1,9 +1,9 @@
-"""Which controls turn red for each difference that the mock can plant; some 30 minutes, resumable.
+"""Which controls fail for each difference that the mock can plant; some 30 minutes, resumable.
 
     bin/benchmark culprits -- --workdir DIR [--only offset-g psf] [--table doc/_static/culprits.csv]
 
 Each difference gets a mock survey of its own and a training set from it; what is finished in DIR is kept.
-Controls that turn red and are not among those stated here are an error.
+Controls that fail and are not among those stated here are an error.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.surveys import training_set
-from obiwan.dplearn.controls.battery import Control, run_controls
+from obiwan.dplearn.controls.battery import run_controls
 from obiwan.dplearn.controls.measure import measure_split
+from obiwan.dplearn.controls.records import Control
 from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from tables import write_csv
@@ -31,7 +32,7 @@ class Culprit:
     amplitude : float or None
         For the mock's ``--plant-`` option; None plants nothing.
     must : frozenset of str
-        Controls (names without band) of which at least one band must be red.
+        Controls (names without band) of which at least one band must fail.
     may : frozenset of str
         Controls that it moves as well, by less or only with more examples.
     centres : str
@@ -91,21 +92,21 @@ def controls_of(directory: Path) -> tuple[Control, ...]:
     return run_controls(rows, measured, rows["label"], rows["brick"].astype(str), whole.spec)
 
 
-def by_light(controls: tuple[Control, ...], light: str) -> dict[str, str]:
-    """Names of the controls with this light, and the bands."""
+def by_state(controls: tuple[Control, ...], *states: str) -> dict[str, str]:
+    """Names of the controls of some states, and the bands."""
     found: dict[str, str] = {}
     for control in controls:
-        if control.light == light:
+        if control.state in states:
             found[control.name] = found.get(control.name, "") + control.band
     return found
 
 
 def surprises(kind: str, controls: tuple[Control, ...]) -> list[str]:
-    """What is red and should not be, what is not red and should be."""
-    culprit, red = CULPRITS[kind], set(by_light(controls, "red"))
+    """What fails and should not, what does not fail and should."""
+    culprit, failing = CULPRITS[kind], set(by_state(controls, "fail"))
     return [
-        *(f"{name} is red" for name in sorted(red - culprit.must - culprit.may)),
-        *(f"{name} is not red" for name in sorted(culprit.must - red)),
+        *(f"{name} fails" for name in sorted(failing - culprit.must - culprit.may)),
+        *(f"{name} does not fail" for name in sorted(culprit.must - failing)),
     ]
 
 
@@ -124,7 +125,7 @@ def main() -> int:
         if kind not in options.only:
             continue
         controls = controls_of(set_of(options.workdir, kind, options.bricks, options.seed + number))
-        told = {light: by_light(controls, light) for light in ("red", "amber")}
+        told = {state: by_state(controls, state) for state in ("fail", "warn")}
         lines.append(
             {
                 "planted": kind,

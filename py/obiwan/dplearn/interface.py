@@ -35,8 +35,9 @@ from typing import Any, TypeVar
 from astropy.table import Table
 
 from obiwan.dplearn import cnn, create_training, evaluate
-from obiwan.dplearn.controls.battery import Control
+from obiwan.dplearn.controls.records import Control
 from obiwan.dplearn.evaluation.analysis import Evaluation
+from obiwan.dplearn.evaluation.ruling import Ruling
 from obiwan.dplearn.files.atomic import read_json
 from obiwan.dplearn.mock import __main__ as mock
 from obiwan.dplearn.running.cli import help_of, parse_keywords
@@ -97,28 +98,33 @@ class Result:
     report: Path
 
     @property
+    def ruling(self) -> Ruling:
+        """The answer of the report, from the panel's test, the controls and what was planted."""
+        return self.evaluation.ruling
+
+    @property
     def verdict(self) -> Verdict:
-        """The verdict of the report."""
+        """The verdict of the panel's own test."""
         return self.evaluation.verdict
 
     @property
     def controls(self) -> Table:
-        """The controls, a row each, with the attributes of `obiwan.dplearn.controls.battery.Control`."""
+        """The controls, a row each, with the attributes of `obiwan.dplearn.controls.records.Control`."""
         return controls_table(self.evaluation.controls)
 
     @property
     def summary(self) -> tuple[str, ...]:
-        """Lines that ``evaluate`` prints, the verdict's sentence first unless there is an alarm."""
+        """Lines that ``evaluate`` prints, the ruling's sentence first unless there is an alarm."""
         from obiwan.dplearn.report import wording
 
         return tuple(wording.summary(self.evaluation))
 
     @property
     def headline(self) -> str:
-        """The verdict's sentence."""
-        from obiwan.dplearn.report import wording
+        """The ruling's sentence."""
+        from obiwan.dplearn.report import rulings
 
-        return wording.verdict_lines(self.evaluation).headline
+        return rulings.ruling_statement(self.evaluation).headline
 
     def __repr__(self) -> str:
         return "\n".join((self.headline, *(line for line in self.summary if line != self.headline)))

@@ -1,6 +1,6 @@
 """How one number differs between two classes whose examples share bricks.
 
-The tests are studentised by what whole bricks contribute, as in
+Errors are clustered by what whole bricks contribute, as in
 `obiwan.dplearn.twosample.ranking.clustered_variance`: a quantity that is nearly the same all over a brick
 is worth no more than the bricks, and where both classes are found in every brick, what the brick does to
 both of them cancels.
@@ -8,10 +8,12 @@ both of them cancels.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import chi2, ks_2samp, rankdata
+from scipy.optimize import brentq
+from scipy.stats import chi2, ncx2, rankdata
 
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.twosample.ranking import Estimate, Measured
@@ -20,6 +22,32 @@ HUBER = 1.5  #: residuals beyond so many robust standard deviations pull no hard
 DRAWS = 5000  #: tables drawn for an association in which too few are expected in a cell
 _BLOCK = 500  # of them at a time
 _LEAST_EXPECTED = 5.0  #: in every cell, for chi-square to be used instead
+_EVERY = (0.95, -np.inf, np.inf)  # coverage, and the range of numbers that have none
+MOMENTS = ("location", "spread", "skewness")
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One difference between the classes.
+
+    Attributes
+    ----------
+    name : str
+        What differs: one of `MOMENTS`, or a value of a label.
+    difference : Measured
+        Fake less real, with its clustered error.
+    pulls : ndarray, shape (n,)
+        What each example adds to the difference; their sum is the difference.
+    """
+
+    name: str
+    difference: Measured
+    pulls: Array
+
+    @property
+    def interval(self) -> Estimate:
+        """95 % interval of the difference."""
+        return self.difference.interval(*_EVERY)
 
 
 def location(values: Array) -> tuple[float, Array]:
@@ -48,7 +76,15 @@ def location(values: Array) -> tuple[float, Array]:
     return centre, scale * (pull - pull.mean()) / free / len(values)
 
 
-def shift(values: Array, fake: Array, bricks: Array | None) -> tuple[Estimate, Estimate, Estimate, float]:
+def _pulls(influence: Array, places: tuple[float, float], fake: Array) -> Array:
+    """What examples add to the difference of two places, if the middle of both is where it is 0."""
+    middle = (places[0] + places[1]) / 2
+    count = np.where(fake, fake.sum(), (~fake).sum())
+    sign = np.where(fake, 1.0, -1.0)
+    return np.asarray(influence + sign * (np.where(fake, places[1], places[0]) - middle) / count)
+
+
+def shift(values: Array, fake: Array, bricks: Array | None) -> tuple[Contrast, Estimate, Estimate]:
     """Compare the locations of the two classes.
 
     Parameters
@@ -61,80 +97,68 @@ def shift(values: Array, fake: Array, bricks: Array | None) -> tuple[Estimate, E
 
     Returns
     -------
-    difference, real, fake : Estimate
-        Fake less real, and each class, with 95 % intervals.
-    p : float
-        Two-sided, for no difference.
+    difference : Contrast
+        Fake less real.
+    real, fake : Estimate
+        Each class, with 95 % intervals.
     """
-    every, places, sums, difference = (0.95, -np.inf, np.inf), [], np.zeros(len(values)), 0.0
+    places, ends, sums = list[float](), list[Estimate](), np.zeros(len(values))
     for members, sign in ((~fake, -1), (fake, 1)):
         influence = np.zeros(len(values))
         place, influence[members] = location(values[members])
-        places.append(Measured.of(place, influence, fake, bricks).interval(*every))
+        places.append(place)
+        ends.append(Measured.of(place, influence, fake, bricks).interval(*_EVERY))
         sums += sign * influence
-        difference += sign * place
     # Quantities that take one value in each class: no scatter, and nothing to doubt.
-    apart = Measured.of(difference, sums, fake, bricks, 1e-12)
-    return apart.interval(*every), places[0], places[1], apart.p_value(0.0, "two-sided")
+    apart = Measured.of(places[1] - places[0], sums, fake, bricks, 1e-12)
+    return Contrast(MOMENTS[0], apart, _pulls(sums, (places[0], places[1]), fake)), ends[0], ends[1]
 
 
-def distance_beyond_chance(values: Array, fake: Array) -> float:
-    """Kolmogorov-Smirnov distance less what chance gives to equal distributions, in squares; not below 0.
+def moments(values: Array, fake: Array, bricks: Array | None) -> tuple[Contrast, ...]:
+    """Compare location, spread and skewness of the ranks of the two classes.
 
-    Two hundred examples of a class are by chance some 0.09 apart: what is called an effect must not be the
-    number of examples.  The mean square of the distance under the null is pi^2/12 (1/n0 + 1/n1) where values
-    are continuous; where they are few, it is no more than the sum of F (1 - F) over the steps of the common
-    distribution F, times the same.
+    Ranks of all examples together, as u in 0..1, are compared by their first three Legendre polynomials,
+    the components of Neyman's (1937, Skand. Aktuarietidskr. 20, 149) smooth test.  Each is a difference of
+    means in units of an AUC: for the location it is the AUC of the number by itself, less 0.5; the others
+    are scaled to the same variance.
 
     Examples
     --------
-    >>> distance_beyond_chance(np.array([1.0, 1.0, 2.0, 2.0] * 50), np.arange(200) < 100)
-    0.0
-    >>> round(distance_beyond_chance(np.array([1.0, 2.0] * 50), np.arange(100) % 2 == 0), 3)
-    0.995
-    """
-    common = np.cumsum(np.unique(values, return_counts=True)[1]) / len(values)
-    scatter = min(np.pi**2 / 12, float((common * (1 - common)).sum()))
-    distance = ks_2samp(values[fake], values[~fake], method="asymp").statistic
-    squared = distance**2 - scatter * (1 / fake.sum() + 1 / (~fake).sum())
-    return float(np.sqrt(max(squared, 0.0)))
-
-
-def distribution_pvalue(values: Array, fake: Array, bricks: Array | None) -> float:
-    """Probability, were the two distributions equal, of a difference as clear as this one.
-
-    Ranks of all examples together, as u in 0..1, are compared by their first three Legendre polynomials:
-    location, spread and skewness, the components of Neyman's (1937) smooth test.  Each is a
-    difference of means with a clustered error; the least of the three p-values is multiplied by 3.
+    >>> found = moments(np.array([1.0, 2.0, 3.0, 4.0]), np.array([False, True, False, True]), None)
+    >>> [round(one.difference.value, 3) for one in found]
+    [0.25, 0.0, -0.286]
     """
     u = (rankdata(values) - 0.5) / len(values)
-    components = (2 * u - 1, 6 * u**2 - 6 * u + 1, 20 * u**3 - 30 * u**2 + 12 * u - 1)
-    return min(1.0, 3 * min(_mean_pvalue(component, fake, bricks) for component in components))
+    polynomials = (2 * u - 1, 6 * u**2 - 6 * u + 1, 20 * u**3 - 30 * u**2 + 12 * u - 1)
+    scaled = (np.sqrt((2 * k + 1) / 12) * one for k, one in enumerate(polynomials, 1))
+    return tuple(_means(name, one, fake, bricks) for name, one in zip(MOMENTS, scaled, strict=True))
 
 
-def composition_pvalue(keys: Array, fake: Array, bricks: Array | None) -> float:
-    """Probability, were all values of a label equally frequent in both classes, of such a difference.
+def fractions(keys: Array, fake: Array, bricks: Array | None) -> tuple[Contrast, ...]:
+    """Compare the fraction of each value of a label, with clustered errors.
 
-    The share of each is compared with a clustered error, and the least p-value multiplied by their number
-    (Bonferroni).  Chi-square would take the examples of a brick for independent.
+    Chi-square would take the examples of a brick for independent.
     """
     kinds = np.unique(keys)
-    if len(kinds) == 1:
-        return 1.0
-    return min(1.0, len(kinds) * min(_mean_pvalue((keys == k).astype(float), fake, bricks) for k in kinds))
+    names = [kind.decode() if isinstance(kind, bytes) else str(kind) for kind in kinds.tolist()]
+    return tuple(
+        _means(name.strip(), (keys == kind).astype(float), fake, bricks)
+        for name, kind in zip(names, kinds, strict=True)
+    )
 
 
-def _mean_pvalue(values: Array, fake: Array, bricks: Array | None) -> float:
-    """Two-sided, for equal means of quantities of order 1, uncertain by half an example at least."""
-    fakes, reals = values[fake], values[~fake]
-    rest = values - np.where(fake, fakes.mean(), reals.mean())
-    influence = rest / np.where(fake, len(fakes), -len(reals))
-    least, apart = 0.5 / min(len(fakes), len(reals)), float(fakes.mean() - reals.mean())
-    return Measured.of(apart, influence, fake, bricks, least).p_value(0.0, "two-sided")
+def _means(name: str, values: Array, fake: Array, bricks: Array | None) -> Contrast:
+    """Difference of the means of quantities of order 1, uncertain by half an example at least."""
+    places = (float(values[~fake].mean()), float(values[fake].mean()))
+    count = np.where(fake, fake.sum(), (~fake).sum())
+    influence = (values - np.where(fake, places[1], places[0])) / np.where(fake, count, -count)
+    least = 0.5 / int(count.min())
+    apart = Measured.of(places[1] - places[0], influence, fake, bricks, least)
+    return Contrast(name, apart, _pulls(influence, places, fake))
 
 
-def association(keys: Array, fake: Array, rng: np.random.Generator) -> tuple[float, float]:
-    """Whether the share of fakes depends on a label such as the brick.
+def association(keys: Array, fake: Array, rng: np.random.Generator) -> tuple[Estimate, float]:
+    """Whether the fraction of injected galaxies depends on a label such as the brick.
 
     Parameters
     ----------
@@ -146,8 +170,9 @@ def association(keys: Array, fake: Array, rng: np.random.Generator) -> tuple[flo
 
     Returns
     -------
-    effect : float
-        Cramer's V free of the bias that chance gives it (Bergsma 2013, J. Korean Stat. Soc. 42, 323).
+    effect : Estimate
+        Cramer's V free of the bias that chance gives it (Bergsma 2013, J. Korean Stat. Soc. 42, 323); its
+        95 % interval is that of the noncentrality of chi-square (Steiger 2004, Psychol. Methods 9, 164).
     p : float
     """
     key = np.unique(keys, return_inverse=True)[1].ravel()
@@ -155,7 +180,7 @@ def association(keys: Array, fake: Array, rng: np.random.Generator) -> tuple[flo
     n, fakes = len(key), int(fake.sum())
     share = fakes / n
     if len(total) == 1:
-        return 0.0, 1.0
+        return Estimate(0.0, 0.0, 0.0), 1.0
 
     def statistic(fakes_in: Array) -> Any:
         return ((fakes_in - total * share) ** 2 / (total * share * (1 - share))).sum(-1)
@@ -163,11 +188,27 @@ def association(keys: Array, fake: Array, rng: np.random.Generator) -> tuple[flo
     found = float(statistic(np.bincount(key[fake], minlength=len(total))))
     columns = len(total) - 1
     excess = max(0.0, found / n - columns / (n - 1))
-    effect = np.sqrt(excess / max(1 - 1 / (n - 1), 0.5))
+    low, high = (np.sqrt(noncentrality(found, columns, tail) / n) for tail in (0.975, 0.025))
+    value = float(np.sqrt(excess / max(1 - 1 / (n - 1), 0.5)))
+    effect = Estimate(value, min(float(low), value), max(float(high), value))
     if total.min() * min(share, 1 - share) >= _LEAST_EXPECTED:
-        return float(effect), float(chi2.sf(found, columns))
+        return effect, float(chi2.sf(found, columns))
     above = 0
     for _ in range(DRAWS // _BLOCK):
         drawn = rng.multivariate_hypergeometric(total, fakes, _BLOCK)
         above += int((statistic(drawn) >= found * (1 - 1e-12)).sum())
-    return float(effect), (1 + above) / (1 + DRAWS)
+    return effect, (1 + above) / (1 + DRAWS)
+
+
+def noncentrality(statistic: float, freedom: int, below: float) -> float:
+    """Noncentrality with which chi-square is below the statistic with this probability; not below 0.
+
+    Examples
+    --------
+    >>> round(noncentrality(20.0, 3, 0.975), 2), noncentrality(1.0, 3, 0.975)
+    (4.26, 0.0)
+    """
+    if chi2.cdf(statistic, freedom) <= below:
+        return 0.0
+    most = (np.sqrt(statistic) + 10) ** 2 + freedom
+    return float(brentq(lambda one: float(ncx2.cdf(statistic, freedom, one)) - below, 0.0, most))

@@ -17,7 +17,7 @@ from scipy.special import expit, logit
 
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.trainingset.visibility import known_to_both
-from obiwan.dplearn.twosample.ranking import Estimate, auc, measure_auc
+from obiwan.dplearn.twosample.ranking import Estimate, Measured, auc, measure_auc
 from obiwan.dplearn.twosample.summary import usable_bricks
 
 PER_STRATUM = 60  #: examples of equal propensity
@@ -52,6 +52,8 @@ class MetadataResult:
         bricks are too few for each part to leave both classes to train on.
     folds : int
         Number of parts.
+    p : float
+        One-sided p-value of an AUC of 0.5.
     """
 
     names: tuple[str, ...]
@@ -60,6 +62,7 @@ class MetadataResult:
     importance: dict[str, float]
     by: str
     folds: int
+    p: float
 
 
 def table_of(covariates: Mapping[str, Array], label: Array) -> tuple[Array, Array]:
@@ -126,8 +129,8 @@ def _importance(
 
 def cross_fitted_auc(
     label: Array, scores: Array, bricks: Array, *, folds: int, share: float = 1.0
-) -> Estimate:
-    """AUC of cross-fitted scores, with an interval that knows that the classifiers share training examples.
+) -> Measured:
+    """AUC of cross-fitted scores, with an error that knows that the classifiers share training examples.
 
     Parameters
     ----------
@@ -140,7 +143,7 @@ def cross_fitted_auc(
 
     Returns
     -------
-    Estimate
+    Measured
         The error of `obiwan.dplearn.twosample.ranking.auc_interval`, which takes the classifier as given,
         times ``sqrt(1 + share folds / (folds - 1))``: the correction of Nadeau & Bengio (2003, Machine
         Learning 52, 239) for parts that serve each other as training sets.
@@ -154,7 +157,7 @@ def cross_fitted_auc(
     """
     measured = measure_auc(label, scores, usable_bricks(label, bricks))
     wider = float(np.sqrt(1 + share * folds / (folds - 1)))
-    return replace(measured, error=measured.error * wider).interval()
+    return replace(measured, error=measured.error * wider)
 
 
 def comparable(covariates: Mapping[str, Array], label: Array) -> dict[str, Array]:
@@ -198,14 +201,16 @@ def metadata_classifier(
     scores, fits = _cross_fit(table, fake, folds, seed)
     losses = _importance(table, fake, scores, fits, np.random.default_rng([seed, 1]))
     names = tuple(covariates)
+    tested = cross_fitted_auc(fake, scores, bricks, folds=len(folds))
     order = sorted(range(len(names)), key=lambda i: (-losses[i], names[i]))
     return MetadataResult(
         names=names,
         scores=scores,
-        auc=cross_fitted_auc(fake, scores, bricks, folds=len(folds)),
+        auc=tested.interval(),
         importance={names[i]: float(losses[i]) for i in order},
         by=by,
         folds=len(folds),
+        p=tested.p_value(),
     )
 
 

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from obiwan.dplearn.controls import metadata
-from obiwan.dplearn.controls.battery import Control
 from obiwan.dplearn.controls.covariates import Quantity, quantities
 from obiwan.dplearn.controls.metadata import propensity, propensity_strata
+from obiwan.dplearn.controls.records import Control
 from obiwan.dplearn.evaluation.bins import Bins, auc_at_percentiles, bin_everything, corrected_together
 from obiwan.dplearn.evaluation.ensemble import Scored
 from obiwan.dplearn.evaluation.exhibits import Exhibits
 from obiwan.dplearn.evaluation.notices import Fact
 from obiwan.dplearn.evaluation.occlusion import Occlusion
+from obiwan.dplearn.evaluation.ruling import Ruling
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.twosample import calibration, ranking, resampling, summary
 from obiwan.dplearn.twosample.ranking import Estimate
@@ -153,10 +154,16 @@ class Evaluation:
         Covariates of the test examples.
     networks : Scored or None
         The networks' own scores on the whole test split, where a panel is tested.
-    verdict, answer, calibration, conditional, baseline
+    verdict : Verdict
+        Of the panel's test alone, or of the networks where there is no panel.
+    ruling : Ruling
+        The answer: the verdict, the controls and what was planted, combined.
+    answer, calibration, conditional, baseline
         See their classes.
     network : Answer or None
         Of these networks.
+    network_verdict : Verdict or None
+        Of these networks alone.
     controls : tuple of Control
     control_examples : int
         Examples that the controls were run on.
@@ -184,6 +191,7 @@ class Evaluation:
     scored: Scored
     columns: Mapping[str, Array]
     verdict: Verdict
+    ruling: Ruling
     answer: Answer
     calibration: Calibration
     conditional: Conditional
@@ -193,6 +201,7 @@ class Evaluation:
     bins: tuple[Bins, ...]
     networks: Scored | None = None
     network: Answer | None = None
+    network_verdict: Verdict | None = None
     occlusion: Occlusion | None = None
     exhibits: Exhibits | None = None
     ideal: tuple[Array, Array] | None = None
@@ -292,7 +301,7 @@ def baseline(columns: Mapping[str, Array], rows: Array, tests: int, seed: int) -
         rows["label"][:tests], scores, bricks[:tests], folds=result.folds, share=share
     )
     left_out = tuple(name for name in columns if name not in known)
-    return Baseline(result, tested, len(rows), scores, left_out)
+    return Baseline(result, tested.interval(), len(rows), scores, left_out)
 
 
 def where(scored: Scored, columns: Mapping[str, Array], spec: StampSpec) -> tuple[Bins, ...]:

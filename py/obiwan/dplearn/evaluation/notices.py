@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from obiwan.dplearn.controls.battery import Control
+from obiwan.dplearn.controls.records import Control
 from obiwan.dplearn.evaluation.ensemble import Scored, networks_among, own_checksums
 from obiwan.dplearn.referees.testlog import Ledger
 from obiwan.dplearn.retraining.ablations import A_A, AblationResult, names

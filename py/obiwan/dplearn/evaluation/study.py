@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 
 from obiwan.dplearn import __version__
-from obiwan.dplearn.controls.battery import run_controls
-from obiwan.dplearn.controls.covariates import covariates
 from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.evaluation import analysis, notices
 from obiwan.dplearn.evaluation.ensemble import Scored
+from obiwan.dplearn.evaluation.equal import Evidence, ruling_of
 from obiwan.dplearn.evaluation.exhibits import exhibits_of
 from obiwan.dplearn.evaluation.ideal import EXAMPLES, offset_curve, planted_offset
 from obiwan.dplearn.evaluation.judging import Planting, judge_set
@@ -34,12 +33,14 @@ from obiwan.dplearn.referees.network import NetworkReferee
 from obiwan.dplearn.referees.protocol import Referee
 from obiwan.dplearn.referees.testlog import Ledger, record_report, record_retraining
 from obiwan.dplearn.retraining.ablations import A_A, AblationResult, run_ablation, run_quick_ablation
+from obiwan.dplearn.retraining.detectable import missing_kinds
 from obiwan.dplearn.retraining.runs import run_config_of
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult, run_sensitivity, summarise
 from obiwan.dplearn.stampspec import SPLITS, Array
 from obiwan.dplearn.survey.differences import Difference
 from obiwan.dplearn.training.batches import check_splits
 from obiwan.dplearn.trainingset.stampset import StampSet
+from obiwan.dplearn.twosample.verdict import PositiveControl
 
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
 OCCLUSION_EXAMPLES = 400  #: of the test split, half of each class
@@ -232,29 +233,25 @@ def evaluate_referees(
     judged = judge_set(stamp_set, referees, request.jury, request.planting, executor, outdir)
     ablations, sensitivity = _retrain(stamp_set, first, request, outdir, executor, overwrite=overwrite)
     names = [result.name for result in ablations]
-    positive = judged.detected or (summarise(sensitivity) if sensitivity else None)
+    by_network = summarise(sensitivity) if sensitivity else None
     known = ledger(stamp_set, judged.checksums, margin, names)
     scored, networks = replace(judged.scored, ledger=known), judged.networks
     rows, measured, tests = control_set(judged.stamp_set, judged.samples)
-    every, data = covariates(rows, measured, spec), data_summary(stamp_set)
-    columns = {key: values[:tests] for key, values in every.items()}
-    controls = run_controls(rows, measured, rows["label"], np.char.strip(rows["brick"].astype(str)), spec)
-    left = notices.not_run(len(referees), names, (*sensitivity, *judged.detections), controls, spec)
+    evidence, data = Evidence.of(rows, measured, spec), data_summary(stamp_set)
+    columns = {key: values[:tests] for key, values in evidence.columns.items()}
+    planted = (*sensitivity, *judged.detections)
+    missing = missing_kinds(judged.detections or sensitivity, spec)
     return analysis.Evaluation(
         settings={"margin": margin, "level": analysis.LEVEL, "seed": seed},
         spec=spec,
         data=data,
         scored=scored,
         columns=columns,
-        verdict=analysis.verdict_of(scored, margin, positive),
+        **_decided(scored, evidence, request, judged.detected or by_network, missing),
         answer=analysis.answer(scored, seed),
-        networks=networks,
-        network=None if networks is None else analysis.answer(networks, seed),
+        **_of_networks(networks, request, by_network),
         calibration=analysis.calibrate(scored),
         conditional=analysis.conditional(scored, columns, analysis.held_equal(spec), seed),
-        baseline=analysis.baseline(every, rows, tests, seed),
-        controls=controls,
-        control_examples=len(rows),
         bins=analysis.where(scored, columns, spec),
         occlusion=_occlusion(judged.stamp_set, first, networks or scored, seed),
         exhibits=exhibits_of(judged.stamp_set, scored, measured, referees, seed),
@@ -262,11 +259,45 @@ def evaluate_referees(
         ablations=ablations,
         sensitivity=sensitivity,
         detections=judged.detections,
-        not_run=notices.sampled(len(scored.rows), sum(stamp_set.count("test"))) + left,
+        not_run=notices.sampled(len(scored.rows), sum(stamp_set.count("test")))
+        + notices.not_run(len(referees), names, planted, evidence.controls, spec),
         cautions=notices.cautions(scored, data, networks),
         mock=of_mock,
         versions=software(),
     )
+
+
+def _decided(
+    scored: Scored,
+    evidence: Evidence,
+    request: Request,
+    positive: PositiveControl | None,
+    missing: Sequence[str],
+) -> dict[str, Any]:
+    """The ruling of an evaluation, and what it is made of."""
+    verdict = analysis.verdict_of(scored, request.margin, positive)
+    baseline = analysis.baseline(evidence.columns, evidence.rows, len(scored.rows), request.seed)
+    return {
+        "verdict": verdict,
+        "ruling": ruling_of(scored, verdict, evidence, baseline, missing),
+        "baseline": baseline,
+        "controls": evidence.controls,
+        "control_examples": len(evidence.rows),
+    }
+
+
+def _of_networks(
+    networks: Scored | None, request: Request, positive: PositiveControl | None
+) -> dict[str, Any]:
+    """What an evaluation says of the networks by themselves, where a panel is tested."""
+    if networks is None:
+        return {}
+    verdict = analysis.verdict_of(networks, request.margin, positive)
+    return {
+        "networks": networks,
+        "network": analysis.answer(networks, request.seed),
+        "network_verdict": verdict,
+    }
 
 
 def _some_tests(stamp_set: StampSet, count: int, seed: int) -> tuple[Array, Array, Array]:

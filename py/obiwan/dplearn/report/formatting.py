@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from obiwan.dplearn.controls.battery import NOT_RUN, Control, Statistic
 from obiwan.dplearn.controls.covariates import Quantity
+from obiwan.dplearn.controls.records import Control, Statistic
 from obiwan.dplearn.evaluation.bins import Bins
 from obiwan.dplearn.survey.differences import FACTOR, KINDS
 from obiwan.dplearn.twosample.ranking import Estimate
 
 DASH = "\N{EN DASH}"
 HTML = Path(__file__).parent / "html"  #: the page's template, its style and all sentences
+
+
+@dataclass(frozen=True)
+class Statement:
+    """Ruling or verdict in words.
+
+    Attributes
+    ----------
+    headline : str
+        One sentence.
+    explanation : tuple of str
+        The sentences that follow it.
+    """
+
+    headline: str
+    explanation: tuple[str, ...]
 
 
 @cache
@@ -93,28 +110,45 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+#: Unit of the effect of a control whose statistic has one of its own.
+UNITS = {Statistic.DISTRIBUTION: "AUC", Statistic.COMPOSITION: "", Statistic.ASSOCIATION: ""}
+
+
 def limit(control: Control) -> str:
     """Limit of a control, in the unit of its effect."""
-    unit = f"\N{NO-BREAK SPACE}{control.unit}" if control.unit and math.isfinite(control.low) else ""
-    return f"{number(control.threshold)}{unit}"
+    unit = UNITS.get(control.statistic, control.unit)
+    return number(control.threshold) + (f"\N{NO-BREAK SPACE}{unit}" if unit else "")
 
 
 def effect(control: Control) -> str:
-    """Effect of a control, with its interval where it has one."""
-    if control.light == NOT_RUN or not math.isfinite(control.effect):
+    """Effect of a control with its interval.
+
+    Examples
+    --------
+    >>> effect(Control("width", "D5", "r", effect=0.031, component="location", low=0.012, high=0.05))
+    'location +0.031 AUC (+0.012 to +0.05)'
+    """
+    if control.obstacle is not None or not math.isfinite(control.effect):
         return DASH
-    if math.isfinite(control.low):
-        unit = f" {control.unit}" if control.unit else ""
-        return f"{control.effect:+.3g}{unit} ({control.low:+.3g} to {control.high:+.3g})"
-    kind = "KS distance beyond chance" if control.statistic == Statistic.DISTRIBUTION else "association"
-    return f"{kind} {control.effect:.3f}"
+    if control.statistic == Statistic.ASSOCIATION:
+        return f"association {control.effect:.3f} ({control.low:.3f} to {control.high:.3f})"
+    unit = UNITS.get(control.statistic, control.unit)
+    named = "" if control.statistic == Statistic.SHIFT else f"{control.component} "
+    size = f"{control.effect:+.3g}" + (f" {unit}" if unit else "")
+    return f"{named}{size} ({control.low:+.3g} to {control.high:+.3g})"
 
 
-def together(controls: Sequence[Control]) -> list[str]:
-    """Names of controls, those of one quantity in several bands as one."""
+def together(titles: Iterable[tuple[str, str]]) -> list[str]:
+    """Names of controls from name and band of each, those of one quantity in several bands as one.
+
+    Examples
+    --------
+    >>> together([("width", "g"), ("brick", ""), ("width", "r")])
+    ['width (g, r)', 'brick']
+    """
     bands: dict[str, list[str]] = {}
-    for control in controls:
-        bands.setdefault(control.name, []).extend([control.band] if control.band else [])
+    for name, band in titles:
+        bands.setdefault(name, []).extend([band] if band else [])
     return [f"{name} ({', '.join(found)})" if found else name for name, found in bands.items()]
 
 

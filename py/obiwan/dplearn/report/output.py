@@ -21,7 +21,7 @@ from obiwan.dplearn.files.atomic import read_json, write_json
 from obiwan.dplearn.files.fits import open_fits
 from obiwan.dplearn.files.outdir import Others, OutputDirectory, State, holding_lease
 from obiwan.dplearn.referees.jury import NETWORK
-from obiwan.dplearn.report import wording
+from obiwan.dplearn.report import formatting, rulings, wording
 from obiwan.dplearn.report.page import embedded, render
 from obiwan.dplearn.report.pictures import Picture, write_if_possible
 from obiwan.dplearn.stampspec import Array
@@ -95,12 +95,20 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _texts(evaluation: Evaluation) -> dict[str, Any]:
-    """The entries of `METRICS` that have words: the verdict and the notices."""
+    """The entries of `METRICS` that have words: the ruling, the verdict and the notices."""
     verdict, first = evaluation.verdict, alarms(evaluation.ablations)
     words = wording.verdict_lines(evaluation)
     told = {"alarms": first, "cautions": evaluation.cautions, "not_run": evaluation.not_run}
-    mock = evaluation.mock
+    mock, answer, ruling = evaluation.mock, rulings.ruling_statement(evaluation), evaluation.ruling
     return {
+        "ruling": {
+            **plain(ruling),
+            "kind": ruling.kind.value,
+            "headline": answer.headline,
+            "explanation": list(answer.explanation),
+            "failing": [formatting.control_title(one.name, one.band) for one in ruling.failing],
+            "open": [formatting.control_title(one.name, one.band) for one in ruling.open],
+        },
         "verdict": {
             "kind": verdict.kind.value,
             "reasons": plain(verdict.reasons),

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 from obiwan.dplearn.evaluation.analysis import Answer, Evaluation
 from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
-from obiwan.dplearn.report import formatting, wording
+from obiwan.dplearn.report import formatting, rulings, wording
 from obiwan.dplearn.report.formatting import HTML, catalogue
 from obiwan.dplearn.report.pictures import Picture
 from obiwan.dplearn.report.sections import text_of
@@ -72,7 +72,7 @@ def render(evaluation: Evaluation, shown: Mapping[str, list[dict[str, Any]]]) ->
             titles=titles,
             pictures={key: shown.get(key, []) for key in (*titles, "summary")},
             symbols=words["symbol"],
-            lights=wording.by_light(evaluation.controls),
+            states=rulings.by_state(evaluation.controls),
             bins_shown=sum(b.auc is not None for t in evaluation.bins for b in t.bins),
             members=_with_aucs(evaluation.scored, evaluation.answer),
             networks=_with_aucs(*networks),

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from obiwan.dplearn.controls.battery import Control
 from obiwan.dplearn.controls.covariates import quantities
 from obiwan.dplearn.evaluation.analysis import BY_PERCENTILE, DRAWS, Baseline, Conditional, Evaluation
 from obiwan.dplearn.evaluation.bins import LEAST, LEAST_VALUES, Bins
@@ -27,13 +26,12 @@ from obiwan.dplearn.report.formatting import (
     probability,
     quantity_title,
     say,
-    together,
     with_interval,
 )
+from obiwan.dplearn.report.rulings import ruling_statement
 from obiwan.dplearn.retraining.ablations import A_A
 from obiwan.dplearn.twosample.ranking import Estimate
 from obiwan.dplearn.twosample.summary import FEW_BRICKS, LEAST_CLUSTERS, holm
-from obiwan.dplearn.twosample.verdict import Kind
 
 LEAST_LOSS = 0.0005  #: of AUC; what contributes less is not listed
 MOST_IMPORTANT = 8  #: quantities that are listed
@@ -47,12 +45,12 @@ def text_of(evaluation: Evaluation) -> dict[str, Any]:
     names = {one.key: quantity_title(one) for one in quantities(evaluation.spec)}
     baseline, found = evaluation.baseline, evaluation.calibration
     return {
+        "ruling": ruling_statement(evaluation),
         "verdict": wording.verdict_lines(evaluation),
         "network": wording.network_lines(evaluation),
         "alarms": [wording.notice(fact) for fact in alarms(evaluation.ablations)],
         "cautions": [wording.notice(fact) for fact in evaluation.cautions],
         "not_run": [wording.notice(fact) for fact in evaluation.not_run],
-        "red": red_controls(evaluation.controls, evaluation.verdict.kind),
         "answer": answer_rows(evaluation),
         "tested": tested(evaluation),
         "flow": merged(*(dict(evaluation.data["cut_flow"].get(name, ())) for name in ("real", "fake"))),
@@ -69,14 +67,6 @@ def text_of(evaluation: Evaluation) -> dict[str, Any]:
         "retrained": retrained(evaluation),
         "provenance": provenance(evaluation),
     }
-
-
-def red_controls(controls: Sequence[Control], kind: Kind) -> str:
-    """The red controls by name, and what follows for the verdict."""
-    red = [control for control in controls if control.light == "red"]
-    run = sum(control.obstacle is None for control in controls)
-    named, meaning = ", ".join(together(red)), say("red", kind.value)
-    return say("red", "named", red=len(red), run=run, names=named, meaning=meaning) if red else ""
 
 
 def answer_rows(evaluation: Evaluation) -> list[Row]:
@@ -224,14 +214,14 @@ def retraining_lines(evaluation: Evaluation) -> Iterator[str]:
 
 
 def retrained(evaluation: Evaluation) -> list[tuple[str, Estimate, float, str, str]]:
-    """Rows of retrained networks: trained on, AUC, corrected p, light of a null test, result."""
+    """Rows of retrained networks: trained on, AUC, corrected p, state of a null test, result."""
     rows = []
     adjusted = holm(np.array([result.p for result in evaluation.ablations], float))
     for result, p in zip(evaluation.ablations, adjusted, strict=True):
-        light, says = "", f"{result.by}, {'learnt' if result.learnt else 'did not learn'}"
+        state, says = "", f"{result.by}, {'learnt' if result.learnt else 'did not learn'}"
         if result.name in A_A:
-            light, says = ("red", "must be 0.5") if alarms([result]) else ("green", "0.5, as it must be")
-        rows.append((result.name, result.auc, float(p), light, says))
+            state, says = ("fail", "must be 0.5") if alarms([result]) else ("pass", "0.5, as it must be")
+        rows.append((result.name, result.auc, float(p), state, says))
     for one in evaluation.sensitivity:
         says = f"detected; power {min(one.power, 0.99):.2f}" if one.detected else "not detected"
         says += "" if one.learnt else "; did not learn"

@@ -10,45 +10,27 @@ import numpy as np
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from obiwan.dplearn.controls.battery import LEAST, LIGHTS, Control, Obstacle, Statistic
+from obiwan.dplearn.controls.records import LEAST, Control, Obstacle, Statistic
 from obiwan.dplearn.evaluation.analysis import Evaluation
 from obiwan.dplearn.evaluation.ensemble import ModelInfo
 from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms
 from obiwan.dplearn.report.formatting import (
+    Statement,
     amplitude_estimate,
     amplitude_words,
     catalogue,
     control_title,
     counted,
-    effect,
     kind_words,
     say,
-    together,
     with_interval,
 )
+from obiwan.dplearn.report.rulings import control_summary, ruling_statement
 from obiwan.dplearn.retraining.ablations import A_A
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult, summarise
 from obiwan.dplearn.twosample.ranking import Estimate
 from obiwan.dplearn.twosample.summary import FEW_BRICKS, LEAST_CLUSTERS
 from obiwan.dplearn.twosample.verdict import EASY, EXTREME, Kind, Numbers, Reason, Verdict
-
-MANY = 8  #: red controls, of which each is named with its size; more are named by quantity
-
-
-@dataclass(frozen=True)
-class Statement:
-    """A verdict in words.
-
-    Attributes
-    ----------
-    headline : str
-        One sentence.
-    explanation : tuple of str
-        The sentences that follow it.
-    """
-
-    headline: str
-    explanation: tuple[str, ...]
 
 
 def statement(verdict: Verdict, sensitivity: Sequence[str] = (), detectable: Sequence[str] = ()) -> Statement:
@@ -144,8 +126,10 @@ def _points(verdict: Verdict) -> list[str]:
     return [key for key, holds in points.items() if holds]
 
 
-def brick_caveat(bricks: int | None) -> str:
+def brick_caveat(bricks: int | None, rests_on_bricks: bool | None = None) -> str:
     """Validity of an interval over few bricks; empty for `FEW_BRICKS` or more.
+
+    It rests on bricks from `LEAST_CLUSTERS` on, unless it is said to or not to.
 
     The relative error of a standard error with G - 1 degrees of freedom is 1/sqrt(2 (G - 1)).
 
@@ -158,7 +142,7 @@ def brick_caveat(bricks: int | None) -> str:
         return say("bricks", "unknown")
     if bricks >= FEW_BRICKS:
         return ""
-    if bricks < LEAST_CLUSTERS:
+    if not (bricks >= LEAST_CLUSTERS if rests_on_bricks is None else rests_on_bricks):
         return say("bricks", "one" if bricks == 1 else "least", bricks=bricks)
     wider = student.ppf(0.975, bricks - 1) / norm.ppf(0.975)
     return say("bricks", "few", bricks=bricks, wider=wider, error=100 / np.sqrt(2 * (bricks - 1)))
@@ -223,7 +207,9 @@ def control_note(control: Control) -> str:
     if control.statistic != Statistic.SHIFT:
         shown = "{0.value:.4g}"
     parts = [f"{name} {shown.format(one)}" for name, one in (("fake", control.fake), ("real", control.real))]
-    return "; ".join(filter(None, [*parts, brick_caveat(control.bricks).rstrip(".")]))
+    return "; ".join(
+        filter(None, [*parts, brick_caveat(control.bricks, control.rests_on_bricks).rstrip(".")])
+    )
 
 
 def sensitivity_lines(results: Sequence[SensitivityResult]) -> list[str]:
@@ -280,11 +266,11 @@ def verdict_lines(evaluation: Evaluation) -> Statement:
 
 
 def summary(evaluation: Evaluation) -> list[str]:
-    """Lines that the program prints: alarms, the verdict, and what limits it."""
-    a, verdict, baseline = evaluation.answer, verdict_lines(evaluation), evaluation.baseline
-    panel = evaluation.scored.panel
+    """Lines that the program prints: alarms, the ruling, the panel's own verdict, and what limits it."""
+    a, baseline, panel = evaluation.answer, evaluation.baseline, evaluation.scored.panel
     lines = [notice(alarm) for alarm in alarms(evaluation.ablations)]
-    lines += [verdict.headline, *(f"  {line}" for line in verdict.explanation)]
+    for part in (ruling_statement(evaluation), verdict_lines(evaluation)):
+        lines += [part.headline, *(f"  {line}" for line in part.explanation)]
     accuracy, key = with_interval(a.accuracy.accuracy), "accuracy" if panel is None else "panel_accuracy"
     lines.append(say("summary", key, accuracy=accuracy, guess=a.accuracy.no_information))
     lines += network_lines(evaluation)
@@ -306,13 +292,13 @@ def networks_name(evaluation: Evaluation) -> str:
 
 
 def network_lines(evaluation: Evaluation) -> list[str]:
-    """The networks' own answer, beside that of a panel; none without a panel."""
-    found = evaluation.network
-    if found is None:
+    """The networks' own answer and verdict, beside those of a panel; none without a panel."""
+    found, verdict = evaluation.network, evaluation.network_verdict
+    if found is None or verdict is None:
         return []
     name, accuracy = networks_name(evaluation), with_interval(found.accuracy.accuracy)
     values = {"Networks": name[:1].upper() + name[1:], "auc": with_interval(found.auc), "accuracy": accuracy}
-    return [say("summary", "network", **values)]
+    return [say("summary", "network", **values, kind=verdict.kind.value)]
 
 
 def members_line(evaluation: Evaluation) -> str:
@@ -320,19 +306,3 @@ def members_line(evaluation: Evaluation) -> str:
     pairs = zip(evaluation.scored.models, evaluation.answer.singles, strict=True)
     members = ", ".join(f"{model.name} (AUC {auc.value:.3f})" for model, auc in pairs)
     return say("summary", "members", members=members)
-
-
-def by_light(controls: Sequence[Control]) -> dict[str, list[Control]]:
-    """Controls of each light."""
-    return {light: [control for control in controls if control.light == light] for light in LIGHTS}
-
-
-def control_summary(controls: Sequence[Control]) -> str:
-    """The controls in one line."""
-    lights = by_light(controls)
-    text = f"Controls: {', '.join(f'{len(found)} {light}' for light, found in lights.items())}."
-    red = lights["red"]
-    if len(red) > MANY:
-        return f"{text} Red: {', '.join(together(red))}."
-    named = "; ".join(f"{control_title(c.name, c.band)} {effect(c)}" for c in red)
-    return f"{text} Red: {named}." if red else text

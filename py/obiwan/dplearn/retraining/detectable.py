@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy.stats import norm
@@ -146,6 +147,19 @@ def kinds_asked(asked: Sequence[str] | None, spec: StampSpec) -> tuple[str, ...]
         msg = f"--sensitivity {absent[0]}: stamps with {', '.join(spec.channels)} cannot have it; there are "
         raise TrainingSetError(msg + ", ".join(known))
     return known if asked is None else tuple(kind for kind in known if kind in asked)
+
+
+def missing_kinds(tried: Sequence[Any], spec: StampSpec) -> tuple[str, ...]:
+    """Kinds that such stamps can have and that were not planted, or not detected.
+
+    Parameters
+    ----------
+    tried : sequence
+        Results with a ``kind`` and whether it was ``detected``.
+    spec : StampSpec
+    """
+    detected = {one.kind for one in tried if one.detected}
+    return tuple(kind for kind in kinds_of(spec) if kind not in detected)
 
 
 def plant(stamps: Array, rows: Array, kind: str, amplitude: float, spec: StampSpec, seed: int) -> Array:

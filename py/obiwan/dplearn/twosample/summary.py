@@ -42,9 +42,9 @@ def score_interval(share: float, trials: float, level: float = 0.95, freedom: fl
     return Estimate(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
 
 
-def usable_bricks(labels: Array, bricks: Array | None) -> Array | None:
-    """The bricks if each class is in `LEAST_CLUSTERS` or more, for an interval to rest on; else None."""
-    return None if bricks is None or bricks_of_rarer(labels, bricks) < LEAST_CLUSTERS else bricks
+def usable_bricks(labels: Array, bricks: Array | None, least: int = LEAST_CLUSTERS) -> Array | None:
+    """The bricks if each class is in as many or more, for an interval to rest on; else None."""
+    return None if bricks is None or bricks_of_rarer(labels, bricks) < least else bricks
 
 
 @dataclass(frozen=True)

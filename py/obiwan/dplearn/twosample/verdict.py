@@ -14,7 +14,14 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from obiwan.dplearn.stampspec import Array
-from obiwan.dplearn.twosample.ranking import Estimate, Measured, bricks_of_rarer, design_effect, measure_auc
+from obiwan.dplearn.twosample.ranking import (
+    GUESS,
+    Estimate,
+    Measured,
+    bricks_of_rarer,
+    design_effect,
+    measure_auc,
+)
 from obiwan.dplearn.twosample.summary import detectable_excess, usable_bricks
 
 #: AUC of the weakest detected difference above which a positive control proves little: three pairs of four
@@ -94,6 +101,8 @@ class Numbers:
         Distance from 0.5 within which an AUC counts as equivalent.
     level : float
         Rate of wrong verdicts that is allowed.
+    p : float
+        Two-sided p-value of an AUC of 0.5; 1 where all scores are the same.
     tost_p : float
         p-value of the two one-sided tests: small where the AUC lies within the margin; NaN where all scores
         are the same.
@@ -116,6 +125,7 @@ class Numbers:
     effect: Effect
     margin: float
     level: float
+    p: float
     tost_p: float
     needed: int | None
     detectable: float | None
@@ -203,6 +213,7 @@ def decide(
         effect=effect_of(auc),
         margin=margin,
         level=level,
+        p=1.0 if constant else measured.p_value(GUESS, "two-sided"),
         tost_p=float("nan") if constant else p,
         needed=further_examples(measured, len(scores), margin, level) if open_ else None,
         detectable=None if kind == Kind.NOT_LEARNT else _detectable(measured, usable, labels, effect, level),
