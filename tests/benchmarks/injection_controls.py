@@ -1,7 +1,7 @@
-"""Controls of inject on a mock release: right models are not distinguished, wrong ones are, with the reason.
+"""Controls of inject on a mock release: right models pass, wrong ones are found, with the reason.
 
-Stars and galaxies of the mock's own populations are injected into its release by `inject`, made a training set
-with cuts on the one catalogue, and tested by the panel's quick members against the mock's own objects:
+Stars and galaxies of the mock's own populations are injected into its release, made a training set with cuts
+on the one catalogue, and tested by the panel's quick members against the mock's own objects:
 
     stars, PSF of the mock            not distinguished
     stars, --psf moffat               distinguished: the width or the concentration fails
@@ -39,7 +39,7 @@ CONTROLS = {
 }
 
 
-def stars(n, brick, rng):
+def stars(n, _brick, rng):
     """Stars with the magnitudes and colours of the mock's, without extinction."""
     r = rng.uniform(18.5, 20.2, n)
     return {"mag_g": r + rng.normal(1.4, 0.12, n), "mag_r": r, "mag_z": r - rng.normal(1.1, 0.15, n)}
@@ -49,9 +49,15 @@ def galaxies(n, brick, rng, factor=1.0):
     """Objects of the mock's population that are no stars."""
     rows = draw_population(rng, 2 * n + 50, brick.bands, np.ones(len(brick.bands)))
     rows = rows[rows["light_sersic"] > 0][:n]
-    columns = {f"mag_{band}": 22.5 - 2.5 * np.log10(rows["light_flux"][:, k]) for k, band in enumerate(brick.bands)}
+    columns = {
+        f"mag_{band}": 22.5 - 2.5 * np.log10(rows["light_flux"][:, k]) for k, band in enumerate(brick.bands)
+    }
     shape = {"sersic": "light_sersic", "shape_e1": "e1", "shape_e2": "e2"}
-    return {**columns, "shape_r": factor * rows["light_r"], **{name: rows[own] for name, own in shape.items()}}
+    return {
+        **columns,
+        "shape_r": factor * rows["light_r"],
+        **{name: rows[own] for name, own in shape.items()},
+    }
 
 
 def larger(n, brick, rng):
@@ -59,7 +65,7 @@ def larger(n, brick, rng):
     return galaxies(n, brick, rng, LARGER)
 
 
-def psf(brick, band, x, y):
+def psf(brick, band, *_):
     """PSF that the mock draws with."""
     header = fitsio.read_header(Path(os.environ[MOCK]) / "truth" / brick[:3] / f"real-{brick}.fits")
     galaxy = Galaxy(flux=(1.0,), fwhm=(float(header[f"FWHM_{band.upper()}"]),), x=31.0, y=31.0)
@@ -83,10 +89,38 @@ def control(name, folder, jobs):
         inject.main, *words, "--model", model, "--psf", psf_name, "--density", 40_000, "--runs", 2,
         "--jobs", jobs, "--outdir", tree,
     )  # fmt: skip
-    run(create_training.main, "--fake", tree, "--select", cuts, "--outdir", data, "--test-fraction", 0.4, "--jobs", jobs)
-    run(evaluate.main, "--data", data, "--outdir", out, "--referees", "scores", "trees", "--sensitivity", "none")
+    run(
+        create_training.main,
+        "--fake",
+        tree,
+        "--select",
+        cuts,
+        "--outdir",
+        data,
+        "--test-fraction",
+        0.4,
+        "--jobs",
+        jobs,
+    )
+    run(
+        evaluate.main,
+        "--data",
+        data,
+        "--outdir",
+        out,
+        "--referees",
+        "scores",
+        "trees",
+        "--sensitivity",
+        "none",
+    )
     metrics = json.loads((out / "metrics.json").read_text())
-    return {"control": name, "differs": differs, **facts(metrics), "seconds": round(time.perf_counter() - start)}
+    return {
+        "control": name,
+        "differs": differs,
+        **facts(metrics),
+        "seconds": round(time.perf_counter() - start),
+    }
 
 
 def facts(metrics):
@@ -97,7 +131,9 @@ def facts(metrics):
 def main():
     """Run the controls, one row of the table after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--outdir", type=Path, required=True, help="where everything goes; finished parts are kept")
+    parser.add_argument(
+        "--outdir", type=Path, required=True, help="where everything goes; finished parts are kept"
+    )
     parser.add_argument("--bricks", type=int, default=24)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", nargs="*", choices=CONTROLS, default=list(CONTROLS))
