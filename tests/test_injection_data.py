@@ -1,0 +1,147 @@
+"""Injection on real data against the pipeline's own injections; skipped where the data are absent.
+
+The runs were made by legacysim with the tractor's stamps on the raw images: (run - release) is the light, and
+the noise, that ``inject`` is to put there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import fitsio
+import numpy as np
+import pytest
+
+from obiwan.dplearn import inject
+from obiwan.dplearn.injection.exposures import read_exposures
+from obiwan.dplearn.injection.psfex import read_psfex
+from obiwan.dplearn.survey.coadds import read_plane
+from obiwan.dplearn.survey.layouts import RELEASE, BrickRun, Root, find_runs, layout_named
+
+pytestmark = pytest.mark.data
+
+BANDS = ("g", "r", "z")
+MARGIN = 12  # pixels from the edge of the coadd
+LANCZOS = (0.7, 0.9)  # what resampling leaves of the variance of photons a pixel
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Release, the pipeline's runs, and ours of the same names."""
+
+    release: BrickRun
+    pipeline: tuple[BrickRun, ...]
+    mine: tuple[BrickRun, ...]
+
+
+def level(run: BrickRun, band: str) -> float:
+    """The sky level that the pipeline subtracted from a coadd: injected light moves it."""
+    return float(fitsio.read_header(str(run.plane("image", band)), 1)[f"COSKY_{band.upper()}"])
+
+
+def light(tree: Tree, run: BrickRun, band: str) -> np.ndarray:
+    """What was added to the release's coadd."""
+    moved = level(run, band) - level(tree.release, band)
+    return read_plane(run, "image", band).astype(float) - read_plane(tree.release, "image", band) + moved
+
+
+@pytest.fixture(scope="module")
+def trees(shared_data: Path, tmp_path_factory) -> dict[str, Tree]:
+    """Injections of ours without and with noise."""
+    region, layout = "decals_grz", layout_named("legacysim")
+    release = find_runs(Root(0, shared_data / "release_dr9" / region, RELEASE))[0]
+    source = shared_data / "injected_legacysim_tractor" / region
+    pipeline = tuple(find_runs(Root(0, source, layout)))
+    found = {}
+    for noise in ("none", "poisson"):
+        outdir = tmp_path_factory.mktemp("injected") / noise
+        words = ["--release", release.root.path, "--sources", source, "--outdir", outdir, "--noise", noise]
+        words += ["--calib", shared_data / "calib" / region]
+        assert inject.main([*map(str, words)]) == 0
+        manifest = json.loads((outdir / "injection.json").read_text())
+        (entry,) = manifest["injected"].values()
+        assert {facts["psf"] for facts in entry["bands"].values()} == {"psfex"}
+        found[noise] = Tree(release, pipeline, tuple(find_runs(Root(0, outdir, layout))))
+    return found
+
+
+def alone(tree: Tree, band: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The light of each source within 8 pixels: the pipeline's, and ours."""
+    v, u = np.mgrid[-8:9, -8:9]
+    inside = np.hypot(u, v) <= 8
+    for theirs, mine in zip(tree.pipeline, tree.mine, strict=True):
+        assert theirs.run == mine.run
+        rows = fitsio.read(mine.truth)
+        x, y = (np.rint(rows[name]).astype(int) for name in ("bx", "by"))
+        images = light(tree, theirs, band), light(tree, mine, band)
+        ny, nx = images[0].shape
+        for one in np.flatnonzero((np.minimum(x, y) >= MARGIN) & (x < nx - MARGIN) & (y < ny - MARGIN)):
+            cut = slice(y[one] - 8, y[one] + 9), slice(x[one] - 8, x[one] + 9)
+            yield tuple(image[cut] * inside for image in images)
+
+
+@pytest.mark.parametrize("band", BANDS)
+def test_light_is_the_pipelines(trees, band):
+    """Flux within 8 pixels, centroid and second moment; the pipeline's light has its photon noise."""
+    v, u = np.mgrid[-8:9, -8:9]
+    ratios, offsets, widths = [], [], []
+    for theirs, mine in alone(trees["none"], band):
+        weight = mine / mine.sum()
+        ratios.append(theirs.sum() / mine.sum())
+
+        def moments(image: np.ndarray, weight: np.ndarray = weight) -> tuple[np.ndarray, float]:
+            total = (image * weight).sum()
+            centre = np.array([(image * weight * axis).sum() for axis in (u, v)]) / total
+            return 2 * centre, float((image * weight * (u**2 + v**2)).sum() / total)
+
+        (centre, width), (expected, expected_width) = moments(theirs), moments(mine)
+        offsets.append(centre - expected)
+        widths.append(width / expected_width)
+    assert len(ratios) >= 20
+    assert np.median(ratios) == pytest.approx(1, abs=0.01)
+    assert np.median(widths) == pytest.approx(1, abs=0.01)
+    # Photon noise scatters the median of a centroid by 0.02 pixels in g.
+    noise = np.std(offsets, axis=0) / np.sqrt(len(offsets))
+    assert (np.abs(np.median(offsets, axis=0)) < np.maximum(0.02, 2.5 * noise)).all()
+
+
+@pytest.mark.parametrize("band", BANDS)
+def test_noise_is_the_pipelines(trees, band):
+    """What the pipeline's runs have beyond our noiseless light is photon noise, as what ours have."""
+    (exposure,) = read_exposures(trees["none"].release.ccds(), band) or ()
+    per_flux = exposure.scaling(0.262) / exposure.electrons
+    variance, theirs, mine = 0.0, 0.0, 0.0
+    for run, noiseless, noisy in zip(
+        trees["none"].pipeline, trees["none"].mine, trees["poisson"].mine, strict=True
+    ):
+        model = light(trees["none"], noiseless, band)
+        bright = (model > 0.004) & (read_plane(run, "invvar", band) > 0)
+        variance += float(model[bright].sum()) * per_flux
+        theirs += float(((light(trees["none"], run, band) - model)[bright] ** 2).sum())
+        mine += float(((light(trees["poisson"], noisy, band) - model)[bright] ** 2).sum())
+    assert LANCZOS[0] < theirs / variance < LANCZOS[1]
+    assert mine / variance == pytest.approx(theirs / variance, rel=0.12)
+
+
+@pytest.mark.parametrize("band", BANDS)
+def test_inverse_variance_is_the_pipelines(trees, band):
+    tree, ratios = trees["poisson"], []
+    for theirs, mine in zip(tree.pipeline, tree.mine, strict=True):
+        model = light(trees["none"], trees["none"].mine[tree.mine.index(mine)], band)
+        core = model >= np.sort(model.ravel())[-150]
+        expected = read_plane(theirs, "invvar", band)[core]
+        ratios.append(read_plane(mine, "invvar", band)[core][expected > 0] / expected[expected > 0])
+    assert np.median(np.concatenate(ratios)) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("region", ["decals_grz", "mzlsbass2", "testcase6"])
+def test_psfex_models_have_the_norm_of_the_ccd_table(shared_data, region):
+    release = find_runs(Root(0, shared_data / "release_dr9" / region, RELEASE))[0]
+    for band in BANDS:
+        for exposure in read_exposures(release.ccds(), band) or ():
+            model = read_psfex(shared_data / "calib" / region, exposure)
+            height, width = exposure.shape
+            assert model.norm(width // 2, height // 2) == pytest.approx(exposure.psfnorm, rel=1e-3)
