@@ -16,36 +16,7 @@ from obiwan.dplearn.injection.noise import fit_electrons, invvar_of, photon_nois
 from obiwan.dplearn.injection.psfex import find_psfex, read_psfex
 from obiwan.dplearn.injection.stars import good_stars, moffat_image, stack
 from obiwan.dplearn.survey.sources import blank_sources
-
-PIXEL = 0.262 / 3600
-DECAM = Exposure(
-    camera="decam",
-    image="decam/CP/V4.8.2a/CP20181213/c4d_181214_050844_ooi_g_ls9.fits.fz",
-    ccdname="S9",
-    expnum=802955,
-    band="g",
-    crpix=(-5000.0, 3000.0),
-    crval=(110.5, 23.5),
-    cd=np.array([[1e-7, PIXEL], [-PIXEL, 2e-7]]),
-    shape=(4094, 2046),
-    sig1=0.004,
-    psfnorm=0.15,
-    electrons=4000.0,
-)
-
-
-def ccd_row(one: Exposure, **others: object) -> np.ndarray:
-    """A row of a CCD table, with the columns of DR9 that are read."""
-    height, width = one.shape
-    row = {
-        **{"image_filename": one.image, "camera": one.camera, "ccdname": one.ccdname, "expnum": one.expnum},
-        **{"filter": one.band, "exptime": 90.0, "ccdzpt": 25.0, "sig1": one.sig1, "psfnorm": one.psfnorm},
-        **{"crpix1": one.crpix[0], "crpix2": one.crpix[1], "crval1": one.crval[0], "crval2": one.crval[1]},
-        **{f"cd{i + 1}_{j + 1}": one.cd[i, j] for i in (0, 1) for j in (0, 1)},
-        **{"width": width, "height": height, "ccdraoff": 0.0, "ccddecoff": 0.0, **others},
-    }
-    kinds = [(name, f"S{max(len(v), 1)}" if isinstance(v, str) else type(v)) for name, v in row.items()]
-    return np.array([tuple(row.values())], dtype=kinds)
+from released import DECAM, ccd_row, expected_psf, write_psfex
 
 
 def written(path: Path, rows: np.ndarray) -> Path:
@@ -59,12 +30,8 @@ def test_positions_are_those_of_a_tan_projection():
     wcs.wcs.crpix, wcs.wcs.cd = DECAM.crpix, DECAM.cd
     pixels = np.array([[0.0, 0.0], [2045.0, 4093.0], [700.0, 3000.0]])
     assert DECAM.pixels(*wcs.all_pix2world(pixels, 0).T) == pytest.approx(pixels, abs=1e-6)
-    assert DECAM.covers(np.array([[-0.5, 0], [2046, 5], [2045.4, 4093.4], [3, -0.6]])).tolist() == [
-        1,
-        0,
-        1,
-        0,
-    ]
+    places = np.array([[-0.5, 0], [2046, 5], [2045.4, 4093.4], [3, -0.6]])
+    assert DECAM.covers(places).tolist() == [True, False, True, False]
 
 
 def test_exposures_are_read_by_band(tmp_path):
@@ -97,50 +64,6 @@ def test_tables_that_do_not_tell_are_no_exposures(tmp_path):
     path = written(tmp_path / "bad.fits", ccd_row(replace(DECAM, sig1=np.nan)))
     with pytest.raises(CoaddError, match="exposure 802955 S9 has no CD matrix, sig1"):
         read_exposures(path, "g")
-
-
-def basis(size: int = 25) -> np.ndarray:
-    """Six images of a polynomial of degree 2, the first a PSF and the others small changes of it."""
-    v, u = np.mgrid[-(size // 2) : size // 2 + 1, -(size // 2) : size // 2 + 1]
-    psf = np.exp(-0.5 * ((u - 0.2) ** 2 + (v + 0.1) ** 2) / 2.0**2)
-    others = [u * psf, (u**2 - 4) * psf, v * psf, u * v * psf, (v**2 - 4) * psf]
-    return np.array([3 * psf, *(0.05 * one for one in others)], dtype="f4")
-
-
-def expected_psf(x: float, y: float) -> np.ndarray:
-    dx, dy = (x - 1000.0) / 900.0, (y - 2000.0) / 1900.0
-    values = np.array([1, dx, dx**2, dy, dx * dy, dy**2])
-    psf = np.tensordot(values, basis().astype(float), 1)
-    return psf / psf.sum()
-
-
-def write_psfex(calib: Path, layout: str, one: Exposure) -> Path:
-    """A PSFEx file as releases have it: before DR9 one a CCD, then a row per CCD, padded to the largest."""
-    numbers = {"polzero1": 1000.0, "polzero2": 2000.0, "polscal1": 900.0, "polscal2": 1900.0}
-    numbers |= {"poldeg1": 2, "psf_samp": 1.0}
-    masks = basis()
-    if layout == "old":
-        number = f"{one.expnum:08d}"
-        path = calib / "decam" / "psfex" / number[:5] / number / f"decam-{number}-{one.ccdname}.fits"
-        table, header = np.array([(masks,)], dtype=[("PSF_MASK", "f4", masks.shape)]), numbers
-    else:
-        stem = "c4d_181214_050844_ooi_g_ls9-psfex.fits"
-        path = calib / "psfex" / "decam" / "CP" / "V4.8.2a" / "CP20181213" / stem
-        padded = np.zeros((6, 31, 31), "f4")
-        padded[:, :25, :25] = masks
-        numbers |= {"psfaxis1": 25, "psfaxis2": 25, "psfaxis3": 6}
-        kinds = [("expnum", "i8"), ("ccdname", "S4"), ("psf_mask", "f4", padded.shape)]
-        kinds += [(name, "f8") for name in numbers]
-        rows = [
-            (one.expnum, name, mask, *numbers.values())
-            for name, mask in ((b"S8", 0 * padded + 1), (one.ccdname, padded))
-        ]
-        table, header = np.array(rows, dtype=kinds), {}
-    path.parent.mkdir(parents=True)
-    with fitsio.FITS(path, "rw") as file:
-        file.write(None)
-        file.write(table, header={name.upper(): value for name, value in header.items()})
-    return path
 
 
 def with_norm(one: Exposure) -> Exposure:
