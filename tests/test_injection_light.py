@@ -13,6 +13,7 @@ from obiwan.dplearn.injection.light import (
     half_light_ellipse,
     jacobians,
     moved,
+    psf_transform,
     sersic_radius,
     sersic_transform,
     split_position,
@@ -33,7 +34,7 @@ def drawn(sersic: float, radius: float, e1: float, e2: float, x: float, y: float
     ellipse = half_light_ellipse(NORTH_UP, radius, e1, e2)
     size = grid_size(sersic_radius(ellipse, sersic), 63)
     spectrum = moved(sersic_transform(ellipse, sersic, size), x, y, size)
-    return through(moffat_image(FWHM), spectrum, size)
+    return through(psf_transform(moffat_image(FWHM), size), spectrum, size)
 
 
 def galsims(sersic: float, radius: float, e1: float, e2: float, x: float, y: float, size: int) -> np.ndarray:
@@ -96,9 +97,10 @@ def test_point_sources_are_the_psf_at_their_place():
     psf = moffat_image(FWHM)
     size = grid_size(0.0, 63)
     assert size == 64
-    image = through(psf, moved(2.0, 0.0, 0.0, size), size)
+    seen = psf_transform(psf, size)
+    image = through(seen, moved(2.0, 0.0, 0.0, size), size)
     assert image[1:, 1:] == pytest.approx(2 * psf, abs=1e-6)
-    image = through(psf, moved(1.0, 0.25, -0.5, size), size)
+    image = through(seen, moved(1.0, 0.25, -0.5, size), size)
     y, x = np.mgrid[:size, :size] - size // 2
     assert (image * x).sum() == pytest.approx(0.25, abs=1e-2)
     assert (image * y).sum() == pytest.approx(-0.5, abs=1e-2)

@@ -93,14 +93,17 @@ def moved(model: Array | float, x: float, y: float, size: int) -> Array:
     return spectrum
 
 
-def through(psf: Array, spectrum: Array, size: int) -> Array:
-    """Image of a transform seen through a PSF image of an odd number of pixels, shape (size, size)."""
+def psf_transform(psf: Array, size: int) -> Array:
+    """Transform, in the order of `rfft2`, of a PSF image around its middle pixel (of an odd number)."""
     middle = psf.shape[-1] // 2
     padded = np.zeros((size, size), np.float32)
     padded[: len(psf), : len(psf)] = psf
-    seen = rfft2(np.roll(padded, (-middle, -middle), (0, 1)), overwrite_x=True)
-    seen *= spectrum
-    return np.asarray(irfft2(seen, s=(size, size), overwrite_x=True))
+    return np.asarray(rfft2(np.roll(padded, (-middle, -middle), (0, 1)), overwrite_x=True))
+
+
+def through(psf: Array, spectrum: Array, size: int) -> Array:
+    """Image, shape (size, size), of a transform seen through a PSF of this transform."""
+    return np.asarray(irfft2(psf * spectrum, s=(size, size), overwrite_x=True))
 
 
 def split_position(value: float) -> tuple[int, float]:

@@ -75,13 +75,14 @@ class Seen:
     ----------
     fractions : ndarray, shape (n,)
         Share of each in the coadd's weight.
-    psf : ndarray, shape (n, m, m) or (1, m, m)
+    psf : list of ndarray, shape (m, m)
+        A single one where they do not differ.
     scalings, electrons : ndarray, shape (n,)
         Area of a coadd pixel over that of the CCD; electrons per nanomaggy.
     """
 
     fractions: Array
-    psf: Array
+    psf: list[Array]
     scalings: Array
     electrons: Array
 
@@ -139,7 +140,7 @@ def paint(band: Band, rows: Array, model: Model, seed: int, run: str, *, noise: 
             seen = _seen(band, float(row["x"]), float(row["y"]), on_ccd)
             stamp = _Stamp(light, seen, float(row["x"]), float(row["y"]))
         rng = stream(seed, "photons", band.brick, run, name, band.name) if noise else None
-        _add(image, invvar, stamp, rng)
+        _add(image, invvar, stamp, band.psf, rng)
     return image, invvar
 
 
@@ -155,19 +156,20 @@ class _Stamp:
         if not 0 <= light.radius < LARGEST_SIZE / 2 or light.transform is None:
             msg = f"it reaches {light.radius:.4g} pixels; at most {LARGEST_SIZE // 2} can be drawn"
             raise ValueError(msg)
-        size = grid_size(light.radius, seen.psf.shape[-1])
+        size = grid_size(light.radius, len(seen.psf[0]))
         self.shape = (size, size)
         self.spectrum = moved(light.transform(size), dx, dy, size)
         if not np.isfinite(self.spectrum).all():
             msg = "the model gave values that are not finite"
             raise ValueError(msg)
 
-    def images(self) -> Iterator[Array]:
+    def images(self, psf: BandPsf) -> Iterator[Array]:
         """Noiseless light in each exposure."""
         alike = self.light.image
-        for one in range(len(self.seen.fractions)):
-            if self.light.image is None and (alike is None or len(self.seen.psf) > 1):
-                alike = through(self.seen.psf[one], self.spectrum, self.shape[0])
+        for i in range(len(self.seen.fractions)):
+            if self.light.image is None and i < len(self.seen.psf):
+                size = self.shape[0]
+                alike = through(psf.transform(self.seen.psf[i], size), self.spectrum, size)
             yield np.asarray(alike)
 
 
@@ -195,7 +197,7 @@ def _seen(band: Band, x: float, y: float, on_ccd: Array) -> Seen:
     return Seen(weights / weights.sum(), psf, scalings, np.array([one.electrons for one in mine]))
 
 
-def _add(image: Array, invvar: Array, stamp: _Stamp, rng: np.random.Generator | None) -> None:
+def _add(image: Array, invvar: Array, stamp: _Stamp, psf: BandPsf, rng: np.random.Generator | None) -> None:
     """Add a source to image and, where there is noise, to the inverse variance, in place."""
     (ys, from_y), (xs, from_x) = (
         overlap(centre, n, size)
@@ -207,7 +209,7 @@ def _add(image: Array, invvar: Array, stamp: _Stamp, rng: np.random.Generator | 
     with np.errstate(divide="ignore"):
         sky, lowered = 1 / invvar[ys, xs].astype(np.float64), np.zeros_like(added)
     seen = stamp.seen
-    for i, light in enumerate(stamp.images()):
+    for i, light in enumerate(stamp.images(psf)):
         added += seen.fractions[i] * light[from_y, from_x]
         if rng is not None:
             noise = photon_noise(rng, light, seen.scalings[i], seen.electrons[i])

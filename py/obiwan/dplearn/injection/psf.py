@@ -8,7 +8,7 @@ the models of the exposures, resampled to the coadd's grid; ``stars``, a stack o
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from obiwan.dplearn.errors import CatalogError, CoaddError, explained
 from obiwan.dplearn.injection.config import AUTO, PSF_KINDS, is_function
 from obiwan.dplearn.injection.exposures import Exposure
+from obiwan.dplearn.injection.light import psf_transform
 from obiwan.dplearn.injection.psfex import PsfexModel, find_psfex, read_psfex
 from obiwan.dplearn.injection.resampling import resample
 from obiwan.dplearn.injection.scene import Scene
@@ -75,8 +76,17 @@ class BandPsf:
     layers: tuple[PsfexLayer, ...] = ()
     image: Array | None = None
     function: Callable[[float, float], Array] | None = None
+    _transforms: dict[int, Array] = field(default_factory=dict, compare=False)
 
-    def at(self, x: float, y: float, exposures: Array, positions: Array) -> Array:
+    def transform(self, psf: Array, size: int) -> Array:
+        """Transform of a PSF image on a grid; that of the image of the whole brick is made once."""
+        if psf is not self.image:
+            return psf_transform(psf, size)
+        if size not in self._transforms:
+            self._transforms[size] = psf_transform(psf, size)
+        return self._transforms[size]
+
+    def at(self, x: float, y: float, exposures: Array, positions: Array) -> list[Array]:
         """PSF images at a source.
 
         Parameters
@@ -90,14 +100,14 @@ class BandPsf:
 
         Returns
         -------
-        ndarray, shape (k, n, n) or (1, n, n)
-            One for all exposures where they do not differ.
+        list of ndarray, shape (n, n)
+            One an exposure; a single one where they do not differ.
         """
         if self.layers:
-            return np.array(
-                [self.layers[i].at(*place) for i, place in zip(exposures, positions, strict=True)]
-            )
-        return np.asarray(self.image if self.function is None else self.function(x, y))[None]
+            return [self.layers[i].at(*place) for i, place in zip(exposures, positions, strict=True)]
+        if self.function is not None:
+            return [self.function(x, y)]
+        return [] if self.image is None else [self.image]
 
 
 @dataclass(frozen=True)
