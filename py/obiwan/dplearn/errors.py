@@ -42,6 +42,10 @@ class ModelError(DplearnError):
     """A saved model, checkpoint or training run cannot be used as asked."""
 
 
+class DivergedError(ModelError):
+    """The loss of a training run is no longer finite."""
+
+
 @contextmanager
 def explained(what: str, remedy: str, kind: type[DplearnError]) -> Iterator[None]:
     """Turn any exception of a decoder into an error of one line.

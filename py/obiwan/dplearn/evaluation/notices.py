@@ -40,6 +40,7 @@ class Notice(StrEnum):
     SHARED_BRICKS = "bricks in several splits"
     NOT_LOGGED = "evaluation not logged"
     OTHER_NETWORKS = "other networks evaluated"  #: count
+    TUNED = "hyperparameters tuned"  #: trials
     OTHER_MARGINS = "several margins"  #: evaluations, margins (the first one first)
     # What was not run.
     FEW_NETWORKS = "few networks"  #: given, wanted
@@ -122,6 +123,7 @@ def cautions(scored: Scored, data: Mapping[str, Any], networks: Scored | None = 
         (config.get("split") == "object", Notice.SHARED_BRICKS, {}),
         (scored.ledger is None, Notice.NOT_LOGGED, {}),
         (others, Notice.OTHER_NETWORKS, {"count": others}),
+        (ledger.tuned, Notice.TUNED, {"trials": sum(ledger.tuned.values())}),
         (len(margins) > 1, Notice.OTHER_MARGINS, evaluations),
     )
 

@@ -29,7 +29,7 @@ from obiwan.dplearn.files.atomic import read_json, write_json
 from obiwan.dplearn.files.fits import can_hold_fits
 
 _MOST_DIFFERENCES = 4
-_GONE = "gone-"
+_HELD, _GONE = "run-", "gone-"
 
 
 class State(Enum):
@@ -76,6 +76,11 @@ def revoke_leases(parent: Path, mine: Path | None = None) -> None:
         shutil.rmtree(grave, ignore_errors=True)
 
 
+def held_leases(parent: Path) -> list[Path]:
+    """Scratch directories that have not been released, of running processes or of dead ones."""
+    return sorted(parent.glob(f"{_HELD}*"))
+
+
 def acquire_lease(parent: Path) -> Path:
     """Make a scratch directory, and end other runs that have one in the same place.
 
@@ -91,7 +96,7 @@ def acquire_lease(parent: Path) -> Path:
     """
     parent.mkdir(parents=True, exist_ok=True)
     # First mine, then theirs: of two runs that begin at the same moment both may end, but never none.
-    mine = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
+    mine = Path(tempfile.mkdtemp(prefix=_HELD, dir=parent))
     revoke_leases(parent, mine)
     return mine
 

@@ -4,15 +4,16 @@ A test set that is evaluated until it says what one hopes for proves nothing: wh
 know how many evaluations came before it.
 
 ``test_looks.jsonl`` has a line for each network, for each network that was trained again on parts of the
-stamps with the true labels, and for each evaluation: some networks and the margin that was declared.
+stamps with the true labels, and for each evaluation: some networks and the margin that was declared.  Studies
+of hyperparameters do not score the test set; their lines have the number of trials.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from obiwan.dplearn import __version__
@@ -54,11 +55,14 @@ class Ledger:
         settings they have.
     openings : tuple of Opening
         Different evaluations.
+    tuned : mapping
+        Trials that were compared on the validation split, by study.
     """
 
     networks: tuple[str, ...] = ()
     retrained: tuple[str, ...] = ()
     openings: tuple[Opening, ...] = ()
+    tuned: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def looks(self) -> int:
@@ -81,14 +85,17 @@ def _ledger(entries: Sequence[dict[str, Any]]) -> Ledger:
     networks: dict[str, None] = {}
     retrained: dict[str, None] = {}
     openings: dict[Opening, None] = {}
+    tuned: dict[str, int] = {}
     for entry in entries:
         if "margin" in entry:
             openings[Opening(tuple(sorted(map(str, entry["models"]))), float(entry["margin"]))] = None
+        elif "trials" in entry:
+            tuned[entry["study"]] = max(int(entry["trials"]), tuned.get(entry["study"], 0))
         elif "part" in entry:
             retrained[f"{entry['part']} {entry['model']}"] = None
         else:
             networks[entry["model"]] = None
-    return Ledger(tuple(networks), tuple(retrained), tuple(openings))
+    return Ledger(tuple(networks), tuple(retrained), tuple(openings), tuned)
 
 
 def _count(stamp_set: StampSet, entry: dict[str, Any]) -> Ledger | None:
@@ -148,6 +155,25 @@ def record_retraining(stamp_set: StampSet, model: str, part: str) -> Ledger | No
         As for `record_evaluation`.
     """
     return _count(stamp_set, {"model": model, "part": part})
+
+
+def record_tuning(stamp_set: StampSet, study: str, trials: int) -> Ledger | None:
+    """Record how many trials of a study were compared on the validation split.
+
+    Parameters
+    ----------
+    stamp_set : StampSet
+    study : str
+        Its name.
+    trials : int
+        Of the study so far.
+
+    Returns
+    -------
+    Ledger or None
+        As for `record_evaluation`.
+    """
+    return _count(stamp_set, {"study": study, "trials": trials})
 
 
 def record_report(stamp_set: StampSet, models: Sequence[str], margin: float) -> Ledger | None:

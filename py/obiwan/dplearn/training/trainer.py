@@ -20,7 +20,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.errors import DivergedError, ModelError
 from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.files.outdir import holding_lease
 from obiwan.dplearn.running.interruptions import deferred
@@ -335,4 +335,4 @@ class Trainer:
             f"{self.outdir}: the loss is {loss} at {where}: training has diverged; "
             "start again with a lower --learning-rate and --overwrite"
         )
-        raise ModelError(msg)
+        raise DivergedError(msg)

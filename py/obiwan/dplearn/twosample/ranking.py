@@ -195,6 +195,39 @@ def auc_interval(
     return measure_auc(labels, scores, clusters).interval(level)
 
 
+def auc_difference(labels: Array, scores: Array, others: Array, clusters: Array | None = None) -> Measured:
+    """Difference of two AUCs on the same examples, paired; each is a mean over trainings.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (n,)
+    scores, others : ndarray, shape (trainings, n)
+        Scores of networks of one kind and of another, trained with the same seeds.
+    clusters : ndarray, optional
+        As in `auc_interval`.
+
+    Returns
+    -------
+    Measured
+        Of `scores` less `others`.  The variance is DeLong's for correlated AUCs, in Obuchowski's form, and
+        with two or more trainings that of their differences over their number; the degrees of freedom of
+        the sum are those of Satterthwaite (1946, Biometrics Bulletin 2, 110).
+    """
+    fake = np.asarray(labels) == 1
+    pairs = [[_auc_influence(*checked(labels, one)) for one in some] for some in (scores, others)]
+    values = np.array([[value for value, _ in some] for some in pairs])
+    influence = np.mean([[part for _, part in some] for some in pairs], axis=1)
+    differences, n = values[0] - values[1], len(values[0])
+    found = Measured.of(float(differences.mean()), influence[0] - influence[1], fake, clusters)
+    if n == 1:
+        return found
+    own, between = found.error**2, float(differences.var(ddof=1)) / n
+    if own + between == 0:
+        return found
+    freedom = (own + between) ** 2 / (own**2 / found.freedom + between**2 / (n - 1))
+    return Measured(found.value, float(np.sqrt(own + between)), max(1, int(freedom)))
+
+
 def auc_pvalue(
     labels: Array, scores: Array, clusters: Array | None = None, alternative: str = "greater"
 ) -> float:

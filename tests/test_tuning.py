@@ -1,0 +1,383 @@
+"""Tuning: the search space, leases, studies that are killed and shared, what a study says and leaves."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from optuna.trial import TrialState
+
+import tune_program
+from obiwan.dplearn import cnn
+from obiwan.dplearn.errors import LeaseLostError, ModelError
+from obiwan.dplearn.files.outdir import acquire_lease, holding_lease
+from obiwan.dplearn.running import cli
+from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config, run_config
+from obiwan.dplearn.tuning import files, leases, outcome, study
+from obiwan.dplearn.tuning.objective import SCORES, TrialFailedError
+from obiwan.dplearn.tuning.space import DOCUMENTED, config_of, documented, maps_of, read_space
+from obiwan.dplearn.tuning.study import counted, place_of
+from obiwan.dplearn.twosample.ranking import Estimate, auc, auc_difference
+from processes import ENV
+from tune_program import TIMING, Formula, worker
+
+PROGRAM = Path(tune_program.__file__)
+
+
+def process(*words, code=None):
+    start = ["-c", code] if code else [str(PROGRAM)]
+    return subprocess.Popen([sys.executable, *start, *map(str, words)], env=ENV)
+
+
+def results(found):
+    return [(one.state.name, one.params, one.values) for one in counted(found)]
+
+
+# The search space.
+
+
+def test_the_documented_network_is_in_the_default_space():
+    space = read_space(None, ["lenet5", "deep"])
+    assert config_of(DOCUMENTED, {}) == documented() == RunConfig(network_config(), FeedConfig())
+    assert config_of(7, space.documented) == documented()
+    for arch in ("lenet5", "lenet5-2x2", "deep"):
+        own = network_config(arch).maps
+        assert maps_of(arch, own[0], len(own)) == own
+    assert read_space(None, ["deep"]).documented is None
+
+
+def test_a_file_narrows_the_space(tmp_path):
+    path = tmp_path / "space.toml"
+    path.write_text("learning-rate = 1e-3\nepochs = {low = 3, high = 6}\n[deep]\nkernel_size = [3]\n")
+    space = read_space(path, ["deep"])
+    assert space.shared["learning_rate"].choices == (1e-3,)
+    assert space.shared["batch_size"] == read_space(None, ["deep"]).shared["batch_size"]
+    assert (space.own["deep"]["kernel_size"].choices, space.most_epochs) == ((3,), 6)
+    assert space.documented is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning = 3", "learning is none of"),
+        ("[lenet5]\nkernel = 3", "kernel is none of"),
+        ("learning-rate = -1.0", "learning_rate must be positive"),
+        ("[deep]\nwidth = [8, 12]", "multiples of 8"),
+        ("batch-size = [16, true]", "cannot be True"),
+        ('epochs = "many"', "epochs cannot be 'many'"),
+        ("epochs = {low = 8, high = 4}", "low"),
+        ("epochs = {least = 8}", "least"),
+        ("lenet5 = 3", "3 stands where a table should be"),
+        ("epochs = ", "Invalid value"),
+    ],
+)
+def test_a_space_that_cannot_be_is_one_line(tmp_path, text, message):
+    path = tmp_path / "space.toml"
+    path.write_text(text)
+    with pytest.raises(ModelError, match=f"space.toml: .*{message}"):
+        read_space(path, ["lenet5", "deep"])
+
+
+# Leases.
+
+
+def test_a_lease_is_held_until_it_is_released(tmp_path):
+    place = tmp_path / "0003"
+    assert leases.is_held(place, TIMING) is None
+    with leases.leased(place, TIMING):
+        assert leases.is_held(place, TIMING) is True
+    assert leases.is_held(place, TIMING) is False
+
+
+def test_a_killed_process_of_this_machine_is_dead_at_once(tmp_path):
+    code = "import sys, time; from pathlib import Path; from obiwan.dplearn.tuning.leases import leased\n"
+    code += "with leased(Path(sys.argv[1])): print(1, flush=True); time.sleep(60)"
+    words = [sys.executable, "-c", code, str(tmp_path / "0")]
+    holder = subprocess.Popen(words, env=ENV, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "1\n"
+    assert leases.is_held(tmp_path / "0") is True
+    holder.kill()
+    deadline = time.monotonic() + 10
+    while leases.is_held(tmp_path / "0") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert leases.is_held(tmp_path / "0") is False  # not waited for: its corpse is no process
+    holder.communicate()
+    assert leases.is_held(tmp_path / "0") is False
+
+
+@pytest.mark.parametrize("owner", ['{"machine": "elsewhere", "pid": 1, "birth": "1"}', '{"mach', None])
+def test_a_process_of_another_machine_is_dead_when_its_heart_stops(tmp_path, owner):
+    lease = acquire_lease(tmp_path / "0" / leases.SCRATCH)
+    if owner is not None:
+        (lease / leases.OWNER).write_text(owner)
+    timing = replace(TIMING, patience=100)
+    assert leases.is_held(tmp_path / "0", timing) is True
+    os.utime(lease, times=(time.time() - 90,) * 2)
+    assert leases.is_held(tmp_path / "0", timing) is True
+    os.utime(lease, times=(time.time() - 110,) * 2)
+    assert leases.is_held(tmp_path / "0", timing) is False
+
+
+def test_the_heart_beats_and_a_lost_lease_writes_nothing(tmp_path):
+    with leases.leased(tmp_path / "0", replace(TIMING, beat=0.02)) as lease:
+        os.utime(lease, times=(1, 1))
+        deadline = time.monotonic() + 5
+        while lease.stat().st_mtime < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert lease.stat().st_mtime > 2
+        with leases.leased(tmp_path / "0", TIMING):
+            with pytest.raises(LeaseLostError), holding_lease(lease, tmp_path):
+                (lease / "file").touch()
+            assert leases.is_held(tmp_path / "0", TIMING) is True
+
+
+# Studies.
+
+
+def test_a_study_killed_again_and_again_ends_as_one_left_alone(tmp_path):
+    """Kill -9: the same trials and best one, none lost or run twice, and epochs go on from checkpoints."""
+    rng, trials, kills = random.Random(4), 10, 0
+    while True:
+        running = process(tmp_path / "killed", trials, 0.05)
+        try:
+            status = running.wait(timeout=1.5 + rng.random() if kills < 4 else 120)
+        except subprocess.TimeoutExpired:
+            running.send_signal(signal.SIGKILL)
+            running.wait()
+            kills += 1
+            continue
+        assert status == 0
+        break
+    assert kills > 1
+    whole = worker(tmp_path / "whole", Formula())
+    whole.work(trials)
+    killed = worker(tmp_path / "killed", Formula())
+    assert results(killed.study) == results(whole.study)
+    assert killed.study.best_trial.number == whole.study.best_trial.number
+    assert {one.state for one in counted(killed.study)} == {TrialState.COMPLETE}
+    assert len(counted(killed.study)) == trials
+    journal = (tmp_path / "killed" / study.JOURNAL).read_text().splitlines()
+    finished = [line for line in map(json.loads, journal) if line.get("values")]
+    assert Counter(line["trial_id"] for line in finished) == Counter(range(trials))
+    lines = (tmp_path / "killed" / "epochs.log").read_text().splitlines()
+    epochs = {(f"{one.number:04d}", n) for one in counted(whole.study) for n in one.intermediate_values}
+    assert {(word.split()[0], int(word.split()[1])) for word in lines} == epochs
+    assert len(lines) <= len(epochs) + kills
+
+
+def test_processes_share_a_study_and_one_of_them_is_killed(tmp_path):
+    many = [process(tmp_path, 9, 0.2) for _ in range(3)]
+    log = tmp_path / "epochs.log"
+    deadline = time.monotonic() + 60
+    while (not log.exists() or len(log.read_text().splitlines()) < 8) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    many[0].kill()
+    assert [one.wait(timeout=120) for one in many] == [-signal.SIGKILL, 0, 0]
+    found = worker(tmp_path, Formula(log=log))
+    found.work(9)  # what the killed one had, if the others had ended before
+    assert Counter(one.state for one in counted(found.study)) == {TrialState.COMPLETE: 9}
+    lines = Counter(log.read_text().splitlines())
+    assert len(lines) == sum(len(one.intermediate_values) for one in counted(found.study))
+    assert lines.total() <= len(lines) + 1  # the epoch that was killed
+
+
+def test_a_trial_that_two_processes_asked_for_beyond_the_budget_does_not_count(tmp_path):
+    one = worker(tmp_path, Formula())
+    for _ in range(5):
+        one.study.ask()
+    one.work(3)
+    assert [trial.number for trial in counted(one.study)] == [0, 1, 2]
+    one.work(4)
+    assert [trial.number for trial in counted(one.study)] == [0, 1, 2, 5]
+    assert {trial.state for trial in counted(one.study)} == {TrialState.COMPLETE}
+
+
+def test_a_journal_with_a_half_written_line_goes_on(tmp_path):
+    one = worker(tmp_path, Formula())
+    one.work(2)
+    with (tmp_path / study.JOURNAL).open("ab") as stream:
+        stream.write(b'{"op_code":4,"worker')
+    again = worker(tmp_path, Formula())
+    again.work(3)
+    assert len(counted(worker(tmp_path, Formula()).study)) == 3
+    assert (tmp_path / study.JOURNAL).read_bytes().count(b'"worker') == len(
+        (tmp_path / study.JOURNAL).read_text().splitlines()
+    )
+
+
+def test_time_is_up_after_an_epoch_and_the_trial_goes_on_later(tmp_path):
+    log = tmp_path / "epochs.log"
+    first = worker(tmp_path, Formula(0.05, log), until=time.monotonic() + 0.07)
+    first.work(2)
+    (begun,) = counted(first.study)
+    assert begun.state == TrialState.RUNNING
+    assert 0 < len(begun.intermediate_values) < documented().epochs
+    worker(tmp_path, Formula(0, log)).work(2)
+    assert len(set(log.read_text().splitlines())) == len(log.read_text().splitlines())
+    assert {one.state for one in counted(first.study)} == {TrialState.COMPLETE}
+
+
+def test_a_trial_that_kills_its_process_is_repeated_once(tmp_path):
+    code = f"import os, sys; from pathlib import Path; sys.path.insert(0, {str(PROGRAM.parent)!r})\n"
+    code += "from tune_program import *\n"
+    code += "class Deadly(Formula):\n    def __call__(self, config, place, *more):\n"
+    code += "        if place.name == '0001': os._exit(9)\n"
+    code += "        return super().__call__(config, place, *more)\n"
+    code += "worker(Path(sys.argv[1]), Deadly()).work(3)"
+    assert [process(tmp_path, code=code).wait(timeout=60) for _ in range(3)] == [9, 9, 0]
+    trials = counted(worker(tmp_path, Formula()).study)
+    assert [one.state.name for one in trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert "without a new checkpoint" in trials[1].user_attrs[study.REASON]
+
+
+def test_an_error_of_the_program_ends_it_and_does_not_use_up_the_trial(tmp_path):
+    def broken(*_):
+        raise OSError(28, "No space left on device")
+
+    for _ in range(4):
+        with pytest.raises(OSError, match="No space"):
+            worker(tmp_path, broken).work(1)
+    worker(tmp_path, Formula()).work(1)
+    assert [one.state.name for one in counted(worker(tmp_path, Formula()).study)] == ["COMPLETE"]
+
+
+def test_a_trial_that_was_taken_over_ends_here(tmp_path, caplog):
+    def robbed(config, place, scratch, ended):
+        if place.name == "0001" and robbed.first:
+            robbed.first = False
+            with leases.leased(place, TIMING):
+                pass
+        return Formula()(config, place, scratch, ended)
+
+    robbed.first = True
+    worker(tmp_path, robbed).work(3)
+    assert "trial 1 is in another process" in caplog.text
+    assert [one.state.name for one in counted(worker(tmp_path, robbed).study)] == ["COMPLETE"] * 3
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_bad_trials_are_pruned_and_the_documented_network_is_not(tmp_path, pruner):
+    one = worker(tmp_path, Formula(), pruner)
+    one.work(14)
+    trials = counted(one.study)
+    pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
+    assert pruned
+    assert trials[0].state == TrialState.COMPLETE
+    assert all(len(trial.intermediate_values) < trial.params["epochs"] for trial in pruned)
+
+
+# What a study says and leaves.
+
+
+def scored(outdir, number, labels, *scores):
+    """Scores of a trial's trainings, as the objective leaves them."""
+    for seed, one in enumerate(scores, 1):
+        place = place_of(outdir, number) / f"seed_{seed}"
+        place.mkdir(parents=True, exist_ok=True)
+        np.savez(place / SCORES, label=labels, score=one)
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A study with results, and labels and bricks of its validation split."""
+    rng = np.random.default_rng(5)
+    found = worker(tmp_path, Formula())
+    found.work(4)
+    labels, bricks = np.tile([0, 1], 400), np.repeat(np.arange(40), 20)
+    return found, labels, bricks, rng
+
+
+def outcome_with(finished, best_shift, seeds=1):
+    found, labels, bricks, rng = finished
+    best = found.study.best_trial.number
+    assert best != DOCUMENTED
+    noise = rng.normal(size=len(labels))
+    scored(found.outdir, DOCUMENTED, labels, *(labels * 0.8 + noise for _ in range(seeds)))
+    scored(found.outdir, best, labels, *(labels * (0.8 + best_shift) + noise for _ in range(seeds)))
+    return outcome.outcome_of(found.study, found.outdir, tuple(range(1, seeds + 1)), bricks)
+
+
+def test_a_better_network_is_called_better_and_an_equal_one_is_not(finished):
+    better, equal = outcome_with(finished, 0.5), outcome_with(finished, 0.01)
+    assert (better.trials, better.compared, better.counts["COMPLETE"]) == (4, 3, 4)
+    assert better.difference.low > 0.02
+    assert any("is better than the documented network" in line for line in outcome.conclusion(better))
+    assert equal.difference.low < 0 < equal.difference.high
+    (line,) = (line for line in outcome.conclusion(equal) if "documented" in line)
+    assert "is not better than the documented network (AUC " in line
+    assert "choice among 3 trials" in line
+    assert any("--seeds 3" in line for line in outcome.conclusion(equal))
+    assert not any("--seeds" in line for line in outcome.conclusion(outcome_with(finished, 0.5, seeds=3)))
+
+
+def test_studies_without_an_answer_say_so(tmp_path):
+    def failing(*_):
+        raise TrialFailedError("out of memory")
+
+    one = worker(tmp_path, failing)
+    one.work(2)
+    found = outcome.outcome_of(one.study, tmp_path, (1,), None)
+    assert outcome.conclusion(found) == [
+        "2 trials: 2 failed.",
+        "No trial is complete: there is no best one yet.",
+    ]
+    files.write_files(tmp_path, one.study, found.best, 1, outcome.conclusion(found))
+    rows = list(csv.DictReader((tmp_path / files.TABLE).open()))
+    assert [(row["state"], row["reason"]) for row in rows] == [("fail", "out of memory")] * 2
+    assert not (tmp_path / files.BEST).exists()
+    worker(tmp_path, Formula()).work(3)
+    rest = outcome.outcome_of(one.study, tmp_path, (1,), None)
+    assert "no result to compare with" in outcome.conclusion(rest)[-1]
+    documented_alone = replace(found, best=outcome.Best(0, 0.7, documented()), documented=0.7, compared=2)
+    assert outcome.conclusion(documented_alone)[-1] == "It is the documented network: no trial is better."
+
+
+def test_cnn_takes_the_best_settings_as_they_are(finished):
+    found, *_ = finished
+    result = outcome_with(finished, 0.3)
+    files.write_files(found.outdir, found.study, result.best, 5, outcome.conclusion(result))
+    words = ["--config", str(found.outdir / files.BEST), "--data", "d", "--outdir", "o"]
+    options = cli.parse(cnn.build_parser(), words)
+    expected = result.best.config
+    assert run_config(options, 64) == replace(expected, feed=replace(expected.feed, seed=5))
+    rows = list(csv.DictReader((found.outdir / files.TABLE).open()))
+    assert [int(row["trial"]) for row in rows] == [0, 1, 2, 3]
+    assert rows[0]["maps"] == "18 36 54"
+    assert float(rows[result.best.number]["val_auc"]) == pytest.approx(result.best.value, abs=1e-6)
+    for name in files.FIGURES:
+        assert (found.outdir / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_interval_of_a_difference_covers_the_truth():
+    """Of two scores of the same power on shared bricks, 95 % of the intervals contain zero."""
+    rng, inside = np.random.default_rng(8), 0
+    labels, bricks = np.tile([0, 1], 150), np.repeat(np.arange(30), 10)
+    for _ in range(300):
+        common = rng.normal(size=300) + 0.5 * rng.normal(size=30)[bricks] * (2 * labels - 1)
+        scores, others = (labels + common + 0.5 * rng.normal(size=(2, 300)) for _ in range(2))
+        found = auc_difference(labels, scores, others, bricks)
+        estimate = found.interval(least=-1.0)
+        inside += estimate.low <= 0 <= estimate.high
+    means = [np.mean([auc(labels, one) for one in some]) for some in (scores, others)]
+    assert found.value == pytest.approx(means[0] - means[1])
+    assert 0.92 < inside / 300 <= 0.99
+
+
+def test_the_scatter_of_trainings_widens_the_interval():
+    rng, labels = np.random.default_rng(9), np.tile([0, 1], 500)
+    noise = rng.normal(size=1000)
+    one = np.array([labels * power + noise for power in (0.4, 0.8, 1.2)])
+    other = np.array([labels * 0.5 + noise] * 3)
+    found, alone = auc_difference(labels, one, other), auc_difference(labels, one[1:2], other[:1])
+    assert found.error > 2 * alone.error
+    assert found.freedom < 5 < alone.freedom
+    assert auc_difference(labels, other, other).interval(least=-1.0) == Estimate(0.0, 0.0, 0.0)
