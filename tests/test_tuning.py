@@ -296,13 +296,19 @@ def finished(tmp_path):
     return found, labels, bricks, rng
 
 
+def table(outdir):
+    """Rows of ``trials.csv``."""
+    return list(csv.DictReader((outdir / files.TABLE).read_text().splitlines()))
+
+
 def outcome_with(finished, best_shift, seeds=1):
     found, labels, bricks, rng = finished
     best = found.study.best_trial.number
     assert best != DOCUMENTED
-    noise = rng.normal(size=len(labels))
-    scored(found.outdir, DOCUMENTED, labels, *(labels * 0.8 + noise for _ in range(seeds)))
-    scored(found.outdir, best, labels, *(labels * (0.8 + best_shift) + noise for _ in range(seeds)))
+    common = rng.normal(size=len(labels))
+    for number, power in ((DOCUMENTED, 0.8), (best, 0.8 + best_shift)):
+        noise = common + 0.2 * rng.normal(size=(seeds, len(labels)))
+        scored(found.outdir, number, labels, *(power * labels + noise))
     return outcome.outcome_of(found.study, found.outdir, tuple(range(1, seeds + 1)), bricks)
 
 
@@ -331,7 +337,7 @@ def test_studies_without_an_answer_say_so(tmp_path):
         "No trial is complete: there is no best one yet.",
     ]
     files.write_files(tmp_path, one.study, found.best, 1, outcome.conclusion(found))
-    rows = list(csv.DictReader((tmp_path / files.TABLE).open()))
+    rows = table(tmp_path)
     assert [(row["state"], row["reason"]) for row in rows] == [("fail", "out of memory")] * 2
     assert not (tmp_path / files.BEST).exists()
     worker(tmp_path, Formula()).work(3)
@@ -349,7 +355,7 @@ def test_cnn_takes_the_best_settings_as_they_are(finished):
     options = cli.parse(cnn.build_parser(), words)
     expected = result.best.config
     assert run_config(options, 64) == replace(expected, feed=replace(expected.feed, seed=5))
-    rows = list(csv.DictReader((found.outdir / files.TABLE).open()))
+    rows = table(found.outdir)
     assert [int(row["trial"]) for row in rows] == [0, 1, 2, 3]
     assert rows[0]["maps"] == "18 36 54"
     assert float(rows[result.best.number]["val_auc"]) == pytest.approx(result.best.value, abs=1e-6)

@@ -188,12 +188,14 @@ def _check(space: Space) -> None:
     """Raise the ValueError or TypeError of a setting that ``cnn`` would refuse."""
     for arch in space.networks:
         ranges = {name: _examples(distribution) for name, distribution in space.of(arch)}
-        first = {NETWORK: arch, **{name: values[0] for name, values in ranges.items()}}
         for name, values in ranges.items():
             for value in values:
                 if isinstance(value, str) or isinstance(value, bool) != (name == "augment"):
                     msg = f"{name} cannot be {value!r}"
                     raise ValueError(msg)
+        first = {NETWORK: arch, **{name: values[0] for name, values in ranges.items()}}
+        for name, values in ranges.items():
+            for value in values:
                 config_of(DOCUMENTED + 1, {**first, name: value})
 
 
