@@ -131,7 +131,8 @@ def test_cfitsio_has_one_door():
     [
         ("galsim", ("survey.rendering", "injection.models")),
         ("sklearn", ("twosample", "controls", "evaluation", "referees")),
-        ("matplotlib", ("report", "mosaic", "__main__")),
+        ("matplotlib", ("report", "mosaic", "tuning", "__main__")),
+        ("optuna", ("tuning",)),
         ("mpi4py", ("running", "training", "__main__")),
     ],
 )

@@ -90,6 +90,14 @@ def test_who_else_evaluated_the_test_set():
     assert missing.kind == Notice.NOT_LOGGED
 
 
+def test_trials_of_tuning_are_named():
+    first = scored(network())
+    ledger = replace(first.ledger, tuned={"a": 30, "b": 12})
+    (found,) = cautions(replace(first, ledger=ledger), DATA)
+    assert (found.kind, found.values) == (Notice.TUNED, {"trials": 42})
+    assert "42 trials were compared on the validation split" in wording.notice(found)
+
+
 def test_coadds_that_were_written_differently():
     one = Writer("NO_DITHER", "NO_DITHER", "grz", "", "100x100", "DR9")
     other = replace(one, invvar="SUBTRACTIVE_DITHER_2")
@@ -202,6 +210,7 @@ def test_every_notice_has_words():
         "differences": {"invvar": (("NO_DITHER",), ("SUBTRACTIVE_DITHER_2",))},
         **{"noise": "poisson", "gain": 4.0, "psf": {"stars": 3}, "software": {"sep": "1.4.1"}},
         "left_out": ["detection"],
+        "trials": 40,
     }
     for kind in Notice:
         words = wording.notice(Fact(kind, values))

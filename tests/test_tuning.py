@@ -17,16 +17,25 @@ import pytest
 from optuna.trial import TrialState
 
 import tune_program
-from obiwan.dplearn import cnn
-from obiwan.dplearn.errors import LeaseLostError, ModelError
+from obiwan.dplearn import cnn, tune
+from obiwan.dplearn.errors import LeaseLostError, ModelError, TrainingSetError
 from obiwan.dplearn.files.outdir import acquire_lease, holding_lease
 from obiwan.dplearn.running import cli
+from obiwan.dplearn.training.rundir import HISTORY
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config, run_config
+from obiwan.dplearn.trainingset.stampset import open_training_set
 from obiwan.dplearn.tuning import files, leases, outcome, study
-from obiwan.dplearn.tuning.objective import SCORES, TrialFailedError
+from obiwan.dplearn.tuning.objective import (
+    SCORES,
+    Objective,
+    TrialFailedError,
+    open_for_tuning,
+    read_scores,
+)
 from obiwan.dplearn.tuning.space import DOCUMENTED, config_of, documented, maps_of, read_space
-from obiwan.dplearn.tuning.study import counted, place_of
+from obiwan.dplearn.tuning.study import OutOfTimeError, counted, place_of
 from obiwan.dplearn.twosample.ranking import Estimate, auc, auc_difference
+from planted import Planted, write_set
 from processes import ENV
 from tune_program import TIMING, Formula, worker
 
@@ -143,6 +152,7 @@ def test_the_heart_beats_and_a_lost_lease_writes_nothing(tmp_path):
 # Studies.
 
 
+@pytest.mark.slow
 def test_a_study_killed_again_and_again_ends_as_one_left_alone(tmp_path):
     """Kill -9: the same trials and best one, none lost or run twice, and epochs go on from checkpoints."""
     rng, trials, kills = random.Random(4), 10, 0
@@ -387,3 +397,103 @@ def test_the_scatter_of_trainings_widens_the_interval():
     assert found.error > 2 * alone.error
     assert found.freedom < 5 < alone.freedom
     assert auc_difference(labels, other, other).interval(least=-1.0) == Estimate(0.0, 0.0, 0.0)
+
+
+# The program.
+
+SMALL = """
+learning-rate = 1e-3
+batch-size = 16
+epochs = 2
+augment = false
+[lenet5]
+width = [2, 3, 4]
+depth = 2
+kernel-size = 3
+pool-size = 2
+strides = 3
+dense = 4
+"""
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory):
+    """A training set without the files of its test split."""
+    directory = tmp_path_factory.mktemp("data") / "set"
+    write_set(directory, Planted("size", 2.5), {"train": 64, "val": 32, "test": 32}, seed=5, rows=32)
+    for shard in open_training_set(directory).split("test"):
+        (directory / shard.x_name).unlink()
+        (directory / shard.y_name).unlink()
+    return directory
+
+
+@pytest.mark.slow
+def test_a_real_study_never_reads_the_test_split(sealed, tmp_path, capsys):
+    """And is joined with --resume only; the number of trials is recorded."""
+    with pytest.raises(TrainingSetError, match="is not there"):
+        open_training_set(sealed)
+    (tmp_path / "space.toml").write_text(SMALL)
+    outdir = tmp_path / "tuned"
+    words = ["--data", sealed, "--outdir", outdir, "--space", tmp_path / "space.toml", "--network", "lenet5"]
+    words = [*map(str, words), "--seeds", "2", "--threads", "1", "--pruner", "none"]
+    assert tune.main([*words, "--trials", "1", "--hours", "1"]) == 0
+    assert "It is the documented network: no trial is better." in capsys.readouterr().out
+    assert tune.main([*words, "--trials", "2"]) == 1
+    assert "give --resume to go on with it" in capsys.readouterr().err
+    assert tune.main([*words, "--trials", "2", "--resume"]) == 0
+    said = capsys.readouterr().out
+    assert "2 trials: 2 complete." in said
+    assert "than the documented network" in said or "It is the documented network" in said
+    assert f"--config {outdir / files.BEST}" in said
+    assert tune.main([*words, "--trials", "2", "--resume", "--seeds", "1"]) == 1
+    assert "holds another study" in capsys.readouterr().err
+    left = {path.name for path in (outdir / "trials" / "0001" / "seed_2").iterdir()}
+    assert left == {SCORES, HISTORY}
+    _, scores = read_scores(outdir / "trials" / "0001" / "seed_2")
+    assert len(scores) == 32
+    lines = [json.loads(line) for line in (sealed / "test_looks.jsonl").read_text().splitlines()]
+    assert [line["trials"] for line in lines] == [1, 2]
+
+
+def test_an_interrupted_trial_has_the_value_of_one_left_alone(sealed, tmp_path):
+    """The network's own checkpoints; the second training, too."""
+    _, used = open_for_tuning(sealed)
+    config = replace(config_of(0, {}), network=network_config(maps=(3, 4), dense=4, kernel_size=3), epochs=2)
+    objective, calls = Objective(used, (1, 2)), []
+
+    def ended(training, aucs):
+        calls.append((training, len(aucs)))
+        if len(calls) in (1, 4):
+            raise OutOfTimeError
+
+    with leases.leased(tmp_path / "a", TIMING) as scratch:
+        for _ in range(2):
+            with pytest.raises(OutOfTimeError):
+                objective(config, tmp_path / "a", scratch, ended)
+        value = objective(config, tmp_path / "a", scratch, ended)
+    with leases.leased(tmp_path / "b", TIMING) as scratch:
+        assert objective(config, tmp_path / "b", scratch, lambda *_: None) == value
+    assert calls == [(0, 1), (0, 2), (0, 2), (1, 1), (1, 2), (1, 2)]
+
+
+def test_settings_that_cannot_be_trained_fail_and_do_not_end_the_study(sealed, tmp_path):
+    _, used = open_for_tuning(sealed)
+    for config, message in (
+        (replace(config_of(0, {}), learning_rate=1e30, epochs=1), "diverged"),
+        (replace(config_of(0, {}), network=network_config(strides=9)), "cannot be pooled"),
+    ):
+        with (
+            leases.leased(tmp_path / message[:4], TIMING) as scratch,
+            pytest.raises(TrialFailedError, match=message),
+        ):
+            Objective(used, (1,))(config, tmp_path / message[:4], scratch, lambda *_: None)
+
+
+def test_help_loads_neither_keras_nor_optuna():
+    code = (
+        "import sys; from obiwan.dplearn import tune\ntry: tune.main(['--help'])\nexcept SystemExit: pass\n"
+    )
+    code += "assert not {'keras', 'tensorflow', 'optuna'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert tuple(tune.PRUNERS) == study.PRUNERS

@@ -67,6 +67,7 @@ PACKAGES = (
     Package("keras", "train"),
     Package("tensorboard", "train"),
     Package("tensorflow", "train", ("tensorflow", "tensorflow-cpu", "tensorflow-intel")),
+    Package("optuna", "tune"),
     Package("galsim", "mock"),
     Package("matplotlib", "figures"),
     Package("horovod", "horovod", loads="horovod.tensorflow"),

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from obiwan import dplearn
 
-#: In the order of the data
 PROGRAMS = (
     "inject",
     "create_training",
     "measure",
     "cnn",
+    "tune",
     "evaluate",
     "mosaic",
     "mock",
