@@ -147,6 +147,7 @@ def blocks(path: Path) -> list[Block]:
 SMALLER = {
     "mock": "--bricks 8 --brick-size 400 --runs 4 --jobs 1",
     "cnn": "--maps 4 4 4 --dense 8 --epochs 1 --threads 1 --quiet",
+    "tune": "--trials 2 --threads 1",
 }
 PAGES = ["deeplearning", *(f"howto/{path.stem}" for path in sorted(DOC.glob("howto/*.rst")))]
 RUNNABLE = [

@@ -202,7 +202,7 @@ def headers(script: Path) -> dict[str, str]:
     )
 
 
-@pytest.mark.parametrize("name", [*SCRIPTS, "slurm_job.sh"])
+@pytest.mark.parametrize("name", [*SCRIPTS, "slurm_tune.sh", "slurm_job.sh"])
 def test_bash_reads_it(name, root):
     done = subprocess.run(
         ["bash", "-n", str(root / "bin" / name)], capture_output=True, text=True, check=False
@@ -485,6 +485,21 @@ def test_the_task_of_an_array_is_signalled_and_requeued_alone(stopped, stubs):
     status, _, err = stopped("saves", OWN_ID="5_3", **array)
     assert status == 0, err
     assert (stubs / "queued").read_text() == "requeue 5_3"
+
+
+def test_an_array_of_tuning_shares_one_study(submit, stubs, tmp_path, root):
+    """Its processes need no MPI, and each joins what is there."""
+    assert headers(root / "bin" / "slurm_tune.sh")["array"]
+    (stubs / "srun").write_text('#!/bin/sh\necho "$SRUN_CPUS_PER_TASK" "$@"\n')
+    array = {"SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "3", "MPI_DEFAULT": "pmi2"}
+    done = submit("slurm_tune.sh", "--ntasks-per-node=1", words=("--trials", "9"), **array)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "job 5_3, start 1" in done.stdout
+    expected = (
+        "32 --kill-on-bad-exit=1 --cpu-bind=cores --mpi=none python -m obiwan.dplearn.tune "
+        f"--data {tmp_path}/training --outdir {tmp_path}/tuned --profile perlmutter --resume --trials 9"
+    )
+    assert done.stdout.splitlines()[-1] == expected
 
 
 def test_a_missing_environment_is_said(submit, stubs, tmp_path):
