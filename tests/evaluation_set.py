@@ -133,11 +133,11 @@ def make_evaluation(training_set: StampSet, scored: Scored, **changes) -> analys
     spec = training_set.spec
     columns = covariates(rows, measured, spec)
     data = data_summary(training_set)
-    evidence = Evidence.of(rows, measured, spec)
+    evidence = Evidence.of(rows, measured, spec, scored.clusters)
     if "controls" in changes:
         evidence = replace(evidence, controls=changes["controls"])
     verdict = changes.get("verdict") or analysis.verdict_of(scored, 0.02, None)
-    baseline = analysis.baseline(columns, rows, len(rows), 1)
+    baseline = analysis.baseline(columns, rows, len(rows), 1, scored.clusters)
     missing = missing_kinds(changes.get("detections", ()), spec)
     everything = {
         "verdict": verdict,

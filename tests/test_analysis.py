@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 
 from obiwan.dplearn.controls.metadata import propensity_strata
 from obiwan.dplearn.evaluation import analysis
-from obiwan.dplearn.twosample import ranking
+from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
+from obiwan.dplearn.report import wording
+from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.trainingset.clusters import ClusteredBy, Clusters
+from obiwan.dplearn.trainingset.examples import blank_examples
+from obiwan.dplearn.twosample import ranking, resampling
 
 
 def test_strata_of_propensity(rng):
@@ -36,7 +42,8 @@ def test_the_network_at_equal_quantities(rng):
     scored = SimpleNamespace(
         labels=labels,
         scores=columns["mag_r"] + 0.3 * rng.standard_normal(n),
-        bricks=np.array([f"b{i}" for i in rng.integers(0, 20, n)]),
+        bricks=(bricks := np.array([f"b{i}" for i in rng.integers(0, 20, n)])),
+        clusters=bricks,
     )
     found = analysis.conditional(scored, columns, tuple(columns), 1)
     raw = ranking.auc(labels, scored.scores)
@@ -54,3 +61,40 @@ def test_unknown_quantities_leave_nothing_to_hold_equal():
     found = analysis.conditional(scored, columns, tuple(columns), 1)
     assert (found.names, found.stratified) == ((), None)
     assert found.unknown == tuple(columns)
+
+
+def scored_in(rng, grouped: Clusters | None) -> Scored:
+    """Scores whose differences between the classes are those of pairs of bricks: 6 independent ones."""
+    n = 2400
+    rows = blank_examples(n, StampSpec())
+    rows["brick"] = [f"b{i:02d}".encode() for i in np.arange(n) % 12]
+    rows["label"] = np.arange(n) // 12 % 2
+    oddness = np.random.default_rng(5).normal(0, 0.5, 6)[np.arange(n) % 12 // 2]
+    scores = 1 / (1 + np.exp(-np.random.default_rng(6).normal(oddness * rows["label"], 1)))
+    some = rng.random(40)
+    model = ModelInfo("run0/best.keras", "0", "lenet5", learnt=True)
+    return Scored(rows, scores[None], np.arange(40) % 2, some, (model,), grouped=grouped)
+
+
+def test_intervals_rest_on_groups_of_bricks(rng):
+    alone = scored_in(rng, None)
+    pairs = np.array([f"b{int(name[1:]) // 2 * 2:02d}" for name in alone.bricks])
+    paired = replace(alone, grouped=Clusters(pairs, ClusteredBy.EXPOSURES, 6, 12, 6))
+    by_brick, by_pair = (analysis.answer(one, 1) for one in (alone, paired))
+    assert (by_brick.clusters, by_brick.bricks) == (12, 12)
+    assert (by_pair.clusters, by_pair.bricks, by_pair.clustered_by) == (6, 12, ClusteredBy.EXPOSURES)
+    assert by_pair.auc == ranking.auc_interval(alone.labels, alone.scores, pairs)
+    assert by_pair.auc.high - by_pair.auc.low > 1.2 * (by_brick.auc.high - by_brick.auc.low)
+    assert by_pair.permutation_p == by_brick.permutation_p  # labels are exchanged within bricks
+    given = {"draws": analysis.DRAWS, "rng": np.random.default_rng([1, 2])}
+    assert by_pair.flip_p == resampling.flip_test(alone.labels, alone.scores, pairs, **given)
+    assert analysis.verdict_of(paired, 0.02, None).numbers.bricks == 6
+    assert wording.clusters(by_pair) == "6 groups of bricks that share exposures"
+    assert wording.clusters(by_brick) == "12 bricks"
+    assert wording.clusters(replace(by_pair, clustered_by=ClusteredBy.CELL), 1) == "1 cell of the sky"
+
+
+def test_groups_that_are_single_bricks_change_nothing(rng):
+    alone = scored_in(rng, None)
+    same = replace(alone, grouped=Clusters(alone.bricks, ClusteredBy.BRICK, 12, 12, 12))
+    assert analysis.answer(same, 1) == analysis.answer(alone, 1)

@@ -10,11 +10,20 @@ import pytest
 
 from obiwan.dplearn.controls.records import Control, Obstacle, State, Statistic
 from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
-from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms, cautions, not_run, of_mock
+from obiwan.dplearn.evaluation.notices import (
+    Fact,
+    Notice,
+    alarms,
+    cautions,
+    not_run,
+    of_mock,
+    unknown_exposures,
+)
 from obiwan.dplearn.referees.testlog import Ledger, Opening
 from obiwan.dplearn.report import wording
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.writers import Writer
+from obiwan.dplearn.trainingset.clusters import ClusteredBy, Clusters
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.twosample.ranking import Estimate
 
@@ -59,6 +68,31 @@ def test_each_caution_is_given_alone(model, data, kind):
     assert found.kind == kind
     if kind == Notice.OTHER_DATA:
         assert found.values == {"model": "run0/best.keras", "trained_on": "other"}
+
+
+def grouped(by: ClusteredBy, count: int, linked: int) -> Clusters:
+    return Clusters(np.array(["b"] * 4), by, count, bricks=12, linked=linked)
+
+
+def test_bricks_that_share_exposures():
+    data = {**DATA, "exposures": {"known": 12, "shared": 0}}
+    tested = scored(network())
+    for by, count, linked in (
+        (ClusteredBy.BRICK, 12, 12),
+        (ClusteredBy.EXPOSURES, 7, 7),
+        (ClusteredBy.CELL, 6, 6),
+    ):
+        assert cautions(replace(tested, grouped=grouped(by, count, linked)), data) == ()
+    (found,) = cautions(tested, {**data, "exposures": {"known": 12, "shared": 9}})
+    assert "9 of 12 test bricks share an exposure with training bricks" in wording.notice(found)
+    (found,) = cautions(replace(tested, grouped=grouped(ClusteredBy.BRICK, 12, 3)), data)
+    assert "12 test bricks share exposures and make 3 group(s)" in wording.notice(found)
+
+
+def test_exposures_may_not_be_known():
+    assert unknown_exposures({"exposures": {"known": 1, "shared": 0}}) == ()
+    (found,) = unknown_exposures({"exposures": {"known": 0, "shared": 0}})
+    assert "no -ccds.fits" in wording.notice(found)
 
 
 def test_reals_cut_from_the_release_are_no_news():
@@ -111,7 +145,7 @@ def test_coadds_that_were_written_differently():
 def test_bricks_that_were_left_out_and_runs_of_partial_fits():
     data = {"config": {}, "roots": [], "checksum": "c", "damaged_bricks": ["0001p000", "0004p000"]}
     partial = {"root": 0, "everything": False, "basis": "positions", "far": 3, "expected": 41.2345}
-    scored = SimpleNamespace(models=(), ledger=Ledger(()), learnt=True, panel=None)
+    scored = SimpleNamespace(models=(), ledger=Ledger(()), learnt=True, panel=None, grouped=None)
     found = {fact.kind: fact for fact in cautions(scored, {**data, "partial_fits": [partial]})}
     assert set(found) == {Notice.DAMAGED, Notice.PARTIAL_FITS}
     assert "2 brick(s)" in (words := wording.notice(found[Notice.DAMAGED]))
@@ -195,6 +229,7 @@ def test_every_notice_has_words():
         "models": ("run0", "run1"),
         "count": 2,
         "scored": "1,000",
+        **{"shared": 3, "known": 12, "bricks": 12, "linked": 4},
         "total": "2,000",
         "evaluations": 3,
         "margins": (0.02, 0.05),

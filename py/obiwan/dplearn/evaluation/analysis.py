@@ -19,6 +19,7 @@ from obiwan.dplearn.evaluation.notices import Fact
 from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.evaluation.ruling import Ruling
 from obiwan.dplearn.stampspec import Array, StampSpec
+from obiwan.dplearn.trainingset.clusters import ClusteredBy
 from obiwan.dplearn.twosample import calibration, ranking, resampling, summary
 from obiwan.dplearn.twosample.ranking import Estimate
 from obiwan.dplearn.twosample.verdict import PositiveControl, Verdict, decide
@@ -47,7 +48,11 @@ class Answer:
     bricks : int
         That the test examples come from.
     rests_on_bricks : bool
-        Whether the intervals do.
+        Whether the intervals do, or on groups of bricks.
+    clusters : int
+        That they rest on; as many as bricks where these are not grouped.
+    clustered_by : ClusteredBy
+        What bricks of a group have in common.
     """
 
     auc: Estimate
@@ -58,6 +63,8 @@ class Answer:
     design_effect: float
     bricks: int
     rests_on_bricks: bool
+    clusters: int
+    clustered_by: ClusteredBy
 
 
 @dataclass(frozen=True)
@@ -221,18 +228,20 @@ def held_equal(spec: StampSpec) -> tuple[str, ...]:
 
 def answer(scored: Scored, seed: int) -> Answer:
     """AUC and accuracy of the combined score with their intervals and tests."""
-    labels, scores, bricks = scored.labels, scored.scores, scored.bricks
-    usable = summary.usable_bricks(labels, bricks)
+    labels, scores, bricks, clusters = scored.labels, scored.scores, scored.bricks, scored.clusters
+    usable = summary.usable_bricks(labels, clusters)
     streams = [np.random.default_rng([seed, purpose]) for purpose in (1, 2)]
     return Answer(
         auc=ranking.auc_interval(labels, scores, usable),
-        accuracy=summary.accuracy_test(labels, scores > 0.5, bricks),
+        accuracy=summary.accuracy_test(labels, scores > 0.5, clusters),
         singles=tuple(ranking.auc_interval(labels, single, usable) for single in scored.singles),
         permutation_p=resampling.permutation_test(labels, scores, bricks, draws=DRAWS, rng=streams[0]),
-        flip_p=resampling.flip_test(labels, scores, bricks, draws=DRAWS, rng=streams[1]),
+        flip_p=resampling.flip_test(labels, scores, clusters, draws=DRAWS, rng=streams[1]),
         design_effect=float("nan") if usable is None else ranking.design_effect(labels, scores, usable),
         bricks=len(np.unique(bricks)),
         rests_on_bricks=usable is not None,
+        clusters=len(np.unique(clusters)),
+        clustered_by=ClusteredBy.BRICK if scored.grouped is None else scored.grouped.by,
     )
 
 
@@ -241,7 +250,7 @@ def calibrate(scored: Scored) -> Calibration:
     better = calibration.recalibrate(scored.val_labels, scored.val_scores)
     probabilities = (scored.scores, better(scored.scores))
     curves = [calibration.reliability(scored.labels, p) for p in probabilities]
-    bounds = [calibration.bounds(scored.labels, p, scored.bricks) for p in probabilities]
+    bounds = [calibration.bounds(scored.labels, p, scored.clusters) for p in probabilities]
     helps = calibration.recalibration_helps(scored.val_labels, scored.val_scores)
     return Calibration(curves[0], curves[1], bounds[0], bounds[1], helps)
 
@@ -267,7 +276,7 @@ def conditional(scored: Scored, columns: Mapping[str, Array], names: Sequence[st
     inside = strata >= 0
     parts = (scored.labels, scored.scores, scored.bricks, strata)
     labels, scores, bricks, strata = (part[inside] for part in parts)
-    usable = summary.usable_bricks(scored.labels, scored.bricks)
+    usable = summary.usable_bricks(scored.labels, scored.clusters)
     own, count = None if usable is None else usable[inside], len(np.unique(strata))
     try:
         auc = ranking.stratified_auc(labels, scores, strata, own)
@@ -278,7 +287,9 @@ def conditional(scored: Scored, columns: Mapping[str, Array], names: Sequence[st
     return Conditional(held, unknown, count, auc, p)
 
 
-def baseline(columns: Mapping[str, Array], rows: Array, tests: int, seed: int) -> Baseline | None:
+def baseline(
+    columns: Mapping[str, Array], rows: Array, tests: int, seed: int, clusters: Array
+) -> Baseline | None:
     """What a classifier makes of measured quantities alone; None where nothing is known of the examples.
 
     Parameters
@@ -290,15 +301,16 @@ def baseline(columns: Mapping[str, Array], rows: Array, tests: int, seed: int) -
     tests : int
         How many these are.
     seed : int
+    clusters : ndarray, shape (m,)
+        Bricks or groups of bricks: a classifier has not seen the cluster of an example that it scores.
     """
     known = metadata.comparable(columns, rows["label"])
     if not known:
         return None
-    bricks = np.char.strip(rows["brick"].astype(str))
-    result = metadata.metadata_classifier(known, rows["label"], bricks, seed=seed)
+    result = metadata.metadata_classifier(known, rows["label"], clusters, seed=seed)
     scores, share = result.scores[:tests], tests / len(rows)
     tested = metadata.cross_fitted_auc(
-        rows["label"][:tests], scores, bricks[:tests], folds=result.folds, share=share
+        rows["label"][:tests], scores, clusters[:tests], folds=result.folds, share=share
     )
     left_out = tuple(name for name in columns if name not in known)
     return Baseline(result, tested.interval(), len(rows), scores, left_out)
@@ -324,9 +336,9 @@ def where(scored: Scored, columns: Mapping[str, Array], spec: StampSpec) -> tupl
     cameras = np.char.strip(scored.rows["camera"].astype(str))  # empty where not known
     if len({*cameras} - {""}) > 1:
         shown.append((Quantity("camera", "camera"), cameras))
-    tables = bin_everything(shown, scored.labels, scored.scores, scored.bricks)
+    tables = bin_everything(shown, scored.labels, scored.scores, scored.clusters)
     magnitude = columns[f"mag_{spec.bluest}"]
-    bins = auc_at_percentiles(magnitude, scored.labels, scored.scores, scored.bricks)
+    bins = auc_at_percentiles(magnitude, scored.labels, scored.scores, scored.clusters)
     unknown = int(np.count_nonzero(~np.isfinite(magnitude)))
     by_percentile = Quantity(BY_PERCENTILE, "percentile in brightness", spec.bluest)
     return corrected_together([*tables, Bins(BY_PERCENTILE, by_percentile, bins, unknown)])
@@ -334,5 +346,5 @@ def where(scored: Scored, columns: Mapping[str, Array], spec: StampSpec) -> tupl
 
 def verdict_of(scored: Scored, margin: float, positive: PositiveControl | None) -> Verdict:
     """The verdict on the mean score."""
-    given, learnt = (scored.labels, scored.scores, scored.bricks), scored.learnt
+    given, learnt = (scored.labels, scored.scores, scored.clusters), scored.learnt
     return decide(*given, margin=margin, level=LEVEL, learnt=learnt, positive=positive)

@@ -23,7 +23,9 @@ from obiwan.dplearn.referees.protocol import Referee
 from obiwan.dplearn.referees.testlog import Ledger, record_evaluation
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.training.rundir import SCORES
+from obiwan.dplearn.trainingset.clusters import Clusters
 from obiwan.dplearn.trainingset.stampset import StampSet
+from obiwan.dplearn.twosample.summary import LEAST_CLUSTERS
 
 ALIKE = 0.5  #: correlation of the weights of two networks above which they have the same first ones
 
@@ -83,6 +85,8 @@ class Scored:
         Of the panel; empty without one.
     ledger : Ledger or None
         Who has seen this test split; None where that could not be counted.
+    grouped : Clusters or None
+        Which of them are not independent; None where bricks are all that is known.
     """
 
     rows: Array
@@ -93,6 +97,7 @@ class Scored:
     panel: Array | None = None
     checksum: str = ""
     ledger: Ledger | None = None
+    grouped: Clusters | None = None
 
     @property
     def labels(self) -> Array:
@@ -103,6 +108,11 @@ class Scored:
     def bricks(self) -> Array:
         """Brick names, shape (n,)."""
         return np.char.strip(self.rows["brick"].astype(str))
+
+    @property
+    def clusters(self) -> Array:
+        """Names of what intervals and swaps of labels rest on, shape (n,): bricks, or groups of bricks."""
+        return self.bricks if self.grouped is None else self.grouped.names
 
     @property
     def scores(self) -> Array:
@@ -239,6 +249,7 @@ def score_all(referees: Sequence[Referee], stamp_set: StampSet) -> Scored:
     pairs = [[scores_of(referee, stamp_set, split) for split in ("test", "val")] for referee in referees]
     singles, validation = zip(*pairs, strict=True)
     return Scored(
+        grouped=stamp_set.clusters(stamp_set.bricks("test"), LEAST_CLUSTERS),
         rows=stamp_set.rows("test"),
         singles=np.stack(singles),
         val_labels=np.asarray(stamp_set.rows("val")["label"]),
@@ -264,6 +275,7 @@ def scored_by_panel(judgement: Judgement, stamp_set: StampSet) -> Scored:
         ),
     )
     return Scored(
+        grouped=stamp_set.clusters(np.char.strip(chosen["brick"].astype(str)), LEAST_CLUSTERS),
         rows=chosen,
         singles=judgement.singles,
         val_labels=np.asarray(val_rows["label"][judgement.val_positions]),

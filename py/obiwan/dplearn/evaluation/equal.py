@@ -51,6 +51,8 @@ class Evidence:
         Their covariates.
     signal : ndarray, shape (n,)
         Signal to noise in the reference band.
+    clusters : ndarray of str, shape (n,)
+        Bricks, or groups of bricks that are not independent.
     """
 
     controls: tuple[Control, ...]
@@ -58,15 +60,16 @@ class Evidence:
     rows: Array
     columns: Mapping[str, Array]
     signal: Array
+    clusters: Array
 
     @classmethod
-    def of(cls, rows: Array, measured: Array, spec: StampSpec) -> Evidence:
+    def of(cls, rows: Array, measured: Array, spec: StampSpec, clusters: Array) -> Evidence:
         """All controls run on examples, of which these are the rows of the example table."""
         label, bricks = rows["label"], np.char.strip(rows["brick"].astype(str))
         asked = tuple(questions(rows, measured, label, bricks, spec))
-        controls = judge_controls(asked, label, bricks)
+        controls = judge_controls(asked, label, clusters)
         columns = covariates(rows, measured, spec)
-        return cls(controls, asked, rows, columns, measured[f"snr_{spec.reference}"])
+        return cls(controls, asked, rows, columns, measured[f"snr_{spec.reference}"], clusters)
 
 
 def held_equal(
@@ -107,7 +110,7 @@ def held_equal(
     overlap = float(usable_strata(scored.labels == 1, strata).mean()) if (strata >= 0).all() else 0.0
     if overlap < OVERLAP:
         return Equal(titles, Outcome.NO_OVERLAP, overlap=overlap)
-    usable = usable_bricks(scored.labels, scored.bricks)
+    usable = usable_bricks(scored.labels, scored.clusters)
     auc = stratified_auc(scored.labels, scored.scores, strata, usable)
     return Equal(titles, Outcome.STAYS if auc.low > GUESS else Outcome.GONE, auc, overlap)
 

@@ -18,7 +18,7 @@ from obiwan.dplearn.referees.network import NetworkReferee
 from obiwan.dplearn.referees.protocol import Referee
 from obiwan.dplearn.stampspec import SPLITS, Array
 from obiwan.dplearn.trainingset.stampset import StampSet
-from obiwan.dplearn.twosample.summary import usable_bricks
+from obiwan.dplearn.twosample.summary import LEAST_CLUSTERS, usable_bricks
 
 log = logging.getLogger(__name__)
 
@@ -80,13 +80,13 @@ def appearance_of(stamp_set: StampSet, measured: Array, seed: int) -> Appearance
     seed : int
     """
     rows, spec = stamp_set.rows("test"), stamp_set.spec
-    bricks = np.char.strip(rows["brick"].astype(str))
+    clusters = stamp_set.clusters(stamp_set.bricks("test"), LEAST_CLUSTERS).names
     galaxies, limit = bright(measured, rows["label"], spec, seed)
     if not len(galaxies):
         return None
 
     def drawn(chosen: Array) -> Drawn:
-        usable = usable_bricks(rows["label"][chosen], bricks[chosen])
+        usable = usable_bricks(rows["label"][chosen], clusters[chosen])
         return Drawn(stamp_set.stamps("test", chosen), rows[chosen], measured[chosen], usable)
 
     log.info("appearance: averaging %d test examples", len(galaxies))

@@ -16,6 +16,7 @@ from obiwan.dplearn.referees.testlog import Ledger
 from obiwan.dplearn.retraining.ablations import A_A, AblationResult, names
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.writers import Writer, differences
+from obiwan.dplearn.trainingset.clusters import ClusteredBy
 from obiwan.dplearn.twosample.ranking import GUESS
 
 NAMED = 5  #: bricks that are named, of many
@@ -38,6 +39,8 @@ class Notice(StrEnum):
     DRAWN = "drawn into released coadds"
     DAMAGED = "damaged bricks left out"  #: count, names
     SHARED_BRICKS = "bricks in several splits"
+    SHARED_EXPOSURES = "exposures in test and training"  #: shared, known (test bricks)
+    LINKED_BRICKS = "bricks linked by exposures"  #: bricks, linked
     NOT_LOGGED = "evaluation not logged"
     OTHER_NETWORKS = "other networks evaluated"  #: count
     TUNED = "hyperparameters tuned"  #: trials
@@ -46,6 +49,7 @@ class Notice(StrEnum):
     FEW_NETWORKS = "few networks"  #: given, wanted
     NO_SENSITIVITY = "no sensitivity test"
     SAMPLED = "a sample of the test set scored"  #: scored, total
+    UNKNOWN_EXPOSURES = "exposures not known"
     ABLATIONS_LEFT = "ablations left out"  #: names
     CONTROL = "control not run"  #: name, band, obstacle, counts
     # The ideal observer of a mock survey.
@@ -110,6 +114,9 @@ def cautions(scored: Scored, data: Mapping[str, Any], networks: Scored | None = 
     others = len({*ledger.networks} - own_checksums(scored, networks))
     margins = tuple(dict.fromkeys(opening.margin for opening in ledger.openings))
     evaluations = {"evaluations": len(ledger.openings), "margins": margins}
+    exposures, grouped = data.get("exposures") or {}, scored.grouped
+    linked = grouped is not None and grouped.by is ClusteredBy.BRICK and grouped.linked < grouped.bricks
+    links = {"bricks": grouped.bricks, "linked": grouped.linked} if grouped is not None else {}
     trained = [{"model": model.name, "trained_on": model.trained_on} for model in models]
     return _facts(
         *((one["trained_on"] not in ("", data["checksum"]), Notice.OTHER_DATA, one) for one in trained),
@@ -121,6 +128,8 @@ def cautions(scored: Scored, data: Mapping[str, Any], networks: Scored | None = 
         *((True, Notice.DRAWN, one) for one in data.get("drawn", ())),
         (damaged, Notice.DAMAGED, {"count": len(damaged), "names": damaged[:NAMED]}),
         (config.get("split") == "object", Notice.SHARED_BRICKS, {}),
+        (exposures.get("shared"), Notice.SHARED_EXPOSURES, exposures),
+        (linked, Notice.LINKED_BRICKS, links),
         (scored.ledger is None, Notice.NOT_LOGGED, {}),
         (others, Notice.OTHER_NETWORKS, {"count": others}),
         (ledger.tuned, Notice.TUNED, {"trials": sum(ledger.tuned.values())}),
@@ -131,6 +140,11 @@ def cautions(scored: Scored, data: Mapping[str, Any], networks: Scored | None = 
 def sampled(scored: int, total: int) -> tuple[Fact, ...]:
     """Notice that a panel has scored fewer test examples than there are."""
     return _facts((scored < total, Notice.SAMPLED, {"scored": f"{scored:,}", "total": f"{total:,}"}))
+
+
+def unknown_exposures(data: Mapping[str, Any]) -> tuple[Fact, ...]:
+    """Notice that no file says which bricks share exposures."""
+    return _facts((not data["exposures"]["known"], Notice.UNKNOWN_EXPOSURES, {}))
 
 
 def not_run(

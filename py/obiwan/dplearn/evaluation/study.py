@@ -39,7 +39,9 @@ from obiwan.dplearn.retraining.sensitivity import SensitivityResult, run_sensiti
 from obiwan.dplearn.stampspec import SPLITS, Array
 from obiwan.dplearn.survey.differences import Difference
 from obiwan.dplearn.training.batches import check_splits
+from obiwan.dplearn.trainingset.clusters import sharing_exposures
 from obiwan.dplearn.trainingset.stampset import StampSet
+from obiwan.dplearn.twosample.signflips import LEAST_FLIPPED
 from obiwan.dplearn.twosample.verdict import PositiveControl
 
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
@@ -111,9 +113,17 @@ def data_summary(stamp_set: StampSet) -> dict[str, Any]:
         "package_version": str(manifest.get("package_version", "unknown")),
         "counts": counts,
         **{key: manifest.get(key) or {} for key in ("config", "cut_flow", "writers")},
+        "exposures": _exposures(stamp_set),
         **{key: manifest.get(key) or [] for key in ("roots", "partial_fits", "damaged_bricks")},
         **{key: manifest[key] for key in ("drawn",) if manifest.get(key)},
     }
+
+
+def _exposures(stamp_set: StampSet) -> dict[str, int]:
+    """Test bricks whose exposures are known, and those of them that share one with training bricks."""
+    test, train = (stamp_set.bricks(split) for split in ("test", "train"))
+    known, shared = sharing_exposures(test, train, stamp_set.read_exposures())
+    return {"known": known, "shared": shared}
 
 
 def check_set(stamp_set: StampSet) -> None:
@@ -237,7 +247,9 @@ def evaluate_referees(
     known = ledger(stamp_set, judged.checksums, margin, names)
     scored, networks = replace(judged.scored, ledger=known), judged.networks
     rows, measured, tests = control_set(judged.stamp_set, judged.samples)
-    evidence, data = Evidence.of(rows, measured, spec), data_summary(stamp_set)
+    bricks = np.char.strip(rows["brick"].astype(str))
+    clusters = stamp_set.clusters(bricks, LEAST_FLIPPED).names
+    evidence, data = Evidence.of(rows, measured, spec, clusters), data_summary(stamp_set)
     columns = {key: values[:tests] for key, values in evidence.columns.items()}
     planted = (*sensitivity, *judged.detections)
     missing = missing_kinds(judged.detections or sensitivity, spec)
@@ -260,6 +272,7 @@ def evaluate_referees(
         sensitivity=sensitivity,
         detections=judged.detections,
         not_run=notices.sampled(len(scored.rows), sum(stamp_set.count("test")))
+        + notices.unknown_exposures(data)
         + notices.not_run(len(referees), names, planted, evidence.controls, spec),
         cautions=notices.cautions(scored, data, networks),
         mock=of_mock,
@@ -276,7 +289,8 @@ def _decided(
 ) -> dict[str, Any]:
     """The ruling of an evaluation, and what it is made of."""
     verdict = analysis.verdict_of(scored, request.margin, positive)
-    baseline = analysis.baseline(evidence.columns, evidence.rows, len(scored.rows), request.seed)
+    tests = len(scored.rows)
+    baseline = analysis.baseline(evidence.columns, evidence.rows, tests, request.seed, evidence.clusters)
     return {
         "verdict": verdict,
         "ruling": ruling_of(scored, verdict, evidence, baseline, missing),

@@ -94,6 +94,7 @@ def answer_rows(evaluation: Evaluation) -> list[Row]:
         row("rates", f"{accuracy.tpr:.3f}, {accuracy.tnr:.3f}", "sum is 1"),
         row("accuracy_p", probability(accuracy.p)),
         row("design", number(a.design_effect), "1"),
+        row("clusters", wording.clusters(a) if a.rests_on_bricks else say("row", "examples")),
         row("variation", number(c.bounds_raw.total_variation_auc.low, 4), "0"),
         row("divergence", number(best.jensen_shannon.low, 4), "0"),
         estimate("entropy", best.bce, "0.6931"),
@@ -105,9 +106,10 @@ def answer_rows(evaluation: Evaluation) -> list[Row]:
 def _floor(evaluation: Evaluation) -> str:
     """Least p-value of swapped bricks, where bricks are few."""
     scored = evaluation.scored
-    both = np.intersect1d(*(scored.bricks[scored.labels == value] for value in (0, 1)))
-    few = len(both) < FEW_BRICKS
-    return say("row", "floor", least=2.0 ** -len(both), bricks=counted(len(both), "brick")) if few else ""
+    both = np.intersect1d(*(scored.clusters[scored.labels == value] for value in (0, 1)))
+    if len(both) >= FEW_BRICKS:
+        return ""
+    return say("row", "floor", least=2.0 ** -len(both), bricks=wording.clusters(evaluation.answer, len(both)))
 
 
 def _listed(keys: Sequence[str], names: Names) -> str:

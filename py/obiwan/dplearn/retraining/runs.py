@@ -24,7 +24,7 @@ from obiwan.dplearn.training.rundir import RESULT, RUN, run_directory
 from obiwan.dplearn.trainingset.manifest import SOURCES
 from obiwan.dplearn.trainingset.stampset import StampSet
 from obiwan.dplearn.twosample.ranking import Estimate, auc_pvalue
-from obiwan.dplearn.twosample.summary import answer, usable_bricks
+from obiwan.dplearn.twosample.summary import LEAST_CLUSTERS, answer, usable_bricks
 
 if TYPE_CHECKING:
     from obiwan.dplearn.training.settings import RunConfig
@@ -66,7 +66,7 @@ class Retrained:
     train, test : int
         Examples.
     bricks : int
-        Bricks that the interval rests on; 0 where it rests on examples.
+        Bricks, or groups of bricks, that the interval rests on; 0 where it rests on examples.
     p : float
         Of the AUC's difference from 0.5, two-sided; NaN for results of versions that did not keep it.
     """
@@ -81,9 +81,11 @@ class Retrained:
 
 def _judged(edited: StampSet, labels: Array, scores: Array, *, learnt: bool) -> Retrained:
     """The result of scores of the test split, in the order of its rows."""
-    bricks = edited.bricks("test") if (edited.directory / SOURCES).is_file() else None
-    found = answer(labels, scores, bricks)
-    p = auc_pvalue(labels, scores, usable_bricks(labels, bricks), "two-sided")
+    clusters = None
+    if (edited.directory / SOURCES).is_file():
+        clusters = edited.clusters(edited.bricks("test"), LEAST_CLUSTERS).names
+    found = answer(labels, scores, clusters)
+    p = auc_pvalue(labels, scores, usable_bricks(labels, clusters), "two-sided")
     return Retrained(found.auc, learnt, sum(edited.count("train")), len(labels), found.bricks, p=p)
 
 
