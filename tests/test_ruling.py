@@ -1,0 +1,222 @@
+"""The ruling: each kind from facts, what it says is missing, and what holding quantities equal explains."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from obiwan.dplearn.controls.battery import judge_controls
+from obiwan.dplearn.controls.records import AUC, VALIDITY, Control, State, Statistic
+from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
+from obiwan.dplearn.evaluation.equal import QUANTITIES, Evidence, held_equal
+from obiwan.dplearn.evaluation.ruling import (
+    CONSEQUENCES,
+    Equal,
+    Levels,
+    Need,
+    Outcome,
+    Quantities,
+    Ruling,
+    RulingKind,
+    failing_controls,
+    rule,
+)
+from obiwan.dplearn.retraining.detectable import AMPLITUDES, kinds_of, missing_kinds
+from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.trainingset.examples import blank_examples
+from obiwan.dplearn.twosample.ranking import Estimate
+from obiwan.dplearn.twosample.verdict import Kind, Reason, Verdict, decide, effect_of, kind_of
+
+GRZ = StampSpec()
+
+
+def verdict(p: float = 0.5, *, within: bool = False, bricks: int = 20, learnt: bool = True) -> Verdict:
+    """A panel's verdict with a p-value, in so many bricks."""
+    auc = Estimate(0.6, 0.55, 0.65) if p < 0.05 else Estimate(0.5, 0.49, 0.51)
+    holds = {
+        Reason.DIFFERS: p < 0.05,
+        Reason.WITHIN_MARGIN: within,
+        Reason.FEW_BRICKS: bricks < 5,
+        Reason.POSITIVE_CONTROL_FOUND: learnt,
+        Reason.TRAINING_FAILED: not learnt,
+    }
+    reasons = tuple(reason for reason, holding in holds.items() if holding)
+    rng = np.random.default_rng(1)
+    found = decide(np.arange(400) % 2, rng.random(400), np.arange(400) // 2 % 20, learnt=True, positive=None)
+    numbers = replace(found.numbers, auc=auc, effect=effect_of(auc), p=p, bricks=bricks)
+    return Verdict(kind_of(reasons), reasons, numbers)
+
+
+def control(state: str, hazard: str = "D5", name: str = "width", effect: float = 0.01, **more) -> Control:
+    bounded = state == "pass"
+    given = {"statistic": Statistic.DISTRIBUTION, "rests_on_bricks": True, "bounded": bounded, **more}
+    return Control(name, hazard, "r", state=State(state), effect=effect, **given)
+
+
+PASS = (control("pass"), control("pass", "D9", "run"))
+FAILS = (control("fail", effect=0.1), control("pass", "D17", "magnitude"))
+OPEN = (control("open"),)
+GONE = Equal((("width", "r"),), Outcome.GONE, Estimate(0.51, 0.47, 0.55), 0.9)
+STAYS = replace(GONE, outcome=Outcome.STAYS, auc=Estimate(0.6, 0.56, 0.64))
+ABOVE = Quantities(Estimate(0.6, 0.55, 0.65), 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        (RulingKind.EXPLAINED, {"verdict": verdict(1e-4), "controls": FAILS, "equal": GONE}),
+        (
+            RulingKind.EXPLAINED,
+            {"verdict": verdict(1e-4), "controls": FAILS, "equal": replace(GONE, outcome=Outcome.NO_OVERLAP)},
+        ),
+        (RulingKind.MORE, {"verdict": verdict(1e-4), "controls": FAILS, "equal": STAYS}),
+        (RulingKind.MORE, {"verdict": verdict(1e-4), "controls": PASS, "quantities": ABOVE, "equal": STAYS}),
+        (RulingKind.UNEXPLAINED, {"verdict": verdict(1e-4), "controls": PASS}),
+        (RulingKind.UNSEEN, {"verdict": verdict(), "controls": FAILS}),
+        (RulingKind.UNSEEN, {"verdict": verdict(within=True), "controls": FAILS}),
+        (RulingKind.UNSEEN, {"verdict": verdict(), "controls": PASS, "quantities": ABOVE}),
+        (RulingKind.UNSEEN, {"verdict": verdict(learnt=False), "controls": FAILS}),
+        (RulingKind.EQUIVALENT, {"verdict": verdict(within=True), "controls": PASS}),
+        (RulingKind.EQUIVALENT, {"verdict": verdict(0.01, within=True), "controls": PASS}),
+        (RulingKind.INCONCLUSIVE, {"verdict": verdict(within=True), "controls": OPEN}),
+        (RulingKind.INCONCLUSIVE, {"verdict": verdict(), "controls": PASS}),
+        (RulingKind.INCONCLUSIVE, {"verdict": verdict(0.045), "controls": PASS}),
+        (RulingKind.INCONCLUSIVE, {"verdict": verdict(within=True), "controls": PASS, "missing": ("psf",)}),
+        (RulingKind.INCONCLUSIVE, {"verdict": verdict(within=True, bricks=4), "controls": PASS}),
+        (RulingKind.NOT_LEARNT, {"verdict": verdict(learnt=False), "controls": OPEN}),
+        (
+            RulingKind.INVALID,
+            {"verdict": verdict(1e-4), "controls": (*FAILS, control("fail", "D9", "run")), "equal": GONE},
+        ),
+    ],
+)
+def test_each_kind_follows_from_its_facts(kind: RulingKind, given: dict):
+    assert rule(**given).kind == kind
+
+
+def test_what_would_decide_is_named():
+    found = rule(verdict(bricks=3), OPEN, missing=("psf", "size"))
+    assert found.needs == (Need.EXAMPLES, Need.BRICKS, Need.PLANTED, Need.CONTROLS)
+    assert found.missing == ("psf", "size")
+    assert found.open == OPEN
+    assert rule(verdict(within=True), PASS).needs == ()
+
+
+def test_few_bricks_are_the_scope():
+    """Of the panel below five; of controls that rest on examples."""
+    here = (replace(FAILS[0], rests_on_bricks=False), FAILS[1])
+    assert rule(verdict(1e-4, bricks=4), PASS).in_these_bricks
+    assert not rule(verdict(1e-4, bricks=5), PASS).in_these_bricks
+    assert rule(verdict(bricks=20), here).in_these_bricks
+    assert not rule(verdict(bricks=4), FAILS).in_these_bricks
+
+
+def test_a_warning_is_no_failure():
+    warns = control("warn", effect=0.01)
+    assert rule(verdict(), (warns,)).kind == RulingKind.INCONCLUSIVE
+    assert rule(verdict(within=True), (warns,)).open == (warns,)
+    bounded = replace(warns, bounded=True)
+    assert rule(verdict(within=True), (bounded,)).kind == RulingKind.EQUIVALENT
+
+
+def test_what_a_difference_of_the_galaxies_moves_is_no_fault_of_the_set():
+    for name, cause in CONSEQUENCES.items():
+        hazard = "D3" if name == "centroid scatter" else "D9"
+        moved, reason = control("fail", hazard, name), control("fail", cause, "its cause", effect=0.2)
+        assert hazard in VALIDITY
+        assert cause not in VALIDITY
+        assert rule(verdict(), (moved,)).kind == RulingKind.INVALID
+        assert rule(verdict(), (moved, reason)).kind == RulingKind.UNSEEN
+        assert rule(verdict(), (moved, reason)).failing == (reason,)
+
+
+def test_failing_controls_come_by_size_and_quantity():
+    named = [("a", "D5", 0.03), ("b", "D17", 0.09), ("a", "D5", 0.1), ("c", "D17", 0.05)]
+    found = failing_controls([control("fail", h, n, -size) for n, h, size in named] + [*OPEN], validity=False)
+    assert [(one.name, one.effect) for one in found] == [
+        ("a", -0.03),
+        ("a", -0.1),
+        ("b", -0.09),
+        ("c", -0.05),
+    ]
+    assert found[0].excess == pytest.approx(0.03 / AUC)
+
+
+def test_levels_are_one_family():
+    assert Levels().family == pytest.approx(0.05)
+    assert Levels().panel > 10 * Levels().baseline
+
+
+def test_the_fixed_set_of_planted_kinds_counts():
+    def found(*kinds: str) -> list:
+        return [type("Found", (), {"kind": kind, "detected": kind != "psf"}) for kind in kinds]
+
+    assert missing_kinds([], GRZ) == kinds_of(GRZ) == tuple(AMPLITUDES)
+    assert missing_kinds(found(*AMPLITUDES), GRZ) == ("psf",)
+    alone = StampSpec(("r",), planes=("image",))
+    assert set(missing_kinds([], alone)) == set(AMPLITUDES) - {"band_offset", "colour", "ivar_dip"}
+
+
+# --- holding equal
+
+
+def scene(
+    rng: np.random.Generator, *, seen: float, other: float, n: int = 3000
+) -> tuple[Scored, Evidence, Control]:
+    """Galaxies of which a width differs by half its scatter; a score that sees it, and what else differs."""
+    label = np.arange(n) % 2
+    width, rest = rng.normal(size=n) + 0.5 * label, rng.normal(size=n) + other * label
+    score = 1 / (1 + np.exp(-(seen * width + rest)))
+    rows = blank_examples(n, GRZ)
+    rows["label"] = label
+    rows["brick"] = [f"{i:04d}p000".encode() for i in np.arange(n) // 2 % 30]
+    asked = ((Control("width", "D5", "r"), width),)
+    controls = judge_controls(asked, label, rows["brick"].astype(str))
+    model = ModelInfo("scores", "0", "", learnt=True)
+    scored = Scored(rows, score[None], label, score, (model,))
+    return scored, Evidence(controls, asked, rows, {}, np.full(n, 10.0)), controls[0]
+
+
+@pytest.mark.parametrize(("other", "outcome"), [(0.0, Outcome.GONE), (0.5, Outcome.STAYS)])
+def test_what_fails_explains_what_the_score_sees_of_it(other: float, outcome: Outcome, rng):
+    scored, evidence, failing = scene(rng, seen=1.0, other=other)
+    assert failing.state == State.FAIL
+    found = held_equal(scored, [failing], evidence)
+    assert found.outcome == outcome
+    assert found.titles == (("width", "r"),)
+    assert found.overlap > 0.9
+
+
+def test_nothing_is_held_equal_where_the_classes_share_no_values(rng):
+    scored, evidence, failing = scene(rng, seen=1.0, other=0.0)
+    apart = evidence.asked[0][1] + 9 * scored.labels
+    found = held_equal(scored, [failing], replace(evidence, asked=((failing, apart),)))
+    assert (found.outcome, found.auc) == (Outcome.NO_OVERLAP, None)
+    assert found.overlap < 0.1
+
+
+def test_the_classifier_of_quantities_is_held_equal_by_its_score(rng):
+    scored, evidence, _ = scene(rng, seen=1.0, other=0.0)
+    found = held_equal(scored, [], evidence, evidence.asked[0][1])
+    assert found.titles == (QUANTITIES,)
+    assert found.outcome == Outcome.GONE
+
+
+def test_numbers_that_are_not_known_leave_nobody_out(rng):
+    scored, evidence, failing = scene(rng, seen=1.0, other=0.5)
+    holes = evidence.asked[0][1].copy()
+    holes[::7] = np.nan
+    found = held_equal(scored, [failing], replace(evidence, asked=((failing, holes),)))
+    assert found.overlap > 0.9
+
+
+def test_a_ruling_says_what_it_rests_on():
+    found = rule(verdict(1e-4), FAILS, equal=STAYS)
+    assert isinstance(found, Ruling)
+    assert (found.differs, found.panel_p, found.equal) == (True, 1e-4, STAYS)
+    assert found.failing == FAILS[:1]
+    assert found.kind.differ
+    assert rule(verdict(), PASS).equal is None
+    assert verdict(1e-4).kind == Kind.DISTINGUISHABLE
