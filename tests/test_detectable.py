@@ -21,11 +21,14 @@ from obiwan.dplearn.retraining.detectable import (
     detect,
     detect_all,
     kinds_of,
+    margin_of,
     plant,
 )
 from obiwan.dplearn.retraining.planting import galaxy_of, model_of
 from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.survey.differences import parse_amplitudes
 from obiwan.dplearn.twosample.ranking import Estimate
+from obiwan.dplearn.twosample.verdict import LEAST_MARGIN
 from planted import Planted
 
 COUNTS = {"train": 512, "val": 64, "test": 64}
@@ -156,3 +159,28 @@ def test_galaxies_of_no_known_model_take_no_part(sample, caplog):
     assert detect_all(replace(sample, stamp_set=stamps), ("psf",), 1) == ()
     assert "in two bricks" in caplog.text
     assert detect_all(sample, (), 1) == ()
+
+
+def test_an_amplitude_and_its_auc_are_one_curve():
+    """Forth and back, for factors in their logarithm; a factor and its inverse are the same difference."""
+    for kind, other in (("psf", 1.03), ("size", 0.9), ("band_offset", 0.05), ("photon_noise", 5e-5)):
+        found = Detection(kind, AMPLITUDES[kind], Estimate(0.7, 0.68, 0.72), 2000)
+        assert found.auc_at(found.amplitude).value == pytest.approx(0.7)
+        there = found.auc_at(other)
+        assert 0.5 < there.low < there.value < there.high
+        back = found.at(there.value).value
+        assert back == pytest.approx(1 / other if other == 0.9 else other)
+    assert found.auc_at(0.0).high == 0.5
+
+
+def test_a_margin_of_amplitudes_is_that_of_the_least_visible():
+    psf = Detection("psf", 1.1, Estimate(0.7, 0.68, 0.72), 2000)
+    size = Detection("size", 1.3, Estimate(0.9, 0.89, 0.91), 2000)
+    missed = Detection("flux", 1.3, Estimate(0.52, 0.48, 0.56), 2000)
+    found = (psf, size, missed)
+    alone = [margin_of(found, parse_amplitudes([word])) for word in ("psf=1.03", "size=1.05")]
+    assert alone == pytest.approx([psf.auc_at(1.03).low - 0.5, size.auc_at(1.05).low - 0.5])
+    assert margin_of(found, parse_amplitudes(["psf=1.03", "size=1.05"])) == min(alone)
+    assert margin_of(found, parse_amplitudes(["psf=2"])) == 0.49
+    for word in ("flux=1.2", "colour=0.1"):  # not detected, not planted: no AUC excludes it
+        assert margin_of(found, parse_amplitudes(["psf=1.03", word])) == LEAST_MARGIN

@@ -51,6 +51,8 @@ Record = dict[str, Any]
 #: What may go or change: the beginning of ``record:path``, and why.
 ALLOWED: dict[str, str] = {
     "flags:evaluate/--ablations/choices/": "names follow the set's bands: checked when the set is open",
+    "flags:evaluate/--margin/nargs": "a number, or amplitudes of several kinds",
+    "flags:evaluate/--margin/type": "as above",
     "flags:evaluate/--model/": "a panel does without networks",
     "metrics:attribution/": "integrated gradients are gone",
     "metrics:answer/bootstrap/": "one interval for one question: the bootstrap is gone",

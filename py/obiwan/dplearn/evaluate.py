@@ -37,6 +37,7 @@ from obiwan.dplearn.twosample.verdict import LEAST_MARGIN
 
 NAME = "evaluate"
 MOSAIC_ROWS = 6
+DEFAULT_MARGIN = 0.02
 MOSAIC = (99,)  #: percentile in brightness of the mosaic; program mosaic makes them all
 NONE = "none"  #: stands for no sensitivity test
 
@@ -84,8 +85,11 @@ def _add_test_options(parser: argparse.ArgumentParser) -> None:
     add("--examples", type=between(100), default=jury.EXAMPLES, metavar="N", help=says)
     add("--jobs", type=cli.jobs, metavar="N", help="processes that measure (default: as many as threads)")
     add = parser.add_argument_group("the test, and networks trained again to back it").add_argument
-    says = "AUCs within 0.5 +- X count as equivalent; to be declared before"
-    add("--margin", type=float, default=0.02, metavar="X", help=says)
+    says = (
+        "AUCs within 0.5 +- X count as equivalent; or KIND=AMOUNT, such as psf=1.03 size=1.05: the smallest "
+    )
+    says += "differences that matter, whose AUC on this set is the margin; to be declared before"
+    add("--margin", nargs="+", default=DEFAULT_MARGIN, metavar="X", help=says)
     says = "train again on parts of the stamps; all that the set has, or some of: "
     says += ", ".join(map(repr, ablations.names(StampSpec())))
     add("--ablations", nargs="*", action="extend", metavar="NAME", help=says)
@@ -102,11 +106,6 @@ def _add_test_options(parser: argparse.ArgumentParser) -> None:
 
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Read what is to be planted; end with status 2 where options make no sense."""
-    if not LEAST_MARGIN <= options.margin < 0.5:
-        parser.error(
-            f"--margin must be between {LEAST_MARGIN:g} and 0.5 (an AUC's distance from 0.5; to show less "
-            f"would take millions of examples), got {options.margin}"
-        )
     options.referees = options.referees or [
         name for name in jury.MEMBERS if options.model or name != jury.NETWORK
     ]
@@ -130,8 +129,36 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
                 f"which count once; give {BEST} of one"
             )
     _check_sensitivity(parser, options)
+    _check_margin(parser, options)
     if options.ablate_network and not options.model:
         parser.error("--ablate-network trains a network again: give --model")
+
+
+def _check_margin(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Tell a margin in AUC from one in amplitudes (``declared``), which needs the panel's detections."""
+    words = options.margin if isinstance(options.margin, list) else [options.margin]
+    declared = [word for word in words if "=" in str(word)]
+    try:
+        options.declared = parse_amplitudes(declared)
+        options.margin = DEFAULT_MARGIN if declared else float(words[0])
+    except ValueError as error:
+        parser.error(f"--margin: {error}")
+    if len(words) > max(1, len(declared)):
+        parser.error(f"--margin {' '.join(map(str, words))}: give one number, or differences KIND=AMOUNT")
+    if not LEAST_MARGIN <= options.margin < 0.5:
+        parser.error(
+            f"--margin must be between {LEAST_MARGIN:g} and 0.5 (an AUC's distance from 0.5; to show less "
+            f"would take millions of examples), got {options.margin}"
+        )
+    kinds = [one.kind for one in options.declared]
+    unknown = [kind for kind in kinds if kind not in AMPLITUDES]
+    if unknown:
+        parser.error(f"--margin: the panel does not plant {unknown[0]}; kinds are {', '.join(AMPLITUDES)}")
+    left = (
+        [] if options.detect is None else [o.kind for o in options.declared if o.kind not in options.detect]
+    )
+    if left:
+        parser.error(f"--margin {left[0]}=AMOUNT needs a panel, and {left[0]} among --sensitivity")
 
 
 def _check_sensitivity(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -176,6 +203,7 @@ def request_of(options: argparse.Namespace, spec: StampSpec) -> Request:
     sensitivity.check_planted(options.sensitivity, spec)
     return Request(
         margin=options.margin,
+        declared=options.declared,
         seed=options.seed,
         ablations=ablations_asked(options.ablations, spec),
         planted=options.sensitivity,

@@ -33,7 +33,7 @@ from obiwan.dplearn.referees.network import NetworkReferee
 from obiwan.dplearn.referees.protocol import Referee
 from obiwan.dplearn.referees.testlog import Ledger, record_report, record_retraining
 from obiwan.dplearn.retraining.ablations import A_A, AblationResult, run_ablation, run_quick_ablation
-from obiwan.dplearn.retraining.detectable import missing_kinds
+from obiwan.dplearn.retraining.detectable import margin_of, missing_kinds
 from obiwan.dplearn.retraining.runs import run_config_of
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult, run_sensitivity, summarise
 from obiwan.dplearn.stampspec import SPLITS, Array
@@ -63,6 +63,8 @@ class Request:
     ----------
     margin : float
         AUCs within 0.5 +- margin count as equivalent.
+    declared : tuple of Difference
+        Amplitudes whose AUC on this set is the margin instead.
     seed : int
         Of draws and splits.
     ablations : tuple of str
@@ -80,6 +82,7 @@ class Request:
     """
 
     margin: float = 0.02
+    declared: tuple[Difference, ...] = ()
     seed: int = 1
     ablations: tuple[str, ...] = ()
     planted: tuple[Difference, ...] = ()
@@ -238,13 +241,15 @@ def evaluate_referees(
         If scores are not finite, or the settings of a network that is to be trained again are not known.
     """
     check_set(stamp_set)
-    spec, seed, margin, first = stamp_set.spec, request.seed, request.margin, next(iter(referees), None)
+    spec, seed, first = stamp_set.spec, request.seed, next(iter(referees), None)
     offset, of_mock = planted_offset(request.mock, stamp_set)
     judged = judge_set(stamp_set, referees, request.jury, request.planting, executor, outdir)
+    if request.declared:
+        request = replace(request, margin=margin_of(judged.detections, request.declared))
     ablations, sensitivity = _retrain(stamp_set, first, request, outdir, executor, overwrite=overwrite)
     names = [result.name for result in ablations]
     by_network = summarise(sensitivity) if sensitivity else None
-    known = ledger(stamp_set, judged.checksums, margin, names)
+    known = ledger(stamp_set, judged.checksums, request.margin, names)
     scored, networks = replace(judged.scored, ledger=known), judged.networks
     rows, measured, tests = control_set(judged.stamp_set, judged.samples)
     bricks = np.char.strip(rows["brick"].astype(str))
@@ -254,7 +259,7 @@ def evaluate_referees(
     planted = (*sensitivity, *judged.detections)
     missing = missing_kinds(judged.detections or sensitivity, spec)
     return analysis.Evaluation(
-        settings={"margin": margin, "level": analysis.LEVEL, "seed": seed},
+        settings=_settings(request),
         spec=spec,
         data=data,
         scored=scored,
@@ -278,6 +283,12 @@ def evaluate_referees(
         mock=of_mock,
         versions=software(),
     )
+
+
+def _settings(request: Request) -> dict[str, Any]:
+    """Settings that a report states."""
+    declared = {"declared": " ".join(map(str, request.declared))} if request.declared else {}
+    return {"margin": request.margin, **declared, "level": analysis.LEVEL, "seed": request.seed}
 
 
 def _decided(

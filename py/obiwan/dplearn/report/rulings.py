@@ -10,6 +10,7 @@ from obiwan.dplearn.evaluation.equal import QUANTITIES
 from obiwan.dplearn.evaluation.ruling import Equal, Need, Outcome, RulingKind
 from obiwan.dplearn.report.formatting import (
     Statement,
+    amplitude_estimate,
     control_title,
     counted,
     effect,
@@ -19,6 +20,7 @@ from obiwan.dplearn.report.formatting import (
     together,
     with_interval,
 )
+from obiwan.dplearn.twosample.ranking import GUESS
 from obiwan.dplearn.twosample.summary import LEAST_CLUSTERS
 from obiwan.dplearn.twosample.verdict import Kind
 
@@ -102,6 +104,7 @@ def _points(evaluation: Evaluation) -> Iterator[str]:
         yield say("ruling_point", "close", p=p, level=level, classifier=_classifier(evaluation))
     if ruling.needs and ruling.kind == RulingKind.INCONCLUSIVE:
         yield say("ruling_point", "needs", needs="; ".join(_needs(evaluation)))
+    yield from _margin_lines(evaluation)
     yield say("ruling_point", "states", **_counts(evaluation))
     levels = {name: 100 * value for name, value in vars(ruling.levels).items()}
     yield say(
@@ -137,6 +140,20 @@ def _needs(evaluation: Evaluation) -> Iterator[str]:
                 yield say("ruling_need", "planted", kinds=", ".join(map(kind_words, ruling.missing)))
             case Need.CONTROLS:
                 yield say("ruling_need", "controls", controls=counted(len(ruling.open), "control"))
+
+
+def _margin_lines(evaluation: Evaluation) -> Iterator[str]:
+    """The margin as amplitudes of each planted kind of difference, or the AUC of declared ones."""
+    margin = evaluation.settings["margin"]
+    if "declared" in evaluation.settings:
+        yield say("ruling_point", "declared", declared=evaluation.settings["declared"], margin=margin)
+    named = []
+    for one in evaluation.detections:
+        if one.detected:
+            value, ends = amplitude_estimate(one.kind, one.at(GUESS + margin))
+            named.append(f"{kind_words(one.kind)} {value} ({ends})")
+    if named:
+        yield say("ruling_point", "margin", margin=margin, named="; ".join(named))
 
 
 def _counts(evaluation: Evaluation) -> dict[str, int]:

@@ -28,8 +28,9 @@ from obiwan.dplearn.retraining.planting import galaxies_known, galaxy_of, model_
 from obiwan.dplearn.running.executors import progress_bar, run_all
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.differences import FACTOR, KINDS, LIGHT, Difference
-from obiwan.dplearn.twosample.ranking import Estimate, measure_auc
+from obiwan.dplearn.twosample.ranking import GUESS, Estimate, measure_auc
 from obiwan.dplearn.twosample.summary import usable_bricks
+from obiwan.dplearn.twosample.verdict import LEAST_MARGIN
 
 STAMPS = 2000  #: that a difference is planted in, at most
 FOLDS = 4
@@ -89,10 +90,30 @@ class Detection:
         order = sorted(ends[1:])
         return Estimate(ends[0], order[0], order[1])
 
+    def auc_at(self, amplitude: float) -> Estimate:
+        """AUC of another amplitude, and the ends of its interval.
+
+        Parameters
+        ----------
+        amplitude : float
+            In the kind's unit; of a factor and its inverse the AUC is the same.
+        """
+        ratio = abs(_size(self.kind, amplitude) / _size(self.kind, self.amplitude))
+        seen = (
+            norm.cdf(ratio * d_prime(one) / math.sqrt(2))
+            for one in (self.auc.value, self.auc.low, self.auc.high)
+        )
+        return Estimate(*map(float, seen))
+
 
 def d_prime(auc: float) -> float:
     """Distance of two Gaussians of an AUC in standard deviations."""
     return float(math.sqrt(2) * norm.ppf(min(max(auc, 1e-6), 1 - 1e-6)))
+
+
+def _size(kind: str, amplitude: float) -> float:
+    """What d' is in proportion to: of factors the logarithm."""
+    return math.log(amplitude) if KINDS[kind].unit == FACTOR else amplitude
 
 
 def _scaled(found: Detection, goal: float, auc: float) -> float:
@@ -100,9 +121,8 @@ def _scaled(found: Detection, goal: float, auc: float) -> float:
     seen = d_prime(auc)
     if seen <= 0:
         return math.inf
-    if KINDS[found.kind].unit == FACTOR:
-        return math.exp(math.log(found.amplitude) * goal / seen)
-    return found.amplitude * goal / seen
+    size = _size(found.kind, found.amplitude) * goal / seen
+    return math.exp(size) if KINDS[found.kind].unit == FACTOR else size
 
 
 @dataclass(frozen=True)
@@ -125,6 +145,26 @@ class Detections:
     def weakest(self) -> float:
         """AUC of the weakest difference that was detected; NaN where none was."""
         return min((one.auc.value for one in self.found if one.detected), default=math.nan)
+
+
+def margin_of(found: Sequence[Detection], declared: Sequence[Difference]) -> float:
+    """Margin in AUC that excludes every declared amplitude: that of the one which is seen least.
+
+    Parameters
+    ----------
+    found : sequence of Detection
+        Of planted differences; those that are declared are among them.
+    declared : sequence of Difference
+
+    Returns
+    -------
+    float
+        Distance from 0.5, from `LEAST_MARGIN` (which also stands for what was not found) to 0.49.  It is that
+        of the lower ends of the intervals, so that the error of the curve is allowed for.
+    """
+    known = {one.kind: one for one in found}
+    aucs = [known[one.kind].auc_at(one.amplitude).low if one.kind in known else GUESS for one in declared]
+    return min(max(min(aucs) - GUESS, LEAST_MARGIN), 0.49)
 
 
 def kinds_of(spec: StampSpec) -> tuple[str, ...]:
