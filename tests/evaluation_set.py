@@ -17,7 +17,7 @@ from obiwan.dplearn.evaluation.exhibits import exhibits_of
 from obiwan.dplearn.evaluation.notices import Fact, Notice
 from obiwan.dplearn.evaluation.study import data_summary, software
 from obiwan.dplearn.referees.testlog import Ledger, Opening
-from obiwan.dplearn.retraining.detectable import missing_kinds
+from obiwan.dplearn.retraining.margins import missing_kinds
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.manifest import MANIFEST, manifest_checksum

@@ -21,9 +21,9 @@ from obiwan.dplearn.retraining.detectable import (
     detect,
     detect_all,
     kinds_of,
-    margin_of,
     plant,
 )
+from obiwan.dplearn.retraining.margins import margin_of
 from obiwan.dplearn.retraining.planting import galaxy_of, model_of
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.differences import parse_amplitudes

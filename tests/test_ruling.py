@@ -23,7 +23,8 @@ from obiwan.dplearn.evaluation.ruling import (
     failing_controls,
     rule,
 )
-from obiwan.dplearn.retraining.detectable import AMPLITUDES, kinds_of, missing_kinds
+from obiwan.dplearn.retraining.detectable import AMPLITUDES, kinds_of
+from obiwan.dplearn.retraining.margins import missing_kinds
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.twosample.ranking import Estimate

@@ -33,7 +33,7 @@ from obiwan.dplearn.referees.network import NetworkReferee
 from obiwan.dplearn.referees.protocol import Referee
 from obiwan.dplearn.referees.testlog import Ledger, record_report, record_retraining
 from obiwan.dplearn.retraining.ablations import A_A, AblationResult, run_ablation, run_quick_ablation
-from obiwan.dplearn.retraining.detectable import margin_of, missing_kinds
+from obiwan.dplearn.retraining.margins import margin_of, missing_kinds
 from obiwan.dplearn.retraining.runs import run_config_of
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult, run_sensitivity, summarise
 from obiwan.dplearn.stampspec import SPLITS, Array

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from scipy.stats import norm
@@ -28,9 +27,8 @@ from obiwan.dplearn.retraining.planting import galaxies_known, galaxy_of, model_
 from obiwan.dplearn.running.executors import progress_bar, run_all
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.differences import FACTOR, KINDS, LIGHT, Difference
-from obiwan.dplearn.twosample.ranking import GUESS, Estimate, measure_auc
+from obiwan.dplearn.twosample.ranking import Estimate, measure_auc
 from obiwan.dplearn.twosample.summary import usable_bricks
-from obiwan.dplearn.twosample.verdict import LEAST_MARGIN
 
 STAMPS = 2000  #: that a difference is planted in, at most
 FOLDS = 4
@@ -147,26 +145,6 @@ class Detections:
         return min((one.auc.value for one in self.found if one.detected), default=math.nan)
 
 
-def margin_of(found: Sequence[Detection], declared: Sequence[Difference]) -> float:
-    """Margin in AUC that excludes every declared amplitude: that of the one which is seen least.
-
-    Parameters
-    ----------
-    found : sequence of Detection
-        Of planted differences; those that are declared are among them.
-    declared : sequence of Difference
-
-    Returns
-    -------
-    float
-        Distance from 0.5, from `LEAST_MARGIN` (which also stands for what was not found) to 0.49.  It is that
-        of the lower ends of the intervals, so that the error of the curve is allowed for.
-    """
-    known = {one.kind: one for one in found}
-    aucs = [known[one.kind].auc_at(one.amplitude).low if one.kind in known else GUESS for one in declared]
-    return min(max(min(aucs) - GUESS, LEAST_MARGIN), 0.49)
-
-
 def kinds_of(spec: StampSpec) -> tuple[str, ...]:
     """Kinds that such stamps can have."""
     needs = {"band_offset": len(spec.bands) > 1, "colour": len(spec.bands) > 1, IVAR: spec.has_ivar}
@@ -187,19 +165,6 @@ def kinds_asked(asked: Sequence[str] | None, spec: StampSpec) -> tuple[str, ...]
         msg = f"--sensitivity {absent[0]}: stamps with {', '.join(spec.channels)} cannot have it; there are "
         raise TrainingSetError(msg + ", ".join(known))
     return known if asked is None else tuple(kind for kind in known if kind in asked)
-
-
-def missing_kinds(tried: Sequence[Any], spec: StampSpec) -> tuple[str, ...]:
-    """Kinds that such stamps can have and that were not planted, or not detected.
-
-    Parameters
-    ----------
-    tried : sequence
-        Results with a ``kind`` and whether it was ``detected``.
-    spec : StampSpec
-    """
-    detected = {one.kind for one in tried if one.detected}
-    return tuple(kind for kind in kinds_of(spec) if kind not in detected)
 
 
 def plant(stamps: Array, rows: Array, kind: str, amplitude: float, spec: StampSpec, seed: int) -> Array:
