@@ -6,6 +6,7 @@ import ast
 import doctest
 import importlib
 import inspect
+import json
 import os
 import pkgutil
 import re
@@ -262,6 +263,33 @@ def test_examples_of_pages(page):
     failed, tried = doctest.testfile(str(DOC / page), module_relative=False, optionflags=flags)
     assert tried
     assert not failed
+
+
+def values_of_cells(cells: list[dict]) -> list[str]:
+    """Run code cells of a notebook in order; the last value of each as text, empty where it has none."""
+    namespace: dict[str, object] = {"__name__": "notebook"}
+    values = []
+    for cell in cells:
+        tree = ast.parse("".join(cell["source"]))
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, "cell", "exec"), namespace)
+        value = last and eval(compile(ast.Expression(last.value), "cell", "eval"), namespace)
+        values.append("" if value is None else repr(value))
+    return values
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_shows_what_it_gives(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, value in os.environ.items():  # what functions set in the environment is put back
+        monkeypatch.setenv(name, value)
+    cells = json.loads((DOC / "howto" / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
+    cells = [cell for cell in cells if cell["cell_type"] == "code"]
+    shown = ["".join(text for out in cell["outputs"] for text in out["data"]["text/plain"]) for cell in cells]
+    for cell, given, value in zip(cells, shown, values_of_cells(cells), strict=True):
+        words = 3 if given.startswith("Injected galaxies") else None  # of a verdict
+        given, value = (" ".join(in_form(text).split()[:words]) for text in (given, value))
+        assert given == value, "".join(cell["source"])
 
 
 def table(page: str, *header: str) -> list[list[float]]:

@@ -109,13 +109,15 @@ def test_a_result_is_that_of_the_program(result, network):
     assert result.evaluation.settings["margin"] == 0.03
     assert written["answer"]["auc"]["value"] == result.evaluation.answer.auc.value
     assert written["models"][0]["checksum"] == network.result["model"]
-    assert result.verdict.kind.value == written["verdict"]["kind"]
+    assert result.panel_verdict.kind.value == written["verdict"]["kind"]
+    assert result.verdict.kind.value == written["ruling"]["kind"]
 
 
 def test_a_result_shows_the_verdict(result):
-    assert repr(result).splitlines()[0] == result.headline
+    assert repr(result).splitlines()[0] == result.statement.headline
+    assert result.statement.headline in result.summary
     shown = result._repr_html_()
-    assert result.headline in shown.replace("&#x27;", "'")
+    assert result.statement.headline in shown.replace("&#x27;", "'")
     assert result.report.as_uri() in shown
 
 
@@ -124,6 +126,7 @@ def test_controls_are_a_table(result):
     assert len(table) == len(result.evaluation.controls)
     first = result.evaluation.controls[0]
     assert (table["name"][0], table["hazard"][0]) == (first.name, first.hazard)
+    assert set(table["state"]) <= {"fail", "warn", "pass", "open", "not run"}
     assert np.isfinite(table["effect"]).any()
     assert table["n_real"][0] == first.counts[0]
 

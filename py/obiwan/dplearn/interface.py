@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from html import escape
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from astropy.table import Table
 
@@ -47,6 +47,9 @@ from obiwan.dplearn.training.rundir import BEST, RESULT
 from obiwan.dplearn.trainingset import stampset
 from obiwan.dplearn.trainingset.stampset import StampSet
 from obiwan.dplearn.twosample.verdict import Verdict
+
+if TYPE_CHECKING:
+    from obiwan.dplearn.report.formatting import Statement
 
 NOT_HERE = ("help", "version", "config", "mpi", "verbose")  #: flags that stand for no keyword argument
 
@@ -98,12 +101,12 @@ class Result:
     report: Path
 
     @property
-    def ruling(self) -> Ruling:
-        """The answer of the report, from the panel's test, the controls and what was planted."""
+    def verdict(self) -> Ruling:
+        """The answer of the report: what the panel, the controls and the planted differences say together."""
         return self.evaluation.ruling
 
     @property
-    def verdict(self) -> Verdict:
+    def panel_verdict(self) -> Verdict:
         """The verdict of the panel's own test."""
         return self.evaluation.verdict
 
@@ -120,21 +123,21 @@ class Result:
         return tuple(wording.summary(self.evaluation))
 
     @property
-    def headline(self) -> str:
-        """The ruling's sentence."""
+    def statement(self) -> Statement:
+        """The verdict in words: a headline, and the sentences that explain it."""
         from obiwan.dplearn.report import rulings
 
-        return rulings.ruling_statement(self.evaluation).headline
+        return rulings.ruling_statement(self.evaluation)
 
     def __repr__(self) -> str:
-        return "\n".join((self.headline, *(line for line in self.summary if line != self.headline)))
+        said = self.statement
+        return "\n".join((said.headline, *(f"  {line}" for line in said.explanation)))
 
     def _repr_html_(self) -> str:
-        lines = "<br>".join(escape(line.strip()) for line in self.summary if line != self.headline)
-        page = escape(self.report.absolute().as_uri(), quote=True)
-        return (
-            f'<p><strong>{escape(self.headline)}</strong></p><p>{lines}</p><p><a href="{page}">Report</a></p>'
-        )
+        said, page = self.statement, escape(self.report.absolute().as_uri(), quote=True)
+        lines = "".join(f"<li>{escape(line)}</li>" for line in said.explanation)
+        link = f'<p><a href="{page}">Report</a></p>'
+        return f"<p><strong>{escape(said.headline)}</strong></p><ul>{lines}</ul>{link}"
 
 
 def controls_table(controls: Iterable[Control]) -> Table:
