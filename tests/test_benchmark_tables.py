@@ -15,14 +15,32 @@ from obiwan.dplearn import __version__
 
 def test_verdicts_are_counted_with_the_interval_of_their_rate():
     found = [
-        {"kind": kind, "value": auc, "real": 400, "fake": 500, "version": "1"}
-        for kind, auc in (("inconclusive", 0.49), ("distinguishable", 0.56), ("inconclusive", 0.51))
+        {
+            "kind": kind,
+            "value": auc,
+            "real": 400,
+            "fake": 500,
+            "version": "1",
+            "ruling": ruling,
+            "failing": names,
+        }
+        for kind, auc, ruling, names in (
+            ("inconclusive", 0.49, "inconclusive", []),
+            ("distinguishable", 0.56, "differ, explained", ["width"]),
+            ("inconclusive", 0.51, "differ, unseen by the panel", ["width", "centroid x"]),
+        )
     ]
     row = verdicts.row("psf", found)
     assert (row["planted"], row["seeds"], row["distinguishable"], row["inconclusive"]) == ("psf 1.1", 3, 1, 2)
     assert float(row["rate_low"]) < 1 / 3 < float(row["rate_high"])
     assert (row["auc_median"], row["auc_least"], row["auc_most"]) == ("0.510", "0.490", "0.560")
     assert (row["test_examples"], row["version"]) == (900, "1")
+    assert [row[f"ruling: {kind}"] for kind in ("inconclusive", "differ, explained", "invalid set")] == [
+        1,
+        1,
+        0,
+    ]
+    assert row["fails_most_often"] == "width 2; centroid x 1"
 
 
 def test_a_table_names_package_and_mock():

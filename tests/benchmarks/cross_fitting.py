@@ -88,7 +88,8 @@ def judged(labels: NDArray, scores: NDArray, bricks: NDArray, folds: int) -> Res
     test = bricks < max(5, round(TESTED * (bricks.max() + 1)))
     share = float(test.mean())
     tested = cross_fitted_auc(labels[test], scores[test], bricks[test], folds=folds, share=share)
-    plain, all_, test_ = (one.low <= 0.5 <= one.high for one in (given.interval(), widened, tested))
+    intervals = [one.interval() for one in (given, widened, tested)]
+    plain, all_, test_ = (one.low <= 0.5 <= one.high for one in intervals)
     return given.value, given.error, plain, all_, test_
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.surveys import key, training_set, version
+from obiwan.dplearn.evaluation.ruling import RulingKind
 from obiwan.dplearn.evaluation.study import Request, evaluate_referees
 from obiwan.dplearn.files.atomic import write_json
 from obiwan.dplearn.referees.jury import Jury
@@ -39,6 +40,8 @@ PLANTED = {
     "size": ["--plant-size", "1.2"],
     "offset-g": ["--plant-offset-g", "0.3"],
 }
+#: Rulings that cannot be: without a sensitivity test no set is equivalent
+UNREACHED = (RulingKind.EQUIVALENT, RulingKind.NOT_LEARNT)
 REFEREES = ("scores", "trees", "residual")
 BRICKS = ("--bricks", "24", "--brick-size", "400")
 SPLITS = ("--test-fraction", "0.34", "--val-fraction", "0.15")  #: 14, 2 and 8 bricks
@@ -91,6 +94,8 @@ def finish(run: Run, *, again: bool = False) -> dict[str, Any]:
         "fake": int((labels == 1).sum()),
         "bricks": len(np.unique(found.scored.bricks)),
         **{"value": auc.value, "low": auc.low, "high": auc.high},
+        "ruling": str(found.ruling.kind),
+        "failing": list(dict.fromkeys(one.name for one in found.ruling.failing)),
         "members": dict(zip(REFEREES, (one.value for one in found.answer.singles), strict=True)),
         "version": version(),
     }
@@ -101,6 +106,8 @@ def finish(run: Run, *, again: bool = False) -> dict[str, Any]:
 def row(kind: str, found: list[dict[str, Any]]) -> dict[str, object]:
     """A row of the table."""
     counts = Counter(str(verdict["kind"]) for verdict in found)
+    rulings = Counter(str(verdict["ruling"]) for verdict in found)
+    failing = Counter(name for verdict in found for name in verdict["failing"])
     aucs = np.array([verdict["value"] for verdict in found])
     rate = score_interval(counts[Kind.DISTINGUISHABLE] / len(found), len(found))
     examples = [verdict["real"] + verdict["fake"] for verdict in found]
@@ -108,6 +115,8 @@ def row(kind: str, found: list[dict[str, Any]]) -> dict[str, object]:
         "planted": " ".join(PLANTED[kind]).replace("--plant-", "") or "nothing",
         "seeds": len(found),
         **{str(name): counts[name] for name in (Kind.DISTINGUISHABLE, Kind.INCONCLUSIVE, Kind.NOT_LEARNT)},
+        **{f"ruling: {name}": rulings[name] for name in RulingKind if name not in UNREACHED},
+        "fails_most_often": "; ".join(f"{name} {count}" for name, count in failing.most_common(2)),
         "rate_low": f"{rate.low:.3f}",
         "rate_high": f"{rate.high:.3f}",
         "auc_median": f"{np.median(aucs):.3f}",

@@ -18,7 +18,7 @@ from obiwan.dplearn.referees.numbers import MeasuredReferee, arrays_of, fields_o
 from obiwan.dplearn.referees.population import Population, population_from
 from obiwan.dplearn.stampspec import Array, StampSpec
 
-STRENGTH = 0.005  #: inverse of the ridge penalty on coefficients of numbers of unit variance
+STRENGTH = 0.002  #: inverse of the ridge penalty on coefficients of numbers of unit variance
 #: Scale of what the fit leaves: a penalty 25 times as large.  Most of the numbers are such, and say nothing;
 #: at full scale they would cost a fifth of the d'^2 of a PSF difference at 2,048 training stamps, so nothing.
 LEFTOVER_SCALE = 0.2
