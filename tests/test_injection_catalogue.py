@@ -44,7 +44,7 @@ def test_positions_fluxes_and_radii():
     x, y, flux = [30.3, 80.7, 110.1], [40.2, 60.9, 90.5], [3.0, 10.0, 40.0]
     image = gaussians(x, y, flux)
     _, read = reader({"g": image, "r": 2 * image})
-    rows, fluxes, ivar = measure(read, ("g", "r"), "brick")
+    rows, fluxes, ivar = measure(read, ("g", "r"), 2.3548 * SIGMA, "brick")
     assert len(rows) == 3
     order = np.argsort(rows["x"])
     rows, fluxes, ivar = rows[order], fluxes[order], ivar[order]
@@ -61,7 +61,7 @@ def test_a_star_has_one_profile_at_all_fluxes():
     image = gaussians([40.0, 100.0], [60.0, 60.0], [5.0, 500.0])
     planes, read = reader({"r": image})
     planes["invvar", "r"] = (1 / (0.01**2 + np.maximum(image, 0) / 1000)).astype("f4")
-    rows, *_ = measure(read, ("r",), "brick")
+    rows, *_ = measure(read, ("r",), 2.3548 * SIGMA, "brick")
     faint, bright = rows["radius"][np.argsort(rows["snr"])]
     assert bright == pytest.approx(faint, rel=0.03)
 
@@ -72,7 +72,7 @@ def test_unobserved_pixels_are_left_out():
     planes["invvar", "g"][:, 70:] = 0
     planes["image", "g"][:, 70:] = np.nan
     planes["image", "r"][:, 120:], planes["invvar", "r"][:, 120:] = 1e5, 0
-    rows, flux, ivar = measure(read, ("g", "r"), "brick")
+    rows, flux, ivar = measure(read, ("g", "r"), 2.3548 * SIGMA, "brick")
     assert len(rows) == 2
     right = int(np.argmax(rows["x"]))
     assert flux[right, 0] == ivar[right, 0] == 0
@@ -86,7 +86,7 @@ def test_unobserved_pixels_are_left_out():
 
 def test_an_empty_coadd_has_an_empty_catalogue():
     _, read = reader({"r": np.zeros((50, 60))})
-    rows, flux, ivar = measure(read, ("r",), "brick")
+    rows, flux, ivar = measure(read, ("r",), 2.3548 * SIGMA, "brick")
     assert len(rows) == 0
     assert flux.shape == ivar.shape == (0, 1)
 
@@ -95,7 +95,7 @@ def test_what_sep_cannot_take_apart_is_one_line(monkeypatch):
     sep = pytest.importorskip("sep")
     monkeypatch.setattr(sep, "extract", lambda *_, **__: 1 / 0)
     with pytest.raises(CoaddError, match=r"brick 7: sep cannot find sources.*--bricks"):
-        measure(reader({"r": np.zeros((50, 60))})[1], ("r",), "brick 7")
+        measure(reader({"r": np.zeros((50, 60))})[1], ("r",), 5.0, "brick 7")
 
 
 @pytest.mark.parametrize(("angle", "e1", "e2"), [(0, 1, 0), (90, -1, 0), (45, 0, 1), (135, 0, -1)])

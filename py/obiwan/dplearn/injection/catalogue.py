@@ -29,6 +29,7 @@ from obiwan.dplearn.survey.sources import unit_of
 #: Quantities of a band that a map of the release has, and what the maps are called
 MAPS = {"psfsize": "psfsize", "psfdepth": "depth", "nobs": "nexp"}
 _PIXEL = StampSpec.pixel_scale
+_TYPICAL = 5.0  # pixels: FWHM of a PSF of which nothing is known
 _CARDS = ("SURVEY", "DRVERSIO", "LSDR", "BRICK", "BRICKNAM", "BRICKID", "RAMIN", "RAMAX", "DECMIN", "DECMAX")
 
 
@@ -54,7 +55,7 @@ def write_catalogue(run: BrickRun, scene: Scene, path: Path) -> int:
     CoaddError
         If a plane cannot be read, or sep cannot take the coadd apart.
     """
-    rows, flux, ivar = measure(partial(read_plane, run), scene.bands, run.label)
+    rows, flux, ivar = measure(partial(read_plane, run), scene.bands, psf_width(scene), run.label)
     inside = stamp_inside(rows["x"], rows["y"], scene.frame.shape, 1)
     table = _table(rows[inside], flux[inside], ivar[inside], scene)
     names = table.dtype.names or ()
@@ -63,6 +64,21 @@ def write_catalogue(run: BrickRun, scene: Scene, path: Path) -> int:
         file.write(None, header=header)
         file.write(table, units=[unit_of(name) for name in names])
     return len(table)
+
+
+def psf_width(scene: Scene) -> float:
+    """FWHM of the PSF in pixels: the median of the release's catalogue or maps, of their bands the mean."""
+    widths = []
+    for k, band in enumerate(scene.bands):
+        if scene.run.has_map("psfsize", band):
+            values = read_plane(scene.run, "psfsize", band).ravel()
+        else:
+            values = (
+                np.empty(0) if scene.catalog is None else scene.catalog.in_bands(scene.bands).psfsize[:, k]
+            )
+        values = values[values > 0]
+        widths += [float(np.median(values))] if len(values) else []
+    return float(np.mean(widths)) / _PIXEL if widths else _TYPICAL
 
 
 def _table(rows: Array, flux: Array, ivar: Array, scene: Scene) -> Array:

@@ -6,8 +6,9 @@ on the sum with one weight a band, in which a star has the same profile whatever
 fit and no type.
 
 Sources of the parameters: a comparison with tractor catalogues of real regions (threshold 5 and at least 3
-pixels; cleaning loses most sources of such a sum); aperture, minimum radius and window of Source Extractor's
-manual (``MAG_AUTO``, ``XWIN_IMAGE``).
+pixels; cleaning loses most sources of such a sum); aperture and minimum radius of Source Extractor's manual
+(``MAG_AUTO``).  The window of positions (``XWIN_IMAGE``) is as wide as the PSF: one that follows the source
+wanders with its Kron radius, by half a pixel for faint ones where invvar is merely quantised anew.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ import numpy as np
 
 from obiwan.dplearn.errors import CoaddError, explained
 from obiwan.dplearn.stampspec import Array
+from obiwan.dplearn.survey.rendering import FWHM
 
 THRESHOLD, LEAST_AREA = 5.0, 3  #: sigma of a pixel of the sum, and pixels above it
 KRON_FACTOR, KRON_LEAST = 2.5, 3.5  #: of ``flux_auto``: times the Kron radius; not less than this (pixels)
-_KRON_SEARCH, _WINDOW = 6.0, 2 / 2.3548  # of Source Extractor: in units of the ellipse; sigma per radius
+_KRON_SEARCH = 6.0  # of Source Extractor, in units of the ellipse
 _STRAYED = 3.0  # pixels from the detected position, beyond which a windowed one is not believed
 _GROWTH = 3.0  # times the Kron ellipse: how far the radius of half the light is looked for
 _PIXSTACK, _SUBOBJECTS = 10_000_000, 8192  # of sep: active pixels, and pieces of one blend
@@ -30,7 +32,7 @@ _PIXSTACK, _SUBOBJECTS = 10_000_000, 8192  # of sep: active pixels, and pieces o
 Plane = Callable[[str, str], Array]  # kind and band to pixels
 
 
-def measure(read: Plane, bands: Sequence[str], what: str) -> tuple[Array, Array, Array]:
+def measure(read: Plane, bands: Sequence[str], fwhm: float, what: str) -> tuple[Array, Array, Array]:
     """Find and measure the sources of a coadd.
 
     Parameters
@@ -38,6 +40,8 @@ def measure(read: Plane, bands: Sequence[str], what: str) -> tuple[Array, Array,
     read : callable
         ``read(kind, band)`` gives the pixels of ``image`` and ``invvar``, float32 of shape (ny, nx).
     bands : sequence of str
+    fwhm : float
+        Of the PSF (pixels): as wide is the window in which positions are measured.
     what : str
         How messages name the coadd.
 
@@ -70,7 +74,7 @@ def measure(read: Plane, bands: Sequence[str], what: str) -> tuple[Array, Array,
         found = sep.extract(
             total, THRESHOLD, err=err, mask=blank, minarea=LEAST_AREA, clean=False
         )  # err is an array: a number would turn the matched filter into a convolution
-        return _measured(sep, found, light, blank, images, weights)
+        return _measured(sep, found, light, blank, images, weights, fwhm)
 
 
 def summed(images: Sequence[Array], weights: Sequence[Array]) -> tuple[Array, Array, Array, Array]:
@@ -104,7 +108,13 @@ def summed(images: Sequence[Array], weights: Sequence[Array]) -> tuple[Array, Ar
 
 
 def _measured(
-    sep: Any, found: Array, light: Array, blank: Array, images: Sequence[Array], weights: Sequence[Array]
+    sep: Any,
+    found: Array,
+    light: Array,
+    blank: Array,
+    images: Sequence[Array],
+    weights: Sequence[Array],
+    fwhm: float,
 ) -> tuple[Array, Array, Array]:
     """Positions, radii and fluxes of what was found."""
     names = ("x", "y", "a", "b", "theta", "radius", "snr")
@@ -134,8 +144,7 @@ def _measured(
         light, rows["x"], rows["y"], _GROWTH * kron * stretch, 0.5, normflux=all_light, mask=blank, subpix=5
     )
     rows["radius"] = np.where(np.isfinite(radius) & (radius > 0), radius, stretch)
-    sigma = np.maximum(_WINDOW * rows["radius"], 0.5)
-    x, y, _ = sep.winpos(light, rows["x"], rows["y"], sigma, mask=blank)
+    x, y, _ = sep.winpos(light, rows["x"], rows["y"], fwhm / FWHM, mask=blank)
     kept = (np.hypot(x - rows["x"], y - rows["y"]) < _STRAYED) & np.isfinite(x + y)
     rows["x"], rows["y"] = np.where(kept, x, rows["x"]), np.where(kept, y, rows["y"])
     return rows, flux, ivar
