@@ -615,7 +615,7 @@ def test_a_panel_without_a_network(place, capsys):
     assert {"score", "score_scores", "score_trees"} <= set(table.dtype.names)
     page = (place / "report" / "report.html").read_text()
     assert "Smallest detectable differences" in page
-    assert "Smallest differences that it detects with 80 % power: " in said
+    assert "Smallest differences that this test set detects with 80 % power: " in said
     dip = re.search(r"dip of the inverse variance, ([0-9.]+) %", said)
     assert dip is not None
     assert f"<td>{dip[1]} %</td>" in page

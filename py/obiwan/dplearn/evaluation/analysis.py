@@ -87,11 +87,6 @@ class Calibration:
     bounds: calibration.Bounds
     helps: bool
 
-    @property
-    def best(self) -> calibration.Bounds:
-        """The bounds to be read: which they are was decided on the validation split."""
-        return self.bounds if self.helps else self.bounds_raw
-
 
 @dataclass(frozen=True)
 class Conditional:

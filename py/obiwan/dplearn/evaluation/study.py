@@ -111,7 +111,7 @@ def data_summary(stamp_set: StampSet) -> dict[str, Any]:
         real, fake = stamp_set.count(split)
         counts[split] = {"real": real, "fake": fake, "bricks": len(np.unique(stamp_set.bricks(split)))}
     return {
-        "name": stamp_set.directory.resolve().name,
+        "name": "/".join(stamp_set.directory.resolve().parts[-2:]),
         "checksum": stamp_set.checksum,
         "package_version": str(manifest.get("package_version", "unknown")),
         "counts": counts,

@@ -5,23 +5,28 @@ Colours and markers are those of `charts`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from obiwan.dplearn.controls.records import Control, State
 from obiwan.dplearn.evaluation.appearance import Appearance, Compared
 from obiwan.dplearn.evaluation.bricks import unwrapped
 from obiwan.dplearn.planning.cutflow import CutFlow, merged
 from obiwan.dplearn.report.charts import COLUMN, FAKE, GREY, NETWORK, REAL
+from obiwan.dplearn.report.findings import Hazard
+from obiwan.dplearn.report.formatting import control_title
 from obiwan.dplearn.stampspec import SPLITS, Array, StampSpec
+from obiwan.dplearn.twosample.ranking import Estimate
 
 CLASSES = (("real", REAL, "o", "white"), ("injected", FAKE, "s", FAKE))
 SHOWN = 16  #: pixels from the centre that mean stamps are shown to
 SIGMAS = 5.0  #: of the difference that have the full colour
 FAINT = 0.02  #: of the brightest pixel, below which the stretch is linear
-PANEL = 1.3  #: inches, a panel of mean stamps
+PANEL = 1.12  #: inches, a panel of mean stamps
 MARKERS = "os^Dvp"  #: of the bands
 
 
@@ -155,3 +160,48 @@ def draw_footprint(axes: Axes, places: Array) -> None:
     axes.invert_xaxis()
     axes.ticklabel_format(useOffset=False)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=3, columnspacing=0.8, handletextpad=0.2)
+
+
+#: Marker, colour and face of each state of a control.
+STATES = {
+    State.FAIL: ("s", FAKE, FAKE),
+    State.WARN: ("^", "#E69F00", "#E69F00"),
+    State.OPEN: ("o", REAL, "white"),
+    State.PASS: ("o", "#009E73", "#009E73"),
+}
+LEAST, MOST = 0.02, 100.0  #: ends of the axis of effects in units of their limits
+
+
+def over_limit(control: Control) -> Estimate:
+    """Absolute effect of a control and its interval, in units of its limit."""
+    ends = [one / control.threshold for one in (control.low, control.high)]
+    low = 0.0 if ends[0] < 0 < ends[1] else min(map(abs, ends))
+    return Estimate(control.excess, low, max(map(abs, ends)))
+
+
+def draw_hazards(axes: Axes, hazards: Sequence[Hazard]) -> None:
+    """Effect over limit of the worst control of each systematic, with its interval."""
+    axes.axvspan(LEAST, 1, color=GREY, alpha=0.25, linewidth=0)
+    used = dict.fromkeys(one.state for one in hazards if one.control is not None)
+    for state in (one for one in STATES if one in used):
+        marker, colour, face = STATES[state]
+        places = [k for k, one in enumerate(hazards) if one.state == state]
+        found = [over_limit(one.control) for one in hazards if one.control and one.state == state]
+        ends = np.clip([(one.value, one.low, one.high) for one in found], LEAST, MOST)
+        value, low, high = ends[:, 0], ends.min(1), ends.max(1)
+        style: dict[str, Any] = {"fmt": marker, "color": colour, "markerfacecolor": face}
+        axes.errorbar(value, places, xerr=(value - low, high - value), label=state.value, **style)
+    names = [
+        one.title if one.control is None else control_title(one.control.name, one.control.band)
+        for one in hazards
+    ]
+    axes.set_yticks(
+        range(len(hazards)), [f"{name}  {one.code}" for name, one in zip(names, hazards, strict=True)]
+    )
+    for one, label in zip(hazards, axes.get_yticklabels(), strict=True):
+        label.set_color(GREY if one.control is None else NETWORK)
+    axes.set_ylim(len(hazards) - 0.5, -0.5)
+    axes.set(xscale="log", xlim=(LEAST, MOST), xlabel="difference over its limit")
+    axes.set_xticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
+    axes.tick_params(axis="y", length=0, labelsize=8)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.3, 1.0), ncols=4, columnspacing=0.8, handletextpad=0.2)

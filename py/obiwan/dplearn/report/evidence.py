@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
+from obiwan.dplearn.controls.records import State
 from obiwan.dplearn.evaluation.analysis import Evaluation
 from obiwan.dplearn.evaluation.appearance import Appearance
 from obiwan.dplearn.evaluation.exhibits import Exhibits
 from obiwan.dplearn.evaluation.power import PowerCurve, power_curve
 from obiwan.dplearn.report import charts, comparisons
 from obiwan.dplearn.report.charts import COLUMN
+from obiwan.dplearn.report.findings import hazards
 from obiwan.dplearn.report.formatting import amplitude_estimate, counted, kind_words, number
 from obiwan.dplearn.report.pictures import Picture, chart, panels
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
@@ -28,12 +30,21 @@ def power_curves(evaluation: Evaluation) -> list[PowerCurve]:
 
 
 def of_both_classes(evaluation: Evaluation) -> Iterator[Picture]:
-    """Mean stamps, radial profiles and noise of real and injected galaxies."""
+    """Controls by systematic, mean stamps, radial profiles and noise of real and injected galaxies."""
+    yield _hazards(evaluation)
     found = None if evaluation.exhibits is None else evaluation.exhibits.appearance
     if found is not None:
         yield _mean_stamps(found, evaluation.spec)
         yield _profiles(found, evaluation.spec)
         yield _noise(found, evaluation.spec)
+
+
+def _hazards(evaluation: Evaluation) -> Picture:
+    found = hazards(evaluation.controls)
+    codes = {state: ", ".join(one.code for one in found if one.state == state) or "none" for state in State}
+    values = {state.name.lower(): codes[state] for state in (State.FAIL, State.WARN, State.OPEN)}
+    draw = comparisons.draw_hazards
+    return chart(("summary", "hazards"), 4.6, draw, found, passed=codes[State.PASS], **values)
 
 
 def _mean_stamps(found: Appearance, spec: StampSpec) -> Picture:
@@ -96,7 +107,7 @@ def of_the_set(evaluation: Evaluation) -> Iterator[Picture]:
             name: f"{100 * list(comparisons.left(flow).values())[-1]:.3g}"
             for name, flow in (("real", real), ("fake", fake))
         }
-        height = 1.0 + 0.26 * len({**real, **fake})
+        height = 1.0 + 0.21 * len({**real, **fake})
         yield chart(("tested", "cuts"), height, comparisons.draw_cuts, real, fake, **ends)
     if evaluation.exhibits is not None:
         yield from _bricks_and_curves(evaluation.exhibits)

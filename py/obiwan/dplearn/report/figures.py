@@ -13,7 +13,14 @@ from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.report import charts
 from obiwan.dplearn.report.charts import COLUMN
 from obiwan.dplearn.report.evidence import of_both_classes, of_the_set, of_the_test
-from obiwan.dplearn.report.formatting import extents, kind_words, quantity_title, say, with_interval
+from obiwan.dplearn.report.formatting import (
+    catalogue,
+    extents,
+    kind_words,
+    quantity_title,
+    say,
+    with_interval,
+)
 from obiwan.dplearn.report.pictures import Picture, chart
 from obiwan.dplearn.report.stamps import MosaicLayout, colour_bands, draw_gallery, draw_mosaic
 from obiwan.dplearn.stampspec import StampSpec
@@ -21,7 +28,7 @@ from obiwan.dplearn.twosample.ranking import Estimate
 from obiwan.dplearn.twosample.verdict import Kind
 
 GALLERY_COLUMNS = 3
-MEASURED = "measured quantities alone"
+MEASURED = "catalogue quantities alone"
 
 
 def stamp_width(spec: StampSpec) -> str:
@@ -96,32 +103,35 @@ def mosaic_picture(mosaic: Shown) -> Picture:
     )
 
 
-def _forest(evaluation: Evaluation, section: str, name: str, entries: list[tuple[str, Estimate]]) -> Picture:
+def _forest(evaluation: Evaluation, place: tuple[str, str], entries: list[tuple[str, Estimate]]) -> Picture:
     """A picture of AUCs one below the other."""
-    shown, listed = say("forest", name), "; ".join(f"{one} {with_interval(auc)}" for one, auc in entries)
+    shown, listed = say("forest", place[1]), "; ".join(f"{one} {with_interval(auc)}" for one, auc in entries)
     data, height = (entries, float(evaluation.settings["margin"])), 1.0 + 0.32 * len(entries)
-    texts = {"shown": shown, "entries": listed}
-    return chart((section, name), height, charts.draw_forest, *data, key="forest", **texts)
+    return chart(place, height, charts.draw_forest, *data, key="forest", shown=shown, entries=listed)
+
+
+def _classifiers(evaluation: Evaluation) -> Picture:
+    """All that separates the classes or does not: what is tested, its members, and measured quantities."""
+    scored, answer, baseline = evaluation.scored, evaluation.answer, evaluation.baseline
+    entries = [(scored.combined, answer.auc)]
+    if len(scored.models) > 1:
+        names = (catalogue()["member"].get(model.name, model.name) for model in scored.models)
+        entries += zip(names, answer.singles, strict=True)
+    if baseline is not None:
+        entries.append((MEASURED, baseline.test_auc))
+    if evaluation.conditional.stratified is not None:
+        entries.append((say("forest", "equal", name=scored.combined), evaluation.conditional.stratified))
+    return _forest(evaluation, ("summary", "classifiers"), entries)
 
 
 def _answer_pictures(evaluation: Evaluation) -> Iterator[Picture]:
     scored, auc, baseline = evaluation.scored, evaluation.answer.auc, evaluation.baseline
-    name = scored.combined
-    compared, curves = [(name, auc)], [(name, scored.labels, scored.scores)]
+    curves = [(scored.combined, scored.labels, scored.scores)]
     if baseline is not None:
-        compared.append((MEASURED, baseline.test_auc))
         curves.append((MEASURED, scored.labels, baseline.scores))
-    if evaluation.conditional.stratified is not None:
-        compared.append((f"{name}, within strata", evaluation.conditional.stratified))
     shown, given = with_interval(auc), (scored.labels, scored.scores)
     yield chart(("answer", "scores"), 3.6, charts.draw_scores, *given, auc=shown)
     yield chart(("answer", "roc"), 3.6, charts.draw_roc, curves, auc=shown)
-    if len(scored.models) > 1:
-        names = (model.name for model in scored.models)
-        singles = zip(names, evaluation.answer.singles, strict=True)
-        key = "models" if scored.panel is None else "members"
-        yield _forest(evaluation, "answer", key, [(name, auc), *singles])
-    yield _forest(evaluation, "baseline", "comparison", compared)
 
 
 def _aucs(table: Bins) -> list[tuple[float, str]]:
@@ -170,7 +180,7 @@ def _retraining_pictures(evaluation: Evaluation) -> Iterator[Picture]:
     if evaluation.ablations:
         ablated = ((result.name, result.auc) for result in evaluation.ablations)
         entries = [(evaluation.scored.combined, evaluation.answer.auc), *ablated]
-        yield _forest(evaluation, "retraining", "ablations", entries)
+        yield _forest(evaluation, ("retraining", "ablations"), entries)
     network = (evaluation.network or evaluation.answer).auc  # which is what was retrained
     for kind in dict.fromkeys(result.kind for result in evaluation.sensitivity):
         found = sorted((r for r in evaluation.sensitivity if r.kind == kind), key=lambda r: r.amplitude)
@@ -183,6 +193,7 @@ def pictures_of(
     evaluation: Evaluation, galleries: Sequence[Shown], mosaics: Sequence[Shown]
 ) -> Iterator[Picture]:
     """All pictures of a report, in its order."""
+    yield _classifiers(evaluation)
     yield from of_both_classes(evaluation)
     yield from _answer_pictures(evaluation)
     yield from of_the_test(evaluation)

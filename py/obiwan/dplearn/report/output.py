@@ -21,7 +21,7 @@ from obiwan.dplearn.files.atomic import read_json, write_json
 from obiwan.dplearn.files.fits import open_fits
 from obiwan.dplearn.files.outdir import Others, OutputDirectory, State, holding_lease
 from obiwan.dplearn.referees.jury import NETWORK
-from obiwan.dplearn.report import formatting, rulings, wording
+from obiwan.dplearn.report import formatting, opening, rulings, wording
 from obiwan.dplearn.report.page import embedded, render
 from obiwan.dplearn.report.pictures import Picture, write_if_possible
 from obiwan.dplearn.stampspec import Array
@@ -105,7 +105,9 @@ def _texts(evaluation: Evaluation) -> dict[str, Any]:
             **plain(ruling),
             "kind": ruling.kind.value,
             "headline": answer.headline,
+            "scope": opening.scope(evaluation),
             "explanation": list(answer.explanation),
+            "remedies": opening.advice(evaluation.controls),
             "failing": [formatting.control_title(one.name, one.band) for one in ruling.failing],
             "open": [formatting.control_title(one.name, one.band) for one in ruling.open],
         },

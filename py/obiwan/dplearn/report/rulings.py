@@ -8,6 +8,7 @@ from obiwan.dplearn.controls.records import Control, State
 from obiwan.dplearn.evaluation.analysis import Evaluation
 from obiwan.dplearn.evaluation.equal import QUANTITIES
 from obiwan.dplearn.evaluation.ruling import Equal, Need, Outcome, RulingKind
+from obiwan.dplearn.report.findings import differences
 from obiwan.dplearn.report.formatting import (
     Statement,
     amplitude_estimate,
@@ -25,7 +26,6 @@ from obiwan.dplearn.twosample.summary import LEAST_CLUSTERS
 from obiwan.dplearn.twosample.verdict import Kind
 
 MANY = 8  #: failing controls, of which each is named with its size; more are named by quantity
-NAMED = 4  #: quantities that a headline names
 
 
 def by_state(controls: Sequence[Control]) -> dict[State, list[Control]]:
@@ -83,11 +83,10 @@ def _where(evaluation: Evaluation) -> str:
 def _failing_names(evaluation: Evaluation) -> str:
     """Quantities that fail, the largest effects first."""
     ruling = evaluation.ruling
-    names = together(_titles(ruling.failing))
+    names = differences(ruling.failing)
     if not names and ruling.quantities_fail:
         names = [QUANTITIES[0]]
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (say("ruling_part", "others", count=rest) if rest > 0 else "")
+    return "; ".join(names)
 
 
 def _points(evaluation: Evaluation) -> Iterator[str]:

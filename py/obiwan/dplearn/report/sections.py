@@ -16,6 +16,7 @@ from obiwan.dplearn.evaluation.notices import alarms
 from obiwan.dplearn.planning.cutflow import merged
 from obiwan.dplearn.referees.testlog import Ledger
 from obiwan.dplearn.report import wording
+from obiwan.dplearn.report.findings import remedies
 from obiwan.dplearn.report.formatting import (
     DASH,
     amplitude_words,
@@ -28,6 +29,7 @@ from obiwan.dplearn.report.formatting import (
     say,
     with_interval,
 )
+from obiwan.dplearn.report.opening import scope
 from obiwan.dplearn.report.rulings import ruling_statement
 from obiwan.dplearn.retraining.ablations import A_A
 from obiwan.dplearn.twosample.ranking import Estimate
@@ -43,9 +45,14 @@ Names = Mapping[str, str]
 def text_of(evaluation: Evaluation) -> dict[str, Any]:
     """All sentences and table rows of a report that depend on the evaluation, by part of the page."""
     names = {one.key: quantity_title(one) for one in quantities(evaluation.spec)}
+    ruling, to_mend = ruling_statement(evaluation), remedies(evaluation.controls)
     baseline, found = evaluation.baseline, evaluation.calibration
     return {
-        "ruling": ruling_statement(evaluation),
+        "ruling": ruling,
+        "scope": scope(evaluation),
+        "remedies": to_mend,
+        "lead": [] if to_mend else ruling.explanation[:1],
+        "noticed": wording.detectable_lines(evaluation),
         "verdict": wording.verdict_lines(evaluation),
         "network": wording.network_lines(evaluation),
         "alarms": [wording.notice(fact) for fact in alarms(evaluation.ablations)],
@@ -72,32 +79,29 @@ def text_of(evaluation: Evaluation) -> dict[str, Any]:
 def answer_rows(evaluation: Evaluation) -> list[Row]:
     """The result in numbers: quantity, value, interval, value by chance."""
     a, c, verdict = evaluation.answer, evaluation.calibration, evaluation.verdict.numbers
-    accuracy, best, which = a.accuracy, c.best, "recalibrated" if c.helps else "as scored"
-    named = {"draws": DRAWS, "floor": _floor(evaluation), "which": which, "margin": verdict.margin}
+    accuracy = a.accuracy
+    named = {"draws": DRAWS, "floor": _floor(evaluation), "margin": verdict.margin}
     named["networks"], own = wording.networks_name(evaluation), evaluation.network
 
     def row(key: str, value: str, chance: str = DASH, ends: str = DASH) -> Row:
         return say("row", key, **named), value, ends, chance
 
     def estimate(key: str, one: Estimate, chance: str) -> Row:
-        return row(key, number(one.value, 4), chance, interval(one, 4))
+        return row(key, number(one.value, 3), chance, interval(one, 3))
 
     alone: list[Row] = []
     if own is not None:
-        rate, guess = own.accuracy.accuracy, number(own.accuracy.no_information, 4)
+        rate, guess = own.accuracy.accuracy, number(own.accuracy.no_information, 3)
         alone = [estimate("network", own.auc, "0.5"), estimate("network_accuracy", rate, guess)]
     return [
         estimate("auc" if evaluation.scored.panel is None else "panel", a.auc, "0.5"),
         row("permutation", probability(a.permutation_p)),
         row("flip", probability(a.flip_p)),
-        estimate("accuracy", accuracy.accuracy, number(accuracy.no_information, 4)),
+        estimate("accuracy", accuracy.accuracy, number(accuracy.no_information, 3)),
         row("rates", f"{accuracy.tpr:.3f}, {accuracy.tnr:.3f}", "sum is 1"),
-        row("accuracy_p", probability(accuracy.p)),
         row("design", number(a.design_effect), "1"),
         row("clusters", wording.clusters(a) if a.rests_on_bricks else say("row", "examples")),
-        row("variation", number(c.bounds_raw.total_variation_auc.low, 4), "0"),
-        row("divergence", number(best.jensen_shannon.low, 4), "0"),
-        estimate("entropy", best.bce, "0.6931"),
+        row("variation", number(c.bounds_raw.total_variation_auc.low, 3), "0"),
         row("tost", probability(verdict.tost_p)),
         *alone,
     ]

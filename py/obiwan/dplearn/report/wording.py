@@ -25,6 +25,7 @@ from obiwan.dplearn.report.formatting import (
     say,
     with_interval,
 )
+from obiwan.dplearn.report.opening import advice, scope
 from obiwan.dplearn.report.rulings import control_summary, ruling_statement
 from obiwan.dplearn.retraining.ablations import A_A
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult, summarise
@@ -276,8 +277,10 @@ def summary(evaluation: Evaluation) -> list[str]:
     """Lines that the program prints: alarms, the ruling, the panel's own verdict, and what limits it."""
     a, baseline, panel = evaluation.answer, evaluation.baseline, evaluation.scored.panel
     lines = [notice(alarm) for alarm in alarms(evaluation.ablations)]
-    for part in (ruling_statement(evaluation), verdict_lines(evaluation)):
-        lines += [part.headline, *(f"  {line}" for line in part.explanation)]
+    ruling, verdict = ruling_statement(evaluation), verdict_lines(evaluation)
+    told = (scope(evaluation), *ruling.explanation, *advice(evaluation.controls))
+    lines += [ruling.headline, *(f"  {line}" for line in told)]
+    lines += [verdict.headline, *(f"  {line}" for line in verdict.explanation)]
     accuracy, key = with_interval(a.accuracy.accuracy), "accuracy" if panel is None else "panel_accuracy"
     lines.append(say("summary", key, accuracy=accuracy, guess=a.accuracy.no_information))
     lines += network_lines(evaluation)

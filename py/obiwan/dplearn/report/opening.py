@@ -1,0 +1,43 @@
+"""Opening of the report: what was tested and what to do, in a few sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from obiwan.dplearn.controls.records import Control
+from obiwan.dplearn.evaluation.analysis import Evaluation
+from obiwan.dplearn.evaluation.bricks import unwrapped
+from obiwan.dplearn.report.findings import remedies
+from obiwan.dplearn.report.formatting import counted, say
+
+
+def scope(evaluation: Evaluation) -> str:
+    """Test set in a sentence: galaxies, bricks, region of the sky, tree."""
+    n = evaluation.verdict.numbers
+    trees = [f"{root.get('name')} ({root.get('layout')})" for root in evaluation.data["roots"]]
+    values = {"real": n.real, "fake": n.fake, "bricks": counted(evaluation.answer.bricks, "brick")}
+    parts = [say("opening", "counts", **values)]
+    if evaluation.exhibits is not None:
+        parts.append(say("opening", "region", **_region(evaluation.exhibits.places)))
+    if trees:
+        parts.append(say("opening", "trees", trees=", ".join(trees)))
+    return ", ".join(parts) + "."
+
+
+def _region(places: Any) -> dict[str, str]:
+    """Ends of the test bricks on the sky, with the digits that their extent needs."""
+    mine = places[places["split"] == "test"]
+    ra, dec = unwrapped(mine["ra"]), mine["dec"]
+    extent = max(float(np.ptp(ra)), float(np.ptp(dec)), 1e-3)
+    digits = max(0, 1 - int(np.floor(np.log10(extent))))
+    ends = {"left": ra.min() % 360, "right": ra.max() % 360, "bottom": dec.min(), "top": dec.max()}
+    return {name: f"{value:.{digits}f}" for name, value in ends.items()}
+
+
+def advice(controls: Sequence[Control]) -> list[str]:
+    """What to do about each systematic that fails, a line each."""
+    found = remedies(controls)
+    return [say("opening", "remedy", hazard=hazard, remedy=remedy) for hazard, _, remedy in found]
