@@ -1,0 +1,134 @@
+"""Controls of inject on a mock release: right models pass, wrong ones are found, with the reason; an hour.
+
+    bin/benchmark injection_controls -- --workdir DIR [--jobs 2] [--only stars] [--table FILE.csv]
+
+Stars and galaxies of the mock's own populations are injected into its release, made a training set with cuts
+on the one catalogue, and tested by the panel's quick members against the mock's own objects:
+
+    stars          with the mock's PSF                        not distinguished
+    stars, moffat  with --psf moffat                          distinguished: width or concentration fails
+    galaxies       with the mock's PSF                        not distinguished
+    galaxies, 20 % larger    half-light radii are 20 % too large        distinguished: a size fails
+
+What is finished is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import fitsio
+import numpy as np
+
+from obiwan.dplearn import __version__, create_training, evaluate, inject
+from obiwan.dplearn.injection.scene import Scene
+from obiwan.dplearn.mock.__main__ import main as make_mock
+from obiwan.dplearn.mock.sky import draw_population
+from obiwan.dplearn.survey.rendering import Galaxy, render
+from tables import write_csv
+
+MOCK = "INJECTION_CONTROLS_MOCK"  # variable that names the mock's directory, for worker processes
+LARGER = 1.2
+BRICKS = ("--bricks", "60", "--brick-size", "400", "--runs", "0")
+STARS, GALAXIES = "mag_r<20.4,size<1.4", "mag_r>20.5,snr>15"
+RIGHT = "injection_controls:psf"
+#: Function that draws, model, PSF and cuts of each control
+CONTROLS = {
+    "stars": ("stars", "star", RIGHT, STARS),
+    "stars, moffat": ("stars", "star", "moffat", STARS),
+    "galaxies": ("galaxies", "sersic", RIGHT, GALAXIES),
+    "galaxies, 20 % larger": ("larger", "sersic", RIGHT, GALAXIES),
+}
+
+
+def stars(n: int, _brick: Scene, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Stars with the magnitudes and colours of the mock's, without extinction."""
+    r = rng.uniform(18.5, 20.2, n)
+    return {"mag_g": r + rng.normal(1.4, 0.12, n), "mag_r": r, "mag_z": r - rng.normal(1.1, 0.15, n)}
+
+
+def galaxies(n: int, brick: Scene, rng: np.random.Generator, factor: float = 1.0) -> dict[str, np.ndarray]:
+    """Objects of the mock's population that are no stars."""
+    rows = draw_population(rng, 2 * n + 50, brick.bands, np.ones(len(brick.bands)))
+    rows = rows[rows["light_sersic"] > 0][:n]
+    columns = {f"mag_{b}": 22.5 - 2.5 * np.log10(rows["light_flux"][:, k]) for k, b in enumerate(brick.bands)}
+    columns |= {"sersic": rows["light_sersic"], "shape_r": factor * rows["light_r"]}
+    return columns | {"shape_e1": rows["e1"], "shape_e2": rows["e2"]}
+
+
+def larger(n: int, brick: Scene, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The same galaxies, larger."""
+    return galaxies(n, brick, rng, LARGER)
+
+
+def psf(brick: str, band: str, *_: float) -> np.ndarray:
+    """PSF that the mock draws with."""
+    header = fitsio.read_header(Path(os.environ[MOCK]) / "truth" / brick[:3] / f"real-{brick}.fits")
+    galaxy = Galaxy(flux=(1.0,), fwhm=(float(header[f"FWHM_{band.upper()}"]),), x=31.0, y=31.0)
+    return render(galaxy, 63, 0.262)[..., 0]
+
+
+def run(program: Callable[[Sequence[str]], int], *words: object) -> None:
+    """Run a program of the package; an error ends the benchmark."""
+    if status := program([str(word) for word in words]):
+        sys.exit(status)
+
+
+def control(name: str, workdir: Path, jobs: int) -> dict[str, Any]:
+    """What `evaluate` says of one control."""
+    sources, model, psf_name, cuts = CONTROLS[name]
+    place = workdir / "_".join(name.replace("%", "percent").replace(",", "").split())
+    tree, data, out = (place / part for part in ("tree", "training", "evaluation"))
+    if not (out / "metrics.json").is_file():
+        drawn = ("--sources", f"injection_controls:{sources}", "--model", model, "--psf", psf_name)
+        where = ("--release", workdir / "mock" / "release", "--density", 60_000, "--runs", 2, "--jobs", jobs)
+        run(inject.main, *where, *drawn, "--outdir", tree)
+        split = ("--test-fraction", 0.4, "--jobs", jobs)
+        run(create_training.main, "--fake", tree, "--select", cuts, *split, "--outdir", data)
+        panel = ("--referees", "scores", "trees", "--sensitivity", "none")
+        run(evaluate.main, "--data", data, *panel, "--outdir", out)
+    return row_of(name, json.loads((out / "metrics.json").read_text()))
+
+
+def row_of(name: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table."""
+    verdict, auc = metrics["verdict"], metrics["verdict"]["auc"]
+    return {
+        "control": name,
+        "ruling": metrics["ruling"]["kind"],
+        "auc": f"{auc['value']:.3f}",
+        "auc_low": f"{auc['low']:.3f}",
+        "auc_high": f"{auc['high']:.3f}",
+        "fail": "; ".join(metrics["ruling"]["failing"]) or "none",
+        "test_examples": verdict["real"] + verdict["fake"],
+        "version": __version__,
+    }
+
+
+def main() -> None:
+    """Run the controls, one row of the table after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", choices=CONTROLS, default=list(CONTROLS))
+    parser.add_argument("--table", type=Path)
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    mock = options.workdir / "mock"
+    os.environ[MOCK] = str(mock.resolve())
+    if not (mock / "mock.json").is_file():
+        run(make_mock, "--outdir", mock, *BRICKS, "--jobs", options.jobs)
+    rows = [control(name, options.workdir, options.jobs) for name in options.only]
+    for row in rows:
+        print(", ".join(f"{key} {value}" for key, value in row.items()))
+    if options.table:
+        write_csv(options.table, rows)
+
+
+if __name__ == "__main__":
+    main()
