@@ -143,6 +143,23 @@ def test_the_photon_noise_of_a_coadd_is_fitted_from_its_bright_pixels():
     assert fit_electrons(image * 0, 1 / variance) is None
 
 
+def test_the_gain_is_fitted_where_the_number_of_exposures_changes():
+    """A step in the depth through a bright star does not carry the fit away; faint bricks are fitted too."""
+    rng = np.random.default_rng(3)
+    v, u = np.mgrid[:200, :200]
+    nobs = np.where(u < 100, 1, 4)
+    image = np.zeros((200, 200))
+    stars = [(99.0, 100.0, 3.0), *((x, y, 0.4) for x in (25, 60, 130, 170) for y in (30, 90, 150))]
+    for x, y, peak in stars:
+        image += peak * np.exp(-((u - x) ** 2 + (v - y) ** 2) / 8)
+    variance = (0.004**2 + image / 4000) / nobs
+    seen = image + rng.normal(size=image.shape) * np.sqrt(variance)
+    assert fit_electrons(seen, 1 / variance) == pytest.approx(0.004**2 * 4000, rel=0.08)
+    faint = 0.035 * np.minimum(image, 0.4) / 0.4  # less than ten standard deviations
+    variance = 0.004**2 + faint / 4000
+    assert fit_electrons(faint, 1 / variance) == pytest.approx(0.004**2 * 4000, rel=0.05)
+
+
 def sky_with_stars(n: int = 12) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(5)
     image = rng.normal(0, 0.01, (400, 400))

@@ -189,6 +189,8 @@ def test_bad_tables(scene, tmp_path):
     Table({"ra": ra, "dec": dec, "flux_g": [1.0]}).write(bare)
     with pytest.raises(CatalogError, match=r"bare.csv: brick 0001p000.*no column flux_r or mag_r.*--bands"):
         open_sources(str(bare), Placement(), ("flux",)).of_brick(scene)
+    with pytest.raises(CatalogError, match=r"bare.csv: brick 0001p000.*no column stamp; .* such as stamp_g"):
+        open_sources(str(bare), Placement(), ("stamp",)).of_brick(scene)
     half = tmp_path / "half.csv"
     Table({"ra": ra}).write(half)
     with pytest.raises(CatalogError, match="one of ra and dec"):

@@ -12,8 +12,9 @@ import numpy as np
 from obiwan.dplearn.injection.resampling import ORDER, interpolate
 from obiwan.dplearn.stampspec import Array
 
-_TILE = 100  # pixels on a side of the areas within which the sky noise is taken for constant
-_BRIGHT = 10.0  # standard deviations of the sky noise, of pixels whose noise tells the gain
+_TILE = 50  # pixels on a side of the areas within which the sky noise is taken for constant
+# Standard deviations of the sky noise: of pixels whose noise tells the gain; the second where these are few
+_BRIGHT = (10.0, 5.0)
 _LEAST = 30  # such pixels
 
 
@@ -69,14 +70,21 @@ def fit_electrons(image: Array, invvar: Array) -> float | None:
     """Nanomaggies per pixel at which photon noise equals the sky's, from the noise of bright pixels.
 
     Where all exposures of a pixel are alike, 1 / invvar = v (1 + image / m), with v the variance of the sky:
-    m = v n2e does not depend on their number.  Both are fitted, v as a median of tiles.
+    m = v n2e does not depend on their number.  Both are fitted, tile by tile; m is the median of tiles,
+    weighted by their light, for the number of exposures changes within some of them.
 
     Returns
     -------
     float or None
         m; None where too few pixels are bright.
     """
-    top = bottom = count = 0.0
+    found = (_fit_beyond(image, invvar, bright) for bright in _BRIGHT)
+    return next((one for one in found if one is not None), None)
+
+
+def _fit_beyond(image: Array, invvar: Array, least: float) -> float | None:
+    """The fit with pixels that are brighter than so many standard deviations."""
+    slopes, weights, count = [], [], 0
     for y in range(0, image.shape[0], _TILE):
         for x in range(0, image.shape[1], _TILE):
             cut = slice(y, y + _TILE), slice(x, x + _TILE)
@@ -85,11 +93,14 @@ def fit_electrons(image: Array, invvar: Array) -> float | None:
             if not len(light):
                 continue
             sky = np.median(variance[light <= np.median(light)])
-            bright = light > _BRIGHT * np.sqrt(sky)
-            excess = variance[bright] / sky - 1
-            top, bottom = (
-                top + float((light[bright] * excess).sum()),
-                bottom + float((light[bright] ** 2).sum()),
-            )
-            count += int(bright.sum())
-    return bottom / top if count >= _LEAST and top > 0 else None
+            bright = light > least * np.sqrt(sky)
+            if bright.any():
+                weights.append(float((light[bright] ** 2).sum()))
+                slopes.append(float((light[bright] * (variance[bright] / sky - 1)).sum()) / weights[-1])
+                count += int(bright.sum())
+    if count < _LEAST:
+        return None
+    order = np.argsort(slopes)
+    half = np.searchsorted(np.cumsum(np.array(weights)[order]), sum(weights) / 2)
+    slope = slopes[order[half]]
+    return 1 / slope if slope > 0 else None

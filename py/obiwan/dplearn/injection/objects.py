@@ -143,6 +143,10 @@ def settled(objects: Objects, scene: Scene, needs: frozenset[str] = frozenset())
                 ~np.isfinite(flux),
                 f"flux_{band} or mag_{band} gives no finite flux (magnitudes need the release's extinction)",
             )
+    for name in sorted(needs - {"flux", *SHAPES}):
+        if name not in columns and any(f"{name}_{band}" not in columns for band in scene.bands):
+            msg = f"{origin}: no column {name}; add it, or one for each band, such as {name}_{scene.bands[0]}"
+            raise CatalogError(msg)
     for name in SHAPES:
         if name in needs and name not in columns:
             msg = f"{origin}: no column {name}; add it, or choose a --model without it (star)"
