@@ -3,7 +3,7 @@
 Each function does what the program of its step does.  It takes the program's long flags as keyword arguments
 (``--test-fraction 0.2`` is ``test_fraction=0.2``, a switch is True or False), checks them in the same way,
 and raises `ValueError` or a class of `obiwan.dplearn.errors` where the program ends with an error.  The
-functions are names of `obiwan.dplearn`::
+functions are names of ``obiwan.dplearn``::
 
     import obiwan.dplearn as dp
 

@@ -23,7 +23,7 @@ DRAWS = 5000  #: tables drawn for an association in which too few are expected i
 _BLOCK = 500  # of them at a time
 _LEAST_EXPECTED = 5.0  #: in every cell, for chi-square to be used instead
 _EVERY = (0.95, -np.inf, np.inf)  # coverage, and the range of numbers that have none
-MOMENTS = ("location", "spread", "skewness")
+MOMENTS = ("location", "spread", "skewness")  #: of ranks, that are compared
 
 
 @dataclass(frozen=True)
