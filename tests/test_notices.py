@@ -171,7 +171,7 @@ def test_injections_that_were_drawn_into_released_coadds():
         "model star",
         "moffat in 2",
         "psfex in 40",
-        "gain of each exposure",
+        "gain as exposures",
         "inject 0.3",
         "leaves out",
     ):

@@ -178,7 +178,7 @@ def notice(fact: Fact) -> str:
     if fact.kind == Notice.DRAWN:
         values["psf"] = [f"{kind} in {number} band(s) of bricks" for kind, number in values["psf"].items()]
         values["software"] = [f"{name} {number}" for name, number in values["software"].items()]
-        values["gain"] = "of each exposure" if values["gain"] is None else values["gain"]
+        values["gain"] = "as exposures or coadds tell" if values["gain"] is None else values["gain"]
     if fact.kind == Notice.CONTROL:
         values["title"] = control_title(values["name"], values["band"])
         values["why"] = obstacle_words(values["obstacle"], values["counts"])
