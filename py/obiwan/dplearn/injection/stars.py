@@ -18,7 +18,7 @@ ISOLATION = 5.0  #: arcsec to the next source of at least `FAINT` of a star's fl
 FAINT = 0.02
 MOFFAT_INDEX = 3.0
 _CORE = 21  # pixels on a side that must be observed
-_CLIP = 5.0  # standard deviations
+_CLIP, _RING = 5.0, 3.0  # standard deviations: of a pixel of a star; of the mean light at a radius
 
 
 def moffat_image(fwhm: float) -> Array:
@@ -112,10 +112,11 @@ def _smooth_wings(mean: Array, weight: Array) -> Array:
     v, u = np.mgrid[-(SIZE // 2) : SIZE // 2 + 1, -(SIZE // 2) : SIZE // 2 + 1]
     radius = np.hypot(u, v)
     ring = np.rint(radius).astype(int)
-    profile = np.bincount(ring.ravel(), (mean * weight).ravel()) / np.maximum(
-        np.bincount(ring.ravel(), weight.ravel()), 1e-30
-    )
-    profile = np.maximum(profile, 0) * (np.arange(len(profile)) <= SIZE // 2 - ORDER)
+    total = np.maximum(np.bincount(ring.ravel(), weight.ravel()), 1e-30)
+    profile = np.bincount(ring.ravel(), (mean * weight).ravel()) / total
+    # Where a ring is no longer significant, what is left is sky and faint sources.
+    seen = (profile > _RING * total**-0.5) & (np.arange(len(profile)) <= SIZE // 2 - ORDER)
+    profile *= np.cumprod(seen)
     half = int(np.argmax(profile < profile[0] / 2))  # half the FWHM
     wings = np.interp(radius, np.arange(len(profile)), profile)
     blend = np.clip((radius - 3 * half) / half, 0, 1)
