@@ -80,15 +80,16 @@ def run(program: Callable[[Sequence[str]], int], *words: object) -> None:
         sys.exit(status)
 
 
-def control(name: str, workdir: Path, jobs: int) -> dict[str, Any]:
-    """What `evaluate` says of one control."""
+def control(name: str, workdir: Path, bricks: int, jobs: int) -> dict[str, Any]:
+    """What `evaluate` says of one control, in so many bricks."""
     sources, model, psf_name, cuts = CONTROLS[name]
     place = workdir / "_".join(name.replace("%", "percent").replace(",", "").split())
     tree, data, out = (place / part for part in ("tree", "training", "evaluation"))
     if not (out / "metrics.json").is_file():
         drawn = ("--sources", f"injection_controls:{sources}", "--model", model, "--psf", psf_name)
+        names = (workdir / "mock" / "bricks.txt").read_text().split()[:bricks]
         where = ("--release", workdir / "mock" / "release", "--density", 60_000, "--runs", 2, "--jobs", jobs)
-        run(inject.main, *where, *drawn, "--outdir", tree)
+        run(inject.main, *where, *drawn, "--bricks", *names, "--outdir", tree)
         split = ("--test-fraction", 0.4, "--jobs", jobs)
         run(create_training.main, "--fake", tree, "--select", cuts, *split, "--outdir", data)
         panel = ("--referees", "scores", "trees", "--sensitivity", "none")
@@ -117,13 +118,14 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--only", nargs="*", choices=CONTROLS, default=list(CONTROLS))
     parser.add_argument("--table", type=Path)
+    parser.add_argument("--bricks", type=int, default=60, help="of the mock's 60")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     mock = options.workdir / "mock"
     os.environ[MOCK] = str(mock.resolve())
     if not (mock / "mock.json").is_file():
         run(make_mock, "--outdir", mock, *BRICKS, "--jobs", options.jobs)
-    rows = [control(name, options.workdir, options.jobs) for name in options.only]
+    rows = [control(name, options.workdir, options.bricks, options.jobs) for name in options.only]
     for row in rows:
         print(", ".join(f"{key} {value}" for key, value in row.items()))
     if options.table:
