@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import synthetic
+from obiwan.dplearn import inject
 from obiwan.dplearn.errors import CoaddError, LayoutError, SelectionError
 from obiwan.dplearn.injection.catalogue import ellipticity, write_catalogue
 from obiwan.dplearn.injection.detection import measure, summed
@@ -272,3 +273,58 @@ def test_the_record_of_a_tree_travels(survey):
     with pytest.raises(LayoutError, match=r"injection.json: not a readable record"):
         inputs_of(survey)
     path.unlink()
+
+
+# --- from a release to examples, with the programs -------------------------------------------------------
+
+
+def draw_stars(n, brick, rng):
+    """A user's function: stars as bright as the sources of the release."""
+    return {f"flux_{band}": rng.uniform(3, 6, n) for band in brick.bands}
+
+
+DRAWN = ("--model", "star", "--psf", "moffat", "--noise", "none")
+
+
+@pytest.fixture(scope="module")
+def injected(survey, tmp_path_factory):
+    """A tree that `inject` wrote into the release."""
+    tmp, *_ = survey
+    out = tmp_path_factory.mktemp("drawn") / "tree"
+    many = ("--density", "50000", "--runs", "2", "--separation", "9")
+    words = ("--release", str(tmp / "release"), "--sources", "test_injection_catalogue:draw_stars", *many)
+    assert inject.main([*words, *DRAWN, "--outdir", str(out)]) == 0
+    return out
+
+
+def test_what_inject_writes_becomes_examples(injected):
+    config = TrainingConfig(select="snr>20", size=32)
+    inputs = resolve_inputs(fake=[injected], config=config)
+    (drawn,) = inputs.drawn
+    assert (drawn["model"], drawn["noise"], drawn["psf"]) == ("star", "none", {"moffat": 3})
+    assert drawn["software"]["sep"]
+    assert drawn["software"]["inject"]
+    (brick,) = inputs.bricks
+    planned = plan_brick(brick, config)
+    fakes = planned.rows[planned.rows["label"] == 1]
+    assert len(fakes) >= 5
+    assert np.count_nonzero(planned.rows["label"] == 0) >= 2
+    assert np.median(fakes["match_dist"]) < 0.02
+    for band in synthetic.BANDS:
+        ratio = fakes[f"flux_{band}"] / fakes[f"truth_flux_{band}"]
+        assert np.median(ratio) == pytest.approx(0.96, abs=0.05)  # Kron apertures leave some light out
+
+
+def test_runs_of_other_programs_keep_their_names(survey, tmp_path):
+    """The truth of an obiwan tree drawn again, and the tree that this gives read by create_training."""
+    tmp, *_ = survey
+    truth = synthetic.at((60.0, 150.0), (190.0, 200.0), first=70, flux=4.0)
+    place = synthetic.Place("obiwan", tmp_path / "old", BRICK.name, "skip_rs300")
+    synthetic.write_run(place, BRICK, truth, truth)
+    out = tmp_path / "tree"
+    words = ("--release", str(tmp / "release"), "--sources", str(tmp_path / "old"), "--outdir", str(out))
+    assert inject.main([*words, *DRAWN]) == 0
+    config = TrainingConfig(select="none", size=32)
+    (brick,) = resolve_inputs(fake=[out], config=config).bricks
+    assert [run.run for run in brick.runs] == ["skip_rs300"]
+    assert synthetic.fakes(plan_brick(brick, config)) == [70, 71]
