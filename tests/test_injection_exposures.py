@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 
 from obiwan.dplearn.errors import CoaddError
 from obiwan.dplearn.injection.exposures import Exposure, read_exposures
-from obiwan.dplearn.injection.noise import fit_electrons, invvar_of, photon_noise
+from obiwan.dplearn.injection.noise import fit_electrons, invvar_of, photon_noise, photons_on_grid
 from obiwan.dplearn.injection.psfex import find_psfex, read_psfex
 from obiwan.dplearn.injection.stars import good_stars, moffat_image, stack
 from obiwan.dplearn.survey.sources import blank_sources
@@ -212,3 +212,13 @@ def test_moffat_profiles_have_the_noise_area_of_psfsize():
     sigma = 4.6 / 2.3548
     assert 1 / (psf**2).sum() == pytest.approx(4 * np.pi * sigma**2, rel=0.01)
     assert psf.sum() == pytest.approx(1)
+
+
+def test_photons_of_unknown_exposures_are_as_many_as_invvar_says():
+    """No pixel knows of its neighbours, and the variance is light over electrons."""
+    light = np.full((400, 400), 0.05)
+    noise = photons_on_grid(np.random.default_rng(5), light, 4000.0)
+    assert noise.var() == pytest.approx(0.05 / 4000, rel=0.02)
+    assert abs(np.mean(noise[1:] * noise[:-1])) < 0.02 * noise.var()
+    resampled = photon_noise(np.random.default_rng(5), light, 1.0, 4000.0)
+    assert resampled[20:-20, 20:-20].var() < 0.95 * 0.05 / 4000

@@ -49,6 +49,15 @@ def photon_noise(rng: np.random.Generator, light: Array, scaling: float, electro
     return interpolate(photons, *on_ccd) * (scaling / electrons)
 
 
+def photons_on_grid(rng: np.random.Generator, light: Array, electrons: float) -> Array:
+    """Photon noise of light on the coadd's own grid, independent in each pixel, as its invvar states it.
+
+    For coadds of which nothing tells how they were resampled.
+    """
+    expected = np.maximum(light, 0) * electrons
+    return np.asarray((rng.poisson(expected) - expected) / electrons)
+
+
 def invvar_of(sky: Array, light: Array, fraction: float, variance: float) -> Array:
     """Inverse variance of one exposure's part of a coadd, with the photon noise of added light.
 

@@ -16,7 +16,7 @@ from obiwan.dplearn.errors import CatalogError, CoaddError, explained
 from obiwan.dplearn.injection.exposures import Exposure
 from obiwan.dplearn.injection.light import LARGEST_SIZE, grid_size, jacobians, moved, split_position, through
 from obiwan.dplearn.injection.models import Light, Model
-from obiwan.dplearn.injection.noise import fit_electrons, invvar_of, photon_noise
+from obiwan.dplearn.injection.noise import fit_electrons, invvar_of, photon_noise, photons_on_grid
 from obiwan.dplearn.injection.psf import BandPsf
 from obiwan.dplearn.running.streams import stream
 from obiwan.dplearn.stampspec import Array
@@ -79,12 +79,15 @@ class Seen:
         A single one where they do not differ.
     scalings, electrons : ndarray, shape (n,)
         Area of a coadd pixel over that of the CCD; electrons per nanomaggy.
+    resampled : bool
+        Whether their noise is resampled to the coadd; else nothing is known of them.
     """
 
     fractions: Array
     psf: list[Array]
     scalings: Array
     electrons: Array
+    resampled: bool = True
 
 
 def balance_of(image: Array, invvar: Array, label: str) -> float:
@@ -181,7 +184,8 @@ def _seen(band: Band, x: float, y: float, on_ccd: Array) -> Seen:
         electrons = np.full(1, np.inf)
         if band.balance is not None and (area > 0).any():
             electrons[:] = band.balance * np.median(area[area > 0])
-        return Seen(np.ones(1), band.psf.at(x, y, np.empty(0), on_ccd), np.ones(1), electrons)
+        psf = band.psf.at(x, y, np.empty(0), on_ccd)
+        return Seen(np.ones(1), psf, np.ones(1), electrons, resampled=False)
     which = np.array([one.covers(place) for one, place in zip(band.exposures, on_ccd, strict=True)])
     if not which.any():
         away = [
@@ -212,7 +216,11 @@ def _add(image: Array, invvar: Array, stamp: _Stamp, psf: BandPsf, rng: np.rando
     for i, light in enumerate(stamp.images(psf)):
         added += seen.fractions[i] * light[from_y, from_x]
         if rng is not None:
-            noise = photon_noise(rng, light, seen.scalings[i], seen.electrons[i])
+            noise = (
+                photon_noise(rng, light, seen.scalings[i], seen.electrons[i])
+                if seen.resampled
+                else photons_on_grid(rng, light, seen.electrons[i])
+            )
             added += seen.fractions[i] * noise[from_y, from_x]
             variance = seen.scalings[i] / seen.electrons[i]
             lowered += invvar_of(sky, light[from_y, from_x], seen.fractions[i], variance)
