@@ -36,8 +36,9 @@ from tables import write_csv
 MOCK = "INJECTION_CONTROLS_MOCK"  # variable that names the mock's directory, for worker processes
 LARGER = 1.2
 BRICKS = ("--bricks", "60", "--brick-size", "400", "--runs", "0")
-STARS, GALAXIES = "mag_r<20.4,size<1.4", "mag_r>20.5,snr>15"
+STARS, GALAXIES = "mag_r<20.4,size<1.4", "mag_r>20.5,snr>15,g-r<1.1"
 RIGHT = "injection_controls:psf"
+# Red galaxies are left out: the mock draws all of a de Vaucouleurs profile, inject as far as tractor does.
 #: Function that draws, model, PSF and cuts of each control
 CONTROLS = {
     "stars": ("stars", "star", RIGHT, STARS),
