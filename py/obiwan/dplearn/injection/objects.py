@@ -81,14 +81,18 @@ def objects_of(origin: str, table: Table) -> Objects:
     """
     columns: dict[str, Array] = {}
     for name in table.colnames:
-        if name == "id":
-            columns[name] = integers(Path(origin), name, table[name])
-        elif name in _UNITS:
-            columns[name] = numbers(Path(origin), name, table[name], _UNITS[name])
+        known = name.lower() if name.lower() in KNOWN else name
+        if known in columns:
+            msg = f"{origin}: columns of the name {known} differ in case alone; remove or rename all but one"
+            raise CatalogError(msg)
+        if known == "id":
+            columns[known] = integers(Path(origin), name, table[name])
+        elif known in _UNITS:
+            columns[known] = numbers(Path(origin), name, table[name], _UNITS[known])
         else:
             values = np.ma.asarray(getattr(table[name], "value", table[name]))
             if values.dtype != object:
-                columns[name] = np.ma.filled(values)
+                columns[known] = np.ma.filled(values)
     if sum(name in columns for name in PLACES) == 1:
         msg = f"{origin}: the table has one of ra and dec; give both, or neither for random positions"
         raise CatalogError(msg)
