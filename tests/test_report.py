@@ -37,6 +37,7 @@ from obiwan.dplearn.retraining.ablations import AblationResult
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.differences import KINDS
+from obiwan.dplearn.trainingset.clusters import ClusteredBy
 from obiwan.dplearn.twosample.ranking import Estimate
 from obiwan.dplearn.twosample.verdict import decide
 from planted import Planted
@@ -240,6 +241,9 @@ def test_the_first_screen_says_what_differs_where_and_what_to_do(page, looked):
     assert catalogue()["remedy"]["D2"] in first
     assert f"Training set {looked.data['name']}" in first
     assert first.index("AUC of what was declared") < first.index("Mean of")
+    by_exposures = dataclasses.replace(looked.answer, clusters=5, clustered_by=ClusteredBy.EXPOSURES)
+    grouped = opening.scope(dataclasses.replace(looked, answer=by_exposures))
+    assert "in 12 bricks (5 groups of bricks that share exposures), RA" in grouped
     told = metrics(looked)["ruling"]
     assert told["scope"] == opening.scope(looked)
     lines = wording.summary(looked)

@@ -8,18 +8,27 @@ from typing import Any
 import numpy as np
 
 from obiwan.dplearn.controls.records import Control
-from obiwan.dplearn.evaluation.analysis import Evaluation
+from obiwan.dplearn.evaluation.analysis import Answer, Evaluation
 from obiwan.dplearn.evaluation.bricks import unwrapped
 from obiwan.dplearn.report.findings import remedies
 from obiwan.dplearn.report.formatting import counted, say
 
 
+def clusters(answer: Answer, count: int | None = None) -> str:
+    """Number of bricks, or of groups of them, that intervals rest on, or another number of such."""
+    count = answer.clusters if count is None else count
+    named = {f"{noun}s": counted(count, noun) for noun in ("brick", "group", "cell")}
+    return say("clusters", answer.clustered_by.name, **named)
+
+
 def scope(evaluation: Evaluation) -> str:
-    """Test set in a sentence: galaxies, bricks, region of the sky, tree."""
+    """Test set in a sentence: galaxies, bricks and groups of them, region of the sky, tree."""
     n = evaluation.verdict.numbers
     trees = [f"{root.get('name')} ({root.get('layout')})" for root in evaluation.data["roots"]]
-    values = {"real": n.real, "fake": n.fake, "bricks": counted(evaluation.answer.bricks, "brick")}
-    parts = [say("opening", "counts", **values)]
+    bricks = counted(evaluation.answer.bricks, "brick")
+    if (found := clusters(evaluation.answer)) != bricks:
+        bricks += f" ({found})"
+    parts = [say("opening", "counts", real=n.real, fake=n.fake, bricks=bricks)]
     if evaluation.exhibits is not None:
         parts.append(say("opening", "region", **_region(evaluation.exhibits.places)))
     if trees:

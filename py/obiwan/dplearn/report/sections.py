@@ -29,7 +29,7 @@ from obiwan.dplearn.report.formatting import (
     say,
     with_interval,
 )
-from obiwan.dplearn.report.opening import scope
+from obiwan.dplearn.report.opening import clusters, scope
 from obiwan.dplearn.report.rulings import ruling_statement
 from obiwan.dplearn.retraining.ablations import A_A
 from obiwan.dplearn.twosample.ranking import Estimate
@@ -100,7 +100,7 @@ def answer_rows(evaluation: Evaluation) -> list[Row]:
         estimate("accuracy", accuracy.accuracy, number(accuracy.no_information, 3)),
         row("rates", f"{accuracy.tpr:.3f}, {accuracy.tnr:.3f}", "sum is 1"),
         row("design", number(a.design_effect), "1"),
-        row("clusters", wording.clusters(a) if a.rests_on_bricks else say("row", "examples")),
+        row("clusters", clusters(a) if a.rests_on_bricks else say("row", "examples")),
         row("variation", number(c.bounds_raw.total_variation_auc.low, 3), "0"),
         row("tost", probability(verdict.tost_p)),
         *alone,
@@ -113,7 +113,7 @@ def _floor(evaluation: Evaluation) -> str:
     both = np.intersect1d(*(scored.clusters[scored.labels == value] for value in (0, 1)))
     if len(both) >= FEW_BRICKS:
         return ""
-    return say("row", "floor", least=2.0 ** -len(both), bricks=wording.clusters(evaluation.answer, len(both)))
+    return say("row", "floor", least=2.0 ** -len(both), bricks=clusters(evaluation.answer, len(both)))
 
 
 def _listed(keys: Sequence[str], names: Names) -> str:

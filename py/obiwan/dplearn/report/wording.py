@@ -11,7 +11,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from obiwan.dplearn.controls.records import LEAST, Control, Obstacle, Statistic
-from obiwan.dplearn.evaluation.analysis import Answer, Evaluation
+from obiwan.dplearn.evaluation.analysis import Evaluation
 from obiwan.dplearn.evaluation.ensemble import ModelInfo
 from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms
 from obiwan.dplearn.report.formatting import (
@@ -125,13 +125,6 @@ def _points(verdict: Verdict) -> list[str]:
         "detectable": kind != Kind.NOT_LEARNT,
     }
     return [key for key, holds in points.items() if holds]
-
-
-def clusters(answer: Answer, count: int | None = None) -> str:
-    """Number of bricks, or of groups of them, that intervals rest on, or another number of such."""
-    count = answer.clusters if count is None else count
-    named = {f"{noun}s": counted(count, noun) for noun in ("brick", "group", "cell")}
-    return say("clusters", answer.clustered_by.name, **named)
 
 
 def brick_caveat(bricks: int | None, rests_on_bricks: bool | None = None) -> str:
