@@ -65,7 +65,7 @@ def evaluated(kind: str, options: argparse.Namespace) -> Path:
     if not (outdir / "report.html").is_file():
         data = Run(kind, 1, options.surveys or options.workdir / "surveys", outdir).training_set()
         words = ["--data", data, "--outdir", outdir, "--overwrite", "--referees", *REFEREES]
-        words += ["--sensitivity-stamps", 500, "--jobs", 1, "--threads", 1]
+        words += ["--sensitivity", "none", "--jobs", 1, "--threads", 1]
         command = [sys.executable, "-m", "obiwan.dplearn.evaluate", *map(str, words)]
         with outdir.with_suffix(".log").open("w") as stream:
             subprocess.run(command, stdout=stream, stderr=stream, env=os.environ, check=True)

@@ -213,6 +213,7 @@ def draw_brick_aucs(axes: Axes, found: Array, overall: Estimate, margin: float) 
 
 
 POWER_COLUMNS, WORDS = 4, 20  #: panels in a row; characters of a line above one
+LEAST_TICK = 1e-3  #: end of an axis below which its numbers have many zeros
 
 
 def draw_power(figure: Figure, curves: Sequence[PowerCurve]) -> None:
@@ -229,7 +230,8 @@ def draw_power(figure: Figure, curves: Sequence[PowerCurve]) -> None:
         axes.set(xlim=(one.amplitude[0], one.amplitude[-1]), ylim=(0, 1.02))
         axes.set_title(textwrap.fill(kind_words(one.kind), WORDS), pad=3)
         axes.set_xlabel(KINDS[one.kind].unit)
-        axes.locator_params(axis="x", nbins=4)
+        axes.locator_params(axis="x", nbins=4 if one.amplitude[-1] > LEAST_TICK else 2)
+        axes.ticklabel_format(axis="x", style="plain")
     for axes in grid[:, 0]:
         axes.set_ylabel("power")
 
