@@ -901,7 +901,7 @@ WHOLE += ("differs", "more", "less")
 def test_every_sentence_is_used():
     """A sentence that nothing says is a mistake, as is one that nobody wrote."""
     code = "".join(path.read_text(encoding="utf-8") for path in HTML.parent.glob("*.py"))
-    enums = {"notice": Notice, "obstacle": Obstacle, "ruling": RulingKind}
+    enums = {"notice": Notice, "obstacle": Obstacle, "ruling": RulingKind, "clusters": ClusteredBy}
     template = (HTML / "report.html").read_text(encoding="utf-8")
     assert set(catalogue()["title"]) == set(re.findall(r'<section id="(\w+)"', template))
     assert set(catalogue()["symbol"]) == set(State)

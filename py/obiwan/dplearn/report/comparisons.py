@@ -116,7 +116,12 @@ def draw_noise(axes: Axes, found: Appearance, spec: StampSpec) -> None:
     # A column of the legend, which fills them one by one, for each band.
     handles, labels = axes.get_legend_handles_labels()
     order = [k + part * count for k in range(count) for part in (0, 1)]
-    place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "columnspacing": 0.8, "handletextpad": 0.2}
+    place: dict[str, Any] = {
+        "loc": "lower center",
+        "bbox_to_anchor": (0.5, 1.0),
+        "columnspacing": 0.8,
+        "handletextpad": 0.2,
+    }
     axes.legend([handles[k] for k in order], [labels[k] for k in order], ncols=count, **place)
 
 
