@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import fitsio
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 import synthetic
 from obiwan.dplearn import inject
-from obiwan.dplearn.errors import CoaddError, LayoutError, SelectionError
+from obiwan.dplearn.errors import CoaddError, DplearnError, LayoutError, SelectionError
 from obiwan.dplearn.injection.catalogue import ellipticity, write_catalogue
 from obiwan.dplearn.injection.detection import measure, summed
 from obiwan.dplearn.injection.scene import open_scene
@@ -96,6 +97,12 @@ def test_what_sep_cannot_take_apart_is_one_line(monkeypatch):
     sep = pytest.importorskip("sep")
     monkeypatch.setattr(sep, "extract", lambda *_, **__: 1 / 0)
     with pytest.raises(CoaddError, match=r"brick 7: sep cannot find sources.*--bricks"):
+        measure(reader({"r": np.zeros((50, 60))})[1], ("r",), 5.0, "brick 7")
+
+
+def test_without_sep_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sep", None)
+    with pytest.raises(DplearnError, match=r"needs sep: pip install 'obiwan-dplearn\[inject\]'"):
         measure(reader({"r": np.zeros((50, 60))})[1], ("r",), 5.0, "brick 7")
 
 

@@ -13,12 +13,13 @@ wanders with its Kron radius, by half a pixel for faint ones where invvar is mer
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from obiwan.dplearn.errors import CoaddError, explained
+from obiwan.dplearn.errors import CoaddError, DplearnError, explained
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.survey.rendering import FWHM
 
@@ -58,9 +59,10 @@ def measure(read: Plane, bands: Sequence[str], fwhm: float, what: str) -> tuple[
     ------
     CoaddError
         If sep cannot take the image apart.
+    DplearnError
+        If sep is not installed.
     """
-    import sep
-
+    sep = _library()
     images, weights = [], []
     for band in bands:
         image, ivar = read("image", band), read("invvar", band)
@@ -75,6 +77,15 @@ def measure(read: Plane, bands: Sequence[str], fwhm: float, what: str) -> tuple[
             total, THRESHOLD, err=err, mask=blank, minarea=LEAST_AREA, clean=False
         )  # err is an array: a number would turn the matched filter into a convolution
         return _measured(sep, found, light, blank, images, weights, fwhm)
+
+
+def _library() -> Any:
+    """The module `sep`, which only an extra installs."""
+    try:
+        return importlib.import_module("sep")
+    except ImportError as error:
+        msg = f"the catalogue of injected coadds needs sep: pip install 'obiwan-dplearn[inject]' ({error})"
+        raise DplearnError(msg) from error
 
 
 def summed(images: Sequence[Array], weights: Sequence[Array]) -> tuple[Array, Array, Array, Array]:
