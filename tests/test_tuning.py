@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from textwrap import indent
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ import tune_program
 from obiwan.dplearn import cnn, tune
 from obiwan.dplearn.errors import LeaseLostError, ModelError, TrainingSetError
 from obiwan.dplearn.files.outdir import acquire_lease, holding_lease
+from obiwan.dplearn.referees.testlog import record_tuning
 from obiwan.dplearn.running import cli
 from obiwan.dplearn.training.rundir import HISTORY
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config, run_config
@@ -33,7 +35,7 @@ from obiwan.dplearn.tuning.objective import (
     read_scores,
 )
 from obiwan.dplearn.tuning.space import DOCUMENTED, config_of, documented, maps_of, read_space
-from obiwan.dplearn.tuning.study import OutOfTimeError, counted, place_of
+from obiwan.dplearn.tuning.study import OutOfTimeError, Worker, counted, place_of
 from obiwan.dplearn.twosample.ranking import Estimate, auc, auc_difference
 from planted import Planted, write_set
 from processes import ENV
@@ -62,6 +64,12 @@ def test_the_documented_network_is_in_the_default_space():
         own = network_config(arch).maps
         assert maps_of(arch, own[0], len(own)) == own
     assert read_space(None, ["deep"]).documented is None
+
+
+def test_the_page_shows_the_default_space(root):
+    page = (root / "doc" / "howto" / "tuning.rst").read_text()
+    space = (Path(files.__file__).parent / "space.toml").read_text()
+    assert indent(space, "   ") in page
 
 
 def test_a_file_narrows_the_space(tmp_path):
@@ -224,13 +232,15 @@ def test_a_journal_with_a_half_written_line_goes_on(tmp_path):
     )
 
 
-def test_time_is_up_after_an_epoch_and_the_trial_goes_on_later(tmp_path):
+def test_time_is_up_after_an_epoch_and_the_trial_goes_on_later(tmp_path, monkeypatch):
     log = tmp_path / "epochs.log"
-    first = worker(tmp_path, Formula(0.05, log), until=time.monotonic() + 0.07)
+    log.touch()
+    first = worker(tmp_path, Formula(0, log), until=3)
+    monkeypatch.setattr(study, "monotonic", lambda: len(log.read_text().splitlines()))
     first.work(2)
     (begun,) = counted(first.study)
     assert begun.state == TrialState.RUNNING
-    assert 0 < len(begun.intermediate_values) < documented().epochs
+    assert len(begun.intermediate_values) == 3
     worker(tmp_path, Formula(0, log)).work(2)
     assert len(set(log.read_text().splitlines())) == len(log.read_text().splitlines())
     assert {one.state for one in counted(first.study)} == {TrialState.COMPLETE}
@@ -247,6 +257,18 @@ def test_a_trial_that_kills_its_process_is_repeated_once(tmp_path):
     trials = counted(worker(tmp_path, Formula()).study)
     assert [one.state.name for one in trials] == ["COMPLETE", "FAIL", "COMPLETE"]
     assert "without a new checkpoint" in trials[1].user_attrs[study.REASON]
+
+
+def test_the_documented_network_outside_the_space_does_not_keep_parameters_apart(tmp_path):
+    one = worker(tmp_path, Formula())
+    space = replace(one.space, networks=("deep",))
+    found = study.open_study(tmp_path, space, pruner="none", seed=3, timing=TIMING)
+    Worker(found, space, Formula(), tmp_path, timing=TIMING).work(13)
+    trials = counted(found)
+    assert trials[DOCUMENTED].params == {}
+    common = found.sampler.infer_relative_search_space(found, trials[-1])
+    assert {"learning_rate", "epochs", "deep.width"} <= set(common)
+    assert "network" not in common  # there is one
 
 
 def test_an_error_of_the_program_ends_it_and_does_not_use_up_the_trial(tmp_path):
@@ -452,9 +474,10 @@ def test_a_real_study_never_reads_the_test_split(sealed, tmp_path, capsys):
     _, scores = read_scores(outdir / "trials" / "0001" / "seed_2")
     assert len(scores) == 32
     lines = [json.loads(line) for line in (sealed / "test_looks.jsonl").read_text().splitlines()]
-    assert [line["trials"] for line in lines] == [1, 2]
+    assert [line["trials"] for line in lines if line["study"] not in "xy"] == [1, 2]
 
 
+@pytest.mark.slow
 def test_an_interrupted_trial_has_the_value_of_one_left_alone(sealed, tmp_path):
     """The network's own checkpoints; the second training, too."""
     _, used = open_for_tuning(sealed)
@@ -487,6 +510,35 @@ def test_settings_that_cannot_be_trained_fail_and_do_not_end_the_study(sealed, t
             pytest.raises(TrialFailedError, match=message),
         ):
             Objective(used, (1,))(config, tmp_path / message[:4], scratch, lambda *_: None)
+
+
+def test_another_study_is_replaced_on_request_only(tmp_path):
+    outdir = tmp_path / "tuned"
+
+    def claim(data, *words):
+        options = cli.parse(tune.build_parser(), ["--data", "d", "--outdir", str(outdir), *words])
+        tune.claim(options, {"data": data})
+
+    claim("a")
+    worker(outdir, Formula()).work(1)
+    (outdir / "notes").touch()
+    with pytest.raises(ModelError, match="holds a study; give --resume"):
+        claim("a")
+    claim("a", "--resume")
+    with pytest.raises(ModelError, match=r"another study .data was a, is b.*--overwrite"):
+        claim("b", "--resume")
+    assert (outdir / study.JOURNAL).is_file()
+    claim("b", "--overwrite")
+    left = {path.name for path in outdir.iterdir()}
+    assert left == {files.STUDY, "notes", "space.toml"}
+
+
+def test_the_log_counts_the_trials_of_each_study_once(sealed):
+    whole, _ = open_for_tuning(sealed)
+    for name, trials in (("x", 3), ("x", 7), ("y", 2), ("x", 5)):
+        found = record_tuning(whole, name, trials)
+    assert {name: found.tuned[name] for name in "xy"} == {"x": 7, "y": 2}
+    assert found.looks == 0
 
 
 def test_help_loads_neither_keras_nor_optuna():

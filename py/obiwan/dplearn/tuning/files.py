@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from optuna.study import Study
@@ -85,17 +86,17 @@ def trial_row(trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def write_table(path: Path, trials: Sequence[FrozenTrial]) -> None:
+def _write_table(path: Path, trials: Sequence[FrozenTrial], scratch: Path) -> None:
     """Write ``trials.csv``, a row per trial."""
     names = list(trial_row(create_trial(state=TrialState.FAIL)))
     names[-1:-1] = options_of(config_of(DOCUMENTED, {}))
-    with atomic_write(path) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_write(path, scratch) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
         table = csv.DictWriter(stream, names, restval="", lineterminator="\n")
         table.writeheader()
         table.writerows(map(trial_row, trials))
 
 
-def write_figures(outdir: Path, study: Study) -> None:
+def _write_figures(outdir: Path, study: Study, scratch: Path) -> None:
     """Write the figures that the trials suffice for, as Optuna draws them with matplotlib."""
     import matplotlib as mpl
 
@@ -112,15 +113,17 @@ def write_figures(outdir: Path, study: Study) -> None:
             warnings.simplefilter("ignore")  # experimental functions; few trials, which the figure shows
             figure: Any = getattr(drawn, function)(study).figure
         figure.set_size_inches(10, 5)
-        with atomic_write(outdir / f"{name}.png") as beside:
+        with atomic_write(outdir / f"{name}.png", scratch) as beside:
             figure.savefig(beside, bbox_inches="tight", dpi=120)
         pyplot.close(figure)
 
 
 def write_files(outdir: Path, study: Study, best: Best | None, seed: int, lines: Sequence[str]) -> None:
-    """Write all files of the study as it stands."""
-    write_table(outdir / TABLE, counted(study))
-    if best is not None:
-        with atomic_write(outdir / BEST) as beside:
-            beside.write_text(best_text(best, seed, lines), encoding="utf-8")
-    write_figures(outdir, study)
+    """Write all files of the study as it stands; several processes may do so at a time."""
+    with TemporaryDirectory(prefix=".writing-", dir=outdir) as scratch:
+        beside = Path(scratch)
+        _write_table(outdir / TABLE, counted(study), beside)
+        if best is not None:
+            with atomic_write(outdir / BEST, beside) as file:
+                file.write_text(best_text(best, seed, lines), encoding="utf-8")
+        _write_figures(outdir, study, beside)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import math
 import os
-import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, TypeAlias
 
 import optuna
@@ -21,6 +21,7 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, TPESampler
+from optuna.search_space import intersection_search_space
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import Study
@@ -91,10 +92,14 @@ class SeededSampler(BaseSampler):
         return TPESampler(seed=zlib.crc32(f"{self.seed} {trial.number} {purpose}".encode()))
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Parameters that are drawn together: those of all trials."""
+        """Parameters that are drawn together: those that all trials have."""
         if trial.number == DOCUMENTED:
             return {}
-        return self._sampler(trial, "").infer_relative_search_space(study, trial)
+        trials = study.get_trials(deepcopy=False)
+        if self.documented is None:  # it has no parameters, and would leave none in common
+            trials = trials[DOCUMENTED + 1 :]
+        common = intersection_search_space(trials, include_pruned=True)
+        return {name: one for name, one in common.items() if not one.single()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -163,7 +168,7 @@ def _waiting(study: Study, outdir: Path, timing: Timing) -> FrozenTrial | None:
         began = [trial for trial, alive in held if alive is None]
         if not began:
             return None
-        time.sleep(timing.grace)  # whoever has just asked for it has a lease by then
+        sleep(timing.grace)  # whoever has just asked for it has a lease by then
         for trial in began:
             if is_held(place_of(outdir, trial.number), timing) is None:
                 return trial
@@ -228,7 +233,7 @@ class Worker:
 
     def work(self, budget: int) -> None:
         """Train trials until there are as many as the budget, or until the time is over."""
-        while time.monotonic() < self.until:
+        while monotonic() < self.until:
             number = next_trial(self.study, self.outdir, budget, self.timing)
             if number is None:
                 return
@@ -294,7 +299,7 @@ class Worker:
                 return
             if training == 0 and not documented and trial.should_prune():
                 raise optuna.TrialPruned
-            if time.monotonic() >= self.until:
+            if monotonic() >= self.until:
                 raise OutOfTimeError
 
         return self.objective(config, place, scratch, ended)
