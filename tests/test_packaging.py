@@ -60,7 +60,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
     modules = {
         str(path.relative_to(source))
         for path in (source / "obiwan").rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed" or path.parent.name == "html"
+        if path.suffix in (".py", ".toml") or path.name == "py.typed" or path.parent.name == "html"
     }
     assert names == modules
     assert all(name == "obiwan/__init__.py" or name.startswith("obiwan/dplearn/") for name in names)
