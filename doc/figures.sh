@@ -4,6 +4,7 @@
 #
 #   doc/figures.sh WORKDIR       needs the extra evaluate; a quarter of an hour on two cores
 #
+# report.png is the head of the tutorial's report.html in a browser, 1100 px wide.
 # The tables in _static come from bin/benchmark learning, panel and culprits; panel.png from panel --figure.
 set -euo pipefail
 work=${1:?a directory to work in}
