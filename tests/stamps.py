@@ -156,4 +156,9 @@ def rows_of(sample: Galaxies, label: int, seed: int) -> np.ndarray:
     rows["shape_r"] = sample.size * GRZ.pixel_scale * rng.lognormal(0, 0.1, n)
     rows["e1"], rows["e2"] = sample.e + 0.05 * rng.normal(size=n), 0.05 * rng.normal(size=n)
     rows["ebv"], rows["sersic"] = 0.02 + 0.001 * number, 1
+    if label:  # found where, and as bright as, they were put in
+        scatter = np.random.default_rng([seed, 3]).normal(0, 0.04, (2 + len(sample.bands), n))
+        rows["truth_dx"], rows["truth_dy"] = scatter[:2]
+        for k, band in enumerate(sample.bands):
+            rows[f"truth_flux_{band}"] = rows[f"flux_{band}"] * np.exp(scatter[2 + k])
     return rows

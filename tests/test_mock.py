@@ -21,6 +21,9 @@ from scipy.spatial import cKDTree
 from scipy.stats import ks_2samp, kstest
 
 from obiwan.dplearn import create_training
+from obiwan.dplearn.controls.battery import run_controls
+from obiwan.dplearn.controls.measure import measure_split
+from obiwan.dplearn.controls.records import State
 from obiwan.dplearn.mock import __main__ as mock
 from obiwan.dplearn.mock import bricks as mock_bricks
 from obiwan.dplearn.mock import catalog as mock_catalog
@@ -912,3 +915,27 @@ def test_squares_of_bricks_share_exposures_and_conditions_on_request(tmp_path: P
         assert (shared[one][1] == shared[other][1]) == same
         assert not alone[one][0] & alone[other][0]
         assert alone[one][1] != alone[other][1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+def test_an_offset_that_fits_follow_shows_in_fit_minus_truth(offset: float, tmp_path: Path) -> None:
+    """Stamps are centred on fits, the default: no centroid sees it."""
+    config = MockConfig(bricks=9, brick_size=280, runs=2, injections=30, density=0.6, seed=21)
+    tree = survey(replace(config, plant=Plant(offset=offset)), tmp_path / "mock") / "injected"
+    words = ["--fake", str(tree), "--outdir", str(tmp_path / "set"), "--select", "none", "--edge", "pad"]
+    assert create_training.main([*words, "--balance", "none", "--allow-injected-neighbours"]) == 0
+    stamp_set = open_training_set(tmp_path / "set")
+    rows, measured = stamp_set.examples(), [measure_split(stamp_set, split) for split in SPLITS]
+    bricks = np.char.strip(rows["brick"].astype(str))
+    controls = run_controls(rows, np.concatenate(measured), rows["label"], bricks, stamp_set.spec)
+    found = {(one.name, one.band): one for one in controls}
+    along, across = (found[f"fit minus truth, {axis}", ""] for axis in ("x", "y"))
+    assert along.effect == pytest.approx(offset, abs=0.02)
+    assert along.low < offset < along.high
+    assert along.state == (State.FAIL if offset else State.PASS)
+    assert across.state == State.PASS
+    for band in BANDS:
+        assert found["centroid x", band].state != State.FAIL
+        assert found["flux of fit over truth", band].state != State.FAIL
+        assert abs(found["flux of fit over truth", band].effect) < 0.03

@@ -16,7 +16,15 @@ import numpy as np
 from scipy.stats import chi2
 from scipy.stats import t as student
 
-from obiwan.dplearn.controls.contrasts import Contrast, association, fractions, moments, noncentrality, shift
+from obiwan.dplearn.controls.contrasts import (
+    Contrast,
+    association,
+    fractions,
+    moments,
+    noncentrality,
+    place,
+    shift,
+)
 from obiwan.dplearn.controls.questions import Question, questions
 from obiwan.dplearn.controls.records import LEAST, Control, Obstacle, State, Statistic
 from obiwan.dplearn.stampspec import Array, StampSpec
@@ -94,6 +102,8 @@ def judge_controls(
 
 def _measure(control: Control, values: Array, label: Array, bricks: Array, on_bricks: bool) -> _Run:
     """Run one control; its state is still to be decided."""
+    if control.statistic == Statistic.RECOVERY:
+        return _recovered(control, values, label, bricks, on_bricks)
     if control.obstacle is not None:
         return _Run(control)
     number = control.statistic in (Statistic.SHIFT, Statistic.DISTRIBUTION)
@@ -118,6 +128,23 @@ def _measure(control: Control, values: Array, label: Array, bricks: Array, on_br
     middle = np.mean if control.values < 4 * LEAST else np.median
     at_real, at_fake = (Estimate(float(middle(values[members])), np.nan, np.nan) for members in (~fake, fake))
     return _Run(replace(control, real=at_real, fake=at_fake), moments(values, fake, clusters), kept)
+
+
+def _recovered(control: Control, values: Array, label: Array, bricks: Array, on_bricks: bool) -> _Run:
+    """Run one control of the injections alone."""
+    kept = np.isfinite(values) & (label == 1)
+    values, bricks = values[kept], bricks[kept]
+    count = len(np.unique(bricks))
+    control = replace(control, counts=(0, len(values)), values=len(np.unique(values)), bricks=count)
+    if len(values) < LEAST:
+        return _Run(replace(control, obstacle=Obstacle.NO_TRUTH))
+    control = replace(control, rests_on_bricks=on_bricks and count > 1)
+    found = place(values, bricks if control.rests_on_bricks else None)
+    control = replace(control, fake=found.interval)
+    if control.obstacle is not None:  # it is information, and no test of the family
+        ends = found.interval
+        return _Run(replace(control, effect=ends.value, low=ends.low, high=ends.high))
+    return _Run(control, (found,), kept)
 
 
 def _decide(runs: Sequence[_Run], units: Array, level: float) -> list[Control]:
@@ -159,7 +186,7 @@ def _state(run: _Run, p_family: Array, level: float, critical_t: float) -> Contr
     bounded, apart = bool((outermost <= limit).all()), run.contrasts[chosen].difference
     state = State.PASS if bounded else State.OPEN
     if significant.any():
-        state = State.FAIL if sizes[chosen] > limit else State.WARN
+        state = control.gravest if sizes[chosen] > limit else State.WARN
     return replace(
         control,
         state=state,

@@ -16,7 +16,7 @@ from scipy.optimize import brentq
 from scipy.stats import chi2, ncx2, rankdata
 
 from obiwan.dplearn.stampspec import Array
-from obiwan.dplearn.twosample.ranking import Estimate, Measured
+from obiwan.dplearn.twosample.ranking import Estimate, Measured, cluster_numbers
 
 HUBER = 1.5  #: residuals beyond so many robust standard deviations pull no harder
 DRAWS = 5000  #: tables drawn for an association in which too few are expected in a cell
@@ -112,6 +112,31 @@ def shift(values: Array, fake: Array, bricks: Array | None) -> tuple[Contrast, E
     # Quantities that take one value in each class: no scatter, and nothing to doubt.
     apart = Measured.of(places[1] - places[0], sums, fake, bricks, 1e-12)
     return Contrast(MOMENTS[0], apart, _pulls(sums, (places[0], places[1]), fake)), ends[0], ends[1]
+
+
+def place(values: Array, bricks: Array | None) -> Contrast:
+    """Location of one class, as a difference from 0.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (n,)
+        Finite.
+    bricks : ndarray, shape (n,), optional
+        Two at least, on which the error rests; single examples without.
+
+    Examples
+    --------
+    >>> found = place(np.array([0.9, 1.1, 1.0, 1.0]), None)
+    >>> round(found.difference.value, 3), found.difference.freedom, round(found.pulls.sum(), 3)
+    (1.0, 3, 1.0)
+    """
+    value, influence = location(values)
+    groups = cluster_numbers(bricks, len(values))
+    sums = np.bincount(groups, influence)
+    error = float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()))
+    return Contrast(
+        MOMENTS[0], Measured(value, max(error, 1e-12), len(sums) - 1), influence + value / len(values)
+    )
 
 
 def moments(values: Array, fake: Array, bricks: Array | None) -> tuple[Contrast, ...]:

@@ -10,12 +10,22 @@ import numpy as np
 from obiwan.dplearn.controls.contrasts import location
 from obiwan.dplearn.controls.covariates import covariates, quantities
 from obiwan.dplearn.controls.measure import NEED_IVAR
-from obiwan.dplearn.controls.records import ASSOCIATION, FRACTION, OFFSET, Control, Obstacle, Statistic
+from obiwan.dplearn.controls.records import (
+    ASSOCIATION,
+    FLUX,
+    FRACTION,
+    OFFSET,
+    Control,
+    Obstacle,
+    State,
+    Statistic,
+)
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.rendering import FWHM
 from obiwan.dplearn.trainingset.examples import FLAG_NEIGHBOUR, FLAG_PADDED
 from obiwan.dplearn.trainingset.visibility import same_fit
 
+BRIGHT = 20  #: true signal to noise above which fitted fluxes are compared with the truth
 Question = tuple[Control, Array]  #: a control that is yet to be run, and what it compares
 
 
@@ -28,7 +38,7 @@ def questions(rows: Array, measured: Array, label: Array, bricks: Array, spec: S
         As for `obiwan.dplearn.controls.battery.run_controls`.
     """
     of_pixels, of_samples = _of_pixels(measured, label == 1, spec), _of_samples(rows, measured, spec)
-    return [*of_pixels, *of_samples, *_of_labels(rows, bricks)]
+    return [*of_pixels, *of_samples, *_of_recovery(rows, spec), *_of_labels(rows, bricks)]
 
 
 _SHIFT = Statistic.SHIFT
@@ -109,6 +119,29 @@ def _of_samples(rows: Array, measured: Array, spec: StampSpec) -> Iterator[Quest
         with np.errstate(all="ignore"):
             width = np.where(star, measured[f"width_{band}"] / psf, np.nan)
         yield Control("width of stars", "D20", band, obstacle=fitted), width
+
+
+def _of_recovery(rows: Array, spec: StampSpec) -> Iterator[Question]:
+    """Controls of the injections alone: were they found where, and as bright as, they were put in?
+
+    Nothing but the truth shows an offset that fits follow.  Fluxes of faint sources are biased by selection,
+    and those of others by the shapes that are fitted: they only warn.
+    """
+    by_tractor = same_fit(rows) and (rows["type"] != b"").all()  # other programs give no type
+    obstacle = None if by_tractor else Obstacle.NOT_JUDGED
+    recovery = Control("", "D2", "", Statistic.RECOVERY, "px", OFFSET, obstacle=obstacle)
+    for axis in ("x", "y"):
+        yield replace(recovery, name=f"fit minus truth, {axis}"), rows[f"truth_d{axis}"].astype(np.float64)
+    recovery = replace(recovery, name="flux of fit over truth", hazard="D11", unit="ln")
+    recovery = replace(recovery, threshold=FLUX, gravest=State.WARN)
+    for band in spec.bands:
+        truth, flux, ivar = (
+            rows[f"{stem}_{band}"].astype(np.float64) for stem in ("truth_flux", "flux", "flux_ivar")
+        )
+        with np.errstate(all="ignore"):
+            known = (truth * np.sqrt(ivar) > BRIGHT) & (flux > 0)
+            values = np.log(np.where(known, flux, np.nan) / truth)
+        yield replace(recovery, band=band), values
 
 
 def _of_labels(rows: Array, bricks: Array) -> Iterator[Question]:

@@ -13,6 +13,7 @@ AUC = 0.02  #: excess over 0.5 of a number by itself, which is the default margi
 FRACTION = 2 * AUC  #: of examples with one value of a label, whose AUC by itself is half of that
 ASSOCIATION = 0.035  #: Cramer's V that by itself gives an AUC of 0.52
 OFFSET = 0.02  #: pixels; what placement can be held to (hazard D2)
+FLUX = 0.02  #: ln of a flux; what a fit can be held to
 #: Hazards that make a set invalid: how it was cut, written and labelled.  The others are about the galaxies.
 VALIDITY = frozenset({"D1", "D3", "D4", "D9", "D14", "D15", "D16", "D18"})
 _NAN = float("nan")
@@ -34,6 +35,7 @@ class Statistic(Enum):
     SHIFT = "shift"  #: difference of Huber locations, in the number's own unit
     DISTRIBUTION = "distribution"  #: location, spread and skewness of ranks, in units of an AUC
     COMPOSITION = "composition"  #: fraction of each value of a label
+    RECOVERY = "recovery"  #: Huber location of fit less truth of injections alone, in the number's own unit
     ASSOCIATION = "association"  #: Cramer's V of class and label; chi-square or exact sampling
 
 
@@ -43,6 +45,8 @@ class Obstacle(Enum):
     OTHER_ORIGIN = "other origin"  #: one class has its catalogue's numbers from truth or a table of the user
     NO_IVAR = "no ivar"  #: the stamps have no inverse variance planes
     TOO_FEW = "too few"  #: measured of fewer than `LEAST` examples of a class
+    NO_TRUTH = "no truth"  #: fewer than `LEAST` injections of which truth and fit are known
+    NOT_JUDGED = "not judged"  #: measured, but no failure: positions are not all from one catalogue of fits
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class Control:
         Of the number that is compared; also that of the effect of a `Statistic.SHIFT`.
     threshold : float
         Limit: a significant difference that is greater fails.
+    gravest : State
+        `State.WARN` where even that only warns.
     state : State
     obstacle : Obstacle or None
         Why it was not run.
@@ -79,7 +85,8 @@ class Control:
         Effect that this set finds with a power of 80 % at the level of its family; infinite where the family
         cannot reach its level with so few bricks.
     real, fake : Estimate or None
-        Where each class lies: its location with an interval, else its median (mean where values are few).
+        Where each class lies: its location with an interval, else its median (mean where values are few);
+        real galaxies have no place in a `Statistic.RECOVERY`.
     counts : tuple of int
         Real and fake examples in which it was measured.
     bricks : int
@@ -96,6 +103,7 @@ class Control:
     statistic: Statistic = Statistic.DISTRIBUTION
     unit: str = ""
     threshold: float = AUC
+    gravest: State = State.FAIL
     state: State = State.NOT_RUN
     obstacle: Obstacle | None = None
     effect: float = _NAN

@@ -138,9 +138,10 @@ def ruling_of(
     levels, failing = Levels(), failing_controls(evidence.controls, validity=False)
     quantities = None if baseline is None else Quantities(baseline.result.auc, baseline.result.p)
     fails, equal = quantities_fail(quantities, levels), None
-    if panel_differs(verdict, levels) and (failing or fails):
+    both = [one for one in failing if one.statistic != Statistic.RECOVERY]  # real galaxies have no truth
+    if panel_differs(verdict, levels) and (both or fails):
         score = baseline.result.scores if fails and baseline is not None else None
-        equal = held_equal(scored, failing, evidence, score)
+        equal = held_equal(scored, both, evidence, score)
     return rule(verdict, evidence.controls, quantities, equal, missing, levels)
 
 

@@ -128,12 +128,13 @@ def effect(control: Control) -> str:
     >>> effect(Control("width", "D5", "r", effect=0.031, component="location", low=0.012, high=0.05))
     'location +0.031 AUC (+0.012 to +0.05)'
     """
-    if control.obstacle is not None or not math.isfinite(control.effect):
+    if not math.isfinite(control.effect):
         return DASH
     if control.statistic == Statistic.ASSOCIATION:
         return f"association {control.effect:.3f} ({control.low:.3f} to {control.high:.3f})"
     unit = UNITS.get(control.statistic, control.unit)
-    named = "" if control.statistic == Statistic.SHIFT else f"{control.component} "
+    plain = control.statistic in (Statistic.SHIFT, Statistic.RECOVERY)
+    named = "" if plain else f"{control.component} "
     size = f"{control.effect:+.3g}" + (f" {unit}" if unit else "")
     return f"{named}{size} ({control.low:+.3g} to {control.high:+.3g})"
 

@@ -205,9 +205,10 @@ def control_note(control: Control) -> str:
     if control.statistic in (Statistic.ASSOCIATION, Statistic.COMPOSITION):
         return counted(control.values, "different value")
     shown = "{0.value:+.4f} ({0.low:+.4f} to {0.high:+.4f})"
-    if control.statistic != Statistic.SHIFT:
+    if control.statistic == Statistic.DISTRIBUTION:
         shown = "{0.value:.4g}"
-    parts = [f"{name} {shown.format(one)}" for name, one in (("fake", control.fake), ("real", control.real))]
+    places = (("fake", control.fake), ("real", control.real))
+    parts = [f"{name} {shown.format(one)}" for name, one in places if one is not None]
     return "; ".join(
         filter(None, [*parts, brick_caveat(control.bricks, control.rests_on_bricks).rstrip(".")])
     )
