@@ -921,10 +921,11 @@ def test_squares_of_bricks_share_exposures_and_conditions_on_request(tmp_path: P
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 def test_an_offset_that_fits_follow_shows_in_fit_minus_truth(offset: float, tmp_path: Path) -> None:
     """Stamps are centred on fits, the default: no centroid sees it."""
-    config = MockConfig(bricks=9, brick_size=280, runs=2, injections=30, density=0.6, seed=21)
+    config = MockConfig(bricks=9, brick_size=280, runs=5, injections=30, density=0.6, seed=21)
     tree = survey(replace(config, plant=Plant(offset=offset)), tmp_path / "mock") / "injected"
     words = ["--fake", str(tree), "--outdir", str(tmp_path / "set"), "--select", "none", "--edge", "pad"]
-    assert create_training.main([*words, "--balance", "none", "--allow-injected-neighbours"]) == 0
+    words += ["--split", "object", "--balance", "none", "--allow-injected-neighbours"]
+    assert create_training.main(words) == 0
     stamp_set = open_training_set(tmp_path / "set")
     rows, measured = stamp_set.examples(), [measure_split(stamp_set, split) for split in SPLITS]
     bricks = np.char.strip(rows["brick"].astype(str))

@@ -36,8 +36,8 @@ from obiwan.dplearn import cnn
 from obiwan.dplearn.cutting.extraction import GroupTask, extract_group, row_keys
 from obiwan.dplearn.cutting.workspace import begin, check_outdir, finished_receipt
 from obiwan.dplearn.errors import DplearnError, ModelError
+from obiwan.dplearn.evaluation.description import data_summary
 from obiwan.dplearn.evaluation.ideal import plant_of, planted_in
-from obiwan.dplearn.evaluation.study import data_summary
 from obiwan.dplearn.mock.config import Plant
 from obiwan.dplearn.planning.bricks import plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig

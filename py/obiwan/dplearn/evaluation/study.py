@@ -5,28 +5,24 @@ Nothing here knows what a referee is made of.
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
-import platform
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from obiwan.dplearn import __version__
 from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.evaluation import analysis, notices
+from obiwan.dplearn.evaluation.description import data_summary, software
 from obiwan.dplearn.evaluation.ensemble import Scored
 from obiwan.dplearn.evaluation.equal import Evidence, ruling_of
 from obiwan.dplearn.evaluation.exhibits import exhibits_of
 from obiwan.dplearn.evaluation.ideal import EXAMPLES, offset_curve, planted_offset
-from obiwan.dplearn.evaluation.judging import Planting, judge_set
+from obiwan.dplearn.evaluation.judging import Judged, Planting, judge_set
 from obiwan.dplearn.evaluation.occlusion import Occlusion, occlude
 from obiwan.dplearn.referees.jury import NETWORK, Jury, Sample
 from obiwan.dplearn.referees.network import NetworkReferee
@@ -36,10 +32,9 @@ from obiwan.dplearn.retraining.ablations import A_A, AblationResult, run_ablatio
 from obiwan.dplearn.retraining.margins import margin_of, missing_kinds
 from obiwan.dplearn.retraining.runs import run_config_of
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult, run_sensitivity, summarise
-from obiwan.dplearn.stampspec import SPLITS, Array
+from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.survey.differences import Difference
 from obiwan.dplearn.training.batches import check_splits
-from obiwan.dplearn.trainingset.clusters import sharing_exposures
 from obiwan.dplearn.trainingset.stampset import StampSet
 from obiwan.dplearn.twosample.signflips import LEAST_FLIPPED
 from obiwan.dplearn.twosample.verdict import PositiveControl
@@ -47,11 +42,6 @@ from obiwan.dplearn.twosample.verdict import PositiveControl
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
 OCCLUSION_EXAMPLES = 400  #: of the test split, half of each class
 LEAST_TEST = 2  #: test examples of each class without which there is no variance
-SOFTWARE = (
-    *("numpy", "scipy", "astropy", "fitsio", "scikit-learn", "keras", "tensorflow", "tensorflow-cpu"),
-    *("torch", "jax", "matplotlib", "jinja2", "galsim"),
-)
-
 log = logging.getLogger(__name__)
 
 
@@ -90,43 +80,6 @@ class Request:
     jury: Jury = field(default_factory=lambda: Jury((NETWORK,)))
     planting: Planting = field(default_factory=Planting)
     ablate_network: bool = False
-
-
-def software() -> dict[str, str]:
-    """Versions of what the numbers rest on."""
-    found = {"obiwan.dplearn": __version__, "python": platform.python_version()}
-    for name in SOFTWARE:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    if "keras" in sys.modules:
-        found["keras backend"] = str(sys.modules["keras"].config.backend())
-    return found
-
-
-def data_summary(stamp_set: StampSet) -> dict[str, Any]:
-    """What a report says of a training set."""
-    manifest = stamp_set.manifest
-    counts = {}
-    for split in SPLITS:
-        real, fake = stamp_set.count(split)
-        counts[split] = {"real": real, "fake": fake, "bricks": len(np.unique(stamp_set.bricks(split)))}
-    return {
-        "name": "/".join(stamp_set.directory.resolve().parts[-2:]),
-        "checksum": stamp_set.checksum,
-        "package_version": str(manifest.get("package_version", "unknown")),
-        "counts": counts,
-        **{key: manifest.get(key) or {} for key in ("config", "cut_flow", "writers")},
-        "exposures": _exposures(stamp_set),
-        **{key: manifest.get(key) or [] for key in ("roots", "partial_fits", "damaged_bricks")},
-        **{key: manifest[key] for key in ("drawn",) if manifest.get(key)},
-    }
-
-
-def _exposures(stamp_set: StampSet) -> dict[str, int]:
-    """Test bricks whose exposures are known, and those of them that share one with training bricks."""
-    test, train = (stamp_set.bricks(split) for split in ("test", "train"))
-    known, shared = sharing_exposures(test, train, stamp_set.read_exposures())
-    return {"known": known, "shared": shared}
 
 
 def check_set(stamp_set: StampSet) -> None:
@@ -251,11 +204,8 @@ def evaluate_referees(
     by_network = summarise(sensitivity) if sensitivity else None
     known = ledger(stamp_set, judged.checksums, request.margin, names)
     scored, networks = replace(judged.scored, ledger=known), judged.networks
-    rows, measured, tests = control_set(judged.stamp_set, judged.samples)
-    bricks = np.char.strip(rows["brick"].astype(str))
-    clusters = stamp_set.clusters(bricks, LEAST_FLIPPED).names
-    evidence, data = Evidence.of(rows, measured, spec, clusters), data_summary(stamp_set)
-    columns = {key: values[:tests] for key, values in evidence.columns.items()}
+    evidence, measured, tests = _evidence(judged)
+    data, columns = data_summary(stamp_set), {key: v[:tests] for key, v in evidence.columns.items()}
     planted = (*sensitivity, *judged.detections)
     missing = missing_kinds(judged.detections or sensitivity, spec)
     return analysis.Evaluation(
@@ -283,6 +233,14 @@ def evaluate_referees(
         mock=of_mock,
         versions=software(),
     )
+
+
+def _evidence(judged: Judged) -> tuple[Evidence, Array, int]:
+    """Controls, the measurements that they are of, and how many of these are of test examples."""
+    rows, measured, tests = control_set(judged.stamp_set, judged.samples)
+    bricks = np.char.strip(rows["brick"].astype(str))
+    clusters = judged.stamp_set.clusters(bricks, LEAST_FLIPPED).names
+    return Evidence.of(rows, measured, judged.stamp_set.spec, clusters), measured, tests
 
 
 def _settings(request: Request) -> dict[str, Any]:

@@ -23,6 +23,8 @@ def difference(control: Control) -> str:
     >>> nan = float("nan")
     >>> difference(Control("centroid x", "D2", "g", Statistic.SHIFT, "px", effect=0.7))
     'light +0.70 px off in x in g'
+    >>> difference(Control("fit minus truth, x", "D2", "", Statistic.RECOVERY, "px", effect=1.5))
+    'light +1.50 px off in x from where it was injected'
     >>> real, fake = Estimate(2.0, nan, nan), Estimate(2.1, nan, nan)
     >>> difference(Control("width", "D5", "r", component="location", real=real, fake=fake))
     'light 5.0 % broader in r'
@@ -38,7 +40,7 @@ def difference(control: Control) -> str:
         "hundred": 100 * effect,
         "ln": 100 * math.expm1(effect) if control.unit == "ln" else math.nan,
     }
-    if control.statistic == Statistic.SHIFT:
+    if control.statistic in (Statistic.SHIFT, Statistic.RECOVERY):
         return say("differs", name if name in catalogue()["differs"] else "shift", **values)
     if control.statistic in (Statistic.ASSOCIATION, Statistic.COMPOSITION):
         key = "label" if control.statistic == Statistic.ASSOCIATION else "composition"

@@ -1,0 +1,58 @@
+"""Description of what an evaluation rests on: its training set and the software."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from obiwan.dplearn import __version__
+from obiwan.dplearn.stampspec import SPLITS
+from obiwan.dplearn.trainingset.clusters import sharing_exposures
+from obiwan.dplearn.trainingset.stampset import StampSet
+
+SOFTWARE = (
+    *("numpy", "scipy", "astropy", "fitsio", "scikit-learn", "keras", "tensorflow", "tensorflow-cpu"),
+    *("torch", "jax", "matplotlib", "jinja2", "galsim"),
+)
+
+
+def software() -> dict[str, str]:
+    """Versions of what the numbers rest on."""
+    found = {"obiwan.dplearn": __version__, "python": platform.python_version()}
+    for name in SOFTWARE:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    if "keras" in sys.modules:
+        found["keras backend"] = str(sys.modules["keras"].config.backend())
+    return found
+
+
+def data_summary(stamp_set: StampSet) -> dict[str, Any]:
+    """What a report says of a training set."""
+    manifest = stamp_set.manifest
+    counts = {}
+    for split in SPLITS:
+        real, fake = stamp_set.count(split)
+        counts[split] = {"real": real, "fake": fake, "bricks": len(np.unique(stamp_set.bricks(split)))}
+    return {
+        "name": "/".join(stamp_set.directory.resolve().parts[-2:]),
+        "checksum": stamp_set.checksum,
+        "package_version": str(manifest.get("package_version", "unknown")),
+        "counts": counts,
+        **{key: manifest.get(key) or {} for key in ("config", "cut_flow", "writers")},
+        "exposures": _exposures(stamp_set),
+        **{key: manifest.get(key) or [] for key in ("roots", "partial_fits", "damaged_bricks")},
+        **{key: manifest[key] for key in ("drawn",) if manifest.get(key)},
+    }
+
+
+def _exposures(stamp_set: StampSet) -> dict[str, int]:
+    """Test bricks whose exposures are known, and those of them that share one with training bricks."""
+    test, train = (stamp_set.bricks(split) for split in ("test", "train"))
+    known, shared = sharing_exposures(test, train, stamp_set.read_exposures())
+    return {"known": known, "shared": shared}
