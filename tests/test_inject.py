@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def test_what_is_not_injected_into_stays(release, tmp_path):
 def cards(path: Path) -> dict[str, Any]:
     """Cards of a plane but those that its pixels decide."""
     header = fitsio.read_header(path, 1)
-    skipped = ("NAXIS1", "PCOUNT", "TFORM1", "CHECKSUM", "DATASUM")
+    skipped = ("NAXIS1", "PCOUNT", "TFORM1", "ZDITHER0", "CHECKSUM", "DATASUM")
     return {name: header[name] for name in header if name and name not in skipped}
 
 
@@ -286,10 +287,18 @@ def test_bad_input_is_told_in_one_line(release, tmp_path, capsys, given, columns
     assert message in line
 
 
+def test_calibrations_beside_a_release_are_found(release, tmp_path, capsys):
+    table = sources(tmp_path / "table.fits")
+    given = ["--release", release.root.path, "--sources", table, "--outdir", tmp_path / "out"]
+    assert inject.main([*map(str, given)]) == 0
+    assert "PSF in g (bricks): psfex 1" in capsys.readouterr().out
+
+
 def test_without_anything_better_a_moffat_is_drawn_with_a_warning(release, tmp_path, capsys):
     table = sources(tmp_path / "table.fits")
-    given = [word for word in words(release, table, tmp_path / "out") if "calib" not in word]
-    assert inject.main([*given]) == 0
+    shutil.copytree(release.root.path, tmp_path / "dr9")
+    given = ["--release", tmp_path / "dr9", "--sources", table, "--outdir", tmp_path / "out"]
+    assert inject.main([*map(str, given)]) == 0
     assert (
         "1 brick(s) have a Moffat PSF in g: its shape alone lets a classifier separate stars"
         in capsys.readouterr().err

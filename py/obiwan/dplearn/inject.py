@@ -19,7 +19,7 @@ from obiwan.dplearn.injection.catalogue import write_catalogue
 from obiwan.dplearn.injection.config import InjectionConfig, is_function
 from obiwan.dplearn.injection.models import NEEDS, model_named
 from obiwan.dplearn.injection.sources import open_sources
-from obiwan.dplearn.injection.survey import Injection, inject, release_bricks
+from obiwan.dplearn.injection.survey import Injection, calibrations_of, inject, release_bricks
 from obiwan.dplearn.running import cli
 from obiwan.dplearn.running.functions import load_function
 from obiwan.dplearn.running.workers import add_worker_options, run_with_workers
@@ -44,7 +44,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--outdir", type=Path, required=True, metavar="DIR", help="where the injection tree goes")
     several: Any = {"nargs": "+", "action": "extend", "default": []}
     add("--bricks", **several, metavar="FILE|NAME", help="inject into these bricks only")
-    add("--calib", type=Path, metavar="DIR", help="calibrations of the release, with the PSFEx models")
+    says = "calibrations, with the PSFEx models; a directory calib in or beside the release needs no option"
+    add("--calib", type=Path, metavar="DIR", help=says)
     add("--overwrite", action="store_true", help="replace an injection tree in --outdir")
     cli.add_config_option(files)
     cli.add_options(parser.add_argument_group("what is drawn"), InjectionConfig)
@@ -83,7 +84,8 @@ def program(options: argparse.Namespace, executor: Executor | None) -> int:
     needs = NEEDS.get(config.model, ())
     sources = open_sources(options.sources, config.placement, needs)
     bricks = release_bricks(options.release, read_brick_list(options.bricks), sources)
-    injection = Injection(bricks, sources, config, options.calib)
+    calib = options.calib or calibrations_of(options.release)
+    injection = Injection(bricks, sources, config, calib)
     outdir, overwrite = options.outdir, options.overwrite
     manifest = inject(injection, outdir, write_catalogue, executor=executor, overwrite=overwrite)
     if manifest is None:

@@ -30,12 +30,13 @@ COPIED_ONCE = ("maskbits", "ccds")
 def write_plane(release: BrickRun, run: BrickRun, kind: str, band: str, plane: Array, scratch: Path) -> None:
     """Write an image or inverse variance with the release's header, compressed as the pipeline does.
 
-    The dither starts where the release's does, so that pixels without injected light stay within half a step.
+    The dither is another one than the release's: with the same, what rounding changes would be the same in all
+    pixels of a tile; with another it is random, within half a step.
     """
     path = release.plane(kind, band)
     with open_image(release, path) as (_, hdu):
         header = hdu.read_header()
-    seed = int(header.get("ZDITHER0") or zlib.crc32(f"{run.brick}{band}".encode()) % 10000 + 1)
+    seed = int(header.get("ZDITHER0") or zlib.crc32(f"{run.brick}{band}".encode())) % 10000 + 1
     for name in _SUMS:
         if name in header:
             header.delete(name)

@@ -38,19 +38,20 @@ class PsfexLayer:
     ----------
     model : PsfexModel
     basis : ndarray, shape (terms, n, n)
-        Resampled to the coadd and scaled to its surface brightness.
-    sums : ndarray, shape (terms,)
-        Light of the images on the CCD.
+        Resampled to the coadd.
+    light : float
+        Sum of the PSF on the coadd: the area of a CCD pixel on the sky over that by the header, by which the
+        pipeline scales surface brightness.
     """
 
     model: PsfexModel
     basis: Array
-    sums: Array
+    light: float
 
     def at(self, x: float, y: float) -> Array:
-        """PSF image at a CCD position; its sum is the ratio of a CCD pixel's area to that of the header."""
-        terms = self.model.terms(x, y)
-        return np.asarray(np.tensordot(terms, self.basis, 1) / (terms @ self.sums))
+        """PSF image at a CCD position."""
+        image = np.tensordot(self.model.terms(x, y), self.basis, 1)
+        return np.asarray(image * (self.light / image.sum()))
 
 
 @dataclass(frozen=True)
@@ -192,8 +193,8 @@ def _layer(request: PsfRequest, exposure: Exposure, model: PsfexModel) -> PsfexL
         ny / 2,
     )
     jacobian = _jacobian(request, exposure, tuple(coadd)) / np.sqrt(exposure.distortion(middle))
-    basis = resample(model.basis, jacobian / model.sampling, SIZE) / model.sampling**2
-    return PsfexLayer(model, basis * exposure.scaling(request.pixel_scale), model.basis.sum((1, 2)))
+    basis = resample(model.basis, jacobian / model.sampling, SIZE)
+    return PsfexLayer(model, basis, exposure.scaling(request.pixel_scale) / abs(np.linalg.det(jacobian)))
 
 
 def _jacobian(request: PsfRequest, exposure: Exposure, at: tuple[float, float]) -> Array:
@@ -206,7 +207,7 @@ def _jacobian(request: PsfRequest, exposure: Exposure, at: tuple[float, float]) 
 
 def _padded(layer: PsfexLayer, size: int) -> PsfexLayer:
     pad = (size - layer.basis.shape[-1]) // 2
-    return PsfexLayer(layer.model, np.pad(layer.basis, ((0, 0), (pad, pad), (pad, pad))), layer.sums)
+    return PsfexLayer(layer.model, np.pad(layer.basis, ((0, 0), (pad, pad), (pad, pad))), layer.light)
 
 
 def _stars(request: PsfRequest, *, needed: bool) -> BandPsf | None:

@@ -76,8 +76,12 @@ def _paths(calib: Path, exposure: Exposure) -> Iterator[Path]:
 
 
 def find_psfex(calib: Path, exposure: Exposure) -> Path | None:
-    """The PSFEx file of an exposure; None where there is none."""
-    return next((path for path in _paths(calib, exposure) if path.is_file()), None)
+    """The PSFEx file of an exposure, below a directory of calibrations or one in it; None if absent."""
+    found = next((path for path in _paths(calib, exposure) if path.is_file()), None)
+    if found is None and calib.is_dir():
+        inner = (child for child in sorted(calib.iterdir()) if child.is_dir())
+        found = next((path for one in inner for path in _paths(one, exposure) if path.is_file()), None)
+    return found
 
 
 def read_psfex(calib: Path, exposure: Exposure) -> PsfexModel:

@@ -105,6 +105,12 @@ def release_bricks(
     return tuple(runs[name] for name in sorted(runs))
 
 
+def calibrations_of(release: Path) -> Path | None:
+    """The directory of calibrations of a release where it is beside or in it, as releases are published."""
+    places = (release / "calib", release.absolute().parent / "calib")
+    return next((place for place in places if place.is_dir()), None)
+
+
 def output_directory(outdir: Path) -> OutputDirectory:
     """The output directory of an injection: one directory a run, in the layout of legacysim."""
     layout = layout_named("legacysim")
