@@ -25,7 +25,7 @@ pytestmark = pytest.mark.data
 
 BANDS = ("g", "r", "z")
 MARGIN = 12  # pixels from the edge of the coadd
-LANCZOS = (0.7, 0.9)  # what resampling leaves of the variance of photons a pixel
+LANCZOS = (0.65, 0.95)  # what resampling leaves of the variance of photons a pixel
 
 
 @dataclass(frozen=True)
@@ -108,22 +108,24 @@ def test_light_is_the_pipelines(trees, band):
     assert (np.abs(np.median(offsets, axis=0)) < np.maximum(0.02, 2.5 * noise)).all()
 
 
-@pytest.mark.parametrize("band", BANDS)
-def test_noise_is_the_pipelines(trees, band):
+def test_noise_is_the_pipelines(trees):
     """What the pipeline's runs have beyond our noiseless light is photon noise, as what ours have."""
-    (exposure,) = read_exposures(trees["none"].release.ccds(), band) or ()
-    per_flux = exposure.scaling(0.262) / exposure.electrons
-    variance, theirs, mine = 0.0, 0.0, 0.0
-    for run, noiseless, noisy in zip(
-        trees["none"].pipeline, trees["none"].mine, trees["poisson"].mine, strict=True
-    ):
-        model = light(trees["none"], noiseless, band)
-        bright = (model > 0.004) & (read_plane(run, "invvar", band) > 0)
-        variance += float(model[bright].sum()) * per_flux
-        theirs += float(((light(trees["none"], run, band) - model)[bright] ** 2).sum())
-        mine += float(((light(trees["poisson"], noisy, band) - model)[bright] ** 2).sum())
-    assert LANCZOS[0] < theirs / variance < LANCZOS[1]
-    assert mine / variance == pytest.approx(theirs / variance, rel=0.12)
+    noiseless, noisy = trees["none"], trees["poisson"]
+    left = []
+    for band in BANDS:
+        (exposure,) = read_exposures(noiseless.release.ccds(), band) or ()
+        variance, theirs, mine = 0.0, 0.0, 0.0
+        for run, plain, grainy in zip(noiseless.pipeline, noiseless.mine, noisy.mine, strict=True):
+            model = light(noiseless, plain, band)
+            bright = (model > 0.004) & (read_plane(run, "invvar", band) > 0)
+            variance += float(model[bright].sum()) * exposure.scaling(0.262) / exposure.electrons
+            theirs += float(((light(noiseless, run, band) - model)[bright] ** 2).sum())
+            mine += float(((light(noisy, grainy, band) - model)[bright] ** 2).sum())
+        left.append((theirs / variance, mine / variance))
+    # Some 20 sources a band tell it to 7 %.
+    assert all(LANCZOS[0] < one < LANCZOS[1] for pair in left for one in pair), left
+    theirs, mine = np.mean(left, axis=0)
+    assert mine == pytest.approx(theirs, rel=0.1)
 
 
 @pytest.mark.parametrize("band", BANDS)

@@ -30,8 +30,8 @@ COPIED_ONCE = ("maskbits", "ccds")
 def write_plane(release: BrickRun, run: BrickRun, kind: str, band: str, plane: Array, scratch: Path) -> None:
     """Write an image or inverse variance with the release's header, compressed as the pipeline does.
 
-    The dither is another one than the release's: with the same, what rounding changes would be the same in all
-    pixels of a tile; with another it is random, within half a step.
+    The dither is another one than the release's: with the same, rounding would change all pixels of a tile
+    alike; with another it is random, within half a step.
     """
     path = release.plane(kind, band)
     with open_image(release, path) as (_, hdu):
