@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import synthetic
-from obiwan.dplearn import inject
+from obiwan.dplearn import create_training, inject
 from obiwan.dplearn.errors import CoaddError, DplearnError, LayoutError, SelectionError
+from obiwan.dplearn.evaluation.description import data_summary
 from obiwan.dplearn.injection.catalogue import ellipticity, write_catalogue
 from obiwan.dplearn.injection.detection import measure, summed
 from obiwan.dplearn.injection.scene import open_scene
@@ -21,6 +22,7 @@ from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.inputs import resolve_inputs
 from obiwan.dplearn.survey.catalogs import SEP, read_tractor
 from obiwan.dplearn.survey.layouts import RELEASE, Root, layout_named
+from obiwan.dplearn.trainingset.stampset import open_training_set
 
 BRICK = synthetic.BRICK
 SIGMA = 2.0  # pixels
@@ -335,3 +337,15 @@ def test_runs_of_other_programs_keep_their_names(survey, tmp_path):
     (brick,) = resolve_inputs(fake=[out], config=config).bricks
     assert [run.run for run in brick.runs] == ["skip_rs300"]
     assert synthetic.fakes(plan_brick(brick, config)) == [70, 71]
+
+
+def test_the_training_set_says_how_its_injections_were_drawn(injected, tmp_path, capsys):
+    words = ["--select", "snr>5", "--split", "object", "--size", "16", "--edge", "pad", "--balance", "none"]
+    given = ["--fake", str(injected), *words, "--allow-injected-neighbours"]
+    assert create_training.main([*given, "--outdir", str(tmp_path / "set")]) == 0
+    capsys.readouterr()
+    stamp_set = open_training_set(tmp_path / "set")
+    (drawn,) = data_summary(stamp_set)["drawn"]
+    assert drawn == stamp_set.manifest["drawn"][0]
+    assert (drawn["model"], drawn["psf"]) == ("star", {"moffat": 3})
+    assert "deblending" in drawn["left_out"]
