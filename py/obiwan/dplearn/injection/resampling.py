@@ -12,6 +12,7 @@ from obiwan.dplearn.stampspec import Array
 ORDER = 3
 _TAPS = np.arange(1 - ORDER, ORDER + 1)
 _SIGNS = (-1.0) ** _TAPS
+_PHASES = 1024  # of a pixel, for which weights are kept
 _DENSE = 256  # samples, up to which a dense matrix is faster
 
 
@@ -26,8 +27,13 @@ def _taps(targets: Array) -> tuple[Array, Array]:
     return first.astype(np.intp)[..., None] + _TAPS, weights / weights.sum(-1, keepdims=True)
 
 
+_KERNEL = _taps(np.arange(_PHASES) / _PHASES)[1].astype(np.float32)
+
+
 def matrix(targets: Array, n: int) -> Any:
     """Matrix that interpolates n samples, at pixels 0 to n - 1, along one axis; beyond them they are 0.
+
+    Positions are rounded to 1/1024 of a pixel.
 
     Parameters
     ----------
@@ -40,12 +46,13 @@ def matrix(targets: Array, n: int) -> Any:
     ndarray or scipy.sparse.csr_array of float32, shape (m, n)
         Sparse where that is faster.
     """
-    samples, weights = _taps(targets)
+    steps = np.rint(np.asarray(targets) * _PHASES).astype(np.intp)
+    samples, weights = (steps // _PHASES)[:, None] + _TAPS, _KERNEL[steps % _PHASES]
     rows = np.arange(len(targets))[:, None]
     if n > _DENSE:
         inside = (samples >= 0) & (samples < n)
         place = np.broadcast_to(rows, samples.shape)[inside], samples[inside]
-        return csr_array((weights[inside].astype(np.float32), place), shape=(len(targets), n))
+        return csr_array((weights[inside], place), shape=(len(targets), n))
     out = np.zeros((len(targets), n + 2), np.float32)
     out[rows, np.clip(samples, -1, n) + 1] = (
         weights  # what lies beyond goes into two columns that are cut off
