@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("galsim")
 
-from benchmarks import cross_fitting, null_sets, surveys, verdicts
+from benchmarks import cross_fitting, injection_controls, null_sets, surveys, verdicts
 from obiwan.dplearn import __version__
 
 
@@ -41,6 +41,18 @@ def test_verdicts_are_counted_with_the_interval_of_their_rate():
         0,
     ]
     assert row["fails_most_often"] == "width 2; centroid x 1"
+
+
+def test_controls_of_inject_are_told_in_a_row():
+    metrics = {
+        "ruling": {"kind": "differ, explained", "failing": ["width g", "concentration g"]},
+        "verdict": {"auc": {"value": 0.8, "low": 0.71, "high": 0.9}, "real": 30, "fake": 31},
+    }
+    row = injection_controls.row_of("stars, moffat", metrics)
+    assert (row["auc"], row["auc_low"], row["test_examples"]) == ("0.800", "0.710", 61)
+    assert row["fail"] == "width g; concentration g"
+    clean = injection_controls.row_of("stars", {**metrics, "ruling": {"kind": "inconclusive", "failing": []}})
+    assert clean["fail"] == "none"
 
 
 def test_a_table_names_package_and_mock():

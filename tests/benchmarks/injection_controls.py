@@ -26,7 +26,8 @@ from typing import Any
 import fitsio
 import numpy as np
 
-from obiwan.dplearn import __version__, create_training, evaluate, inject
+from benchmarks.surveys import version
+from obiwan.dplearn import create_training, evaluate, inject
 from obiwan.dplearn.injection.scene import Scene
 from obiwan.dplearn.mock.__main__ import main as make_mock
 from obiwan.dplearn.mock.sky import draw_population
@@ -109,7 +110,7 @@ def row_of(name: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
         "auc_high": f"{auc['high']:.3f}",
         "fail": "; ".join(metrics["ruling"]["failing"]) or "none",
         "test_examples": verdict["real"] + verdict["fake"],
-        "version": __version__,
+        "version": version(),
     }
 
 
