@@ -11,9 +11,10 @@ import numpy as np
 from obiwan.dplearn.controls.covariates import covariates
 from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.evaluation import analysis
+from obiwan.dplearn.evaluation.decision import ruling_of
 from obiwan.dplearn.evaluation.description import data_summary, software
 from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
-from obiwan.dplearn.evaluation.equal import Evidence, ruling_of
+from obiwan.dplearn.evaluation.equal import Evidence
 from obiwan.dplearn.evaluation.exhibits import exhibits_of
 from obiwan.dplearn.evaluation.notices import Fact, Notice
 from obiwan.dplearn.referees.testlog import Ledger, Opening

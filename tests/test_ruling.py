@@ -174,10 +174,11 @@ def scene(
     rows["label"] = label
     rows["brick"] = [f"{i:04d}p000".encode() for i in np.arange(n) // 2 % 30]
     asked = ((Control("width", "D5", "r"), width),)
-    controls = judge_controls(asked, label, rows["brick"].astype(str))
+    bricks = rows["brick"].astype(str)
+    controls = judge_controls(asked, label, bricks)
     model = ModelInfo("scores", "0", "", learnt=True)
     scored = Scored(rows, score[None], label, score, (model,))
-    return scored, Evidence(controls, asked, rows, {}, np.full(n, 10.0)), controls[0]
+    return scored, Evidence(controls, asked, rows, {}, np.full(n, 10.0), bricks), controls[0]
 
 
 @pytest.mark.parametrize(("other", "outcome"), [(0.0, Outcome.GONE), (0.5, Outcome.STAYS)])
@@ -188,6 +189,18 @@ def test_what_fails_explains_what_the_score_sees_of_it(other: float, outcome: Ou
     assert found.outcome == outcome
     assert found.titles == (("width", "r"),)
     assert found.overlap > 0.9
+
+
+def test_what_the_fit_measures_better_is_held_equal_too(rng):
+    """The control sees a width with an error, the score without: what is left is the error."""
+    scored, evidence, failing = scene(rng, seen=3.0, other=0.0)
+    width = evidence.asked[0][1]
+    blurred = replace(evidence, asked=((failing, width + 3 * rng.normal(size=len(width))),))
+    assert held_equal(scored, [failing], blurred).outcome == Outcome.STAYS
+    known = replace(blurred, fits={"u_ln_size": width, "noise_all": scored.labels})
+    found = held_equal(scored, [failing], known)
+    assert found.outcome == Outcome.GONE
+    assert found.alone == pytest.approx(0.64, abs=0.03)
 
 
 def test_nothing_is_held_equal_where_the_classes_share_no_values(rng):

@@ -71,7 +71,7 @@ def table_of(covariates: Mapping[str, Array], label: Array) -> tuple[Array, Arra
     return np.where(np.isfinite(table), table, np.nan), np.asarray(label) == 1
 
 
-def _folds_of(fake: Array, bricks: Array, seed: int) -> tuple[list[Fold], str]:
+def folds_of(fake: Array, bricks: Array, seed: int) -> tuple[list[Fold], str]:
     """Parts of a cross-fit: whole bricks, or examples where these leave a part without both classes."""
     from sklearn.model_selection import GroupKFold, StratifiedKFold
 
@@ -197,7 +197,7 @@ def metadata_classifier(
     """
     table, fake = table_of(covariates, label)
     bricks = np.asarray(bricks)
-    folds, by = _folds_of(fake, bricks, seed)
+    folds, by = folds_of(fake, bricks, seed)
     scores, fits = _cross_fit(table, fake, folds, seed)
     losses = _importance(table, fake, scores, fits, np.random.default_rng([seed, 1]))
     names = tuple(covariates)

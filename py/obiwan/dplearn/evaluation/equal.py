@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.special import logit
 
 from obiwan.dplearn.controls.battery import judge_controls
 from obiwan.dplearn.controls.covariates import covariates
-from obiwan.dplearn.controls.metadata import propensity, propensity_strata
+from obiwan.dplearn.controls.metadata import SETTINGS, folds_of, propensity_strata
 from obiwan.dplearn.controls.questions import Question, questions
-from obiwan.dplearn.controls.records import Control, Statistic
-from obiwan.dplearn.evaluation.analysis import Baseline
+from obiwan.dplearn.controls.records import AUC, Control, Statistic
 from obiwan.dplearn.evaluation.ensemble import Scored
 from obiwan.dplearn.evaluation.ruling import (
     OVERLAP,
     Equal,
-    Levels,
     Outcome,
-    Quantities,
-    Ruling,
-    failing_controls,
-    panel_differs,
-    quantities_fail,
-    rule,
 )
+from obiwan.dplearn.referees.features import Scaling
+from obiwan.dplearn.referees.jury import Sample
+from obiwan.dplearn.referees.scores import logistic
 from obiwan.dplearn.stampspec import Array, StampSpec
-from obiwan.dplearn.twosample.ranking import GUESS, stratified_auc, usable_strata
+from obiwan.dplearn.twosample.ranking import GUESS, auc, stratified_auc, usable_strata
 from obiwan.dplearn.twosample.summary import usable_bricks
-from obiwan.dplearn.twosample.verdict import Verdict
 
+SHAPE = ("u_ln_", "u_dev", "u_e1", "u_e2", "tension_ln_size_", "tension_dev_", "tension_e")
 MOST_HELD = 8  #: quantities that are held equal, those of the largest effects: more leave no strata
-SIGNAL = "at equal signal to noise"
+STRENGTH = 0.1  #: inverse of the ridge penalty on coefficients of numbers of unit variance
+#: What a galaxy fit says of the thing that a hazard is about: beginnings of the names of its numbers.
+RELATED = {
+    "D2": ("u_x", "u_y", "tension_x_", "tension_y_"),
+    "D5": SHAPE,
+    "D6": ("noise_", "ivar_dip", "ivar_slope", "shot_"),
+    "D10": ("u_flux_", *SHAPE),
+    "D11": ("u_flux_",),
+    "D17": ("u_flux_", *SHAPE),
+    "D20": SHAPE,
+}
 QUANTITIES = ("measured quantities", "")  #: title of the score of the classifier of measured quantities
 
 
@@ -53,6 +59,8 @@ class Evidence:
         Signal to noise in the reference band.
     clusters : ndarray of str, shape (n,)
         Bricks, or groups of bricks that are not independent.
+    fits : mapping of str to ndarray, shape (n,)
+        Numbers of the panel's galaxy fits; empty without.
     """
 
     controls: tuple[Control, ...]
@@ -61,15 +69,35 @@ class Evidence:
     columns: Mapping[str, Array]
     signal: Array
     clusters: Array
+    fits: Mapping[str, Array] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rows: Array, measured: Array, spec: StampSpec, clusters: Array) -> Evidence:
-        """All controls run on examples, of which these are the rows of the example table."""
+    def of(
+        cls,
+        rows: Array,
+        measured: Array,
+        spec: StampSpec,
+        clusters: Array,
+        samples: Mapping[str, Sample] | None = None,
+    ) -> Evidence:
+        """All controls run on examples.
+
+        Parameters
+        ----------
+        rows : structured ndarray, shape (n,)
+            Of the example table.
+        measured : structured ndarray, shape (n,)
+        spec : StampSpec
+        clusters : ndarray, shape (n,)
+        samples : mapping of str to Sample, optional
+            What a panel has measured, by split.
+        """
         label, bricks = rows["label"], np.char.strip(rows["brick"].astype(str))
         asked = tuple(questions(rows, measured, label, bricks, spec))
         controls = judge_controls(asked, label, clusters)
         columns = covariates(rows, measured, spec)
-        return cls(controls, asked, rows, columns, measured[f"snr_{spec.reference}"], clusters)
+        signal, fits = measured[f"snr_{spec.reference}"], fit_numbers(samples or {}, rows)
+        return cls(controls, asked, rows, columns, signal, clusters, fits)
 
 
 def held_equal(
@@ -78,10 +106,11 @@ def held_equal(
     evidence: Evidence,
     quantities: Array | None = None,
 ) -> Equal:
-    """AUC of the tested score within strata in which failing quantities are alike in both classes.
+    """What is left of the tested score where what fails is alike in both classes.
 
-    The quantities are those measured of each stamp, at equal signal to noise: what a shifted centroid or a
-    larger width says about the class depends on how well it is measured.
+    A classifier, trained on other bricks, is given the failing quantities, the signal to noise and what the
+    galaxy fit says of the same thing (`RELATED`): a panel measures an offset better than a centroid in a
+    window shows it.  The score is then compared within strata of that classifier's.
 
     Parameters
     ----------
@@ -92,6 +121,13 @@ def held_equal(
     evidence : Evidence
     quantities : ndarray, shape (n,), optional
         Score of the classifier of measured quantities, where that fails.
+
+    Returns
+    -------
+    Equal
+        A difference stays where it is significant within strata *and* the score adds more than
+        `obiwan.dplearn.controls.records.AUC` to the AUC of that classifier: what it measures with an error
+        cannot be held equal to the last digit.
     """
     values = {(one.name, one.band): given for one, given in evidence.asked}
     columns = {}
@@ -99,53 +135,76 @@ def held_equal(
         given = values[one.name, one.band]
         composed = one.statistic == Statistic.COMPOSITION
         chosen = np.char.strip(given.astype(str)) == one.component if composed else given
-        columns[one.name, one.band] = _known(np.asarray(chosen, np.float64))
+        columns[one.name, one.band] = np.asarray(chosen, np.float64)
     if quantities is not None:
         columns[QUANTITIES] = quantities
-    titles, tests = tuple(columns), len(scored.labels)
-    with_signal = {f"{name} {band}": one for (name, band), one in columns.items()} | {
-        "": _known(evidence.signal)
-    }
-    strata = propensity_strata(propensity(with_signal, evidence.rows["label"])[:tests])
-    overlap = float(usable_strata(scored.labels == 1, strata).mean()) if (strata >= 0).all() else 0.0
+    related = tuple({name for one in failing for name in RELATED.get(one.hazard, ())})
+    fits = [given for name, given in evidence.fits.items() if related and name.startswith(related)]
+    numbers = np.column_stack([*columns.values(), evidence.signal, *fits]).astype(np.float64)
+    titles, tests, labels = tuple(columns), len(scored.labels), scored.labels
+    odds = cross_fitted_odds(numbers, evidence.rows["label"], evidence.clusters)[:tests]
+    strata = propensity_strata(odds)
+    overlap = float(usable_strata(labels == 1, strata).mean())
+    alone = auc(labels, odds)
     if overlap < OVERLAP:
-        return Equal(titles, Outcome.NO_OVERLAP, overlap=overlap)
-    usable = usable_bricks(scored.labels, scored.clusters)
-    auc = stratified_auc(scored.labels, scored.scores, strata, usable)
-    return Equal(titles, Outcome.STAYS if auc.low > GUESS else Outcome.GONE, auc, overlap)
+        return Equal(titles, Outcome.NO_OVERLAP, overlap=overlap, alone=alone)
+    left = stratified_auc(labels, scored.scores, strata, usable_bricks(labels, scored.clusters))
+    more = left.low > GUESS and _together(labels, odds, scored.scores) > alone + AUC
+    return Equal(titles, Outcome.STAYS if more else Outcome.GONE, left, overlap, alone)
 
 
-def ruling_of(
-    scored: Scored,
-    verdict: Verdict,
-    evidence: Evidence,
-    baseline: Baseline | None,
-    missing: Sequence[str],
-) -> Ruling:
-    """The ruling on scores and controls, with what fails held equal where the scores separate the classes.
+def cross_fitted_odds(numbers: Array, label: Array, clusters: Array) -> Array:
+    """Log odds of being injected from some numbers, by classifiers that were trained on other bricks.
+
+    Of a logistic regression, which is efficient for small differences, and of boosted trees, which see what
+    is not linear, combined by their weights in another logistic regression.
 
     Parameters
     ----------
-    scored : Scored
-        The test examples.
-    verdict : Verdict
-        Of the scores alone.
-    evidence : Evidence
-    baseline : Baseline or None
-    missing : sequence of str
-        Kinds of planted difference that were not planted, or not detected.
+    numbers : ndarray, shape (n, k)
+        NaN where not known.
+    label, clusters : ndarray, shape (n,)
     """
-    levels, failing = Levels(), failing_controls(evidence.controls, validity=False)
-    quantities = None if baseline is None else Quantities(baseline.result.auc, baseline.result.p)
-    fails, equal = quantities_fail(quantities, levels), None
-    both = [one for one in failing if one.statistic != Statistic.RECOVERY]  # real galaxies have no truth
-    if panel_differs(verdict, levels) and (both or fails):
-        score = baseline.result.scores if fails and baseline is not None else None
-        equal = held_equal(scored, both, evidence, score)
-    return rule(verdict, evidence.controls, quantities, equal, missing, levels)
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    found = np.zeros((len(label), 2))
+    for train, held in folds_of(label == 1, clusters, 1)[0]:
+        scaling = Scaling.of(numbers[train])
+        weights, intercept = logistic(scaling.apply(numbers[train]), label[train], STRENGTH)
+        trees = HistGradientBoostingClassifier(**SETTINGS, random_state=1).fit(numbers[train], label[train])
+        linear = scaling.apply(numbers[held]) @ weights + intercept
+        found[held] = np.column_stack([linear, trees.decision_function(numbers[held])])
+    weights, intercept = logistic(found, label, 1.0)
+    return np.asarray(found @ weights + intercept)
 
 
-def _known(values: Array) -> Array:
-    """Numbers, those that are not known replaced by the median of the others."""
-    known = np.isfinite(values)
-    return np.where(known, values, np.median(values[known]) if known.any() else 0.0)
+def _together(labels: Array, odds: Array, scores: Array) -> float:
+    """AUC of two scores combined by a logistic regression."""
+    both = np.column_stack([odds, logit(np.clip(scores, 1e-6, 1 - 1e-6))])
+    weights, _ = logistic(both, labels, 1.0)
+    return auc(labels, both @ weights)
+
+
+def fit_numbers(samples: Mapping[str, Sample], rows: Array) -> dict[str, Array]:
+    """Numbers of the galaxy fits of a panel for examples, by name; NaN where it did not measure them.
+
+    Parameters
+    ----------
+    samples : mapping of str to Sample
+        By split.
+    rows : structured ndarray, shape (n,)
+        Of the example table.
+    """
+    found: dict[str, Array] = {}
+    place = {(int(shard), int(row)): i for i, (shard, row) in enumerate(rows[["shard", "row"]].tolist())}
+    for split, sample in samples.items():
+        measured, own = sample.measured, sample.stamp_set.rows(split)[["shard", "row"]].tolist()
+        fits = measured.fits
+        scores = measured.population.posterior(fits.values, fits.information, fits.gradient).u
+        named = {f"u_{name}": scores[:, i] for i, name in enumerate(fits.names)}
+        named |= {name: fits.column(name) for name in fits.statistic_names}
+        pairs = [(place[key], i) for i, key in enumerate(own) if key in place]
+        there, here = np.array(pairs, int).reshape(-1, 2).T
+        for name, values in named.items():
+            found.setdefault(name, np.full(len(rows), np.nan))[there] = values[here]
+    return found

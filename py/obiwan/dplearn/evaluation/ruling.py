@@ -100,12 +100,15 @@ class Equal:
         Within strata of the propensity score; None where no stratum has both classes.
     overlap : float
         Fraction of test examples in strata that have both classes.
+    alone : float
+        AUC of a classifier that sees only what is held equal.
     """
 
     titles: tuple[tuple[str, str], ...]
     outcome: Outcome
     auc: Estimate | None = None
     overlap: float = 0.0
+    alone: float = 0.5
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ import numpy as np
 from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.evaluation import analysis, notices
+from obiwan.dplearn.evaluation.decision import decided, of_networks
 from obiwan.dplearn.evaluation.description import data_summary, software
 from obiwan.dplearn.evaluation.ensemble import Scored
-from obiwan.dplearn.evaluation.equal import Evidence, ruling_of
+from obiwan.dplearn.evaluation.equal import Evidence
 from obiwan.dplearn.evaluation.exhibits import exhibits_of
 from obiwan.dplearn.evaluation.ideal import EXAMPLES, offset_curve, planted_offset
 from obiwan.dplearn.evaluation.judging import Judged, Planting, judge_set
@@ -37,7 +38,6 @@ from obiwan.dplearn.survey.differences import Difference
 from obiwan.dplearn.training.batches import check_splits
 from obiwan.dplearn.trainingset.stampset import StampSet
 from obiwan.dplearn.twosample.signflips import LEAST_FLIPPED
-from obiwan.dplearn.twosample.verdict import PositiveControl
 
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
 OCCLUSION_EXAMPLES = 400  #: of the test split, half of each class
@@ -206,17 +206,17 @@ def evaluate_referees(
     scored, networks = replace(judged.scored, ledger=known), judged.networks
     evidence, measured, tests = _evidence(judged)
     data, columns = data_summary(stamp_set), {key: v[:tests] for key, v in evidence.columns.items()}
-    planted = (*sensitivity, *judged.detections)
+    planted, settings = (*sensitivity, *judged.detections), _settings(request)
     missing = missing_kinds(judged.detections or sensitivity, spec)
     return analysis.Evaluation(
-        settings=_settings(request),
+        settings=settings,
         spec=spec,
         data=data,
         scored=scored,
         columns=columns,
-        **_decided(scored, evidence, request, judged.detected or by_network, missing),
+        **decided(scored, evidence, judged.detected or by_network, missing, settings),
         answer=analysis.answer(scored, seed),
-        **_of_networks(networks, request, by_network),
+        **of_networks(networks, by_network, settings),
         calibration=analysis.calibrate(scored),
         conditional=analysis.conditional(scored, columns, analysis.held_equal(spec), seed),
         bins=analysis.where(scored, columns, spec),
@@ -240,47 +240,14 @@ def _evidence(judged: Judged) -> tuple[Evidence, Array, int]:
     rows, measured, tests = control_set(judged.stamp_set, judged.samples)
     bricks = np.char.strip(rows["brick"].astype(str))
     clusters = judged.stamp_set.clusters(bricks, LEAST_FLIPPED).names
-    return Evidence.of(rows, measured, judged.stamp_set.spec, clusters), measured, tests
+    evidence = Evidence.of(rows, measured, judged.stamp_set.spec, clusters, judged.samples)
+    return evidence, measured, tests
 
 
 def _settings(request: Request) -> dict[str, Any]:
     """Settings that a report states."""
     declared = {"declared": " ".join(map(str, request.declared))} if request.declared else {}
     return {"margin": request.margin, **declared, "level": analysis.LEVEL, "seed": request.seed}
-
-
-def _decided(
-    scored: Scored,
-    evidence: Evidence,
-    request: Request,
-    positive: PositiveControl | None,
-    missing: Sequence[str],
-) -> dict[str, Any]:
-    """The ruling of an evaluation, and what it is made of."""
-    verdict = analysis.verdict_of(scored, request.margin, positive)
-    tests = len(scored.rows)
-    baseline = analysis.baseline(evidence.columns, evidence.rows, tests, request.seed, evidence.clusters)
-    return {
-        "verdict": verdict,
-        "ruling": ruling_of(scored, verdict, evidence, baseline, missing),
-        "baseline": baseline,
-        "controls": evidence.controls,
-        "control_examples": len(evidence.rows),
-    }
-
-
-def _of_networks(
-    networks: Scored | None, request: Request, positive: PositiveControl | None
-) -> dict[str, Any]:
-    """What an evaluation says of the networks by themselves, where a panel is tested."""
-    if networks is None:
-        return {}
-    verdict = analysis.verdict_of(networks, request.margin, positive)
-    return {
-        "networks": networks,
-        "network": analysis.answer(networks, request.seed),
-        "network_verdict": verdict,
-    }
 
 
 def _some_tests(stamp_set: StampSet, count: int, seed: int) -> tuple[Array, Array, Array]:
