@@ -19,9 +19,10 @@ from obiwan.dplearn.referees.population import Population, population_from
 from obiwan.dplearn.stampspec import Array, StampSpec
 
 STRENGTH = 0.002  #: inverse of the ridge penalty on coefficients of numbers of unit variance
-#: Scale of what the fit leaves: a penalty 25 times as large.  Most of the numbers are such, and say nothing;
-#: at full scale they would cost a fifth of the d'^2 of a PSF difference at 2,048 training stamps, so nothing.
-LEFTOVER_SCALE = 0.2
+#: Scale of what the fit leaves: a penalty 6 times as large.  Most of the numbers are such, and say nothing of
+#: most differences; half of this scale would cost half of the d'^2 of an offset between bands, twice as much
+#: some of that of a PSF difference.
+LEFTOVER_SCALE = 0.4
 
 
 @dataclass(frozen=True)
