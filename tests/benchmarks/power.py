@@ -54,7 +54,7 @@ from tables import write_csv
 FACTORS = ("size", "psf", "flux")  #: kinds whose amplitude is a factor
 FLAWS = ("none", "offset", "size", "psf", "flux", "colour", "profile", "shot", "dip", "band_offset")
 SIZES = (500, 2000, 8000)
-POOL = 6000  #: stamps of a kind, of which every repetition takes some; more where it takes more
+POOL = 4000  #: stamps of a kind, of which every repetition takes some; more where it takes more
 LEVEL = 0.05
 SEED = 2121
 AT_ONCE = 500
