@@ -8,7 +8,7 @@ on the one catalogue, and tested by the panel's quick members against the mock's
     stars          with the mock's PSF                        not distinguished
     stars, moffat  with --psf moffat                          distinguished: width or concentration fails
     galaxies       with the mock's PSF                        not distinguished
-    galaxies, 20 % larger    half-light radii are 20 % too large        distinguished: a size fails
+    galaxies, 50 % larger    half-light radii are 50 % too large        distinguished: a size fails
 
 What is finished is kept.
 """
@@ -35,7 +35,7 @@ from obiwan.dplearn.survey.rendering import Galaxy, render
 from tables import write_csv
 
 MOCK = "INJECTION_CONTROLS_MOCK"  # variable that names the mock's directory, for worker processes
-LARGER = 1.2
+LARGER = 1.5
 BRICKS = ("--bricks", "60", "--brick-size", "400", "--runs", "0")
 STARS, GALAXIES = "mag_r<20.4,size<1.4", "mag_r>20.5,snr>15,g-r<1.1"
 RIGHT = "injection_controls:psf"
@@ -45,7 +45,7 @@ CONTROLS = {
     "stars": ("stars", "star", RIGHT, STARS),
     "stars, moffat": ("stars", "star", "moffat", STARS),
     "galaxies": ("galaxies", "sersic", RIGHT, GALAXIES),
-    "galaxies, 20 % larger": ("larger", "sersic", RIGHT, GALAXIES),
+    "galaxies, 50 % larger": ("larger", "sersic", RIGHT, GALAXIES),
 }
 
 
