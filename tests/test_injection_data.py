@@ -14,11 +14,13 @@ from pathlib import Path
 import fitsio
 import numpy as np
 import pytest
+from astropy.table import Table
 
 from obiwan.dplearn import inject
 from obiwan.dplearn.injection.exposures import read_exposures
 from obiwan.dplearn.injection.psfex import read_psfex
-from obiwan.dplearn.survey.coadds import read_plane
+from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.survey.coadds import read_frame, read_plane
 from obiwan.dplearn.survey.layouts import RELEASE, BrickRun, Root, find_runs, layout_named
 
 pytestmark = pytest.mark.data
@@ -147,3 +149,48 @@ def test_psfex_models_have_the_norm_of_the_ccd_table(shared_data, region):
             model = read_psfex(shared_data / "calib" / region, exposure)
             height, width = exposure.shape
             assert model.norm(width // 2, height // 2) == pytest.approx(exposure.psfnorm, rel=1e-3)
+
+
+@pytest.mark.parametrize("region", ["mzlsbass2", "testcase6"])
+def test_stars_are_as_wide_as_the_release_says(shared_data, tmp_path, region):
+    """BASS, MzLS and two exposures of DECam: a star has the noise area of the release's ``psfsize``."""
+    release = find_runs(Root(0, shared_data / "release_dr9" / region, RELEASE))[0]
+    frame = read_frame(release, StampSpec())
+    x, y = np.array([70.3, 35.2]), np.array([70.6, 66.9])
+    ra, dec = frame.wcs.all_pix2world(x, y, 0)
+    table = {"id": [0, 1], "ra": ra, "dec": dec, **{f"flux_{band}": [300.0, 300.0] for band in BANDS}}
+    Table(table).write(tmp_path / "stars.csv")
+    words = [
+        "--release",
+        release.root.path,
+        "--sources",
+        tmp_path / "stars.csv",
+        "--outdir",
+        tmp_path / "out",
+    ]
+    words += [
+        "--calib",
+        shared_data / "calib" / region,
+        "--model",
+        "star",
+        "--noise",
+        "none",
+        "--psf",
+        "psfex",
+    ]
+    assert inject.main([*map(str, words), "--runs", "2"]) == 0
+    v, u = np.mgrid[: frame.shape[0], : frame.shape[1]]
+    for run in find_runs(Root(0, tmp_path / "out", layout_named("legacysim"))):
+        for row in fitsio.read(run.truth):
+            near = np.hypot(u - row["bx"], v - row["by"]) < 25
+            for band in BANDS:
+                added = read_plane(run, "image", band).astype(float) - read_plane(release, "image", band)
+                observed = read_plane(release, "invvar", band) > 0
+                assert (added[~observed & (read_plane(release, "image", band) == 0)] == 0).all()
+                if not observed[near].all():
+                    continue
+                star = added[near]
+                width = 2.3548 * 0.262 * np.sqrt(star.sum() ** 2 / (star**2).sum() / 4 / np.pi)
+                expected = read_plane(release, "psfsize", band)[int(row["by"]), int(row["bx"])]
+                assert width == pytest.approx(expected, rel=0.02)
+                assert star.sum() / 300 == pytest.approx(1, abs=0.03)
