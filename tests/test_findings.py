@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_a_headline_names_each_quantity_once():
     found = [placed("width", "D5", 2.0, 2.2, band=band) for band in "rgz"]
     others = [placed(name, "D17", 1.0, 2.0) for name in ("a", "b", "c", "d")]
     assert differences(found) == ["light 10.0 % broader in r (also g, z)"]
-    assert differences([*found, *others])[-1] == "2 more quantities"
+    assert differences([*found, *others])[-1] == "and 2 more"
     assert len(differences([*found, *others])) == 4
 
 
@@ -121,3 +122,13 @@ def test_intervals_in_units_of_the_limit():
     assert over_limit(control) == Estimate(pytest.approx(1.5), pytest.approx(0.5), pytest.approx(2.5))
     across = replace(control, effect=0.01, low=-0.02, high=0.04)
     assert over_limit(across) == Estimate(pytest.approx(0.5), 0.0, pytest.approx(2))
+
+
+def test_the_gallery_has_a_headline_and_small_pictures_for_each_survey():
+    """What ``bin/benchmark gallery`` wrote: a part of the page for each picture that is there."""
+    doc = Path(__file__).parents[1] / "doc"
+    page = (doc / "explanation" / "gallery.rst").read_text(encoding="utf-8")
+    pictures = sorted((doc / "_static" / "gallery").glob("*.png"))
+    assert len(pictures) >= 6
+    assert all(f"gallery/{path.name}" in page and path.stat().st_size < 60_000 for path in pictures)
+    assert page.count("    **") == len(pictures) // 2
