@@ -11,7 +11,7 @@ import numpy as np
 from obiwan.dplearn.controls.metadata import propensity_strata
 from obiwan.dplearn.evaluation import analysis
 from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
-from obiwan.dplearn.report import wording
+from obiwan.dplearn.report import opening
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.clusters import ClusteredBy, Clusters
 from obiwan.dplearn.trainingset.examples import blank_examples
@@ -89,9 +89,9 @@ def test_intervals_rest_on_groups_of_bricks(rng):
     given = {"draws": analysis.DRAWS, "rng": np.random.default_rng([1, 2])}
     assert by_pair.flip_p == resampling.flip_test(alone.labels, alone.scores, pairs, **given)
     assert analysis.verdict_of(paired, 0.02, None).numbers.bricks == 6
-    assert wording.clusters(by_pair) == "6 groups of bricks that share exposures"
-    assert wording.clusters(by_brick) == "12 bricks"
-    assert wording.clusters(replace(by_pair, clustered_by=ClusteredBy.CELL), 1) == "1 cell of the sky"
+    assert opening.clusters(by_pair) == "6 groups of bricks that share exposures"
+    assert opening.clusters(by_brick) == "12 bricks"
+    assert opening.clusters(replace(by_pair, clustered_by=ClusteredBy.CELL), 1) == "1 cell of the sky"
 
 
 def test_groups_that_are_single_bricks_change_nothing(rng):

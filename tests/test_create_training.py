@@ -20,6 +20,7 @@ from astropy.io import fits
 
 from obiwan.dplearn.create_training import main
 from obiwan.dplearn.cutting import workspace
+from obiwan.dplearn.trainingset.stampset import open_training_set
 from synthetic import (
     Place,
     Reader,
@@ -465,6 +466,30 @@ def damage(copy: Survey) -> Place:
 
 
 BRICK_RUN = "brick 1000p051 (file0_rs0_skip0)"
+
+
+def test_exposures_of_the_bricks_are_recorded(copy, tmp_path, capsys):
+    """Of both runs of a brick; neighbours in the list share one.  They go where the next set has none."""
+    names, outdir = [content.brick.name for content in copy.scenes], tmp_path / "out"
+    given, camera = words(copy, outdir, real=False), {"camera": np.array(["decam"] * 3)}
+    for _, i, place in copy.places():
+        number = names.index(place.brick)
+        write_table(place.ccds, {**camera, "expnum": np.array([100 + number, 101 + number, 150 + i])})
+    assert main(given) == 0
+    rows = open_training_set(outdir).read_exposures()
+    assert list(dict.fromkeys(rows["brick"].astype(str))) == sorted(names)
+    for number, name in enumerate(names):
+        own = rows["expnum"][rows["brick"] == name.encode()]
+        assert own.tolist() == [100 + number, 101 + number, 150, 151]
+    assert manifest_of(outdir)["exposures_crc32"] == zlib.crc32((outdir / "exposures.fits").read_bytes())
+    capsys.readouterr()
+    assert main(given) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    for _, _, place in copy.places():
+        write_table(place.ccds, camera)
+    assert main([*given, "--overwrite"]) == 0
+    assert not (outdir / "exposures.fits").exists()
+    assert "exposures_crc32" not in manifest_of(outdir)
 
 
 def test_missing_directory(copy, tmp_path, capsys):

@@ -43,7 +43,15 @@ def looking_at(places):
 def test_the_answer_goes_with_the_pixels_that_it_comes_from(rng, place, distance):
     labels = np.arange(240) % 2
     rows = rows_for(labels)
-    found = occlude(looking_at([place]), told_at(rng, labels, [place]), rows, SPEC, seen=rows, seed=1)
+    found = occlude(
+        looking_at([place]),
+        told_at(rng, labels, [place]),
+        rows,
+        SPEC,
+        seen=rows,
+        clusters=rows["brick"],
+        seed=1,
+    )
     assert distances(rows, SPEC)[0][place[:2]] == pytest.approx(distance)
     assert found.whole.value > 0.85
     for radius, inner, outer in zip(found.radii, found.inner, found.outer, strict=True):

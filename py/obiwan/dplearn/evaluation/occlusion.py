@@ -129,6 +129,7 @@ def occlude(
     spec: StampSpec,
     *,
     seen: Array,
+    clusters: Array,
     seed: int,
 ) -> Occlusion:
     """AUC of a referee when what lies within, or beyond, a radius is another example's.
@@ -145,6 +146,8 @@ def occlude(
     spec : StampSpec
     seen : structured ndarray, shape (n,)
         These rows as the referee sees them.
+    clusters : ndarray, shape (n,)
+        Bricks, or groups of bricks, that intervals rest on.
     seed : int
         Of the choice of partners, the same at every radius.
     """
@@ -152,12 +155,12 @@ def occlude(
     others = stamps[partners(labels, bricks, np.random.default_rng([seed, 42]))]
     away = distances(rows, spec)[..., None]
     radii = [radius for radius in OCCLUSION_RADII if radius < spec.centre]
-    clusters = usable_bricks(labels, bricks)
+    usable = usable_bricks(labels, clusters)
 
     def score(pixels: Array) -> Estimate:
         starts = range(0, len(pixels), BATCH)
         parts = [predict(pixels[i : i + BATCH], seen[i : i + BATCH]) for i in starts]
-        return auc_interval(labels, np.concatenate(parts), clusters)
+        return auc_interval(labels, np.concatenate(parts), usable)
 
     fake = int(np.count_nonzero(labels))
     return Occlusion(

@@ -38,6 +38,7 @@ from obiwan.dplearn.survey.differences import Difference
 from obiwan.dplearn.training.batches import check_splits
 from obiwan.dplearn.trainingset.stampset import StampSet
 from obiwan.dplearn.twosample.signflips import LEAST_FLIPPED
+from obiwan.dplearn.twosample.summary import LEAST_CLUSTERS
 
 CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
 OCCLUSION_EXAMPLES = 400  #: of the test split, half of each class
@@ -265,7 +266,8 @@ def _occlusion(stamp_set: StampSet, first: Referee | None, scored: Scored, seed:
     chosen, rows, stamps = _some_tests(stamp_set, OCCLUSION_EXAMPLES, seed)
     log.info("occlusion: scoring parts of %d test examples with %s", len(chosen), first.name)
     seen = stamp_set.visible("test")[chosen]
-    return occlude(first.predict, stamps, rows, stamp_set.spec, seen=seen, seed=seed)
+    clusters = stamp_set.clusters(stamp_set.bricks("test"), LEAST_CLUSTERS).names[chosen]
+    return occlude(first.predict, stamps, rows, stamp_set.spec, seen=seen, clusters=clusters, seed=seed)
 
 
 def _ideal(
