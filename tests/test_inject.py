@@ -294,6 +294,15 @@ def test_calibrations_beside_a_release_are_found(release, tmp_path, capsys):
     assert "PSF in g (bricks): psfex 1" in capsys.readouterr().out
 
 
+def test_of_chosen_bricks_other_positions_are_left_out(release, tmp_path, capsys):
+    table = sources(tmp_path / "table.fits", dec=np.array([23.5, 24.5]))
+    assert inject.main(words(release, table, tmp_path / "out", "--bricks", BRICK.name)) == 0
+    assert "1 sources injected into 1 bricks" in capsys.readouterr().out
+    nowhere = sources(tmp_path / "nowhere.fits", dec=np.array([24.5, 24.5]))
+    assert inject.main(words(release, nowhere, tmp_path / "out2", "--bricks", BRICK.name)) == 1
+    assert "2 row(s) lie in no brick of the release (1, 2)" in capsys.readouterr().err
+
+
 def test_without_anything_better_a_moffat_is_drawn_with_a_warning(release, tmp_path, capsys):
     table = sources(tmp_path / "table.fits")
     shutil.copytree(release.root.path, tmp_path / "dr9")

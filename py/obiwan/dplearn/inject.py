@@ -85,7 +85,7 @@ def program(options: argparse.Namespace, executor: Executor | None) -> int:
     sources = open_sources(options.sources, config.placement, needs)
     bricks = release_bricks(options.release, read_brick_list(options.bricks), sources)
     calib = options.calib or calibrations_of(options.release)
-    injection = Injection(bricks, sources, config, calib)
+    injection = Injection(bricks, sources, config, calib, chosen=bool(options.bricks))
     outdir, overwrite = options.outdir, options.overwrite
     manifest = inject(injection, outdir, write_catalogue, executor=executor, overwrite=overwrite)
     if manifest is None:

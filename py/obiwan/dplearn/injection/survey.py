@@ -45,12 +45,15 @@ class Injection:
     config : InjectionConfig
     calib : Path or None
         Directory of calibrations.
+    chosen : bool
+        Whether the user chose the bricks: then positions elsewhere are no mistake.
     """
 
     bricks: tuple[BrickRun, ...]
     sources: SourceList
     config: InjectionConfig
     calib: Path | None = None
+    chosen: bool = False
 
     @property
     def request(self) -> dict[str, Any]:
@@ -138,7 +141,7 @@ def _with_sources(injection: Injection, executor: Executor | None) -> tuple[Bric
     Raises
     ------
     DplearnError
-        If a brick cannot be read, or a row lies in none of them.
+        If a brick cannot be read, a row lies in none of them, or of chosen bricks, all rows.
     """
     sources, bricks = injection.sources, injection.bricks
     if not (isinstance(sources, TableSources) and sources.objects.placed):
@@ -148,7 +151,7 @@ def _with_sources(injection: Injection, executor: Executor | None) -> tuple[Bric
     if errors:
         raise DplearnError(in_one_line(errors))
     outside = sources.outside(boxes)
-    if len(outside):
+    if len(outside) and (not injection.chosen or len(outside) == len(sources.objects)):
         rows = ", ".join(map(str, outside[:5])) + (", ..." if len(outside) > 5 else "")
         name = sources.description.partition(":")[0]
         msg = f"--sources {name}: {len(outside)} row(s) lie in no brick of the release ({rows}); "
