@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import fitsio
 import numpy as np
 import pytest
+from astropy.units import Unit
 from matplotlib.figure import Figure
 
 from evaluation_set import make_evaluation, make_set, scored_by_hand
@@ -318,6 +319,9 @@ def test_scores_have_a_row_for_every_test_example(outdir, looked):
     assert table["score_metadata"] == pytest.approx(looked.baseline.scores)
     assert header["TRAINSET"].strip() == looked.data["checksum"]
     assert header["MODEL2"].strip() == scored.models[1].checksum
+    units = {header.get(f"TUNIT{i}", "").strip() for i in range(1, header["TFIELDS"] + 1)}
+    assert {"pixel", "arcsec", "deg", "mag"} <= units
+    assert all(Unit(unit) is not None for unit in units)  # astropy knows them
 
 
 def test_equal_results_give_equal_bytes(tmp_path, looked, shown):
