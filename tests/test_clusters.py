@@ -13,6 +13,7 @@ from obiwan.dplearn.trainingset import exposures
 from obiwan.dplearn.trainingset.clusters import ClusteredBy, cluster, sharing_exposures
 from obiwan.dplearn.trainingset.manifest import MANIFEST
 from obiwan.dplearn.trainingset.stampset import open_training_set
+from obiwan.dplearn.twosample.ranking import auc_interval
 from planted import Planted, write_set
 from sealing import seal
 
@@ -121,3 +122,19 @@ def test_a_damaged_table(damage, tmp_path):
         path.write_bytes(b"SIMPLE")
     with pytest.raises(TrainingSetError, match=r"exposures\.fits: .*make the training set again"):
         open_training_set(tmp_path).read_exposures()
+
+
+def test_intervals_over_bricks_that_share_exposures_are_too_narrow_and_those_over_groups_are_not(rng):
+    """Injected galaxies of eight groups of four bricks score higher, or lower, in the whole group."""
+    n, bricks, covered = 1280, 32, np.zeros(2)
+    brick, label = np.arange(n) % bricks, np.arange(n) // bricks % 2
+    names = np.array([f"b{i:02d}" for i in range(bricks)])
+    known = table(**{name: [number // 4] for number, name in enumerate(names)})
+    groups = cluster(names[brick], known, {}, LEAST)
+    assert groups.count == 8
+    for _ in range(200):
+        scores = rng.normal(rng.normal(0, 0.3, 8)[brick // 4] * label, 1)
+        for i, clusters in enumerate((brick, groups.names)):
+            found = auc_interval(label, scores, clusters)
+            covered[i] += found.low <= 0.5 <= found.high
+    assert covered[0] / 200 < 0.87 < 0.9 < covered[1] / 200
