@@ -672,7 +672,7 @@ def test_where_all_bricks_are_damaged_the_reason_is_said(copy, tmp_path, capsys)
     for _, _, place in copy.places():
         place.tractor.write_text("no table")
     line = refusal([*words(copy, tmp_path / "out", real=False), "--skip-damaged"], tmp_path / "out", capsys)
-    assert "cannot read the tractor catalogue" in line
+    assert "cannot read the header" in line
 
 
 def test_empty_catalogues_are_named(copy, tmp_path, capsys):

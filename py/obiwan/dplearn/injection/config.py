@@ -37,7 +37,11 @@ class InjectionConfig:
         "sersic", metavar=f"NAME|{_FUNCTION}",
     )  # fmt: skip
     bands: tuple[str, ...] = option(
-        "bands that are written", StampSpec.bands, nargs="+", choices=FILTERS, metavar="BAND"
+        "bands that are written: some of " + " ".join(FILTERS),
+        StampSpec.bands,
+        nargs="+",
+        choices=FILTERS,
+        metavar="BAND",
     )
     psf: str = option(
         "PSF: auto takes the first that there is of " + ", ".join(PSF_KINDS) + "; or module:function",

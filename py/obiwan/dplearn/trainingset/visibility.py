@@ -12,7 +12,6 @@ import numpy as np
 from numpy.lib.recfunctions import repack_fields
 
 from obiwan.dplearn.stampspec import Array, StampSpec
-from obiwan.dplearn.survey.cutouts import centre_pixel
 
 #: Columns that tell the class, where an example is stored or, to the last digit, where it was put in the sky;
 #: so do all whose names begin with ``truth_``
@@ -124,7 +123,7 @@ def visible_rows(rows: Array, columns: tuple[str, ...]) -> Array:
     out = repack_fields(rows[list(columns)])  # a copy: a view would still hold the bytes of what is hidden
     for name in POSITION:
         if name in columns:
-            out[name] -= centre_pixel(out[name])
+            out[name] -= np.floor(out[name] + 0.5)  # of `cutouts.centre_pixel`; an unknown position stays so
     return out
 
 
