@@ -9,8 +9,9 @@ import pytest
 
 pytest.importorskip("galsim")
 
-from benchmarks import cross_fitting, injection_controls, null_sets, surveys, verdicts
+from benchmarks import cross_fitting, injection_controls, null_sets, rulings, surveys, verdicts
 from obiwan.dplearn import __version__
+from obiwan.dplearn.controls.records import Control
 
 
 def test_verdicts_are_counted_with_the_interval_of_their_rate():
@@ -113,3 +114,23 @@ def test_null_sets_are_counted_by_oddness_and_bricks(tmp_path):
     assert head.startswith("oddness,test")
     assert (row["sets"], row["distinguishable"], row["rate"]) == (3, 1, "0.333")
     assert null_sets.read(tmp_path / "absent.jsonl") == {}
+
+
+def test_rulings_of_null_sets_are_counted(rng):
+    """Labels follow the quantities in odd bricks, and on average over bricks they do not."""
+    values = rng.normal(size=(2000, 9))
+    asked = [(Control(f"q{i}", "D3" if i == 0 else "D5", "r"), values[:, i]) for i in range(9)]
+    pool = rulings.pool_of([*asked, (Control("other", "D5", "g"), values[:, 0])], "r")
+    assert [control.name for control, _ in pool.asked] == [f"q{i}" for i in range(9)]
+    assert pool.directions.std(0) == pytest.approx(1)
+    chosen, brick, label = rulings.drawn(pool, 40, 1.0, rng)
+    first = pool.directions[chosen][:, 0]
+    apart = [np.diff([first[(brick == b) & (label == k)].mean() for k in (0, 1)])[0] for b in range(40)]
+    assert np.std(apart) > 0.5
+    assert abs(np.mean(apart)) < 0.4
+    found = [{**rulings.null_set(pool, bricks, 0.0, 1), "version": "1"} for bricks in (4, 20)]
+    assert {one["bricks"] for one in found} == {4, 20}
+    alarms = [{**found[1], "differ": True, "here": False}, found[1] | {"differ": False, "here": True}]
+    row = rulings.row(0.0, 20, alarms)
+    assert (row["sets"], row["differ"], row["in these bricks"], row["version"]) == (2, "0.500", "0.500", "1")
+    assert float(row["differ_low"]) < 0.5 < float(row["differ_high"])
