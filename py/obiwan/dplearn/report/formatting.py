@@ -58,13 +58,15 @@ def number(value: float | None, digits: int | None = None) -> str:
 
     Examples
     --------
-    >>> number(0.80898, 3), number(1234.5), number(float("nan")) == DASH
-    ('0.809', '1234', True)
+    >>> number(0.80898, 3), number(1234.5), number(8.4e-5), number(float("nan")) == DASH
+    ('0.809', '1234', '0.000084', True)
     """
     if value is None or not math.isfinite(value):
         return DASH
     if digits is not None:
         return f"{value:.{digits}f}"
+    if 0 < abs(value) < 1e-4:  # never as a power of ten
+        return _decimal(value, 3)
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
