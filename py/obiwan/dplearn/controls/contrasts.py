@@ -127,7 +127,7 @@ def place(values: Array, bricks: Array | None) -> Contrast:
     Examples
     --------
     >>> found = place(np.array([0.9, 1.1, 1.0, 1.0]), None)
-    >>> round(found.difference.value, 3), found.difference.freedom, round(found.pulls.sum(), 3)
+    >>> round(found.difference.value, 3), found.difference.freedom, round(float(found.pulls.sum()), 3)
     (1.0, 3, 1.0)
     """
     value, influence = location(values)
