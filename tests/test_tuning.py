@@ -365,7 +365,7 @@ def test_studies_without_an_answer_say_so(tmp_path):
     one.work(2)
     found = outcome.outcome_of(one.study, tmp_path, (1,), None)
     assert outcome.conclusion(found) == [
-        "2 trials: 2 failed.",
+        "Trials: 2 (2 failed).",
         "No trial is complete: there is no best one yet.",
     ]
     files.write_files(tmp_path, one.study, found.best, 1, outcome.conclusion(found))
@@ -464,7 +464,7 @@ def test_a_real_study_never_reads_the_test_split(sealed, tmp_path, capsys):
     assert "give --resume to go on with it" in capsys.readouterr().err
     assert tune.main([*words, "--trials", "2", "--resume"]) == 0
     said = capsys.readouterr().out
-    assert "2 trials: 2 complete." in said
+    assert "Trials: 2 (2 complete)." in said
     assert "than the documented network" in said or "It is the documented network" in said
     assert f"--config {outdir / files.BEST}" in said
     assert tune.main([*words, "--trials", "2", "--resume", "--seeds", "1"]) == 1

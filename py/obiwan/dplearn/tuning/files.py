@@ -24,6 +24,7 @@ from obiwan.dplearn.tuning.space import DOCUMENTED, FEED, OF_NETWORK, RUN, confi
 from obiwan.dplearn.tuning.study import JOURNAL, REASON, TRIALS, counted
 
 STUDY, BEST, TABLE = "study.json", "best.toml", "trials.csv"
+VALUE = "validation AUC"
 FIGURES = {  #: names of files, and of the functions of Optuna
     "history": "plot_optimization_history",
     "importance": "plot_param_importances",
@@ -108,11 +109,19 @@ def _write_figures(outdir: Path, study: Study, scratch: Path) -> None:
     if len({trial.values[0] for trial in complete}) < 2:
         log.info("no figures yet: they need two complete trials")
         return
+    values: dict[str, set[Any]] = {}
+    for name, value in (item for trial in complete for item in trial.params.items()):
+        values.setdefault(name, set()).add(value)
+    varied = sorted(name for name, some in values.items() if len(some) > 1)
+    of_best = [name for name in varied if name in study.best_trial.params]  # all would be too many axes
+    params: dict[str, dict[str, Any]] = {"importance": {"params": varied}, "parallel": {"params": of_best}}
     for name, function in FIGURES.items():
+        if not params.get(name, {"params": True})["params"]:
+            continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # experimental functions; few trials, which the figure shows
-            figure: Any = getattr(drawn, function)(study).figure
-        figure.set_size_inches(10, 5)
+            figure: Any = getattr(drawn, function)(study, target_name=VALUE, **params.get(name, {})).figure
+        figure.set_size_inches(12, 5)
         with atomic_write(outdir / f"{name}.png", scratch) as beside:
             figure.savefig(beside, bbox_inches="tight", dpi=120)
         pyplot.close(figure)

@@ -119,7 +119,7 @@ def conclusion(outcome: Outcome) -> list[str]:
     counts, best = outcome.counts, outcome.best
     told = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "not finished"}
     states = ", ".join(f"{counts[state]} {word}" for state, word in told.items() if counts[state])
-    lines = [f"{outcome.trials} trials: {states or 'none'}."]
+    lines = [f"Trials: {outcome.trials}{f' ({states})' if states else ''}."]
     if best is None:
         return [*lines, "No trial is complete: there is no best one yet."]
     lines.append(f"Best: trial {best.number}, validation AUC {best.value:.3f}.")
