@@ -16,12 +16,14 @@ _TILE = 50  # pixels on a side of the areas within which the sky noise is taken 
 # Standard deviations of the sky noise: of pixels whose noise tells the gain; the second where these are few
 _BRIGHT = (10.0, 5.0)
 _LEAST = 30  # such pixels
+_FEW = 0.01  # photons expected in a pixel, below which they are left out: less than 1e-4 of the sky's noise
 
 
 def photon_noise(rng: np.random.Generator, light: Array, scaling: float, electrons: float) -> Array:
     """Photon noise of light in one exposure, resampled to the coadd as the pipeline resamples.
 
-    The pixels of the CCD lie at random offsets on the coadd's grid, along whose axes they are taken to be.
+    Pixels in which hardly a photon is expected have none.  The pixels of the CCD lie at random offsets on the
+    coadd's grid, along whose axes they are taken to be.
 
     Parameters
     ----------
@@ -37,6 +39,17 @@ def photon_noise(rng: np.random.Generator, light: Array, scaling: float, electro
     -------
     ndarray, shape (ny, nx)
     """
+    seen = light > _FEW * scaling / electrons
+    lines, columns = (np.flatnonzero(seen.any(axis)) for axis in (1, 0))
+    noise = np.zeros(light.shape, np.float32)
+    if len(lines):
+        box = slice(lines[0], lines[-1] + 1), slice(columns[0], columns[-1] + 1)
+        noise[box] = _resampled_photons(rng, light[box], scaling, electrons)
+    return noise
+
+
+def _resampled_photons(rng: np.random.Generator, light: Array, scaling: float, electrons: float) -> Array:
+    """Photons of every pixel less those expected, resampled to the coadd."""
     step = scaling**-0.5  # coadd pixels per CCD pixel
     starts = [(phase - ORDER) * step for phase in rng.random(2)]
     on_coadd = [
