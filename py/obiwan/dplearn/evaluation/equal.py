@@ -26,16 +26,27 @@ from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.twosample.ranking import GUESS, auc, stratified_auc, usable_strata
 from obiwan.dplearn.twosample.summary import usable_bricks
 
-SHAPE = ("u_ln_", "u_dev", "u_e1", "u_e2", "tension_ln_size_", "tension_dev_", "tension_e")
+SHAPE = (
+    "u_ln_",
+    "u_dev",
+    "u_e1",
+    "u_e2",
+    "tension_ln_size_",
+    "tension_dev_",
+    "tension_e",
+    "light_width",
+    "light_conc",
+    "light_snr",
+)
 MOST_HELD = 8  #: quantities that are held equal, those of the largest effects: more leave no strata
 STRENGTH = 0.1  #: inverse of the ridge penalty on coefficients of numbers of unit variance
 #: What a galaxy fit says of the thing that a hazard is about: beginnings of the names of its numbers.
 RELATED = {
-    "D2": ("u_x", "u_y", "tension_x_", "tension_y_"),
+    "D2": ("u_x", "u_y", "tension_x_", "tension_y_", "light_dx", "light_dy", "light_snr"),
     "D5": SHAPE,
-    "D6": ("noise_", "ivar_dip", "ivar_slope", "shot_"),
+    "D6": ("noise_", "ivar_dip", "ivar_slope", "shot_", "light_dip", "light_slope", "light_noise_core"),
     "D10": ("u_flux_", *SHAPE),
-    "D11": ("u_flux_",),
+    "D11": ("u_flux_", "light_core"),
     "D17": ("u_flux_", *SHAPE),
     "D20": SHAPE,
 }
@@ -60,7 +71,7 @@ class Evidence:
     clusters : ndarray of str, shape (n,)
         Bricks, or groups of bricks that are not independent.
     fits : mapping of str to ndarray, shape (n,)
-        Numbers of the panel's galaxy fits; empty without.
+        Numbers of the panel's galaxy fits, and (``light_``) those measured of the stamps.
     """
 
     controls: tuple[Control, ...]
@@ -97,6 +108,7 @@ class Evidence:
         controls = judge_controls(asked, label, clusters)
         columns = covariates(rows, measured, spec)
         signal, fits = measured[f"snr_{spec.reference}"], fit_numbers(samples or {}, rows)
+        fits |= {f"light_{name}": measured[name] for name in measured.dtype.names or ()}
         return cls(controls, asked, rows, columns, signal, clusters, fits)
 
 
@@ -125,9 +137,10 @@ def held_equal(
     Returns
     -------
     Equal
-        A difference stays where it is significant within strata *and* the score adds more than
-        `obiwan.dplearn.controls.records.AUC` to the AUC of that classifier: what it measures with an error
-        cannot be held equal to the last digit.
+        A difference stays where it is significant within strata *and* more than
+        `obiwan.dplearn.controls.records.AUC` of an AUC: what is measured with an error cannot be held equal
+        to the last digit.  So much more the score must have than the classifier, or both together than
+        either.
     """
     values = {(one.name, one.band): given for one, given in evidence.asked}
     columns = {}
@@ -149,7 +162,9 @@ def held_equal(
     if overlap < OVERLAP:
         return Equal(titles, Outcome.NO_OVERLAP, overlap=overlap, alone=alone)
     left = stratified_auc(labels, scored.scores, strata, usable_bricks(labels, scored.clusters))
-    more = left.low > GUESS and _together(labels, odds, scored.scores) > alone + AUC
+    panel = auc(labels, scored.scores)
+    gain = max(panel - alone, _together(labels, odds, scored.scores) - max(panel, alone))
+    more = left.low > GUESS and gain > AUC
     return Equal(titles, Outcome.STAYS if more else Outcome.GONE, left, overlap, alone)
 
 
