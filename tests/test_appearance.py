@@ -80,6 +80,8 @@ def test_what_is_not_measured_does_not_count():
     found = appearance.compare(values, np.array([False, False, False, True, True]), None)
     assert found.mean[:, 0].tolist() == [2, 4.5]
     assert found.ratio[0] == pytest.approx(2.25)
+    beyond = appearance.Compared(np.array([[0.0], [900.0]]), np.ones((2, 1)), np.ones(1), np.ones(1), 1000)
+    assert 30 < beyond.sigmas[0] < 40  # so rare that no number holds it
 
 
 def test_the_correlation_of_resampled_noise():

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import maximum_filter, uniform_filter
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from obiwan.dplearn.controls.centroids import radii
 from obiwan.dplearn.controls.measure import LEAST_SNR, OUTSKIRTS
@@ -39,18 +41,28 @@ class Compared:
         Real, injected.
     difference_error, ratio_error : ndarray, shape (...)
         Of injected less real, and of injected over real.
+    freedom : int
+        Degrees of freedom of the errors.
     """
 
     mean: Array
     error: Array
     difference_error: Array
     ratio_error: Array
+    freedom: int
 
     @property
     def sigmas(self) -> Array:
-        """Difference of the classes, injected less real, in units of its error."""
+        """Difference of the classes, injected less real, as a normal deviate as rare as Student's t."""
         with np.errstate(all="ignore"):
-            return np.asarray((self.mean[1] - self.mean[0]) / self.difference_error)
+            t = (self.mean[1] - self.mean[0]) / self.difference_error
+            tail = np.maximum(student.sf(np.abs(t), self.freedom), np.finfo(float).tiny)
+            return np.asarray(np.sign(t) * norm.isf(tail))
+
+    @property
+    def half(self) -> float:
+        """Half of a 95 % interval in units of the error."""
+        return float(student.ppf(0.975, self.freedom))
 
     @property
     def ratio(self) -> Array:
@@ -181,7 +193,7 @@ def compare(values: Array, fake: Array, bricks: Array | None) -> Compared:
     with np.errstate(all="ignore"):
         ratio = error((injected - real * (means[1] / means[0])) / means[0])
     errors = np.stack([error(real), error(injected)])
-    return Compared(np.stack(means), errors, error(injected - real), ratio)
+    return Compared(np.stack(means), errors, error(injected - real), ratio, max(count - 1, 1))
 
 
 def bright(measured: Array, label: Array, spec: StampSpec, seed: int) -> tuple[Array, float]:

@@ -68,7 +68,7 @@ def wide(spec: StampSpec) -> float:
 
 def draw_profiles(figure: Figure, found: Appearance, spec: StampSpec) -> None:
     """Radial profiles of both classes in each band, and below them their ratio."""
-    arcsec, profiles = found.radius * spec.pixel_scale, found.profiles
+    arcsec, profiles, half = found.radius * spec.pixel_scale, found.profiles, found.profiles.half
     grid = figure.subplots(2, len(spec.bands), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2))
     least = np.nanmin(np.where(profiles.mean > 0, profiles.mean, np.nan))
     for k, (band, (upper, lower)) in enumerate(zip(spec.bands, grid.T, strict=True)):
@@ -81,12 +81,12 @@ def draw_profiles(figure: Figure, found: Appearance, spec: StampSpec) -> None:
                 "markerfacecolor": face,
                 "label": name,
             }
-            upper.errorbar(arcsec, mean[:, k], yerr=1.96 * error[:, k], **style)
+            upper.errorbar(arcsec, mean[:, k], yerr=half * error[:, k], **style)
         upper.set_yscale("log", nonpositive="mask")
         upper.set_ylim(bottom=least / 3)
         upper.set_title(band, pad=3)
         lower.axhline(1, color=GREY, linewidth=0.9)
-        ratio, error = profiles.ratio[:, k], 1.96 * profiles.ratio_error[:, k]
+        ratio, error = profiles.ratio[:, k], half * profiles.ratio_error[:, k]
         seen = error < 1  # beyond, the light is that of the sky
         lower.errorbar(arcsec[seen], ratio[seen], yerr=error[seen], fmt="o-", color=NETWORK)
         lower.set_xlabel("radius (arcsec)")
@@ -98,7 +98,7 @@ def draw_profiles(figure: Figure, found: Appearance, spec: StampSpec) -> None:
 def draw_noise(axes: Axes, found: Appearance, spec: StampSpec) -> None:
     """Correlation of sky pixels against their distance, in every band."""
     axes.axhline(0, color=GREY, linewidth=0.9)
-    count = len(spec.bands)
+    count, half = len(spec.bands), found.noise.half
     for (name, colour, _, face), mean, error, side in zip(
         CLASSES, found.noise.mean, found.noise.error, (-1, 1), strict=True
     ):
@@ -110,7 +110,7 @@ def draw_noise(axes: Axes, found: Appearance, spec: StampSpec) -> None:
                 "markerfacecolor": face,
             }
             label = f"{name} {band}"
-            axes.errorbar(found.lags + aside, mean[:, k], yerr=1.96 * error[:, k], label=label, **style)
+            axes.errorbar(found.lags + aside, mean[:, k], yerr=half * error[:, k], label=label, **style)
     axes.set(xlabel="distance (pixels)", ylabel="correlation of sky pixels")
     axes.set_xticks(found.lags)
     # A column of the legend, which fills them one by one, for each band.
