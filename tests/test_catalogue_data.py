@@ -24,7 +24,7 @@ def no_objects(n, *_):
 
 @pytest.mark.parametrize("region", ["decals_grz", "mzlsbass2", "bass_mzls_grz_wide"])
 def test_nothing_injected_gives_the_catalogue_of_the_release(shared_data, tmp_path, region):
-    """The images are written anew, so that fluxes differ by the quantisation; no source appears or goes."""
+    """The images are written anew: fluxes differ by quantisation, one at the threshold may appear or go."""
     release = shared_data / "release_dr9" / region
     (run,) = find_runs(Root(0, release, RELEASE))
     words = (
@@ -43,7 +43,12 @@ def test_nothing_injected_gives_the_catalogue_of_the_release(shared_data, tmp_pa
     write_catalogue(run, scene, tmp_path / "own.fits")
     (mine,) = find_runs(Root(0, tmp_path / "tree", layout_named("legacysim")))
     one, two = fitsio.read(tmp_path / "own.fits"), fitsio.read(mine.tractor)
-    assert len(one) == len(two) > 5
+    pairs = np.hypot(two["bx"][None] - one["bx"][:, None], two["by"][None] - one["by"][:, None]) < 2
+    alone = np.r_[one["snr"][~pairs.any(1)], two["snr"][~pairs.any(0)]]
+    assert len(alone) <= 1  # of what is at the threshold of detection
+    assert (alone < 5).all()
+    one, two = one[pairs.any(1)], two[pairs.argmax(1)[pairs.any(1)]]
+    assert len(one) > 5
     moved = np.hypot(two["bx"] - one["bx"], two["by"] - one["by"])
     assert np.median(moved) < 0.002
     assert moved.max() < 0.1

@@ -39,9 +39,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from panel import PLANTED, version
 from scipy.stats import norm
 
+from benchmarks.panel import PLANTED, version
 from obiwan.dplearn.referees.measured import Measured, concatenate, measure
 from obiwan.dplearn.referees.panel import fit_panel
 from obiwan.dplearn.referees.stored import KINDS
