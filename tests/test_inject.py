@@ -278,6 +278,8 @@ def test_stars_and_stamps_are_drawn(release, tmp_path):
         ([], {"dec": np.array([23.5, 24.5])}, "1 row(s) lie in no brick of the release (2); remove them"),
         ([], {"flux_g": None}, "flux_g"),
         (["--bricks", "0000p000"], {}, "no brick 0000p000; choose others with --bricks"),
+        (["--sources", "nowhere.fits"], {}, "nowhere.fits"),
+        (["--sources", "nomodule:function"], {}, "nomodule"),
     ],
 )  # fmt: skip
 def test_bad_input_is_told_in_one_line(release, tmp_path, capsys, given, columns, message):
@@ -285,6 +287,22 @@ def test_bad_input_is_told_in_one_line(release, tmp_path, capsys, given, columns
     assert inject.main(words(release, table, tmp_path / "out", *given)) == 1
     (line,) = re.findall(r"^inject: error: .*", capsys.readouterr().err, re.MULTILINE)
     assert message in line
+
+
+def test_runs_of_others_are_never_removed(release, tmp_path, capsys):
+    kept = tmp_path / "out" / "file0_rs0_skip0" / "kept"
+    kept.mkdir(parents=True)
+    table = sources(tmp_path / "table.fits")
+    assert inject.main(words(release, table, tmp_path / "out", "--overwrite")) == 1
+    assert "file0_rs0_skip0" in capsys.readouterr().err
+    assert kept.is_dir()
+    assert inject.main(words(release, tmp_path / "out", tmp_path / "out", "--overwrite")) == 1
+    assert "is read as well" in capsys.readouterr().err
+
+
+def test_columns_of_the_table_with_names_of_the_truth_are_left_out(release, tmp_path):
+    table = sources(tmp_path / "table.fits", bx=np.zeros(2), BY=np.zeros(2))
+    assert inject.main(words(release, table, tmp_path / "out")) == 0
 
 
 def test_calibrations_beside_a_release_are_found(release, tmp_path, capsys):

@@ -133,6 +133,30 @@ def test_what_a_difference_of_the_galaxies_moves_is_no_fault_of_the_set():
         assert rule(verdict(), (moved, reason)).failing == (reason,)
 
 
+def test_a_cause_in_another_band_is_none():
+    moved, reason = control("fail", "D9", "background"), control("fail", "D5", "width", effect=0.2)
+    assert rule(verdict(), (moved, reason)).kind == RulingKind.UNSEEN
+    assert rule(verdict(), (moved, replace(reason, band="g"))).kind == RulingKind.INVALID
+
+
+def test_easy_differences_back_no_equivalence():
+    backed = verdict(within=True)
+    easy = replace(backed, reasons=(Reason.POSITIVE_CONTROL_EASY, Reason.WITHIN_MARGIN))
+    assert rule(backed, PASS).kind == RulingKind.EQUIVALENT
+    assert rule(easy, PASS).needs == (Need.PLANTED,)
+
+
+def test_what_real_galaxies_do_not_have_cannot_be_held_equal():
+    found = rule(verdict(1e-4), (control("fail", "D2", "fit minus truth, x", 0.5),))
+    assert (found.kind, found.equal) == (RulingKind.EXPLAINED, None)
+
+
+def test_bricks_are_those_of_what_decides():
+    fails = replace(FAILS[0], bricks=7, rests_on_bricks=False)
+    found = rule(verdict(bricks=3), (fails,))
+    assert (found.kind, found.in_these_bricks, found.bricks) == (RulingKind.UNSEEN, True, 7)
+
+
 def test_failing_controls_come_by_size_and_quantity():
     named = [("a", "D5", 0.03), ("b", "D17", 0.09), ("a", "D5", 0.1), ("c", "D17", 0.05)]
     found = failing_controls([control("fail", h, n, -size) for n, h, size in named] + [*OPEN], validity=False)

@@ -15,8 +15,10 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
+from obiwan.dplearn.errors import CatalogError, LayoutError
 from obiwan.dplearn.injection.catalogue import write_catalogue
 from obiwan.dplearn.injection.config import InjectionConfig, is_function
+from obiwan.dplearn.injection.detection import require_sep
 from obiwan.dplearn.injection.models import NEEDS, model_named
 from obiwan.dplearn.injection.sources import open_sources
 from obiwan.dplearn.injection.survey import Injection, calibrations_of, inject, release_bricks
@@ -82,7 +84,15 @@ def program(options: argparse.Namespace, executor: Executor | None) -> int:
     """The program's body, in the process that hands out the work; returns the exit status."""
     config: InjectionConfig = options.injection_config
     needs = NEEDS.get(config.model, ())
-    sources = open_sources(options.sources, config.placement, needs)
+    for given in (options.release, options.sources):
+        if Path(given).absolute() == options.outdir.absolute():
+            msg = f"--outdir {options.outdir}: is read as well; choose another"
+            raise LayoutError(msg)
+    require_sep()
+    try:
+        sources = open_sources(options.sources, config.placement, needs)
+    except ValueError as error:
+        raise CatalogError(str(error)) from None
     bricks = release_bricks(options.release, read_brick_list(options.bricks), sources)
     calib = options.calib or calibrations_of(options.release)
     injection = Injection(bricks, sources, config, calib, chosen=bool(options.bricks))

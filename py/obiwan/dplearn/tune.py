@@ -167,7 +167,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0; 1 for what is wrong with the data, the search space or the output directory, said in one line.
     """
-    options = cli.parse(build_parser(), argv)
+    parser = build_parser()
+    options = cli.parse(parser, argv)
+    if options.resume and options.overwrite:
+        parser.error("--overwrite removes the study that --resume would go on with; give one of them")
     again = "start it again with --resume to go on where it stopped"
     return cli.run(lambda: program(options), NAME, verbose=options.verbose, again=again)
 

@@ -31,6 +31,7 @@ from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.twosample.ranking import Estimate, bricks_of_rarer
 from obiwan.dplearn.twosample.signflips import family_test, flip_units
 
+NUMBERS = 0.8  #: part of the level of a family that its numbers have; associations have the rest
 REALISM_LEVEL = 0.008  #: rate at which any control of the galaxies may be significant where nothing differs
 VALIDITY_LEVEL = 0.01  #: the same of controls of how the set was made
 POWER = 0.8  #: of what is called detectable
@@ -150,15 +151,17 @@ def _recovered(control: Control, values: Array, label: Array, bricks: Array, on_
 def _decide(runs: Sequence[_Run], units: Array, level: float) -> list[Control]:
     """Controls of one family with their states.
 
-    Differences of numbers are tested together by flips of signs; an association has no sign, and takes a
-    part of the level of its own (Bonferroni).
+    Differences of numbers are tested together by flips of signs, and have `NUMBERS` of the level: flips of
+    eight bricks have no p-value below 1/128.  An association has no sign; those of a family share the rest
+    (Bonferroni).
     """
     contrasts = [(one, run.kept) for run in runs for one in run.contrasts]
     contributions = np.zeros((int(units.max()) + 1, len(contrasts)))
     for column, (one, kept) in enumerate(contrasts):
         contributions[:, column] = np.bincount(units[kept], one.pulls, len(contributions))
     associations = sum(run.control.statistic == Statistic.ASSOCIATION for run in runs)
-    parts = associations + bool(contrasts)
+    share = (NUMBERS if associations else 1.0) if contrasts else 0.0
+    parts = associations / (1 - share) if associations else 1.0
     family = family_test(contributions)
     decided, start = [], 0
     for run in runs:
@@ -167,8 +170,8 @@ def _decide(runs: Sequence[_Run], units: Array, level: float) -> list[Control]:
         if run.control.obstacle is not None:
             decided.append(run.control)
         elif run.contrasts:
-            p = np.minimum(1.0, parts * family.p[own])
-            decided.append(_state(run, p, level, family.critical_t(level / parts)))
+            p = np.minimum(1.0, family.p[own] / share)
+            decided.append(_state(run, p, level, family.critical_t(level * share)))
         else:
             decided.append(_associated(run.control, parts, level))
     return decided
@@ -201,7 +204,7 @@ def _state(run: _Run, p_family: Array, level: float, critical_t: float) -> Contr
     )
 
 
-def _associated(control: Control, parts: int, level: float) -> Control:
+def _associated(control: Control, parts: float, level: float) -> Control:
     """Control of a label with its state."""
     p, bounded, freedom = min(1.0, parts * control.p), control.high <= control.threshold, control.values - 1
     state = State.PASS if bounded else State.OPEN

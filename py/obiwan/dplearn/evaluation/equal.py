@@ -161,10 +161,13 @@ def held_equal(
     alone = auc(labels, odds)
     if overlap < OVERLAP:
         return Equal(titles, Outcome.NO_OVERLAP, overlap=overlap, alone=alone)
-    left = stratified_auc(labels, scored.scores, strata, usable_bricks(labels, scored.clusters))
+    try:
+        left = stratified_auc(labels, scored.scores, strata, usable_bricks(labels, scored.clusters))
+    except ValueError:  # what is left of a class lies in one brick
+        return Equal(titles, Outcome.NO_OVERLAP, overlap=overlap, alone=alone)
     panel = auc(labels, scored.scores)
     gain = max(panel - alone, _together(labels, odds, scored.scores) - max(panel, alone))
-    more = left.low > GUESS and gain > AUC
+    more = left.high < GUESS or (left.low > GUESS and gain > AUC)
     return Equal(titles, Outcome.STAYS if more else Outcome.GONE, left, overlap, alone)
 
 

@@ -62,7 +62,7 @@ class RulingKind(StrEnum):
     """Kind of ruling."""
 
     INVALID = "invalid set"  #: a control of how the set was made fails: there is no ruling on galaxies
-    EXPLAINED = "differ, explained"  #: the panel's AUC goes where what fails is held equal
+    EXPLAINED = "differ, explained"  #: no more is shown where what fails is held equal
     MORE = "differ, and more"  #: it stays
     UNEXPLAINED = "differ, cause unknown"  #: the panel separates the classes, and nothing fails
     UNSEEN = "differ, unseen by the panel"  #: something fails, and the panel shows no difference
@@ -89,7 +89,7 @@ class Need(StrEnum):
 
     EXAMPLES = "examples"  #: the panel's interval is too wide for its margin
     BRICKS = "bricks"  #: fewer than five
-    PLANTED = "planted"  #: kinds of the fixed set that were not planted or not detected
+    PLANTED = "planted"  #: kinds of the fixed set that were not planted or detected, or were easy
     CONTROLS = "controls"  #: limits of controls that their intervals do not exclude
 
 
@@ -156,7 +156,7 @@ class Ruling:
         Whether the ruling holds for these bricks only: that of the panel where a class is in fewer than
         five, that of controls in fewer than eight.
     bricks : int or None
-        Test bricks of the class that is found in fewer.
+        Bricks of the class that is found in fewer: of the test examples, or of the controls that decide.
     open : tuple of Control
         Controls of the galaxies whose interval does not exclude their limit.
     needs : tuple of Need
@@ -185,12 +185,16 @@ def failing_controls(controls: Sequence[Control], *, validity: bool) -> tuple[Co
     Those of the set that are a consequence of a difference of the galaxies (`CONSEQUENCES`) are left out.
     """
     failing = [one for one in controls if one.state == State.FAIL]
-    causes = {one.hazard for one in failing if not one.validity}
-    found = [
-        one for one in failing if one.validity == validity and not causes & CONSEQUENCES.get(one.name, set())
-    ]
+    causes = {(one.hazard, one.band) for one in failing if not one.validity}
+    found = [one for one in failing if one.validity == validity and not _follows(one, causes)]
     most = {one.name: max(other.excess for other in found if other.name == one.name) for one in found}
     return tuple(sorted(found, key=lambda one: -most[one.name]))
+
+
+def _follows(control: Control, causes: set[tuple[str, str]]) -> bool:
+    """Whether a control fails for one of these hazards, in its own band or in none."""
+    possible = CONSEQUENCES.get(control.name, set())
+    return any((hazard, band) in causes for hazard in possible for band in (control.band, ""))
 
 
 def panel_differs(verdict: Verdict, levels: Levels) -> bool:
@@ -246,7 +250,7 @@ def rule(
         differs=differs,
         levels=levels,
         in_these_bricks=few if not by_control else not any(one.rests_on_bricks for one in decisive),
-        bricks=verdict.numbers.bricks,
+        bricks=max(one.bricks for one in decisive) if by_control else verdict.numbers.bricks,
         open=open_,
         needs=needs if kind in (RulingKind.INCONCLUSIVE, RulingKind.UNEXPLAINED) else (),
         missing=tuple(missing),
@@ -258,7 +262,7 @@ def _needs(verdict: Verdict, open_: Sequence[Control], missing: Sequence[str]) -
     holds = {
         Need.EXAMPLES: Reason.WITHIN_MARGIN not in verdict.reasons,
         Need.BRICKS: Reason.FEW_BRICKS in verdict.reasons,
-        Need.PLANTED: bool(missing),
+        Need.PLANTED: bool(missing) or Reason.POSITIVE_CONTROL_EASY in verdict.reasons,
         Need.CONTROLS: bool(open_),
     }
     return tuple(need for need in Need if holds[need])
@@ -273,7 +277,7 @@ def _kind(
     needs: Sequence[Need],
 ) -> RulingKind:
     """Kind of ruling; the first that holds."""
-    gone = equal is not None and equal.outcome != Outcome.STAYS
+    gone = equal is None or equal.outcome != Outcome.STAYS  # None: real galaxies have no such quantity
     holds = {
         RulingKind.INVALID: bool(invalid),
         RulingKind.EXPLAINED: differs and fails and gone,

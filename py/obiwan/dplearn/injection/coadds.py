@@ -26,6 +26,8 @@ _SUMS = ("CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM")  # of other pixels; CFIT
 COPIED = ("nexp", "psfsize", "depth", "galdepth")
 COPIED_ONCE = ("maskbits", "ccds")
 
+_OWN = ("brickname", "collided", "bx", "by")  #: columns of the truth that are written here
+
 
 def write_plane(release: BrickRun, run: BrickRun, kind: str, band: str, plane: Array, scratch: Path) -> None:
     """Write an image or inverse variance with the release's header, compressed as the pipeline does.
@@ -77,8 +79,8 @@ def write_truth(run: BrickRun, rows: Array, facts: dict[str, Any], scratch: Path
         Header cards: how they were drawn.
     scratch : Path
     """
-    renamed = {"x": "bx", "y": "by"}
-    names = [name for name in rows.dtype.names or () if name not in ("brickname", "collided")]
+    renamed = {"x": "bx", "y": "by"}  # columns of the user with the names of ours are left out
+    names = [name for name in rows.dtype.names or () if name.lower() not in _OWN]
     kinds = [(renamed.get(name, name), rows.dtype[name]) for name in names]
     table = np.zeros(len(rows), [*kinds, ("brickname", "S8"), ("collided", "?")])
     for name in names:

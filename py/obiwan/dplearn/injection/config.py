@@ -49,19 +49,19 @@ class InjectionConfig:
     )  # fmt: skip
     noise: str = option("photon noise of what is injected", "poisson", choices=NOISES)
     gain: float | None = option(
-        "electrons per unit of the DECam images, for exposures whose table has none", None,
+        "electrons per unit of the DECam images, in place of that of the exposures", None,
         type=between(1e-6, kind=float, name="gain"), metavar="X",
     )  # fmt: skip
     density: float | None = option(
         "sources per square degree, where --sources has no positions", None,
-        type=between(0, kind=float, name="density"), metavar="N",
+        type=between(0, 1e9, kind=float, name="density"), metavar="N",
     )  # fmt: skip
     separation: float = option(
-        "least distance of sources of one run in arcsec, where --sources has no positions", 5.0,
+        "least distance of sources of one run in arcsec", 5.0,
         type=between(0, kind=float, name="separation"), metavar="ARCSEC",
     )  # fmt: skip
     runs: int = option(
-        "runs over which the sources are split, where --sources has no positions", 1,
+        "runs over which the sources are split", 1,
         type=positive, metavar="N",
     )  # fmt: skip
     keep_off_masked: bool = option(

@@ -62,7 +62,7 @@ def measure(read: Plane, bands: Sequence[str], fwhm: float, what: str) -> tuple[
     DplearnError
         If sep is not installed.
     """
-    sep = _library()
+    sep = require_sep()
     images, weights = [], []
     for band in bands:
         image, ivar = read("image", band), read("invvar", band)
@@ -79,8 +79,14 @@ def measure(read: Plane, bands: Sequence[str], fwhm: float, what: str) -> tuple[
         return _measured(sep, found, light, blank, images, weights, fwhm)
 
 
-def _library() -> Any:
-    """The module `sep`, which only an extra installs."""
+def require_sep() -> Any:
+    """The module `sep`, which only an extra installs.
+
+    Raises
+    ------
+    DplearnError
+        If it is not there.
+    """
     try:
         return importlib.import_module("sep")
     except ImportError as error:

@@ -93,6 +93,9 @@ def objects_of(origin: str, table: Table) -> Objects:
             values = np.ma.asarray(getattr(table[name], "value", table[name]))
             if values.dtype != object:
                 columns[known] = np.ma.filled(values)
+    if not columns:
+        msg = f"{origin}: no column that can be used; {_REMEDY}"
+        raise CatalogError(msg)
     if sum(name in columns for name in PLACES) == 1:
         msg = f"{origin}: the table has one of ra and dec; give both, or neither for random positions"
         raise CatalogError(msg)

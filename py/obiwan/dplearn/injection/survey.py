@@ -125,7 +125,7 @@ def output_directory(outdir: Path) -> OutputDirectory:
         records=(RECORD, f"{WORK}/{RECORD}"),
         final=RECORD,
         scratch=f"{WORK}/running",
-        others=Others.WITH_RECORD,
+        others=Others.LEFT,
         identify=lambda content: {key: content[key] for key in _REQUEST if key in content},
     )
 

@@ -139,7 +139,8 @@ def _needs(evaluation: Evaluation) -> Iterator[str]:
             case Need.BRICKS:
                 yield say("ruling_need", "bricks", least=LEAST_CLUSTERS)
             case Need.PLANTED:
-                yield say("ruling_need", "planted", kinds=", ".join(map(kind_words, ruling.missing)))
+                key = "planted" if ruling.missing else "weaker"
+                yield say("ruling_need", key, kinds=", ".join(map(kind_words, ruling.missing)))
             case Need.CONTROLS:
                 yield say("ruling_need", "controls", controls=counted(len(ruling.open), "control"))
 
