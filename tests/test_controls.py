@@ -460,7 +460,7 @@ def of_mock(tmp_path: Path, plant: Plant, *words: str) -> tuple[Control, ...]:
 
 @pytest.mark.slow
 def test_an_offset_of_all_bands_shows_from_the_truth_alone(tmp_path: Path):
-    """A fit follows it, away from the truth; around the true places the injections are off by what was planted."""
+    """A fit follows it, away from the truth; around the true places the light is off by what was planted."""
     plant = Plant(offset=0.6)
     blind, seeing = (of_mock(tmp_path, plant, "--centers", word) for word in ("tractor", "truth"))
     assert surprises("none", blind) == ["fit minus truth, x fails"]

@@ -59,7 +59,7 @@ WIDER = "width; concentration; half-light radius"
 CULPRITS = {
     "none": Culprit(None),
     "offset": Culprit(0.2, _names("centroid x"), _names("centroid scatter"), centres="truth"),
-    "offset-g": Culprit(0.3, _names("centroid x"), _names("centroid scatter", "fit minus truth, x")),
+    "offset-g": Culprit(0.3, _names("centroid x"), _names("centroid scatter; fit minus truth, x")),
     "psf": Culprit(1.1, _names("width; concentration"), _names(f"{WIDER}; {BRIGHTER}; {EASIER}")),
     "size": Culprit(1.2, _names(WIDER), _names(f"{BRIGHTER}; {EASIER}")),
     "flux": Culprit(1.3, _names("magnitude; pixel flux; signal to noise"), _names(f"{BRIGHTER}; {EASIER}")),
