@@ -80,7 +80,7 @@ def measure(read: Plane, bands: Sequence[str], fwhm: float, what: str) -> tuple[
 
 
 def require_sep() -> Any:
-    """The module `sep`, which only an extra installs.
+    """The module ``sep``, which only an extra installs.
 
     Raises
     ------
