@@ -1,9 +1,11 @@
-"""Example tables of training sets, read and written as no program does, and CSV tables of benchmarks."""
+"""Example tables of training sets, read and written as no program does; results and tables of benchmarks."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,26 @@ def write_shard(
 def spec_of(x: np.ndarray) -> StampSpec:
     """The default specification, of the size of these stamps."""
     return StampSpec(size=x.shape[1])
+
+
+def read_record(path: Path) -> list[dict[str, Any]]:
+    """Results that a benchmark has written, one a line; a line that is incomplete does not count."""
+    lines = path.read_text().split("\n")[:-1] if path.is_file() else []
+    return [json.loads(line) for line in lines]
+
+
+def append_record(path: Path, results: Iterable[Mapping[str, Any]], version: str) -> None:
+    """Add results, each with the version that they are of, to the record of a benchmark."""
+    with path.open("a") as stream:
+        stream.writelines(f"{json.dumps({**one, 'version': version})}\n" for one in results)
+
+
+def grouped(results: Iterable[dict[str, Any]], *names: str) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """Results of a benchmark by the values of some of their entries."""
+    found = defaultdict(list)
+    for one in results:
+        found[tuple(one[name] for name in names)].append(one)
+    return found
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import power
 from obiwan.dplearn.referees.measured import Measured
+from tables import read_record
 
 
 def pixels_of(rng: np.random.Generator, count: int, apart: float) -> power.Pool:
@@ -67,6 +68,6 @@ def test_the_table_counts_what_is_finished(tmp_path: Path):
     one = {"planted": "psf", "examples": 500, "number": 0, "group": "panel", "test": "panel", "version": "1"}
     lines = [json.dumps({**one, "p": p}) for p in (0.01, 0.05, 0.2, 0.9)]
     record.write_text("\n".join(lines) + "\n" + lines[0][:20])
-    (row,) = power.rows_of(power.read(record))
+    (row,) = power.rows_of(read_record(record))
     assert (row["repetitions"], row["rate"], row["amplitude"]) == (4, "0.50", "1.05")
     assert float(row["low"]) < 0.5 < float(row["high"])

@@ -15,8 +15,6 @@ Finished sets are kept in DIR; the table counts those that are finished so far.
 from __future__ import annotations
 
 import argparse
-import json
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +32,7 @@ from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from obiwan.dplearn.twosample.summary import score_interval
 from obiwan.dplearn.twosample.verdict import Kind, decide
-from tables import write_csv
+from tables import append_record, grouped, read_record, write_csv
 
 SURVEY = ("--bricks", "60", "--brick-size", "400", "--seed", "1")
 MEMBERS = ("scores", "trees")  #: those that need no pixels
@@ -127,12 +125,8 @@ def row(oddness: float, bricks: int, found: list[dict[str, Any]]) -> dict[str, o
 
 
 def read(record: Path) -> dict[tuple[float, int], list[dict[str, Any]]]:
-    """What is finished, by oddness and number of test bricks; a line that is incomplete does not count."""
-    found = defaultdict(list)
-    for line in record.read_text().split("\n")[:-1] if record.is_file() else []:
-        one = json.loads(line)
-        found[one["oddness"], one["bricks"]].append(one)
-    return found
+    """Finished sets, by oddness and number of test bricks."""
+    return grouped(read_record(record), "oddness", "bricks")
 
 
 def write_table(path: Path, record: Path) -> None:
@@ -158,13 +152,11 @@ def main() -> int:
     options.workdir.mkdir(parents=True, exist_ok=True)
     pool = measured_pool(options.workdir, options.surveys or options.workdir / "surveys")
     record, made_by = options.workdir / "sets.jsonl", version()
-    done = {(key[0], one["number"]) for key, found in read(record).items() for one in found}
+    done = {(one["oddness"], one["number"]) for one in read_record(record)}
     for number in range(1, options.sets + 1):
         for oddness in ODDNESS:
             if (oddness, number) not in done:
-                lines = [json.dumps({**one, "version": made_by}) for one in null_set(pool, oddness, number)]
-                with record.open("a") as stream:
-                    stream.write("\n".join(lines) + "\n")
+                append_record(record, list(null_set(pool, oddness, number)), made_by)
         if number % 10 == 0 or number == options.sets:
             write_table(options.table or options.workdir / "null_sets.csv", record)
             print(f"{number} of {options.sets} sets", flush=True)

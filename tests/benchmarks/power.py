@@ -49,7 +49,7 @@ from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.twosample.ranking import auc
 from obiwan.dplearn.twosample.summary import score_interval
 from planted import GRZ, Planted, Population, draw_population, observe_class, plant, write_set
-from tables import write_csv
+from tables import append_record, read_record, write_csv
 
 FACTORS = ("size", "psf", "flux")  #: kinds whose amplitude is a factor
 FLAWS = ("none", "offset", "size", "psf", "flux", "colour", "profile", "shot", "dip", "band_offset")
@@ -280,12 +280,6 @@ def networks(kind: str, count: int, done: set[tuple[int, int, str]]) -> Iterator
             yield [{**one, "test": test, "p": p} for test, p in network(kind, number).items()]
 
 
-def read(record: Path) -> list[dict[str, Any]]:
-    """What is finished; a line that is incomplete does not count."""
-    lines = record.read_text().split("\n")[:-1] if record.is_file() else []
-    return [json.loads(line) for line in lines]
-
-
 def rows_of(found: list[dict[str, Any]]) -> list[dict[str, object]]:
     """Rows of the table: rate of detection by difference, number of stamps and test."""
     groups = defaultdict(list)
@@ -325,14 +319,12 @@ def main() -> int:
     record, made_by = options.workdir / "tests.jsonl", version()
     table = options.table or options.workdir / "power.csv"
     for kind in options.only:
-        found = [one for one in read(record) if one["planted"] == kind]
+        found = [one for one in read_record(record) if one["planted"] == kind]
         done = {(one["examples"], one["number"], one["group"]) for one in found}
         cheap = repetitions(kind, options.sizes, options.repetitions, done)
         for results in chain(cheap, networks(kind, options.networks, done)):
-            lines = [json.dumps({**one, "version": made_by}) for one in results]
-            with record.open("a") as stream:
-                stream.write("\n".join(lines) + "\n")
-        write_csv(table, rows_of(read(record)))
+            append_record(record, results, made_by)
+        write_csv(table, rows_of(read_record(record)))
         print(f"{kind}: finished", flush=True)
     return 0
 

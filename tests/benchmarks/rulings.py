@@ -14,8 +14,6 @@ deviations apart in each direction, and on average they are not.  The classifier
 from __future__ import annotations
 
 import argparse
-import json
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +34,7 @@ from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from obiwan.dplearn.twosample.summary import score_interval
 from obiwan.dplearn.twosample.verdict import decide
-from tables import write_csv
+from tables import append_record, grouped, read_record, write_csv
 
 ODDNESS = (0.0, 0.1, 0.2)
 BRICKS = (2, 3, 4, 5, 8, 12, 20, 30, 50)
@@ -134,15 +132,6 @@ def row(oddness: float, bricks: int, found: list[dict[str, Any]]) -> dict[str, o
     }
 
 
-def read(record: Path) -> dict[tuple[float, int], list[dict[str, Any]]]:
-    """What is finished, by oddness and number of bricks; a line that is incomplete does not count."""
-    found = defaultdict(list)
-    for line in record.read_text().split("\n")[:-1] if record.is_file() else []:
-        one = json.loads(line)
-        found[one["oddness"], one["bricks"]].append(one)
-    return found
-
-
 def measured_pool(workdir: Path, surveys: Path) -> Pool:
     """The pool of a survey with nothing planted; its measurements are kept."""
     stamps, kept = open_training_set(set_of(surveys, "none", 20, 11)), workdir / "measured.npy"
@@ -164,17 +153,14 @@ def main() -> int:
     options.workdir.mkdir(parents=True, exist_ok=True)
     pool = measured_pool(options.workdir, options.surveys or options.workdir)
     record, made_by = options.workdir / "sets.jsonl", version()
-    done = {(*key, one["number"]) for key, found in read(record).items() for one in found}
+    done = {(one["oddness"], one["bricks"], one["number"]) for one in read_record(record)}
     for number in range(1, options.sets + 1):
         wanted = [(odd, count) for odd in ODDNESS for count in BRICKS if (odd, count, number) not in done]
-        lines = [
-            json.dumps({**null_set(pool, count, odd, number), "version": made_by}) for odd, count in wanted
-        ]
-        with record.open("a") as stream:
-            stream.writelines(f"{line}\n" for line in lines)
+        append_record(record, [null_set(pool, count, odd, number) for odd, count in wanted], made_by)
         if number % 20 == 0 or number == options.sets:
             table = options.table or options.workdir / "rulings.csv"
-            write_csv(table, [row(*key, found) for key, found in sorted(read(record).items())])
+            found = grouped(read_record(record), "oddness", "bricks")
+            write_csv(table, [row(*key, sets) for key, sets in sorted(found.items())])
             print(f"{number} of {options.sets} sets", flush=True)
     return 0
 
