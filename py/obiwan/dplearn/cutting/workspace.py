@@ -188,6 +188,17 @@ def _is_receipt_of(receipt: Receipt, task: GroupTask) -> bool:
     return said == wanted and all(type(n) is int and n >= 0 for n in counts)
 
 
+def _written_shards(directory: Path, receipts: Sequence[Receipt], examples: int) -> list[Shard]:
+    """Shards of all receipts, by split and number; an error if they are not those of all the examples."""
+    shards = [shard for receipt in receipts for shard in receipt.shards]
+    made = sum(shard.rows for shard in shards)
+    if made != examples:  # the manifest vouches for all of them
+        msg = f"{directory}: {made} examples were written and {examples} planned; give --overwrite"
+        raise TrainingSetError(msg)
+    _refuse_lost(directory, shards)
+    return sorted(shards, key=lambda shard: (SPLITS.index(shard.split), shard.number))
+
+
 def _refuse_lost(directory: Path, shards: Sequence[Shard]) -> None:
     """Refuse to write a manifest of shards that somebody has removed meanwhile."""
     lost = {name for shard in shards for name in (shard.x_name, shard.y_name)} - {
@@ -231,13 +242,7 @@ def finish(
     """
     with holding_lease(scratch, directory):
         tables = _write_tables(directory, scratch, planned)
-    shards = [shard for receipt in receipts for shard in receipt.shards]
-    made = sum(shard.rows for shard in shards)
-    if made != len(planned):  # the manifest vouches for all of them
-        msg = f"{directory}: {made} examples were written and {len(planned)} planned; give --overwrite"
-        raise TrainingSetError(msg)
-    _refuse_lost(directory, shards)
-    shards.sort(key=lambda shard: (SPLITS.index(shard.split), shard.number))
+    shards = _written_shards(directory, receipts, len(planned))
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
