@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _eligible(inputs: Inputs, config: TrainingConfig, executor: Executor | None, outdir: Path) -> Eligible:
-    """What is eligible in all bricks; an error where some cannot be planned, or all were left out."""
+    """Eligible examples of all bricks; an error where some cannot be planned, or all were left out."""
     try:
         store = RowStore(nearest_directory(outdir), config.spec)
     except OSError as error:
@@ -196,6 +196,7 @@ def create_training(
 
 
 def _report(manifest: dict[str, Any] | None, outdir: Path) -> None:
+    """Say what the training set holds."""
     if manifest is None:
         cli.say(f"{outdir} already holds this training set; nothing to do")
         return

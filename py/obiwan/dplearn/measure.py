@@ -142,6 +142,7 @@ def _finish(
     flagged, rows = dict.fromkeys(FLAGS, 0), dict.fromkeys(splits, 0)
 
     def parts(split: str) -> Iterator[Any]:
+        """Rows of a split, shard by shard; counts them and their flags."""
         for task in tasks:
             if task.shard.split == split:
                 part = read_table(task.path)

@@ -102,7 +102,7 @@ class Tasks(Sequence[GroupTask]):
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a finished group reports: its shards, and how many pixels had to be cleaned."""
+    """Receipt of a finished group: its shards, and how many pixels had to be cleaned."""
 
     shards: tuple[Shard, ...]
     not_finite: int

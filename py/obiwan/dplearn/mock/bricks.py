@@ -128,7 +128,7 @@ class Brick:
 
 @dataclass(frozen=True)
 class Conditions:
-    """How one brick was observed; the tuples have one value for each of its bands.
+    """Observing conditions of one brick; the tuples have one value for each of its bands.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Exposure:
-    """Where and how deeply one band of a brick was observed; planes are ``(size, size)``.
+    """Coverage and depth of one band of a brick; planes are ``(size, size)``.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ AREA = 64.0**2  #: Square pixels of a documented stamp, to which densities refer
 
 @dataclass(frozen=True)
 class Filter:
-    """How the mock survey observes in one band.
+    """Seeing and depth of the mock survey in one band.
 
     Attributes
     ----------

@@ -42,7 +42,7 @@ class Task:
 
 
 def conditions_of(config: MockConfig, brick: Brick) -> Conditions:
-    """How a brick is observed."""
+    """Observing conditions of a brick."""
     rng = brick_stream(config.seed, brick.pointing.name, "conditions")
     return mock_bricks.draw_conditions(rng, brick.bands, config.seeing_scatter, config.depth_scatter)
 
@@ -117,7 +117,7 @@ def injections(config: MockConfig, task: Task, run: int) -> tuple[Array, Array]:
 
 
 def _trees(task: Task, run: int | None) -> list[BrickRun]:
-    """Where the files of a run go, in each layout asked for; None is the release."""
+    """Directories of the files of a run, in each layout asked for; None is the release."""
     if run is None:
         return [Root(0, task.outdir / "release", RELEASE).files(task.brick.name)]
     start = task.config.per_run * run

@@ -149,7 +149,7 @@ def _split_by_object(eligible: Eligible, config: TrainingConfig) -> tuple[Array,
 
 
 def _keys(eligible: Eligible, wanted: Array) -> list[str]:
-    """What names the wanted examples, whatever other bricks and examples there are."""
+    """Names of the wanted examples, whatever other bricks and examples there are."""
     return [
         f"{r['root']}/{r['brick']}/{r['run']}/{r['id']}/{float(r['ra']).hex()}/{float(r['dec']).hex()}"
         for i in range(len(eligible.names))

@@ -285,7 +285,7 @@ def _without_pixels(candidates: Candidates, config: TrainingConfig, flow: CutFlo
 
 
 def _selected(candidates: Candidates, keep: Array, config: TrainingConfig, flow: CutFlow) -> Array:
-    """What the named cuts leave; they see the bands of the stamps before others of the catalogue."""
+    """Candidates left by the named cuts, which see the bands of the stamps before others of the catalogue."""
     bands, sources = config.spec.bands, candidates.sources
     sources = sources.in_bands((*bands, *(band for band in sources.bands if band not in bands)))
     try:

@@ -64,7 +64,7 @@ def share_one_catalogue(
 
 
 def warnings_of(config: TrainingConfig, *, named: bool) -> list[str]:
-    """What the user should know where both classes come from one catalogue."""
+    """Warnings where both classes come from one catalogue."""
     if named or config.select != "none":
         return []
     return [
@@ -75,7 +75,7 @@ def warnings_of(config: TrainingConfig, *, named: bool) -> list[str]:
 
 
 def drawn_by(root: Root) -> dict[str, Any] | None:
-    """How the objects of a tree were drawn, from the record of `inject`; None where there is none.
+    """Facts of how the objects of a tree were drawn, from the record of `inject`; None where there is none.
 
     Returns
     -------

@@ -277,7 +277,7 @@ def _partial_fits(trees: Trees, config: TrainingConfig) -> dict[Root, Fitting]:
 
 
 def _warnings(config: TrainingConfig, trees: Trees) -> list[str]:
-    """What the user should know of options and injection trees."""
+    """Warnings of options and injection trees."""
     warnings = []
     if config.reals_from == "release":
         warnings.append(

@@ -95,7 +95,7 @@ def mutual_nearest(
 
 
 def sources_within(ra: Array, dec: Array, other_ra: Array, other_dec: Array, radius: float) -> Array:
-    """How many of the others lie within a radius of each position.
+    """Number of the others within a radius of each position.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ class Group:
 
     @property
     def where(self) -> slice:
-        """Where its examples are in the plan."""
+        """Positions of its examples in the plan."""
         return slice(self.start, self.start + self.size)
 
 
@@ -180,7 +180,7 @@ class Plan:
 
     @cached_property
     def identity(self) -> dict[str, int]:
-        """What a training set is made of, in two numbers: all its rows, and the coadds of their bricks."""
+        """Checksums of what a training set is made of: all its rows, and the coadds of their bricks."""
         coadds = np.array([self.coadds(number) for number in range(len(self.groups))], dtype="<u4")
         return {"rows_crc32": self.crc32, "coadds_crc32": zlib.crc32(coadds.tobytes())}
 

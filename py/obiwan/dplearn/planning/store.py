@@ -188,7 +188,7 @@ class Eligible:
         return len(self.label)
 
     def where(self, brick: int) -> slice:
-        """Where the examples of a brick, given by its position in `names`, are among all."""
+        """Positions, among all, of the examples of a brick, which is given by its position in `names`."""
         return slice(int(self._starts[brick]), int(self._starts[brick + 1]))
 
     def rows_of(self, brick: int) -> Array:

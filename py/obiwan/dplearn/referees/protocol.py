@@ -25,13 +25,16 @@ class Referee(Protocol):
     """
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str:
+        """Name for people."""
 
     @property
-    def checksum(self) -> str: ...  # noqa: D102
+    def checksum(self) -> str:
+        """Name of what it computes."""
 
     @property
-    def learnt(self) -> bool: ...  # noqa: D102
+    def learnt(self) -> bool:
+        """Whether it fitted its training set."""
 
     def predict(self, stamps: NDArray[np.float32], rows: Array) -> NDArray[np.float32]:
         """Score stamps.

@@ -44,7 +44,7 @@ class Opening:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What has scored a test set, in the order in which it did.
+    """Log of a test set: what has scored it, in the order in which it did.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Ledger:
 
     @property
     def looks(self) -> int:
-        """How many networks have scored the test set."""
+        """Number of networks that have scored the test set."""
         return len(self.networks) + len(self.retrained)
 
 
@@ -81,7 +81,7 @@ def _whole(content: bytes) -> bytes:
 
 
 def _ledger(entries: Sequence[dict[str, Any]]) -> Ledger:
-    """What these lines say, each once."""
+    """Log that these lines make, each entry once."""
     networks: dict[str, None] = {}
     retrained: dict[str, None] = {}
     openings: dict[Opening, None] = {}

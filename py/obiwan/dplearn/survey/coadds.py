@@ -60,7 +60,7 @@ def open_image(run: BrickRun, path: Path) -> Iterator[tuple[Any, Any]]:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where the pixels of one brick's coadds are on the sky.
+    """Pixel grid of one brick's coadds on the sky.
 
     Attributes
     ----------

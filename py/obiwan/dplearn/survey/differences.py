@@ -120,7 +120,7 @@ class Difference:
 
     @property
     def strength(self) -> float:
-        """How large it is, whichever way it goes."""
+        """Size of the difference, whichever way it goes."""
         factor = KINDS[self.kind].unit == FACTOR
         return abs(math.log(self.amplitude) if factor else self.amplitude)
 

@@ -175,7 +175,7 @@ class BrickRun:
 
     @property
     def label(self) -> str:
-        """How messages name it."""
+        """Name in messages."""
         return f"brick {self.brick} ({self.run})"
 
     def plane(self, kind: str, band: str) -> Path:
@@ -215,7 +215,7 @@ class BrickRun:
         return True
 
     def unreadable(self, error: OSError) -> CoaddError:
-        """What to raise where the operating system cannot even look at one of these files."""
+        """Error to raise where the operating system cannot even look at one of these files."""
         return CoaddError(
             f"{self.label}: cannot read {error.filename or self.coadd} ({error.strerror or error}); "
             "restore the file, or leave the brick out with --bricks"

@@ -214,7 +214,7 @@ def _user_table(path: Path, table: Table) -> UserTable:
 
 
 def _warnings(path: Path, table: Table) -> tuple[str, ...]:
-    """What the user should know of a table: positions of single precision."""
+    """Warnings of a table: positions of single precision."""
     kinds = {name: table[name].dtype for name in ("ra", "dec")}
     rounded = [name for name, kind in kinds.items() if kind.kind == "f" and kind.itemsize < 8]
     if not rounded:

@@ -15,7 +15,7 @@ PLAIN = "not compressed"
 
 @dataclass(frozen=True, order=True)
 class Writer:
-    """How the planes of one coadd were written; in the order of what matters.
+    """Writer of the planes of one coadd; fields in the order of what matters.
 
     Attributes
     ----------

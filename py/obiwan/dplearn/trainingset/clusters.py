@@ -97,7 +97,7 @@ def _first_linked(names: Array, exposures: Array) -> Array:
 
 
 def sharing_exposures(bricks: Array, others: Array, exposures: Array) -> tuple[int, int]:
-    """How many of these bricks have exposures that are known, and how many of those share one with others.
+    """Number of these bricks whose exposures are known, and of those that share one with others.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ Key: TypeAlias = tuple[str, int]  # split and number of a shard
 
 
 def by_shard(rows: Array) -> dict[Key, slice]:
-    """Where the examples of each shard are in a table sorted by split and shard."""
+    """Positions of the examples of each shard in a table sorted by split and shard."""
     change = (rows["split"][1:] != rows["split"][:-1]) | (rows["shard"][1:] != rows["shard"][:-1])
     starts = [0, *(np.flatnonzero(change) + 1).tolist()] if len(rows) else []
     first = rows[starts]
