@@ -248,6 +248,22 @@ def test_named_real_objects_are_taken_from_the_catalogue(survey, tmp_path):
     assert not any("--real-table" in line for line in inputs_of(survey, real_table=path)[0].warnings)
 
 
+def test_a_named_real_object_is_no_injection(survey, tmp_path):
+    """A table that names injections, or what lies beside them, gives no real examples there."""
+    (x, y), _ = FAKES[0]
+    ra, dec = BRICK.sky([x, REALS[0][0]], [y, REALS[0][1]])
+    path = tmp_path / "stars.csv"
+    lines = [f"{BRICK.name},file0_rs0_skip0,{a:.7f},{d:.7f}\n" for a, d in zip(ra, dec, strict=True)]
+    path.write_text("brick,run,ra,dec\n" + "".join(lines))
+    planned = plan(survey, real_table=path)
+    flow = planned.flows["real"]
+    assert flow['recovered: mutual match in 1.5"'] == 2
+    assert flow['no injection within 5"'] == 1
+    (real,) = planned.rows[planned.rows["label"] == 0]
+    assert (real["x"], real["y"]) == pytest.approx(REALS[0], abs=0.1)
+    assert real["run"] == b"file0_rs0_skip0"
+
+
 def test_without_cuts_all_else_is_real_and_a_warning_says_so(survey):
     assert any("every other source" in line for line in inputs_of(survey)[0].warnings)
     assert not any("every other source" in line for line in inputs_of(survey, select="snr>9")[0].warnings)

@@ -91,8 +91,11 @@ def test_fits_of_two_origins_are_hidden(rows):
     assert "mag_g" in visible_columns(rows)
     rows["mag_source"][rows["label"] == 1] = b"table"
     names = visible_columns(rows)
-    assert not {"type", "flux_r", "flux_ivar_r", "mag_g", "shape_r", "e1", "sersic"} & set(names)
+    fitted = {"type", "flux_r", "flux_ivar_r", "mag_g", "shape_r", "e1", "sersic"}
+    assert not fitted & set(names)
     assert set(PSF) <= set(names)
+    rows["mag_source"] = b"truth"  # of one origin, which no real galaxy has
+    assert not fitted & set(visible_columns(rows))
 
 
 def test_widths_of_a_hidden_band_are_unknown(rows):
