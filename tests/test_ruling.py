@@ -6,11 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 from obiwan.dplearn.controls.battery import judge_controls
-from obiwan.dplearn.controls.records import AUC, VALIDITY, Control, State, Statistic
+from obiwan.dplearn.controls.metadata import MetadataResult
+from obiwan.dplearn.controls.records import AUC, VALIDITY, Control, Obstacle, State, Statistic
+from obiwan.dplearn.evaluation.analysis import Baseline
+from obiwan.dplearn.evaluation.decision import ruling_of
 from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
-from obiwan.dplearn.evaluation.equal import QUANTITIES, Evidence, held_equal
+from obiwan.dplearn.evaluation.equal import MOST_HELD, QUANTITIES, Evidence, held_equal
 from obiwan.dplearn.evaluation.ruling import (
     CONSEQUENCES,
     Equal,
@@ -27,7 +31,7 @@ from obiwan.dplearn.retraining.detectable import AMPLITUDES, kinds_of
 from obiwan.dplearn.retraining.margins import missing_kinds
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.examples import blank_examples
-from obiwan.dplearn.twosample.ranking import Estimate
+from obiwan.dplearn.twosample.ranking import Estimate, auc
 from obiwan.dplearn.twosample.verdict import Kind, Reason, Verdict, decide, effect_of, kind_of
 
 GRZ = StampSpec()
@@ -120,6 +124,32 @@ def test_a_warning_is_no_failure():
     assert rule(verdict(within=True), (warns,)).open == (warns,)
     bounded = replace(warns, bounded=True)
     assert rule(verdict(within=True), (bounded,)).kind == RulingKind.EQUIVALENT
+
+
+def test_controls_that_cannot_fail_or_were_not_run_leave_nothing_open():
+    for one in (control("open", gravest=State.WARN), control("not run", obstacle=Obstacle.NO_IVAR)):
+        found = rule(verdict(within=True), (one,))
+        assert (found.kind, found.open) == (RulingKind.EQUIVALENT, ())
+
+
+def test_the_classifier_of_quantities_has_a_level_of_its_own():
+    level = Levels().baseline
+    assert rule(verdict(), PASS, replace(ABOVE, p=0.9 * level)).kind == RulingKind.UNSEEN
+    found = rule(verdict(), PASS, replace(ABOVE, p=1.1 * level))
+    assert (found.kind, found.quantities_fail) == (RulingKind.INCONCLUSIVE, False)
+
+
+def test_a_ruling_carries_only_what_it_rests_on():
+    """A difference needs nothing to be decided; only what was held equal to explain it is told."""
+    invalid = (*FAILS, control("fail", "D9", "run"))
+    assert rule(verdict(), FAILS).needs == ()
+    assert rule(verdict(1e-4), PASS).needs != ()
+    assert rule(verdict(1e-4), FAILS, equal=GONE).equal == GONE
+    assert rule(verdict(1e-4), invalid, equal=GONE).equal is None
+
+
+def test_who_learnt_nothing_backs_no_equivalence():
+    assert rule(verdict(within=True, learnt=False), PASS).kind == RulingKind.NOT_LEARNT
 
 
 def test_what_a_difference_of_the_galaxies_moves_is_no_fault_of_the_set():
@@ -248,6 +278,72 @@ def test_numbers_that_are_not_known_leave_nobody_out(rng):
     holes[::7] = np.nan
     found = held_equal(scored, [failing], replace(evidence, asked=((failing, holes),)))
     assert found.overlap > 0.9
+
+
+def test_an_error_of_what_is_held_equal_leaves_traces_and_no_difference(rng):
+    """The score sees the width itself: within strata of a blurred one it differs, and sees no more."""
+    scored, evidence, failing = scene(rng, seen=3.0, other=0.0)
+    width = evidence.asked[0][1]
+    blurred = width + 0.6 * rng.normal(size=len(width))
+    found = held_equal(scored, [failing], replace(evidence, asked=((failing, blurred),)))
+    assert found.auc.low > 0.5
+    assert found.outcome == Outcome.GONE
+
+
+def test_a_score_below_a_half_within_strata_differs(rng):
+    """Whatever the failing quantity makes of it: such a score knows of something else."""
+    scored, evidence, failing = scene(rng, seen=1.0, other=-0.5)
+    noisy = expit(logit(scored.singles) / 2 + rng.normal(size=scored.singles.shape))
+    found = held_equal(replace(scored, singles=noisy), [failing], evidence)
+    assert found.auc.high < 0.5
+    assert found.outcome == Outcome.STAYS
+
+
+def test_signal_to_noise_is_held_equal_too(rng):
+    scored, evidence, failing = scene(rng, seen=1.0, other=0.5)
+    rest = logit(scored.scores) - evidence.asked[0][1]
+    assert held_equal(scored, [failing], replace(evidence, signal=rest)).outcome == Outcome.GONE
+
+
+def test_the_largest_effects_are_held_equal(rng):
+    scored, evidence, failing = scene(rng, seen=1.0, other=0.0)
+    several = [replace(failing, name=f"width {k}") for k in range(MOST_HELD + 2)]
+    asked = tuple((one, evidence.asked[0][1]) for one in several)
+    found = held_equal(scored, several, replace(evidence, asked=asked))
+    assert [name for name, _ in found.titles] == [one.name for one in several[:MOST_HELD]]
+
+
+def test_the_value_of_a_label_that_differs_is_held_equal(rng):
+    scored, evidence, _ = scene(rng, seen=0.0, other=0.0)
+    kinds = np.array([b"PSF", b"EXP", b"DEV"])[rng.integers(0, 3, len(scored.labels))]
+    kinds[(scored.labels == 1) & (rng.random(len(kinds)) < 0.4)] = b"EXP"
+    asked = Control("fitted type", "D10", statistic=Statistic.COMPOSITION, component="EXP")
+    seen = replace(scored, singles=expit(logit(scored.singles) + 2 * (kinds == b"EXP")))
+    found = held_equal(seen, [asked], replace(evidence, asked=((asked, kinds.astype("S4")),)))
+    assert auc(seen.labels, seen.scores) > 0.58
+    assert found.auc.value == pytest.approx(0.5, abs=0.03)
+    assert found.alone > 0.58
+
+
+def test_what_is_held_equal_is_what_real_galaxies_have(rng):
+    """A difference from the truth fails of injections alone; a score of quantities stands for itself."""
+    scored, evidence, failing = scene(rng, seen=1.0, other=0.0)
+    off = control("fail", "D2", "fit minus truth, x", 0.5, statistic=Statistic.RECOVERY)
+    width, truth = evidence.asked[0][1], np.where(scored.labels == 1, 0.5, np.nan)
+    evidence = replace(evidence, asked=((failing, width), (off, truth)))
+    result = MetadataResult(("width",), width, ABOVE.auc, {}, "bricks", 5, ABOVE.p)
+    baseline = Baseline(result, ABOVE.auc, len(width), width, ())
+
+    def held(controls: tuple, quantities: Baseline | None) -> tuple | None:
+        given = replace(evidence, controls=controls)
+        found = ruling_of(scored, verdict(1e-4), given, quantities, ())
+        assert found.kind == RulingKind.EXPLAINED
+        return None if found.equal is None else found.equal.titles
+
+    assert held((off,), None) is None
+    assert held((off, failing), None) == (("width", "r"),)
+    assert held((off,), baseline) == (QUANTITIES,)
+    assert held((failing,), baseline) == (("width", "r"), QUANTITIES)
 
 
 def test_a_ruling_says_what_it_rests_on():
