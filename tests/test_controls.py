@@ -16,7 +16,7 @@ from obiwan.dplearn import create_training
 from obiwan.dplearn.controls import battery as batteries
 from obiwan.dplearn.controls.contrasts import fractions
 from obiwan.dplearn.controls.measure import measure_stamps
-from obiwan.dplearn.controls.records import LEAST, Control, Obstacle, State
+from obiwan.dplearn.controls.records import LEAST, Control, Obstacle, State, Statistic
 from obiwan.dplearn.mock.config import MockConfig, Plant
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.examples import FLAG_NEIGHBOUR, FLAG_PADDED
@@ -433,6 +433,63 @@ def test_order_and_fields(reals: Sets, fakes: Sets):
     again = battery(reals, fakes)
     assert [str(c) for c in again] == [str(c) for c in controls]
     assert len(np.unique(reals[0]["brick"])) == BRICKS
+
+
+# --- how states are decided, of numbers made up
+
+TWENTY = (np.arange(2000) % 2, np.arange(2000) // 2 % 20)  #: labels and bricks
+NUMBER = Control("width", "D5", "r")
+LABEL = Control("run", "D17", statistic=Statistic.ASSOCIATION, threshold=0.035)
+
+
+def judged(*asked: tuple[Control, np.ndarray], **levels: tuple[float, float]) -> tuple[Control, ...]:
+    return batteries.judge_controls(asked, *TWENTY, **levels)
+
+
+@pytest.mark.parametrize("levels", [(0.05, 1e-6), (1e-6, 0.05)])
+def test_each_family_has_its_own_level(levels: tuple[float, float], rng: np.random.Generator):
+    values = rng.normal(size=2000) + 0.3 * TWENTY[0]
+    found = judged((replace(NUMBER, hazard="D9"), values), (NUMBER, values), levels=levels)
+    assert [one.significant for one in found] == [level == 0.05 for level in levels[::-1]]
+
+
+def test_numbers_and_associations_share_a_level(rng: np.random.Generator):
+    """Where a family has both; alone each kind has all of it, and several associations have equal parts."""
+    values, keys = rng.normal(size=2000) + 0.05 * TWENTY[0], (rng.random((2, 2000)) * 4).astype(int)
+    (alone,), (by_itself,) = judged((NUMBER, values)), judged((LABEL, keys[0]))
+    number, *labels = judged((NUMBER, values), *((LABEL, one) for one in keys))
+    assert 0 < alone.p_family < 0.8
+    assert number.p_family == pytest.approx(alone.p_family / batteries.NUMBERS)
+    assert by_itself.p_family == by_itself.p
+    parts = 2 / (1 - batteries.NUMBERS)
+    assert [one.p_family for one in labels] == pytest.approx([min(1.0, parts * one.p) for one in labels])
+
+
+def test_what_is_significant_decides_and_not_what_is_large_by_chance():
+    """One value is rarer by more than the limit, differently in each brick; another by less, everywhere."""
+    label, bricks = TWENTY
+    by_chance = np.repeat([-0.05, 0.3], 10)  # of injected galaxies, in each brick
+    place = (np.arange(2000) // 40 + 0.5) / 50  # within a brick and class
+    odd, even = 0.3 - label * by_chance[bricks], 0.10 + 0.03 * label
+    kinds = np.select([place < odd, place < odd + even], [b"ODD", b"EVEN"], b"REST")
+    control = Control("fitted type", "D10", statistic=Statistic.COMPOSITION, threshold=0.04)
+    (found,) = judged((control, kinds))
+    assert (found.component, found.state) == ("EVEN", State.WARN)
+    assert found.effect == pytest.approx(0.03, abs=0.011)
+
+
+def test_what_can_only_warn_warns(rng: np.random.Generator):
+    values = rng.normal(size=2000) + TWENTY[0]
+    found = judged((NUMBER, values), (replace(NUMBER, gravest=State.WARN), values))
+    assert [one.state for one in found] == [State.FAIL, State.WARN]
+
+
+def test_what_is_detectable_is_detected_four_times_of_five(rng: np.random.Generator):
+    control = Control("background", "D17", "r", Statistic.SHIFT, "sigma")
+    (first,) = judged((control, rng.normal(size=2000)))
+    moved = (rng.normal(size=2000) + first.detectable * TWENTY[0] for _ in range(150))
+    rate = np.mean([judged((control, values))[0].significant for values in moved])
+    assert 0.65 < rate < 0.93  # the error that it rests on is itself measured in 20 bricks
 
 
 # --- a survey made by the mock, and real pipeline output
