@@ -75,6 +75,32 @@ def test_errors_of_means_are_right():
     assert of_class > 2 * of_difference  # what a brick does to both classes cancels
 
 
+def test_the_error_of_a_ratio_is_right():
+    """Bricks in which everything is brighter change no ratio."""
+    rng, ratios, errors = np.random.default_rng(4), [], []
+    bricks, fake = np.repeat(np.arange(12), 20), np.arange(240) % 2 == 1
+    for _ in range(300):
+        brighter = rng.uniform(0.5, 1.5, (12, 3))[bricks]
+        values = brighter * (1 + 0.5 * fake[:, None]) * (1 + 0.3 * rng.standard_normal((240, 3)))
+        found = appearance.compare(values, fake, bricks)
+        ratios.append(found.ratio)
+        errors.append(found.ratio_error)
+    assert np.mean(ratios) == pytest.approx(1.5, abs=0.02)
+    assert np.std(ratios) == pytest.approx(np.mean(errors), rel=0.15)
+
+
+def test_a_neighbour_carries_no_pixel_off():
+    """Of both classes alike, whichever has it; and pixels without data stay so."""
+    values = np.random.default_rng(5).standard_normal((200, 2, 1, 1)).astype(np.float32)
+    values[7, 0], values[8, 0], values[9, 1] = 1e4, -1e4, np.nan
+    found = appearance.clipped(values)
+    assert np.nanmax(np.abs(found)) < 4
+    assert np.isnan(found[9, 1, 0, 0])
+    assert found.dtype == np.float32
+    same = np.abs(values) < 1.5
+    assert np.array_equal(found[same], values[same])
+
+
 def test_what_is_not_measured_does_not_count():
     values = np.array([[1.0], [np.nan], [3.0], [4.0], [5.0]])
     found = appearance.compare(values, np.array([False, False, False, True, True]), None)

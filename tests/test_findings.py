@@ -38,6 +38,10 @@ def placed(name, hazard, real, fake, **more):
         (placed("pixel colour g - r", "D11", 0.5, 0.52), "0.020 mag redder in pixel colour g - r"),
         (placed("g - r", "D17", 0.5, 0.48, unit="mag"), "0.020 mag bluer in g - r"),
         (placed("half-light radius", "D17", 0.4, 0.5, unit="arcsec"), "half-light radius 25 % larger"),
+        (
+            placed("half-light radius", "D17", 0.0, 0.5, unit="arcsec"),
+            "half-light radius higher (0.5 against 0 arcsec)",
+        ),
         (placed("depth", "D9", 24.0, 24.2, band="g", unit="mag"), "depth g higher (24.2 against 24 mag)"),
         (placed("ivar-flux slope", "D6", 0.0, 0.1, band="g"), "ivar-flux slope g higher (0.1 against 0)"),
         (placed("width", "D5", 2.0, 2.1, component="spread"), "spread of width differs"),
@@ -95,6 +99,17 @@ def test_the_worst_control_stands_for_a_systematic():
     assert title == "D5, pixel convolved twice"
     assert what == "light 5.0 % broader in g"
     assert remedy == catalogue()["remedy"]["D5"]
+
+
+def test_a_remedy_names_the_largest_difference_first():
+    ends = {"hazard": "D5", "real": 2.0, "fake": 2.1}
+    small, large = (
+        placed("width", band=band, effect=size, **ends) for band, size in (("g", 0.1), ("z", 0.3))
+    )
+    other = placed("concentration", effect=-0.2, **{**ends, "fake": 1.9}, band="r")
+    passes = replace(large, band="r", state=State.PASS)
+    ((_, what, _),) = remedies([small, passes, other, large])
+    assert what == "light 5.0 % broader in z (also g); light 5.0 % less concentrated in r"
 
 
 def test_every_systematic_has_a_name_and_a_remedy():

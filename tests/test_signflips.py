@@ -54,6 +54,22 @@ def test_correlated_numbers_cost_nothing(rng: np.random.Generator):
     assert copied.p == pytest.approx(np.repeat(alone.p, 50))
 
 
+def test_what_is_clear_costs_the_others_nothing(rng: np.random.Generator):
+    """Step-down: after a difference that is significant, the others are tested as if it were not there."""
+    given = rng.normal(size=(40, 6)) + 0.2
+    clear = given[:, :1] + 3
+    found, others = family_test(np.hstack([clear, given])), family_test(given)
+    assert found.p[0] < 0.001
+    assert found.p[1:] == pytest.approx(others.p)
+    assert len(np.unique(others.p)) > 3
+
+
+def test_the_less_clear_is_never_more_significant(rng: np.random.Generator):
+    for seed in range(50):
+        found = family_test(contributions(rng, 15, oddness=0.0), seed)
+        assert (np.diff(found.p[np.argsort(-np.abs(found.statistic))]) >= 0).all()
+
+
 def test_few_bricks_reach_no_small_level():
     for bricks in (2, 5, 8, 11):
         found = family_test(np.ones((bricks, 1)))
@@ -63,13 +79,16 @@ def test_few_bricks_reach_no_small_level():
 
 
 def test_the_critical_t_is_that_of_what_is_significant(rng: np.random.Generator):
-    given = contributions(rng, 15, oddness=0.0)
-    found, bricks = family_test(given), len(given)
-    critical = found.critical_t(0.05)
-    total, squares = given.sum(0), (given**2).sum(0)
-    t = total / np.sqrt((squares - total**2 / bricks) * bricks / (bricks - 1))
-    single = np.abs(t) >= critical * (1 - 1e-9)
-    assert not single.any() or found.p[single].min() <= 0.05
+    """The clearest difference is significant where its Student's t reaches the critical one, only there."""
+    level, significant = 0.2, []
+    for _ in range(200):
+        given = contributions(rng, 15, oddness=0.0)
+        found, bricks = family_test(given), len(given)
+        total, squares = given.sum(0), (given**2).sum(0)
+        t = total / np.sqrt((squares - total**2 / bricks) * bricks / (bricks - 1))
+        significant.append(bool(found.p.min() <= level))
+        assert (np.abs(t).max() >= found.critical_t(level) * (1 - 1e-9)) == significant[-1]
+    assert 10 < sum(significant) < 80
     moved = given + np.where(np.arange(given.shape[1]) == 0, 3 * np.abs(given).max(), 0)
     assert family_test(moved).p[0] <= 0.05
 
