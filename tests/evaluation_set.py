@@ -152,7 +152,7 @@ def make_evaluation(training_set: StampSet, scored: Scored, **changes) -> analys
         "columns": columns,
         "answer": analysis.answer(scored, 1),
         "calibration": analysis.calibrate(scored),
-        "conditional": analysis.conditional(scored, columns, analysis.held_equal(spec), 1),
+        "conditional": analysis.conditional(scored, columns, analysis.strata_keys(spec), 1),
         "control_examples": len(rows),
         "bins": analysis.where(scored, columns, spec),
         "not_run": (Fact(Notice.NO_SENSITIVITY),),

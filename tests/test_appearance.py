@@ -101,6 +101,27 @@ def test_a_neighbour_carries_no_pixel_off():
     assert np.array_equal(found[same], values[same])
 
 
+def test_rings_lie_around_the_expected_position():
+    rows = np.zeros(1, [("x", "f8"), ("y", "f8")])
+    rows["x"], rows["y"] = 100.4, 99.6
+    y, x = np.mgrid[:32, :32]
+    away = np.hypot(x - 16.4, y - 15.6)[None, :, :, None]
+    empty, near, ring = appearance.profiles(away, rows, [0, 0.5, 1, 2])[0, :, 0]
+    assert np.isnan(empty)
+    assert near == pytest.approx(np.hypot([0.4, 0.6, 0.4, 0.6], [0.4, 0.4, 0.6, 0.6]).mean())
+    assert 1 < ring < 2
+
+
+@pytest.mark.parametrize("planes", [("image", "ivar"), ("image",)])
+def test_pixels_without_data_are_left_out_of_means(planes):
+    spec = StampSpec(("g",), size=32, planes=planes)
+    stamps, measured = np.full((2, *spec.shape), 3, np.float32), np.zeros(2, [("core_g", "f4")])
+    stamps[1, 5, 6], measured["core_g"] = 0, (1.5, 6)
+    found = appearance.normalised(stamps, measured, spec)[..., 0]
+    assert np.argwhere(np.isnan(found)).tolist() == [[1, 5, 6]]
+    assert found[:, 0, 0].tolist() == [2, 0.5]
+
+
 def test_what_is_not_measured_does_not_count():
     values = np.array([[1.0], [np.nan], [3.0], [4.0], [5.0]])
     found = appearance.compare(values, np.array([False, False, False, True, True]), None)
@@ -143,6 +164,9 @@ def test_faint_sets_are_averaged_above_a_lower_limit():
     measured["snr_g"] += 40
     chosen, limit = appearance.bright(measured, label, SPEC, 1)
     assert limit == appearance.LEAST_SN
+    measured["core_g"][200:] = -1  # no light in the window to divide by
+    chosen, _ = appearance.bright(measured, label, SPEC, 1)
+    assert chosen.max() < 200
     measured["snr_g"] = np.where(label == 1, 1, 50)  # injected galaxies are not seen
     assert len(appearance.bright(measured, label, SPEC, 1)[0]) == 0
 

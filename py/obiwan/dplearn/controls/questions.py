@@ -37,8 +37,13 @@ def questions(rows: Array, measured: Array, label: Array, bricks: Array, spec: S
     rows, measured, label, bricks, spec
         As for `obiwan.dplearn.controls.battery.run_controls`.
     """
-    of_pixels, of_samples = _of_pixels(measured, label == 1, spec), _of_samples(rows, measured, spec)
-    return [*of_pixels, *of_samples, *_of_recovery(rows, spec), *_of_labels(rows, bricks)]
+    fitted = None if same_fit(rows) else Obstacle.OTHER_ORIGIN  # of what only catalogues of one kind share
+    return [
+        *_of_pixels(measured, label == 1, spec),
+        *_of_samples(rows, measured, spec, fitted),
+        *_of_recovery(rows, spec, fitted),
+        *_of_labels(rows, bricks, fitted),
+    ]
 
 
 _SHIFT = Statistic.SHIFT
@@ -99,9 +104,8 @@ def _of_pixels(measured: Array, fake: Array, spec: StampSpec) -> Iterator[Questi
         yield Control(f"pixel colour {blue} - {red}", "D11"), magnitude[blue] - magnitude[red]
 
 
-def _of_samples(rows: Array, measured: Array, spec: StampSpec) -> Iterator[Question]:
+def _of_samples(rows: Array, measured: Array, spec: StampSpec, fitted: Obstacle | None) -> Iterator[Question]:
     """Controls of the population: every covariate, positions in the brick, what the flags tell."""
-    fitted = None if same_fit(rows) else Obstacle.OTHER_ORIGIN
     values = covariates(rows, measured, spec)
     for one in quantities(spec):
         control = Control(
@@ -121,13 +125,13 @@ def _of_samples(rows: Array, measured: Array, spec: StampSpec) -> Iterator[Quest
         yield Control("width of stars", "D20", band, obstacle=fitted), width
 
 
-def _of_recovery(rows: Array, spec: StampSpec) -> Iterator[Question]:
+def _of_recovery(rows: Array, spec: StampSpec, fitted: Obstacle | None) -> Iterator[Question]:
     """Controls of the injections alone: were they found where, and as bright as, they were put in?
 
     Nothing but the truth shows an offset that fits follow.  Fluxes of faint sources are biased by selection,
     and those of others by the shapes that are fitted: they only warn.
     """
-    by_tractor = same_fit(rows) and (rows["type"] != b"").all()  # other programs give no type
+    by_tractor = fitted is None and (rows["type"] != b"").all()  # other programs give no type
     obstacle = None if by_tractor else Obstacle.NOT_JUDGED
     recovery = Control("", "D2", "", Statistic.RECOVERY, "px", OFFSET, obstacle=obstacle)
     for axis in ("x", "y"):
@@ -144,10 +148,9 @@ def _of_recovery(rows: Array, spec: StampSpec) -> Iterator[Question]:
         yield replace(recovery, band=band), values
 
 
-def _of_labels(rows: Array, bricks: Array) -> Iterator[Question]:
+def _of_labels(rows: Array, bricks: Array, fitted: Obstacle | None) -> Iterator[Question]:
     """Controls of where examples come from and stand: is the fraction of fakes the same everywhere?"""
     runs = np.char.add(np.char.add(rows["root"].astype("S6"), b"/"), rows["run"])
-    fitted = None if same_fit(rows) else Obstacle.OTHER_ORIGIN
     control = Control("fitted type", "D10", "", Statistic.COMPOSITION, "", FRACTION, obstacle=fitted)
     yield control, rows["type"]
     shards = rows["shard"]

@@ -216,7 +216,7 @@ class Evaluation:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-def held_equal(spec: StampSpec) -> tuple[str, ...]:
+def strata_keys(spec: StampSpec) -> tuple[str, ...]:
     """Keys of the covariates that propensity strata hold equal: magnitude, colours and size."""
     return (f"mag_{spec.reference}", *(f"{blue}_{red}" for blue, red in spec.colours), "shape_r")
 

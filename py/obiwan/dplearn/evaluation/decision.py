@@ -41,8 +41,8 @@ def decided(
         Margin and seed.
     """
     verdict = verdict_of(scored, settings["margin"], positive)
-    given = (evidence.columns, evidence.rows, len(scored.rows), settings["seed"], evidence.clusters)
-    quantities = baseline(*given)
+    tests, seed = len(scored.rows), settings["seed"]
+    quantities = baseline(evidence.columns, evidence.rows, tests, seed, evidence.clusters)
     return {
         "verdict": verdict,
         "ruling": ruling_of(scored, verdict, evidence, quantities, missing),

@@ -14,11 +14,7 @@ from obiwan.dplearn.controls.metadata import SETTINGS, folds_of, propensity_stra
 from obiwan.dplearn.controls.questions import Question, questions
 from obiwan.dplearn.controls.records import AUC, Control, Statistic
 from obiwan.dplearn.evaluation.ensemble import Scored
-from obiwan.dplearn.evaluation.ruling import (
-    OVERLAP,
-    Equal,
-    Outcome,
-)
+from obiwan.dplearn.evaluation.ruling import OVERLAP, Equal, Outcome
 from obiwan.dplearn.referees.features import Scaling
 from obiwan.dplearn.referees.jury import Sample
 from obiwan.dplearn.referees.scores import logistic

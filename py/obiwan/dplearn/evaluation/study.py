@@ -219,7 +219,7 @@ def evaluate_referees(
         answer=analysis.answer(scored, seed),
         **of_networks(networks, by_network, settings),
         calibration=analysis.calibrate(scored),
-        conditional=analysis.conditional(scored, columns, analysis.held_equal(spec), seed),
+        conditional=analysis.conditional(scored, columns, analysis.strata_keys(spec), seed),
         bins=analysis.where(scored, columns, spec),
         occlusion=_occlusion(judged.stamp_set, first, networks or scored, seed),
         exhibits=exhibits_of(judged.stamp_set, scored, measured, referees, seed),
