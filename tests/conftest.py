@@ -29,6 +29,15 @@ def _logging_as_it_was() -> Iterator[None]:
     logger.handlers[:], logger.level = before[0], before[1]
 
 
+@pytest.fixture(scope="module")
+def environment_as_it_was() -> Iterator[None]:
+    """What programs set in the environment is put back after a module's tests."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -25,17 +24,10 @@ from obiwan.dplearn.trainingset import stampset
 from planted import Planted
 from tables import read_table, write_shard
 
+pytestmark = pytest.mark.usefixtures("environment_as_it_was")
+
 NETWORK = ["--maps", "3", "4", "--kernel-size", "3", "--dense", "6", "--quiet", "--learning-rate", "3e-3"]
 COUNTS = {"train": 192, "val": 64, "test": 256}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _environment():
-    """What programs set in the environment is put back."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture(scope="module")

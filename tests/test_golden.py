@@ -444,14 +444,7 @@ def flags(program: str) -> Record:
 
 # --- tests ----------------------------------------------------------------------------------------
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _environment() -> Iterator[None]:
-    """What programs set in the environment is put back."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+pytestmark = pytest.mark.usefixtures("environment_as_it_was")
 
 
 @pytest.fixture(scope="module")

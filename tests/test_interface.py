@@ -20,18 +20,11 @@ from obiwan.dplearn.evaluation import study
 from planted import Planted
 from synthetic import bricks_apart, survey
 
+pytestmark = pytest.mark.usefixtures("environment_as_it_was")
+
 COUNTS = {"train": 128, "val": 64, "test": 128}
 TINY = {"maps": (3, 4), "kernel_size": 3, "dense": 6, "epochs": 2, "learning_rate": 3e-3, "quiet": True}
 HEAVY = ("numpy", "astropy", "keras", "tensorflow", "sklearn", "galsim", "matplotlib", "lightgbm")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _environment():
-    """What programs set in the environment is put back."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture(scope="module")
