@@ -18,6 +18,21 @@ from obiwan.dplearn.create_training import build_parser
 from obiwan.dplearn.errors import DplearnError
 from obiwan.dplearn.running import cli, programs
 
+PROGRAMS = ("inject", "create_training", "measure", "cnn", "tune", "evaluate", "mock.__main__", "mosaic")
+
+
+def parser_of(program: str) -> argparse.ArgumentParser:
+    module = importlib.import_module(f"obiwan.dplearn.{program}")
+    return module.parser() if program.startswith("mock") else module.build_parser()
+
+
+def wide_help(program: str, capsys, monkeypatch) -> str:
+    """Text of ``--help`` with a line for each option."""
+    monkeypatch.setenv("COLUMNS", "4000")
+    with pytest.raises(SystemExit):
+        importlib.import_module(f"obiwan.dplearn.{program}").main(["--help"])
+    return re.sub(r"\n {8,}", "  ", capsys.readouterr().out)
+
 
 def write(tmp_path, text: str) -> str:
     path = tmp_path / "options.toml"
@@ -82,21 +97,16 @@ def test_given_twice_it_adds_up_and_replaces_the_files(tmp_path):
     assert build_parser().get_default("fake") == []  # as before
 
 
-@pytest.mark.parametrize(
-    "program", ["inject", "create_training", "measure", "cnn", "evaluate", "mock.__main__", "mosaic"]
-)
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_flags_of_many_values_add_up_in_every_program(program):
-    module = importlib.import_module(f"obiwan.dplearn.{program}")
-    parser = module.parser() if program.startswith("mock") else module.build_parser()
+    parser = parser_of(program)
     many = [action for action in parser._actions if action.nargs in ("+", "*")]
     assert many or program in ("mock.__main__", "mosaic")
     replacing = {action.dest for action in many if not isinstance(action, argparse._ExtendAction)}
     assert all(parser.get_default(name) for name in replacing)  # to a default nobody wants to add
 
 
-@pytest.mark.parametrize(
-    "program", ["inject", "create_training", "measure", "cnn", "evaluate", "mock.__main__", "mosaic"]
-)
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_what_is_missing_is_told_at_once(program, capsys):
     with pytest.raises(SystemExit) as caught:
         importlib.import_module(f"obiwan.dplearn.{program}").main([])
@@ -161,16 +171,10 @@ def test_success(capsys):
     assert capsys.readouterr().out == "done\n"
 
 
-@pytest.mark.parametrize(
-    "program", ["inject", "create_training", "measure", "cnn", "evaluate", "mock.__main__", "mosaic"]
-)
+# `tune` has a default that argparse does not know
+@pytest.mark.parametrize("program", [name for name in PROGRAMS if name != "tune"])
 def test_help_tells_each_default_once(program, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "4000")
-    module = importlib.import_module(f"obiwan.dplearn.{program}")
-    with pytest.raises(SystemExit):
-        module.main(["--help"])
-    text = re.sub(r"\n {8,}", "  ", capsys.readouterr().out)
-    parser = module.parser() if program.startswith("mock") else module.build_parser()
+    parser, text = parser_of(program), wide_help(program, capsys, monkeypatch)
     told = dict(re.findall(r"^ +(--[\w-]+).*\(default: (.*)\)$", text, re.MULTILINE))
     for action in parser._actions:
         value = action.default
@@ -182,16 +186,9 @@ def test_help_tells_each_default_once(program, capsys, monkeypatch):
     assert all(line.count("default: ") <= 1 for line in text.splitlines())
 
 
-@pytest.mark.parametrize(
-    "program", ["inject", "create_training", "measure", "cnn", "evaluate", "mock.__main__", "mosaic"]
-)
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_help_lists_what_an_option_may_be(program, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "4000")
-    module = importlib.import_module(f"obiwan.dplearn.{program}")
-    with pytest.raises(SystemExit):
-        module.main(["--help"])
-    text = re.sub(r"\n {8,}", "  ", capsys.readouterr().out)
-    parser = module.parser() if program.startswith("mock") else module.build_parser()
+    parser, text = parser_of(program), wide_help(program, capsys, monkeypatch)
     for action in (action for action in parser._actions if action.choices):
         (line,) = re.findall(rf"^ +{action.option_strings[-1]} .*", text, re.MULTILINE)
         assert [choice for choice in action.choices if str(choice) not in line] == []
@@ -247,9 +244,7 @@ def test_every_long_flag_is_a_key():
     assert cli.parse(parser, ["--some-thing", "3"]).some_thing == 3
 
 
-@pytest.mark.parametrize(
-    "program", ["", ".inject", ".create_training", ".measure", ".cnn", ".evaluate", ".mock", ".mosaic"]
-)
+@pytest.mark.parametrize("program", ["", *(f".{name.removesuffix('.__main__')}" for name in PROGRAMS)])
 def test_each_program_says_its_version_and_has_help_without_docstrings(program, run_python):
     said = run_python("-m", f"obiwan.dplearn{program}", "--version")
     assert (said.returncode, said.stdout) == (0, f"obiwan.dplearn {obiwan.dplearn.__version__}\n")
