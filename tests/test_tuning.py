@@ -150,6 +150,15 @@ def test_a_process_of_another_machine_is_dead_when_its_heart_stops(tmp_path, own
     assert leases.is_held(tmp_path / "0", timing) is False
 
 
+def test_a_process_that_has_the_number_of_a_dead_one_does_not_hold_its_lease(tmp_path):
+    with leases.leased(tmp_path / "0", TIMING) as lease:
+        owner = json.loads((lease / leases.OWNER).read_text())
+    lease = acquire_lease(tmp_path / "0" / leases.SCRATCH)
+    for birth, held in ((owner["birth"], True), ("1", False)):
+        (lease / leases.OWNER).write_text(json.dumps({**owner, "birth": birth}))
+        assert leases.is_held(tmp_path / "0", TIMING) is held
+
+
 def test_the_heart_beats_and_a_lost_lease_writes_nothing(tmp_path):
     with leases.leased(tmp_path / "0", replace(TIMING, beat=0.02)) as lease:
         os.utime(lease, times=(1, 1))
@@ -311,6 +320,25 @@ def test_bad_trials_are_pruned_and_the_documented_network_is_not(tmp_path, prune
     assert all(len(trial.intermediate_values) < trial.params["epochs"] for trial in pruned)
 
 
+def test_the_documented_network_is_trained_to_the_end_after_better_ones(tmp_path):
+    """As in a study whose first process died: its trial goes on when others have results."""
+
+    def poor(config, place, scratch, ended):
+        if place.name != "0000":
+            return Formula()(config, place, scratch, ended)
+        for epoch in range(1, config.epochs + 1):
+            ended(0, [0.1] * epoch)
+        return 0.1
+
+    one = worker(tmp_path, poor, "median")
+    one.study.ask()
+    with leases.leased(place_of(tmp_path, DOCUMENTED), TIMING):
+        one.work(8)
+    assert counted(one.study)[DOCUMENTED].state == TrialState.RUNNING
+    one.work(8)
+    assert counted(one.study)[DOCUMENTED].state == TrialState.COMPLETE
+
+
 # What a study says and leaves.
 
 
@@ -359,6 +387,18 @@ def test_a_better_network_is_called_better_and_an_equal_one_is_not(finished):
     assert "choice among 3 trials" in line
     assert any("--seeds 3" in line for line in outcome.conclusion(equal))
     assert not any("--seeds" in line for line in outcome.conclusion(outcome_with(finished, 0.5, seeds=3)))
+
+
+def test_the_interval_allows_for_the_choice_of_the_best_trial(finished):
+    found = outcome_with(finished, 0.1)
+    study_, labels, bricks, _ = finished
+    ours, theirs = (
+        read_scores(place_of(study_.outdir, number) / "seed_1")[1][None]
+        for number in (found.best.number, DOCUMENTED)
+    )
+    estimate = auc_difference(labels, ours, theirs, bricks)
+    assert found.difference == estimate.interval(1 - 0.05 / 3, least=-1.0)
+    assert found.difference.low < estimate.interval(0.95).low
 
 
 def test_studies_without_an_answer_say_so(tmp_path):
