@@ -15,6 +15,9 @@ from astropy.io import fits
 from astropy.table import Table
 
 from obiwan.dplearn import inject
+from obiwan.dplearn.injection.placement import Placement
+from obiwan.dplearn.injection.sources import open_sources
+from obiwan.dplearn.injection.survey import release_bricks
 from obiwan.dplearn.survey.coadds import read_plane
 from obiwan.dplearn.survey.layouts import BrickRun, Root, find_runs, layout_named
 from released import BRICK, expected_psf, exposures, write_release
@@ -199,10 +202,27 @@ def test_interrupted_and_started_again_gives_the_same_bytes(release, tmp_path, c
     written(half).plane("image", "z").unlink()
     assert inject.main(words(release, table, half)) == 0
     assert contents(half) == whole
+    # Killed after the brick was done: it is not done again.
+    (half / ".work" / "bricks").mkdir(parents=True)
+    receipt = json.dumps(record["injected"][BRICK.name])
+    (half / ".work" / "bricks" / f"{BRICK.name}.json").write_text(receipt)
+    (half / "injection.json").rename(half / ".work" / "injection.json")
+    written_at = written(half).plane("image", "z").stat().st_mtime_ns
+    assert inject.main(words(release, table, half)) == 0
+    assert contents(half) == whole
+    assert written(half).plane("image", "z").stat().st_mtime_ns == written_at
     assert inject.main(words(release, table, half)) == 0  # nothing to do
     assert inject.main(words(release, table, half, "--seed", "3")) == 1
     assert "holds another set of injections (config.seed was 0, is 3)" in capsys.readouterr().err
     assert inject.main(words(release, table, half, "--seed", "3", "--overwrite")) == 0
+
+
+def test_of_a_brick_in_north_and_south_the_first_is_taken(release, tmp_path):
+    for region in ("north", "south"):
+        shutil.copytree(release.root.path, tmp_path / "dr9" / region)
+    table = open_sources(str(sources(tmp_path / "table.fits")), Placement())
+    (run,) = release_bricks(tmp_path / "dr9", None, table)
+    assert run.root.path.name == "north"
 
 
 def galaxy(row: Any, band: str, *_: Any) -> Any:

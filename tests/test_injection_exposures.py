@@ -37,12 +37,14 @@ def test_positions_are_those_of_a_tan_projection():
 def test_exposures_are_read_by_band(tmp_path):
     offset = 0.3
     rows = [
-        ccd_row(DECAM, gain=3.8, ccddecoff=offset),
+        ccd_row(DECAM, gain=3.8, ccdraoff=offset, ccddecoff=offset),
         ccd_row(replace(DECAM, band="r"), gain=3.8, ccddecoff=0.0),
     ]
     path = written(tmp_path / "ccds.fits", np.concatenate(rows))
     (found,) = read_exposures(path, "g") or ()
-    assert found.crval[1] == pytest.approx(DECAM.crval[1] + offset / 3600)
+    dec = DECAM.crval[1] + offset / 3600
+    ra = DECAM.crval[0] + offset / 3600 / np.cos(np.radians(dec))  # offsets are angles on the sky
+    assert found.crval == pytest.approx((ra, dec), abs=1e-9, rel=0)
     zeropoint = 25.0 + 2.5 * np.log10(90)
     assert found.electrons == pytest.approx(10 ** ((zeropoint - 22.5) / 2.5) * 3.8)
     (chosen,) = read_exposures(path, "g", gain=4.3) or ()

@@ -67,6 +67,11 @@ def test_magnitudes_are_dereddened(scene, tmp_path):
     (rows,) = open_sources(str(path), Placement(), needs=("flux",)).of_brick(scene).runs.values()
     for band in synthetic.BANDS:
         assert rows[f"flux_{band}"][0] == pytest.approx(10 * synthetic.DUST[band])
+    own = {f"mw_transmission_{band}": [0.5] for band in synthetic.BANDS}  # goes before the release's
+    Table({"ra": ra, "dec": dec, **{k: [v] for k, v in mags.items()}, **own}).write(tmp_path / "own.fits")
+    given = open_sources(str(tmp_path / "own.fits"), Placement(), needs=("flux",))
+    (rows,) = given.of_brick(scene).runs.values()
+    assert rows["flux_r"].tolist() == pytest.approx([5.0])
 
 
 def test_uncovered_and_masked_positions_are_dropped_and_counted(scene, tmp_path):
@@ -129,6 +134,13 @@ def test_the_truth_of_a_tree_is_drawn_again(scene, tmp_path, kind):
     keep = ~injected["collided"] if kind == "legacysim" else np.ones(3, bool)
     np.testing.assert_allclose(rows["ra"], injected["ra"][keep])
     np.testing.assert_allclose(rows["flux_z"], injected["flux"][keep, 2])
+    shape = tuple(injected[name] for name in ("shape_r", "e1", "e2"))
+    for name, wanted in zip(
+        ("shape_r", "shape_e1", "shape_e2"),
+        tractor_shape(*shape) if kind == "obiwan" else shape,
+        strict=True,
+    ):
+        np.testing.assert_allclose(rows[name], wanted[keep], rtol=1e-6)
 
 
 def test_shapes_of_the_original_obiwan():
