@@ -67,17 +67,8 @@ def write_catalogue(run: BrickRun, scene: Scene, path: Path) -> int:
 
 
 def psf_width(scene: Scene) -> float:
-    """FWHM of the PSF in pixels: the median of the release's catalogue or maps, of their bands the mean."""
-    widths = []
-    for k, band in enumerate(scene.bands):
-        if scene.run.has_map("psfsize", band):
-            values = read_plane(scene.run, "psfsize", band).ravel()
-        else:
-            values = (
-                np.empty(0) if scene.catalog is None else scene.catalog.in_bands(scene.bands).psfsize[:, k]
-            )
-        values = values[values > 0]
-        widths += [float(np.median(values))] if len(values) else []
+    """FWHM of the PSF in pixels, the mean of bands: that of the release, or else a typical one."""
+    widths = [width for band in scene.bands if (width := scene.psfsize(band)) is not None]
     return float(np.mean(widths)) / _PIXEL if widths else _TYPICAL
 
 

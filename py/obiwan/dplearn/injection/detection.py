@@ -73,9 +73,8 @@ def measure(read: Plane, bands: Sequence[str], fwhm: float, what: str) -> tuple[
     sep.set_extract_pixstack(_PIXSTACK)
     sep.set_sub_object_limit(_SUBOBJECTS)
     with explained(f"{what}: sep cannot find sources", "leave the brick out with --bricks", CoaddError):
-        found = sep.extract(
-            total, THRESHOLD, err=err, mask=blank, minarea=LEAST_AREA, clean=False
-        )  # err is an array: a number would turn the matched filter into a convolution
+        # err is an array: a number would turn the matched filter into a convolution.
+        found = sep.extract(total, THRESHOLD, err=err, mask=blank, minarea=LEAST_AREA, clean=False)
         return _measured(sep, found, light, blank, images, weights, fwhm)
 
 

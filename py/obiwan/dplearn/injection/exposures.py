@@ -169,9 +169,8 @@ def _exposure(path: Path, row: dict[str, Any], gain: float | None) -> Exposure:
     )
     numbers = [found.pixel_scale, found.sig1, found.psfnorm, found.electrons]
     if not (np.isfinite(numbers).all() and min(numbers) > 0):
-        msg = (
-            f"{path}: exposure {found.expnum} {found.ccdname} has no CD matrix, sig1, psfnorm or zero point; "
-        )
+        lacks = "no CD matrix, sig1, psfnorm or zero point"
+        msg = f"{path}: exposure {found.expnum} {found.ccdname} has {lacks}; "
         msg += "restore the file, or leave the brick out with --bricks"
         raise CoaddError(msg)
     return found

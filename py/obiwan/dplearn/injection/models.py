@@ -47,7 +47,7 @@ class Light:
 
 
 class Model(Protocol):
-    """What is drawn for a row of the table of sources."""
+    """Model of injected objects: what is drawn for a row of the table of sources."""
 
     def __call__(self, row: Any, band: str, jacobian: Array, rng: np.random.Generator, /) -> Light:
         """Light of a row in a band.

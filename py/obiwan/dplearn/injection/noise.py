@@ -81,7 +81,7 @@ def invvar_of(sky: Array, light: Array, fraction: float, variance: float) -> Arr
     light : ndarray
         Noiseless, in this exposure.
     fraction : float
-        Share of the exposure in the weight.
+        Of the coadd's weight, that of the exposure.
     variance : float
         sb / n2e: variance of a coadd pixel per nanomaggy.
     """

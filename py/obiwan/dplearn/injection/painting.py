@@ -69,12 +69,12 @@ class Band:
 
 @dataclass(frozen=True)
 class Seen:
-    """How the exposures of a band see one source.
+    """Exposures of a band at one source.
 
     Attributes
     ----------
     fractions : ndarray, shape (n,)
-        Share of each in the coadd's weight.
+        Fraction of the coadd's weight that each has.
     psf : list of ndarray, shape (m, m)
         A single one where they do not differ.
     scalings, electrons : ndarray, shape (n,)

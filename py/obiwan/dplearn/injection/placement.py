@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from obiwan.dplearn.errors import CatalogError
-from obiwan.dplearn.injection.scene import Scene
+from obiwan.dplearn.injection.scene import Scene, box_width
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.coadds import read_pixels
 from obiwan.dplearn.survey.coverage import find_coverage, observed
@@ -80,8 +80,8 @@ def uniform(
     CatalogError
         If so many do not fit that far apart.
     """
-    ra_min, ra_max, dec_min, dec_max = scene.box
-    width, (low, high) = (ra_max - ra_min) % 360 or 360.0, np.sin(np.radians([dec_min, dec_max]))
+    ra_min, _, *declinations = scene.box
+    width, (low, high) = box_width(scene.box), np.sin(np.radians(declinations))
     kept: list[list[tuple[float, float]]] = [[] for _ in range(placement.runs)]
     out = np.empty((2, n))
     for i in range(n):

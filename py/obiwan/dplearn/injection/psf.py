@@ -113,7 +113,7 @@ class BandPsf:
 
 @dataclass(frozen=True)
 class PsfRequest:
-    """What a PSF is made from: files of one brick, and options.
+    """Request for the PSF of a band: files of one brick, and options.
 
     Attributes
     ----------
@@ -229,21 +229,11 @@ def _stars(request: PsfRequest, *, needed: bool) -> BandPsf | None:
 
 def _moffat(request: PsfRequest) -> BandPsf:
     """Moffat profile with the noise area of the release's ``psfsize``."""
-    return BandPsf("moffat", image=moffat_image(_psfsize(request) / request.pixel_scale))
-
-
-def _psfsize(request: PsfRequest) -> float:
-    """Median ``psfsize`` (arcsec) of the release's plane, or of its catalogue."""
-    run, sizes = request.scene.run, np.empty(0)
-    if run.has_map("psfsize", request.band):
-        sizes = read_plane(run, "psfsize", request.band)
-    elif request.scene.catalog is not None:
-        sizes = request.scene.catalog.of_band("psfsize", request.band)
-    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
-    if not len(sizes):
+    width = request.scene.psfsize(request.band)
+    if width is None:
         msg = f"{request.label}: neither plane nor catalogue has a psfsize, the width of the PSF; {_REMEDY}"
         raise CoaddError(msg)
-    return float(np.median(sizes))
+    return BandPsf("moffat", image=moffat_image(width / request.pixel_scale))
 
 
 def _users(request: PsfRequest, word: str) -> BandPsf:

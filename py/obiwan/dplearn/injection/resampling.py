@@ -54,9 +54,8 @@ def matrix(targets: Array, n: int) -> Any:
         place = np.broadcast_to(rows, samples.shape)[inside], samples[inside]
         return csr_array((weights[inside], place), shape=(len(targets), n))
     out = np.zeros((len(targets), n + 2), np.float32)
-    out[rows, np.clip(samples, -1, n) + 1] = (
-        weights  # what lies beyond goes into two columns that are cut off
-    )
+    # What lies beyond goes into two columns that are cut off.
+    out[rows, np.clip(samples, -1, n) + 1] = weights
     return out[:, 1:-1]
 
 

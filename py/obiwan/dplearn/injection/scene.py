@@ -10,11 +10,16 @@ from scipy.spatial import cKDTree
 from obiwan.dplearn.errors import CatalogError
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.catalogs import read_tractor
-from obiwan.dplearn.survey.coadds import Frame, read_frame
+from obiwan.dplearn.survey.coadds import Frame, read_frame, read_plane
 from obiwan.dplearn.survey.layouts import BrickRun
 from obiwan.dplearn.survey.sources import Sources
 
 _SQUARE_DEGREE = (180 / np.pi) ** 2  # of a steradian
+
+
+def box_width(box: tuple[float, float, float, float]) -> float:
+    """Width of a primary area in right ascension (degrees); a cap at a pole has all."""
+    return (box[1] - box[0]) % 360 or 360.0
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,28 @@ class Scene:
     @property
     def area(self) -> float:
         """Area of the primary box in square degrees."""
-        ra_min, ra_max, dec_min, dec_max = self.box
+        *_, dec_min, dec_max = self.box
         height = np.sin(np.radians(dec_max)) - np.sin(np.radians(dec_min))
-        return float(np.radians((ra_max - ra_min) % 360 or 360.0) * height * _SQUARE_DEGREE)
+        return float(np.radians(box_width(self.box)) * height * _SQUARE_DEGREE)
+
+    def psfsize(self, band: str) -> float | None:
+        """FWHM of the PSF in arcsec: the median of the release's map, or else of its catalogue.
+
+        Parameters
+        ----------
+        band : str
+
+        Returns
+        -------
+        float or None
+            None where neither tells.
+        """
+        if self.run.has_map("psfsize", band):
+            sizes = read_plane(self.run, "psfsize", band)
+        else:
+            sizes = np.empty(0) if self.catalog is None else self.catalog.of_band("psfsize", band)
+        sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+        return float(np.median(sizes)) if len(sizes) else None
 
     def near(self, quantity: str, ra: Array, dec: Array) -> Array:
         """A quantity of the release's catalogue at positions: that of the nearest source.

@@ -21,9 +21,8 @@ _FOUR = 14  # number of the node n = 4; node 0 is n = 1: at both, the truncation
 _STEP = np.log(4.0) / _FOUR  # of the nodes, in ln n
 _QUADRATURE = np.polynomial.legendre.leggauss(1500)
 _END, _DENSITY = 64, 256  # of the table: largest frequency, entries per unit
-_FREQUENCIES = np.sinh(
-    np.linspace(0, np.arcsinh(_END), 320)
-)  # of the nodes, dense where the transform is large
+# Frequencies of the nodes, dense where the transform is large.
+_FREQUENCIES = np.sinh(np.linspace(0, np.arcsinh(_END), 320))
 
 
 def truncation(sersic: float) -> float:

@@ -32,7 +32,7 @@ from obiwan.dplearn.injection.objects import (
     tractor_shape,
 )
 from obiwan.dplearn.injection.placement import Placement, covered, masked, number_of, spread, uniform
-from obiwan.dplearn.injection.scene import Scene
+from obiwan.dplearn.injection.scene import Scene, box_width
 from obiwan.dplearn.running.functions import load_function
 from obiwan.dplearn.running.streams import stream
 from obiwan.dplearn.stampspec import Array
@@ -61,7 +61,7 @@ class Placed:
 
 
 class SourceList(Protocol):
-    """What is injected, whatever it comes from; can be pickled for workers."""
+    """Source of injected objects, a table, tree or function; can be pickled for workers."""
 
     @property
     def description(self) -> str:
@@ -179,10 +179,9 @@ class TableSources:
 
 
 def _in_box(ra: Array, dec: Array, box: tuple[float, float, float, float]) -> Array:
-    """Whether positions lie in a primary area; RA may straddle 0."""
-    ra_min, ra_max, dec_min, dec_max = box
-    width = (ra_max - ra_min) % 360 or 360.0
-    return ((ra - ra_min) % 360 < width) & (dec >= dec_min) & (dec < dec_max)
+    """Whether positions lie in a primary area."""
+    ra_min, _, dec_min, dec_max = box
+    return ((ra - ra_min) % 360 < box_width(box)) & (dec >= dec_min) & (dec < dec_max)
 
 
 @dataclass(frozen=True)

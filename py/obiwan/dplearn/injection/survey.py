@@ -12,8 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from obiwan import dplearn
 from obiwan.dplearn.errors import CatalogError, DplearnError, LayoutError
 from obiwan.dplearn.files.atomic import write_json
@@ -35,7 +33,7 @@ _SOFTWARE = ("numpy", "scipy", "astropy", "fitsio", "galsim", "sep")
 
 @dataclass(frozen=True)
 class Injection:
-    """What is injected into which bricks.
+    """Injection into a release: which objects, and which bricks.
 
     Attributes
     ----------
@@ -157,10 +155,8 @@ def _with_sources(injection: Injection, executor: Executor | None) -> tuple[Bric
         msg = f"--sources {name}: {len(outside)} row(s) lie in no brick of the release ({rows}); "
         msg += "remove them, or give the release and --bricks of their region"
         raise CatalogError(msg)
-    everything = np.arange(1, len(sources.objects) + 1)
-    return tuple(
-        run for run, box in zip(bricks, boxes, strict=True) if len(sources.outside([box])) < len(everything)
-    )
+    number = len(sources.objects)
+    return tuple(run for run, box in zip(bricks, boxes, strict=True) if len(sources.outside([box])) < number)
 
 
 def inject(

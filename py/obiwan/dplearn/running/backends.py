@@ -66,9 +66,7 @@ def settle_keras(environ: MutableMapping[str, str]) -> list[str]:
         package = "'obiwan-dplearn[train]'" if backend == "tensorflow" else backend
         msg = f"Keras backend {backend} ({source}) is not installed; pip install {package}{others}"
         raise DplearnError(msg)
-    environ["KERAS_BACKEND"], environ["KERAS_HOME"] = (
-        backend,
-        os.devnull,
-    )  # where no file is, nor can be written
+    environ["KERAS_BACKEND"] = backend
+    environ["KERAS_HOME"] = os.devnull  # where no file is, nor can be written
     floatx = content.get("floatx", FLOATX)
     return [] if floatx == FLOATX else [f"{path}: floatx {floatx} is not used: networks are in {FLOATX}"]

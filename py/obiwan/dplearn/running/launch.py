@@ -75,9 +75,8 @@ def rank_pmi(environ: Mapping[str, str]) -> str:
     >>> rank_pmi({"SLURM_STEP_ID": "0", "PMI_FD": "11"})
     'pmi2'
     """
-    if (
-        "SLURM_STEP_ID" not in environ or "OMPI_COMM_WORLD_RANK" in environ
-    ):  # Open MPI's mpirun has a PMI of its own
+    # Open MPI's mpirun has a PMI of its own.
+    if "SLURM_STEP_ID" not in environ or "OMPI_COMM_WORLD_RANK" in environ:
         return ""
     return "pmix" if "PMIX_RANK" in environ else "pmi2" if "PMI_FD" in environ else "none"
 

@@ -31,7 +31,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Profile:
-    """The recipe of a kind of node.
+    """Thread profile of a kind of node.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ _SLURM_CPUS, _OMP = "SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS"
 
 @dataclass(frozen=True)
 class Node:
-    """The node and this process's share of it.
+    """Processors and cores of a node, and those of this process.
 
     Attributes
     ----------

@@ -26,7 +26,7 @@ OWNER = "owner.json"  #: in a lease
 
 @dataclass(frozen=True)
 class Timing:
-    """Times by which a dead process is told from a running one.
+    """Times that distinguish a dead process from a running one.
 
     Attributes
     ----------

@@ -78,6 +78,7 @@ class _TrialLogs(Logs):
         self.name, self.epochs, self.ended = name, epochs, ended
 
     def end_epoch(self, history: Sequence[dict[str, float]]) -> None:
+        """Log the newest validation AUC, and tell the study."""
         aucs = [row["val_auc"] for row in history]
         log.info("%s: epoch %d/%d, validation AUC %.3f", self.name, len(aucs), self.epochs, aucs[-1])
         self.ended(aucs)

@@ -40,7 +40,7 @@ class Best:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a study has found so far.
+    """Outcome of a study so far.
 
     Attributes
     ----------
