@@ -28,23 +28,20 @@ def has_one_catalogue(runs: Sequence[BrickRun]) -> bool:
     return first is not None and read_maker(first) != TRACTOR
 
 
-def share_one_catalogue(
-    trees: Mapping[Root, Sequence[BrickRun]], config: TrainingConfig, *, released: bool
-) -> bool:
+def share_one_catalogue(trees: Mapping[Root, Sequence[BrickRun]], *, released: bool) -> bool:
     """Whether both classes come from one catalogue in each of these trees.
 
     Parameters
     ----------
     trees : mapping
         Injection trees with their runs.
-    config : TrainingConfig
     released : bool
         Whether a data release was given.
 
     Raises
     ------
     LayoutError
-        If this holds for some trees only, or a release is to give the real galaxies.
+        If this holds for some trees only, or a data release was given.
     """
     one = [root.path for root, runs in trees.items() if has_one_catalogue(runs)]
     if not one:
@@ -52,7 +49,7 @@ def share_one_catalogue(
     fault = ""
     if len(one) < len(trees):
         fault = "the catalogues of other trees of --fake are tractor's; make a training set of each kind"
-    elif released or config.reals_from == "release":
+    elif released:
         fault = (
             "its catalogue has both classes, measured alike; leave out --real and --reals-from release, "
             "whose galaxies were measured otherwise"

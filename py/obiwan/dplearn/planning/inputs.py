@@ -126,7 +126,7 @@ def resolve_inputs(
     listed = {str(brick) for table in (reals, fakes) if table is not None for brick in table.brick}
     trees = {root: runs for root in roots if root.layout.injected and (runs := find_runs(root, wanted))}
     injected = _by_brick(trees)
-    one = share_one_catalogue(trees, config, released=bool(real))
+    one = share_one_catalogue(trees, released=bool(real))
     listed = listed if wanted is None else listed & wanted
     chosen = {*injected, *(() if one else listed)}
     release_trees = {root: find_runs(root, chosen) for root in roots if not root.layout.injected}
