@@ -228,12 +228,13 @@ def test_what_is_left_shares_no_sky(seed, n, across):
 
 def on_a_grid(side=6, step=0.25):
     """Bricks of a square of the sky, with where their middles are."""
-    places = [(10.1 + step * i, 0.1 + step * j) for i in range(side) for j in range(side)]
+    places = [(10.1 + step * i, 0.3 + step * j) for i in range(side) for j in range(side)]
     return [replace(plan(k, real=4, fake=4), centre=place) for k, place in enumerate(places)]
 
 
 def test_whole_cells_go_to_one_split():
-    planned, _ = assembled(on_a_grid(), split="sky", cell_size=0.5)
+    one_class = replace(plan(99, real=4, fake=0), centre=(10.1, 0.3))  # not used
+    planned, _ = assembled([*on_a_grid(), one_class], split="sky", cell_size=0.5)
     splits = {}
     for row in all_rows(planned):
         splits.setdefault(planned.cells[row["brick"].decode()], set()).add(row["split"])

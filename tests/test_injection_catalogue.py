@@ -17,11 +17,12 @@ from obiwan.dplearn.evaluation.description import data_summary
 from obiwan.dplearn.injection.catalogue import ellipticity, write_catalogue
 from obiwan.dplearn.injection.detection import measure, summed
 from obiwan.dplearn.injection.scene import open_scene
+from obiwan.dplearn.planning import blobs
 from obiwan.dplearn.planning.bricks import plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.inputs import resolve_inputs
 from obiwan.dplearn.survey.catalogs import SEP, read_tractor
-from obiwan.dplearn.survey.layouts import RELEASE, Root, layout_named
+from obiwan.dplearn.survey.layouts import RELEASE, Root, find_runs, layout_named
 from obiwan.dplearn.trainingset.stampset import open_training_set
 
 BRICK = synthetic.BRICK
@@ -279,6 +280,33 @@ def test_a_release_is_refused(survey):
         inputs_of(survey, real=[tmp / "release"], reals_from="release")
 
 
+def test_a_tree_with_catalogues_of_tractor_beside_it_is_refused(survey, tmp_path):
+    real, injected = synthetic.at(*REALS, flux=4.0), synthetic.at(*FAKES[0], first=500, flux=4.0)
+    place = synthetic.Place("legacysim", tmp_path / "pipeline", BRICK.name, "file0_rs0_skip0")
+    synthetic.write_run(place, BRICK, real, injected)
+    trees = [survey[0] / "injected", tmp_path / "pipeline"]
+    for fake in (trees, trees[::-1]):
+        with pytest.raises(LayoutError, match=r"injected: a tree of inject: .*training set of each kind"):
+            resolve_inputs(fake=fake, config=TrainingConfig(select="none", size=32))
+
+
+def test_a_single_run_is_warned_of_without_a_remedy_that_is_refused(survey, tmp_path):
+    run = "file0_rs0_skip0"
+    shutil.copytree(survey[0] / "injected" / run, tmp_path / run)
+    warnings = resolve_inputs(fake=[tmp_path], config=TrainingConfig(select="snr>9", size=32)).warnings
+    (line,) = (one for one in warnings if "with one run" in one)
+    assert line.endswith("give more runs")
+
+
+def test_sources_that_sep_detects_are_not_taken_for_those_of_some_blobs(survey, monkeypatch):
+    """However few of them lie far from injections."""
+    monkeypatch.setattr(blobs, "far_sources", lambda _: (0, 1000.0))
+    root = survey[2]
+    assert blobs.what_was_fitted(
+        root, find_runs(root, None), TrainingConfig(select="none", size=32)
+    ).everything
+
+
 def test_the_record_of_a_tree_travels(survey):
     tmp, *_ = survey
     assert inputs_of(survey)[0].drawn == ()
@@ -294,6 +322,9 @@ def test_the_record_of_a_tree_travels(survey):
     (drawn,) = inputs_of(survey)[0].drawn
     assert drawn["psf"] == {"moffat": 1, "psfex": 2}
     assert (drawn["model"], drawn["software"]) == ("star", {"sep": "1.4.1", "inject": "1.2"})
+    record["injected"]["0001p050"] = {"bands": {"g": {"psf": "moffat"}}}
+    path.write_text(json.dumps(record))
+    assert inputs_of(survey)[0].drawn[0]["psf"] == {"moffat": 2, "psfex": 2}  # of all bricks
     path.write_text("{}")
     with pytest.raises(LayoutError, match=r"injection.json: not a readable record"):
         inputs_of(survey)

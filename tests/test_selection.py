@@ -284,6 +284,21 @@ def test_conditions_on_sizes_noise_and_the_unknown():
     unknown = source(ebv=np.array([np.nan]), nobs=np.array([[-1, -1, -1]]))
     for text in ("ebv<1", "ebv>-1", "nobs_g<9", "nobs_g>-9"):
         assert not passes(find_selection(text, ("g", "r", "z")), unknown), text
+    unseen = source(psfsize=np.zeros((1, 3)), flux_ivar=np.full((1, 3), -1.0))
+    for text in ("size>1", "size<9", "snr_r>0", "snr>0", "snr<9"):
+        assert not passes(find_selection(text, ("g", "r", "z")), unseen), text
+
+
+def test_conditions_on_shapes_and_maps():
+    one = source(e1=[0.3], e2=[-0.4], ebv=[0.05], maskbits=[2], nobs=[[3, 2, 1]])
+    for text, passed in {
+        "ellipticity>0.49,ellipticity<0.51": True,
+        "ebv<0.06,ebv>0.04": True,
+        "maskbits<1": False,
+        "nobs_g>=3,nobs_z<2": True,
+        "psfsize_r>1.39,psfsize_r<1.41": True,
+    }.items():
+        assert passes(find_selection(text, ("g", "r", "z")), one) is passed, text
 
 
 def test_conditions_that_cannot_be_asked():

@@ -14,7 +14,7 @@ from obiwan.dplearn.referees.scoring import score_split
 from obiwan.dplearn.referees.stored import read_referee, write_referee
 from obiwan.dplearn.retraining.ablations import ablated
 from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
-from obiwan.dplearn.trainingset.visibility import psf_widths, visible_columns, visible_rows
+from obiwan.dplearn.trainingset.visibility import HIDDEN, psf_widths, visible_columns, visible_rows
 from planted import Planted
 from sealing import seal
 from stamps import GRZ, galaxies, rows_of
@@ -42,7 +42,12 @@ def test_nothing_that_is_hidden_is_left_in_the_bytes(rows):
 
 
 def test_what_tells_class_storage_or_place_is_hidden(rows):
+    """Also where both classes have it, with the same values."""
+    for name in set(rows.dtype.names) - {"label", "mag_source"}:
+        if name in HIDDEN or name.startswith("truth_"):
+            rows[name] = (1 + np.arange(len(rows)) // 2 % 7).astype(rows.dtype[name])
     hidden = set(rows.dtype.names) - set(visible_columns(rows))
+    assert hidden >= {name for name in rows.dtype.names if name.startswith("truth_")}
     assert hidden >= {"label", "run", "root", "id", "truth_ra", "truth_dec", "match_dist", "mag_source"}
     assert hidden >= {"flags", "split", "shard", "row", "ra", "dec"}
     assert {"flux_g", "mag_r", *PSF, "brick", "camera", "x", "y"} <= set(visible_columns(rows))
@@ -77,6 +82,14 @@ def test_a_column_of_one_class_is_hidden_whichever_it_is(rows, column, unknown, 
     assert column in before
     rows[column][rows["label"] == label] = unknown
     assert set(visible_columns(rows)) == before - {column}
+
+
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize("column", ["psfsize_g", "psfdepth_r", "mw_transmission_z", "flux_ivar_g", "nobs_r"])
+def test_0_and_minus_1_are_both_unknown(rows, column, label):
+    mine = np.flatnonzero(rows["label"] == label)
+    rows[column][mine] = -(np.arange(len(mine)) % 2)
+    assert column not in visible_columns(rows)
 
 
 def test_a_column_that_both_classes_lack_equally_often_is_visible(rows):
