@@ -118,9 +118,10 @@ def _points(evaluation: Evaluation) -> Iterator[str]:
 def _equal_line(equal: Equal, classifier: str) -> str:
     """What is left of the AUC where failing quantities are held equal."""
     names = ", ".join(together(equal.titles))
+    known = {Outcome.GONE: "gone", Outcome.STAYS: "stays", Outcome.NO_OVERLAP: "no_overlap"}
     auc = "" if equal.auc is None else with_interval(equal.auc)
     traces = equal.outcome == Outcome.GONE and equal.auc is not None and equal.auc.low > GUESS
-    key = "traces" if traces else equal.outcome.name.lower()
+    key = "traces" if traces else known[equal.outcome]
     values = {"names": names, "auc": auc, "overlap": 100 * equal.overlap, "classifier": classifier}
     values |= {"alone": equal.alone, "limit": AUC}
     return say("ruling_point", key, **values)
