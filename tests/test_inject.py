@@ -217,6 +217,58 @@ def test_interrupted_and_started_again_gives_the_same_bytes(release, tmp_path, c
     assert inject.main(words(release, table, half, "--seed", "3", "--overwrite")) == 0
 
 
+def test_a_finished_tree_of_files_that_were_replaced_is_refused(release, tmp_path, capsys):
+    """The request is the same, the release is another one of the same name."""
+    for part in ("dr9", "calib"):
+        shutil.copytree(release.root.path.parent / part, tmp_path / part)
+    given = ["--release", tmp_path / "dr9", "--sources", sources(tmp_path / "table.fits")]
+    given = [*map(str, [*given, "--outdir", tmp_path / "out"])]
+    assert inject.main(given) == 0
+    (tmp_path / "out" / ".work" / "running").mkdir(parents=True)  # as a kill at the very end leaves it
+    assert inject.main(given) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert not (tmp_path / "out" / ".work").exists()
+    run = Root(0, tmp_path / "dr9", release.root.layout).files(BRICK.name)
+    psfex = next(path for path in (tmp_path / "calib").rglob("*.fits"))
+    for path in (run.plane("invvar", "r"), run.ccds(), psfex):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-3000] + whole[-3000:].replace(b"\0", b"\1"))
+        assert inject.main(given) == 1
+        assert f"truth of brick {BRICK.name} were other files; choose" in capsys.readouterr().err
+        path.write_bytes(whole)
+    assert inject.main(given) == 0
+
+
+def test_a_brick_that_a_band_does_not_touch_is_left_out(release, tmp_path, capsys):
+    for part in ("dr9", "calib"):
+        shutil.copytree(release.root.path.parent / part, tmp_path / part)
+    root, other = Root(0, tmp_path / "dr9", release.root.layout), "1103p235"
+    partial = root.files(other)
+    shutil.copytree(root.files(BRICK.name).coadd, partial.coadd)
+    for path in partial.coadd.iterdir():
+        path.rename(path.with_name(path.name.replace(BRICK.name, other)))
+    for kind in ("image", "invvar"):
+        partial.plane(kind, "z").unlink()
+    with fitsio.FITS(partial.plane("image", "g"), "rw") as file:
+        file[1].write_key("BRICK_Z", value=False)
+    given = ["--release", tmp_path / "dr9", "--sources", sources(tmp_path / "table.fits"), "--outdir"]
+    given = [*map(str, given)]
+    assert inject.main([*given, str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    assert "bricks left out, not observed in every band: 1\n" in said.out
+    assert f"left out: brick {other} (release): band z missing" in said.err
+    record = json.loads((tmp_path / "out" / "injection.json").read_text())
+    assert list(record["injected"]) == [BRICK.name]
+    assert list(record["left_out"]) == [other]
+    assert {run.brick for run in find_runs(Root(0, tmp_path / "out", layout_named("legacysim")))} == {
+        BRICK.name
+    }
+    assert inject.main([*given, str(tmp_path / "out")]) == 0
+    assert inject.main([*given, str(tmp_path / "none"), "--bricks", other]) == 1
+    assert f"inject: error: brick {other} (release): band z missing" in capsys.readouterr().err
+    assert not (tmp_path / "none" / "injection.json").exists()
+
+
 def test_of_a_brick_in_north_and_south_the_first_is_taken(release, tmp_path):
     for region in ("north", "south"):
         shutil.copytree(release.root.path, tmp_path / "dr9" / region)
@@ -291,12 +343,13 @@ def test_stars_and_stamps_are_drawn(release, tmp_path):
         (["--psf", "copsf"], {}, f"brick {BRICK.name}, band g: the release has no copsf image; choose"),
         (["--psf", "stars"], {}, "too few isolated point sources"),
         (["--bands", "g", "i"], {"flux_i": np.ones(2)}, "band i missing"),
-        ([], {"sersic": np.array([1.0, 9.0])}, f"brick {BRICK.name} ({RUN}), band g, source 8: cannot be"),
-        (BROKEN, {}, "source 7: cannot be drawn (it gave pixels that are not finite)"),
-        (BROKEN, {"id": [8, 9]}, "source 8: cannot be drawn (it gave an array of shape (3,)"),
-        (BROKEN, {"id": [9, 7]}, "source 9: cannot be drawn (no such model)"),
+        ([], {"sersic": np.array([1.0, 9.0])}, f"brick {BRICK.name} ({RUN}), band g, source 8, row 2: "),
+        (BROKEN, {}, "source 7, row 1: cannot be drawn (it gave pixels that are not finite)"),
+        (BROKEN, {"id": [8, 9]}, "source 8, row 1: cannot be drawn (it gave an array of shape (3,)"),
+        (BROKEN, {"id": [9, 7]}, "source 9, row 1: cannot be drawn (no such model)"),
         ([], {"dec": np.array([23.5, 24.5])}, "1 row(s) lie in no brick of the release (2); remove them"),
         ([], {"flux_g": None}, "flux_g"),
+        ([], {"flux_g": [1.0, np.nan]}, "table.fits: brick 1102p235 (release): row 2: flux_g or"),
         (["--bricks", "0000p000"], {}, "no brick 0000p000; choose others with --bricks"),
         (["--sources", "nowhere.fits"], {}, "nowhere.fits"),
         (["--sources", "nomodule:function"], {}, "nomodule"),

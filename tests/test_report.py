@@ -239,6 +239,8 @@ def test_the_first_screen_says_what_differs_where_and_what_to_do(page, looked):
     assert re.search(r"light \+1\.\d\d px off in x in [grz] \(also [grz], [grz]\)", first)
     assert "160 real and 160 injected galaxies in 12 bricks, RA 0." in first
     assert "tree south (legacysim)" in first
+    ours = {**looked.data, "drawn": [{"root": 0}]}
+    assert opening.input_trees(ours) == ["south (inject)"]
     assert catalogue()["remedy"]["D2"] in first
     assert f"Training set {looked.data['name']}" in first
     assert first.index("AUC of what was declared") < first.index("Mean of")

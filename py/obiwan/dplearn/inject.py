@@ -69,6 +69,10 @@ def _report(manifest: dict[str, Any]) -> None:
     entries = manifest["injected"].values()
     total = sum(run["injected"] for entry in entries for run in entry["runs"].values())
     cli.say(f"{total:,} sources injected into {len(entries):,} bricks")
+    for reason in manifest["left_out"].values():
+        log.warning("left out: %s", reason)
+    if number := len(manifest["left_out"]):
+        cli.say(f"bricks left out, not observed in every band: {number:,}")
     for reason in sorted({reason for entry in entries for reason in entry["dropped"]}):
         if number := sum(entry["dropped"].get(reason, 0) for entry in entries):
             cli.say(f"not injected, {reason}: {number:,}")

@@ -15,12 +15,13 @@ from obiwan.dplearn.files.outdir import holding_lease
 from obiwan.dplearn.injection.coadds import copy_products, write_plane, write_truth
 from obiwan.dplearn.injection.config import InjectionConfig
 from obiwan.dplearn.injection.exposures import read_exposures
+from obiwan.dplearn.injection.inputs import checksum
 from obiwan.dplearn.injection.models import model_named
 from obiwan.dplearn.injection.painting import Band, balance_of, paint
 from obiwan.dplearn.injection.psf import PsfRequest, choose_psf
 from obiwan.dplearn.injection.scene import Scene, open_scene
 from obiwan.dplearn.injection.sources import SourceList
-from obiwan.dplearn.survey.coadds import read_plane
+from obiwan.dplearn.survey.coadds import BandNotObservedError, read_plane
 from obiwan.dplearn.survey.layouts import BrickRun, Root
 
 Catalogue = Callable[[BrickRun, Scene, Path], int]  #: writes the catalogue of a run to a path; its rows
@@ -53,11 +54,16 @@ class BrickTask:
     scratch: Path
     receipt: Path
 
+    def checksum(self) -> int:
+        """`obiwan.dplearn.injection.inputs.checksum` of the brick."""
+        return checksum(self.release, self.sources, self.config, self.calib)
+
 
 def inject_brick(task: BrickTask, catalogue: Catalogue) -> dict[str, Any]:
     """Write every run of one brick; returns its entry of the manifest.
 
-    An entry that an earlier, interrupted run of the same request left is taken as it is.
+    An entry that an earlier, interrupted run left is taken as it is, unless what was read then has changed.
+    Of a brick that a band does not touch nothing is written, and the entry has only ``left_out``, the reason.
 
     Parameters
     ----------
@@ -72,14 +78,19 @@ def inject_brick(task: BrickTask, catalogue: Catalogue) -> dict[str, Any]:
     LeaseLostError
         If another run has begun in the same output directory.
     """
-    if task.receipt.is_file():
-        return read_json(task.receipt)
+    try:
+        content = task.checksum()
+    except BandNotObservedError as error:
+        return {"left_out": str(error)}
+    if task.receipt.is_file() and (done := read_json(task.receipt)).get("content") == content:
+        return done
     scene = open_scene(task.release, task.config.bands)
     placed = task.sources.of_brick(scene)
     runs = {name: task.root.files(scene.brick, name) for name in placed.runs}
     with holding_lease(task.scratch, task.root.path):
         bands = {name: _inject_band(task, scene, name, runs, placed.runs) for name in scene.bands}
         entry: dict[str, Any] = {
+            "content": content,
             "box": list(scene.box),
             "dropped": placed.dropped,
             "bands": bands,

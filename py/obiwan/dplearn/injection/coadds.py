@@ -55,16 +55,20 @@ def write_plane(release: BrickRun, run: BrickRun, kind: str, band: str, plane: A
         )
 
 
+def products(release: BrickRun, bands: tuple[str, ...], *more: str) -> list[Path]:
+    """Files that the release has of masks, exposures, PSF sizes and depths of a brick, and of more kinds."""
+    stem = f"legacysurvey-{release.brick}-"
+    wanted = [f"{stem}{kind}-{band}." for kind in (*COPIED, *more) for band in bands]
+    wanted += [f"{stem}{kind}." for kind in COPIED_ONCE]
+    return [path for path in sorted(release.coadd.iterdir()) if path.name.startswith(tuple(wanted))]
+
+
 def copy_products(release: BrickRun, run: BrickRun, bands: tuple[str, ...], scratch: Path) -> None:
     """Copy what the release has of masks, exposures, PSF sizes and depths of a brick."""
-    stem = f"legacysurvey-{run.brick}-"
-    wanted = [f"{stem}{kind}-{band}." for kind in COPIED for band in bands]
-    wanted += [f"{stem}{kind}." for kind in COPIED_ONCE]
     run.coadd.mkdir(parents=True, exist_ok=True)
-    for path in sorted(release.coadd.iterdir()):
-        if path.name.startswith(tuple(wanted)):
-            with atomic_write(run.coadd / path.name, scratch) as beside:
-                shutil.copyfile(path, beside)
+    for path in products(release, bands):
+        with atomic_write(run.coadd / path.name, scratch) as beside:
+            shutil.copyfile(path, beside)
 
 
 def write_truth(run: BrickRun, rows: Array, facts: dict[str, Any], scratch: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +50,13 @@ class Objects:
     columns : dict
         Arrays of equal length; the known ones have names in lower case, and the units of
         `obiwan.dplearn.injection.sources`.
+    rows : ndarray of int, or None
+        Their numbers in the user's table, from 1; None: they are in its order.
     """
 
     origin: str
     columns: dict[str, Array]
+    rows: Array | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -62,13 +66,19 @@ class Objects:
         """Whether they have positions."""
         return set(PLACES) <= self.columns.keys()
 
+    @property
+    def numbers(self) -> Array:
+        """Number, from 1, of each in the user's table."""
+        return np.arange(1, len(self) + 1) if self.rows is None else self.rows
+
     def take(self, rows: Array) -> Objects:
         """Rows by index or mask."""
-        return Objects(self.origin, {name: values[rows] for name, values in self.columns.items()})
+        taken = {name: values[rows] for name, values in self.columns.items()}
+        return Objects(self.origin, taken, self.numbers[rows])
 
     def with_columns(self, **columns: Array) -> Objects:
         """With more columns, or others."""
-        return Objects(self.origin, {**self.columns, **columns})
+        return replace(self, columns={**self.columns, **columns})
 
 
 def objects_of(origin: str, table: Table) -> Objects:
@@ -99,15 +109,16 @@ def objects_of(origin: str, table: Table) -> Objects:
     if sum(name in columns for name in PLACES) == 1:
         msg = f"{origin}: the table has one of ra and dec; give both, or neither for random positions"
         raise CatalogError(msg)
-    for name in PLACES if set(PLACES) <= columns.keys() else ():
-        refuse(origin, ~(np.abs(columns[name]) <= (90 if name == "dec" else 360)), f"{name} is no position")
-    return Objects(origin, columns)
+    found = Objects(origin, columns)
+    for name in PLACES if found.placed else ():
+        refuse(found, ~(np.abs(columns[name]) <= (90 if name == "dec" else 360)), f"{name} is no position")
+    return found
 
 
-def refuse(origin: str, bad: Array, fault: str) -> None:
-    """Raise an error that names the first bad row, by its number from 1 on."""
+def refuse(objects: Objects, bad: Array, fault: str, where: str = "") -> None:
+    """Raise an error that names the first bad row, by its number in the user's table, and a brick."""
     if bad.any():
-        row = int(np.flatnonzero(bad)[0]) + 1
+        row, origin = int(objects.numbers[bad][0]), ": ".join(filter(None, (objects.origin, where)))
         more = f" ({np.count_nonzero(bad)} such rows)" if np.count_nonzero(bad) > 1 else ""
         msg = f"{origin}: row {row}: {fault}{more}; {_REMEDY}"
         raise CatalogError(msg)
@@ -131,10 +142,11 @@ def settled(objects: Objects, scene: Scene, needs: frozenset[str] = frozenset())
     """
     columns = objects.columns
     origin, n, core = f"{objects.origin}: {scene.run.label}", len(objects), core_dtype(scene.bands)
+    fault = partial(refuse, objects, where=scene.run.label)
     lower = {name for name, _ in core} | {*_FLUXES, *_MAGNITUDES}
     others = [(name, values.dtype, values.shape[1:]) for name, values in columns.items() if name not in lower]
     out = np.zeros(n, dtype=[*core, *others])
-    out["id"] = columns.get("id", np.arange(n))
+    out["id"] = columns.get("id", objects.numbers - 1)
     out["ra"], out["dec"] = columns["ra"] % 360, columns["dec"]
     out["x"], out["y"] = scene.frame.pixels(out["ra"], out["dec"])
     transmission = scene.near("mw_transmission", out["ra"], out["dec"])
@@ -145,8 +157,7 @@ def settled(objects: Objects, scene: Scene, needs: frozenset[str] = frozenset())
             raise CatalogError(msg)
         out[f"flux_{band}"] = np.nan if flux is None else flux
         if flux is not None:
-            refuse(
-                origin,
+            fault(
                 ~np.isfinite(flux),
                 f"flux_{band} or mag_{band} gives no finite flux (magnitudes need the release's extinction)",
             )
@@ -159,9 +170,9 @@ def settled(objects: Objects, scene: Scene, needs: frozenset[str] = frozenset())
             msg = f"{origin}: no column {name}; add it, or choose a --model without it (star)"
             raise CatalogError(msg)
         out[name] = columns.get(name, 0.0)
-        refuse(origin, ~np.isfinite(out[name]), f"{name} is not a finite number")
-    refuse(origin, out["shape_r"] < 0, "shape_r is negative")
-    refuse(origin, ~(np.hypot(out["shape_e1"], out["shape_e2"]) < 1), "its ellipticity is not below 1")
+        fault(~np.isfinite(out[name]), f"{name} is not a finite number")
+    fault(out["shape_r"] < 0, "shape_r is negative")
+    fault(~(np.hypot(out["shape_e1"], out["shape_e2"]) < 1), "its ellipticity is not below 1")
     for name, *_ in others:
         out[name] = columns[name]
     unique_ids(out["id"], Path(objects.origin), f"objects of {scene.run.label}")

@@ -137,7 +137,8 @@ def paint(band: Band, rows: Array, model: Model, seed: int, run: str, *, noise: 
     on_ccds = np.stack(places, 1) if places else np.empty((len(rows), 0, 2))
     for row, slope, on_ccd in zip(rows, slopes, on_ccds, strict=True):
         name = f"{row['id']}"
-        what = f"brick {band.brick} ({run}), band {band.name}, source {name}: cannot be drawn"
+        number = f", row {row['row']}" if "row" in row.dtype.names else ""
+        what = f"brick {band.brick} ({run}), band {band.name}, source {name}{number}: cannot be drawn"
         with explained(what, "correct the row or the model, or remove the row", CatalogError):
             light = model(row, band.name, slope, stream(seed, "model", band.brick, run, name))
             seen = _seen(band, float(row["x"]), float(row["y"]), on_ccd)

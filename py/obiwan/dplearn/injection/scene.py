@@ -14,10 +14,11 @@ from obiwan.dplearn.survey.coadds import Frame, read_frame, read_plane
 from obiwan.dplearn.survey.layouts import BrickRun
 from obiwan.dplearn.survey.sources import Sources
 
+Box = tuple[float, float, float, float]  #: RA min, RA max, Dec min, Dec max (degrees)
 _SQUARE_DEGREE = (180 / np.pi) ** 2  # of a steradian
 
 
-def box_width(box: tuple[float, float, float, float]) -> float:
+def box_width(box: Box) -> float:
     """Width of a primary area in right ascension (degrees); a cap at a pole has all."""
     return (box[1] - box[0]) % 360 or 360.0
 
@@ -48,7 +49,7 @@ class Scene:
         return self.run.brick
 
     @property
-    def box(self) -> tuple[float, float, float, float]:
+    def box(self) -> Box:
         """RA min, RA max, Dec min, Dec max of the primary area; of the coadd where its header is silent."""
         if self.frame.box is not None:
             return self.frame.box

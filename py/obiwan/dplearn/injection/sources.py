@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,7 +32,7 @@ from obiwan.dplearn.injection.objects import (
     tractor_shape,
 )
 from obiwan.dplearn.injection.placement import Placement, covered, masked, number_of, spread, uniform
-from obiwan.dplearn.injection.scene import Scene, box_width
+from obiwan.dplearn.injection.scene import Box, Scene, box_width
 from obiwan.dplearn.running.functions import load_function
 from obiwan.dplearn.running.streams import stream
 from obiwan.dplearn.stampspec import Array
@@ -70,6 +70,10 @@ class SourceList(Protocol):
 
     def bricks(self) -> set[str] | None:
         """Names of the bricks that it is for; None where positions or nothing decide."""
+        ...
+
+    def files(self, brick: str) -> list[Path]:
+        """Files that are read for a brick beyond what `description` tells."""
         ...
 
     def of_brick(self, scene: Scene) -> Placed:
@@ -143,7 +147,7 @@ class TableSources:
     """Table of the user.
 
     With positions each object goes where it is.  Without, rows are drawn at random, with replacement, and
-    spread uniformly; ``row`` is then their number in the table, from 1.
+    spread uniformly.  The column ``row`` is their number in the table, from 1.
     """
 
     objects: Objects
@@ -155,22 +159,21 @@ class TableSources:
         """None: positions decide, or all bricks get some."""
         return None
 
-    def outside(self, boxes: Iterable[tuple[float, float, float, float]]) -> Array:
-        """Numbers, from 1, of the rows that lie in none of these primary areas (as `Scene.box`)."""
-        if not self.objects.placed:
-            return np.empty(0, dtype=np.int64)
+    def files(self, _brick: str) -> list[Path]:
+        """None: the description has the table's checksum."""
+        return []
+
+    def within(self, boxes: Iterable[Box]) -> list[TableSources]:
+        """Table of the rows with positions in each of these primary areas (as `Scene.box`)."""
         ra, dec = (self.objects.columns[name] for name in PLACES)
-        left = np.ones(len(ra), dtype=bool)
-        for box in boxes:
-            left &= ~_in_box(ra, dec, box)
-        return np.flatnonzero(left) + 1
+        return [replace(self, objects=self.objects.take(_in_box(ra, dec, box))) for box in boxes]
 
     def of_brick(self, scene: Scene) -> Placed:
         """Objects of one brick."""
         columns = self.objects.columns
         if self.objects.placed:
-            mine = _in_box(columns["ra"], columns["dec"], scene.box)
-            return _place(self.objects.take(mine), scene, self.placement, self.needs)
+            mine = self.objects.take(_in_box(columns["ra"], columns["dec"], scene.box))
+            return _place(mine.with_columns(row=mine.numbers), scene, self.placement, self.needs)
         rng = stream(self.placement.seed, "objects", scene.brick)
         n = number_of(scene, self.placement, rng)
         rows = rng.integers(len(self.objects), size=n)
@@ -178,7 +181,7 @@ class TableSources:
         return _place(drawn, scene, self.placement, self.needs)
 
 
-def _in_box(ra: Array, dec: Array, box: tuple[float, float, float, float]) -> Array:
+def _in_box(ra: Array, dec: Array, box: Box) -> Array:
     """Whether positions lie in a primary area."""
     ra_min, _, dec_min, dec_max = box
     return ((ra - ra_min) % 360 < box_width(box)) & (dec >= dec_min) & (dec < dec_max)
@@ -205,6 +208,10 @@ class FunctionSources:
         """None: all bricks get some."""
         return None
 
+    def files(self, _brick: str) -> list[Path]:
+        """None."""
+        return []
+
     def of_brick(self, scene: Scene) -> Placed:
         """Objects of one brick, from a generator of its own."""
         rng = stream(self.placement.seed, "objects", scene.brick)
@@ -220,7 +227,7 @@ class FunctionSources:
         objects = objects_of(origin, table)
         if objects.placed:
             outside = ~_in_box(objects.columns["ra"], objects.columns["dec"], scene.box)
-            refuse(f"{origin}: {scene.run.label}", outside, "its position is outside the brick")
+            refuse(objects, outside, "its position is outside the brick", scene.run.label)
         return _place(objects, scene, self.placement, self.needs)
 
 
@@ -242,6 +249,11 @@ class TreeSources:
     def bricks(self) -> set[str] | None:
         """Bricks of the tree."""
         return {run.brick for run in find_runs(self.root)}
+
+    def files(self, brick: str) -> list[Path]:
+        """Truth tables of its runs."""
+        runs = find_runs(self.root, [brick])
+        return [path for run in runs for path in (run.truth, run.ids_added) if path and path.is_file()]
 
     def of_brick(self, scene: Scene) -> Placed:
         """Injections of one brick, run by run."""

@@ -12,15 +12,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from obiwan import dplearn
-from obiwan.dplearn.errors import CatalogError, DplearnError, LayoutError
-from obiwan.dplearn.files.atomic import write_json
+from obiwan.dplearn.errors import CatalogError, CoaddError, DplearnError, LayoutError
+from obiwan.dplearn.files.atomic import read_json, write_json
 from obiwan.dplearn.files.outdir import Others, OutputDirectory, State, holding_lease
 from obiwan.dplearn.injection.brick import BrickTask, Catalogue, inject_brick
 from obiwan.dplearn.injection.config import InjectionConfig
-from obiwan.dplearn.injection.scene import open_scene
+from obiwan.dplearn.injection.inputs import primary_area
 from obiwan.dplearn.injection.sources import SourceList, TableSources
 from obiwan.dplearn.running.executors import in_one_line, progress_bar, run_tasks
+from obiwan.dplearn.survey.coadds import BandNotObservedError
 from obiwan.dplearn.survey.layouts import BrickRun, Root, available_bands, identify, layout_named
 from obiwan.dplearn.survey.templates import expand
 
@@ -128,35 +131,61 @@ def output_directory(outdir: Path) -> OutputDirectory:
     )
 
 
-def _box(run: BrickRun, config: InjectionConfig) -> tuple[float, float, float, float]:
-    """Primary area of a brick."""
-    return open_scene(run, config.bands).box
-
-
-def _with_sources(injection: Injection, executor: Executor | None) -> tuple[BrickRun, ...]:
-    """The bricks that a table of positions has sources in; all of them for other sources.
+def _with_sources(injection: Injection, executor: Executor | None) -> list[tuple[BrickRun, SourceList]]:
+    """Bricks with their sources: of a table with positions, each brick that has some, with its rows.
 
     Raises
     ------
     DplearnError
-        If a brick cannot be read, a row lies in none of them, or of chosen bricks, all rows.
+        If the headers of a brick cannot be read, a row lies in none of them, or of chosen bricks, all rows.
     """
     sources, bricks = injection.sources, injection.bricks
     if not (isinstance(sources, TableSources) and sources.objects.placed):
-        return bricks
+        return [(run, sources) for run in bricks]
     with progress_bar(len(bricks), "look", "brick") as bar:
-        boxes, errors = run_tasks(partial(_box, config=injection.config), bricks, executor, bar)
+        boxes, errors = run_tasks(primary_area, bricks, executor, bar)
     if errors:
         raise DplearnError(in_one_line(errors))
-    outside = sources.outside(boxes)
-    if len(outside) and (not injection.chosen or len(outside) == len(sources.objects)):
+    parts = sources.within(boxes)
+    inside = np.unique(np.concatenate([part.objects.numbers for part in parts]))
+    outside = np.setdiff1d(sources.objects.numbers, inside)
+    if len(outside) and (not injection.chosen or not len(inside)):
         rows = ", ".join(map(str, outside[:5])) + (", ..." if len(outside) > 5 else "")
         name = sources.description.partition(":")[0]
         msg = f"--sources {name}: {len(outside)} row(s) lie in no brick of the release ({rows}); "
         msg += "remove them, or give the release and --bricks of their region"
         raise CatalogError(msg)
-    number = len(sources.objects)
-    return tuple(run for run, box in zip(bricks, boxes, strict=True) if len(sources.outside([box])) < number)
+    return [(run, part) for run, part in zip(bricks, parts, strict=True) if len(part.objects)]
+
+
+def _checksum(task: BrickTask) -> int | None:
+    """Checksum of what is read of a brick; None where a band does not touch it."""
+    try:
+        return task.checksum()
+    except BandNotObservedError:
+        return None
+
+
+def _confirm(outdir: Path, tasks: list[BrickTask], executor: Executor | None) -> None:
+    """Check that a finished tree was made from the files that there are today.
+
+    Raises
+    ------
+    DplearnError
+        If a file was replaced, or cannot be read.
+    """
+    shutil.rmtree(outdir / WORK, ignore_errors=True)  # its run may have been killed before it could
+    with progress_bar(len(tasks), "check", "brick") as bar:
+        contents, errors = run_tasks(_checksum, tasks, executor, bar)
+    if errors:
+        raise DplearnError(in_one_line(errors))
+    made = read_json(outdir / RECORD)["injected"]
+    pairs = zip((task.release.brick for task in tasks), contents, strict=True)
+    if changed := [brick for brick, content in pairs if made.get(brick, {}).get("content") != content]:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        what = f"the release, calibrations or truth of brick {changed[0]}{more} were other files"
+        msg = f"{outdir}: was made when {what}; choose another --outdir, or give --overwrite"
+        raise DplearnError(msg)
 
 
 def inject(
@@ -193,30 +222,52 @@ def inject(
         something else.
     """
     place, request = output_directory(outdir), injection.request
-    if place.check(request, overwrite=overwrite) is State.FINISHED and not overwrite:
-        return None
-    bricks = _with_sources(injection, executor)
-    scratch = place.begin(request, overwrite=overwrite)
+    finished = place.check(request, overwrite=overwrite) is State.FINISHED and not overwrite
+    parts = _with_sources(injection, executor)
+    tasks = partial(_tasks, injection, parts, outdir)
+    scratch = None if finished else place.begin(request, overwrite=overwrite)
     if scratch is None:
+        _confirm(outdir, tasks(outdir), executor)
         return None
-    root = Root(0, outdir, layout_named("legacysim"))
-
-    def task(run: BrickRun) -> BrickTask:
-        receipt = outdir / _RECEIPTS / f"{run.brick}.json"
-        return BrickTask(run, injection.sources, injection.config, injection.calib, root, scratch, receipt)
-
     function: Callable[[BrickTask], dict[str, Any]] = partial(inject_brick, catalogue=catalogue)
-    with progress_bar(len(bricks), "inject", "brick") as bar:
-        entries, errors = run_tasks(function, [task(run) for run in bricks], executor, bar)
+    with progress_bar(len(parts), "inject", "brick") as bar:
+        entries, errors = run_tasks(function, tasks(scratch), executor, bar)
     if errors:
-        msg = f"{outdir}: {len(errors)} of {len(bricks)} bricks failed, the others are done and kept: "
+        msg = f"{outdir}: {len(errors)} of {len(parts)} bricks failed, the others are done and kept: "
         raise DplearnError(msg + in_one_line(errors) + "; put that right and start again")
-    names = [run.brick for run in bricks]
-    content = {**request, "software": _software(), "injected": dict(zip(names, entries, strict=True))}
+    content = {**request, "software": _software(), **_entries([run.brick for run, _ in parts], entries)}
     with holding_lease(scratch, outdir):
         write_json(outdir / RECORD, content, scratch)
     shutil.rmtree(outdir / WORK, ignore_errors=True)
     return content
+
+
+def _tasks(
+    injection: Injection, parts: list[tuple[BrickRun, SourceList]], outdir: Path, scratch: Path
+) -> list[BrickTask]:
+    """A task for each brick."""
+    root, receipts = Root(0, outdir, layout_named("legacysim")), outdir / _RECEIPTS
+    return [
+        BrickTask(
+            run, sources, injection.config, injection.calib, root, scratch, receipts / f"{run.brick}.json"
+        )
+        for run, sources in parts
+    ]
+
+
+def _entries(names: list[str], entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Entries of the manifest: bricks that were injected into, and why others were left out.
+
+    Raises
+    ------
+    CoaddError
+        If all were.
+    """
+    pairs = list(zip(names, entries, strict=True))
+    left_out = {name: entry["left_out"] for name, entry in pairs if "left_out" in entry}
+    if len(left_out) == len(pairs):
+        raise CoaddError(next(iter(left_out.values())))
+    return {"injected": {name: entry for name, entry in pairs if name not in left_out}, "left_out": left_out}
 
 
 def _software() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,17 +21,23 @@ def clusters(answer: Answer, count: int | None = None) -> str:
     return say("clusters", answer.clustered_by.name, **named)
 
 
+def input_trees(data: Mapping[str, Any]) -> list[str]:
+    """Names of the input trees, each with what made it: `inject`, or the program whose layout it has."""
+    ours = {drawn["root"] for drawn in data.get("drawn", ())}
+    made = [("inject" if root.get("index") in ours else root.get("layout")) for root in data["roots"]]
+    return [f"{root.get('name')} ({by})" for root, by in zip(data["roots"], made, strict=True)]
+
+
 def scope(evaluation: Evaluation) -> str:
     """Test set in a sentence: galaxies, bricks and groups of them, region of the sky, tree."""
     n = evaluation.verdict.numbers
-    trees = [f"{root.get('name')} ({root.get('layout')})" for root in evaluation.data["roots"]]
     bricks = counted(evaluation.answer.bricks, "brick")
     if (found := clusters(evaluation.answer)) != bricks:
         bricks += f" ({found})"
     parts = [say("opening", "counts", real=n.real, fake=n.fake, bricks=bricks)]
     if evaluation.exhibits is not None:
         parts.append(say("opening", "region", **_region(evaluation.exhibits.places)))
-    if trees:
+    if trees := input_trees(evaluation.data):
         parts.append(say("opening", "trees", trees=", ".join(trees)))
     return ", ".join(parts) + "."
 

@@ -29,7 +29,7 @@ from obiwan.dplearn.report.formatting import (
     say,
     with_interval,
 )
-from obiwan.dplearn.report.opening import clusters, scope
+from obiwan.dplearn.report.opening import clusters, input_trees, scope
 from obiwan.dplearn.report.rulings import ruling_statement
 from obiwan.dplearn.retraining.ablations import A_A
 from obiwan.dplearn.twosample.ranking import Estimate
@@ -265,7 +265,7 @@ def provenance(evaluation: Evaluation) -> list[tuple[str, str]]:
 
     return [
         ("training set", say("provenance", "checksum", **data)),
-        *(("input tree", f"{root.get('name')} ({root.get('layout')})") for root in data["roots"]),
+        *(("input tree", tree) for tree in input_trees(data)),
         ("selection and seed", listed(data["config"])),
         ("settings of this evaluation", listed(evaluation.settings)),
         ("evaluations of this test set", _ledger(evaluation.scored.ledger)),
