@@ -55,8 +55,13 @@ def test_a_table_with_positions(scene, tmp_path):
     assert rows["flux_r"].tolist() == [2.0, 2.0]
     assert rows["shape_e1"].tolist() == [0.0, 0.0]
     assert rows["note"].tolist() == ["a", "b"]
-    assert sources.outside([scene.box]).size == 0
-    assert sources.outside([]).tolist() == [1, 2]
+    assert rows["row"].tolist() == [1, 2]
+    west, _, south, north = scene.box
+    middle = float(scene.frame.wcs.all_pix2world([[100.0, 100.0]], 0)[0, 0])  # RA falls along x
+    whole, part = sources.within([scene.box, (west, middle, south, north)])
+    assert whole.objects.numbers.tolist() == [1, 2]
+    (rows,) = part.of_brick(scene).runs.values()
+    assert (rows["row"].tolist(), rows["id"].tolist(), rows["note"].tolist()) == ([2], [1], ["b"])
 
 
 def test_magnitudes_are_dereddened(scene, tmp_path):
