@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from evaluation_set import make_set
 from obiwan.dplearn.errors import ModelError, TrainingSetError
@@ -18,7 +19,7 @@ from obiwan.dplearn.referees import measured as measurements
 from obiwan.dplearn.referees.features import Scaling
 from obiwan.dplearn.referees.jury import Jury, check_members, judge, samples_of, train_member
 from obiwan.dplearn.referees.measured import check_measurable, measure, measure_set
-from obiwan.dplearn.referees.panel import fit_panel, log_odds
+from obiwan.dplearn.referees.panel import PRIOR_WEIGHT, fit_panel, log_odds
 from obiwan.dplearn.referees.plugins import load_plugin
 from obiwan.dplearn.referees.protocol import Referee, Trainable
 from obiwan.dplearn.referees.stored import KINDS, file_name, read_referee, write_referee
@@ -166,6 +167,48 @@ def test_a_panel_believes_who_is_worth_it():
     assert auc(held, scores) == pytest.approx(both, abs=0.006)
     assert auc(held, scores) > auc(held, singles[0, 2000:]) + 0.04
     assert abs(panel.weights[2]) < 0.1 < min(panel.weights[:2])
+
+
+def believed(scale):
+    """AUC of a panel of a good and a useless member, combined on 60 stamps; the median of 20 draws."""
+    found = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        labels = np.arange(4060) % 2
+        logits = rng.standard_normal((2, 4060)) * [[1.0], [scale]]
+        logits[0] += labels
+        singles = expit(logits * 0.1)
+        panel = fit_panel(("good", "noise"), singles[:, :60], labels[:60])
+        found.append(auc(labels[60:], panel.score(singles[:, 60:])))
+    return np.median(found)
+
+
+def test_few_validation_stamps_do_not_turn_a_panel_round():
+    # equal weights have d' = 1 / root 2, an AUC of 0.69; 60 stamps without a prior often choose worse ones
+    assert believed(1.0) > 0.685
+
+
+def test_it_does_not_matter_how_far_a_member_shrinks_its_odds():
+    assert believed(10.0) == pytest.approx(believed(1.0), abs=1e-4)
+
+
+def test_weights_follow_the_prior_where_nothing_is_known_and_the_stamps_where_much_is():
+    odds = np.array([[1.0, -1.0] * 2, [3.0, -3.0] * 2])
+    nothing = fit_panel(("a", "b"), expit(odds), np.array([0, 0, 1, 1]))
+    assert nothing.weights[0] == pytest.approx(3 * nothing.weights[1], rel=1e-6)
+    assert nothing.weights[0] == pytest.approx(PRIOR_WEIGHT / 2, rel=0.1)
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 2, 200_000)
+    line = 1.5 * rng.standard_normal(200_000) + labels  # the log odds are (x - 1/2) / 1.5^2
+    much = fit_panel(("a",), expit(line)[None], labels)
+    assert much.weights[0] == pytest.approx(1 / 1.5**2, rel=0.02)
+    assert much.intercept == pytest.approx(-0.5 / 1.5**2, abs=0.02)
+
+
+def test_a_member_that_says_the_same_of_all_has_no_weight():
+    labels = np.arange(100) % 2
+    given = np.stack([expit(labels + np.random.default_rng(1).standard_normal(100)), np.full(100, 0.5)])
+    assert fit_panel(("a", "same"), given, labels).weights[1] == 0
 
 
 def test_certainty_has_a_limit():
