@@ -372,6 +372,18 @@ def test_catalogued_numbers_of_another_origin_are_not_compared(reals: Sets, fake
     assert only(controls, "magnitude", "r").obstacle == Obstacle.OTHER_ORIGIN
 
 
+def test_runs_of_two_injectors_are_no_fault(reals: Sets, fakes: Sets):
+    """Each class has runs of its own there, and nothing else changes."""
+    injected, apart = (reals[0].copy(), reals[1]), (fakes[0].copy(), fakes[1])
+    injected[0]["root"], apart[0]["root"] = 1, 0
+    assert only(battery(injected, apart), "run").state == "fail"
+    injected[0]["truth_ra"] = injected[0]["ra"]
+    controls = battery(injected, apart)
+    assert only(controls, "run").obstacle == Obstacle.TWO_INJECTORS
+    assert only(controls, "brick").obstacle is None
+    assert not by_state(controls, "fail")
+
+
 def test_too_few_are_not_judged(reals: Sets, fakes: Sets):
     found = fakes[1].copy()
     found["dx_z"][LEAST - 1 :] = np.nan

@@ -143,3 +143,85 @@ def test_positions_of_single_precision_are_warned_of(tmp_path):
     write_table(path, {"brick": np.array([BRICK.name]), "ra": np.float32([1]), "dec": np.float32([2])})
     inputs = resolve_inputs(fake=[tmp_path / "fake"], fake_table=path, config=TrainingConfig(select="none"))
     assert any("mine.fits: ra and dec in single precision" in warning for warning in inputs.warnings)
+
+
+# --- two injectors ---------------------------------------------------------------------------------
+
+
+def two_trees(tmp_path):
+    """Trees of one brick and one list of injections, one of which each tree did not recover."""
+    injected = at((60, 60), (60, 180), (180, 60), first=500)
+    for name, lost in (("a", 1), ("b", 2)):
+        place = Place("legacysim", tmp_path / name, BRICK.name, f"file0_rs{lost}_skip0")
+        found = {key: np.delete(values, lost, axis=0) for key, values in injected.items()}
+        write_run(place, BRICK, both(REAL, {**found, "id": found["id"] - 400}), injected, suffix=".fits")
+    return tmp_path / "a", tmp_path / "b"
+
+
+def planned(fake, real_injected, **options):
+    inputs = resolve_inputs(fake=[fake], real_injected=[real_injected], config=TrainingConfig(**options))
+    (brick,) = inputs.bricks
+    return inputs, plan_brick(brick, TrainingConfig(**options))
+
+
+def test_injections_of_another_tree_are_the_class_real(tmp_path):
+    one, other = two_trees(tmp_path)
+    inputs, plan = planned(one, other, select="none")
+    assert [root.as_real for root in inputs.roots] == [False, True]
+    assert (fakes(plan), reals(plan)) == ([500, 502], [500, 501])
+    assert np.isfinite(plan.rows["truth_ra"]).all()
+    assert set(plan.rows["mag_source"]) == {b"measured"}
+    assert plan.flows["real"]['recovered: mutual match in 1.5"'] == 2
+    # The classes are made alike: with the trees exchanged, everything but label and tree is exchanged.
+    swapped = planned(other, one, select="none")[1]
+    columns = [name for name in plan.rows.dtype.names if name not in ("label", "root")]
+    for label in (0, 1):
+        mine, theirs = plan.rows[plan.rows["label"] == label], swapped.rows[swapped.rows["label"] != label]
+        for name in columns:
+            np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
+
+
+def test_two_injectors_on_truth_centres_scatter_alike(tmp_path):
+    inputs, plan = planned(*two_trees(tmp_path), select="none", centers="truth")
+    assert not any("scatter differently" in line for line in inputs.warnings)
+    assert plan.rows["ra"].tolist() == plan.rows["truth_ra"].tolist()
+
+
+def test_a_brick_of_one_injector_has_one_class(tmp_path):
+    """What a run fitted beside its injections does not stand in for the other injector's."""
+    one, other = two_trees(tmp_path)
+    brick = bricks_apart(2)[1]
+    fake = objects(brick, np.array([60.0]), np.array([60.0]))
+    beside = objects(brick, np.array([180.0]), np.array([180.0]))
+    write_run(Place("legacysim", one, brick.name, "file0_rs1_skip0"), brick, join(fake, beside), fake)
+    inputs = resolve_inputs(fake=[one], real_injected=[other], config=TrainingConfig(select="none"))
+    (mine,) = (one for one in inputs.bricks if one.brick == brick.name)
+    plan = plan_brick(mine, TrainingConfig(select="none"))
+    assert (len(fakes(plan)), len(reals(plan))) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"fake": []}, "--fake"),
+        ({"real_table": True}, "leave out --real-table"),
+        ({"fake_table": True}, "leave out --real-table and --fake-table"),
+        ({"reals_from": "release"}, "leave out --reals-from release"),
+        ({"real_injected": "released"}, "give it with --real, not --real-injected"),
+    ],
+)
+def test_what_has_no_meaning_for_two_injectors_is_refused(options, fault, tmp_path):
+    one, other = two_trees(tmp_path)
+    table = tmp_path / "table.csv"
+    table.write_text(f"brick,ra,dec\n{BRICK.name},121.1,6.0\n")
+    given = {"fake": [one], "real_injected": [other], **options}
+    if given["real_injected"] == "released":
+        write_run(Place("release", tmp_path / "dr9", BRICK.name), BRICK, REAL)
+        given["real_injected"] = [tmp_path / "dr9"]
+    config = TrainingConfig(select="none", reals_from=given.pop("reals_from", "injected"))
+    if config.reals_from == "release":
+        write_run(Place("release", tmp_path / "dr9", BRICK.name), BRICK, REAL)
+        given["real"] = [tmp_path / "dr9"]
+    given |= {name: table for name in ("real_table", "fake_table") if name in given}
+    with pytest.raises(LayoutError, match=fault):
+        resolve_inputs(**given, config=config)

@@ -61,6 +61,7 @@ def test_nothing_is_said_where_there_is_nothing_to_say():
         ({"trained_on": "other"}, {}, Notice.OTHER_DATA),
         ({}, {"config": {"split": "object"}}, Notice.SHARED_BRICKS),
         ({}, {"roots": [{"injected": True}, {"injected": False}]}, Notice.CATALOGUES),
+        ({}, {"roots": [{"name": "b", "as_real": True}, {"injected": False}]}, Notice.TWO_INJECTORS),
     ],
 )
 def test_each_caution_is_given_alone(model, data, kind):
@@ -227,6 +228,7 @@ def test_every_notice_has_words():
         "model": "run0",
         "trained_on": "d",
         "models": ("run0", "run1"),
+        "trees": ("tractor_stamps",),
         "count": 2,
         "scored": "1,000",
         **{"shared": 3, "known": 12, "bricks": 12, "linked": 4},

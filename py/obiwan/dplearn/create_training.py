@@ -57,6 +57,10 @@ def build_parser() -> argparse.ArgumentParser:
     several: Any = {"nargs": "+", "action": "extend", "default": []}
     add("--fake", **several, type=Path, metavar="DIR", help="injection outputs")
     add("--real", **several, type=Path, metavar="DIR", help="data releases: the catalogue of real galaxies")
+    text = (
+        "other injection outputs, whose injections take the place of real galaxies: a test of two injectors"
+    )
+    add("--real-injected", **several, type=Path, metavar="DIR", help=text)
     add("--outdir", type=Path, required=True, metavar="DIR", help="where the training set goes")
     add("--bricks", **several, metavar="FILE|NAME", help="use these bricks only")
     add("--layout", choices=LAYOUT_NAMES, help="layout of --fake, where detection fails")
@@ -222,7 +226,7 @@ def check_options(options: argparse.Namespace) -> None:
 
 def program(options: argparse.Namespace, executor: Executor | None) -> int:
     """The program's body, in the process that hands out the work; returns the exit status."""
-    names = ("fake", "real", "bricks", "layout", "real_table", "fake_table")
+    names = ("fake", "real", "real_injected", "bricks", "layout", "real_table", "fake_table")
     inputs = resolve_inputs(**{name: getattr(options, name) for name in names}, config=options.training)
     for warning in inputs.warnings:
         log.warning("warning: %s", warning)

@@ -159,7 +159,8 @@ def _decide(runs: Sequence[_Run], units: Array, level: float) -> list[Control]:
     contributions = np.zeros((int(units.max()) + 1, len(contrasts)))
     for column, (one, kept) in enumerate(contrasts):
         contributions[:, column] = np.bincount(units[kept], one.pulls, len(contributions))
-    associations = sum(run.control.statistic == Statistic.ASSOCIATION for run in runs)
+    tested = (run.control for run in runs if run.control.obstacle is None)
+    associations = sum(one.statistic == Statistic.ASSOCIATION for one in tested)
     share = (NUMBERS if associations else 1.0) if contrasts else 0.0
     parts = associations / (1 - share) if associations else 1.0
     family = family_test(contributions)

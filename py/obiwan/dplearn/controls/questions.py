@@ -42,7 +42,7 @@ def questions(rows: Array, measured: Array, label: Array, bricks: Array, spec: S
         *_of_pixels(measured, label == 1, spec),
         *_of_samples(rows, measured, spec, fitted),
         *_of_recovery(rows, spec, fitted),
-        *_of_labels(rows, bricks, fitted),
+        *_of_labels(rows, label, bricks, fitted),
     ]
 
 
@@ -148,11 +148,19 @@ def _of_recovery(rows: Array, spec: StampSpec, fitted: Obstacle | None) -> Itera
         yield replace(recovery, band=band), values
 
 
-def _of_labels(rows: Array, bricks: Array, fitted: Obstacle | None) -> Iterator[Question]:
-    """Controls of where examples come from and stand: is the fraction of fakes the same everywhere?"""
+def _of_labels(rows: Array, label: Array, bricks: Array, fitted: Obstacle | None) -> Iterator[Question]:
+    """Controls of where examples come from and stand: is the fraction of fakes the same everywhere?
+
+    Where both classes are injections, each has runs of its own, as the user asked.
+    """
     runs = np.char.add(np.char.add(rows["root"].astype("S6"), b"/"), rows["run"])
     control = Control("fitted type", "D10", "", Statistic.COMPOSITION, "", FRACTION, obstacle=fitted)
     yield control, rows["type"]
     shards = rows["shard"]
-    for name, hazard, keys in (("brick", "D18", bricks), ("run", "D9", runs), ("shard", "D18", shards)):
-        yield Control(name, hazard, "", Statistic.ASSOCIATION, "", ASSOCIATION), keys
+    both_injected = Obstacle.TWO_INJECTORS if np.isfinite(rows["truth_ra"][label == 0]).any() else None
+    for name, hazard, keys, obstacle in (
+        ("brick", "D18", bricks, None),
+        ("run", "D9", runs, both_injected),
+        ("shard", "D18", shards, None),
+    ):
+        yield Control(name, hazard, "", Statistic.ASSOCIATION, "", ASSOCIATION, obstacle=obstacle), keys

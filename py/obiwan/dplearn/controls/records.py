@@ -46,6 +46,7 @@ class Obstacle(Enum):
     NO_IVAR = "no ivar"  #: the stamps have no inverse variance planes
     TOO_FEW = "too few"  #: measured of fewer than `LEAST` examples of a class
     NO_TRUTH = "no truth"  #: fewer than `LEAST` injections of which truth and fit are known
+    TWO_INJECTORS = "two injectors"  #: each class is the injections of other runs, as it was asked for
     NOT_JUDGED = "not judged"  #: measured, but no failure: positions are not all from one catalogue of fits
 
 

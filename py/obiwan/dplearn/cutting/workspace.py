@@ -50,7 +50,11 @@ def describe(config: dict[str, Any], roots: Sequence[Root]) -> dict[str, Any]:
     return {
         "config": config,
         "roots": [
-            {"index": one.index, "name": one.name, "layout": one.layout.name, "injected": one.layout.injected}
+            {
+                **{"index": one.index, "name": one.name},
+                **{"layout": one.layout.name, "injected": one.layout.injected},
+                **({"as_real": True} if one.as_real else {}),
+            }
             for one in roots
         ],
     }

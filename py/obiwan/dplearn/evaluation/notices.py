@@ -34,6 +34,7 @@ class Notice(StrEnum):
     AUGMENTED = "augmented"
     CATALOGUES = "catalogues of two pipelines"
     WRITERS = "coadds written differently"  #: differences (of `survey.writers.differences`)
+    TWO_INJECTORS = "two injectors"  #: trees
     PARTIAL_FITS = "runs of partial fits"  #: far, expected (of `planning.blobs.Fitting`)
     #: model, psf, noise, gain, software, left_out (of `planning.injected.drawn_by`)
     DRAWN = "drawn into released coadds"
@@ -105,6 +106,7 @@ def cautions(scored: Scored, data: Mapping[str, Any], networks: Scored | None = 
     models = networks_among(scored, networks)
     failed = tuple(model.name for model in models if not model.learnt)
     released = any(root.get("injected") is False for root in data["roots"])
+    stand_in = tuple(str(root["name"]) for root in data["roots"] if root.get("as_real"))
     writers = {name: [Writer(**one) for one in some] for name, some in data.get("writers", {}).items()}
     differ = differences(writers.get("real", ()), writers.get("fake", ()))
     partial = [
@@ -122,7 +124,8 @@ def cautions(scored: Scored, data: Mapping[str, Any], networks: Scored | None = 
         *((one["trained_on"] not in ("", data["checksum"]), Notice.OTHER_DATA, one) for one in trained),
         (failed and (networks or scored).learnt, Notice.NOT_LEARNT, {"models": failed}),
         (any(model.augmented for model in models), Notice.AUGMENTED, {}),
-        (released and config.get("reals_from") == "injected", Notice.CATALOGUES, {}),
+        (stand_in, Notice.TWO_INJECTORS, {"trees": stand_in}),
+        (released and not stand_in and config.get("reals_from") == "injected", Notice.CATALOGUES, {}),
         (differ, Notice.WRITERS, {"differences": differ}),
         *((True, Notice.PARTIAL_FITS, one) for one in partial),
         *((True, Notice.DRAWN, one) for one in data.get("drawn", ())),

@@ -12,7 +12,7 @@ import numpy as np
 from obiwan.dplearn.errors import CatalogError, CoaddError
 from obiwan.dplearn.planning.candidates import (
     Candidates,
-    fake_candidates,
+    injected_candidates,
     known_reals,
     listed_fakes,
     named_reals,
@@ -127,39 +127,75 @@ def _plan(inputs: BrickInputs, config: TrainingConfig, flows: Flows) -> BrickPla
     if chosen and not release_rows and inputs.real_table is None:  # injections alone are no examples
         return BrickPlan(inputs.brick, blank_examples(0, config.spec), flows, tuple(notes))
 
-    fields_ = [*runs, *releases]
+    at = _Opened(runs, releases, release_rows)
+    fields_ = at.fields
     if config.skip_damaged:
         _check_pixels(fields_, config.spec)
-    if inputs.fake_table is None:
-        known = known_reals(runs, release_rows, config.match_radius)
-        fakes = [fake_candidates(here, known, release_rows, config, flows["fake"]) for here in runs]
-    else:
-        listed = _listed(inputs.fake_table, fields_, notes)
-        fakes = [listed_fakes(*one, release_rows, config, flows["fake"]) for one in listed]
-    if inputs.real_table is None:
-        own = releases if config.reals_from == "release" else runs
-        pairs = [(here, here.fitted) for here in own if here.fitted is not None]
-        if inputs.releases and config.reals_from == "injected":
-            pairs = [(here, rows) for here in runs for rows in release_rows]
-        repeated = _rows_elsewhere(inputs, release, config.spec)
-        reals = [
-            real_candidates(here, rows, config, flows["real"], repeated=repeated) for here, rows in pairs
-        ]
-    else:
-        reals = _of_table(inputs, inputs.real_table, fields_, config, flows["real"], notes)
+    fakes, stand_ins = _injections(inputs, at, config, flows, notes)
+    reals = stand_ins
+    if not inputs.two_injectors:
+        elsewhere = _rows_elsewhere(inputs, release, config.spec)
+        reals = _reals(inputs, at, elsewhere, config, flows["real"], notes)
 
     parts, coverages = screen([*fakes, *reals], config, flows)
     fake_rows = _once(parts[: len(fakes)], config, inputs.brick, flows["fake"])
     real_parts = parts[len(fakes) :]
     if inputs.fake_table is not None:
         real_parts = [_not_listed(part, inputs.fake_table, config, flows["real"]) for part in real_parts]
-    real_rows = _unique(real_parts, fake_rows, config, inputs.brick, flows["real"])
+    if inputs.two_injectors:
+        real_rows = _once(real_parts, config, inputs.brick, flows["real"])
+    else:
+        real_rows = _unique(real_parts, fake_rows, config, inputs.brick, flows["real"])
     content = np.array([here.frame.content for here in fields_], "<u4").tobytes()
     coadds = zlib.crc32(content + content_of(coverages))
     dithered = frozenset(file for one in coverages for file in one.dithered)
     writers = {"real": _writers(real_rows, fields_), "fake": _writers(fake_rows, fields_)}
     rows, noted = np.concatenate([real_rows, fake_rows]), tuple(dict.fromkeys(notes))
     return BrickPlan(inputs.brick, rows, flows, noted, coadds, writers, dithered, "", *_taken(fields_))
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A brick's injection runs and releases that are cut from, and catalogues of the release."""
+
+    runs: Sequence[Field]
+    releases: Sequence[Field]
+    rows: Sequence[Sources]
+
+    @property
+    def fields(self) -> list[Field]:
+        return [*self.runs, *self.releases]
+
+
+def _injections(
+    inputs: BrickInputs, at: _Opened, config: TrainingConfig, flows: Flows, notes: list[str]
+) -> tuple[list[Candidates], list[Candidates]]:
+    """Candidates that are injections, or the user's own: fakes, and what stands for real galaxies."""
+    if inputs.fake_table is not None:
+        listed = _listed(inputs.fake_table, at.fields, notes)
+        return [listed_fakes(*one, at.rows, config, flows["fake"]) for one in listed], []
+    known = known_reals(at.runs, at.rows, config.match_radius)
+    found = [injected_candidates(here, known, at.rows, config, flows) for here in at.runs]
+    fakes, stand_ins = ([one for one in found if one.label == name] for name in ("fake", "real"))
+    return fakes, stand_ins
+
+
+def _reals(
+    inputs: BrickInputs,
+    at: _Opened,
+    elsewhere: int | None,
+    config: TrainingConfig,
+    flow: CutFlow,
+    notes: list[str],
+) -> list[Candidates]:
+    """Candidates that are no injections: of a user's table, else of the release or the runs themselves."""
+    if inputs.real_table is not None:
+        return _of_table(inputs, inputs.real_table, at.fields, config, flow, notes)
+    own = at.releases if config.reals_from == "release" else at.runs
+    pairs = [(here, here.fitted) for here in own if here.fitted is not None]
+    if inputs.releases and config.reals_from == "injected":
+        pairs = [(here, rows) for here in at.runs for rows in at.rows]
+    return [real_candidates(here, rows, config, flow, repeated=elsewhere) for here, rows in pairs]
 
 
 def _check_known(inputs: BrickInputs) -> None:

@@ -81,6 +81,11 @@ class Candidates:
     found: Positions | None = None
 
 
+def class_of(here: Field) -> str:
+    """Name of the class that the injections of a field are."""
+    return "real" if here.run.root.as_real else "fake"
+
+
 def known_reals(fields_: Sequence[Field], releases: Sequence[Sources], radius: float) -> Positions:
     """Positions at which a brick is known to hold a real source.
 
@@ -111,11 +116,12 @@ def _far_from_injections(field: Field, sources: Sources, radius: float) -> Array
     return far
 
 
-def fake_candidates(
-    here: Field, known: Positions, releases: Sequence[Sources], config: TrainingConfig, flow: CutFlow
+def injected_candidates(
+    here: Field, known: Positions, releases: Sequence[Sources], config: TrainingConfig, flows: Flows
 ) -> Candidates:
     """Injections of one field: injected, recovered, and not on top of a real source (`known_reals`)."""
-    truth = here.injections
+    truth, label = here.injections, class_of(here)
+    flow = flows[label]
     count(flow, CANDIDATES, len(here.truth))
     count(flow, "injected on a CCD", len(truth))
     own, distance, sources, mag_source = np.arange(len(truth)), np.full(len(truth), np.nan), truth, "truth"
@@ -144,7 +150,7 @@ def fake_candidates(
     keep = nearest_distance(truth.ra, truth.dec, *known) > config.match_radius
     count(flow, "not on a real source", keep)
     true = (truth.ra, truth.dec)
-    return Candidates("fake", here, here.fitted, sources, own, keep, true, distance, mag_source, found)
+    return Candidates(label, here, here.fitted, sources, own, keep, true, distance, mag_source, found)
 
 
 def real_candidates(

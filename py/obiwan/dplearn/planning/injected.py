@@ -1,4 +1,4 @@
-"""Trees of ``inject``, whose one catalogue has both classes, and how their objects were drawn.
+"""Trees of ``inject``, whose one catalogue has both classes, how their objects were drawn; two injectors.
 
 There real galaxies are the other sources of the same catalogue, or those of them that a user's table names:
 a second catalogue would give one class positions and quantities of another origin.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from obiwan.dplearn.errors import LayoutError, explained
@@ -102,3 +103,35 @@ def drawn_by(root: Root) -> dict[str, Any] | None:
             "software": software,
             "left_out": list(LEFT_OUT),
         }
+
+
+def check_two_injectors(
+    fake: Sequence[Path], real_injected: Sequence[Path], table: Path | None, config: TrainingConfig
+) -> None:
+    """Two injectors: refuse what has no meaning where both classes are injections (``--real-injected``).
+
+    Raises
+    ------
+    LayoutError
+    """
+    faults = {
+        "give the injection outputs of the other class with --fake": not fake,
+        "a table of positions has no meaning here; leave out --real-table and --fake-table": table,
+        "leave out --reals-from release: no real galaxies are used": config.reals_from == "release",
+    }
+    for fault in (fault for fault, found in faults.items() if real_injected and found):
+        msg = f"--real-injected: {fault}"
+        raise LayoutError(msg)
+
+
+def single_runs(
+    injected: Mapping[str, Sequence[BrickRun]], releases: Mapping[str, Sequence[BrickRun]], *, one: bool
+) -> list[str]:
+    """A warning of bricks in which nothing tells that an injection fell on a real source."""
+    single = sum(len(runs) == 1 and brick not in releases for brick, runs in injected.items())
+    if not single:
+        return []
+    return [
+        f"{single} brick(s) with one run and no data release: injections on real sources cannot "
+        f"be told there; give more runs{'' if one else ', or the release with --real'}"
+    ]

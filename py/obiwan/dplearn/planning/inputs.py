@@ -11,7 +11,13 @@ from typing import Any
 from obiwan.dplearn.errors import LayoutError
 from obiwan.dplearn.planning.blobs import Fitting, refusal, what_was_fitted
 from obiwan.dplearn.planning.config import TrainingConfig
-from obiwan.dplearn.planning.injected import drawn_by, share_one_catalogue, warnings_of
+from obiwan.dplearn.planning.injected import (
+    check_two_injectors,
+    drawn_by,
+    share_one_catalogue,
+    single_runs,
+    warnings_of,
+)
 from obiwan.dplearn.stampspec import FILTERS, StampSpec
 from obiwan.dplearn.survey.bricklist import read_brick_list
 from obiwan.dplearn.survey.layouts import (
@@ -48,6 +54,8 @@ class BrickInputs:
         Whether more than one release was given, so that some bricks may be in several.
     one_catalogue : bool
         Whether both classes come from the catalogues of the injection trees (`inject`).
+    two_injectors : bool
+        Whether injections of other trees are the class ``real`` (``--real-injected``).
     """
 
     brick: str
@@ -57,6 +65,7 @@ class BrickInputs:
     fake_table: UserTable | None = None
     several_releases: bool = False
     one_catalogue: bool = False
+    two_injectors: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,7 @@ def resolve_inputs(
     *,
     fake: Sequence[Path],
     real: Sequence[Path] = (),
+    real_injected: Sequence[Path] = (),
     bricks: Sequence[str] = (),
     layout: str | None = None,
     real_table: Path | None = None,
@@ -106,6 +116,8 @@ def resolve_inputs(
     ----------
     fake, real : sequence of Path
         Injection trees and data releases.
+    real_injected : sequence of Path
+        Injection trees whose injections are the class ``real``.
     bricks : sequence of str
         Names, or files of names; all bricks of the injection trees by default.
     layout : str, optional
@@ -120,7 +132,8 @@ def resolve_inputs(
         If a directory, brick or table is not as needed.
     """
     _check_flags(fake, real, real_table, fake_table, config)
-    roots = _roots(fake, real, layout)
+    check_two_injectors(fake, real_injected, real_table or fake_table, config)
+    roots = _roots(fake, real_injected, real, layout)
     wanted = read_brick_list(bricks)
     reals, fakes = (None if path is None else read_table(path) for path in (real_table, fake_table))
     listed = {str(brick) for table in (reals, fakes) if table is not None for brick in table.brick}
@@ -134,19 +147,21 @@ def resolve_inputs(
     unused = _unused_bands({**trees, **release_trees}, config.bands)
     absent = _absent_bricks(wanted, chosen, roots, config)
     _refuse_absent_bands(trees, config.bands)
-    partial = {} if real or reals is not None else _partial_fits(trees, config)
+    named = reals is not None or bool(real_injected)
+    partial = {} if real or named else _partial_fits(trees, config)
     warnings = [f"--assume-all-blobs: {refusal(root, found)}" for root, found in partial.items()]
-    warnings += _warnings(config, trees) + (warnings_of(config, named=reals is not None) if one else [])
+    warnings += _warnings(config, trees) + (warnings_of(config, named=named) if one else [])
     warnings += [line for table in (reals, fakes) if table is not None for line in table.warnings]
     if real and reals is None:
         chosen = _in_release(chosen, releases, real, warnings)
     if fakes is None:
-        warnings += _single_runs(injected, releases, one=one)
+        warnings += single_runs(injected, releases, one=one)
     brick_inputs = []
     for brick in sorted(chosen | absent):
         mine = injected.get(brick, ()), releases.get(brick, ())
         tables = [None if table is None else table.of_brick(brick) for table in (reals, fakes)]
-        brick_inputs.append(BrickInputs(brick, *mine, tables[0], tables[1], len(release_trees) > 1, one))
+        asked = (len(release_trees) > 1, one, bool(real_injected))
+        brick_inputs.append(BrickInputs(brick, *mine, tables[0], tables[1], *asked))
     description = {
         "bricks": None if wanted is None else sorted(wanted),
         "real_table": _named(real_table),
@@ -155,17 +170,6 @@ def resolve_inputs(
     doubted = {root.index: found for root, found in partial.items()}
     drawn = tuple(facts for root in trees if (facts := drawn_by(root)) is not None)
     return Inputs(tuple(roots), tuple(brick_inputs), tuple(warnings), description, unused, doubted, drawn)
-
-
-def _single_runs(injected: Runs, releases: Runs, *, one: bool) -> list[str]:
-    """A warning of bricks in which nothing tells that an injection fell on a real source."""
-    single = sum(len(runs) == 1 and brick not in releases for brick, runs in injected.items())
-    if not single:
-        return []
-    return [
-        f"{single} brick(s) with one run and no data release: injections on real sources cannot "
-        f"be told there; give more runs{'' if one else ', or the release with --real'}"
-    ]
 
 
 def _named(table: Path | None) -> str | None:
@@ -190,16 +194,22 @@ def _check_flags(
         raise LayoutError(fault)
 
 
-def _roots(fake: Sequence[Path], real: Sequence[Path], layout: str | None) -> list[Root]:
+def _roots(
+    fake: Sequence[Path], real_injected: Sequence[Path], real: Sequence[Path], layout: str | None
+) -> list[Root]:
     """The trees that are given, each recognised and on its side."""
     roots: list[Root] = []
-    for path, injected in [*((path, True) for path in fake), *((path, False) for path in real)]:
-        for tree, found in identify(path, layout if injected else None):
+    given = [(path, "--fake", layout) for path in fake]
+    given += [(path, "--real-injected", None) for path in real_injected]
+    given += [(path, "--real", None) for path in real]
+    for path, option, kind in given:
+        injected = option != "--real"
+        for tree, found in identify(path, kind):
             fault = ""
             if injected and not found.injected and holds_injections(tree):
                 fault = f"is one run of an injection tree; give the directory above, {tree.resolve().parent}"
             elif injected and not found.injected:
-                fault = "is a data release without injections; give it with --real, not --fake"
+                fault = f"is a data release without injections; give it with --real, not {option}"
             elif found.injected and not injected:
                 fault = (
                     "is an injection tree; leave out --real to take the real galaxies from the injection "
@@ -215,7 +225,7 @@ def _roots(fake: Sequence[Path], real: Sequence[Path], layout: str | None) -> li
             if fault:
                 msg = f"{tree}: {fault}"
                 raise LayoutError(msg)
-            roots.append(Root(len(roots), tree, found))
+            roots.append(Root(len(roots), tree, found, as_real=option == "--real-injected"))
     return roots
 
 
@@ -285,7 +295,7 @@ def _warnings(config: TrainingConfig, trees: Trees) -> list[str]:
             "compression and invvar differ at nearly every pixel; the network may learn that and not the "
             "galaxies (systematic D9)"
         )
-    if config.centers == "truth":
+    if config.centers == "truth" and not any(root.as_real for root in trees):
         warnings.append(
             "--centers truth: injected galaxies are centred on true positions, real ones on fitted ones, "
             "so their centroids scatter differently; the network may learn that (systematic D3)"

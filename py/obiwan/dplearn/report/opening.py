@@ -11,7 +11,7 @@ from obiwan.dplearn.controls.records import Control
 from obiwan.dplearn.evaluation.analysis import Answer, Evaluation
 from obiwan.dplearn.evaluation.bricks import unwrapped
 from obiwan.dplearn.report.findings import remedies
-from obiwan.dplearn.report.formatting import counted, say
+from obiwan.dplearn.report.formatting import counted, say, tree_words
 
 
 def clusters(answer: Answer, count: int | None = None) -> str:
@@ -31,6 +31,10 @@ def input_trees(data: Mapping[str, Any]) -> list[str]:
 def scope(evaluation: Evaluation) -> str:
     """Test set in a sentence: galaxies, bricks and groups of them, region of the sky, tree."""
     n = evaluation.verdict.numbers
+<<<<<<< HEAD
+=======
+    trees = [tree_words(root) for root in evaluation.data["roots"]]
+>>>>>>> b151e6e (create_training --real-injected: injections of other trees are the class real, a test of two injectors)
     bricks = counted(evaluation.answer.bricks, "brick")
     if (found := clusters(evaluation.answer)) != bricks:
         bricks += f" ({found})"

@@ -110,21 +110,21 @@ LAYOUT_NAMES = tuple(layout.name for layout in LAYOUTS)
 
 @dataclass(frozen=True)
 class Root:
-    """One directory tree given by the user.
+    """One directory tree given by the user; injection trees come first.
 
     Attributes
     ----------
     index : int
-        Its number in the manifest; injection trees come first.
     path : Path
-        Where it is.
     layout : Layout
-        What it is.
+    as_real : bool
+        Whether its injections are the class ``real`` (``--real-injected``).
     """
 
     index: int
     path: Path
     layout: Layout
+    as_real: bool = False
 
     @property
     def name(self) -> str:
