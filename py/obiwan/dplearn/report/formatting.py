@@ -116,12 +116,6 @@ def counted(count: int, noun: str) -> str:
 UNITS = {Statistic.DISTRIBUTION: "AUC", Statistic.COMPOSITION: "", Statistic.ASSOCIATION: ""}
 
 
-def tree_words(root: Mapping[str, Any]) -> str:
-    """Name and layout of an input tree, and whether its injections are called real."""
-    named = f"{root.get('name')} ({root.get('layout')})"
-    return say("opening", "stand_in", tree=named) if root.get("as_real") else named
-
-
 def limit(control: Control) -> str:
     """Limit of a control, in the unit of its effect."""
     unit = UNITS.get(control.statistic, control.unit)

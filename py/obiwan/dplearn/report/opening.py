@@ -11,7 +11,7 @@ from obiwan.dplearn.controls.records import Control
 from obiwan.dplearn.evaluation.analysis import Answer, Evaluation
 from obiwan.dplearn.evaluation.bricks import unwrapped
 from obiwan.dplearn.report.findings import remedies
-from obiwan.dplearn.report.formatting import counted, say, tree_words
+from obiwan.dplearn.report.formatting import counted, say
 
 
 def clusters(answer: Answer, count: int | None = None) -> str:
@@ -25,16 +25,16 @@ def input_trees(data: Mapping[str, Any]) -> list[str]:
     """Names of the input trees, each with what made it: `inject`, or the program whose layout it has."""
     ours = {drawn["root"] for drawn in data.get("drawn", ())}
     made = [("inject" if root.get("index") in ours else root.get("layout")) for root in data["roots"]]
-    return [f"{root.get('name')} ({by})" for root, by in zip(data["roots"], made, strict=True)]
+    named = [f"{root.get('name')} ({by})" for root, by in zip(data["roots"], made, strict=True)]
+    return [
+        say("opening", "stand_in", tree=tree) if root.get("as_real") else tree
+        for root, tree in zip(data["roots"], named, strict=True)
+    ]
 
 
 def scope(evaluation: Evaluation) -> str:
     """Test set in a sentence: galaxies, bricks and groups of them, region of the sky, tree."""
     n = evaluation.verdict.numbers
-<<<<<<< HEAD
-=======
-    trees = [tree_words(root) for root in evaluation.data["roots"]]
->>>>>>> b151e6e (create_training --real-injected: injections of other trees are the class real, a test of two injectors)
     bricks = counted(evaluation.answer.bricks, "brick")
     if (found := clusters(evaluation.answer)) != bricks:
         bricks += f" ({found})"

@@ -27,7 +27,6 @@ from obiwan.dplearn.report.formatting import (
     probability,
     quantity_title,
     say,
-    tree_words,
     with_interval,
 )
 from obiwan.dplearn.report.opening import clusters, input_trees, scope
@@ -266,11 +265,7 @@ def provenance(evaluation: Evaluation) -> list[tuple[str, str]]:
 
     return [
         ("training set", say("provenance", "checksum", **data)),
-<<<<<<< HEAD
         *(("input tree", tree) for tree in input_trees(data)),
-=======
-        *(("input tree", tree_words(root)) for root in data["roots"]),
->>>>>>> b151e6e (create_training --real-injected: injections of other trees are the class real, a test of two injectors)
         ("selection and seed", listed(data["config"])),
         ("settings of this evaluation", listed(evaluation.settings)),
         ("evaluations of this test set", _ledger(evaluation.scored.ledger)),
