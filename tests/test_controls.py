@@ -377,7 +377,7 @@ def test_runs_of_two_injectors_are_no_fault(reals: Sets, fakes: Sets):
     injected, apart = (reals[0].copy(), reals[1]), (fakes[0].copy(), fakes[1])
     injected[0]["root"], apart[0]["root"] = 1, 0
     assert only(battery(injected, apart), "run").state == "fail"
-    injected[0]["truth_ra"] = injected[0]["ra"]
+    injected[0]["truth_ra"] = 150.0
     controls = battery(injected, apart)
     assert only(controls, "run").obstacle == Obstacle.TWO_INJECTORS
     assert only(controls, "brick").obstacle is None
