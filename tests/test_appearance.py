@@ -16,7 +16,7 @@ from obiwan.dplearn.evaluation.power import power_curve
 from obiwan.dplearn.referees.network import read_history
 from obiwan.dplearn.retraining.detectable import Detection
 from obiwan.dplearn.stampspec import StampSpec
-from obiwan.dplearn.twosample.ranking import Estimate
+from obiwan.dplearn.twosample.ranking import Estimate, clustered_variance
 from planted import Planted
 
 SPEC = StampSpec(("g",), size=32)
@@ -120,6 +120,18 @@ def test_pixels_without_data_are_left_out_of_means(planes):
     found = appearance.normalised(stamps, measured, spec)[..., 0]
     assert np.argwhere(np.isnan(found)).tolist() == [[1, 5, 6]]
     assert found[:, 0, 0].tolist() == [2, 0.5]
+
+
+def test_errors_are_those_of_the_ruling_where_a_class_is_in_few_bricks():
+    """As scores have them: the class that is in fewer bricks limits what is known of the error."""
+    rng = np.random.default_rng(6)
+    bricks, fake = np.r_[np.repeat(np.arange(30), 10), np.repeat(np.arange(6), 50)], np.arange(600) >= 300
+    values = rng.standard_normal(600) + 0.3 * rng.standard_normal(30)[bricks]
+    found = appearance.compare(values[:, None], fake, bricks)
+    centred = (values - np.where(fake, values[fake].mean(), values[~fake].mean())) / 300
+    expected = clustered_variance(fake, np.where(fake, centred, -centred), bricks)
+    assert found.difference_error[0] == pytest.approx(np.sqrt(expected))
+    assert found.freedom == 5
 
 
 def test_what_is_not_measured_does_not_count():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.survey.ccds import EXPOSURE
 from obiwan.dplearn.trainingset import exposures
-from obiwan.dplearn.trainingset.clusters import ClusteredBy, cluster, sharing_exposures
+from obiwan.dplearn.trainingset.clusters import ClusteredBy, Clusters, sharing_exposures
+from obiwan.dplearn.trainingset.clusters import cluster as cluster_of_classes
 from obiwan.dplearn.trainingset.manifest import MANIFEST
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from obiwan.dplearn.twosample.ranking import auc_interval
@@ -18,6 +20,13 @@ from planted import Planted, write_set
 from sealing import seal
 
 LEAST = 5
+
+
+def cluster(bricks, known, cells, least) -> Clusters:
+    """Clusters of examples that are of both classes, in every brick."""
+    labels = np.repeat([0, 1], len(bricks))
+    found = cluster_of_classes(np.tile(bricks, 2), labels, known, cells, least)
+    return replace(found, names=found.names[: len(bricks)])
 
 
 def table(**numbers: list[int]) -> np.ndarray:
@@ -72,6 +81,17 @@ def test_most_is_more_than_half():
     assert cluster(np.array(list("abcdefg")), known, {}, 4).by is ClusteredBy.BRICK
 
 
+def test_each_class_is_in_enough_clusters():
+    """A class that few linked groups hold rests on its bricks, which are more."""
+    known = table(a=[1], b=[1], c=[2], d=[2], e=[3], f=[3], g=[4], h=[5], i=[6])
+    bricks = np.array(list("abcdefghi"))
+    assert cluster(bricks, known, {}, LEAST).by is ClusteredBy.EXPOSURES
+    few = np.r_[bricks, list("abcde")], np.r_[np.zeros(9, int), np.ones(5, int)]
+    found = cluster_of_classes(*few, known, {}, LEAST)
+    assert (found.by, found.linked) == (ClusteredBy.BRICK, 6)
+    assert cluster_of_classes(*few, known, {}, 3).by is ClusteredBy.EXPOSURES
+
+
 def test_cells_of_a_split_by_cells_are_the_clusters():
     cells = {"a": "1-1", "b": "1-1", "c": "1-2", "d": "1-3", "e": "1-4", "f": "1-5"}
     shared = table(a=[1], c=[1])
@@ -108,7 +128,8 @@ def test_a_set_without_the_table(tmp_path):
     write_set(tmp_path, Planted("offset", 0.0), {"train": 4, "val": 2, "test": 2}, seed=1, rows=4)
     opened = open_training_set(tmp_path)
     assert len(opened.read_exposures()) == 0
-    assert opened.clusters(np.array(["a", "b"]), LEAST).by is ClusteredBy.BRICK
+    rows = np.array([(b"a", 0), (b"b", 1)], [("brick", "S4"), ("label", "u1")])
+    assert opened.clusters(rows, LEAST).by is ClusteredBy.BRICK
 
 
 @pytest.mark.parametrize("damage", ["lost", "changed", "garbled"])

@@ -59,6 +59,7 @@ ALLOWED: dict[str, str] = {
     "metrics:conditional/weighted": "one AUC at equal quantities, within propensity strata",
     "metrics:conditional/matched": "one AUC at equal quantities, within propensity strata",
     "metrics:conditional/balance/": "one AUC at equal quantities, within propensity strata",
+    "metrics:verdict/detectable": "power is told at the level of the ruling's test, 4 %",
     "metrics:controls/": "four states, an interval for each, and tests by flips of bricks' signs",
     "metrics:conditional/pairs": "one AUC at equal quantities, within propensity strata",
     "sets_of_real_data:obiwan decals_z/error": "a band that no brick has is refused with the tree's name",

@@ -14,7 +14,7 @@ from obiwan.dplearn.controls.records import AUC, VALIDITY, Control, Obstacle, St
 from obiwan.dplearn.evaluation.analysis import Baseline
 from obiwan.dplearn.evaluation.decision import ruling_of
 from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
-from obiwan.dplearn.evaluation.equal import MOST_HELD, QUANTITIES, Evidence, held_equal
+from obiwan.dplearn.evaluation.equal import MOST_HELD, QUANTITIES, Evidence, held_equal, related_to
 from obiwan.dplearn.evaluation.ruling import (
     CONSEQUENCES,
     Equal,
@@ -354,3 +354,13 @@ def test_a_ruling_says_what_it_rests_on():
     assert found.kind.differ
     assert rule(verdict(), PASS).equal is None
     assert verdict(1e-4).kind == Kind.DISTINGUISHABLE
+
+
+def test_what_is_held_equal_beside_a_control_is_of_the_same_thing():
+    """A failing magnitude holds fluxes equal and no shapes; a failing radius the other way round."""
+    flux, shape = (related_to(Control(name, "D17")) for name in ("magnitude", "half-light radius"))
+    assert flux == related_to(Control("pixel flux", "D17")) == related_to(Control("signal to noise", "D10"))
+    assert not set(flux) & set(shape)
+    assert set(related_to(Control("ellipticity 1", "D17"))) < set(shape)
+    assert set(shape) == set(related_to(Control("width", "D5")))
+    assert related_to(Control("position in the coadd, x", "D12")) == ()

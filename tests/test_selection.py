@@ -197,6 +197,17 @@ def test_user_selection_mask_and_mapping():
     assert flow == {"is EXP": 1, "is big": 0}
 
 
+def test_cuts_of_one_name_in_several_selections_are_all_applied(tmp_path, monkeypatch):
+    for name, kept in (("strict", "False"), ("loose", "True")):
+        text = f"import numpy\n\ndef f(sources):\n    return {{'bright': numpy.full(len(sources), {kept})}}\n"
+        (tmp_path / f"{name}_cuts.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    flow: dict[str, int] = {}
+    selection = find_selection("strict_cuts:f,loose_cuts:f", GRZ)
+    assert apply_cuts(source(), selection, np.ones(1, bool), flow).tolist() == [False]
+    assert flow == {"bright": 0, "bright (loose_cuts:f)": 0}
+
+
 @pytest.mark.usefixtures("user_module")
 @pytest.mark.parametrize("name", ["wrong", "short"])
 def test_user_selection_that_returns_something_else(name):

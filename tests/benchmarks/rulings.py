@@ -1,6 +1,6 @@
 """How often controls, panel and the ruling call classes different that do not differ; minutes, resumable.
 
-    bin/benchmark rulings -- --workdir DIR [--sets 400] [--table FILE.csv]
+    bin/benchmark rulings -- --workdir DIR [--sets 400] [--bricks 2 5 30] [--table FILE.csv]
 
 The stamps of a mock survey with nothing planted are measured once.  Each set draws galaxies for as many
 bricks as asked for, and their labels; the controls of one band and of the catalogue are judged as
@@ -148,6 +148,7 @@ def main() -> int:
     parser.add_argument("--workdir", type=Path, default=Path("/tmp/rulings"))
     parser.add_argument("--surveys", type=Path, help="directory of surveys that other benchmarks share")
     parser.add_argument("--sets", type=int, default=400)
+    parser.add_argument("--bricks", nargs="+", type=int, default=BRICKS, help="numbers of bricks in a set")
     parser.add_argument("--table", type=Path, help="CSV file (default: rulings.csv in the work directory)")
     options = parser.parse_args()
     options.workdir.mkdir(parents=True, exist_ok=True)
@@ -155,7 +156,8 @@ def main() -> int:
     record, made_by = options.workdir / "sets.jsonl", version()
     done = {(one["oddness"], one["bricks"], one["number"]) for one in read_record(record)}
     for number in range(1, options.sets + 1):
-        wanted = [(odd, count) for odd in ODDNESS for count in BRICKS if (odd, count, number) not in done]
+        every = [(odd, count) for odd in ODDNESS for count in options.bricks]
+        wanted = [key for key in every if (*key, number) not in done]
         append_record(record, [null_set(pool, count, odd, number) for odd, count in wanted], made_by)
         if number % 20 == 0 or number == options.sets:
             table = options.table or options.workdir / "rulings.csv"

@@ -175,8 +175,9 @@ def compare(values: Array, fake: Array, bricks: Array | None) -> Compared:
     groups = cluster_numbers(bricks, len(values))
     order, count = np.argsort(groups, kind="stable"), int(groups.max()) + 1
     starts = np.searchsorted(groups[order], np.arange(count))
-    means, sums = [], []
+    means, sums, holding = [], [], []
     for members in (~fake, fake):
+        holding.append(len(np.unique(groups[members])))
         mine = members.reshape(-1, *[1] * (values.ndim - 1)) & np.isfinite(values)
         number = mine.sum(0)
         with np.errstate(all="ignore"):
@@ -184,16 +185,18 @@ def compare(values: Array, fake: Array, bricks: Array | None) -> Compared:
             influence = np.where(mine, (values - mean) / number, 0)
         means.append(mean)
         sums.append(np.add.reduceat(influence[order], starts, axis=0))
-    factor = count / max(count - 1, 1)
+    own, both = ([one / max(one - 1, 1) for one in some] for some in (holding, [count]))
 
-    def error(parts: Array) -> Array:
-        return np.asarray(np.sqrt(factor * (parts**2).sum(0)))
+    def variance(scale: Array | float) -> Array:
+        real, injected = sums[0] * scale, sums[1]  # as `twosample.ranking.clustered_variance` has it
+        alone = own[0] * (real**2).sum(0) + own[1] * (injected**2).sum(0)
+        return np.asarray(np.maximum(alone - 2 * both[0] * (real * injected).sum(0), 0))
 
-    real, injected = sums
     with np.errstate(all="ignore"):
-        ratio = error((injected - real * (means[1] / means[0])) / means[0])
-    errors = np.stack([error(real), error(injected)])
-    return Compared(np.stack(means), errors, error(injected - real), ratio, max(count - 1, 1))
+        ratio = np.sqrt(variance(means[1] / means[0])) / np.abs(means[0])
+    errors = np.sqrt(np.stack([k * (one**2).sum(0) for k, one in zip(own, sums, strict=True)]))
+    freedom = max(min(holding) - 1, 1)  # of the class that is in fewer
+    return Compared(np.stack(means), errors, np.sqrt(variance(1.0)), ratio, freedom)
 
 
 def bright(measured: Array, label: Array, spec: StampSpec, seed: int) -> tuple[Array, float]:

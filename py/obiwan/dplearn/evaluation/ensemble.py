@@ -249,7 +249,7 @@ def score_all(referees: Sequence[Referee], stamp_set: StampSet) -> Scored:
     pairs = [[scores_of(referee, stamp_set, split) for split in ("test", "val")] for referee in referees]
     singles, validation = zip(*pairs, strict=True)
     return Scored(
-        grouped=stamp_set.clusters(stamp_set.bricks("test"), LEAST_CLUSTERS),
+        grouped=stamp_set.clusters(stamp_set.rows("test"), LEAST_CLUSTERS),
         rows=stamp_set.rows("test"),
         singles=np.stack(singles),
         val_labels=np.asarray(stamp_set.rows("val")["label"]),
@@ -275,7 +275,7 @@ def scored_by_panel(judgement: Judgement, stamp_set: StampSet) -> Scored:
         ),
     )
     return Scored(
-        grouped=stamp_set.clusters(np.char.strip(chosen["brick"].astype(str)), LEAST_CLUSTERS),
+        grouped=stamp_set.clusters(chosen, LEAST_CLUSTERS),
         rows=chosen,
         singles=judgement.singles,
         val_labels=np.asarray(val_rows["label"][judgement.val_positions]),

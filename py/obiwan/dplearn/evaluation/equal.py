@@ -36,15 +36,24 @@ SHAPE = (
 )
 MOST_HELD = 8  #: quantities that are held equal, those of the largest effects: more leave no strata
 STRENGTH = 0.1  #: inverse of the ridge penalty on coefficients of numbers of unit variance
-#: What a galaxy fit says of the thing that a hazard is about: beginnings of the names of its numbers.
+ELLIPTICITY = ("u_e1", "u_e2", "tension_e")
+#: What a galaxy fit says of the thing that a control, else its hazard, is about: beginnings of the names of
+#: its numbers.
 RELATED = {
     "D2": ("u_x", "u_y", "tension_x_", "tension_y_", "light_dx", "light_dy", "light_snr"),
     "D5": SHAPE,
     "D6": ("noise_", "ivar_dip", "ivar_slope", "shot_", "light_dip", "light_slope", "light_noise_core"),
     "D10": ("u_flux_", *SHAPE),
     "D11": ("u_flux_", "light_core"),
-    "D17": ("u_flux_", *SHAPE),
     "D20": SHAPE,
+    # Of the population, by name: a failing magnitude says nothing of shapes.
+    "magnitude": ("u_flux_",),
+    "pixel flux": ("u_flux_",),
+    "half-light radius": SHAPE,
+    "ellipticity": ELLIPTICITY,
+    "ellipticity 1": ELLIPTICITY,
+    "ellipticity 2": ELLIPTICITY,
+    "signal to noise": ("u_flux_",),
 }
 QUANTITIES = ("measured quantities", "")  #: title of the score of the classifier of measured quantities
 
@@ -147,7 +156,7 @@ def held_equal(
         columns[one.name, one.band] = np.asarray(chosen, np.float64)
     if quantities is not None:
         columns[QUANTITIES] = quantities
-    related = tuple({name for one in failing for name in RELATED.get(one.hazard, ())})
+    related = tuple({name for one in failing for name in related_to(one)})
     fits = [given for name, given in evidence.fits.items() if related and name.startswith(related)]
     numbers = np.column_stack([*columns.values(), evidence.signal, *fits]).astype(np.float64)
     titles, tests, labels = tuple(columns), len(scored.labels), scored.labels
@@ -165,6 +174,11 @@ def held_equal(
     gain = max(panel - alone, _together(labels, odds, scored.scores) - max(panel, alone))
     more = left.high < GUESS or (left.low > GUESS and gain > AUC)
     return Equal(titles, Outcome.STAYS if more else Outcome.GONE, left, overlap, alone)
+
+
+def related_to(control: Control) -> tuple[str, ...]:
+    """Beginnings of the names of the numbers of a galaxy fit that are held equal with a control's."""
+    return RELATED.get(control.name, RELATED.get(control.hazard, ()))
 
 
 def cross_fitted_odds(numbers: Array, label: Array, clusters: Array) -> Array:

@@ -80,7 +80,7 @@ def appearance_of(stamp_set: StampSet, measured: Array, seed: int) -> Appearance
     seed : int
     """
     rows, spec = stamp_set.rows("test"), stamp_set.spec
-    clusters = stamp_set.clusters(stamp_set.bricks("test"), LEAST_CLUSTERS).names
+    clusters = stamp_set.clusters(rows, LEAST_CLUSTERS).names
     galaxies, limit = bright(measured, rows["label"], spec, seed)
     if not len(galaxies):
         return None

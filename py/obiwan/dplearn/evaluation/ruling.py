@@ -16,7 +16,7 @@ from obiwan.dplearn.controls.battery import REALISM_LEVEL, VALIDITY_LEVEL
 from obiwan.dplearn.controls.records import Control, State
 from obiwan.dplearn.twosample.ranking import Estimate
 from obiwan.dplearn.twosample.summary import LEAST_CLUSTERS
-from obiwan.dplearn.twosample.verdict import Kind, Reason, Verdict
+from obiwan.dplearn.twosample.verdict import TESTED_AT, Kind, Reason, Verdict
 
 #: Controls of the set that a difference of the galaxies moves too, and its hazards: where one of them fails,
 #: it is the cause.  Light that is far off, or wide, has a centroid that scatters more; that of large galaxies
@@ -47,7 +47,7 @@ class Levels:
         Of any control of how the set was made: a family of its own, which leads to no claim about galaxies.
     """
 
-    panel: float = 0.04
+    panel: float = TESTED_AT
     controls: float = REALISM_LEVEL
     baseline: float = 0.002
     validity: float = VALIDITY_LEVEL

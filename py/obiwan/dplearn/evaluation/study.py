@@ -239,8 +239,7 @@ def evaluate_referees(
 def _evidence(judged: Judged) -> tuple[Evidence, Array, int]:
     """Controls, the measurements that they are of, and how many of these are of test examples."""
     rows, measured, tests = control_set(judged.stamp_set, judged.samples)
-    bricks = np.char.strip(rows["brick"].astype(str))
-    clusters = judged.stamp_set.clusters(bricks, LEAST_FLIPPED).names
+    clusters = judged.stamp_set.clusters(rows, LEAST_FLIPPED).names
     evidence = Evidence.of(rows, measured, judged.stamp_set.spec, clusters, judged.samples)
     return evidence, measured, tests
 
@@ -266,7 +265,7 @@ def _occlusion(stamp_set: StampSet, first: Referee | None, scored: Scored, seed:
     chosen, rows, stamps = _some_tests(stamp_set, OCCLUSION_EXAMPLES, seed)
     log.info("occlusion: scoring parts of %d test examples with %s", len(chosen), first.name)
     seen = stamp_set.visible("test")[chosen]
-    clusters = stamp_set.clusters(stamp_set.bricks("test"), LEAST_CLUSTERS).names[chosen]
+    clusters = stamp_set.clusters(stamp_set.rows("test"), LEAST_CLUSTERS).names[chosen]
     return occlude(first.predict, stamps, rows, stamp_set.spec, seen=seen, clusters=clusters, seed=seed)
 
 

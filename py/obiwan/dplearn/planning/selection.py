@@ -106,10 +106,16 @@ def find_selection(name: str, bands: tuple[str, ...]) -> Selection:
         If there is no such selection, quantity, module or function.  The selection that is returned raises
         `SelectionError` where the user's function fails, or the catalogue has not what a selection needs.
     """
-    parts = [_find_one(word, bands) for word in name.split(",")]
-    return (
-        parts[0] if len(parts) == 1 else lambda sources: {k: v for p in parts for k, v in p(sources).items()}
-    )
+    parts = [(word, _find_one(word, bands)) for word in name.split(",")]
+
+    def together(sources: Sources) -> Mapping[str, Array]:
+        cuts: dict[str, Array] = {}
+        for word, part in parts:
+            for cut, mask in part(sources).items():
+                cuts[f"{cut} ({word})" if cut in cuts else cut] = mask
+        return cuts
+
+    return parts[0][1] if len(parts) == 1 else together
 
 
 def _find_one(name: str, bands: tuple[str, ...]) -> Selection:

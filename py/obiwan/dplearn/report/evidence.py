@@ -24,7 +24,7 @@ from obiwan.dplearn.stampspec import SPLITS, StampSpec
 
 def power_curves(evaluation: Evaluation) -> list[PowerCurve]:
     """Power against amplitude for every kind of difference that was planted and detected."""
-    least, level = evaluation.verdict.numbers.detectable, float(evaluation.settings["level"])
+    least, level = evaluation.verdict.numbers.detectable, evaluation.ruling.levels.panel
     found = [] if least is None else [power_curve(one, least, level) for one in evaluation.detections]
     return [one for one in found if one is not None]
 

@@ -83,7 +83,7 @@ def _judged(edited: StampSet, labels: Array, scores: Array, *, learnt: bool) -> 
     """The result of scores of the test split, in the order of its rows."""
     clusters = None
     if (edited.directory / SOURCES).is_file():
-        clusters = edited.clusters(edited.bricks("test"), LEAST_CLUSTERS).names
+        clusters = edited.clusters(edited.rows("test"), LEAST_CLUSTERS).names
     found = answer(labels, scores, clusters)
     p = auc_pvalue(labels, scores, usable_bricks(labels, clusters), "two-sided")
     return Retrained(found.auc, learnt, sum(edited.count("train")), len(labels), found.bricks, p=p)

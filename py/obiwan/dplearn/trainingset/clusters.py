@@ -41,7 +41,7 @@ class Clusters:
         Number of bricks.
     linked : int
         Number of clusters that the bricks would make by cells or shared exposures: fewer than `count` where
-        they are too few, or one holds most bricks.
+        a class is in too few of them, or one holds most bricks.
     """
 
     names: Array
@@ -51,34 +51,37 @@ class Clusters:
     linked: int
 
 
-def cluster(bricks: Array, exposures: Array, cells: Mapping[str, str], least: int) -> Clusters:
+def cluster(bricks: Array, labels: Array, exposures: Array, cells: Mapping[str, str], least: int) -> Clusters:
     """Decide which examples are independent of each other.
 
     Parameters
     ----------
     bricks : ndarray of str, shape (n,)
         Brick of each example.
+    labels : ndarray, shape (n,)
+        Class of each example.
     exposures : ndarray of `BRICK_EXPOSURE`
         Of these and other bricks; bricks without any are linked to no other.
     cells : mapping
         Brick to cell of the sky, of a set that is split by cells; else nothing.
     least : int
-        Clusters without which there is no interval.
+        Clusters of each class without which there is no interval.
 
     Returns
     -------
     Clusters
         By cell, if the set is split by cells; else bricks that share exposures are one cluster, and so are
-        those that are linked by others.  Bricks are the clusters where there would be fewer than `least`, or
-        one with more than `MOST` of the bricks: exposures overlap all over a survey.
+        those that are linked by others.  Bricks are the clusters where a class would be in fewer than
+        `least`, or one cluster had more than `MOST` of the bricks: exposures overlap all over a survey.
     """
     names, brick = np.unique(bricks, return_inverse=True)
     if cells:
         by, linked = ClusteredBy.CELL, np.array([cells.get(str(name), str(name)) for name in names])
     else:
         by, linked = ClusteredBy.EXPOSURES, names[_first_linked(names, exposures)]
-    sizes = np.unique(linked, return_counts=True)[1]
-    useless = len(sizes) < least or sizes.max() > MOST * len(names)
+    sizes, holding = np.unique(linked, return_counts=True)[1], linked[brick.ravel()]
+    rarer = min(len(np.unique(holding[labels == value])) for value in np.unique(labels))
+    useless = rarer < least or sizes.max() > MOST * len(names)
     if useless or (by is ClusteredBy.EXPOSURES and len(sizes) == len(names)):
         by = ClusteredBy.BRICK
     chosen = names if by is ClusteredBy.BRICK else linked

@@ -115,9 +115,10 @@ class StampSet:
         """The brick of each example of a split, in the order of `rows`."""
         return np.char.strip(self.rows(split)["brick"].astype(str))
 
-    def clusters(self, bricks: Array, least: int) -> Clusters:
-        """Clusters of examples of these bricks (`obiwan.dplearn.trainingset.clusters.cluster`)."""
-        return cluster(bricks, self.read_exposures(), self.manifest.get("cells") or {}, least)
+    def clusters(self, rows: Array, least: int) -> Clusters:
+        """Clusters of some of its examples (`obiwan.dplearn.trainingset.clusters.cluster`)."""
+        bricks, cells = np.char.strip(rows["brick"].astype(str)), self.manifest.get("cells") or {}
+        return cluster(bricks, rows["label"], self.read_exposures(), cells, least)
 
     def stamps(self, split: str, chosen: Array) -> Stamps:
         """Stamps of some examples of a split, read a shard at a time.
