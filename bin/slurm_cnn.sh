@@ -6,6 +6,12 @@
 # A run that the time limit stops goes back into the queue and on from its last checkpoint; one that failed goes on
 # from there when it is submitted again, with another number of nodes, too.
 #
+# Ranks are joined by Horovod, or by JAX where KERAS_BACKEND=jax is set before sbatch; on Perlmutter's GPU nodes, one
+# rank a GPU:
+#
+#   export KERAS_BACKEND=jax PROFILE=auto
+#   sbatch --account=ACCOUNT --constraint=gpu --gpus-per-node=4 --ntasks-per-node=4 --cpus-per-task=32 bin/slurm_cnn.sh
+#
 # The lines below are for Perlmutter's CPU nodes (two 64-core EPYC 7763, 8 NUMA domains of 16 cores, SLURM counting
 # two CPUs a core): one rank a domain.  Options of sbatch win over them.  Cori's KNL nodes, which the program was
 # first written for and which were switched off in 2023, took one rank of 68 cores, 4 CPUs each:
@@ -41,5 +47,11 @@ fi
 # shellcheck source=bin/slurm_job.sh
 source "$OBIWAN_DPLEARN_DIR/bin/slurm_job.sh"
 
-if [ "${SLURM_NTASKS:-1}" -gt 1 ]; then prepare_job train horovod; else prepare_job train; fi
+needs=(train)
+if [ "${KERAS_BACKEND:-}" = jax ]; then
+    SRUN_MPI=${SRUN_MPI:-none} # its ranks find each other without MPI
+elif [ "${SLURM_NTASKS:-1}" -gt 1 ]; then
+    needs+=(horovod)
+fi
+prepare_job "${needs[@]}"
 run_step 'checkpoints/step_*.npz' obiwan.dplearn.cnn --data "$DATA" --outdir "$OUTDIR" --profile "$PROFILE" "$@"

@@ -15,7 +15,8 @@ import numpy as np
 
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.running.launch import launched
-from obiwan.dplearn.training.distributed import World, joined
+from obiwan.dplearn.training.distributed import World
+from obiwan.dplearn.training.engines import joined
 from obiwan.dplearn.training.rundir import Logs
 
 BATCH, STEPS = 4, 6
@@ -69,7 +70,8 @@ def against_one_process(world):
     from obiwan.dplearn.training.model import build_network
     from obiwan.dplearn.training.scaling import prepare
     from obiwan.dplearn.training.settings import network_config
-    from obiwan.dplearn.training.trainer import make_optimizer, make_step
+    from obiwan.dplearn.training.steps import make_step
+    from obiwan.dplearn.training.trainer import make_optimizer
 
     def batch(number, size):
         rng = np.random.default_rng([17, number])

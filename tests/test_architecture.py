@@ -113,9 +113,13 @@ def test_the_picture_shows_the_code():
     assert modules == {name for name in inner if not name.endswith("__main__")}
 
 
-def test_horovod_has_one_door():
-    doors = {name for name, path in MODULES.items() for module, _ in imported(path) if "horovod" in module}
-    assert doors == {"training.distributed"}
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [("horovod", {"training.horovod_ranks"}), ("jax", {"training.jax_ranks", "training.steps"})],
+)
+def test_engines_have_a_door_each(engine, expected):
+    imports = {(name, module.split(".")[0]) for name, path in MODULES.items() for module, _ in imported(path)}
+    assert {name for name, module in imports if module == engine} == expected
 
 
 def test_cfitsio_has_one_door():

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.training.checkpoints import load_checkpoint
 from obiwan.dplearn.training.model import build_network, load_network
 from obiwan.dplearn.training.scaling import prepare
 from obiwan.dplearn.training.settings import ARCHITECTURES, network_config
@@ -75,19 +76,23 @@ sys.exit(cnn.main(sys.argv[2:]))
 
 
 def take_steps(place: Path) -> None:
-    """Train the network of a file with some batches, and write metrics and weights beside it."""
+    """Train the network of a file with some batches, and write losses and weights beside it, by optimizer."""
     from obiwan.dplearn.training.checkpoints import values
     from obiwan.dplearn.training.distributed import World
     from obiwan.dplearn.training.model import load_network
-    from obiwan.dplearn.training.trainer import make_optimizer, make_step
+    from obiwan.dplearn.training.steps import make_step
+    from obiwan.dplearn.training.trainer import make_optimizer
 
-    model = load_network(place / "begin.keras")
-    optimizer = make_optimizer(5e-3, 0.2, 6)
-    optimizer.build(model.trainable_variables)
-    step = make_step(model, optimizer, World())
-    metrics = [step(x, y) for x, y in zip(np.load(place / "x.npy"), np.load(place / "y.npy"), strict=True)]
-    weights = {str(i): array for i, array in enumerate(values(model.trainable_variables))}
-    np.savez(place / f"{keras.backend.backend()}.npz", metrics=metrics, **weights)
+    found = {}
+    for optimizer in (keras.optimizers.SGD(0.05), make_optimizer(5e-3, 0.2, 12)):
+        model = load_network(place / "begin.keras")
+        optimizer.build(model.trainable_variables)
+        step = make_step(model, optimizer, World())
+        batches = zip(np.load(place / "x.npy"), np.load(place / "y.npy"), strict=True)
+        found[optimizer.name] = [step(x, y) for x, y in batches]
+        for i, array in enumerate(values(model.trainable_variables)):
+            found[f"{optimizer.name} {i}"] = array
+    np.savez(place / f"{keras.backend.backend()}.npz", **found)
 
 
 @pytest.fixture(scope="module", params=["jax", "torch"])
@@ -143,24 +148,26 @@ def test_files_score_the_same(on_backend, backend, data, tmp_path):
 
 def test_steps_are_the_same(on_backend, backend, data, root, tmp_path):
     """From the same weights, with the same batches: losses, and where the weights have moved, to rounding."""
-    x, y = (np.load(data / f"{name}train_1.npy")[:15] for name in "xy")
+    x, y = (np.concatenate([np.load(data / f"{name}train_{k}.npy") for k in (1, 2)])[:30] for name in "xy")
     keras.utils.set_random_seed(4)
     model = build_network(network_config("lenet5", maps=(3, 4), kernel_size=3, dense=6), StampSpec())
     prepare(model, x)
     begin = [np.asarray(weight) for weight in model.trainable_variables]
     model.save(tmp_path / "begin.keras", include_optimizer=False)
-    np.save(tmp_path / "x.npy", x.reshape(5, 3, *x.shape[1:]))
-    np.save(tmp_path / "y.npy", y.reshape(5, 3))
+    np.save(tmp_path / "x.npy", x.reshape(10, 3, *x.shape[1:]))
+    np.save(tmp_path / "y.npy", y.reshape(10, 3))
     done = on_backend(STEPS, tmp_path, root / "tests")
     assert done.returncode == 0, done.stderr
     take_steps(tmp_path)
     there, here = np.load(tmp_path / f"{backend}.npz"), np.load(tmp_path / "tensorflow.npz")
-    assert here["metrics"] == pytest.approx(there["metrics"], rel=1e-4)
-    assert len(set(here["metrics"][:, 0])) == 5
-    for i, weight in enumerate(begin):
-        moved = np.abs(here[str(i)] - weight).max()
-        assert moved > 1e-3
-        assert np.abs(here[str(i)] - there[str(i)]).max() < 0.01 * moved
+    for name, least in (("SGD", 1e-3), ("adam", 0.01)):  # Adam magnifies rounding where a gradient is near 0
+        assert here[name] == pytest.approx(there[name], abs=1e-4)
+        assert len(set(here[name][:, 0])) == 10
+        for i, weight in enumerate(begin):
+            one, other = here[f"{name} {i}"], there[f"{name} {i}"]
+            moved = np.abs(one - weight).max()
+            assert moved > 1e-3
+            assert np.abs(one - other).max() < least * moved
 
 
 def test_training_and_going_on(on_backend, data, tmp_path):
@@ -200,11 +207,38 @@ def test_training_and_going_on(on_backend, data, tmp_path):
     assert np.ptp(scores) > 0.01
 
 
-def test_several_ranks_are_for_tensorflow(on_backend, backend, data, tmp_path, monkeypatch):
+def test_ranks_that_cannot_be_joined(on_backend, backend, data, tmp_path, monkeypatch):
+    """PyTorch's not at all, and JAX's not where nothing tells the address of the first."""
     monkeypatch.setenv("PMI_RANK", "0")
     monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.delenv("JAX_COORDINATOR_ADDRESS", raising=False)
     done = on_backend(TRAIN, 0, "--data", data, "--outdir", tmp_path / "out")
     assert done.returncode == 1
     assert not (tmp_path / "out").exists()
     (line,) = [line for line in done.stderr.splitlines() if "error" in line]
-    assert f"training on 2 ranks needs KERAS_BACKEND=tensorflow, not {backend}" in line or "Horovod" in line
+    expected = {
+        "torch": "training on 2 ranks needs KERAS_BACKEND=tensorflow or jax, not torch",
+        "jax": "JAX_COORDINATOR_ADDRESS=: set it to HOST:PORT of the first rank",
+    }
+    assert expected[backend] in line
+
+
+@pytest.mark.parametrize("to_tensorflow", [False, True])
+def test_a_run_goes_on_under_another_backend(to_tensorflow, on_backend, backend, data, tmp_path):
+    """The weights and the optimizer's state are the same arrays: it ends where a run of one backend does."""
+    words = ["--data", data, "--maps", "3", "4", "--kernel-size", "3", "--dense", "6", "--threads", "1"]
+    words += ["--epochs", "2", "--batch-size", "8", "--checkpoint-steps", "4", "--quiet"]
+    here = TRAIN.replace('sys.modules["tensorflow"] = None', 'os.environ["KERAS_BACKEND"] = "tensorflow"')
+    first, second = (TRAIN, here) if to_tensorflow else (here, TRAIN)
+    assert on_backend(first, 4, *words, "--outdir", tmp_path / "moved").returncode == -9
+    done = on_backend(second, 0, *words, "--outdir", tmp_path / "moved")
+    assert done.returncode == 0, done.stderr
+    names = (backend, "tensorflow") if to_tensorflow else ("tensorflow", backend)
+    assert f"KERAS_BACKEND {names[1]} now, {names[0]} before: equal up to rounding" in done.stderr
+    assert "going on after 1 finished epochs and 4 steps" in done.stderr
+    assert on_backend(TRAIN, 0, *words, "--outdir", tmp_path / "whole").returncode == 0
+    moved, whole = (load_checkpoint(tmp_path / name / "checkpoints") for name in ("moved", "whole"))
+    assert [a.shape for a in moved.optimizer] == [a.shape for a in whole.optimizer]
+    assert int(moved.optimizer[0]) == int(whole.optimizer[0]) == 12
+    for a, b in zip(moved.weights, whole.weights, strict=True):
+        assert a == pytest.approx(b, abs=1e-3)

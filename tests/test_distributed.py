@@ -20,11 +20,13 @@ from numbered_set import make_set
 from obiwan.dplearn import cnn
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.running import launch
+from obiwan.dplearn.running import ranks as own_ranks
 from obiwan.dplearn.running.launch import Launch, launched
-from obiwan.dplearn.training import distributed
+from obiwan.dplearn.training import horovod_ranks, jax_ranks
 from obiwan.dplearn.training.batches import Batches
 from obiwan.dplearn.training.checkpoints import load_checkpoint
-from obiwan.dplearn.training.distributed import World, joined
+from obiwan.dplearn.training.distributed import World
+from obiwan.dplearn.training.engines import engine_of, joined
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.training.trainer import Trainer, lr_factor
 from obiwan.dplearn.trainingset.stampset import open_training_set
@@ -33,6 +35,11 @@ from processes import ENV
 
 TESTS = Path(__file__).parent
 BIN = Path(sys.executable).parent
+START = """
+import os, sys
+from obiwan.dplearn.running.ranks import start_ranks
+sys.exit(start_ranks(sys.argv[2:], int(sys.argv[1]), os.environ, "start the job again"))
+"""
 LAUNCHERS = {
     "horovodrun": "--gloo -np {n} -H localhost:{n}",
     "mpirun": "--oversubscribe --bind-to none -np {n}",
@@ -41,6 +48,8 @@ NETWORK = ["--maps", "3", "4", "--kernel-size", "3", "--dense", "6", "--quiet"]
 TINY = network_config("lenet5", maps=(3, 4), kernel_size=3, dense=6)
 TIMEOUT = 300  # seconds, on a machine that is busy with ten other things
 
+BACKEND = {"horovod": "tensorflow", "jax": "jax"}  # of each engine
+
 needs_horovod = pytest.mark.skipif(
     importlib.util.find_spec("horovod") is None, reason="no Horovod: bin/install_horovod builds it"
 )
@@ -48,17 +57,20 @@ needs_horovod = pytest.mark.skipif(
 
 def command(launcher, ranks):
     """The launcher of the environment, or else of the machine, with its options for ranks on this machine."""
+    if launcher == "ranks":  # our own
+        return [sys.executable, "-c", START, str(ranks), sys.executable]
     program = shutil.which(launcher, path=os.pathsep.join([str(BIN), os.environ.get("PATH", "")]))
     if program is None:
         pytest.skip(f"no {launcher} here")
     return [program, *LAUNCHERS[launcher].format(n=ranks).split(), sys.executable]
 
 
-def environment():
+def environment(engine="horovod"):
     launched_by = [name for _, *names in launch.LAUNCHERS for name in names]
     kept = {name: value for name, value in ENV.items() if name not in launched_by}
     return {
         **kept,
+        "KERAS_BACKEND": BACKEND[engine],
         "PATH": os.pathsep.join([str(BIN), ENV["PATH"]]),
         "PYTHONPATH": os.pathsep.join([ENV["PYTHONPATH"], str(TESTS)]),
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -66,14 +78,15 @@ def environment():
     }
 
 
-def start(launcher, *words, cwd, ranks=2):
+def start(launcher, *words, cwd, ranks=2, engine="horovod"):
+    pytest.importorskip(engine)
     return subprocess.Popen(
         [*command(launcher, ranks), *map(str, words)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(),
+        env=environment(engine),
         cwd=cwd,
     )
 
@@ -102,11 +115,19 @@ def data(tmp_path_factory):
 
 
 @pytest.mark.horovod
-@needs_horovod
-@pytest.mark.parametrize(("launcher", "ranks"), [("horovodrun", 2), ("mpirun", 3)])
-def test_ranks_are_one_process_with_all_their_batches(launcher, ranks, data, tmp_path):
+@pytest.mark.parametrize(
+    ("engine", "launcher", "ranks"),
+    [
+        ("horovod", "horovodrun", 2),
+        ("horovod", "mpirun", 3),
+        pytest.param("jax", "ranks", 2, marks=pytest.mark.slow),
+        pytest.param("jax", "mpirun", 3, marks=pytest.mark.slow),
+    ],
+)
+def test_ranks_are_one_process_with_all_their_batches(engine, launcher, ranks, data, tmp_path):
     program = TESTS / "rank_program.py"
-    status, out, err = finish(start(launcher, program, data, tmp_path, cwd=tmp_path, ranks=ranks))
+    job = start(launcher, program, data, tmp_path, cwd=tmp_path, ranks=ranks, engine=engine)
+    status, out, err = finish(job)
     assert status == 0, out + err
     (line,) = [line for line in lines_of(out) if line.startswith("FOUND ")]
     found = json.loads(line.removeprefix("FOUND "))
@@ -152,7 +173,8 @@ def ranks_at_work(job, outdir):
         for process in psutil.Process(job.pid).children(recursive=True) if len(ranks) < 2 else ():
             with contextlib.suppress(psutil.Error):  # it may be gone
                 environ = process.environ()
-                rank = environ.get("HOROVOD_RANK", environ.get("OMPI_COMM_WORLD_RANK"))
+                names = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "DPLEARN_RANK")
+                rank = next((environ[name] for name in names if name in environ), None)
                 if rank and process.cmdline()[:3] == [sys.executable, *CNN[:2]]:  # not the shell around it
                     ranks[int(rank)] = process
         time.sleep(0.02)
@@ -161,18 +183,29 @@ def ranks_at_work(job, outdir):
 
 @pytest.mark.horovod
 @pytest.mark.slow
-@needs_horovod
 @pytest.mark.parametrize(
-    ("first", "second", "others"), [("horovodrun", "mpirun", 1), ("mpirun", "horovodrun", 3)]
+    ("engine", "first", "then", "second", "others"),
+    [
+        ("horovod", "horovodrun", "horovod", "mpirun", 1),
+        ("horovod", "mpirun", "horovod", "horovodrun", 3),
+        ("jax", "ranks", "jax", "mpirun", 1),
+        ("jax", "mpirun", "horovod", "mpirun", 3),
+        ("horovod", "mpirun", "jax", "ranks", 3),
+    ],
 )
-def test_a_killed_rank_ends_the_job_which_then_goes_on(first, second, others, data, tmp_path):
+def test_a_killed_rank_ends_the_job_which_then_goes_on(engine, first, then, second, others, data, tmp_path):
     out = tmp_path / "out"
     words = [*CNN, "--data", data, "--epochs", "6", "--outdir"]
-    job = start(first, *words, out, cwd=tmp_path)
+    job = start(first, *words, out, cwd=tmp_path, engine=engine)
     ranks_at_work(job, out)[1].kill()
+    killed = time.monotonic()
     status, _, err = finish(job)
     assert status != 0
+    assert time.monotonic() - killed < 60
     errors = [line for line in lines_of(err) if "error: " in line and "start" in line]
+    if first == "ranks":
+        assert "error: rank 1 of 2 was ended by SIGKILL; start the job again" in errors
+        errors = [line for line in errors if "was ended by SIGKILL" not in line]
     assert len(errors) == 1, err  # either the message that the rank waits for fails, or the launcher ends it
     assert re.search(r"another rank ended|another rank, which may have died|a rank died", errors[0])
     assert "start the job again" in errors[0] or "start again" in errors[0]
@@ -183,9 +216,11 @@ def test_a_killed_rank_ends_the_job_which_then_goes_on(first, second, others, da
     left = shutil.copytree(out, tmp_path / "left")
 
     # The same number of ranks goes on where it was, under another launcher.
-    status, said, err = finish(start(second, *words, out, cwd=tmp_path))
+    status, said, err = finish(start(second, *words, out, cwd=tmp_path, engine=then))
     assert status == 0, err
     lines = lines_of(err)
+    moved = f"KERAS_BACKEND {BACKEND[then]} now, {BACKEND[engine]} before: equal up to rounding"
+    assert lines.count(moved) == (then != engine)
     assert any(line.startswith("2 ranks: batches of 4 on each, 8 in all; learning rate") for line in lines)
     place = f"going on after {found.progress.epoch} finished epochs and {found.progress.step} steps"
     assert lines.count(place) == 1
@@ -196,7 +231,7 @@ def test_a_killed_rank_ends_the_job_which_then_goes_on(first, second, others, da
     assert [line.split(",")[0] for line in history[1:]] == [str(epoch) for epoch in range(1, 7)]
 
     # Another number begins the current epoch again, from the same weights.
-    status, said, err = finish(start(second, *words, left, cwd=tmp_path, ranks=others))
+    status, said, err = finish(start(second, *words, left, cwd=tmp_path, ranks=others, engine=then))
     assert status == 0, err
     lines = lines_of(err)
     (line,) = [line for line in lines if line.startswith(f"{others} ranks now, 2 before")]
@@ -296,14 +331,15 @@ def test_horovod_that_sees_other_ranks_than_the_launcher(data, tmp_path):
 def test_a_lost_rank_is_told_from_other_errors(kind, message, lost):
     from tensorflow import errors
 
-    assert distributed._rank_was_lost(getattr(errors, kind)(None, None, message)) == lost
-    assert not distributed._rank_was_lost(ModelError(message))
+    assert horovod_ranks.rank_was_lost(getattr(errors, kind)(None, None, message)) == lost
+    assert not horovod_ranks.rank_was_lost(ModelError(message))
 
 
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
         ({}, Launch()),
+        ({"DPLEARN_RANK": "1", "DPLEARN_RANKS": "2", "SLURM_PROCID": "0"}, Launch("cnn --ranks", 1, 2)),
         ({"HOROVOD_RANK": "1", "HOROVOD_SIZE": "4"}, Launch("horovodrun", 1, 4)),
         ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}, Launch("mpirun", 0, 2)),
         ({"PMI_RANK": "7", "PMI_SIZE": "8"}, Launch("mpiexec", 7, 8)),
@@ -340,12 +376,74 @@ def test_ranks_without_horovod_are_refused_by_the_first(monkeypatch, rank, error
         assert caught.value.code == 1
 
 
-@pytest.mark.horovod
-@needs_horovod
-def test_ranks_need_tensorflow(monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    with pytest.raises(ModelError, match="KERAS_BACKEND=tensorflow, not jax"), joined(Launch("srun", 0, 2)):
-        pytest.fail("joined")
+@pytest.mark.parametrize(
+    ("asked", "launcher", "backend", "expected"),
+    [
+        ("auto", "srun", "tensorflow", "horovod"),
+        ("horovod", "cnn --ranks", "jax", "--engine horovod needs KERAS_BACKEND=tensorflow, not jax"),
+        ("auto", "cnn --ranks", "jax", "jax"),
+        ("jax", "mpirun", "jax", "jax"),
+        ("jax", "mpirun", "tensorflow", "--engine jax needs KERAS_BACKEND=jax, not tensorflow"),
+        ("auto", "mpirun", "torch", "training on 2 ranks needs KERAS_BACKEND=tensorflow or jax, not torch"),
+        ("none", "mpirun", "jax", "mpirun started 2 ranks, which none joins"),
+        ("auto", "cnn --ranks", "tensorflow", "cnn --ranks needs KERAS_BACKEND=jax"),
+    ],
+)
+def test_engine_by_backend(asked, launcher, backend, expected):
+    launch = Launch(launcher, 0, 2)
+    if expected in ("horovod", "jax"):
+        assert engine_of(asked, launch, backend) == expected
+    else:
+        with pytest.raises(ModelError, match=re.escape(expected)):
+            engine_of(asked, launch, backend)
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_one_process_has_no_engine(backend):
+    assert engine_of("auto", Launch(), backend) == engine_of("none", Launch(), backend) == "none"
+
+
+@pytest.mark.parametrize(
+    ("kind", "lost"),
+    [
+        ("Gloo all-reduce failed: Connection closed by peer", True),
+        ("ncclRemoteError: remote process exited", True),
+        ("RESOURCE_EXHAUSTED: Out of memory", False),
+    ],
+)
+def test_a_lost_rank_of_jax(kind, lost):
+    errors = pytest.importorskip("jax").errors
+    assert jax_ranks.rank_was_lost(errors.JaxRuntimeError(kind)) == lost
+    assert not jax_ranks.rank_was_lost(ModelError(kind))
+
+
+RANK = """
+import os, signal, sys, time
+from pathlib import Path
+rank, how = int(os.environ["DPLEARN_RANK"]), sys.argv[1]
+if rank == 1:
+    if how == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.exit({"fails": 3}.get(how, 0))
+if how != "ends":
+    time.sleep(60)
+print(os.environ["DPLEARN_RANKS"], os.environ["JAX_COORDINATOR_ADDRESS"], flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "expected", "line"),
+    [("ends", 0, ""), ("fails", 3, ""), ("dies", 137, "rank 1 of 2 was ended by SIGKILL; start again")],
+)
+def test_ranks_of_one_machine_end_together(how, expected, line, monkeypatch, caplog, capfd):
+    monkeypatch.setattr(own_ranks, "PATIENCE", 0.2)
+    begin = time.monotonic()
+    assert own_ranks.start_ranks([sys.executable, "-c", RANK, how], 2, os.environ, "start again") == expected
+    assert time.monotonic() - begin < 50
+    assert line in caplog.text
+    assert bool(line) == bool(caplog.text)
+    said = capfd.readouterr().out.split()
+    assert said[:1] == (["2"] if how == "ends" else [])
 
 
 def test_many_ranks_complain_of_a_command_line_once(monkeypatch, capsys):

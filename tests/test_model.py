@@ -25,7 +25,8 @@ from obiwan.dplearn.training.scaling import (
     sky_noise,
 )
 from obiwan.dplearn.training.settings import ARCHITECTURES, NetworkConfig, network_config
-from obiwan.dplearn.training.trainer import make_optimizer, make_step
+from obiwan.dplearn.training.steps import make_step
+from obiwan.dplearn.training.trainer import make_optimizer
 
 
 def cutouts(n, seed=0):

@@ -116,6 +116,50 @@ def test_constraints_cover_the_declared_needs(python):
         assert need.specifier.contains(pinned[name]), f"{name}: {pinned[name]} is not {need.specifier}"
 
 
+def containerfile() -> list[tuple[str, str]]:
+    """Instructions of the recipe, with what follows them."""
+    text = (ROOT / "etc" / "Containerfile").read_text().replace("\\\n", " ")
+    lines = [line.split(maxsplit=1) for line in text.splitlines() if line and not line.startswith("#")]
+    return [(word, rest) for word, rest in lines]
+
+
+def test_the_image_has_a_python_and_extras_of_ours(wheel):
+    given = containerfile()
+    (image,) = [rest for word, rest in given if word == "FROM"]
+    assert re.fullmatch(r"docker\.io/library/python:(\d+\.\d+)-slim", image)[1] in PYTHONS
+    (extras,) = [
+        rest.partition("=")[2] for word, rest in given if word == "ARG" and rest.startswith("EXTRAS")
+    ]
+    assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"])
+    (copied,) = [rest.split() for word, rest in given if word == "COPY"]
+    assert copied[::2] == ["etc/constraints.txt", "/tmp/"]
+    assert Path(wheel.filename).match(copied[1].partition("/")[2])
+
+
+def test_the_commands_of_the_image(wheel, tmp_path):
+    """With a pip that tells what it is given."""
+    (tmp_path / "bin").mkdir()
+    for name in ("pip", "dplearn"):
+        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\necho {name} "$@" >>"$LOG"\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    shutil.copy(wheel.filename, tmp_path)
+    for rest in (rest for word, rest in containerfile() if word == "RUN"):
+        environ = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "LOG": str(tmp_path / "log")}
+        environ |= {"EXTRAS": "train-jax,figures", "MORE": "jax[cuda13]"}
+        command = ["sh", "-euc", rest.replace("/tmp/", f"{tmp_path}/")]
+        subprocess.run(command, env=environ, cwd=tmp_path, check=True, timeout=60)
+    name = Path(wheel.filename).name
+    pip, started = (tmp_path / "log").read_text().splitlines()
+    assert pip.split() == [
+        *("pip", "install", "--no-cache-dir", "--constraint", f"{tmp_path}/constraints.txt"),
+        *(f"{tmp_path}/{name}[train-jax,figures]", "jax[cuda13]"),
+    ]
+    assert started == "dplearn --help"
+    (entry,) = [rest for word, rest in containerfile() if word == "ENTRYPOINT"]
+    assert entry == '["dplearn"]'
+    assert PROJECT["scripts"] == {"dplearn": "obiwan.dplearn.__main__:command"}
+
+
 def test_classifiers_name_the_supported_pythons():
     named = {line.rpartition(" ")[2] for line in PROJECT["classifiers"] if ":: Python :: 3." in line}
     assert named == set(PYTHONS)

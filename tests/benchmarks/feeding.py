@@ -27,7 +27,8 @@ from typing import Any
 
 from obiwan.dplearn.training.rundir import RunLogs
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
-from obiwan.dplearn.training.trainer import Step, Trainer, make_step
+from obiwan.dplearn.training.steps import Step, make_step
+from obiwan.dplearn.training.trainer import Trainer
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from planted import Planted, write_set
 

@@ -327,7 +327,7 @@ def _read_options(place: Path) -> None:
 _HALF = {"value": 0.5, "low": 0.4, "high": 0.6}
 RESULT = {"real": 2, "fake": 2, "accuracy": _HALF, "majority": 0.5, "auc": _HALF, "bricks": 0}
 RESULT |= {"best_epoch": 1, "learnt": True, "looks": 1, "model": "m", "data": "d"}
-KERAS = {"backend": "tensorflow", "floatx": "float32"}
+KERAS = {"floatx": "float32"}
 IDENTITY = {"data": "0123abcd", **RunConfig(network_config(), FeedConfig()).to_dict(), "keras": KERAS}
 REQUEST = {"config": {"seed": 1}, "roots": []}  # of a training set
 ORIGINS = {

@@ -81,9 +81,12 @@ EXTRAS = tuple(dict.fromkeys(package.extra for package in PACKAGES if package.ex
 
 
 def with_backend(packages: Iterable[Package], backend: str) -> list[Package]:
-    """The packages, with the backend that Keras will use instead of TensorFlow."""
+    """The packages, with the backend that Keras will use instead of TensorFlow and its TensorBoard."""
+    if backend == "tensorflow":
+        return list(packages)
     other = Package(backend, "train")
-    return [other if one.module == "tensorflow" != backend else one for one in packages]
+    kept = [one for one in packages if one.module != "tensorboard"]
+    return [other if one.module == "tensorflow" else one for one in kept]
 
 
 def trees(path: Iterable[str]) -> list[Path]:

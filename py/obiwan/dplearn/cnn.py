@@ -12,23 +12,28 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import read_json, write_json
 from obiwan.dplearn.files.outdir import holding_lease
 from obiwan.dplearn.referees import scoring
 from obiwan.dplearn.referees.network import model_checksum
 from obiwan.dplearn.referees.testlog import record_evaluation
 from obiwan.dplearn.running import cli, profiles
+from obiwan.dplearn.running.backends import keras_backend
 from obiwan.dplearn.running.cli import add_options, positive
-from obiwan.dplearn.running.launch import Launch, first_speaks, launched
+from obiwan.dplearn.running.launch import STARTED_HERE, Launch, first_speaks, launched
 from obiwan.dplearn.running.quiet import without_notes
+from obiwan.dplearn.running.ranks import start_ranks
 from obiwan.dplearn.training.batches import check_splits, with_fitting_batches
-from obiwan.dplearn.training.distributed import World, joined
+from obiwan.dplearn.training.distributed import World
+from obiwan.dplearn.training.engines import AUTO, ENGINES, engine_of, joined
 from obiwan.dplearn.training.rundir import BEST, HISTORY, RESULT, SCORES, RunLogs, run_directory
 from obiwan.dplearn.training.settings import FeedConfig, NetworkConfig, RunConfig, run_config
 from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
@@ -60,6 +65,10 @@ def build_parser() -> argparse.ArgumentParser:
     add_options(network, NetworkConfig)
     add_options(parser.add_argument_group("training"), RunConfig, FeedConfig)
     add = parser.add_argument_group("running").add_argument
+    says = "what joins ranks: auto is horovod under TensorFlow, jax under JAX; none refuses more than one"
+    add("--engine", choices=ENGINES, default=AUTO, help=says)
+    says = "processes to start on this machine, for KERAS_BACKEND=jax; others are started by a launcher"
+    add("--ranks", type=positive, metavar="N", help=says)
     add("--checkpoint-steps", type=positive, default=500, metavar="N", help="steps between checkpoints")
     profiles.add_thread_options(add)
     add("--quiet", action="store_true", help="no progress bar")
@@ -159,11 +168,11 @@ def train(options: argparse.Namespace, world: World, threads: Sequence[str]) -> 
         check_splits(stamp_set)
         config = with_fitting_batches(run_config(options, stamp_set.spec.size), stamp_set, world.size)
         with without_notes():  # Keras only now: what is wrong with the data is said at once
-            from obiwan.dplearn.training.model import keras_settings
+            from obiwan.dplearn.training.model import number_type
             from obiwan.dplearn.training.trainer import Trainer
 
         if world.leads:
-            identity = {"data": stamp_set.checksum, **config.to_dict(), "keras": keras_settings()}
+            identity = {"data": stamp_set.checksum, **config.to_dict(), "keras": number_type()}
             output.check(identity, overwrite=options.overwrite)
             text = None if options.overwrite else finished_text(options)
             scratch = output.begin(identity, overwrite=options.overwrite) if text is None else None
@@ -192,9 +201,26 @@ def program(options: argparse.Namespace, launch: Launch) -> int:
     """The program's body, after the options are read; returns the exit status."""
     if launch.rank > 0 and not options.verbose:
         logging.getLogger().setLevel(logging.ERROR)  # the first rank speaks for all
+    if options.ranks not in (None, launch.size):
+        msg = f"{launch.launcher} started {launch.size} ranks, and --ranks is {options.ranks}; leave it out"
+        raise ModelError(msg)
     words = profiles.set_environment(options)
-    with joined(launch) as world:
+    with joined(launch, options.engine) as world:
         return train(options, world, words)
+
+
+def many(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Start this program as ranks of this machine; returns the exit status.
+
+    Raises
+    ------
+    DplearnError
+        If they could not be joined.
+    """
+    engine_of(options.engine, Launch(STARTED_HERE, 0, options.ranks), keras_backend(os.environ))
+    command = [sys.executable, "-m", f"obiwan.dplearn.{NAME}", *words]
+    again = "start the job again to go on from the last checkpoint"
+    return start_ranks(command, options.ranks, os.environ, again)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -213,6 +239,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser, launch = build_parser(), launched(os.environ)
     with first_speaks(launch):
         options = cli.parse(parser, argv)
+    if launch.size == 1 and (options.ranks or 1) > 1:
+        words = sys.argv[1:] if argv is None else argv
+        return cli.run(lambda: many(options, words), NAME, verbose=options.verbose)
     return cli.run(lambda: program(options, launch), NAME, verbose=options.verbose, speaks=launch.rank == 0)
 
 

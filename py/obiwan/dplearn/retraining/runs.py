@@ -159,9 +159,9 @@ def retrain(
     """
     check_splits(edited)
     config = with_fitting_batches(config, edited)
-    from obiwan.dplearn.training.model import keras_settings
+    from obiwan.dplearn.training.model import number_type
 
-    identity = {"edit": name, "data": edited.checksum, **config.to_dict(), "keras": keras_settings()}
+    identity = {"edit": name, "data": edited.checksum, **config.to_dict(), "keras": number_type()}
     output = run_directory(outdir)
     overwrite = overwrite and output.state(identity) is State.FOREIGN
     if output.check(identity, overwrite=overwrite) is State.FINISHED:

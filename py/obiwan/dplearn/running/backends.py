@@ -63,7 +63,8 @@ def settle_keras(environ: MutableMapping[str, str]) -> list[str]:
         raise DplearnError(msg)
     if importlib.util.find_spec(backend) is None:
         others = "" if backend == "tensorflow" else ", or set KERAS_BACKEND=tensorflow"
-        package = "'obiwan-dplearn[train]'" if backend == "tensorflow" else backend
+        extras = {"tensorflow": "'obiwan-dplearn[train]'", "jax": "'obiwan-dplearn[train-jax]'"}
+        package = extras.get(backend, backend)
         msg = f"Keras backend {backend} ({source}) is not installed; pip install {package}{others}"
         raise DplearnError(msg)
     environ["KERAS_BACKEND"] = backend

@@ -16,9 +16,13 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
+STARTED_HERE = "cnn --ranks"  #: launcher of ranks that a program starts itself, on one machine
+RANK, RANKS = "DPLEARN_RANK", "DPLEARN_RANKS"
+
 # Rank and size as each launcher tells them.  SLURM_NTASKS is not among them: a batch script has it, too, and
 # a program that the script starts without srun is alone.
 LAUNCHERS = (
+    (STARTED_HERE, RANK, RANKS),
     ("horovodrun", "HOROVOD_RANK", "HOROVOD_SIZE"),
     ("mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ("mpiexec", "PMI_RANK", "PMI_SIZE"),

@@ -25,6 +25,7 @@ from typing import Any
 from obiwan.dplearn.errors import DplearnError
 from obiwan.dplearn.running.backends import settle_keras
 from obiwan.dplearn.running.cli import positive
+from obiwan.dplearn.running.launch import RANKS
 
 AUTO = "auto"
 
@@ -63,7 +64,7 @@ PROFILES: dict[str, Profile] = {
     "small": Profile("two cores shared with others: a laptop, a virtual machine", 2, 1, 1),
 }
 
-_LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "HOROVOD_LOCAL_SIZE")
+_LOCAL_SIZES = (RANKS, "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "HOROVOD_LOCAL_SIZE")
 _STEP_TASKS = "SLURM_STEP_TASKS_PER_NODE"  # "8(x3),4": eight ranks on each of three nodes, four on the last
 _SLURM_CPUS, _OMP = "SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS"
 

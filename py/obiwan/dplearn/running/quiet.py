@@ -1,4 +1,4 @@
-"""Notes that TensorFlow writes while it is imported, left out."""
+"""Notes that TensorFlow writes while it is imported, and gloo at its first message, left out."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_NOTES = (b"All log messages before absl::InitializeLog", b"oneDNN custom operations are on")
+_NOTES = (b"All log messages before absl::InitializeLog", b"oneDNN custom operations are on", b"[Gloo] Rank ")
 
 
 @contextmanager
 def without_notes() -> Iterator[None]:
     """Leave out the notes that TensorFlow writes while it is imported, whatever its log level.
 
-    There are four on each rank.  What else is written to standard error meanwhile is passed on.
+    There are four on each rank, and gloo's.  What else is written to standard error meanwhile is passed on.
     """
     sys.stderr.flush()
     stderr = os.dup(2)

@@ -41,6 +41,8 @@ class Progress:
         A row per finished epoch.
     ranks : int
         How many train; a step is one of all of them together.
+    backend : str
+        Of Keras; empty in checkpoints of versions that did not tell.
     """
 
     epoch: int = 0
@@ -51,6 +53,7 @@ class Progress:
     best_loss: float | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     ranks: int = 1
+    backend: str = ""
 
 
 @dataclass(frozen=True)

@@ -140,9 +140,14 @@ def build_network(config: NetworkConfig, spec: StampSpec) -> Any:
     return keras.Model(cutouts, output, name=config.arch.replace("-", "_"))
 
 
+def number_type() -> dict[str, str]:
+    """Number type of Keras, which belongs to a run; its backend does not: a run may go on under another."""
+    return {"floatx": keras.config.floatx()}
+
+
 def keras_settings() -> dict[str, str]:
-    """Backend and number type of Keras, on which the numbers of a run depend."""
-    return {"backend": keras.backend.backend(), "floatx": keras.config.floatx()}
+    """Backend and number type of Keras, on which the last digits of results depend."""
+    return {"backend": keras.backend.backend(), **number_type()}
 
 
 def newer_keras(path: Path) -> str | None:

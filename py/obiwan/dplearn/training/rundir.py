@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import atomic_write
@@ -17,11 +18,19 @@ from obiwan.dplearn.running.quiet import without_notes
 RUN, RESULT, SCORES = "run.json", "result.json", "scores_test.fits"
 BEST, LAST = "best.keras", "last.keras"
 HISTORY, CHECKPOINTS, TENSORBOARD = "history.csv", "checkpoints", "tensorboard"
-KERAS_OF_OLD = {"backend": "tensorflow", "floatx": "float32"}  #: of runs whose `RUN` does not tell
+KERAS_OF_OLD = {"floatx": "float32"}  #: of runs whose `RUN` does not tell
 SCRATCH = ".scratch"  # while a run goes on
 OURS = (RUN, RESULT, BEST, LAST, SCORES, HISTORY, CHECKPOINTS, TENSORBOARD)  # all that a run writes
 
 log = logging.getLogger(__name__)
+
+
+def _request(record: dict[str, Any]) -> dict[str, Any]:
+    """What a record of any version asks for; a backend that it names is no part of that."""
+    if not record:
+        return record
+    keras = {name: value for name, value in record.get("keras", KERAS_OF_OLD).items() if name != "backend"}
+    return {**record, "keras": keras}
 
 
 def run_directory(outdir: Path) -> OutputDirectory:
@@ -34,7 +43,7 @@ def run_directory(outdir: Path) -> OutputDirectory:
         records=(RUN,),
         final=RESULT,
         scratch=SCRATCH,
-        identify=lambda record: {"keras": KERAS_OF_OLD, **record} if record else record,
+        identify=_request,
     )
 
 

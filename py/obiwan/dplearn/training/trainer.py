@@ -16,11 +16,10 @@ from typing import Any
 from zipfile import ZipFile, ZipInfo
 
 import keras
-import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from obiwan.dplearn.errors import DivergedError, ModelError
+from obiwan.dplearn.errors import DivergedError
 from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.files.outdir import holding_lease
 from obiwan.dplearn.running.interruptions import deferred
@@ -31,13 +30,13 @@ from obiwan.dplearn.training.model import build_network
 from obiwan.dplearn.training.rundir import BEST, CHECKPOINTS, LAST, Logs
 from obiwan.dplearn.training.scaling import prepare
 from obiwan.dplearn.training.settings import RunConfig
+from obiwan.dplearn.training.steps import Step, make_step
 from obiwan.dplearn.training.validation import has_learnt, measure
 from obiwan.dplearn.trainingset.stampset import StampSet
 
 log = logging.getLogger(__name__)
 
 SAMPLE = 512  #: training stamps that the input scaling is fitted on
-Step = Callable[[NDArray[np.float32], NDArray[np.uint8]], tuple[float, float]]
 
 
 def lr_factor(scaling: str, ranks: int) -> float:
@@ -72,49 +71,6 @@ def make_optimizer(learning_rate: float, warmup: float, steps: int) -> Any:
         0.0, max(1, steps - warm), warmup_target=learning_rate, warmup_steps=warm
     )
     return keras.optimizers.Adam(schedule)
-
-
-def make_step(model: Any, optimizer: Any, world: World) -> Step:
-    """A train step: batch in; loss and accuracy, over the batches of all ranks, out.
-
-    On TensorFlow the gradients pass through `World.average` between tape and optimizer; the
-    other backends train in one process, by Keras' own step.
-    """
-    if keras.backend.backend() == "tensorflow":
-        compute = _tensorflow_step(model, optimizer, world)
-    elif world.size > 1:
-        msg = f"training on {world.size} ranks needs KERAS_BACKEND=tensorflow, not {keras.backend.backend()}"
-        raise ModelError(msg)
-    else:
-        model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["sparse_categorical_accuracy"])
-        compute = model.train_on_batch
-
-    def step(x: NDArray[np.float32], y: NDArray[np.uint8]) -> tuple[float, float]:
-        loss, accuracy = compute(x, y.astype(np.int32))
-        return float(loss), float(accuracy)
-
-    return step
-
-
-def _tensorflow_step(model: Any, optimizer: Any, world: World) -> Callable[..., Any]:
-    """The step as one compiled function."""
-    import tensorflow as tf
-
-    @tf.function(reduce_retracing=True)
-    def compiled(x: Any, y: Any) -> Any:
-        with tf.GradientTape() as tape:
-            probabilities = model(x, training=True)
-            loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(y, probabilities))
-        variables = model.trainable_variables
-        gradients = tape.gradient(loss, [variable.value for variable in variables])
-        right = tf.equal(tf.argmax(probabilities, -1, output_type=tf.int32), y)
-        metrics = tf.stack([loss, tf.reduce_mean(tf.cast(right, loss.dtype))])
-        # The metrics travel with the gradients: a loss that is no number is so on every rank at one step.
-        *gradients, metrics = world.average([*gradients, metrics])
-        optimizer.apply(gradients, variables)
-        return metrics
-
-    return lambda x, y: compiled(tf.constant(x), tf.constant(y)).numpy()
 
 
 @dataclass(frozen=True)
@@ -209,7 +165,7 @@ class Trainer:
         self.learning_rate = config.learning_rate * lr_factor(config.lr_scaling, self.world.size)
         self.optimizer = make_optimizer(self.learning_rate, config.warmup, self.steps)
         self.optimizer.build(self.model.trainable_variables)
-        self.progress = checkpoints.Progress(ranks=self.world.size)
+        self.progress = checkpoints.Progress(ranks=self.world.size, backend=keras.backend.backend())
         self.best: list[NDArray[Any]] = []
 
     def begin(self) -> None:
@@ -237,8 +193,11 @@ class Trainer:
         self.progress, self.best = found.progress, found.best
         checkpoints.assign(self.model.weights, found.weights)
         checkpoints.assign(self.optimizer.variables, found.optimizer)
-        done, ranks = self.progress.epoch, self.world.size
+        done, ranks, backend = self.progress.epoch, self.world.size, keras.backend.backend()
         log.info("going on after %d finished epochs and %d steps", done, self.progress.step)
+        if (before := self.progress.backend) not in (backend, ""):
+            log.info("KERAS_BACKEND %s now, %s before: equal up to rounding", backend, before)
+        self.progress = replace(self.progress, backend=backend)
         if self.progress.ranks != ranks:
             # A place in one order of examples is none in another.  The weights keep what they have learnt,
             # and the learning rate goes to where its schedule, of other steps now, has this epoch begin.

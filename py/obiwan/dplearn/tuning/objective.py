@@ -142,7 +142,9 @@ class Objective:
         except (DivergedError, MemoryError, ValueError) as error:
             raise TrialFailedError(str(error) or type(error).__name__) from error
         except Exception as error:
-            if type(error).__name__ == "ResourceExhaustedError":  # TensorFlow's, of a GPU's memory
+            from obiwan.dplearn.training.steps import out_of_memory
+
+            if out_of_memory(error):
                 msg = "out of memory"
                 raise TrialFailedError(msg) from error
             raise

@@ -1,0 +1,152 @@
+"""JAX: ranks that average with its own collectives, gloo's between processors, NCCL's between GPUs.
+
+A rank is one process with one device.  The first one is the coordinator, whose address the others learn
+from SLURM, from Open MPI, or from ``JAX_COORDINATOR_ADDRESS``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import logging
+import os
+import pickle
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.running.launch import Launch
+from obiwan.dplearn.running.quiet import without_notes
+from obiwan.dplearn.training.distributed import Ranks, World
+
+PATIENCE = 300  #: seconds that the start of all ranks may take: file systems make some late
+HEARTBEAT = (
+    100  #: seconds after which a rank that cannot be reached ends all; a connection that breaks does at once
+)
+
+
+@dataclass(frozen=True)
+class JaxWorld(Ranks):
+    """One rank of many, joined by JAX.
+
+    Attributes
+    ----------
+    rows : jax.sharding.Sharding
+        Of an array with a row on each rank.
+    mean : callable
+        From such an array to the mean of its rows, on every rank.
+    """
+
+    rows: Any = None
+    mean: Any = None
+
+    def average(self, tensors: Sequence[Any]) -> list[Any]:
+        """One message a tensor; between compiled functions, not inside one."""
+        import jax
+
+        averaged = []
+        for tensor in tensors:
+            shape = (self.size, *tensor.shape)
+            whole = jax.make_array_from_single_device_arrays(shape, self.rows, [tensor[None]])
+            averaged.append(self.mean(whole).addressable_data(0))
+        return averaged
+
+    def broadcast(self, variables: Sequence[Any]) -> None:
+        """Once, before the first step."""
+        from obiwan.dplearn.training.checkpoints import assign, values
+
+        assign(variables, self.share(values(variables) if self.leads else None))
+
+    def share(self, value: Any) -> Any:
+        """Pickled on its way."""
+        from jax.experimental.multihost_utils import broadcast_one_to_all
+
+        message = np.frombuffer(pickle.dumps(value) if self.leads else b"", np.uint8)
+        length = int(broadcast_one_to_all(np.array(len(message), np.uint32)))
+        message = message if self.leads else np.zeros(length, np.uint8)
+        return pickle.loads(np.asarray(broadcast_one_to_all(message)).tobytes())
+
+    def gather(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The first axis may be of another length on each rank; as bytes, since JAX has no 64-bit numbers."""
+        from jax.experimental.multihost_utils import process_allgather
+
+        message = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
+        lengths = np.asarray(process_allgather(np.array(len(message), np.uint32)))
+        padded = np.zeros(max(1, lengths.max()), np.uint8)
+        padded[: len(message)] = message
+        messages = np.asarray(process_allgather(padded))
+        parts = [one[:length].tobytes() for one, length in zip(messages, lengths, strict=True)]
+        return np.frombuffer(b"".join(parts), array.dtype).reshape(-1, *array.shape[1:]).copy()
+
+
+def start(launch: Launch) -> World:
+    """Start JAX on all ranks.
+
+    Raises
+    ------
+    ModelError
+        If JAX is missing, or the ranks do not find each other.
+    """
+    if importlib.util.find_spec("jax") is None:
+        msg = "JAX, which is to join the ranks, is not installed; pip install 'obiwan-dplearn[train-jax]'"
+        raise ModelError(msg)
+    import jax
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    logging.getLogger("jax").setLevel(logging.WARNING)
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(
+            num_processes=launch.size,
+            process_id=launch.rank,
+            initialization_timeout=PATIENCE,
+            heartbeat_timeout_seconds=HEARTBEAT,
+        )
+    except (RuntimeError, ValueError) as error:
+        address = os.environ.get("JAX_COORDINATOR_ADDRESS", "")
+        remedy = "choose another port" if address else "set it to HOST:PORT of the first rank"
+        msg = (
+            f"training on {launch.size} ranks: JAX does not start ({str(error).splitlines()[0]}); "
+            f"JAX_COORDINATOR_ADDRESS={address}: {remedy}"
+        )
+        raise ModelError(msg) from None
+    atexit.register(_leave_at_once)
+    devices = {device.process_index: device for device in reversed(jax.devices())}  # the first of each
+    mesh = Mesh(np.array([devices[rank] for rank in range(launch.size)]), "ranks")
+    mean = jax.jit(lambda rows: rows.mean(0), out_shardings=NamedSharding(mesh, PartitionSpec()))
+    world = JaxWorld(launch.rank, launch.size, NamedSharding(mesh, PartitionSpec("ranks")), mean)
+    with without_notes():  # gloo tells of its first message
+        world.gather(np.zeros(1))
+    return world
+
+
+def finish(world: World) -> None:
+    """Wait for all ranks, and part."""
+    import jax
+
+    world.gather(np.zeros(1))
+    jax.distributed.shutdown()
+    atexit.unregister(_leave_at_once)
+
+
+def _leave_at_once() -> None:
+    """End a process that has failed without JAX's own farewell, which waits for ranks that may be gone."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(1)
+
+
+def rank_was_lost(error: Exception) -> bool:
+    """Whether an exception comes from JAX because another rank has ended."""
+    from jax.errors import JaxRuntimeError
+
+    return isinstance(error, JaxRuntimeError) and bool(
+        re.search("gloo|nccl|coordination", str(error), re.IGNORECASE)
+    )
