@@ -57,7 +57,7 @@ needs_horovod = pytest.mark.skipif(
 
 def command(launcher, ranks):
     """The launcher of the environment, or else of the machine, with its options for ranks on this machine."""
-    if launcher == "ranks":  # our own
+    if launcher == "ranks":
         return [sys.executable, "-c", START, str(ranks), sys.executable]
     program = shutil.which(launcher, path=os.pathsep.join([str(BIN), os.environ.get("PATH", "")]))
     if program is None:
@@ -80,8 +80,11 @@ def environment(engine="horovod"):
 
 def start(launcher, *words, cwd, ranks=2, engine="horovod"):
     pytest.importorskip(engine)
+    words = [*command(launcher, ranks), *map(str, words)]
+    if launcher == "ranks" and CNN[1] in words:
+        words = [sys.executable, *words[words.index("-m") :], "--ranks", str(ranks)]
     return subprocess.Popen(
-        [*command(launcher, ranks), *map(str, words)],
+        words,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

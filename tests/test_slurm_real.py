@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ import pytest
 
 from obiwan.dplearn.create_training import main
 from obiwan.dplearn.training.checkpoints import load_checkpoint
-from slurm_cluster import Cluster, cluster, wait_until, why_not
+from slurm_cluster import Cluster, cluster, free_ports, wait_until, why_not
 from synthetic import Survey, bricks_apart, content_of, survey
 from test_slurm import horovod_with_mpi
 
@@ -173,6 +174,44 @@ def test_the_time_limit_a_requeue_and_a_killed_rank(training, submit, tmp_path):
     assert job.log.count("back into the queue") == 1
     now = load_checkpoint(tmp_path / "out" / "checkpoints").progress
     assert (now.epoch, now.step) > (left.epoch, left.step)
+
+
+def test_ranks_of_jax(training, submit, tmp_path):
+    """Without any PMI; all nodes are this machine, and their names are known to nobody."""
+    pytest.importorskip("jax")
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    given = {
+        "DATA": str(training),
+        "PROFILE": "small",
+        "KERAS_BACKEND": "jax",
+        "JAX_COORDINATOR_ADDRESS": address,
+    }
+    words = (*TINY, "--epochs", "2")
+    two_nodes = ("--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1")
+    job = submit("slurm_cnn.sh", *two_nodes, words=words, **given)
+    assert job.slurm.end_of(job.number, 300) == "COMPLETED", job.log
+    assert "2 ranks: batches of 2 on each, 4 in all" in job.log
+    assert job.log.count("Held-out result: ") == 1
+    found = load_checkpoint(tmp_path / "out" / "checkpoints").progress
+    assert (found.epoch, found.ranks, found.backend) == (2, 2, "jax")
+
+
+def test_an_array_tunes_one_study(training, submit, tmp_path):
+    pytest.importorskip("optuna")
+    (tmp_path / "space.toml").write_text(
+        "epochs = 1\nbatch-size = 2\naugment = false\n[lenet5]\nwidth = { low = 2, high = 4, step = 2 }\n"
+        "depth = 2\nkernel-size = 3\npool-size = 2\nstrides = 2\ndense = [4, 8]\n"
+    )
+    options = ("--array=0-1", "--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=1")
+    words = ("--trials", "4", "--network", "lenet5", "--space", str(tmp_path / "space.toml"))
+    job = submit("slurm_tune.sh", *options, words=words, DATA=str(training), PROFILE="small")
+    for element in ("0", "1"):
+        assert job.slurm.end_of(f"{job.number}_{element}", 300) == "COMPLETED", job.log
+    with (tmp_path / "out" / "trials.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["trial"] for row in rows] == ["0", "1", "2", "3"]
+    assert {row["state"].lower() for row in rows} == {"complete"}
+    assert (tmp_path / "out" / "best.toml").is_file()
 
 
 @pytest.mark.horovod

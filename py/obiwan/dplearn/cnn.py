@@ -202,7 +202,8 @@ def program(options: argparse.Namespace, launch: Launch) -> int:
     if launch.rank > 0 and not options.verbose:
         logging.getLogger().setLevel(logging.ERROR)  # the first rank speaks for all
     if options.ranks not in (None, launch.size):
-        msg = f"{launch.launcher} started {launch.size} ranks, and --ranks is {options.ranks}; leave it out"
+        begun = f"{launch.launcher} started {launch.size} ranks" if launch.launcher else "this is one process"
+        msg = f"--ranks {options.ranks}: {begun}; leave --ranks out"
         raise ModelError(msg)
     words = profiles.set_environment(options)
     with joined(launch, options.engine) as world:
