@@ -112,7 +112,7 @@ def on_backend(backend, root):
         environ = {**os.environ, "KERAS_BACKEND": backend}
         environ["PYTHONPATH"] = os.pathsep.join([str(root / "py"), os.environ.get("PYTHONPATH", "")])
         command = [sys.executable, "-c", program, *map(str, words)]
-        return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=300)
+        return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=1200)
 
     return run
 

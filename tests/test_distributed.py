@@ -46,7 +46,7 @@ LAUNCHERS = {
 }
 NETWORK = ["--maps", "3", "4", "--kernel-size", "3", "--dense", "6", "--quiet"]
 TINY = network_config("lenet5", maps=(3, 4), kernel_size=3, dense=6)
-TIMEOUT = 300  # seconds, on a machine that is busy with ten other things
+TIMEOUT = 900  # seconds, on a machine that is busy with ten other things
 
 BACKEND = {"horovod": "tensorflow", "jax": "jax"}  # of each engine
 

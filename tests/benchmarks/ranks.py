@@ -151,7 +151,7 @@ class Running:
         raw = path.read_bytes() if path.exists() else b""
         return np.frombuffer(raw[: len(raw) // 8 * 8])
 
-    def wait_until_it_trains(self, limit: float = 300.0) -> None:
+    def wait_until_it_trains(self, limit: float = 1200.0) -> None:
         """Until a few steps are done."""
         end = time.monotonic() + limit
         while len(self.times()) < WARM:

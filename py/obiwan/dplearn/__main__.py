@@ -82,11 +82,9 @@ EXTRAS = tuple(dict.fromkeys(package.extra for package in PACKAGES if package.ex
 
 def with_backend(packages: Iterable[Package], backend: str) -> list[Package]:
     """The packages, with the backend that Keras will use instead of TensorFlow and its TensorBoard."""
-    if backend == "tensorflow":
-        return list(packages)
-    other = Package(backend, "train")
-    kept = [one for one in packages if one.module != "tensorboard"]
-    return [other if one.module == "tensorflow" else one for one in kept]
+    other, absent = Package(backend, "train"), {"tensorboard"} if backend != "tensorflow" else set()
+    found = [other if one.module == "tensorflow" != backend else one for one in packages]
+    return [one for one in found if one.module not in absent]
 
 
 def trees(path: Iterable[str]) -> list[Path]:
