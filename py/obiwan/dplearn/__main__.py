@@ -63,6 +63,7 @@ PACKAGES = (
     Package("scipy", "core"),
     Package("astropy", "core"),
     Package("fitsio", "core"),
+    Package("pcodec", "core"),
     Package("tqdm", "core"),
     Package("keras", "train"),
     Package("tensorboard", "train"),

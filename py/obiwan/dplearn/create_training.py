@@ -194,7 +194,8 @@ def create_training(
     if scratch is None:
         confirm_finished(outdir, planned)
         return None
-    receipts = _extract(Tasks(planned, inputs, config.spec, outdir, scratch), executor)
+    tasks = Tasks(planned, inputs, config.spec, outdir, scratch, packed=config.packed)
+    receipts = _extract(tasks, executor)
     doubted = [{"root": root, **asdict(one)} for root, one in inputs.partial_fits.items()]
     return finish(outdir, scratch, request, planned, receipts, doubted, inputs.drawn)
 

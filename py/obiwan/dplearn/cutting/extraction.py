@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from obiwan.dplearn.cutting.grids import Key, row_keys, shard_patches
 from obiwan.dplearn.errors import CoaddError
 from obiwan.dplearn.files.atomic import write_json
 from obiwan.dplearn.files.outdir import holding_lease
@@ -23,8 +24,6 @@ from obiwan.dplearn.survey.cutouts import clean_stamps, cut_stamps
 from obiwan.dplearn.survey.layouts import BrickRun
 from obiwan.dplearn.trainingset.manifest import WORK
 from obiwan.dplearn.trainingset.shards import Shard, write_shard
-
-Key = tuple[int, str, str]  # root, brick, run
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,8 @@ class GroupTask:
         Files of every coadd that the rows name.
     coadds : int
         Names what was in the coadds of its bricks when they were planned.
+    packed : bool
+        Whether its shards are packed.
     """
 
     number: int
@@ -55,6 +56,7 @@ class GroupTask:
     rows: Array
     runs: dict[Key, BrickRun]
     coadds: int = 0
+    packed: bool = False
 
     @property
     def receipt(self) -> Path:
@@ -70,14 +72,22 @@ class Tasks(Sequence[GroupTask]):
     planned : Plan
     inputs : Inputs
     spec : StampSpec
-    directory, scratch : Path
+    directory, scratch, packed
         As in `GroupTask`.
     """
 
     def __init__(
-        self, planned: Plan, inputs: Inputs, spec: StampSpec, directory: Path, scratch: Path
+        self,
+        planned: Plan,
+        inputs: Inputs,
+        spec: StampSpec,
+        directory: Path,
+        scratch: Path,
+        *,
+        packed: bool = False,
     ) -> None:
         self.planned, self.spec, self.directory, self.scratch = planned, spec, directory, scratch
+        self.packed = packed
         self._bricks = {one.brick: (*one.runs, *one.releases) for one in inputs.bricks}
 
     def __len__(self) -> int:
@@ -93,7 +103,8 @@ class Tasks(Sequence[GroupTask]):
         runs = {(run.root.index, run.brick, run.run): run for run in found}
         mine = {key: runs[key] for key in keys}
         coadds = self.planned.coadds(number)
-        return GroupTask(number, self.directory, self.scratch, self.spec, rows, mine, coadds)
+        place = (self.directory, self.scratch)
+        return GroupTask(number, *place, self.spec, rows, mine, coadds, self.packed)
 
     def size(self, number: int) -> int:
         """Number of examples of a task."""
@@ -107,6 +118,10 @@ class Receipt:
     shards: tuple[Shard, ...]
     not_finite: int
     negative_invvar: int
+
+    def to_json(self) -> dict[str, Any]:
+        """What its file says."""
+        return {**asdict(self), "shards": [shard.to_manifest() for shard in self.shards]}
 
     @property
     def examples(self) -> int:
@@ -127,14 +142,6 @@ def _row_buffer(shape: tuple[int, ...]) -> NDArray[np.float32]:
 def _plane_buffer(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """The planes of one coadd, used again by every coadd of this shape."""
     return np.empty(shape, dtype=np.float32)
-
-
-def row_keys(rows: Array) -> list[Key]:
-    """Return root, brick and run of each example row."""
-    return [
-        (int(root), brick.decode("ascii"), run.decode("ascii"))
-        for root, brick, run in zip(rows["root"], rows["brick"], rows["run"], strict=True)
-    ]
 
 
 def _needs_cleaning(pixels: Array, invvar: Array | None) -> bool:
@@ -241,11 +248,12 @@ def extract_group(task: GroupTask) -> Receipt:
             x = buffer[shard[0] - first : shard[-1] + 1 - first]
             y = np.ascontiguousarray(rows["label"][shard])
             name = int(rows["shard"][shard[0]])
+            patches = shard_patches(rows[shard], task.runs, spec) if task.packed else None
             with holding_lease(task.scratch, task.directory):
-                written.append(write_shard(task.directory, spec, split, name, x, y, task.scratch))
+                written.append(write_shard(task.directory, spec, split, name, x, y, task.scratch, patches))
     if damaged:
         raise CoaddError("\n".join(str(error) for error in damaged.values()))
     receipt = Receipt(tuple(written), cutter.not_finite, cutter.negative)
     with holding_lease(task.scratch, task.directory):
-        write_json(task.receipt, {**asdict(receipt), "coadds_crc32": task.coadds}, task.scratch)
+        write_json(task.receipt, {**receipt.to_json(), "coadds_crc32": task.coadds}, task.scratch)
     return receipt

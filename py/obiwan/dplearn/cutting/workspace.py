@@ -29,17 +29,17 @@ from obiwan.dplearn.trainingset.examples import check_sources, write_sources
 from obiwan.dplearn.trainingset.exposures import CHECKSUM, EXPOSURES, write_exposures
 from obiwan.dplearn.trainingset.manifest import (
     FORMAT,
-    FORMAT_VERSION,
     MANIFEST,
     SOURCES,
     WORK,
+    format_version,
     manifest_checksum,
 )
 from obiwan.dplearn.trainingset.shards import Shard
 from obiwan.dplearn.trainingset.stampset import open_training_set
 
 _OURS = re.compile(
-    rf"[xy](?:{'|'.join(SPLITS)})_\d+\.npy|{re.escape(MANIFEST)}(?:\.part)?|{re.escape(SOURCES)}|"
+    rf"[xy](?:{'|'.join(SPLITS)})_\d+\.np[yz]|{re.escape(MANIFEST)}(?:\.part)?|{re.escape(SOURCES)}|"
     rf"{re.escape(EXPOSURES)}|{re.escape(WORK)}"
 )
 _REMEDY = "choose another --outdir, or give --overwrite"
@@ -107,11 +107,11 @@ def check_outdir(directory: Path, request: dict[str, Any], *, overwrite: bool) -
     state = training_directory(directory).check(request, overwrite=overwrite)
     finished = state is State.FINISHED and not overwrite
     if finished:
-        _clear_work(directory)
+        clear_work(directory)
     return finished
 
 
-def _clear_work(directory: Path) -> None:
+def clear_work(directory: Path) -> None:
     """Remove what lies beside a finished training set: its run may have been killed before it could."""
     shutil.rmtree(directory / WORK, ignore_errors=True)
 
@@ -153,7 +153,7 @@ def begin(directory: Path, request: dict[str, Any], planned: Plan, *, overwrite:
     output = training_directory(directory, "rows_crc32")
     scratch = output.begin({**request, "rows_crc32": planned.crc32}, overwrite=overwrite)
     if scratch is None:
-        _clear_work(directory)
+        clear_work(directory)
     return scratch
 
 
@@ -173,7 +173,7 @@ def finished_receipt(task: GroupTask) -> Receipt | None:
         whole = all(
             file_crc32(task.directory / name) == expected
             for shard in receipt.shards
-            for name, expected in ((shard.x_name, shard.x_crc32), (shard.y_name, shard.y_crc32))
+            for name, expected in shard.files.items()
         )
         return receipt if whole else None
     except (ValueError, KeyError, TypeError, OSError):
@@ -182,12 +182,12 @@ def finished_receipt(task: GroupTask) -> Receipt | None:
 
 def _is_receipt_of(receipt: Receipt, task: GroupTask) -> bool:
     """Whether a receipt counts pixels, and has the shards of a task with its examples of either class."""
-    said = [(shard.split, shard.number, shard.real, shard.fake, shard.rows) for shard in receipt.shards]
+    said = [(one.split, one.number, one.real, one.fake, one.rows, one.packed) for one in receipt.shards]
     split, wanted = task.rows["split"][0].decode("ascii"), []
     for number in np.unique(task.rows["shard"]):
         label = task.rows["label"][task.rows["shard"] == number]
         real, fake = (int(np.count_nonzero(label == value)) for value in task.spec.label_of.values())
-        wanted.append((split, int(number), real, fake, len(label)))
+        wanted.append((split, int(number), real, fake, len(label), task.packed))
     counts = (receipt.not_finite, receipt.negative_invvar)
     return said == wanted and all(type(n) is int and n >= 0 for n in counts)
 
@@ -205,7 +205,7 @@ def _written_shards(directory: Path, receipts: Sequence[Receipt], examples: int)
 
 def _refuse_lost(directory: Path, shards: Sequence[Shard]) -> None:
     """Refuse to write a manifest of shards that somebody has removed meanwhile."""
-    lost = {name for shard in shards for name in (shard.x_name, shard.y_name)} - {
+    lost = {name for shard in shards for name in shard.files} - {
         entry.name for entry in os.scandir(directory)
     }
     if lost:
@@ -249,7 +249,7 @@ def finish(
     shards = _written_shards(directory, receipts, len(planned))
     manifest = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": format_version(shards),
         "package_version": dplearn.__version__,
         **request,
         **planned.identity,
@@ -272,12 +272,12 @@ def finish(
             "negative_invvar": sum(receipt.negative_invvar for receipt in receipts),
         },
         **tables,
-        "shards": [asdict(shard) for shard in shards],
+        "shards": [shard.to_manifest() for shard in shards],
     }
     manifest["manifest_crc32"] = manifest_checksum(manifest)
     with holding_lease(scratch, directory):
         write_json(directory / MANIFEST, manifest, scratch)
-    _clear_work(directory)
+    clear_work(directory)
     return manifest
 
 

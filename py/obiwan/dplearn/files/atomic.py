@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,12 @@ def atomic_write(path: Path, scratch: Path | None = None, *, synced: bool = Fals
         if isinstance(error, OSError) and error.errno and not error.filename:  # as of a write to a full disk
             error.filename = str(path)
         raise
+
+
+def copy_file(source: Path, path: Path, scratch: Path | None = None) -> None:
+    """Copy a file's content, atomically (`atomic_write`)."""
+    with atomic_write(path, scratch) as beside:
+        shutil.copyfile(source, beside)
 
 
 def file_crc32(path: Path) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from obiwan.dplearn.planning.selection import SELECTIONS, find_selection
 from obiwan.dplearn.running.cli import option
 from obiwan.dplearn.stampspec import FILTERS, IMAGE, IVAR, StampSpec
+from obiwan.dplearn.trainingset.shards import FORMS, PACKED
 
 INJECTION_REACH = 5.0  #: arcsec; reals lie farther than this (or the match radius) from injections
 SIZES = (16, 256)  #: smallest and largest stamp, pixels on a side
@@ -98,6 +99,11 @@ class TrainingConfig:
     shard_size: int | None = _one(
         "examples per file (default: as many as keep a file near 50 MB)", None, type=int
     )
+    shards: str = _one(
+        "files of stamps: plain npy, or packed without loss, four times smaller",
+        FORMS[0],
+        choices=FORMS,
+    )
     seed: int = _one("seed of every random choice", 2018)
 
     def __post_init__(self) -> None:
@@ -130,11 +136,19 @@ class TrainingConfig:
         return StampSpec(tuple(self.bands), tuple(self.planes), self.size)
 
     @property
+    def packed(self) -> bool:
+        """Whether shards are packed."""
+        return self.shards == PACKED
+
+    @property
     def shard_rows(self) -> int:
         """Examples per file."""
         return self.shard_size or self.spec.stamps_per_file
 
     def to_manifest(self) -> dict[str, Any]:
-        """The options as a manifest stores them, all of them settled."""
+        """The options as a manifest stores them, all of them settled, without the default form of shards."""
         settled = {"bands": list(self.bands), "planes": list(self.planes), "shard_size": self.shard_rows}
-        return {**asdict(self), **settled}
+        options = {**asdict(self), **settled}
+        if self.shards == FORMS[0]:  # as before there were others
+            del options["shards"]
+        return options

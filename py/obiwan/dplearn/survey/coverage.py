@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from astropy.io import fits
 
 from obiwan.dplearn.errors import CoaddError
 from obiwan.dplearn.files.fits import fingerprint
@@ -24,15 +23,15 @@ from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.coadds import open_image, read_pixels, read_plane
 from obiwan.dplearn.survey.cutouts import centre_pixel
 from obiwan.dplearn.survey.layouts import BrickRun
+from obiwan.dplearn.survey.quantisation import NO_DITHER, read_grid
 from obiwan.dplearn.survey.writers import PLAIN
 
 MAPS = ("nexp", "depth")  #: maps that are positive where a pixel was observed, best first
 THRESHOLD = "threshold"  #: what decides where neither a map nor a compression that keeps zeros does
-_ABSENT = "NO_DITHER"  # what a compressed plane has that names no quantisation (FITS standard 4.0, 10.2)
 _EXACT = frozenset({PLAIN, "NONE"})
-_KEEP_ZEROS = _EXACT | {"NO_DITHER", "SUBTRACTIVE_DITHER_2"}
+_KEEP_ZEROS = _EXACT | {NO_DITHER, "SUBTRACTIVE_DITHER_2"}
 # Steps from ZZERO to what no pixel is below
-_BELOW = {"NO_DITHER": 1.0, "SUBTRACTIVE_DITHER_2": 2147483638.0}
+_BELOW = {NO_DITHER: 1.0, "SUBTRACTIVE_DITHER_2": 2147483638.0}
 _NULLS = 1e9  # steps: ZZERO is farther from 0 where a tile that is not dithered has pixels without a value
 _ROUNDING = 1.01  # of float32, beside half a step
 _GAP = 3.0  # dithered zeros stand clear of what was observed where hardly any pixel is within this factor
@@ -126,7 +125,7 @@ def find_coverage(run: BrickRun, band: str) -> Coverage:
 def _quantisation(run: BrickRun, kind: str, band: str) -> str:
     with open_image(run, run.plane(kind, band)) as (_, hdu):
         header = hdu.read_header()
-    return str(header.get("ZQUANTIZ") or (_ABSENT if header.get("ZIMAGE") else PLAIN)).strip()
+    return str(header.get("ZQUANTIZ") or (NO_DITHER if header.get("ZIMAGE") else PLAIN)).strip()
 
 
 def _map(run: BrickRun, name: str, band: str) -> Path | None:
@@ -147,38 +146,6 @@ def _holds_dithered_zeros(run: BrickRun, band: str) -> bool:
         negative = np.count_nonzero(ivar < 0)
         positive = np.count_nonzero((ivar > 0) & (ivar <= -np.nanmin(ivar, initial=0)))
     return bool(negative > 0 and negative <= _AS_MANY * positive <= _AS_MANY**2 * negative)
-
-
-@dataclass(frozen=True)
-class _Tiles:
-    """The table of tiles of a compressed plane: step and zero point of each, and their size in pixels."""
-
-    method: str
-    scale: Array
-    zero: Array
-    size: tuple[int, int]
-    width: int
-    nulls: bool  # there may be pixels without a value
-
-    def of(self, x: Array, y: Array) -> Array:
-        """Number of the tile of each pixel."""
-        (size_x, size_y), across = self.size, -(-self.width // self.size[0])
-        return np.asarray(y // size_y * across + x // size_x)
-
-
-def _tiles(path: Path) -> _Tiles | None:
-    """None where a plane has no such table, or none that can be read without decoding it."""
-    if path.suffix == ".gz":
-        return None
-    try:
-        with fits.open(path.absolute(), disable_image_compression=True, memmap=True) as hdus:  # no URL
-            header, names = hdus[1].header, hdus[1].columns.names
-            scale, zero = (np.array(hdus[1].data[name], np.float64) for name in ("ZSCALE", "ZZERO"))
-            size_x, size_y, width = (int(header[name]) for name in ("ZTILE1", "ZTILE2", "ZNAXIS1"))
-            nulls = "ZBLANK" in header or "ZBLANK" in names
-            return _Tiles(header["ZQUANTIZ"], scale, zero, (size_x, size_y), width, nulls)
-    except (OSError, IndexError, KeyError, ValueError, TypeError):  # `read_plane` says what is wrong
-        return None
 
 
 def observed(coverage: Coverage, x: Array, y: Array, shape: tuple[int, int]) -> Array:
@@ -222,7 +189,7 @@ def _in_observed_tiles(path: Path, x: Array, y: Array) -> Array:
     pipeline counts an exposure wherever the inverse variance is positive: no map needs to be decoded.
     Elsewhere one must be, for a tile's pixels may be 0 because they are below half a step.
     """
-    table = _tiles(path)
+    table = read_grid(path)
     if table is None or table.nulls or table.method not in _BELOW:
         return np.zeros(len(x), dtype=bool)
     scale, zero, below = table.scale, table.zero, _BELOW[table.method]
@@ -282,7 +249,7 @@ def observed_plane(coverage: Coverage, shape: tuple[int, int]) -> Array:
 
 def _half_steps(path: Path, shape: tuple[int, int]) -> Array:
     """Half a step of the quantisation at each pixel: how far from 0 its own dither may have put a zero."""
-    table = _tiles(path)
+    table = read_grid(path)
     if table is None:
         return np.zeros(shape)
     y, x = np.ogrid[: shape[0], : shape[1]]

@@ -1,12 +1,14 @@
 """Manifest of a training set: its format, checksum and shard entries, read and checked.
 
-Format 2 names bands and planes.  Format 1, which had the channels of g, r, z alone, is still read.
+Format 2 names bands and planes.  Format 1, which had the channels of g, r, z alone, is still read.  Format 3
+has packed shards among others.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from obiwan.dplearn.trainingset.shards import Shard
 
 FORMAT = "obiwan.dplearn training set"
 FORMAT_VERSION = 2
+_PACKED_VERSION = 3  # which versions before packed shards refuse
 MANIFEST = "manifest.json"
 SOURCES = "sources.fits"
 WORK = ".work"  #: scratch directory inside a training set that is being made
@@ -29,6 +32,11 @@ def manifest_checksum(manifest: dict[str, Any]) -> int:
     """CRC-32 of a manifest's content, without the entry that holds it."""
     content = {key: value for key, value in manifest.items() if key != "manifest_crc32"}
     return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def format_version(shards: Iterable[Shard]) -> int:
+    """The format of a training set with these shards."""
+    return _PACKED_VERSION if any(shard.packed for shard in shards) else FORMAT_VERSION
 
 
 def read_manifest(directory: Path) -> tuple[dict[str, Any], StampSpec, tuple[Shard, ...]]:
@@ -57,12 +65,12 @@ def read_manifest(directory: Path) -> tuple[dict[str, Any], StampSpec, tuple[Sha
         raise TrainingSetError(msg)
     with explained(f"{path}: not a readable manifest", _AGAIN, TrainingSetError):
         manifest = read_json(path)
-        version = _known(manifest, "format_version", (1, FORMAT_VERSION))
+        version = _known(manifest, "format_version", (1, FORMAT_VERSION, _PACKED_VERSION))
         _known(manifest, "format", (FORMAT,))
         if manifest.get("manifest_crc32") != manifest_checksum(manifest):
             msg = "its checksum does not fit its content"
             raise ValueError(msg)
-        spec = StampSpec.from_manifest(manifest if version == FORMAT_VERSION else {**manifest, **_FIRST})
+        spec = StampSpec.from_manifest(manifest if version > 1 else {**manifest, **_FIRST})
         shards = tuple(Shard(**entry) for entry in manifest["shards"])
         if len({shard.key for shard in shards}) < len(shards):
             msg = "it names a shard twice"

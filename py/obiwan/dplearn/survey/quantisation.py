@@ -1,0 +1,134 @@
+"""Quantisation of a compressed coadd: the integers, scales and dither behind its pixels.
+
+A tile-compressed FITS image holds an integer for every pixel, a scale and a zero point for every tile, and a
+known dither: a pixel is ``(integer - dither + 1/2) * scale + zero``, in double precision, or without dither
+``integer * scale + zero`` (FITS standard 4.0, section 10.2; Pence, Seaman & White 2009, PASP 121, 414;
+White, Greenfield, Pence, Tody & Seaman 2012, "Tiled image convention", appendix on dithering).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from obiwan.dplearn.stampspec import Array
+
+RANDOMS = 10_000  #: random numbers of the convention
+NO_DITHER = "NO_DITHER"  #: what a compressed plane has that names no method (FITS standard 4.0, 10.2)
+_DITHERED = ("SUBTRACTIVE_DITHER_1", "SUBTRACTIVE_DITHER_2")
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """Grid of values that the pixels of one plane can have, tile by tile, as its file has it.
+
+    Attributes
+    ----------
+    method : str
+        ``ZQUANTIZ``.
+    shape : tuple of int
+        (ny, nx) of the plane.
+    tile : tuple of int
+        (ny, nx) of a tile; those at the upper edges may be smaller.
+    scale, zero : ndarray of float64, shape (tiles,)
+        Of every tile, row by row; a scale of 0 where a tile is not quantised.
+    first : int
+        Index of the random number at which the dither of the first tile starts, from 0.
+    nulls : bool
+        Whether there may be pixels without a value.
+    """
+
+    method: str
+    shape: tuple[int, int]
+    tile: tuple[int, int]
+    scale: NDArray[np.float64]
+    zero: NDArray[np.float64]
+    first: int = 0
+    nulls: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Whether its method is one of those that this module undoes."""
+        return self.method in (*_DITHERED, NO_DITHER)
+
+    def of(self, x: Array, y: Array) -> Array:
+        """Number of the tile of each pixel."""
+        return np.asarray(y // self.tile[0] * -(-self.shape[1] // self.tile[1]) + x // self.tile[1])
+
+    def seed(self, tile: int) -> int:
+        """Index of the random number at which the dither of a tile starts; -1 without dither."""
+        return (self.first + tile) % RANDOMS if self.method in _DITHERED else -1
+
+
+def read_grid(path: Path) -> TileGrid | None:
+    """The grid of the image in a file; None where it has no table of tiles that can be read."""
+    if path.suffix == ".gz":
+        return None
+    try:
+        with fits.open(path.absolute(), disable_image_compression=True, memmap=True) as hdus:  # no URL
+            header, names = hdus[1].header, hdus[1].columns.names
+            scale, zero = (np.array(hdus[1].data[name], np.float64) for name in ("ZSCALE", "ZZERO"))
+            shape, tile = ((int(header[f"{name}2"]), int(header[f"{name}1"])) for name in ("ZNAXIS", "ZTILE"))
+            if len(scale) != -(-shape[0] // tile[0]) * -(-shape[1] // tile[1]):
+                return None
+            method = str(header.get("ZQUANTIZ") or NO_DITHER).strip()
+            first = (int(header.get("ZDITHER0") or 1) - 1) % RANDOMS
+            return TileGrid(method, shape, tile, scale, zero, first, "ZBLANK" in header or "ZBLANK" in names)
+    except (OSError, IndexError, KeyError, ValueError, TypeError, ZeroDivisionError):
+        return None  # whoever decodes the plane says what is wrong
+
+
+@lru_cache(maxsize=1)
+def _randoms() -> tuple[Array, list[int]]:
+    """The random numbers of the convention less one half, and where the dither of each seed starts."""
+    values, seed = np.empty(RANDOMS, np.float32), 1
+    for index in range(RANDOMS):  # the generator of Park & Miller (1988)
+        seed = 16807 * seed % 2147483647
+        values[index] = seed / 2147483647
+    return values.astype(np.float64) - 0.5, (values * np.float32(500)).astype(int).tolist()
+
+
+def _line(seed: int, begin: int, end: int) -> Array:
+    """Dither of some pixels of a tile; at the end of the table it goes on where the next seed starts."""
+    randoms, starts = _randoms()
+    parts = []
+    while end > 0:
+        part = randoms[starts[seed] :]
+        parts.append(part[max(begin, 0) : end])
+        begin, end, seed = begin - len(part), end - len(part), (seed + 1) % RANDOMS
+    return np.concatenate(parts)
+
+
+def subtract_dither(
+    base: float, seed: int, first: int, width: int, out: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """A number less the dither of each pixel, plus one half, for a rectangle of a tile.
+
+    Parameters
+    ----------
+    base : float
+    seed : int
+        Of the tile (`TileGrid`), not negative.
+    first, width : int
+        Number of the first pixel of the rectangle in the tile, and pixels in a row of the tile.
+    out : ndarray of float64, shape (y, x)
+        Written in place, and returned.
+    """
+    high, wide = out.shape
+    randoms, starts = _randoms()
+    begin, rows = starts[seed] + first, high
+    if begin + high * width > RANDOMS:  # the last rows go beyond the table
+        rows = min(max((RANDOMS - begin) // width, 0), high)
+        rest = (high - rows) * width
+        line = _line(seed, first + rows * width, first + high * width - width + wide)
+        line = np.concatenate([line, np.zeros(rest - len(line))])
+        np.subtract(base, line.reshape(high - rows, width)[:, :wide], out=out[rows:])
+    if rows:
+        table = randoms[begin : begin + rows * width].reshape(rows, width)
+        np.subtract(base, table[:, :wide], out=out[:rows])
+    return out

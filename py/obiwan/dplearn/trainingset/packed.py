@@ -1,0 +1,173 @@
+"""Packed shard: stamps as the integers that their coadds were quantised to, without loss.
+
+An npz file (a zip archive of npy arrays, not compressed by zip) with these members:
+
+``about``
+    JSON as bytes: format, version, codec, shape (rows, size, size, channels), channel names and the number of
+    stamps in a block.
+``patches``
+    Rectangles of stamps with the grid of their tile, rows of `patch_dtype`.
+``lost``
+    Number of pixels in each block that are not on the grid.
+``integers_<n>``
+    Of block n: the integer of every pixel less the one that stands for 0, int32, shape (channels, stamps, y,
+    x), in pcodec's standalone format.
+``places_<n>``, ``values_<n>``
+    Pixels that are not on the grid, in the same format: their positions in the block, uint32, and values,
+    float32.  Where all are lost there are no positions.
+
+A pixel that was padded or cleaned is not on the grid, nor is any of a plane that is not quantised.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from pcodec import ChunkConfig, PagingSpec, standalone
+
+from obiwan.dplearn.stampspec import Array, StampSpec
+from obiwan.dplearn.trainingset.patches import Patches, check_patches, patch_dtype
+
+FORMAT = "obiwan.dplearn packed shard"
+VERSION = 1
+CODEC = "pcodec"
+BLOCK = 64  # stamps: their integers fit the cache of a processor
+
+
+def no_patches(spec: StampSpec) -> Array:
+    """A table without patches, for stamps whose coadds are not known."""
+    return np.empty(0, patch_dtype(len(spec.channels)))
+
+
+def pack(stamps: NDArray[np.float32], spec: StampSpec, patches: Array) -> dict[str, Array]:
+    """Arrays of a packed shard.
+
+    Parameters
+    ----------
+    stamps : ndarray of float32, shape (n, size, size, channels)
+    spec : StampSpec
+    patches : ndarray of `patch_dtype`
+        Of these stamps, sorted by stamp.  A wrong or missing one costs space and no accuracy: what its grid
+        does not give back bit for bit is stored as a value.
+
+    Returns
+    -------
+    dict
+        From names to arrays, as the module describes them.
+    """
+    about = {
+        "format": FORMAT,
+        "version": VERSION,
+        "codec": CODEC,
+        "shape": list(stamps.shape),
+        "channels": list(spec.channels),
+        "block": BLOCK,
+    }
+    out = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8), "patches": patches}
+    tiles, counts = Patches(patches, spec.size), []
+    for number, start in enumerate(range(0, len(stamps), BLOCK)):
+        pixels = np.ascontiguousarray(stamps[start : start + BLOCK].transpose(3, 0, 1, 2))
+        integers, lost = _to_integers(pixels, tiles, start)
+        counts.append(np.count_nonzero(lost))
+        places = np.flatnonzero(lost) if counts[-1] < lost.size else np.empty(0, int)
+        out[f"integers_{number}"] = _compress(integers, integers[0].size)
+        out[f"places_{number}"] = _compress(places.astype(np.uint32))
+        out[f"values_{number}"] = _compress(pixels[lost])
+    return {**out, "lost": np.array(counts, np.int64)}
+
+
+def _to_integers(pixels: Array, tiles: Patches, start: int) -> tuple[Array, Array]:
+    """Integers of a block of stamps, (channels, stamps, y, x), and which pixels they do not give back."""
+    integers, lost = np.zeros(pixels.shape, np.int32), np.ones(pixels.shape, bool)
+    for stamp in range(pixels.shape[1]):
+        for patch in tiles.of_stamp(start + stamp):
+            place = (slice(None), stamp, *tiles.place(patch))
+            again = tiles.integers(patch, pixels[place], integers[place])
+            np.not_equal(again.view(np.uint32), pixels[place].view(np.uint32), out=lost[place])
+    integers[lost] = 0
+    return integers, lost
+
+
+def _compress(numbers: Array, page: int = 1 << 18) -> NDArray[np.uint8]:
+    """Numbers in pcodec's standalone format, `page` at a time."""
+    config = ChunkConfig(paging_spec=PagingSpec.equal_pages_up_to(page))
+    return np.frombuffer(standalone.simple_compress(numbers.reshape(-1), config), np.uint8)
+
+
+def _decompress(member: Array, out: Array) -> Array:
+    """Numbers of a member, written into a flat array.
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer of them, or they are of another type.
+    """
+    done = standalone.simple_decompress_into(member.tobytes(), out)
+    if done.n_processed != out.size or not done.finished:
+        msg = f"{done.n_processed} numbers where {out.size} should be"
+        raise ValueError(msg)
+    return out
+
+
+def unpack(arrays: Mapping[str, Array], spec: StampSpec, rows: int) -> NDArray[np.float32]:
+    """The stamps of a packed shard.
+
+    Parameters
+    ----------
+    arrays : mapping
+        As `pack` returns them.
+    spec : StampSpec
+    rows : int
+        Number of stamps that there must be.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, size, size, channels)
+
+    Raises
+    ------
+    Exception
+        Of any class, if the arrays are not those of such a shard.
+    """
+    about = json.loads(arrays["about"].tobytes())
+    expected = {"format": FORMAT, "version": VERSION, "codec": CODEC, "shape": [rows, *spec.shape]}
+    for key, value in expected.items():
+        if about[key] != value:
+            msg = f"{key} is {about[key]!r}, expected {value!r}"
+            raise ValueError(msg)
+    patches, block = arrays["patches"], int(about["block"])
+    check_patches(patches, spec, rows)
+    tiles = Patches(patches, spec.size)
+    stamps = np.empty((rows, *spec.shape), "<f4")
+    for number, start in enumerate(range(0, rows, block)):
+        _unpack_block(arrays, number, start, tiles, stamps[start : start + block])
+    return stamps
+
+
+def _unpack_block(
+    arrays: Mapping[str, Array], number: int, start: int, tiles: Patches, out: NDArray[np.float32]
+) -> None:
+    """Write the stamps of one block, shape (stamps, size, size, channels)."""
+    count, size, _, channels = out.shape
+    shape = (channels, count, size, size)
+    integers = _decompress(arrays[f"integers_{number}"], np.empty(out.size, np.int32)).reshape(shape)
+    pixels = np.zeros((channels, size, size))
+    for stamp in range(count):
+        for patch in tiles.of_stamp(start + stamp):
+            y, x = tiles.place(patch)
+            tiles.values(patch, integers[:, stamp, y, x], pixels[:, y, x])
+        out[stamp] = pixels.transpose(1, 2, 0)
+    lost = int(arrays["lost"][number])
+    if not 0 <= lost <= out.size:
+        msg = f"{lost} pixels of {out.size} are not on the grid"
+        raise ValueError(msg)
+    values = _decompress(arrays[f"values_{number}"], np.empty(lost, np.float32))
+    if lost == out.size:
+        out[...] = values.reshape(shape).transpose(1, 2, 3, 0)
+    elif lost:
+        places = _decompress(arrays[f"places_{number}"], np.empty(lost, np.uint32)).astype(np.int64)
+        channel, pixel = np.divmod(places, count * size * size)
+        out.reshape(-1)[pixel * channels + channel] = values
