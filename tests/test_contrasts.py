@@ -191,3 +191,22 @@ def test_noncentrality_of_chi_square():
     found = noncentrality(30.0, 4, 0.1)
     assert ncx2.cdf(30.0, 4, found) == pytest.approx(0.1)
     assert noncentrality(float(chi2.ppf(0.1, 4)), 4, 0.2) == 0
+
+
+def test_the_error_of_a_shift_of_skewed_numbers_is_right(rng):
+    """The scale of a skewed quantity is known no better than its location, and is one for both classes."""
+    fake, seen = np.arange(1200) % 2 == 1, []
+    for _ in range(300):
+        values = np.where(rng.random(1200) < 0.6, 0.0, rng.exponential(1, 1200)) + 0.05 * rng.random(1200)
+        one = shift(values, fake, None)[0].difference
+        seen.append(one.value / one.error)
+    assert np.std(seen) == pytest.approx(1, abs=0.12)
+
+
+def test_classes_far_apart_do_not_widen_each_other(rng):
+    values, fake = rng.standard_normal(400), np.arange(400) % 2 == 1
+    apart, real, moved = shift(values + 100 * fake, fake, None)
+    near = shift(values, fake, None)[0]
+    assert apart.difference.value == pytest.approx(100 + near.difference.value)
+    assert apart.difference.error == pytest.approx(near.difference.error)
+    assert moved.value - real.value == pytest.approx(apart.difference.value)

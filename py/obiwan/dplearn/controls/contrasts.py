@@ -50,11 +50,22 @@ class Contrast:
         return self.difference.interval(*_EVERY)
 
 
-def location(values: Array) -> tuple[float, Array]:
+def _scale(residuals: Array) -> float:
+    """Robust standard deviation: 1.4826 times the median absolute deviation; 0 of values that are equal."""
+    return 1.4826 * float(np.median(np.abs(residuals))) or float(np.std(residuals))
+
+
+def location(values: Array, scale: float | None = None) -> tuple[float, Array]:
     """Huber's M-estimate of location, and what each value adds to its error.
 
     Values within `HUBER` robust standard deviations (1.4826 times the median absolute deviation) count as in
     a mean, those beyond as if they were there: blends and cosmic rays cannot carry it off.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+    scale : float, optional
+        Robust standard deviation; that of the values themselves by default.  The error takes it as known.
 
     Examples
     --------
@@ -62,7 +73,7 @@ def location(values: Array) -> tuple[float, Array]:
     3.05...
     """
     centre = float(np.median(values))
-    scale = 1.4826 * float(np.median(np.abs(values - centre))) or float(np.std(values))
+    scale = _scale(values - centre) if scale is None else scale
     if scale == 0:
         return centre, np.zeros(len(values))
     for _ in range(50):
@@ -87,6 +98,10 @@ def _pulls(influence: Array, places: tuple[float, float], fake: Array) -> Array:
 def shift(values: Array, fake: Array, bricks: Array | None) -> tuple[Contrast, Estimate, Estimate]:
     """Compare the locations of the two classes.
 
+    Both have one scale, that of residuals from the medians of their classes.  With a scale of its own each
+    location of a skewed quantity would vary with the error of that scale, which the clustered error does not
+    contain, and which cancels in the difference if the scale is one.
+
     Parameters
     ----------
     values : ndarray of float64, shape (n,)
@@ -103,9 +118,10 @@ def shift(values: Array, fake: Array, bricks: Array | None) -> tuple[Contrast, E
         Each class, with 95 % intervals.
     """
     places, ends, sums = list[float](), list[Estimate](), np.zeros(len(values))
+    scale = _scale(values - np.where(fake, np.median(values[fake]), np.median(values[~fake])))
     for members, sign in ((~fake, -1), (fake, 1)):
         influence = np.zeros(len(values))
-        place, influence[members] = location(values[members])
+        place, influence[members] = location(values[members], scale)
         places.append(place)
         ends.append(Measured.of(place, influence, fake, bricks).interval(*_EVERY))
         sums += sign * influence
