@@ -2,12 +2,13 @@
 
     bin/benchmark verdicts -- --surveys DIR --prepare [--first 1] [--seeds 20] [--only none offset-g]
     bin/benchmark verdicts -- --surveys DIR --workdir DIR [--again] [--table FILE.csv]
+    bin/benchmark verdicts -- --workdir DIR --finished [--table FILE.csv]
 
 Each seed is a survey and a training set of its own.  ``--prepare`` only makes the training sets (0.15 GB
 each; the coadds are removed).  Without it they are evaluated, as ``evaluate`` without a network does it;
 measurements and trained members are kept, so that ``--again``, after a change of the verdict, takes seconds
-each.  What is finished is kept, and the table holds what is finished so far.  "distinguishable" among those
-of ``none`` is a false alarm.
+each.  What is finished is kept, and the table holds what is finished so far; ``--finished`` only writes it.
+"distinguishable" among those of ``none`` is a false alarm.
 """
 
 from __future__ import annotations
@@ -136,6 +137,7 @@ def main() -> int:
     )
     parser.add_argument("--prepare", action="store_true", help="only make the training sets")
     parser.add_argument("--again", action="store_true", help="evaluate again what is finished")
+    parser.add_argument("--finished", action="store_true", help="only write the table of what is finished")
     parser.add_argument("--table", type=Path, help="CSV file (default: verdicts.csv in the work directory)")
     parser.add_argument("--first", type=int, default=1, help="first seed, to share seeds among processes")
     parser.add_argument("--seeds", type=int, default=20)
@@ -149,6 +151,7 @@ def main() -> int:
             run = Run(kind, seed, surveys, options.workdir / f"{kind}_{seed}")
             if options.prepare:
                 print(run.training_set(), flush=True)
+            if options.prepare or (options.finished and not run.verdict.is_file()):
                 continue
             verdict = finish(run, again=options.again)
             found[kind].append(verdict)
