@@ -588,3 +588,12 @@ def test_legacysim_puts_sources_where_it_says(shared_data: Path, tmp_path: Path)
             control = only(controls, f"centroid {axis}", band)
             assert control.state in CLEAR
             assert control.low < 0 < control.high
+
+
+def test_a_location_that_fails_is_what_is_told(rng):
+    """Where each class has one value, ranks differ most in skewness, which says nothing."""
+    label = TWENTY[0]
+    (one,) = judged((NUMBER, 1.0 + 0.1 * label))
+    assert (one.state, one.component, one.effect) == ("fail", "location", pytest.approx(0.5))
+    (one,) = judged((NUMBER, rng.standard_normal(len(label)) * (1 + label)))
+    assert (one.state, one.component) == ("fail", "spread")

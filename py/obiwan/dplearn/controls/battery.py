@@ -17,6 +17,7 @@ from scipy.stats import chi2
 from scipy.stats import t as student
 
 from obiwan.dplearn.controls.contrasts import (
+    MOMENTS,
     Contrast,
     association,
     fractions,
@@ -185,8 +186,11 @@ def _state(run: _Run, p_family: Array, level: float, critical_t: float) -> Contr
     significant = p_family < level
     sizes = np.abs([one.difference.value for one in run.contrasts])
     outermost = np.array([max(abs(end.low), abs(end.high)) for end in ends])
-    # What is shown is what decides: the largest of significant differences, else the least bounded one.
+    # What is shown is what decides: the largest of significant differences, else the least bounded one.  A
+    # location that fails comes first: what is higher or lower needs no skewness.
     chosen = int(np.argmax(np.where(significant, sizes, -1) if significant.any() else outermost))
+    if run.contrasts[0].name == MOMENTS[0] and significant[0] and sizes[0] > limit:
+        chosen = 0
     bounded, apart = bool((outermost <= limit).all()), run.contrasts[chosen].difference
     state = State.PASS if bounded else State.OPEN
     if significant.any():
