@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from obiwan.dplearn.controls.covariates import covariates
+from obiwan.dplearn.controls.covariates import Covariates
 from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.evaluation import analysis
 from obiwan.dplearn.evaluation.decision import ruling_of
@@ -16,6 +16,7 @@ from obiwan.dplearn.evaluation.description import data_summary, software
 from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
 from obiwan.dplearn.evaluation.equal import Evidence
 from obiwan.dplearn.evaluation.exhibits import exhibits_of
+from obiwan.dplearn.evaluation.measuring import ControlSample
 from obiwan.dplearn.evaluation.notices import Fact, Notice
 from obiwan.dplearn.referees.testlog import Ledger, Opening
 from obiwan.dplearn.retraining.margins import missing_kinds
@@ -131,14 +132,14 @@ def scored_by_hand(
 def make_evaluation(training_set: StampSet, scored: Scored, **changes) -> analysis.Evaluation:
     """An evaluation of scores, with all that needs no network."""
     rows, measured = scored.rows, measure_split(training_set, "test")
-    spec = training_set.spec
-    columns = covariates(rows, measured, spec)
+    spec, tests = training_set.spec, np.arange(len(rows))
+    columns = Covariates.of(rows, measured, spec)
     data = data_summary(training_set)
     evidence = Evidence.of(rows, measured, spec, scored.clusters)
     if "controls" in changes:
         evidence = replace(evidence, controls=changes["controls"])
     verdict = changes.get("verdict") or analysis.verdict_of(scored, 0.02, None)
-    baseline = analysis.baseline(columns, rows, len(rows), 1, scored.clusters)
+    baseline = analysis.baseline(columns, rows, tests, 1, scored.clusters, len(rows))
     missing = missing_kinds(changes.get("detections", ()), spec)
     everything = {
         "verdict": verdict,
@@ -154,11 +155,13 @@ def make_evaluation(training_set: StampSet, scored: Scored, **changes) -> analys
         "calibration": analysis.calibrate(scored),
         "conditional": analysis.conditional(scored, columns, analysis.strata_keys(spec), 1),
         "control_examples": len(rows),
+        "control_tests": len(rows),
         "bins": analysis.where(scored, columns, spec),
         "not_run": (Fact(Notice.NO_SENSITIVITY),),
         "versions": software(),
         "exhibits": replace(
-            exhibits_of(training_set, scored, measured, (), 1), histories={"run0/best.keras": HISTORY}
+            exhibits_of(training_set, scored, ControlSample(training_set, tests, rows, measured), (), 1),
+            histories={"run0/best.keras": HISTORY},
         ),
     }
     return analysis.Evaluation(**{**everything, **changes})

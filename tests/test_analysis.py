@@ -13,7 +13,7 @@ from obiwan.dplearn.evaluation import analysis
 from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
 from obiwan.dplearn.report import opening
 from obiwan.dplearn.stampspec import StampSpec
-from obiwan.dplearn.trainingset.clusters import ClusteredBy, Clusters
+from obiwan.dplearn.trainingset.clusters import ClusteredBy, Clusters, factorised
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.twosample import ranking, resampling
 
@@ -78,8 +78,8 @@ def scored_in(rng, grouped: Clusters | None) -> Scored:
 
 def test_intervals_rest_on_groups_of_bricks(rng):
     alone = scored_in(rng, None)
-    pairs = np.array([f"b{int(name[1:]) // 2 * 2:02d}" for name in alone.bricks])
-    paired = replace(alone, grouped=Clusters(pairs, ClusteredBy.EXPOSURES, 6, 12, 6))
+    pairs = np.array([f"b{int(name[1:]) // 2 * 2:02d}" for name in alone.brick_names[alone.bricks]])
+    paired = replace(alone, grouped=Clusters(*factorised(pairs), ClusteredBy.EXPOSURES, 6, 12, 6))
     by_brick, by_pair = (analysis.answer(one, 1) for one in (alone, paired))
     assert (by_brick.clusters, by_brick.bricks) == (12, 12)
     assert (by_pair.clusters, by_pair.bricks, by_pair.clustered_by) == (6, 12, ClusteredBy.EXPOSURES)
@@ -96,5 +96,5 @@ def test_intervals_rest_on_groups_of_bricks(rng):
 
 def test_groups_that_are_single_bricks_change_nothing(rng):
     alone = scored_in(rng, None)
-    same = replace(alone, grouped=Clusters(alone.bricks, ClusteredBy.BRICK, 12, 12, 12))
+    same = replace(alone, grouped=Clusters(alone.brick_names, alone.bricks, ClusteredBy.BRICK, 12, 12, 12))
     assert analysis.answer(same, 1) == analysis.answer(alone, 1)

@@ -14,8 +14,9 @@ import pytest
 from evaluation_set import make_set
 from obiwan.dplearn import cnn, evaluate
 from obiwan.dplearn.errors import ModelError, TrainingSetError
-from obiwan.dplearn.evaluation import ensemble, study
+from obiwan.dplearn.evaluation import ensemble, measuring, study
 from obiwan.dplearn.referees import scoring
+from obiwan.dplearn.referees.jury import Jury
 from obiwan.dplearn.retraining.sensitivity import check_planted
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.differences import Difference
@@ -168,7 +169,7 @@ def test_scores_stand_beside_their_rows(place):
     assert found.singles[0] == pytest.approx(scores.score)
     rows = table[table["split"] == b"test"]
     assert np.array_equal(found.labels, rows["label"])
-    assert found.bricks.tolist() == [b.decode() for b in rows["brick"]]
+    assert found.brick_names[found.bricks].tolist() == [b.decode() for b in rows["brick"]]
 
 
 def test_whether_a_network_without_a_record_learnt(place, tmp_path):
@@ -586,11 +587,19 @@ def test_retraining_needs_the_record_of_the_run(place, capsys):
 def test_controls_take_the_test_split_and_others_as_far_as_there_is_room(trained, monkeypatch):
     training_set = stampset.open_training_set(trained / "set")
     table = read_table(training_set.directory)
-    for room, expected in ((10_000, 512), (COUNTS["test"] + 100, 256 + 64), (1, 256)):
-        monkeypatch.setattr(study, "CONTROL_EXAMPLES", room)
-        rows, measured, tests = study.control_set(training_set, {})
-        assert len(rows) == len(measured) == expected
-        assert rows[:tests].tobytes() == table[table["split"] == b"test"].tobytes()
+    table = table[table["split"] == b"test"]
+    for room, asked, expected, tests in (
+        (10_000, 0, 512, 256),
+        (COUNTS["test"] + 100, 0, 256 + 64, 256),
+        (COUNTS["test"] - 1, 0, 192, 192),  # whole shards
+        (1, 0, 64, 64),
+        (1, 200, 192, 192),
+    ):
+        monkeypatch.setattr(measuring, "CONTROL_EXAMPLES", room)
+        found = measuring.control_sample(training_set, {}, Jury(examples=asked))
+        assert len(found.rows) == len(found.measured) == expected
+        assert len(found.tests) == tests
+        assert found.rows[:tests].tobytes() == table[found.tests].tobytes()
 
 
 def test_a_panel_without_a_network(place, capsys):

@@ -72,7 +72,7 @@ def test_each_caution_is_given_alone(model, data, kind):
 
 
 def grouped(by: ClusteredBy, count: int, linked: int) -> Clusters:
-    return Clusters(np.array(["b"] * 4), by, count, bricks=12, linked=linked)
+    return Clusters(np.array(["b"]), np.zeros(4, int), by, count, bricks=12, linked=linked)
 
 
 def test_bricks_that_share_exposures():

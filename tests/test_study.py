@@ -15,7 +15,8 @@ from evaluation_set import make_set
 from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.controls.records import Obstacle
 from obiwan.dplearn.errors import ModelError, TrainingSetError
-from obiwan.dplearn.evaluation import ensemble, study
+from obiwan.dplearn.evaluation import ensemble, measuring, study
+from obiwan.dplearn.evaluation.measuring import control_sample
 from obiwan.dplearn.evaluation.study import Request, evaluate_referees
 from obiwan.dplearn.referees.jury import Jury, samples_of
 from obiwan.dplearn.referees.scoring import read_scores, write_scores
@@ -167,18 +168,20 @@ def test_how_a_network_was_trained_is_read_from_its_run(augment):
 
 def test_controls_take_what_a_panel_has_measured(grz, monkeypatch):
     samples, asked = samples_of(grz, Jury(("scores",), examples=64)), []
-    rows, measured, _ = study.control_set(grz, {})
+    first = control_sample(grz, {}, Jury())
     spy = lambda *given: asked.append(given[1]) or measure_split(*given)  # noqa: E731
-    monkeypatch.setattr(study, "measure_split", spy)
-    again, reused, tests = study.control_set(grz, samples)
+    monkeypatch.setattr(measuring, "measure_split", spy)
+    again = control_sample(grz, samples, Jury())
     assert asked == ["test"]  # of which the panel has 64 of 256
-    assert (tests, again.tobytes(), reused.tobytes()) == (256, rows.tobytes(), measured.tobytes())
+    assert again.tests.tolist() == list(range(256))
+    assert again.rows.tobytes() == first.rows.tobytes()
+    assert again.measured.tobytes() == first.measured.tobytes()
     scored = grz.only(shard for one in samples.values() for shard in one.stamp_set.shards)
-    _, reused, tests = study.control_set(scored, samples)
+    reused = control_sample(scored, samples, Jury())
     assert asked == ["test"]
-    assert tests == 64
+    assert len(reused.tests) == 64
     assert (
-        reused.tobytes()
+        reused.measured.tobytes()
         == np.concatenate([measure_split(scored, s) for s in ("test", "val", "train")]).tobytes()
     )
 

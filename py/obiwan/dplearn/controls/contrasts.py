@@ -16,7 +16,8 @@ from scipy.optimize import brentq
 from scipy.stats import chi2, ncx2, rankdata
 
 from obiwan.dplearn.stampspec import Array
-from obiwan.dplearn.twosample.ranking import Estimate, Measured, cluster_numbers
+from obiwan.dplearn.twosample.ranking import Estimate, Measured
+from obiwan.dplearn.twosample.ranks import cluster_numbers
 
 HUBER = 1.5  #: residuals beyond so many robust standard deviations pull no harder
 DRAWS = 5000  #: tables drawn for an association in which too few are expected in a cell

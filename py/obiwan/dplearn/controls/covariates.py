@@ -7,8 +7,8 @@ way, is not among them: distances to the truth, runs, ids, flags.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from obiwan.dplearn.trainingset.visibility import same_fit
 Columns = dict[str, Array]
 
 STANDARD_SIZE = 3600  #: pixels on a side of a Legacy Survey brick's coadd
+#: Column of a measurement that a covariate is.
+_COLUMNS = {"phase_x": "phase_x", "phase_y": "phase_y", "neighbours": "peaks", "nearest": "nearest"}
+MEASURED = tuple(_COLUMNS.values())
 _NEARLY = 3000  #: no coadd reaches so far that is not a standard one
 
 
@@ -78,36 +81,82 @@ def _quantities(spec: StampSpec) -> Iterator[Quantity]:
     yield Quantity("nearest", "distance to the nearest neighbour", unit="px", hazard="D12")
 
 
-def covariates(rows: Array, measured: Array, spec: StampSpec) -> Columns:
-    """Physical quantities of examples, by key.
+@dataclass(frozen=True, eq=False)
+class Covariates(Mapping[str, Array]):
+    """Physical quantities of examples, by key in the order of `quantities`; each is made when asked for.
 
-    Parameters
+    Values are float64, shape (n,).  Magnitudes are corrected for extinction; depths are 5 sigma for a point
+    source; what is not known is NaN.  Where `same_fit` says no, all that is fitted is NaN.
+
+    Attributes
     ----------
     rows : structured ndarray, shape (n,)
-        Their rows of the example table.
-    measured : ndarray of `obiwan.dplearn.controls.measure.measure_dtype`, shape (n,)
+        Rows of the example table.
+    measured : structured ndarray, shape (n,)
+        With the columns `MEASURED` of `obiwan.dplearn.controls.measure.measure_dtype`.
     spec : StampSpec
-
-    Returns
-    -------
-    dict of ndarray of float64, shape (n,)
-        In the order of `quantities`.  Magnitudes are corrected for extinction; depths are 5 sigma for a point
-        source; what is not known is NaN.  Where `same_fit` says no, all that is fitted is NaN.
+    size : int
+        Pixels on a side of the coadds.
+    one_origin : bool
+        Whether fitted quantities have one origin.
     """
-    found = _fitted(rows, spec)
-    with np.errstate(divide="ignore"):
-        for band in spec.bands:
-            sigma = 1 / np.sqrt(_positive(rows[f"psfdepth_{band}"]))
-            found[f"psfsize_{band}"] = _positive(rows[f"psfsize_{band}"])
-            found[f"psfdepth_{band}"] = 22.5 - 2.5 * np.log10(5 * sigma)
-            found[f"nobs_{band}"] = _positive(rows[f"nobs_{band}"])
-    found["ebv"] = rows["ebv"].astype(np.float64)
-    found["edge"] = edge_distance(rows, spec)
-    for key, column in (("phase_x",) * 2, ("phase_y",) * 2, ("neighbours", "peaks"), ("nearest",) * 2):
-        found[key] = measured[column].astype(np.float64)
-    if not same_fit(rows):
-        found |= {one.key: np.full(len(rows), np.nan) for one in quantities(spec) if one.fitted}
-    return {one.key: found[one.key] for one in quantities(spec)}
+
+    rows: Array
+    measured: Array
+    spec: StampSpec
+    size: int
+    one_origin: bool
+
+    @classmethod
+    def of(cls, rows: Array, measured: Array, spec: StampSpec) -> Covariates:
+        """Covariates of examples; the coadds' size and the origin of fits are those of these examples."""
+        return cls(rows, measured, spec, coadd_size(rows, spec), same_fit(rows))
+
+    def take(self, chosen: Array | slice) -> Covariates:
+        """The same of some examples."""
+        return replace(self, rows=self.rows[chosen], measured=self.measured[chosen])
+
+    def __iter__(self) -> Iterator[str]:
+        """Keys, in the order of `quantities`."""
+        return (one.key for one in quantities(self.spec))
+
+    def __len__(self) -> int:
+        """Number of quantities."""
+        return len(quantities(self.spec))
+
+    def __getitem__(self, key: str) -> Array:
+        """Values of one quantity."""
+        found = {one.key: one for one in quantities(self.spec)}[key]
+        if found.fitted and not self.one_origin:
+            return np.full(len(self.rows), np.nan)
+        return np.asarray(self._values(key, found.name), np.float64)
+
+    def _values(self, key: str, name: str) -> Array:
+        """Values of a quantity, given its key and name."""
+        rows = self.rows
+        if key == "sn":
+            flux, ivar = (self.spec.per_band(rows, stem) for stem in ("flux", "flux_ivar"))
+            return np.asarray(np.sqrt(np.sum(flux.astype(np.float64) ** 2 * ivar, axis=-1)))
+        if key == "e":
+            return np.hypot(rows["e1"], rows["e2"])
+        if key == "edge":
+            return edge_distance(rows, self.spec, self.size)
+        if name == "depth":
+            with np.errstate(divide="ignore"):
+                return np.asarray(22.5 - 2.5 * np.log10(5 * (1 / np.sqrt(_positive(rows[key])))))
+        if name in ("PSF width", "exposures"):
+            return _positive(rows[key])
+        if key in _COLUMNS:
+            return np.asarray(self.measured[_COLUMNS[key]])
+        colours = {f"{blue}_{red}": (f"mag_{blue}", f"mag_{red}") for blue, red in self.spec.colours}
+        first, *second = colours.get(key, (key,))
+        values = rows[first].astype(np.float64)
+        return np.asarray(values - rows[second[0]] if second else values)
+
+
+def covariates(rows: Array, measured: Array, spec: StampSpec) -> Columns:
+    """All `Covariates` of examples."""
+    return dict(Covariates.of(rows, measured, spec))
 
 
 def coadd_size(rows: Array, spec: StampSpec) -> int:
@@ -118,15 +167,15 @@ def coadd_size(rows: Array, spec: StampSpec) -> int:
     """
     if not len(rows):
         return spec.size
-    inside = rows[rows["flags"] & FLAG_PADDED == 0]
-    used, beyond = (inside, spec.size - spec.centre) if len(inside) else (rows, 1)
-    last = max(int(centre_pixel(used[axis]).max()) for axis in ("x", "y")) + beyond
+    inside = rows["flags"] & FLAG_PADDED == 0
+    used, beyond = (inside, spec.size - spec.centre) if inside.any() else (slice(None), 1)
+    last = max(int(centre_pixel(rows[axis][used]).max()) for axis in ("x", "y")) + beyond
     return STANDARD_SIZE if last > _NEARLY else last
 
 
-def edge_distance(rows: Array, spec: StampSpec) -> Array:
-    """Distance of each example to the nearest edge of its coadd (px)."""
-    end = coadd_size(rows, spec) - 0.5
+def edge_distance(rows: Array, spec: StampSpec, size: int | None = None) -> Array:
+    """Distance of each example to the nearest edge of its coadd (px), of `coadd_size` unless it is given."""
+    end = (size or coadd_size(rows, spec)) - 0.5
     distances = [distance for axis in ("x", "y") for distance in (rows[axis] + 0.5, end - rows[axis])]
     return np.asarray(np.min(distances, axis=0), np.float64)
 
@@ -135,15 +184,3 @@ def _positive(values: Array) -> Array:
     """Float64, NaN where not positive: bands without data hold 0."""
     values = values.astype(np.float64)
     return np.where(values > 0, values, np.nan)
-
-
-def _fitted(rows: Array, spec: StampSpec) -> Columns:
-    """What the catalogue says of the object itself."""
-    out: Columns = {name: rows[name].astype(np.float64) for name in spec.columns("mag")}
-    for blue, red in spec.colours:
-        out[f"{blue}_{red}"] = out[f"mag_{blue}"] - out[f"mag_{red}"]
-    flux, ivar = (spec.per_band(rows, name) for name in ("flux", "flux_ivar"))
-    out["sn"] = np.sqrt(np.sum(flux.astype(np.float64) ** 2 * ivar, axis=-1))
-    out["shape_r"] = rows["shape_r"].astype(np.float64)
-    out["e"] = np.hypot(rows["e1"], rows["e2"]).astype(np.float64)
-    return out

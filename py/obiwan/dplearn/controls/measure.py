@@ -12,19 +12,22 @@ there are no data.  What judges ivar itself (`NEED_IVAR`) is then NaN.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from numpy.lib.recfunctions import repack_fields
 from numpy.typing import NDArray
 
 from obiwan.dplearn.controls import centroids
 from obiwan.dplearn.controls.centroids import BOX, NEED, REACH, WINDOW
 from obiwan.dplearn.galaxyfit.noise import ivar_of_sky, lower_median
-from obiwan.dplearn.running.executors import progress_bar
+from obiwan.dplearn.running.executors import progress_bar, run_all
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.cutouts import centre_pixel
+from obiwan.dplearn.trainingset.shards import Shard
 from obiwan.dplearn.trainingset.stampset import StampSet
 
 Floats = NDArray[np.float32]
@@ -159,7 +162,25 @@ def measure_stamps(stamps: Floats, rows: Array, spec: StampSpec) -> Array:
     return out
 
 
-def measure_split(stamp_set: StampSet, split: str) -> Array:
+@dataclass(frozen=True)
+class _Task:
+    """One shard that is to be measured; its stamps are read where it is measured."""
+
+    read: Callable[[Shard], tuple[Floats, Array]]
+    shard: Shard
+    rows: Array
+    spec: StampSpec
+
+    def run(self) -> Array:
+        """Read the shard and measure it, on one thread: numbers do not depend on how many there are."""
+        from threadpoolctl import threadpool_limits
+
+        stamps = self.read(self.shard)[0]
+        with threadpool_limits(1):
+            return measure_stamps(stamps, self.rows, self.spec)
+
+
+def measure_split(stamp_set: StampSet, split: str, executor: Executor | None = None) -> Array:
     """Measure every stamp of a split, a shard at a time.
 
     Parameters
@@ -167,6 +188,8 @@ def measure_split(stamp_set: StampSet, split: str) -> Array:
     stamp_set : StampSet
     split : str
         ``train``, ``val`` or ``test``.
+    executor : Executor, optional
+        Workers that share the shards; this process by default.
 
     Returns
     -------
@@ -176,18 +199,17 @@ def measure_split(stamp_set: StampSet, split: str) -> Array:
     Raises
     ------
     TrainingSetError
-        If the table does not have the rows of the shards.
+        If a shard cannot be read, or the table does not have the rows of the shards.
     """
-    rows = stamp_set.rows(split)
-    out = np.empty(len(rows), dtype=measure_dtype(stamp_set.spec))
-    start = 0
+    rows, shards = stamp_set.rows(split), stamp_set.split(split)
+    places, ends = rows[["x", "y"]], np.cumsum([0, *(shard.rows for shard in shards)])
+    tasks = [
+        _Task(stamp_set.read, shard, repack_fields(places[start : start + shard.rows]), stamp_set.spec)
+        for shard, start in zip(shards, ends, strict=False)
+    ]
     with progress_bar(len(rows), f"measure {split}", "stamp", unit_scale=True) as bar:
-        for shard in stamp_set.split(split):
-            part = slice(start, start + shard.rows)
-            out[part] = measure_stamps(stamp_set.read(shard)[0], rows[part], stamp_set.spec)
-            start += shard.rows
-            bar.update(shard.rows)
-    return out
+        parts = run_all(_Task.run, tasks, executor, bar, size=lambda number: shards[number].rows)
+    return np.concatenate([np.empty(0, measure_dtype(stamp_set.spec)), *parts])
 
 
 def _measure(image: Floats, ivar: Floats, expected: Floats, regions: _Regions) -> Named:

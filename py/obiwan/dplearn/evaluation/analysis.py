@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from obiwan.dplearn.controls import metadata
-from obiwan.dplearn.controls.covariates import Quantity, quantities
-from obiwan.dplearn.controls.metadata import propensity, propensity_strata
+from obiwan.dplearn.controls.covariates import Covariates, Quantity, quantities
 from obiwan.dplearn.controls.records import Control
 from obiwan.dplearn.evaluation.bins import Bins, auc_at_percentiles, bin_everything, corrected_together
 from obiwan.dplearn.evaluation.ensemble import Scored
@@ -19,9 +18,10 @@ from obiwan.dplearn.evaluation.notices import Fact
 from obiwan.dplearn.evaluation.occlusion import Occlusion
 from obiwan.dplearn.evaluation.ruling import Ruling
 from obiwan.dplearn.stampspec import Array, StampSpec
-from obiwan.dplearn.trainingset.clusters import ClusteredBy
+from obiwan.dplearn.trainingset.clusters import ClusteredBy, factorised
 from obiwan.dplearn.twosample import calibration, ranking, resampling, summary
 from obiwan.dplearn.twosample.ranking import Estimate
+from obiwan.dplearn.twosample.ranks import count_different
 from obiwan.dplearn.twosample.verdict import PositiveControl, Verdict, decide
 
 LEVEL = 0.05
@@ -128,7 +128,7 @@ class Baseline:
     examples : int
         How many it was cross-fitted over.
     scores : ndarray, shape (n,)
-        On the test examples.
+        On the test examples; NaN where not measured.
     left_out : tuple of str
         Covariates that are unknown for most examples of a class.
     """
@@ -152,8 +152,8 @@ class Evaluation:
     data : dict
         What the manifest says of the training set.
     scored : Scored
-    columns : mapping
-        Covariates of the test examples.
+    columns : Covariates
+        Of the test examples.
     networks : Scored or None
         The networks' own scores on the whole test split, where a panel is tested.
     verdict : Verdict
@@ -167,8 +167,8 @@ class Evaluation:
     network_verdict : Verdict or None
         Of these networks alone.
     controls : tuple of Control
-    control_examples : int
-        Examples that the controls were run on.
+    control_examples, control_tests : int
+        Examples that the controls were run on, and test examples among them, which `conditional` is of, too.
     bins : tuple of Bins
         The last of them at percentiles in brightness.
     occlusion : Occlusion or None
@@ -191,7 +191,7 @@ class Evaluation:
     spec: StampSpec
     data: dict[str, Any]
     scored: Scored
-    columns: Mapping[str, Array]
+    columns: Covariates
     verdict: Verdict
     ruling: Ruling
     answer: Answer
@@ -200,6 +200,7 @@ class Evaluation:
     baseline: Baseline | None
     controls: tuple[Control, ...]
     control_examples: int
+    control_tests: int
     bins: tuple[Bins, ...]
     networks: Scored | None = None
     network: Answer | None = None
@@ -223,19 +224,19 @@ def strata_keys(spec: StampSpec) -> tuple[str, ...]:
 
 def answer(scored: Scored, seed: int) -> Answer:
     """AUC and accuracy of the combined score with their intervals and tests."""
-    labels, scores, bricks, clusters = scored.labels, scored.scores, scored.bricks, scored.clusters
+    labels, ranks, bricks, clusters = scored.labels, scored.ranks, scored.bricks, scored.clusters
     usable = summary.usable_bricks(labels, clusters)
     streams = [np.random.default_rng([seed, purpose]) for purpose in (1, 2)]
     return Answer(
-        auc=ranking.auc_interval(labels, scores, usable),
-        accuracy=summary.accuracy_test(labels, scores > 0.5, clusters),
-        singles=tuple(ranking.auc_interval(labels, single, usable) for single in scored.singles),
-        permutation_p=resampling.permutation_test(labels, scores, bricks, draws=DRAWS, rng=streams[0]),
-        flip_p=resampling.flip_test(labels, scores, clusters, draws=DRAWS, rng=streams[1]),
-        design_effect=float("nan") if usable is None else ranking.design_effect(labels, scores, usable),
-        bricks=len(np.unique(bricks)),
+        auc=ranking.auc_interval(labels, ranks, usable),
+        accuracy=summary.accuracy_test(labels, scored.scores > 0.5, clusters),
+        singles=tuple(ranking.auc_interval(labels, single, usable) for single in scored.single_ranks),
+        permutation_p=resampling.permutation_test(labels, ranks, bricks, draws=DRAWS, rng=streams[0]),
+        flip_p=resampling.flip_test(labels, ranks, clusters, draws=DRAWS, rng=streams[1]),
+        design_effect=float("nan") if usable is None else ranking.design_effect(labels, ranks, usable),
+        bricks=len(scored.brick_names),
         rests_on_bricks=usable is not None,
-        clusters=len(np.unique(clusters)),
+        clusters=count_different(clusters),
         clustered_by=ClusteredBy.BRICK if scored.grouped is None else scored.grouped.by,
     )
 
@@ -243,9 +244,10 @@ def answer(scored: Scored, seed: int) -> Answer:
 def calibrate(scored: Scored) -> Calibration:
     """Reliability and bounds, before and after recalibration on the validation split."""
     better = calibration.recalibrate(scored.val_labels, scored.val_scores)
-    probabilities = (scored.scores, better(scored.scores))
-    curves = [calibration.reliability(scored.labels, p) for p in probabilities]
-    bounds = [calibration.bounds(scored.labels, p, scored.clusters) for p in probabilities]
+    probabilities, labels, clusters = (scored.scores, better(scored.scores)), scored.labels, scored.clusters
+    curves = [calibration.reliability(labels, p) for p in probabilities]
+    given = zip(probabilities, (scored.ranks, None), strict=True)  # recalibrated ones have ties
+    bounds = [calibration.bounds(labels, p, clusters, ranks=ranks) for p, ranks in given]
     helps = calibration.recalibration_helps(scored.val_labels, scored.val_scores)
     return Calibration(curves[0], curves[1], bounds[0], bounds[1], helps)
 
@@ -267,7 +269,7 @@ def conditional(scored: Scored, columns: Mapping[str, Array], names: Sequence[st
     held, unknown = tuple(chosen), tuple(name for name in names if name not in chosen)
     if not chosen:
         return Conditional((), unknown)
-    strata = propensity_strata(propensity(chosen, scored.labels))
+    strata = metadata.propensity_strata(metadata.propensity(chosen, scored.labels))
     inside = strata >= 0
     parts = (scored.labels, scored.scores, scored.bricks, strata)
     labels, scores, bricks, strata = (part[inside] for part in parts)
@@ -283,7 +285,7 @@ def conditional(scored: Scored, columns: Mapping[str, Array], names: Sequence[st
 
 
 def baseline(
-    columns: Mapping[str, Array], rows: Array, tests: int, seed: int, clusters: Array
+    columns: Mapping[str, Array], rows: Array, tests: Array, seed: int, clusters: Array, scored: int
 ) -> Baseline | None:
     """What a classifier makes of measured quantities alone; None where nothing is known of the examples.
 
@@ -293,20 +295,22 @@ def baseline(
         Covariates of all measured examples, each of shape (m,).
     rows : structured ndarray, shape (m,)
         Of the example table, those of the test split first.
-    tests : int
-        How many these are.
+    tests : ndarray of int
+        Positions of these among the scored test examples.
     seed : int
     clusters : ndarray, shape (m,)
         Bricks or groups of bricks: a classifier has not seen the cluster of an example that it scores.
+    scored : int
+        Scored test examples.
     """
     known = metadata.comparable(columns, rows["label"])
     if not known:
         return None
     result = metadata.metadata_classifier(known, rows["label"], clusters, seed=seed)
-    scores, share = result.scores[:tests], tests / len(rows)
-    tested = metadata.cross_fitted_auc(
-        rows["label"][:tests], scores, clusters[:tests], folds=result.folds, share=share
-    )
+    count, scores = len(tests), np.full(scored, np.nan)
+    scores[tests] = result.scores[:count]
+    own = (part[:count] for part in (rows["label"], result.scores, clusters))
+    tested = metadata.cross_fitted_auc(*own, folds=result.folds, share=count / len(rows))
     left_out = tuple(name for name in columns if name not in known)
     return Baseline(result, tested.interval(), len(rows), scores, left_out)
 
@@ -328,12 +332,13 @@ def where(scored: Scored, columns: Mapping[str, Array], spec: StampSpec) -> tupl
     reference = (f"{stem}_{spec.reference}" for stem in ("psfdepth", "psfsize"))
     binned = (*spec.columns("mag"), "sn", "shape_r", *reference, "ebv", "edge")
     shown: list[tuple[Quantity, Array]] = [(known[key], columns[key]) for key in binned]
-    cameras = np.char.strip(scored.rows["camera"].astype(str))  # empty where not known
-    if len({*cameras} - {""}) > 1:
-        shown.append((Quantity("camera", "camera"), cameras))
-    tables = bin_everything(shown, scored.labels, scored.scores, scored.clusters)
+    cameras, camera = factorised(scored.rows["camera"])  # empty where not known
+    if len({*cameras.tolist()} - {""}) > 1:
+        shown.append((Quantity("camera", "camera"), cameras[camera]))
+    given = (scored.labels, scored.ranks, scored.clusters)
+    tables = bin_everything(shown, *given)
     magnitude = columns[f"mag_{spec.bluest}"]
-    bins = auc_at_percentiles(magnitude, scored.labels, scored.scores, scored.clusters)
+    bins = auc_at_percentiles(magnitude, *given)
     unknown = int(np.count_nonzero(~np.isfinite(magnitude)))
     by_percentile = Quantity(BY_PERCENTILE, "percentile in brightness", spec.bluest)
     return corrected_together([*tables, Bins(BY_PERCENTILE, by_percentile, bins, unknown)])
@@ -341,5 +346,5 @@ def where(scored: Scored, columns: Mapping[str, Array], spec: StampSpec) -> tupl
 
 def verdict_of(scored: Scored, margin: float, positive: PositiveControl | None) -> Verdict:
     """The verdict on the mean score."""
-    given, learnt = (scored.labels, scored.scores, scored.clusters), scored.learnt
+    given, learnt = (scored.labels, scored.ranks, scored.clusters), scored.learnt
     return decide(*given, margin=margin, level=LEVEL, learnt=learnt, positive=positive)

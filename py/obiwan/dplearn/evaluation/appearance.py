@@ -19,7 +19,7 @@ from obiwan.dplearn.controls.measure import LEAST_SNR, OUTSKIRTS
 from obiwan.dplearn.galaxyfit.noise import lower_median
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.cutouts import centre_pixel
-from obiwan.dplearn.twosample.ranking import cluster_numbers
+from obiwan.dplearn.twosample.ranks import cluster_numbers
 
 LEAST_SN = 40.0  #: of the light in the window, all bands together, for a galaxy that is averaged
 ENOUGH = 100  #: galaxies of each class; where fewer are so bright, the limit is lower

@@ -20,7 +20,8 @@ import numpy as np
 from obiwan.dplearn.controls.covariates import Quantity
 from obiwan.dplearn.evaluation.gallery import PERCENTILES
 from obiwan.dplearn.stampspec import Array
-from obiwan.dplearn.twosample.ranking import Estimate, auc_interval, auc_pvalue
+from obiwan.dplearn.twosample.ranking import GUESS, Estimate, auc_pvalue, measure_auc
+from obiwan.dplearn.twosample.ranks import count_different
 from obiwan.dplearn.twosample.summary import holm, usable_bricks
 
 LEAST = 20  #: examples of each class below which a bin has no AUC: its standard error would exceed 0.09
@@ -109,9 +110,12 @@ def _one_bin(
     found, p = None, float("nan")
     clusters = usable_bricks(label, brick)
     if min(real, fake) >= LEAST and (clusters is not None or usable_bricks(labels, bricks) is None):
-        found = auc_interval(label, score, clusters)
-        p = auc_pvalue(label, score, clusters, "two-sided")
-    return Bin(*ends, middle, real, fake, len(np.unique(brick)), found, p, p)
+        measured = measure_auc(label, score, clusters)
+        found = measured.interval()
+        p = measured.p_value(GUESS, "two-sided")
+        if clusters is None:
+            p = auc_pvalue(label, score, alternative="two-sided")
+    return Bin(*ends, middle, real, fake, count_different(brick), found, p, p)
 
 
 def quantile_edges(values: Array, number: int) -> Array:
@@ -137,7 +141,7 @@ def auc_by(
     values : ndarray, shape (n,)
         The quantity; examples where it is not finite are in no bin.
     labels, scores, bricks : ndarray, shape (n,)
-        0 real and 1 fake; P(fake) or anything that rises with it; names.
+        0 real and 1 fake; P(fake), its dense ranks or anything that rises with it; names or numbers.
     edges : sequence of float, optional
         Ends of the bins, rising; by default those of quantile bins, as many as leave `PER_BIN` in each and,
         where the test rests on bricks, enough of those; from 2 to `MOST_BINS`.

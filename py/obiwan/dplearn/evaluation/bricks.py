@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from obiwan.dplearn.stampspec import Array
+from obiwan.dplearn.trainingset.clusters import factorised
 from obiwan.dplearn.twosample.ranking import auc_interval
 
 LEAST = 5  #: examples of each class without which a brick has no AUC
@@ -30,8 +31,8 @@ def footprint(rows_of: Mapping[str, Array]) -> Array:
     """
     found = []
     for split, rows in rows_of.items():
-        names, number = np.unique(np.char.strip(rows["brick"].astype(str)), return_inverse=True)
-        number, count = number.ravel(), len(names)
+        names, number = factorised(rows["brick"])
+        count = len(names)
         total, fakes = np.bincount(number, minlength=count), np.bincount(number, rows["label"], count)
         angle = np.radians(rows["ra"])  # a mean of angles would fail at RA 0
         east, north = (np.bincount(number, part(angle), count) for part in (np.sin, np.cos))
@@ -66,10 +67,11 @@ def auc_of_bricks(labels: Array, scores: Array, bricks: Array) -> Array:
     Parameters
     ----------
     labels, scores, bricks : ndarray, shape (n,)
+        Real = 0, fake = 1; P(fake) or its ranks; names.
     """
-    names, number = np.unique(bricks, return_inverse=True)
-    found, order = [], np.argsort(number.ravel(), kind="stable")
-    ends = np.cumsum(np.bincount(number.ravel(), minlength=len(names)))
+    names, number = factorised(bricks)
+    found, order = [], np.argsort(number, kind="stable")
+    ends = np.cumsum(np.bincount(number, minlength=len(names)))
     for name, mine in zip(names.tolist(), np.split(order, ends[:-1]), strict=True):
         fakes = int(labels[mine].sum())
         if min(fakes, len(mine) - fakes) >= LEAST:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from obiwan.dplearn.controls.records import Statistic
 from obiwan.dplearn.evaluation.analysis import Baseline, answer, baseline, verdict_of
 from obiwan.dplearn.evaluation.ensemble import Scored
@@ -41,14 +43,16 @@ def decided(
         Margin and seed.
     """
     verdict = verdict_of(scored, settings["margin"], positive)
-    tests, seed = len(scored.rows), settings["seed"]
-    quantities = baseline(evidence.columns, evidence.rows, tests, seed, evidence.clusters)
+    tests = np.arange(len(scored.rows)) if evidence.tests is None else evidence.tests
+    known = (evidence.columns, evidence.rows, tests, settings["seed"], evidence.clusters)
+    quantities = baseline(*known, len(scored.rows))
     return {
         "verdict": verdict,
         "ruling": ruling_of(scored, verdict, evidence, quantities, missing),
         "baseline": quantities,
         "controls": evidence.controls,
         "control_examples": len(evidence.rows),
+        "control_tests": len(tests),
     }
 
 
@@ -91,5 +95,5 @@ def ruling_of(
     both = [one for one in failing if one.statistic != Statistic.RECOVERY]  # real galaxies have no truth
     if panel_differs(verdict, levels) and (both or fails):
         score = baseline.result.scores if fails and baseline is not None else None
-        equal = held_equal(scored, both, evidence, score)
+        equal = held_equal(evidence.of_tests(scored), both, evidence, score)
     return rule(verdict, evidence.controls, quantities, equal, missing, levels)

@@ -8,11 +8,9 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
-
 from obiwan.dplearn import __version__
-from obiwan.dplearn.stampspec import SPLITS
-from obiwan.dplearn.trainingset.clusters import sharing_exposures
+from obiwan.dplearn.stampspec import SPLITS, Array
+from obiwan.dplearn.trainingset.clusters import factorised, sharing_exposures
 from obiwan.dplearn.trainingset.stampset import StampSet
 
 SOFTWARE = (
@@ -38,7 +36,7 @@ def data_summary(stamp_set: StampSet) -> dict[str, Any]:
     counts = {}
     for split in SPLITS:
         real, fake = stamp_set.count(split)
-        counts[split] = {"real": real, "fake": fake, "bricks": len(np.unique(stamp_set.bricks(split)))}
+        counts[split] = {"real": real, "fake": fake, "bricks": len(_bricks(stamp_set, split))}
     return {
         "name": "/".join(stamp_set.directory.resolve().parts[-2:]),
         "checksum": stamp_set.checksum,
@@ -51,8 +49,13 @@ def data_summary(stamp_set: StampSet) -> dict[str, Any]:
     }
 
 
+def _bricks(stamp_set: StampSet, split: str) -> Array:
+    """Names of the bricks of a split."""
+    return factorised(stamp_set.rows(split)["brick"])[0]
+
+
 def _exposures(stamp_set: StampSet) -> dict[str, int]:
     """Test bricks whose exposures are known, and those of them that share one with training bricks."""
-    test, train = (stamp_set.bricks(split) for split in ("test", "train"))
+    test, train = (_bricks(stamp_set, split) for split in ("test", "train"))
     known, shared = sharing_exposures(test, train, stamp_set.read_exposures())
     return {"known": known, "shared": shared}

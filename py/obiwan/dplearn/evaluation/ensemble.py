@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ from obiwan.dplearn.referees.protocol import Referee
 from obiwan.dplearn.referees.testlog import Ledger, record_evaluation
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.training.rundir import SCORES
-from obiwan.dplearn.trainingset.clusters import Clusters
+from obiwan.dplearn.trainingset.clusters import Clusters, factorised
 from obiwan.dplearn.trainingset.stampset import StampSet
+from obiwan.dplearn.twosample.ranks import numbered
 from obiwan.dplearn.twosample.summary import LEAST_CLUSTERS
 
 ALIKE = 0.5  #: correlation of the weights of two networks above which they have the same first ones
@@ -104,20 +106,52 @@ class Scored:
         """Real = 0, fake = 1, shape (n,)."""
         return np.asarray(self.rows["label"])
 
+    @cached_property
+    def _bricks(self) -> tuple[Array, Array]:
+        return factorised(self.rows["brick"])
+
+    @property
+    def brick_names(self) -> Array:
+        """Names of the bricks, sorted."""
+        return self._bricks[0]
+
     @property
     def bricks(self) -> Array:
-        """Brick names, shape (n,)."""
-        return np.char.strip(self.rows["brick"].astype(str))
+        """Brick of each example, shape (n,): its position in `brick_names`."""
+        return self._bricks[1]
 
     @property
     def clusters(self) -> Array:
-        """Names of what intervals and swaps of labels rest on, shape (n,): bricks, or groups of bricks."""
-        return self.bricks if self.grouped is None else self.grouped.names
+        """Numbers of what intervals and swaps of labels rest on, shape (n,): bricks, or groups of bricks."""
+        return self.bricks if self.grouped is None else self.grouped.numbers
 
-    @property
+    @cached_property
     def scores(self) -> Array:
         """The score that is tested: the panel's, else the mean; declared before any was looked at."""
         return np.asarray(self.singles.mean(0, dtype=np.float64)) if self.panel is None else self.panel
+
+    @cached_property
+    def ranks(self) -> Array:
+        """Dense ranks of `scores`, shape (n,): what rests on ranks takes them, and sorts nothing."""
+        return numbered(self.scores)
+
+    @property
+    def single_ranks(self) -> tuple[Array, ...]:
+        """The same of each referee; of one alone those of the mean."""
+        alone = self.panel is None and len(self.singles) == 1
+        return (self.ranks,) if alone else tuple(map(numbered, self.singles))
+
+    def take(self, chosen: Array) -> Scored:
+        """The same of some test examples."""
+        if len(chosen) == len(self.rows):
+            return self
+        return replace(
+            self,
+            rows=self.rows[chosen],
+            singles=self.singles[:, chosen],
+            panel=None if self.panel is None else self.panel[chosen],
+            grouped=None if self.grouped is None else self.grouped.take(chosen),
+        )
 
     @property
     def combined(self) -> str:
@@ -138,17 +172,6 @@ class Scored:
         """
         learnt = sum(model.learnt for model in self.models)
         return learnt > 0 if self.panel is not None else 2 * learnt > len(self.models)
-
-
-def networks_among(scored: Scored, networks: Scored | None) -> tuple[ModelInfo, ...]:
-    """The trained networks of an evaluation: those beside a panel, or those whose mean is tested."""
-    return () if scored.panel is not None and networks is None else (networks or scored).models
-
-
-def own_checksums(scored: Scored, networks: Scored | None) -> set[str]:
-    """Checksums under which an evaluation stands in the test-set log: its networks', and its panel's."""
-    models = {model.checksum for model in networks_among(scored, networks)}
-    return models | ({scored.checksum} if scored.panel is not None else set())
 
 
 def load_networks(paths: Sequence[Path], stamp_set: StampSet) -> tuple[NetworkReferee, ...]:

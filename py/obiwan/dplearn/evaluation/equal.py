@@ -19,6 +19,7 @@ from obiwan.dplearn.referees.features import Scaling
 from obiwan.dplearn.referees.jury import Sample
 from obiwan.dplearn.referees.scores import logistic
 from obiwan.dplearn.stampspec import Array, StampSpec
+from obiwan.dplearn.trainingset.clusters import factorised
 from obiwan.dplearn.twosample.ranking import GUESS, auc, stratified_auc, usable_strata
 from obiwan.dplearn.twosample.summary import usable_bricks
 
@@ -77,6 +78,8 @@ class Evidence:
         Bricks, or groups of bricks that are not independent.
     fits : mapping of str to ndarray, shape (n,)
         Numbers of the panel's galaxy fits, and (``light_``) those measured of the stamps.
+    tests : ndarray of int, shape (m,), or None
+        Positions of the test examples among those that are scored; None where they are all of them.
     """
 
     controls: tuple[Control, ...]
@@ -86,6 +89,11 @@ class Evidence:
     signal: Array
     clusters: Array
     fits: Mapping[str, Array] = field(default_factory=dict)
+    tests: Array | None = None
+
+    def of_tests(self, scored: Scored) -> Scored:
+        """The scored test examples that the controls were run on."""
+        return scored if self.tests is None else scored.take(self.tests)
 
     @classmethod
     def of(
@@ -95,6 +103,7 @@ class Evidence:
         spec: StampSpec,
         clusters: Array,
         samples: Mapping[str, Sample] | None = None,
+        tests: Array | None = None,
     ) -> Evidence:
         """All controls run on examples.
 
@@ -107,14 +116,16 @@ class Evidence:
         clusters : ndarray, shape (n,)
         samples : mapping of str to Sample, optional
             What a panel has measured, by split.
+        tests : ndarray of int, optional
+            Positions of the test examples among those that are scored; by default they are all of them.
         """
-        label, bricks = rows["label"], np.char.strip(rows["brick"].astype(str))
+        label, bricks = rows["label"], factorised(rows["brick"])[1]
         asked = tuple(questions(rows, measured, label, bricks, spec))
         controls = judge_controls(asked, label, clusters)
         columns = covariates(rows, measured, spec)
         signal, fits = measured[f"snr_{spec.reference}"], fit_numbers(samples or {}, rows)
         fits |= {f"light_{name}": measured[name] for name in measured.dtype.names or ()}
-        return cls(controls, asked, rows, columns, signal, clusters, fits)
+        return cls(controls, asked, rows, columns, signal, clusters, fits, tests)
 
 
 def held_equal(
@@ -132,7 +143,7 @@ def held_equal(
     Parameters
     ----------
     scored : Scored
-        The test examples.
+        The test examples, those that the controls were run on.
     failing : sequence of Control
         The largest effects first.
     evidence : Evidence

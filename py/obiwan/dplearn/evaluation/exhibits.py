@@ -14,6 +14,7 @@ import numpy as np
 from obiwan.dplearn.evaluation.appearance import NOISE, Appearance, Drawn, appearance, bright, sample
 from obiwan.dplearn.evaluation.bricks import auc_of_bricks, footprint
 from obiwan.dplearn.evaluation.ensemble import Scored
+from obiwan.dplearn.evaluation.measuring import ControlSample
 from obiwan.dplearn.referees.network import NetworkReferee
 from obiwan.dplearn.referees.protocol import Referee
 from obiwan.dplearn.stampspec import SPLITS, Array
@@ -44,7 +45,7 @@ class Exhibits:
 
 
 def exhibits_of(
-    stamp_set: StampSet, scored: Scored, measured: Array, referees: Sequence[Referee], seed: int
+    stamp_set: StampSet, scored: Scored, sample: ControlSample, referees: Sequence[Referee], seed: int
 ) -> Exhibits:
     """Exhibits of an evaluation.
 
@@ -53,8 +54,8 @@ def exhibits_of(
     stamp_set : StampSet
         With the scored test examples alone.
     scored : Scored
-    measured : ndarray of `obiwan.dplearn.controls.measure.measure_dtype`
-        Of test examples, and of any others after them.
+    sample : ControlSample
+        Measured examples.
     referees : sequence of Referee
     seed : int
         Of the draws.
@@ -62,9 +63,9 @@ def exhibits_of(
     rows_of = {split: stamp_set.rows(split) for split in SPLITS}
     curves = {one.name: one.history for one in referees if isinstance(one, NetworkReferee)}
     return Exhibits(
-        appearance=appearance_of(stamp_set, measured[: len(rows_of["test"])], seed),
+        appearance=appearance_of(sample.stamp_set, sample.measured[: len(sample.tests)], seed),
         places=footprint(rows_of),
-        brick_aucs=auc_of_bricks(scored.labels, scored.scores, scored.bricks),
+        brick_aucs=auc_of_bricks(scored.labels, scored.ranks, scored.rows["brick"]),
         histories={name: curve for name, curve in curves.items() if curve},
     )
 
@@ -80,7 +81,7 @@ def appearance_of(stamp_set: StampSet, measured: Array, seed: int) -> Appearance
     seed : int
     """
     rows, spec = stamp_set.rows("test"), stamp_set.spec
-    clusters = stamp_set.clusters(rows, LEAST_CLUSTERS).names
+    clusters = stamp_set.clusters(rows, LEAST_CLUSTERS).numbers
     galaxies, limit = bright(measured, rows["label"], spec, seed)
     if not len(galaxies):
         return None

@@ -71,11 +71,11 @@ def pair_by_magnitude(magnitude: Array, label: Array, percentile: float, pairs: 
     first = round((1 - percentile / 100) * len(reals) - pairs / 2)
     reals = reals[max(0, min(first, len(reals) - pairs)) :][:pairs]
     chosen: list[int] = []
-    free = set(fakes.tolist())
+    free = magnitude[fakes]  # infinite once it is taken
     for real in reals:
-        fake = min(free, key=lambda i: (abs(magnitude[i] - magnitude[real]), i))
-        free.discard(fake)
-        chosen += [int(real), fake]
+        nearest = int(np.argmin(np.abs(free - magnitude[real])))
+        free[nearest] = np.inf
+        chosen += [int(real), int(fakes[nearest])]
     return np.array(chosen, dtype=int)
 
 

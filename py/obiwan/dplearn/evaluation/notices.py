@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from obiwan.dplearn.controls.records import Control
-from obiwan.dplearn.evaluation.ensemble import Scored, networks_among, own_checksums
+from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
 from obiwan.dplearn.referees.testlog import Ledger
 from obiwan.dplearn.retraining.ablations import A_A, AblationResult, names
 from obiwan.dplearn.stampspec import StampSpec
@@ -50,6 +50,7 @@ class Notice(StrEnum):
     FEW_NETWORKS = "few networks"  #: given, wanted
     NO_SENSITIVITY = "no sensitivity test"
     SAMPLED = "a sample of the test set scored"  #: scored, total
+    CONTROLS_SAMPLED = "controls of a sample of the test set"  #: scored, total
     UNKNOWN_EXPOSURES = "exposures not known"
     ABLATIONS_LEFT = "ablations left out"  #: names
     CONTROL = "control not run"  #: name, band, obstacle, counts
@@ -79,6 +80,17 @@ class Fact:
 def _facts(*told: tuple[object, Notice, Mapping[str, Any]]) -> tuple[Fact, ...]:
     """Notices whose condition holds, from condition, kind and values of each."""
     return tuple(Fact(kind, values) for holds, kind, values in told if holds)
+
+
+def networks_among(scored: Scored, networks: Scored | None) -> tuple[ModelInfo, ...]:
+    """The trained networks of an evaluation: those beside a panel, or those whose mean is tested."""
+    return () if scored.panel is not None and networks is None else (networks or scored).models
+
+
+def own_checksums(scored: Scored, networks: Scored | None) -> set[str]:
+    """Checksums under which an evaluation stands in the test-set log: its networks', and its panel's."""
+    models = {model.checksum for model in networks_among(scored, networks)}
+    return models | ({scored.checksum} if scored.panel is not None else set())
 
 
 def alarms(ablations: Sequence[AblationResult]) -> tuple[Fact, ...]:
@@ -143,6 +155,11 @@ def cautions(scored: Scored, data: Mapping[str, Any], networks: Scored | None = 
 def sampled(scored: int, total: int) -> tuple[Fact, ...]:
     """Notice that a panel has scored fewer test examples than there are."""
     return _facts((scored < total, Notice.SAMPLED, {"scored": f"{scored:,}", "total": f"{total:,}"}))
+
+
+def controls_sampled(tests: int, scored: int) -> tuple[Fact, ...]:
+    """Notice that controls rest on fewer test examples than are scored."""
+    return _facts((tests < scored, Notice.CONTROLS_SAMPLED, {"scored": f"{tests:,}", "total": f"{scored:,}"}))
 
 
 def unknown_exposures(data: Mapping[str, Any]) -> tuple[Fact, ...]:

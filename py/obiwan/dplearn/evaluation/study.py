@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.evaluation import analysis, notices
 from obiwan.dplearn.evaluation.decision import decided, of_networks
@@ -23,7 +22,8 @@ from obiwan.dplearn.evaluation.ensemble import Scored
 from obiwan.dplearn.evaluation.equal import Evidence
 from obiwan.dplearn.evaluation.exhibits import exhibits_of
 from obiwan.dplearn.evaluation.ideal import EXAMPLES, offset_curve, planted_offset
-from obiwan.dplearn.evaluation.judging import Judged, Planting, judge_set
+from obiwan.dplearn.evaluation.judging import Planting, judge_set
+from obiwan.dplearn.evaluation.measuring import ControlSample, control_sample
 from obiwan.dplearn.evaluation.occlusion import Occlusion, occlude
 from obiwan.dplearn.referees.jury import NETWORK, Jury, Sample
 from obiwan.dplearn.referees.network import NetworkReferee
@@ -37,10 +37,10 @@ from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.survey.differences import Difference
 from obiwan.dplearn.training.batches import check_splits
 from obiwan.dplearn.trainingset.stampset import StampSet
+from obiwan.dplearn.trainingset.visibility import visible_rows
 from obiwan.dplearn.twosample.signflips import LEAST_FLIPPED
 from obiwan.dplearn.twosample.summary import LEAST_CLUSTERS
 
-CONTROL_EXAMPLES = 50_000  #: that the controls are run on, at most but for the test split
 OCCLUSION_EXAMPLES = 400  #: of the test split, half of each class
 LEAST_TEST = 2  #: test examples of each class without which there is no variance
 log = logging.getLogger(__name__)
@@ -98,35 +98,6 @@ def check_set(stamp_set: StampSet) -> None:
             "needed for an interval: make a set with more bricks"
         )
         raise TrainingSetError(msg)
-
-
-def _light(part: StampSet, split: str, known: Sample | None) -> Array:
-    """Measurements of the shards of a split: those of a panel's sample where it has all of them."""
-    wanted = [shard.number for shard in part.split(split)]
-    if known is None or not set(wanted) <= {shard.number for shard in known.stamp_set.shards}:
-        return measure_split(part, split)
-    return known.measured.light[np.isin(known.stamp_set.rows(split)["shard"], wanted)]
-
-
-def control_set(stamp_set: StampSet, known: Mapping[str, Sample]) -> tuple[Array, Array, int]:
-    """Rows and measurements of the examples that the controls are run on, and how many of them are tests.
-
-    What a panel has measured, `known` by split, is not measured again.
-
-    Controls learn nothing, so training examples serve as well as others: the test split first, then
-    validation and training shards up to `CONTROL_EXAMPLES`.
-    """
-    left, rows, measured = CONTROL_EXAMPLES, [], []
-    for split in ("test", "val", "train"):
-        shards = []
-        for shard in stamp_set.split(split):
-            if split == "test" or shard.rows <= left:
-                shards.append(shard)
-                left -= shard.rows
-        part = stamp_set.only(shards)
-        rows.append(part.rows(split))
-        measured.append(_light(part, split, known.get(split)))
-    return np.concatenate(rows), np.concatenate(measured), len(rows[0])
 
 
 def ledger(
@@ -201,12 +172,12 @@ def evaluate_referees(
     if request.declared:
         request = replace(request, margin=margin_of(judged.detections, request.declared))
     ablations, sensitivity = _retrain(stamp_set, first, request, outdir, executor, overwrite=overwrite)
-    names = [result.name for result in ablations]
-    by_network = summarise(sensitivity) if sensitivity else None
+    names, by_network = [one.name for one in ablations], summarise(sensitivity) if sensitivity else None
     known = ledger(stamp_set, judged.checksums, request.margin, names)
     scored, networks = replace(judged.scored, ledger=known), judged.networks
-    evidence, measured, tests = _evidence(judged)
-    data, columns = data_summary(stamp_set), {key: v[:tests] for key, v in evidence.columns.items()}
+    sample = control_sample(judged.stamp_set, judged.samples, request.jury, executor)
+    evidence, columns = _evidence(sample, judged.samples), sample.covariates_of(scored.rows)
+    data, some, held = data_summary(stamp_set), sample.tests, analysis.strata_keys(spec)
     planted, settings = (*sensitivity, *judged.detections), _settings(request)
     missing = missing_kinds(judged.detections or sensitivity, spec)
     return analysis.Evaluation(
@@ -219,15 +190,16 @@ def evaluate_referees(
         answer=analysis.answer(scored, seed),
         **of_networks(networks, by_network, settings),
         calibration=analysis.calibrate(scored),
-        conditional=analysis.conditional(scored, columns, analysis.strata_keys(spec), seed),
+        conditional=analysis.conditional(scored.take(some), columns.take(some), held, seed),
         bins=analysis.where(scored, columns, spec),
-        occlusion=_occlusion(judged.stamp_set, first, networks or scored, seed),
-        exhibits=exhibits_of(judged.stamp_set, scored, measured, referees, seed),
-        ideal=_ideal(judged.stamp_set, offset, columns["sn"], seed),
+        occlusion=_occlusion(sample.stamp_set, first, networks or scored, seed),
+        exhibits=exhibits_of(judged.stamp_set, scored, sample, referees, seed),
+        ideal=_ideal(sample.stamp_set, offset, columns.take(some)["sn"], seed),
         ablations=ablations,
         sensitivity=sensitivity,
         detections=judged.detections,
         not_run=notices.sampled(len(scored.rows), sum(stamp_set.count("test")))
+        + notices.controls_sampled(len(some), len(scored.rows))
         + notices.unknown_exposures(data)
         + notices.not_run(len(referees), names, planted, evidence.controls, spec),
         cautions=notices.cautions(scored, data, networks),
@@ -236,12 +208,11 @@ def evaluate_referees(
     )
 
 
-def _evidence(judged: Judged) -> tuple[Evidence, Array, int]:
-    """Controls, the measurements that they are of, and how many of these are of test examples."""
-    rows, measured, tests = control_set(judged.stamp_set, judged.samples)
-    clusters = judged.stamp_set.clusters(rows, LEAST_FLIPPED).names
-    evidence = Evidence.of(rows, measured, judged.stamp_set.spec, clusters, judged.samples)
-    return evidence, measured, tests
+def _evidence(sample: ControlSample, samples: Mapping[str, Sample]) -> Evidence:
+    """Controls of a measured sample, and of the galaxy fits that a panel has made of it."""
+    clusters = sample.stamp_set.clusters(sample.rows, LEAST_FLIPPED).names
+    given = (sample.rows, sample.measured, sample.stamp_set.spec, clusters, samples)
+    return Evidence.of(*given, tests=sample.tests)
 
 
 def _settings(request: Request) -> dict[str, Any]:
@@ -264,8 +235,8 @@ def _occlusion(stamp_set: StampSet, first: Referee | None, scored: Scored, seed:
         return None
     chosen, rows, stamps = _some_tests(stamp_set, OCCLUSION_EXAMPLES, seed)
     log.info("occlusion: scoring parts of %d test examples with %s", len(chosen), first.name)
-    seen = stamp_set.visible("test")[chosen]
-    clusters = stamp_set.clusters(stamp_set.rows("test"), LEAST_CLUSTERS).names[chosen]
+    seen = visible_rows(rows, stamp_set.read_columns())
+    clusters = stamp_set.clusters(stamp_set.rows("test"), LEAST_CLUSTERS).numbers[chosen]
     return occlude(first.predict, stamps, rows, stamp_set.spec, seen=seen, clusters=clusters, seed=seed)
 
 

@@ -25,6 +25,7 @@ from obiwan.dplearn.survey.differences import KINDS
 from obiwan.dplearn.twosample.ranking import GUESS, Estimate
 
 REAL, FAKE, NETWORK, OTHER, GREY = "#0072B2", "#D55E00", "#000000", "#CC79A7", "#999999"
+ROC_POINTS = 10_000  #: of a curve, at most: a chart has fewer pixels
 COLUMN = 4.2  #: inches, the width of a chart: about a journal's column, and a phone's screen
 
 
@@ -77,8 +78,14 @@ def draw_scores(axes: Axes, labels: Array, scores: Array) -> None:
 
 
 def roc(labels: Array, scores: Array) -> list[Array]:
-    """ROC curve: fractions of real and of injected galaxies at or above every threshold, from 0 to 1."""
-    thresholds = np.r_[np.inf, np.unique(scores)[::-1]]
+    """ROC curve: fractions of real and of injected galaxies at or above every threshold, from 0 to 1.
+
+    Of more than `ROC_POINTS` different scores, so many are taken, evenly by rank.
+    """
+    different = np.unique(scores)[::-1]
+    if len(different) > ROC_POINTS:
+        different = different[np.linspace(0, len(different) - 1, ROC_POINTS).round().astype(int)]
+    thresholds = np.r_[np.inf, different]
     classes = (np.sort(scores[labels == value]) for value in (0, 1))
     return [np.asarray(1 - np.searchsorted(mine, thresholds) / max(1, len(mine))) for mine in classes]
 

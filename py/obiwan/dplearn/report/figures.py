@@ -128,7 +128,8 @@ def _answer_pictures(evaluation: Evaluation) -> Iterator[Picture]:
     scored, auc, baseline = evaluation.scored, evaluation.answer.auc, evaluation.baseline
     curves = [(scored.combined, scored.labels, scored.scores)]
     if baseline is not None:
-        curves.append((MEASURED, scored.labels, baseline.scores))
+        known = np.isfinite(baseline.scores)
+        curves.append((MEASURED, scored.labels[known], baseline.scores[known]))
     shown, given = with_interval(auc), (scored.labels, scored.scores)
     yield chart(("answer", "scores"), 3.6, charts.draw_scores, *given, auc=shown)
     yield chart(("answer", "roc"), 3.6, charts.draw_roc, curves, auc=shown)

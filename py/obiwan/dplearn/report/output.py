@@ -38,6 +38,7 @@ CAPTIONS = "captions.txt"  #: among the figures, which go into papers and talks 
 #: Columns of the table of examples that `SCORES` begins with.
 KEYS = ("root", "brick", "run", "id", "shard", "row", "ra", "dec", "label")
 FITS_UNITS = {"px": "pixel"}  #: standard names of units
+_PIECE = 1 << 16  # rows of `SCORES` that are made at a time
 #: Results of so many numbers that they are in figures or tables and not in `METRICS`.
 _BULKY = {
     "pixels",
@@ -124,26 +125,40 @@ def _texts(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def write_scores_table(path: Path, evaluation: Evaluation) -> None:
-    """Write ``scores.fits``: key, label, score of the networks and of the baseline, and covariates."""
-    scored = evaluation.scored
-    columns: dict[str, Array] = {name: scored.rows[name] for name in KEYS}
-    columns["score"] = scored.scores
+def _scores_rows(evaluation: Evaluation, part: slice) -> dict[str, Array]:
+    """Columns of `SCORES` of some of the test examples."""
+    scored, rows = evaluation.scored, evaluation.scored.rows[part]
+    columns: dict[str, Array] = {name: rows[name] for name in KEYS}
+    columns["score"] = scored.scores[part]
     if len(scored.singles) > 1:
         named = scored.panel is not None and all(model.name.isidentifier() for model in scored.models)
         names = [model.name if named else str(i) for i, model in enumerate(scored.models, 1)]
-        columns |= {f"score_{name}": one for name, one in zip(names, scored.singles, strict=True)}
+        columns |= {f"score_{name}": one[part] for name, one in zip(names, scored.singles, strict=True)}
     if evaluation.baseline is not None:
-        columns["score_metadata"] = evaluation.baseline.scores
+        columns["score_metadata"] = evaluation.baseline.scores[part]
     taken = {name.lower() for name in columns}
-    columns |= {name: values for name, values in evaluation.columns.items() if name.lower() not in taken}
-    unit_of = {"ra": "deg", "dec": "deg"} | {one.key: one.unit for one in quantities(evaluation.spec)}
-    units = [FITS_UNITS.get(unit, unit) for unit in (unit_of.get(name, "") for name in columns)]
+    covariates = evaluation.columns.take(part).items()
+    return columns | {name: values for name, values in covariates if name.lower() not in taken}
+
+
+def write_scores_table(path: Path, evaluation: Evaluation) -> None:
+    """Write ``scores.fits``: key, label, score of the networks and of the baseline, and covariates."""
     header = {"TRAINSET": evaluation.data["checksum"], "SPLIT": "test"}
-    header |= {f"MODEL{i}": model.checksum for i, model in enumerate(scored.models, 1)}
+    header |= {f"MODEL{i}": model.checksum for i, model in enumerate(evaluation.scored.models, 1)}
+    first = _scores_rows(evaluation, slice(0))
+    dtype = np.dtype([(name, values.dtype) for name, values in first.items()])
+    unit_of = {"ra": "deg", "dec": "deg"} | {one.key: one.unit for one in quantities(evaluation.spec)}
+    units = [FITS_UNITS.get(unit, unit) for unit in (unit_of.get(name, "") for name in first)]
     path.unlink(missing_ok=True)
     with open_fits(path, new=True) as file:
-        file.write(list(columns.values()), names=list(columns), units=units, header=header, extname="SCORES")
+        file.create_table_hdu(dtype=dtype, units=units, extname="SCORES")
+        file[-1].write_keys(header)
+        for start in range(0, len(evaluation.scored.rows), _PIECE):
+            columns = _scores_rows(evaluation, slice(start, start + _PIECE))
+            piece = np.empty(len(columns["score"]), dtype)
+            for name, values in columns.items():
+                piece[name] = values
+            file[-1].append(piece)
 
 
 def identity_of(data: str, models: Sequence[str], referees: Sequence[str]) -> dict[str, Any]:

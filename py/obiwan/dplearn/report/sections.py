@@ -11,8 +11,7 @@ import numpy as np
 from obiwan.dplearn.controls.covariates import quantities
 from obiwan.dplearn.evaluation.analysis import BY_PERCENTILE, DRAWS, Baseline, Conditional, Evaluation
 from obiwan.dplearn.evaluation.bins import LEAST, LEAST_VALUES, Bins
-from obiwan.dplearn.evaluation.ensemble import networks_among, own_checksums
-from obiwan.dplearn.evaluation.notices import alarms
+from obiwan.dplearn.evaluation.notices import alarms, networks_among, own_checksums
 from obiwan.dplearn.planning.cutflow import merged
 from obiwan.dplearn.referees.testlog import Ledger
 from obiwan.dplearn.report import wording

@@ -86,7 +86,7 @@ class StampSet:
         return f"{zlib.crc32(words.encode()):08x}"
 
     def rows(self, split: str) -> Array:
-        """Rows of the example table that belong to the shards of a split, in their order.
+        """Rows of the example table that belong to the shards of a split, in their order; not to be changed.
 
         Raises
         ------
@@ -95,7 +95,8 @@ class StampSet:
         """
         shards, rows = self.split(split), self.read_rows(split)
         number, size, fake = np.array([(s.number, s.rows, s.fake) for s in shards], int).reshape(-1, 3).T
-        rows = rows[np.isin(rows["shard"], number)]
+        kept = np.isin(rows["shard"], number)
+        rows = rows if kept.all() else rows[kept]
         row = np.concatenate([np.empty(0, int), *map(np.arange, size)])
         same = np.array_equal(rows["shard"], np.repeat(number, size)) and np.array_equal(rows["row"], row)
         if not same or (np.bincount(rows["shard"], rows["label"])[number] != fake).any():
@@ -117,8 +118,8 @@ class StampSet:
 
     def clusters(self, rows: Array, least: int) -> Clusters:
         """Clusters of some of its examples (`obiwan.dplearn.trainingset.clusters.cluster`)."""
-        bricks, cells = np.char.strip(rows["brick"].astype(str)), self.manifest.get("cells") or {}
-        return cluster(bricks, rows["label"], self.read_exposures(), cells, least)
+        cells = self.manifest.get("cells") or {}
+        return cluster(rows["brick"], rows["label"], self.read_exposures(), cells, least)
 
     def stamps(self, split: str, chosen: Array) -> Stamps:
         """Stamps of some examples of a split, read a shard at a time.
@@ -158,11 +159,15 @@ class StampSet:
         TrainingSetError
             If they are not of the same examples.
         """
-        rows, order = self.rows(split), np.lexsort((scores["row"], scores["shard"]))
-        same = len(order) == len(rows) and all(
-            np.array_equal(rows[name], scores[name][order]) for name in ("shard", "row", "label")
-        )
-        if not same:
+        rows, names = self.rows(split), ("shard", "row", "label")
+
+        def fits(order: Any) -> bool:
+            return all(np.array_equal(rows[name], scores[name][order]) for name in names)
+
+        if fits(slice(None)):
+            return np.arange(len(rows))
+        order = np.lexsort((scores["row"], scores["shard"]))
+        if not fits(order):
             msg = f"{self.directory / SOURCES}: its {split} rows are not those of the scores; {_AGAIN}"
             raise TrainingSetError(msg)
         return order
@@ -193,7 +198,9 @@ def open_training_set(directory: Path, *, files: bool = True) -> StampSet:
     def read_rows(split: str) -> Array:
         check_sources(directory, manifest)
         number = SPLITS.index(split)
-        return read_sources(directory, spec, int(ends[number]), int(ends[number + 1]), split)
+        rows = read_sources(directory, spec, int(ends[number]), int(ends[number + 1]), split)
+        rows.flags.writeable = False  # whoever asks has the same ones
+        return rows
 
     @cache
     def read_columns() -> tuple[str, ...]:

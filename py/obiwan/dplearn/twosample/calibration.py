@@ -64,7 +64,13 @@ class Bounds:
     bce: Estimate
 
 
-def bounds(labels: Array, prob: Array, bricks: Array | None = None, level: float = 0.95) -> Bounds:
+def bounds(
+    labels: Array,
+    prob: Array,
+    bricks: Array | None = None,
+    level: float = 0.95,
+    ranks: Array | None = None,
+) -> Bounds:
     """Lower bounds on the distance between the populations, from probabilities of held-out examples.
 
     Parameters
@@ -75,6 +81,8 @@ def bounds(labels: Array, prob: Array, bricks: Array | None = None, level: float
         The brick of each example; intervals rest on them where `usable_bricks` has them.
     level : float
         Coverage of the intervals.
+    ranks : ndarray of int, optional
+        Dense ranks of the probabilities, where these are known.
 
     Returns
     -------
@@ -92,14 +100,14 @@ def bounds(labels: Array, prob: Array, bricks: Array | None = None, level: float
     fake, prob = _probabilities(labels, prob)
     bricks = usable_bricks(fake, bricks)
     calls = measure_auc(fake, prob > 0.5, bricks).interval(level)
-    ranks = measure_auc(fake, prob, bricks).interval(level)
+    ordered = measure_auc(fake, prob if ranks is None else ranks, bricks).interval(level)
     loss, weights = _losses(fake, prob), _class_weights(fake)
     entropy = float(weights @ loss)
     means = np.where(fake, loss[fake].mean(), loss[~fake].mean())
     bce = Measured.of(entropy, weights * (loss - means), fake, bricks).interval(level, 0.0, np.inf)
     return Bounds(
         total_variation=_mapped(calls, lambda a: 2 * a - 1),
-        total_variation_auc=_mapped(ranks, lambda a: 1 - float(np.sqrt(2 * (1 - a)))),
+        total_variation_auc=_mapped(ordered, lambda a: 1 - float(np.sqrt(2 * (1 - a)))),
         jensen_shannon=_mapped(Estimate(bce.value, bce.high, bce.low), lambda b: LN2 - b),
         bce=bce,
     )

@@ -12,6 +12,7 @@ from scipy.stats import mannwhitneyu
 from scipy.stats import t as student
 
 from obiwan.dplearn.stampspec import Array
+from obiwan.dplearn.twosample.ranks import cluster_numbers, count_different, placements
 
 GUESS = 0.5  #: AUC of a score without information
 
@@ -70,38 +71,31 @@ class Measured:
 
 
 def checked(labels: Array, scores: Array) -> tuple[Array, Array]:
-    """Labels as booleans (fake) and scores as float64, or a ValueError that says what is wrong with them."""
-    labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
-    if not np.isin(labels, (0, 1)).all() or len(np.unique(labels)) < 2:
+    """Labels as booleans (fake), and scores as float64, or as they are where they are whole numbers (ranks).
+
+    Raises
+    ------
+    ValueError
+        If a label is neither 0 nor 1, a class is absent, or a score is not finite.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    fake = labels == 1
+    if not (fake | (labels == 0)).all() or fake.all() or not fake.any():
         msg = "labels must be 0 and 1, with at least one of each"
         raise ValueError(msg)
+    if scores.dtype.kind in "biu":
+        return fake, scores
+    scores = scores.astype(np.float64, copy=False)
     if not np.isfinite(scores).all():
         msg = f"{np.count_nonzero(~np.isfinite(scores))} of {len(scores)} scores are not finite"
         raise ValueError(msg)
-    return labels == 1, scores
-
-
-def cluster_numbers(clusters: Array | None, n: int) -> Array:
-    """The clusters of n examples as numbers from 0, each its own without any."""
-    clusters = np.arange(n) if clusters is None else np.asarray(clusters)
-    return np.unique(clusters, return_inverse=True)[1].ravel()
-
-
-def placements(fake: Array, scores: Array) -> Array:
-    """Placement of each example: the fraction of the other class that it is on the right side of."""
-    level = np.unique(scores, return_inverse=True)[1].ravel()
-    placed = np.empty(len(scores))
-    for name, members in (("fake", fake), ("real", ~fake)):
-        others = np.bincount(level[~members], minlength=level.max() + 1)
-        below = (np.cumsum(others) - others / 2) / others.sum()
-        placed[members] = (below if name == "fake" else 1 - below)[level[members]]
-    return placed
+    return fake, scores
 
 
 def bricks_of_rarer(labels: Array, bricks: Array) -> int:
     """Number of bricks of the class that is found in fewer."""
     fake, bricks = np.asarray(labels) == 1, np.asarray(bricks)
-    return min(len(np.unique(bricks[members])) for members in (fake, ~fake))
+    return min(count_different(bricks[members]) for members in (fake, ~fake))
 
 
 def clustered_variance(fake: Array, influence: Array, groups: Array) -> float:
@@ -127,7 +121,7 @@ def clustered_variance(fake: Array, influence: Array, groups: Array) -> float:
     count = int(groups.max()) + 1
     sums, factors = [], []
     for name, members in (("fake", fake), ("real", ~fake)):
-        holding = len(np.unique(groups[members]))
+        holding = np.count_nonzero(np.bincount(groups[members]))
         if holding < 2:
             msg = f"{name} examples: there is one, or all are in one cluster; no variance can be estimated"
             raise ValueError(msg)
@@ -311,15 +305,12 @@ def stratified_auc(
         raise ValueError(msg)
     fake, scores, numbers = fake[used], scores[used], numbers[used]
     bricks = None if bricks is None else np.asarray(bricks)[used]
-    value, weights, influence = 0.0, 0.0, np.empty(len(fake))
-    order = np.argsort(numbers, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
-        here = fake[rows]
-        placed = placements(here, scores[rows])
-        own = float(placed[here].mean())
-        n1, n0 = int(here.sum()), int((~here).sum())
-        weight, n = n0 * n1 / (n0 + n1 + 1), np.where(here, n1, n0)
-        value, weights = value + weight * own, weights + weight
-        influence[rows] = weight * (placed - own) / np.sqrt(n * (n - 1.0))
+    placed = placements(fake, scores, numbers)
+    n1, n0 = (np.bincount(numbers[members], minlength=numbers.max() + 1) for members in (fake, ~fake))
+    used, weight = n1 > 0, n0 * n1 / (n0 + n1 + 1)
+    own = np.bincount(numbers[fake], placed[fake], len(n1)) / np.maximum(n1, 1)
+    value, weights = (weight * own)[used].sum(), weight[used].sum()
+    n = np.where(fake, n1[numbers], n0[numbers])
+    influence = weight[numbers] * (placed - own[numbers]) / np.sqrt(n * (n - 1.0))
     least = 1 / (2 * int(min(fake.sum(), (~fake).sum())))
     return Measured.of(value / weights, influence / weights, fake, bricks, least).interval(level)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import norm
 
 from obiwan.dplearn.stampspec import Array
-from obiwan.dplearn.twosample.ranking import checked, cluster_numbers, usable_strata
+from obiwan.dplearn.twosample.ranking import checked, usable_strata
+from obiwan.dplearn.twosample.ranks import Strata, cluster_numbers, numbered
 
+DRAWN = (
+    100_000  #: examples of which labels are exchanged by drawing; of more by the moments of their rank sums
+)
 _AT_ONCE = 2_000_000  # numbers in one block of draws: small enough for the processor's cache to help
 
 
@@ -22,11 +26,27 @@ def _blocks(draws: int, n: int) -> Iterator[int]:
 
 def _summands(fake: Array, scores: Array, strata: Array) -> Array:
     """What each example adds, if it is a fake, to a sum that rises with the AUC within strata."""
-    values = np.zeros(len(fake))
-    for stratum in np.unique(strata[usable_strata(fake, strata)]):
-        here = strata == stratum
-        values[here] = rankdata(scores[here]) / (here.sum() + 1)  # with the weights of `stratified_auc`
-    return values
+    order = Strata.of(scores, strata)
+    shares = order.midranks() / (order.counts()[order.number] + 1)  # with the weights of `stratified_auc`
+    return np.where(usable_strata(fake, order.number), shares, 0.0)
+
+
+def _tail(fake: Array, values: Array, cells: Array) -> float:
+    """Probability of a sum over fakes no less than observed, where labels are exchanged within cells.
+
+    From the first three moments of the sum of a sample drawn without replacement from each cell (Cochran
+    1977, Sampling Techniques, chapter 2), by the first term of Edgeworth's series.
+    """
+    total, fakes = np.bincount(cells), np.bincount(cells[fake], minlength=int(cells.max()) + 1)
+    distance = values - (np.bincount(cells, values) / total)[cells]
+    second, third = (np.bincount(cells, distance**power) / total for power in (2, 3))
+    mixed = fakes * (total - fakes) / np.maximum(total - 1, 1)
+    variance = (mixed * second).sum()
+    if variance <= 0:
+        return 1.0
+    skewness = (mixed * (total - 2 * fakes) / np.maximum(total - 2, 1) * third).sum() / variance**1.5
+    z = float(distance[fake].sum() / np.sqrt(variance))
+    return float(np.clip(norm.sf(z) + skewness / 6 * (z**2 - 1) * norm.pdf(z), 0, 1))
 
 
 def permutation_test(
@@ -59,8 +79,10 @@ def permutation_test(
     -------
     float
         (1 + number of draws with a statistic at least as large as observed)/(draws + 1), which is valid for
-        any number of draws (Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9, 39).  1 where every
-        brick and stratum holds one class only, for then nothing can be exchanged.
+        any number of draws (Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9, 39).  Of more than `DRAWN`
+        examples nothing is drawn: the probability follows from the moments of the rank sums of the bricks,
+        and is no less than 1/(draws + 1) either.  1 where every brick and stratum holds one class only, for
+        then nothing can be exchanged.
     """
     fake, scores = checked(labels, scores)
     n = len(fake)
@@ -68,7 +90,9 @@ def permutation_test(
     groups = none if bricks is None else cluster_numbers(bricks, n)
     layers = none if strata is None else cluster_numbers(strata, n)
     values = _summands(fake, scores, layers)
-    cells = np.unique(np.stack([groups, layers], 1), axis=0, return_inverse=True)[1].ravel()
+    cells = numbered(groups * (int(layers.max()) + 1) + layers)
+    if n > DRAWN:
+        return max(_tail(fake, values, cells), 1 / (draws + 1))
     by_cell = np.argsort(cells, kind="stable")
     cells, values, chosen = cells[by_cell].astype(np.float64), values[by_cell], np.flatnonzero(fake[by_cell])
     observed = values[chosen].sum()
@@ -107,7 +131,7 @@ def flip_test(
     fake, scores = checked(labels, scores)
     groups = cluster_numbers(bricks, len(fake))
     count = int(groups.max()) + 1
-    ranks = rankdata(scores)
+    ranks = Strata.of(scores).midranks()
     n1, n0 = (np.bincount(groups[members], minlength=count) for members in (fake, ~fake))
     r1, r0 = (np.bincount(groups[members], ranks[members], count) for members in (fake, ~fake))
     contrast = (r1 * n0 - r0 * n1) / (n0 + n1)

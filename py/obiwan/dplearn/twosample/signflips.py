@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from obiwan.dplearn.stampspec import Array
-from obiwan.dplearn.twosample.ranking import cluster_numbers
+from obiwan.dplearn.twosample.ranks import cluster_numbers
 from obiwan.dplearn.twosample.summary import usable_bricks
 
 LEAST_FLIPPED = 8  #: bricks of each class; G bricks give no p-value below 2^(1 - G), which is 0.008 for 8

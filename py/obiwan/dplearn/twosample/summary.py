@@ -13,14 +13,8 @@ from scipy.stats import binom, norm
 from scipy.stats import t as student
 
 from obiwan.dplearn.stampspec import Array
-from obiwan.dplearn.twosample.ranking import (
-    Estimate,
-    auc_interval,
-    bricks_of_rarer,
-    checked,
-    cluster_numbers,
-    measure_auc,
-)
+from obiwan.dplearn.twosample.ranking import Estimate, auc_interval, bricks_of_rarer, checked, measure_auc
+from obiwan.dplearn.twosample.ranks import cluster_numbers
 
 LEAST_CLUSTERS = 5  #: bricks of which each class must be found in so many, for the interval to rest on bricks
 FEW_BRICKS = 10  #: with fewer the width of an interval over bricks is uncertain by more than 20 %
