@@ -126,7 +126,7 @@ def test_controls_are_a_table(result):
 
 def test_without_outdir_files_last_as_long_as_the_result(data, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(evaluate, "evaluate", lambda options: (None, options.outdir / "report.html"))
+    monkeypatch.setattr(evaluate, "evaluate", lambda options, _: (None, options.outdir / "report.html"))
     found = dp.run_evaluation(data, referees=["trees"])
     assert found.report.parent.is_dir()
     del found

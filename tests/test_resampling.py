@@ -165,3 +165,28 @@ def test_small_strata_are_not_too_sure():
         found = stratified_auc(labels, scores, np.arange(240) // 4)
         hits += found.low <= 0.5 <= found.high
     assert 274 <= hits <= 296
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.12])
+def test_moments_of_rank_sums_give_the_p_value_of_many_draws(monkeypatch, shift):
+    rng = np.random.default_rng(14)
+    labels, scores, groups = _split(rng, 12, 60, shift, sky=0.5, share=np.linspace(0.15, 0.6, 12))
+    strata = np.arange(720) % 3
+    for given in ((labels, scores, groups), (labels, scores.round(1), groups, strata), (labels, scores)):
+        drawn = permutation_test(*given, draws=20_000, rng=rng)
+        with monkeypatch.context() as patch:
+            patch.setattr("obiwan.dplearn.twosample.resampling.DRAWN", 0)
+            by_moments = permutation_test(*given, draws=20_000, rng=rng)
+        assert 0.001 < drawn < 0.9
+        assert by_moments == pytest.approx(drawn, abs=4 * np.sqrt(drawn * (1 - drawn) / 20_000) + 0.001)
+
+
+def test_moments_at_the_ends(monkeypatch):
+    """No p-value below that of as many draws, and 1 where nothing can be exchanged."""
+    monkeypatch.setattr("obiwan.dplearn.twosample.resampling.DRAWN", 0)
+    rng, labels = np.random.default_rng(15), np.arange(40) % 2
+    groups = np.arange(40) // 10
+    assert permutation_test(labels, labels + 0.0, groups, draws=99, rng=rng) == 0.01
+    assert permutation_test(labels, 1.0 - labels, groups, draws=99, rng=rng) == pytest.approx(1)
+    assert permutation_test(labels, np.ones(40), groups, draws=99, rng=rng) == 1
+    assert permutation_test(labels, labels + 0.0, labels, draws=99, rng=rng) == 1

@@ -14,6 +14,8 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 
 from obiwan.dplearn.evaluation.analysis import Evaluation
@@ -28,7 +30,7 @@ from obiwan.dplearn.retraining import ablations, sensitivity
 from obiwan.dplearn.retraining.detectable import AMPLITUDES, STAMPS, kinds_asked
 from obiwan.dplearn.running import cli, profiles
 from obiwan.dplearn.running.cli import between
-from obiwan.dplearn.running.executors import process_pool
+from obiwan.dplearn.running.workers import add_rank_options, run_with_workers
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.differences import parse_amplitudes
 from obiwan.dplearn.training.rundir import BEST, RUN
@@ -36,6 +38,7 @@ from obiwan.dplearn.trainingset.stampset import open_training_set
 from obiwan.dplearn.twosample.verdict import LEAST_MARGIN
 
 NAME = "evaluate"
+MODULE = f"obiwan.dplearn.{NAME}"
 MOSAIC_ROWS = 6
 DEFAULT_MARGIN = 0.02
 MOSAIC = (99,)  #: percentile in brightness of the mosaic; program mosaic makes them all
@@ -46,9 +49,7 @@ log = logging.getLogger(__name__)
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; its long flags are also the keys of ``--config`` files."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m obiwan.dplearn.{NAME}", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=(__doc__ or "").split("\n")[0])
     files = parser.add_argument_group("input and output")
     add = files.add_argument
     add("--data", type=Path, required=True, metavar="DIR", help="training set, from create_training")
@@ -69,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_test_options(parser)
     add = parser.add_argument_group("running").add_argument
     profiles.add_thread_options(add)
-    add("--verbose", action="store_true", help="details, and tracebacks of errors")
+    add_rank_options(add)
     return parser
 
 
@@ -81,9 +82,10 @@ def _add_test_options(parser: argparse.ArgumentParser) -> None:
     )
     says += "--model), or module:function of your own"
     add("--referees", nargs="+", action="extend", metavar="NAME", help=says)
-    says = "examples of each split that are measured for the panel, at most"
+    says = "examples of each split that are measured for panel and controls, at most"
     add("--examples", type=between(100), default=jury.EXAMPLES, metavar="N", help=says)
-    add("--jobs", type=cli.jobs, metavar="N", help="processes that measure (default: as many as threads)")
+    says = "processes that measure and score stamps (default: as many as threads)"
+    add("--jobs", type=cli.jobs, metavar="N", help=says)
     add = parser.add_argument_group("the test, and networks trained again to back it").add_argument
     says = (
         "AUCs within 0.5 +- X count as equivalent; or KIND=AMOUNT, such as psf=1.03 size=1.05: the smallest "
@@ -214,11 +216,23 @@ def request_of(options: argparse.Namespace, spec: StampSpec) -> Request:
     )
 
 
-def evaluate(options: argparse.Namespace) -> tuple[Evaluation, Path]:
-    """Evaluate what checked options name, and write the report; returns all numbers and the page's path."""
+def prepare(options: argparse.Namespace) -> int:
+    """Set the environment for threads; returns how many processes measure and score stamps."""
     for line in profiles.set_environment(options)[1:]:
         log.info(line)
-    options.jobs = options.jobs or int(os.environ["OMP_NUM_THREADS"].split(",")[0])
+    return int(options.jobs or os.environ["OMP_NUM_THREADS"].split(",")[0])
+
+
+def evaluate(options: argparse.Namespace, executor: Executor | None = None) -> tuple[Evaluation, Path]:
+    """Evaluate what checked options name, and write the report; returns all numbers and the page's path.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        After `check_options` and `prepare`.
+    executor : Executor, optional
+        Workers that measure and score stamps; no number depends on them.
+    """
     stamp_set = open_training_set(options.data)
     request = request_of(options, stamp_set.spec)
     check_set(stamp_set)
@@ -231,7 +245,7 @@ def evaluate(options: argparse.Namespace) -> tuple[Evaluation, Path]:
     checksums = [referee.checksum for referee in referees]
     identity = output.identity_of(stamp_set.checksum, checksums, options.referees)
     place = output.claim(options.outdir, identity, overwrite=options.overwrite)
-    with place.lease() as scratch, process_pool(options.jobs) as executor:
+    with place.lease() as scratch:
         found = evaluate_referees(
             stamp_set, referees, request, options.outdir, overwrite=options.overwrite, executor=executor
         )
@@ -241,9 +255,9 @@ def evaluate(options: argparse.Namespace) -> tuple[Evaluation, Path]:
         return found, output.write_report(options.outdir, found, shown, scratch)
 
 
-def program(options: argparse.Namespace) -> int:
-    """The program's body, after the options are read; returns the exit status."""
-    found, page = evaluate(options)
+def program(options: argparse.Namespace, executor: Executor | None) -> int:
+    """The program's body, in the process that hands out the work; returns the exit status."""
+    found, page = evaluate(options, executor)
     from obiwan.dplearn.report import wording
 
     for line in wording.summary(found):
@@ -266,9 +280,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 for what is wrong with the data, a model or the output directory, said in one line.
     """
     parser = build_parser()
-    options = cli.parse(parser, argv)
-    check_options(parser, options)
-    return cli.run(lambda: program(options), NAME, verbose=options.verbose)
+    return run_with_workers(parser, MODULE, argv, partial(check_options, parser), program, prepare)
 
 
 if __name__ == "__main__":

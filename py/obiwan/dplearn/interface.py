@@ -299,7 +299,8 @@ def run_evaluation(
         given = {"data": _directory(data), "outdir": place, "model": files or None, **options}
         chosen = _options(parser, given)
         evaluate.check_options(parser, chosen)
-        result = Result(*evaluate.evaluate(chosen))
+        with process_pool(evaluate.prepare(chosen)) as executor:
+            result = Result(*evaluate.evaluate(chosen, executor))
     except BaseException:
         if not kept:
             shutil.rmtree(place, ignore_errors=True)

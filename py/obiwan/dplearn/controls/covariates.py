@@ -138,7 +138,7 @@ class Covariates(Mapping[str, Array]):
             flux, ivar = (self.spec.per_band(rows, stem) for stem in ("flux", "flux_ivar"))
             return np.asarray(np.sqrt(np.sum(flux.astype(np.float64) ** 2 * ivar, axis=-1)))
         if key == "e":
-            return np.hypot(rows["e1"], rows["e2"])
+            return np.asarray(np.hypot(rows["e1"], rows["e2"]))
         if key == "edge":
             return edge_distance(rows, self.spec, self.size)
         if name == "depth":

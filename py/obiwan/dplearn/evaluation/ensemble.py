@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -238,7 +239,7 @@ def info_of(referee: Referee) -> ModelInfo:
     )
 
 
-def scores_of(referee: Referee, stamp_set: StampSet, split: str) -> Array:
+def scores_of(referee: Referee, stamp_set: StampSet, split: str, executor: Executor | None = None) -> Array:
     """Scores that a referee gives a split, in the order of its rows; those of the test split are recorded.
 
     Raises
@@ -247,7 +248,7 @@ def scores_of(referee: Referee, stamp_set: StampSet, split: str) -> Array:
         If scores are not finite.
     """
     kept = _kept(referee, stamp_set) if split == "test" else None
-    scores = kept or scoring.score_split(referee, stamp_set, split)
+    scores = kept or scoring.score_split(referee, stamp_set, split, executor=executor)
     bad = int(np.count_nonzero(~np.isfinite(scores.score)))
     if bad:
         where, count = getattr(referee, "path", referee.name), len(scores.score)
@@ -261,7 +262,7 @@ def scores_of(referee: Referee, stamp_set: StampSet, split: str) -> Array:
     return aligned
 
 
-def score_all(referees: Sequence[Referee], stamp_set: StampSet) -> Scored:
+def score_all(referees: Sequence[Referee], stamp_set: StampSet, executor: Executor | None = None) -> Scored:
     """Score the test and the validation split with every referee; each is recorded in the test-set log.
 
     Raises
@@ -269,7 +270,8 @@ def score_all(referees: Sequence[Referee], stamp_set: StampSet) -> Scored:
     ModelError
         If scores are not finite.
     """
-    pairs = [[scores_of(referee, stamp_set, split) for split in ("test", "val")] for referee in referees]
+    given = (stamp_set, "test", executor), (stamp_set, "val", executor)
+    pairs = [[scores_of(referee, *one) for one in given] for referee in referees]
     singles, validation = zip(*pairs, strict=True)
     return Scored(
         grouped=stamp_set.clusters(stamp_set.rows("test"), LEAST_CLUSTERS),

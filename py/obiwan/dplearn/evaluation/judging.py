@@ -92,7 +92,7 @@ def judge_set(
         Members of the panel; none is made of networks alone.
     planting : Planting
     executor : Executor, optional
-        Workers that measure stamps.
+        Workers that measure and score stamps.
     outdir : Path, optional
         Where the panel is kept.
 
@@ -101,7 +101,7 @@ def judge_set(
     TrainingSetError, ModelError
         As for `obiwan.dplearn.referees.jury.judge` and `score_all`.
     """
-    networks = score_all(referees, stamp_set) if referees else None
+    networks = score_all(referees, stamp_set, executor) if referees else None
     if networks is not None and jury.alone:
         return Judged(networks, stamp_set)
     place = None if outdir is None else outdir / REFEREES

@@ -156,7 +156,7 @@ def evaluate_referees(
     overwrite : bool
         Replace there what is of another network or training set; else that is an error.
     executor : Executor, optional
-        Workers that measure stamps for the panel.
+        Workers that measure and score stamps.
 
     Raises
     ------

@@ -6,16 +6,19 @@ import csv
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import read_json
+from obiwan.dplearn.running.profiles import THREADS
 from obiwan.dplearn.running.quiet import without_notes
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.training.rundir import HISTORY, RESULT, RUN
@@ -91,9 +94,58 @@ class NetworkReferee:
         }
         return has_learnt([history], {"train": part.count("train"), "val": self.stamp_set.count("val")})
 
+    def portable(self) -> StoredNetwork | None:
+        """The network by its file; None where there is an accelerator, which all workers would want."""
+        import keras
+
+        if keras.distribution.list_devices("gpu") or keras.distribution.list_devices("tpu"):
+            return None
+        return StoredNetwork(self.path.absolute(), self.name, self.checksum, self.learnt)
+
     def predict(self, stamps: NDArray[np.float32], rows: Array | None = None) -> NDArray[np.float32]:  # noqa: ARG002
         """Probabilities of being fake, shape (n,); pixels alone count."""
         return np.asarray(self.model.predict_on_batch(stamps)[:, 1], np.float32)
+
+
+@dataclass(frozen=True)
+class StoredNetwork:
+    """A network by its file, for workers, each of which loads it once.
+
+    Attributes
+    ----------
+    path : Path
+    name, checksum : str
+    learnt : bool
+    """
+
+    path: Path
+    name: str
+    checksum: str
+    learnt: bool
+
+    def predict(self, stamps: NDArray[np.float32], rows: Array | None = None) -> NDArray[np.float32]:  # noqa: ARG002
+        """Probabilities of being fake, shape (n,); pixels alone count.
+
+        Raises
+        ------
+        ModelError
+            If the file has become that of another network.
+        """
+        return np.asarray(_loaded(self.path, self.checksum).predict_on_batch(stamps)[:, 1], np.float32)
+
+
+@cache
+def _loaded(path: Path, checksum: str) -> Any:
+    """A network in a worker, on one thread: there are processes enough."""
+    os.environ |= dict.fromkeys(THREADS, "1")
+    with without_notes():
+        from obiwan.dplearn.training.model import load_network
+
+    model = load_network(path)
+    if model_checksum(model) != checksum:
+        msg = f"{path}: was replaced while it was used; start again"
+        raise ModelError(msg)
+    return model
 
 
 def model_checksum(model: Any) -> str:

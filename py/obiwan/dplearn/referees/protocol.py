@@ -55,6 +55,14 @@ class Referee(Protocol):
 
 
 @runtime_checkable
+class Portable(Referee, Protocol):
+    """A referee that can be sent to workers."""
+
+    def portable(self) -> Referee | None:
+        """A referee that can be pickled and gives the same scores; None where this process alone should."""
+
+
+@runtime_checkable
 class Trainable(Referee, Protocol):
     """A referee that can be trained anew, as ablations and the sensitivity test need it."""
 

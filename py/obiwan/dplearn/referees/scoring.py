@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +13,16 @@ from numpy.typing import NDArray
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.files.fits import check_not_truncated, open_fits, reading
-from obiwan.dplearn.referees.protocol import Referee
+from obiwan.dplearn.referees.protocol import Portable, Referee
+from obiwan.dplearn.running.executors import progress_bar, run_all
+from obiwan.dplearn.stampspec import Array
+from obiwan.dplearn.training.batches import BATCH
 from obiwan.dplearn.training.distributed import SERIAL, World
 from obiwan.dplearn.training.validation import Predict, predictions
 from obiwan.dplearn.trainingset.manifest import SOURCES
-from obiwan.dplearn.trainingset.stampset import StampSet
+from obiwan.dplearn.trainingset.shards import Shard
+from obiwan.dplearn.trainingset.stampset import Labels, Stamps, StampSet
+from obiwan.dplearn.trainingset.visibility import visible_rows
 
 _COLUMNS = {"shard": "i4", "row": "i4", "label": "u1", "score": "f4"}
 
@@ -55,7 +62,44 @@ class Scores:
         return out
 
 
-def score_split(referee: Referee, stamp_set: StampSet, split: str, world: World = SERIAL) -> Scores:
+@dataclass(frozen=True)
+class _Task:
+    """One shard that is to be scored; its stamps are read where it is scored."""
+
+    referee: Referee
+    read: Callable[[Shard], tuple[Stamps, Labels]]
+    shard: Shard
+    rows: Array
+
+    def run(self) -> tuple[Labels, NDArray[np.float32]]:
+        """Read the shard and score it in the batches of one process."""
+        x, y = self.read(self.shard)
+        parts = (slice(start, start + BATCH) for start in range(0, len(y), BATCH))
+        return y, np.concatenate([_scored(self.referee, x[part], self.rows[part]) for part in parts])
+
+
+def _scored(referee: Referee, stamps: Stamps, rows: Array) -> NDArray[np.float32]:
+    """Scores of stamps, one each.
+
+    Raises
+    ------
+    ModelError
+        If they are not.
+    """
+    scores = np.asarray(referee.predict(stamps, rows), np.float32)
+    if scores.shape != (len(stamps),):
+        msg = f"referee {referee.name}: {len(stamps)} stamps have scores of shape {scores.shape}"
+        raise ModelError(msg)
+    return scores
+
+
+def score_split(
+    referee: Referee,
+    stamp_set: StampSet,
+    split: str,
+    world: World = SERIAL,
+    executor: Executor | None = None,
+) -> Scores:
     """Score every example of a split.
 
     Parameters
@@ -67,20 +111,32 @@ def score_split(referee: Referee, stamp_set: StampSet, split: str, world: World 
         ``train``, ``val`` or ``test``.
     world : World, optional
         The ranks that share the work; each gets all scores.
+    executor : Executor, optional
+        Workers that share the shards of a referee that can be sent to them (`Portable`); they give the same
+        scores.
 
     Raises
     ------
     ModelError
         If the referee does not give one score a stamp.
     """
-    rows = stamp_set.visible(split)
+    rows, columns = stamp_set.rows(split), stamp_set.read_columns()
+    sent = referee.portable() if executor is not None and isinstance(referee, Portable) else None
+    if sent is not None:
+        shards = stamp_set.split(split)
+        ends = np.cumsum([0, *(shard.rows for shard in shards)])
+        parts = (rows[start : start + shard.rows] for shard, start in zip(shards, ends, strict=False))
+        tasks = [
+            _Task(sent, stamp_set.read, shard, visible_rows(part, columns))
+            for shard, part in zip(shards, parts, strict=True)
+        ]
+        with progress_bar(len(rows), f"score {split}", "stamp", unit_scale=True) as bar:
+            found = run_all(_Task.run, tasks, executor, bar, size=lambda number: shards[number].rows)
+        labels, scores = (np.concatenate(some) for some in zip(*found, strict=True))
+        return _scores_of(labels, scores, referee.checksum, stamp_set, split)
 
-    def predict(stamps: NDArray[np.float32], here: slice) -> NDArray[np.float32]:
-        scores = np.asarray(referee.predict(stamps, rows[here]), np.float32)
-        if scores.shape != (len(stamps),):
-            msg = f"referee {referee.name}: {len(stamps)} stamps have scores of shape {scores.shape}"
-            raise ModelError(msg)
-        return scores
+    def predict(stamps: Stamps, here: slice) -> NDArray[np.float32]:
+        return _scored(referee, stamps, visible_rows(rows[here], columns))
 
     return score_with(predict, referee.checksum, stamp_set, split, world)
 
@@ -100,6 +156,13 @@ def score_with(
         As for `score_split`.
     """
     labels, scores = predictions(predict, stamp_set, split, world)
+    return _scores_of(labels, scores, checksum, stamp_set, split)
+
+
+def _scores_of(
+    labels: Labels, scores: NDArray[np.float32], checksum: str, stamp_set: StampSet, split: str
+) -> Scores:
+    """Scores of a split in the order of its shards."""
     shards = stamp_set.split(split)
     return Scores(
         split=split,

@@ -67,6 +67,8 @@ PROFILES: dict[str, Profile] = {
 _LOCAL_SIZES = (RANKS, "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "HOROVOD_LOCAL_SIZE")
 _STEP_TASKS = "SLURM_STEP_TASKS_PER_NODE"  # "8(x3),4": eight ranks on each of three nodes, four on the last
 _SLURM_CPUS, _OMP = "SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS"
+#: Variables that hold numbers of threads: in all, within an operation of TensorFlow, of its operations.
+THREADS = (_OMP, "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 @dataclass(frozen=True)
@@ -185,11 +187,7 @@ def settings(
     """
     recipe = PROFILES[profile or AUTO]
     number, _ = _threads(recipe, threads, environ, node or this_node())
-    counts = {
-        _OMP: str(number),
-        "TF_NUM_INTRAOP_THREADS": str(number),
-        "TF_NUM_INTEROP_THREADS": str(min(recipe.interop, number)),
-    }
+    counts = dict(zip(THREADS, map(str, (number, number, min(recipe.interop, number))), strict=True))
     if environ.get("KERAS_BACKEND") == "jax":
         counts["NPROC"] = str(number)
     asked = counts if threads is not None else {}
@@ -211,7 +209,7 @@ def describe(
     recipe = PROFILES[profile or AUTO]
     number, source = _threads(recipe, threads, environ, node)
     new = settings(profile, threads, environ, node)
-    names = {_OMP, "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", *recipe.variables}
+    names = {*THREADS, *recipe.variables}
     kept = [f"{name}={environ[name]}" for name in sorted(names - set(new))]
     lines = [f"threads: {number} a rank, from {source} (profile {profile or AUTO}: {recipe.summary})"]
     if kept:

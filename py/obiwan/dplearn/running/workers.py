@@ -16,6 +16,11 @@ from obiwan.dplearn.running.launch import first_speaks, launched
 def add_worker_options(add: Callable[..., Any]) -> None:
     """Add ``--jobs``, ``--mpi`` and ``--verbose`` with the ``add_argument`` of a parser or group."""
     add("--jobs", type=cli.jobs, default=1, metavar="N", help="worker processes")
+    add_rank_options(add)
+
+
+def add_rank_options(add: Callable[..., Any]) -> None:
+    """Add ``--mpi`` and ``--verbose`` with the ``add_argument`` of a parser or group."""
     says = "work on all ranks that mpirun or srun started: rank 0 hands out the work, and --jobs is void"
     add("--mpi", action="store_true", help=says)
     add("--verbose", action="store_true", help="details, and tracebacks of errors")
@@ -27,6 +32,7 @@ def run_with_workers(
     argv: Sequence[str] | None,
     check: Callable[[argparse.Namespace], None],
     body: Callable[[argparse.Namespace, Executor | None], int],
+    jobs: Callable[[argparse.Namespace], int] = lambda options: int(options.jobs),
 ) -> int:
     """Run a program whose tasks go to workers; of several ranks the first runs the body, and speaks.
 
@@ -42,6 +48,8 @@ def run_with_workers(
         Completes the options; a ValueError ends the program with status 2.
     body : callable
         The program, given options and workers (None for this process); returns the exit status.
+    jobs : callable, optional
+        Number of worker processes, asked for before there are any.
 
     Returns
     -------
@@ -70,7 +78,8 @@ def run_with_workers(
     options = read()
 
     def program() -> int:
-        with mpi_pool(launch, module) if options.mpi else process_pool(options.jobs) as executor:
+        processes = jobs(options)
+        with mpi_pool(launch, module) if options.mpi else process_pool(processes) as executor:
             return body(options, executor)
 
     return cli.run(program, module.rpartition(".")[2], verbose=options.verbose)

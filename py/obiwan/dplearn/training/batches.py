@@ -34,6 +34,8 @@ Loaded = TypeVar("Loaded")
 
 log = logging.getLogger(__name__)
 
+BATCH = 128  #: stamps that are scored at a time
+
 _SHARDS, _ROWS, _WINDOW, _TURNS = range(4)  # purposes of the random streams
 
 
@@ -158,7 +160,7 @@ def ahead(load: Callable[[Item], Loaded], items: Iterable[Item]) -> Iterator[Loa
             yield pending.popleft().result()
 
 
-def in_order(stamp_set: StampSet, split: str, size: int = 128) -> Iterator[Batch]:
+def in_order(stamp_set: StampSet, split: str, size: int = BATCH) -> Iterator[Batch]:
     """All examples of a split in shard order, in batches of at most `size` that never span shards."""
     for x, y in ahead(stamp_set.read, stamp_set.split(split)):
         for start in range(0, len(y), size):

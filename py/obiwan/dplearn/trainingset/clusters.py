@@ -58,7 +58,7 @@ class Clusters:
         """Name of each example's cluster, shape (n,)."""
         return np.asarray(self.kinds[self.numbers])
 
-    def take(self, chosen: Array) -> Clusters:
+    def take(self, chosen: Array | slice) -> Clusters:
         """The same clusters of some examples."""
         return replace(self, numbers=self.numbers[chosen])
 
@@ -90,7 +90,7 @@ def _one_of_each(names: Array) -> tuple[Array, Array]:
     """
     if names.dtype.kind == "S":
         size = -(-names.dtype.itemsize // 8) * 8
-        words = np.ascontiguousarray(names, f"S{size}").view(np.uint64).reshape(len(names), -1)
+        words = np.ascontiguousarray(names, f"S{size}").view(np.uint64).reshape(-1, size // 8)
         mixed = np.zeros(len(names), np.uint64)
         for word in words.T:
             mixed = (mixed ^ word) * np.uint64(0x9E3779B97F4A7C15)
@@ -130,7 +130,7 @@ def cluster(bricks: Array, labels: Array, exposures: Array, cells: Mapping[str, 
         by, linked = ClusteredBy.CELL, np.array([cells.get(str(name), str(name)) for name in names])
     else:
         by, linked = ClusteredBy.EXPOSURES, names[_first_linked(names, exposures)]
-    sizes, number = np.unique(linked, return_counts=True)[1], np.unique(linked, return_inverse=True)[1].ravel()
+    _, number, sizes = np.unique(linked, return_inverse=True, return_counts=True)
     examples = (np.bincount(number[brick[labels == value]]) for value in np.unique(labels))
     rarer = min(np.count_nonzero(one) for one in examples)
     useless = rarer < least or sizes.max() > MOST * len(names)
