@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import fitsio
@@ -686,3 +689,59 @@ def test_a_panel_and_its_network(place, capsys):
     assert [one["name"] for one in found["networks"]] == ["cnn1/best.keras"]
     assert found["network"]["auc"]["value"] == pytest.approx(found["answer"]["singles"][0]["value"], abs=1e-6)
     assert found["answer"]["auc"]["value"] > found["network"]["auc"]["value"] - 0.05
+
+
+def test_controls_of_a_sample_of_the_test_set(place, monkeypatch):
+    """All examples are scored, and what is measured rests on whole shards of them, as the report says."""
+    monkeypatch.setattr(measuring, "CONTROL_EXAMPLES", 150)
+    assert run(place, "--examples", "100", "--jobs", "1") == 0
+    found = numbers(place)
+    kinds = {one["kind"]: one["values"] for one in found["notices"]["not_run"]}
+    assert kinds["CONTROLS_SAMPLED"] == {"scored": "128", "total": "256"}
+    assert (found["control_tests"], found["control_examples"]) == (128, 128)
+    assert found["verdict"]["real"] + found["verdict"]["fake"] == 256
+    assert sum(one["real"] + one["fake"] for one in found["bins"][0]["bins"]) == 256
+    assert found["baseline"]["examples"] == 128
+    table = fitsio.read(str(place / "report" / "scores.fits"))
+    assert len(table) == 256
+    measured = np.isfinite(table["neighbours"])
+    assert measured.sum() == np.isfinite(table["score_metadata"]).sum() == 128
+    assert set(np.unique(table["shard"][measured], return_counts=True)[1]) == {64}
+    assert np.isfinite(table["mag_r"]).all()
+    assert "rest on 128 of 256" in (place / "report" / "report.html").read_text()
+    monkeypatch.undo()
+    assert run(place, "--jobs", "1") == 0
+    whole = numbers(place)
+    for name in ("answer", "calibration"):  # which rest on all examples
+        assert whole[name] == found[name]
+    assert whole["verdict"]["auc"] == found["verdict"]["auc"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["jobs", "mpi"])
+def test_workers_measure_and_score_to_the_same_bytes(place, root, launcher):
+    """One process, worker processes and MPI ranks: equal scores, controls and numbers."""
+    ranks = []
+    if launcher == "mpi":
+        pytest.importorskip("mpi4py")
+        found = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        if found is None:
+            pytest.skip("no mpirun on this machine")
+        text = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+        ranks = [found, *(["--oversubscribe"] if "Open MPI" in text else []), "-n", "3"]
+    results = []
+    for words in (["--jobs", "1"], ["--jobs", "2"] if launcher == "jobs" else ["--mpi"]):
+        for path in [*place.glob("cnn1/scores_test*.fits"), place / "set" / "test_looks.jsonl"]:
+            path.unlink(missing_ok=True)
+        given = ["--data", str(place / "set"), "--outdir", str(place / "report"), "--overwrite", *words]
+        given += ["--model", str(place / "cnn1" / "best.keras"), "--referees", "network"]
+        program = [sys.executable, "-m", "obiwan.dplearn.evaluate", *given]
+        environ = {**os.environ, "PYTHONPATH": str(root / "py"), "OMP_NUM_THREADS": "1"}
+        environ |= dict.fromkeys(("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"), "1")
+        command = program if words[0] == "--jobs" else [*ranks, *program]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        table = fitsio.read(str(place / "report" / "scores.fits")).tobytes()
+        metrics = numbers(place)
+        results.append((fitsio.read(str(place / "cnn1" / "scores_test.fits")).tobytes(), table, metrics))
+    assert results[0] == results[1]

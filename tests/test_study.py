@@ -15,7 +15,7 @@ from evaluation_set import make_set
 from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.controls.records import Obstacle
 from obiwan.dplearn.errors import ModelError, TrainingSetError
-from obiwan.dplearn.evaluation import ensemble, measuring, study
+from obiwan.dplearn.evaluation import ensemble, measuring
 from obiwan.dplearn.evaluation.measuring import control_sample
 from obiwan.dplearn.evaluation.study import Request, evaluate_referees
 from obiwan.dplearn.referees.jury import Jury, samples_of
@@ -107,7 +107,7 @@ def grz(tmp_path_factory):
 
 
 def test_the_mean_of_any_number_of_referees_is_tested(grz, monkeypatch):
-    monkeypatch.setattr(study, "CONTROL_EXAMPLES", 1)
+    monkeypatch.setattr(measuring, "CONTROL_EXAMPLES", 1)
     both = [Asymmetry(grz.spec), Asymmetry(grz.spec, 0.5, "weaker", learnt=False)]
     found = evaluate_referees(grz, both, Request(margin=0.05, seed=3))
     assert found.scored.scores == pytest.approx(found.scored.singles.mean(0))

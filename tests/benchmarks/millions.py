@@ -1,10 +1,11 @@
 """Evaluation of up to six million test examples in 400 bricks: seconds and memory, stage by stage.
 
-    bin/benchmark millions -- [--examples 20000 200000 2000000 6000000] [--workdir DIR]
+    bin/benchmark millions -- [--examples 200000 6000000] [--parts numbers whole] [--workdir DIR]
 
-Rows and scores are synthetic.  The stamps are those of a few shards, linked under the names of all: what
-reads and measures stamps does as much work as with a set of its own, and needs little of the disk.  Each
-evaluation runs in a process of its own, from the command line's options to the report.
+Rows and scores are synthetic.  *Numbers* is what needs all scores, on rows in memory.  *Whole* is the
+program, from its options to the report: the stamps are those of a few shards, linked under the names of all,
+so that reading and measuring them is as much work as with a set of its own, and the disk holds little.  Each
+runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -20,15 +21,24 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from assembly import apart, peak
 from numpy.typing import NDArray
+from scipy.special import expit
 
+from obiwan.dplearn.controls.covariates import MEASURED, Covariates
+from obiwan.dplearn.evaluation import analysis
+from obiwan.dplearn.evaluation.bricks import auc_of_bricks, footprint
+from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
+from obiwan.dplearn.evaluation.gallery import gallery_rows, pair_by_magnitude
 from obiwan.dplearn.files.atomic import write_json
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
+from obiwan.dplearn.trainingset.clusters import cluster, factorised
 from obiwan.dplearn.trainingset.examples import blank_examples, write_sources
+from obiwan.dplearn.trainingset.exposures import no_exposures
 from obiwan.dplearn.trainingset.manifest import MANIFEST, SOURCES
 from obiwan.dplearn.trainingset.shards import Shard
 from planted import Planted, write_set
@@ -37,7 +47,9 @@ from sealing import seal
 BRICKS = {"train": 40, "val": 20, "test": 400}
 LINKED, ROWS = 4, 512  #: different shards, and their rows
 OTHERS = 20_480  #: training and validation examples, each
+PARTS = ("numbers", "whole")
 EXAMPLES = (20_000, 200_000, 2_000_000, 6_000_000)
+BLOCK = 200_000  #: rows that are repeated in other bricks
 STRENGTH = 0.02  #: difference of the scores of the classes, in standard deviations
 ODD = 0.1  #: scatter over bricks of the scores of either class
 
@@ -45,7 +57,7 @@ ODD = 0.1  #: scatter over bricks of the scores of either class
 STAGES = {
     "read the table": ("obiwan.dplearn.trainingset.stampset", "read_sources"),
     "read the scores": ("obiwan.dplearn.evaluation.judging", "judge_set"),
-    "controls, measured": ("obiwan.dplearn.evaluation.study", "control_set"),
+    "controls, measured": ("obiwan.dplearn.evaluation.study", "control_sample"),
     "controls, judged": ("obiwan.dplearn.evaluation.equal", "judge_controls"),
     "ruling, quantities": ("obiwan.dplearn.evaluation.study", "decided"),
     "AUC, permutations": ("obiwan.dplearn.evaluation.analysis", "answer"),
@@ -120,6 +132,63 @@ def rows_of(
     return rows
 
 
+def scores_of(rows: NDArray) -> NDArray[np.float64]:
+    """Scores of examples, in which bricks are odd."""
+    rng, names = np.random.default_rng(5), factorised(rows["brick"])[1]
+    odd = rng.normal(0, ODD, (names.max() + 1, 2))[names, rows["label"]]
+    return expit(0.5 * (rng.normal(size=len(rows)) + odd + STRENGTH * (rows["label"] - 0.5)))
+
+
+def tiled_rows(n: int, spec: StampSpec) -> NDArray:
+    """Rows of n test examples without files: a block of them, again and again in other bricks."""
+    count, labels = min(n, BLOCK), np.arange(ROWS, dtype=np.uint8) % 2
+    shard = Shard("test", 1, ROWS, ROWS // 2, ROWS // 2, 0, 0)
+    shards = [replace(shard, number=k + 1) for k in range(-(-count // ROWS))]
+    some = rows_of(shards, {0: labels}, "test", spec)
+    rows = np.tile(some[:count], -(-n // count))[:n]
+    brick = np.arange(n) * BRICKS["test"] // n
+    names = np.array([f"{k:04d}p000" for k in range(BRICKS["test"])], "S24")
+    rows["brick"], rows["id"] = names[brick], np.arange(n)
+    return rows
+
+
+def numbers_here(n: int) -> dict[str, Any]:
+    """What needs all scores, on rows in memory: seconds and memory (MB) of each stage."""
+    from obiwan.dplearn.report import charts, output
+
+    spec, stages = StampSpec(), dict[str, Cost]()
+    begin, before = time.perf_counter(), time.process_time()
+
+    def stage(name: str, function: Any, *words: Any) -> Any:
+        start = time.process_time()
+        found = function(*words)
+        stages[name] = Cost(time.process_time() - start, peak())
+        return found
+
+    rows = stage("(rows are made)", tiled_rows, n, spec)
+    scores, val = scores_of(rows), np.random.default_rng(1).random(OTHERS)
+    grouped = stage("clusters", cluster, rows["brick"], rows["label"], no_exposures(), {}, 5)
+    models = (ModelInfo("run/best.keras", "0", "lenet5", learnt=True),)
+    scored = Scored(rows, scores[None], np.arange(OTHERS) % 2, val, models, grouped=grouped)
+    stage("ranks", lambda: scored.ranks)
+    stage("AUC, permutations", analysis.answer, scored, 1)
+    stage("verdict", analysis.verdict_of, scored, 0.02, None)
+    stage("calibration", analysis.calibrate, scored)
+    columns = Covariates.of(rows, np.zeros(n, [(name, "f4") for name in MEASURED]), spec)
+    stage("bins", analysis.where, scored, columns, spec)
+    stage("AUC of bricks", auc_of_bricks, scored.labels, scored.ranks, rows["brick"])
+    stage("bricks on the sky", footprint, {"test": rows})
+    stage("ROC curve", charts.roc, scored.labels, scored.scores)
+    stage("galleries", gallery_rows, scored.labels, scored.scores, 1, True, 8)
+    stage("mosaics", pair_by_magnitude, rows["mag_g"].astype(float), scored.labels, 99, 3)
+    found = SimpleNamespace(scored=scored, baseline=None, columns=columns, spec=spec, data={"checksum": "0"})
+    with tempfile.TemporaryDirectory() as place:
+        stage("table of scores", output.write_scores_table, Path(place) / "scores.fits", found)
+    clock, processor = time.perf_counter() - begin, time.process_time() - before
+    costs = {name: asdict(cost) for name, cost in stages.items()}
+    return {"clock": clock, "processor": processor, "memory": peak(), "stages": costs}
+
+
 def make_set(directory: Path, tests: int) -> Path:
     """A training set with so many test examples, whole shards of them, and its path."""
     place = directory / f"set_{tests}"
@@ -142,7 +211,7 @@ def make_set(directory: Path, tests: int) -> Path:
         "split": "brick",
     }
     roots = [{"index": 0, "name": "south", "layout": "legacysim", "injected": True}]
-    entries = [asdict(shard) for split in SPLITS for shard in shards[split]]
+    entries = [shard.to_manifest() for split in SPLITS for shard in shards[split]]
     manifest |= {"package_version": "0", "config": config, "roots": roots, "shards": entries}
     write_json(place / MANIFEST, manifest, place)
     seal(place)
@@ -170,10 +239,7 @@ def make_network(place: Path) -> Path:
     checksum = model_checksum(model)
     write_json(path.parent / "result.json", {"model": checksum, "learnt": True}, path.parent)
     rows = stamp_set.rows("test")
-    rng, names = np.random.default_rng(5), np.unique(rows["brick"], return_inverse=True)[1].ravel()
-    odd = rng.normal(0, ODD, (names.max() + 1, 2))[names, rows["label"]]
-    seen = rng.normal(size=len(rows)) + odd + STRENGTH * (rows["label"] - 0.5)
-    score = (1 / (1 + np.exp(-0.5 * seen))).astype(np.float32)
+    score = scores_of(rows).astype(np.float32)
     given = Scores("test", rows["shard"], rows["row"], rows["label"], score, checksum, stamp_set.checksum)
     write_scores(path.parent / "scores_test.fits", given)
     return path
@@ -228,13 +294,10 @@ def evaluate_here(place: Path, words: list[str]) -> dict[str, Any]:
     }
 
 
-def show(examples: int, found: dict[str, Any]) -> None:
+def show(title: str, found: dict[str, Any]) -> None:
     """Print what an evaluation took."""
-    print(
-        f"{examples:,} test examples: {found['clock']:.0f} s ({found['processor']:.0f} s of processor)",
-        end="",
-    )
-    print(f", at most {found['memory']:,.0f} MB")
+    took = f"{found['clock']:.0f} s ({found['processor']:.0f} s of processor)"
+    print(f"{title}: {took}, at most {found['memory']:,.0f} MB")
     for name, cost in found["stages"].items():
         print(f"   {name:22} {cost['seconds']:8.1f} s   {cost['memory']:8,.0f} MB", flush=True)
 
@@ -245,21 +308,29 @@ def main() -> int:
     parser.add_argument("--examples", type=int, nargs="+", default=EXAMPLES)
     parser.add_argument("--workdir", type=Path, help="where sets are kept (3 GB at 6,000,000); else removed")
     parser.add_argument("--here", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--make", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--numbers", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     workdir = options.workdir or Path(tempfile.mkdtemp(prefix="millions-"))
     if options.make:
         place = make_set(workdir, options.make)
         print(json.dumps({"network": str(make_network(place))}))
         return 0
+    if options.numbers:
+        print(json.dumps(numbers_here(options.numbers)))
+        return 0
     if options.here:
         print(json.dumps(evaluate_here(Path(options.here[0]), options.here[1:])))
         return 0
     for examples in options.examples:
-        network = apart(__file__, "--workdir", workdir, "--make", examples)["network"]
-        place = Path(str(network)).parents[1]
-        words = ["--referees=network", f"--model={network}", "--jobs=2"]
-        show(examples, apart(__file__, "--here", place, *words))
+        if "numbers" in options.parts:
+            show(f"{examples:,} scores", apart(__file__, "--numbers", examples))
+        if "whole" in options.parts:
+            network = apart(__file__, "--workdir", workdir, "--make", examples)["network"]
+            place = Path(str(network)).parents[1]
+            words = ["--referees=network", f"--model={network}", "--jobs=2"]
+            show(f"{examples:,} test examples", apart(__file__, "--here", place, *words))
     if options.workdir is None:
         shutil.rmtree(workdir)
     return 0

@@ -1,4 +1,4 @@
-"""What training on many ranks should cost, on paper: step, messages, reading, and the time of an epoch.
+"""What training on many ranks and whole surveys should cost, on paper: a step, an epoch, and all programs.
 
     bin/benchmark scaling_model -- [--rate 2000] [--batch 16] [--latency 2e-6] [--bandwidth 3e9] ...
 
@@ -144,6 +144,98 @@ def table(machine: Machine) -> list[str]:
     return lines
 
 
+@dataclass(frozen=True)
+class Rates:
+    """What examples cost; measured unless said otherwise.
+
+    Attributes
+    ----------
+    per_brick : float
+        Examples of a brick and run; assumed, the density of the survey.
+    brick, run, example, cutout : float
+        Seconds: of a core to plan a brick, of one process to find the files of a run and to place an
+        example, of a core to cut a stamp.
+    placed, of_run, task, worker : float
+        Bytes: of an example and of a run in the process that plans, of a task in progress, of a worker.
+    node, files : float
+        Bytes/s of the file system to a node, and to all; assumed.
+    cores, ranks : int
+        Of a node: cores, and ranks that train; assumed.
+    tests : float
+        Fraction of the examples that are test examples; assumed.
+    score : float
+        Stamps that one core scores in a second.
+    panel, trained : float
+        Seconds of one core to measure the samples of a panel, and of one process to train and judge it.
+    judged, judge : float
+        Seconds of one process for a test example, and for a set of whatever size.
+    row, test, base : float
+        Bytes of `evaluate`: of an example, of a test example more than that, and without any.
+    """
+
+    per_brick: float = 200.0
+    brick: float = 0.105
+    run: float = 65e-6
+    example: float = 10e-6
+    cutout: float = 2.75e-3
+    placed: float = 9.0
+    of_run: float = 2.3e3
+    task: float = 2e6
+    worker: float = 1.2e9
+    node: float = 5e9
+    files: float = 100e9
+    cores: int = 128
+    ranks: int = 8
+    tests: float = 0.1
+    score: float = 900.0
+    panel: float = 150_000 * 2.8e-3
+    trained: float = 150.0
+    judged: float = 20e-6
+    judge: float = 60.0
+    row: float = 258.0
+    test: float = 200.0
+    base: float = 1e9
+
+
+SIZES, NODES = (2e6, 60e6, 600e6), (1, 10, 100)
+
+
+def hours(examples: float, nodes: int, rates: Rates, machine: Machine) -> dict[str, float]:
+    """Hours of each program on some nodes; cutting and writing overlap, and so do scoring and reading."""
+    cores, files = nodes * rates.cores, min(nodes * rates.node, rates.files)
+    bricks, tests = examples / rates.per_brick, rates.tests * examples
+    planning = bricks * rates.brick / cores + bricks * rates.run + examples * rates.example
+    cutting = max(examples * rates.cutout / cores, examples * EXAMPLE / files)
+    scoring = max(tests / rates.score / cores, tests * EXAMPLE / files)
+    ruling = rates.panel / cores + rates.trained + tests * rates.judged + rates.judge
+    ranks = nodes * rates.ranks
+    best = min(epoch(examples, ranks, machine, algorithm) for algorithm in ALLREDUCE)
+    found = {"plan": planning, "cut": cutting, "epoch": best, "evaluate": scoring + ruling}
+    return {name: seconds / 3600 for name, seconds in found.items()}
+
+
+def memory(examples: float, nodes: int, rates: Rates) -> dict[str, float]:
+    """Bytes of the largest process of `create_training`, tasks in progress included, and of `evaluate`."""
+    tasks = 1.125 * nodes * rates.cores * rates.task
+    planned = examples * rates.placed + examples / rates.per_brick * rates.of_run + tasks
+    judged = rates.base + examples * rates.row + rates.tests * examples * rates.test
+    return {"create_training": max(planned, rates.worker), "evaluate": judged}
+
+
+def table_of_surveys(rates: Rates, machine: Machine) -> list[str]:
+    """Lines: a row for each number of examples and of nodes."""
+    lines = ["examples  nodes   plan, h    cut, h  epoch, h  evaluate, h  create_training, GB  evaluate, GB"]
+    for examples in SIZES:
+        for nodes in NODES:
+            took, used = hours(examples, nodes, rates, machine), memory(examples, nodes, rates)
+            words = [f"{examples / 1e6:6.0f} M  {nodes:5}"]
+            words += [f"{took[name]:9.3f}" for name in ("plan", "cut", "epoch")]
+            words += [f"{took['evaluate']:12.3f}"]
+            words += [f"{used['create_training'] / 1e9:20.1f}  {used['evaluate'] / 1e9:12.1f}"]
+            lines.append(" ".join(words))
+    return lines
+
+
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -152,6 +244,7 @@ def main() -> int:
     machine = Machine(**vars(parser.parse_args()))
     print("  ".join(f"{name} {value:g}" for name, value in vars(machine).items()))
     print("\n".join(table(machine)))
+    print("\n".join(["", *table_of_surveys(Rates(), machine)]))
     return 0
 
 
