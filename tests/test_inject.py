@@ -294,6 +294,10 @@ def broken(row: Any, *_: Any) -> Any:
     return what[row["id"]]
 
 
+def bright(*_: Any) -> Any:
+    return np.full((3, 3), 1e38)
+
+
 def psf_of_mine(*_: Any) -> np.ndarray:
     v, u = np.mgrid[-20:21, -20:21]
     return np.exp(-0.5 * (u**2 + v**2) / 2.0**2)
@@ -315,7 +319,7 @@ def test_functions_of_the_user_are_drawn(release, tmp_path):
     assert np.abs(light[119:124, 30:90]).sum() == pytest.approx(15.5, abs=0.05)
 
 
-def test_stars_and_stamps_are_drawn(release, tmp_path):
+def test_stars_and_stamps_are_drawn(release, tmp_path, capsys):
     """A stamp of a known profile on pixels of its own equals that profile."""
     import galsim
 
@@ -323,7 +327,11 @@ def test_stars_and_stamps_are_drawn(release, tmp_path):
     stamp = profile.drawImage(nx=101, ny=101, scale=0.1, method="no_pixel").array
     header = fits.Header({"PIXSCALE": 0.1})
     fits.PrimaryHDU(stamp, header).writeto(tmp_path / "stamp.fits")
+    fits.PrimaryHDU(stamp).writeto(tmp_path / "bare.fits")
     given = ("--noise", "none", "--psf", "test_inject:psf_of_mine")
+    table = sources(tmp_path / "bare.csv", stamp=np.full(2, str(tmp_path / "bare.fits")))
+    assert inject.main(words(release, table, tmp_path / "bare", "--model", "stamps", *given)) == 1
+    assert "bare.fits: no pixel scale; give the card PIXSCALE" in capsys.readouterr().err
     table = sources(tmp_path / "table.fits", stamp=np.full(2, str(tmp_path / "stamp.fits")))
     for model in ("star", "stamps"):
         assert inject.main(words(release, table, tmp_path / model, "--model", model, *given)) == 0
@@ -350,6 +358,10 @@ def test_stars_and_stamps_are_drawn(release, tmp_path):
         ([], {"dec": np.array([23.5, 24.5])}, "1 row(s) lie in no brick of the release (2); remove them"),
         ([], {"flux_g": None}, "flux_g"),
         ([], {"flux_g": [1.0, np.nan]}, "table.fits: brick 1102p235 (release): row 2: flux_g or"),
+        ([], {"mag_g": np.full(2, 18.0)}, "table.fits: flux_g and mag_g are both there; remove one"),
+        (["--density", "9"], {}, "--density: --sources "),
+        (["--model", "test_inject:bright"], {}, "source 7, row 1: cannot be drawn (lam value too large)"),
+        (["--noise", "none", "--model", "test_inject:bright"], {}, "(it gives more than 1e+30 nanomaggies"),
         (["--bricks", "0000p000"], {}, "no brick 0000p000; choose others with --bricks"),
         (["--sources", "nowhere.fits"], {}, "nowhere.fits"),
         (["--sources", "nomodule:function"], {}, "nomodule"),

@@ -14,6 +14,7 @@ import synthetic
 from obiwan.dplearn import create_training, inject
 from obiwan.dplearn.errors import CoaddError, DplearnError, LayoutError, SelectionError
 from obiwan.dplearn.evaluation.description import data_summary
+from obiwan.dplearn.evaluation.notices import Fact, Notice
 from obiwan.dplearn.injection.catalogue import ellipticity, write_catalogue
 from obiwan.dplearn.injection.detection import measure, summed
 from obiwan.dplearn.injection.scene import open_scene
@@ -21,6 +22,7 @@ from obiwan.dplearn.planning import blobs
 from obiwan.dplearn.planning.bricks import plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.inputs import resolve_inputs
+from obiwan.dplearn.report.wording import notice
 from obiwan.dplearn.survey.catalogs import SEP, read_tractor
 from obiwan.dplearn.survey.layouts import RELEASE, Root, find_runs, layout_named
 from obiwan.dplearn.trainingset.stampset import open_training_set
@@ -325,6 +327,13 @@ def test_the_record_of_a_tree_travels(survey):
     record["injected"]["0001p050"] = {"bands": {"g": {"psf": "moffat"}}}
     path.write_text(json.dumps(record))
     assert inputs_of(survey)[0].drawn[0]["psf"] == {"moffat": 2, "psfex": 2}  # of all bricks
+    stacks = {band: {"psf": "stars", "psf_rests_on": number} for band, number in (("g", 4), ("r", 9))}
+    record["injected"]["0001p050"] = {"bands": stacks}
+    path.write_text(json.dumps(record))
+    (drawn,) = inputs_of(survey)[0].drawn
+    assert drawn["psf_rests_on"] == {"stars": [4, 9]}
+    said = notice(Fact(Notice.DRAWN, drawn))
+    assert "psfex in 2 band(s) of bricks, stars in 2 band(s) of bricks (4 to 9 stars each)" in said
     path.write_text("{}")
     with pytest.raises(LayoutError, match=r"injection.json: not a readable record"):
         inputs_of(survey)

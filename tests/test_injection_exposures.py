@@ -191,6 +191,30 @@ def test_stars_stack_to_their_psf():
     assert psf.min() > -0.002 * psf.max()
 
 
+def test_a_few_stars_in_a_crowd_stack_to_their_psf():
+    """Five stars among forty faint sources: flux, width and position are the PSF's to 2 %."""
+    image, invvar, x, y, flux = sky_with_stars(5)
+    v, u = np.mgrid[:400, :400]
+    rng = np.random.default_rng(8)
+    places = rng.uniform(20, 380, (40, 2))
+    for (px, py), faint in zip(places, rng.uniform(0.1, 0.4, 40), strict=True):
+        image += faint * 1.5 / np.pi / 3.5**2 * (1 + ((u - px) ** 2 + (v - py) ** 2) / 3.5**2) ** -2.5
+    found = stack(image, invvar, x, y, flux, np.concatenate([np.column_stack([x, y]), places]))
+    assert found is not None
+    psf, number = found
+    assert number == 5
+    v, u = np.mgrid[-31:32, -31:32]
+    truth = 1.5 / np.pi / 3.5**2 * (1 + ((u / 1.1) ** 2 + (v * 1.1) ** 2) / 3.5**2) ** -2.5
+    near = np.hypot(u, v) <= 8
+    assert psf[near].sum() / truth[near].sum() == pytest.approx(1, abs=0.02)
+    assert (psf**2).sum() / (truth**2).sum() == pytest.approx(1, abs=0.02)
+    weight = np.where(near, truth, 0)
+    for axis in (u, v):
+        assert (psf * weight * axis).sum() / (psf * weight).sum() == pytest.approx(0, abs=0.02)
+        moments = [(one * weight * axis**2).sum() / (one * weight).sum() for one in (psf, truth)]
+        assert moments[0] / moments[1] == pytest.approx(1, abs=0.02)
+
+
 def test_too_few_stars_are_no_psf():
     image, invvar, x, y, flux = sky_with_stars()
     assert stack(image, invvar, x[:2], y[:2], flux[:2], np.column_stack([x, y])) is None

@@ -77,9 +77,12 @@ def _report(manifest: dict[str, Any]) -> None:
         if number := sum(entry["dropped"].get(reason, 0) for entry in entries):
             cli.say(f"not injected, {reason}: {number:,}")
     for band in manifest["config"]["bands"]:
-        kinds = [entry["bands"][band]["psf"] for entry in entries]
-        counts = ", ".join(f"{kind} {kinds.count(kind):,}" for kind in sorted(set(kinds)))
-        cli.say(f"PSF in {band} (bricks): {counts}")
+        facts = [entry["bands"][band] for entry in entries]
+        kinds = [one["psf"] for one in facts]
+        counts = [f"{kind} {kinds.count(kind):,}" for kind in sorted(set(kinds))]
+        if stars := [one["psf_rests_on"] for one in facts if one["psf"] == "stars"]:
+            counts.append(f"{min(stars)} to {max(stars)} stars each")
+        cli.say(f"PSF in {band} (bricks): {', '.join(counts)}")
         if number := kinds.count("moffat"):
             log.warning("warning: %s brick(s) have a Moffat PSF in %s: %s", number, band, _MOFFAT)
 
@@ -97,6 +100,9 @@ def program(options: argparse.Namespace, executor: Executor | None) -> int:
         sources = open_sources(options.sources, config.placement, needs)
     except ValueError as error:
         raise CatalogError(str(error)) from None
+    if sources.placed and config.density is not None:
+        msg = f"--density: --sources {options.sources} has positions of its own; leave out one of them"
+        raise CatalogError(msg)
     bricks = release_bricks(options.release, read_brick_list(options.bricks), sources)
     calib = options.calib or calibrations_of(options.release)
     injection = Injection(bricks, sources, config, calib, chosen=bool(options.bricks))

@@ -28,7 +28,7 @@ KRON_FACTOR, KRON_LEAST = 2.5, 3.5  #: of ``flux_auto``: times the Kron radius; 
 _KRON_SEARCH = 6.0  # of Source Extractor, in units of the ellipse
 _STRAYED = 3.0  # pixels from the detected position, beyond which a windowed one is not believed
 _GROWTH = 3.0  # times the Kron ellipse: how far the radius of half the light is looked for
-_PIXSTACK, _SUBOBJECTS = 10_000_000, 8192  # of sep: active pixels, and pieces of one blend
+_PIXSTACK, _SUBOBJECTS = (300_000, 10_000_000), 8192  # of sep: active pixels, and pieces of one blend
 
 Plane = Callable[[str, str], Array]  # kind and band to pixels
 
@@ -70,7 +70,7 @@ def measure(read: Plane, bands: Sequence[str], fwhm: float, what: str) -> tuple[
         images.append(np.where(good, image, np.float32(0)))
         weights.append(np.where(good, ivar, np.float32(0)))
     total, err, light, blank = summed(images, weights)
-    sep.set_extract_pixstack(_PIXSTACK)
+    sep.set_extract_pixstack(int(np.clip(total.size, *_PIXSTACK)))
     sep.set_sub_object_limit(_SUBOBJECTS)
     with explained(f"{what}: sep cannot find sources", "leave the brick out with --bricks", CoaddError):
         # err is an array: a number would turn the matched filter into a convolution.

@@ -105,13 +105,16 @@ def _read_stamp(path: Path) -> tuple[Array, float]:
         else:
             msg = f"{path}: no two-dimensional image in it"
             raise ValueError(msg)
-    scale = float(header.get("PIXSCALE", 0)) or 3600 * float(
-        np.mean(proj_plane_pixel_scales(WCS(header).celestial))
-    )
+    scale = header.get("PIXSCALE")
+    if scale is None and (wcs := WCS(header).celestial).naxis:
+        scale = 3600 * np.mean(proj_plane_pixel_scales(wcs))
+    if scale is None or not 0 < float(scale) < np.inf:
+        msg = f"{path}: no pixel scale; give the card PIXSCALE, in arcsec, or a WCS"
+        raise ValueError(msg)
     if not np.isfinite(pixels).all():
         msg = f"{path}: pixels that are not finite"
         raise ValueError(msg)
-    return pixels, scale
+    return pixels, float(scale)
 
 
 def _column(row: Any, band: str) -> str:

@@ -81,8 +81,16 @@ class Objects:
         return replace(self, columns={**self.columns, **columns})
 
 
-def objects_of(origin: str, table: Table) -> Objects:
+def objects_of(origin: str, table: Table, where: str = "") -> Objects:
     """Columns of a table, known ones as numbers in the units of `obiwan.dplearn.injection.sources`.
+
+    Parameters
+    ----------
+    origin : str
+        How messages name the table.
+    table : Table
+    where : str
+        The brick, for messages, where it is known.
 
     Raises
     ------
@@ -106,12 +114,20 @@ def objects_of(origin: str, table: Table) -> Objects:
     if not columns:
         msg = f"{origin}: no column that can be used; {_REMEDY}"
         raise CatalogError(msg)
+    for band in FILTERS:
+        if f"flux_{band}".lower() in columns and f"mag_{band}".lower() in columns:
+            msg = (
+                f"{origin}: flux_{band} and mag_{band} are both there; remove one (fluxes are observed ones)"
+            )
+            raise CatalogError(msg)
     if sum(name in columns for name in PLACES) == 1:
         msg = f"{origin}: the table has one of ra and dec; give both, or neither for random positions"
         raise CatalogError(msg)
     found = Objects(origin, columns)
     for name in PLACES if found.placed else ():
-        refuse(found, ~(np.abs(columns[name]) <= (90 if name == "dec" else 360)), f"{name} is no position")
+        refuse(
+            found, ~(np.abs(columns[name]) <= (90 if name == "dec" else 360)), f"{name} is no position", where
+        )
     return found
 
 

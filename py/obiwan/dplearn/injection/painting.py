@@ -24,6 +24,7 @@ from obiwan.dplearn.survey.coadds import Frame
 from obiwan.dplearn.survey.cutouts import overlap
 
 SATURATION_FILL = 10.0  #: nanomaggies that the pipeline puts where every exposure is saturated
+_MOST = 1e30  # nanomaggies in a pixel, far within what single precision holds
 _SKY = 64  # pixels on a side of the area whose sky noise a source has
 
 
@@ -143,8 +144,8 @@ def paint(band: Band, rows: Array, model: Model, seed: int, run: str, *, noise: 
             light = model(row, band.name, slope, stream(seed, "model", band.brick, run, name))
             seen = _seen(band, float(row["x"]), float(row["y"]), on_ccd)
             stamp = _Stamp(light, seen, float(row["x"]), float(row["y"]))
-        rng = stream(seed, "photons", band.brick, run, name, band.name) if noise else None
-        _add(image, invvar, stamp, band.psf, rng)
+            rng = stream(seed, "photons", band.brick, run, name, band.name) if noise else None
+            _add(image, invvar, stamp, band.psf, rng)
     return image, invvar
 
 
@@ -225,6 +226,9 @@ def _add(image: Array, invvar: Array, stamp: _Stamp, psf: BandPsf, rng: np.rando
             added += seen.fractions[i] * noise[from_y, from_x]
             variance = seen.scalings[i] / seen.electrons[i]
             lowered += invvar_of(sky, light[from_y, from_x], seen.fractions[i], variance)
+    if not np.abs(added).max() < _MOST:
+        msg = f"it gives more than {_MOST:g} nanomaggies in a pixel"
+        raise ValueError(msg)
     seen_well, before = invvar[ys, xs] > 0, image[ys, xs]
     # Where all exposures are masked the pipeline patches the pixel from those around it, unless saturated.
     patched = ~seen_well & (before != 0) & (np.abs(before - SATURATION_FILL) > 1e-3)

@@ -68,6 +68,11 @@ class SourceList(Protocol):
         """Names the source and what is in it, for comparison with an earlier run."""
         ...
 
+    @property
+    def placed(self) -> bool:
+        """Whether it has positions, as far as is known before it is asked for objects."""
+        ...
+
     def bricks(self) -> set[str] | None:
         """Names of the bricks that it is for; None where positions or nothing decide."""
         ...
@@ -155,6 +160,11 @@ class TableSources:
     needs: frozenset[str]
     description: str
 
+    @property
+    def placed(self) -> bool:
+        """Whether the table has positions."""
+        return self.objects.placed
+
     def bricks(self) -> set[str] | None:
         """None: positions decide, or all bricks get some."""
         return None
@@ -171,7 +181,7 @@ class TableSources:
     def of_brick(self, scene: Scene) -> Placed:
         """Objects of one brick."""
         columns = self.objects.columns
-        if self.objects.placed:
+        if self.placed:
             mine = self.objects.take(_in_box(columns["ra"], columns["dec"], scene.box))
             return _place(mine.with_columns(row=mine.numbers), scene, self.placement, self.needs)
         rng = stream(self.placement.seed, "objects", scene.brick)
@@ -199,6 +209,8 @@ class FunctionSources:
     placement: Placement
     needs: frozenset[str]
 
+    placed = False
+
     @property
     def description(self) -> str:
         """The function's name; what it does is the user's affair."""
@@ -224,7 +236,7 @@ class FunctionSources:
         if n and not table.colnames:
             msg = f"{origin}: {scene.run.label}: the function gave no columns; return a table of n objects"
             raise CatalogError(msg)
-        objects = objects_of(origin, table)
+        objects = objects_of(origin, table, scene.run.label)
         if objects.placed:
             outside = ~_in_box(objects.columns["ra"], objects.columns["dec"], scene.box)
             refuse(objects, outside, "its position is outside the brick", scene.run.label)
@@ -240,6 +252,8 @@ class TreeSources:
 
     root: Root
     placement: Placement
+
+    placed = True
 
     @property
     def description(self) -> str:

@@ -140,7 +140,7 @@ def _with_sources(injection: Injection, executor: Executor | None) -> list[tuple
         If the headers of a brick cannot be read, a row lies in none of them, or of chosen bricks, all rows.
     """
     sources, bricks = injection.sources, injection.bricks
-    if not (isinstance(sources, TableSources) and sources.objects.placed):
+    if not (isinstance(sources, TableSources) and sources.placed):
         return [(run, sources) for run in bricks]
     with progress_bar(len(bricks), "look", "brick") as bar:
         boxes, errors = run_tasks(primary_area, bricks, executor, bar)

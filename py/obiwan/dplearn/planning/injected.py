@@ -79,7 +79,8 @@ def drawn_by(root: Root) -> dict[str, Any] | None:
     -------
     dict or None
         ``root``; ``model``, ``noise``, ``gain`` (None: of the exposures); ``psf``, the number of bricks and
-        bands drawn with each kind; ``software``, with versions; ``left_out``.
+        bands drawn with each kind; ``psf_rests_on``, for a kind the least and the largest number of stars or
+        exposures; ``software``, with versions; ``left_out``.
 
     Raises
     ------
@@ -91,8 +92,10 @@ def drawn_by(root: Root) -> dict[str, Any] | None:
         return None
     with explained(f"{path}: not a readable record", "inject again with this version", LayoutError):
         record = read_json(path)
-        entries = record["injected"].values()
-        psf = Counter(str(band["psf"]) for entry in entries for band in entry["bands"].values())
+        bands = [band for entry in record["injected"].values() for band in entry["bands"].values()]
+        psf = Counter(str(band["psf"]) for band in bands)
+        numbers = {kind: [one.get("psf_rests_on") for one in bands if one["psf"] == kind] for kind in psf}
+        rests = {kind: [min(some), max(some)] for kind, some in numbers.items() if None not in some}
         config, software = record["config"], {**record["software"], "inject": record["package_version"]}
         return {
             "root": root.index,
@@ -100,6 +103,7 @@ def drawn_by(root: Root) -> dict[str, Any] | None:
             "noise": config["noise"],
             "gain": config["gain"],
             "psf": dict(sorted(psf.items())),
+            "psf_rests_on": dict(sorted(rests.items())),
             "software": software,
             "left_out": list(LEFT_OUT),
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,13 +169,19 @@ def notice(fact: Fact) -> str:
             for name, (real, fake) in values["differences"].items()
         ]
     if fact.kind == Notice.DRAWN:
-        values["psf"] = [f"{kind} in {number} band(s) of bricks" for kind, number in values["psf"].items()]
+        values["psf"] = _psf_kinds(values["psf"], values.get("psf_rests_on", {}))
         values["software"] = [f"{name} {number}" for name, number in values["software"].items()]
         values["gain"] = "as exposures or coadds tell" if values["gain"] is None else values["gain"]
     if fact.kind == Notice.CONTROL:
         values["title"] = control_title(values["name"], values["band"])
         values["why"] = obstacle_words(values["obstacle"], values["counts"])
     return say("notice", fact.kind.name, **{name: _plain(value) for name, value in values.items()})
+
+
+def _psf_kinds(counts: Mapping[str, int], rests_on: Mapping[str, Sequence[int]]) -> list[str]:
+    """Kinds of PSF, in how many bands of bricks each was drawn, and of stacks how many stars they are of."""
+    stacks = {"stars": " ({} to {} stars each)".format(*rests_on["stars"])} if "stars" in rests_on else {}
+    return [f"{kind} in {number} band(s) of bricks{stacks.get(kind, '')}" for kind, number in counts.items()]
 
 
 def _plain(value: Any) -> str:
