@@ -9,6 +9,7 @@ from astropy.wcs import WCS
 from scipy.special import gammaincinv, j0
 
 from obiwan.dplearn.injection.light import (
+    frequencies,
     grid_size,
     half_light_ellipse,
     jacobians,
@@ -22,6 +23,9 @@ from obiwan.dplearn.injection.light import (
 from obiwan.dplearn.injection.resampling import interpolate, matrix, resample
 from obiwan.dplearn.injection.sersic import transform, truncation
 from obiwan.dplearn.injection.stars import moffat_image
+from obiwan.dplearn.mock.profiles import ellipse, moffat_transform
+from obiwan.dplearn.mock.profiles import sersic_transform as untruncated
+from obiwan.dplearn.mock.sky import add_light, draw_population
 from obiwan.dplearn.survey.coadds import Frame
 
 SCALE = 0.262
@@ -55,6 +59,34 @@ def galsims(sersic: float, radius: float, e1: float, e2: float, x: float, y: flo
     light = galsim.Convolve(profile, psf, gsparams=ACCURATE)
     light.drawImage(image=image, method="no_pixel", center=centre)
     return image.array
+
+
+def test_the_mock_draws_what_this_code_draws():
+    """Ellipse, position and convolution of its population: GalSim's there, ours here, of one profile each.
+
+    The mock's profiles are not truncated, and its PSF is a Moffat profile of index 3.5.
+    """
+    objects = draw_population(np.random.default_rng(2), 60, ("r",), np.ones(1))
+    objects["x"], objects["y"] = np.random.default_rng(3).uniform(99.5, 100.5, (2, len(objects)))
+    assert {0.0, 1.0, 4.0} <= set(objects["sersic"].tolist())
+    size, fwhm = 256, 1.3
+    kx, ky = (2 * np.pi * one / SCALE for one in frequencies(size))
+    psf = moffat_transform(fwhm, np.hypot(kx, ky))
+    for row in objects:
+        plane = np.zeros((200, 200), np.float32)
+        add_light(plane, objects[objects["x"] == row["x"]], 0, fwhm)
+        profile: np.ndarray | float = 1.0
+        if row["sersic"] > 0:
+            shape = ellipse(*(np.array([row[name]]) for name in ("shape_r", "e1", "e2")))[0]
+            square = shape[0] * kx**2 + shape[1] * ky**2 + 2 * shape[2] * kx * ky
+            index = np.full(square.shape, row["sersic"]) if row["sersic"] != 1 else 1.0
+            profile = untruncated(square, index)[0]
+            axes = half_light_ellipse(NORTH_UP, row["shape_r"], row["e1"], row["e2"]) * SCALE
+            both = axes @ axes.T
+            assert shape == pytest.approx([both[0, 0], both[1, 1], both[0, 1]], rel=1e-6, abs=1e-9)
+        spectrum = moved(profile * row["flux"][0], row["x"] - 100, row["y"] - 100, size)
+        image = through(psf, spectrum, size)[96:160, 96:160]
+        assert plane[68:132, 68:132] == pytest.approx(np.maximum(image, 0), abs=4e-5 * image.max())
 
 
 @pytest.mark.parametrize("sersic", [1.0, 4.0])
