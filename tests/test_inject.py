@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +217,35 @@ def test_interrupted_and_started_again_gives_the_same_bytes(release, tmp_path, c
     assert inject.main(words(release, table, half, "--seed", "3")) == 1
     assert "holds another set of injections (config.seed was 0, is 3)" in capsys.readouterr().err
     assert inject.main(words(release, table, half, "--seed", "3", "--overwrite")) == 0
+
+
+def killed_at(write: int, given: list[str]) -> bool:
+    """Run in a process of its own that is killed before so many files have their names; whether it was."""
+    child = os.fork()
+    if child == 0:
+        replace, left = Path.replace, iter(range(write, 0, -1))
+
+        def mortal(path: Path, target: Path) -> Path:
+            if next(left, 0) == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return replace(path, target)
+
+        Path.replace = mortal  # type: ignore[method-assign]
+        os._exit(inject.main(given))
+    status = os.waitpid(child, 0)[1]
+    return os.WIFSIGNALED(status)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_killed_at_any_file_it_ends_with_the_same_bytes(release, tmp_path):
+    table = sources(tmp_path / "table.fits")
+    assert inject.main(words(release, table, tmp_path / "out")) == 0
+    whole, given = contents(tmp_path / "out"), words(release, table, tmp_path / "killed")
+    for write in (1, 4, 10, 16):  # the request, a plane, what is copied, the receipt
+        assert killed_at(write, given)
+        assert not (tmp_path / "killed" / "injection.json").exists()
+    assert inject.main(given) == 0
+    assert contents(tmp_path / "killed") == whole
 
 
 def test_a_finished_tree_of_files_that_were_replaced_is_refused(release, tmp_path, capsys):
