@@ -19,6 +19,7 @@ from obiwan.dplearn.errors import DplearnError
 from obiwan.dplearn.running import cli, programs
 
 PROGRAMS = ("inject", "create_training", "measure", "cnn", "tune", "evaluate", "mock.__main__", "mosaic")
+PROGRAMS = (*PROGRAMS, "shards")
 
 
 def parser_of(program: str) -> argparse.ArgumentParser:

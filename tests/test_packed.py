@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from obiwan.dplearn import create_training
+from obiwan.dplearn import shards as conversion
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.npy import npy_crc32, write_npz
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
@@ -354,3 +355,72 @@ def test_any_mixture_of_forms(sets, tmp_path):
     for split in SPLITS:
         count = sum(mixed.count(split))
         assert same_bits(mixed.stamps(split, range(count)), whole.stamps(split, range(count)))
+
+
+# --- conversion ---------------------------------------------------------------------------------------
+
+
+def convert(source: Path, outdir: Path, form: str, *more: str) -> int:
+    return conversion.main([str(source), "--outdir", str(outdir), "--shards", form, *more])
+
+
+def test_conversion_gives_the_bytes_of_create_training(made, sets, tmp_path, capsys):
+    """Either way; and again there is nothing to do, for `create_training` neither."""
+    coadds = ("--coadds", str(made.fake), str(made.real))
+    assert convert(sets["npy"], tmp_path / "packed", "packed", *coadds) == 0
+    assert content_of(tmp_path / "packed") == content_of(sets["packed"])
+    assert convert(tmp_path / "packed", tmp_path / "npy", "npy") == 0
+    assert content_of(tmp_path / "npy") == content_of(sets["npy"])
+    capsys.readouterr()
+    assert convert(tmp_path / "packed", tmp_path / "npy", "npy") == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert run(made, tmp_path / "packed", "--shards", "packed") == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_conversion_without_coadds(sets, tmp_path, capsys):
+    """The same stamps, as floats; the log says which trees would help."""
+    assert convert(sets["npy"], tmp_path / "set", "packed") == 0
+    assert "--coadds: injected (legacysim)" in capsys.readouterr().err
+    whole, made = open_training_set(sets["npy"]), open_training_set(tmp_path / "set")
+    assert made.checksum == whole.checksum
+    for shard in made.shards:
+        made.read(shard)  # verifies
+    floats, npy, packed = map(bytes_of_stamps, (tmp_path / "set", sets["npy"], sets["packed"]))
+    assert packed < floats < npy
+    assert convert(tmp_path / "set", tmp_path / "copy", "packed") == 0  # in the form that it has
+    assert content_of(tmp_path / "copy") == content_of(tmp_path / "set")
+
+
+def bytes_of_stamps(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.glob("x*"))
+
+
+def test_an_interrupted_conversion_goes_on(made, sets, tmp_path, monkeypatch):
+    """Sound shards are kept, damaged ones are written again."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    outdir, coadds = tmp_path / "set", ("--coadds", str(made.fake))
+    with monkeypatch.context() as patch:
+        patch.setattr(conversion, "finish_conversion", interrupted)
+        assert convert(sets["npy"], outdir, "packed", *coadds) != 0
+    paths = sorted(outdir.glob("x*.npz"))
+    kept = {path: path.stat().st_mtime_ns for path in paths[1:]}
+    paths[0].write_bytes(paths[0].read_bytes()[:-9])
+    assert convert(sets["npy"], outdir, "packed", *coadds) == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert content_of(outdir) == content_of(sets["packed"])
+
+
+def test_what_cannot_be_converted(sets, tmp_path, capsys):
+    source = tmp_path / "source"
+    shutil.copytree(sets["npy"], source)
+    assert convert(source, source / "inside", "packed") == 1
+    assert "lies in the training set that is read" in capsys.readouterr().err
+    path = source / "xtrain_1.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert convert(source, tmp_path / "set", "packed") == 1
+    assert "xtrain_1.npy: checksum differs" in capsys.readouterr().err
+    assert not (tmp_path / "set" / MANIFEST).exists()

@@ -1,6 +1,7 @@
 """Does feeding limit training? Images/s from disk against the same step on a resident batch.
 
     bin/benchmark feeding -- [--examples 8192] [--epochs 5] [--block 32] [--arch lenet5] [--batch-size 16]
+                             [--shards packed]
 
 Whole epochs are run as a training does: read, checked, shuffled, copied, fed, logged; the first window of
 an epoch, which nothing can hide, included.  Every block of steps stands beside an equal block on a batch
@@ -29,8 +30,10 @@ from obiwan.dplearn.training.rundir import RunLogs
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.training.steps import Step, make_step
 from obiwan.dplearn.training.trainer import Trainer
+from obiwan.dplearn.trainingset.shards import FORMS, NPY, PACKED
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from planted import Planted, write_set
+from quantised import pack_set
 
 REQUIRED = 0.95
 KINDS = ("clock", "processor")
@@ -113,6 +116,7 @@ def main() -> int:
     parser.add_argument("--block", type=int, default=32, help="steps in a block")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--arch", default="lenet5")
+    parser.add_argument("--shards", default=NPY, choices=FORMS, help="form of the shards")
     parser.add_argument("--data", type=Path, help="a training set (default: one is made)")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
@@ -120,6 +124,8 @@ def main() -> int:
         data = options.data or Path(scratch) / "set"
         if options.data is None:
             write_set(data, Planted(), {"train": options.examples, "val": 2, "test": 2}, seed=1)
+            if options.shards == PACKED:
+                pack_set(data)
         images, epochs = measure(data, Path(scratch), options)
     for name in ("disk", "memory"):
         rates = [images / getattr(epoch, name).clock for epoch in epochs]

@@ -9,7 +9,7 @@ from typing import Any
 from obiwan.dplearn.planning.selection import SELECTIONS, find_selection
 from obiwan.dplearn.running.cli import option
 from obiwan.dplearn.stampspec import FILTERS, IMAGE, IVAR, StampSpec
-from obiwan.dplearn.trainingset.shards import FORMS, PACKED
+from obiwan.dplearn.trainingset.shards import FORMS, NPY, PACKED
 
 INJECTION_REACH = 5.0  #: arcsec; reals lie farther than this (or the match radius) from injections
 SIZES = (16, 256)  #: smallest and largest stamp, pixels on a side
@@ -101,7 +101,7 @@ class TrainingConfig:
     )
     shards: str = _one(
         "files of stamps: plain npy, or packed without loss, four times smaller",
-        FORMS[0],
+        NPY,
         choices=FORMS,
     )
     seed: int = _one("seed of every random choice", 2018)
@@ -149,6 +149,5 @@ class TrainingConfig:
         """The options as a manifest stores them, all of them settled, without the default form of shards."""
         settled = {"bands": list(self.bands), "planes": list(self.planes), "shard_size": self.shard_rows}
         options = {**asdict(self), **settled}
-        if self.shards == FORMS[0]:  # as before there were others
-            del options["shards"]
-        return options
+        del options["shards"]
+        return options if self.shards == NPY else {"shards": self.shards, **options}

@@ -17,6 +17,7 @@ PROGRAMS = (
     "tune",
     "evaluate",
     "mosaic",
+    "shards",
     "mock",
 )
 
