@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from obiwan.dplearn.trainingset.shards import FORMS, NPY
 from planted import Planted, write_set
 from synthetic import Survey, bricks_apart, content_of, survey
 
@@ -112,15 +113,15 @@ def undisturbed(program: str, words: Sequence[str]) -> float:
     return time.monotonic() - begin
 
 
-def stamps_words(made: Survey, outdir: Path, jobs: int) -> list[str]:
+def stamps_words(made: Survey, outdir: Path, jobs: int, form: str = NPY) -> list[str]:
     """The command line of create_training on a synthetic survey; small shards, so that there are many."""
     given = ["--fake", str(made.fake), "--real", str(made.real), "--outdir", str(outdir)]
-    return [*given, "--shard-size", "2", "--jobs", str(jobs)]
+    return [*given, "--shard-size", "2", "--jobs", str(jobs), "--shards", form]
 
 
-def stamps(made: Survey, base: Path, wanted: int, rng: random.Random) -> Counter[str]:
+def stamps(made: Survey, base: Path, wanted: int, rng: random.Random, form: str) -> Counter[str]:
     """Disturb and restart create_training until there were so many kills; what was hit how often."""
-    seconds = undisturbed("create_training", stamps_words(made, base / "whole", 2))
+    seconds = undisturbed("create_training", stamps_words(made, base / "whole", 2, form))
     whole, hits, number = content_of(base / "whole"), Counter[str](), 0
     while kills(hits) < wanted:
         number += 1
@@ -128,7 +129,7 @@ def stamps(made: Survey, base: Path, wanted: int, rng: random.Random) -> Counter
         for _ in range(rng.randint(1, 4)):
             way, jobs = rng.choice(WAYS), rng.choice((1, 2, 2))
             # A part of the time is that of the imports, which needs fewer tries.
-            words = stamps_words(made, outdir, jobs)
+            words = stamps_words(made, outdir, jobs, form)
             moment = rng.uniform(0.4, 1.1) * seconds
             status, hit = disturbed("create_training", words, moment, way, rng)
             if status == 0:
@@ -136,7 +137,7 @@ def stamps(made: Survey, base: Path, wanted: int, rng: random.Random) -> Counter
             hits[hit] += 1
             if (outdir / "manifest.json").exists() and not whole.items() <= content_of(outdir).items():
                 raise SystemExit(f"{outdir}: a manifest, but not the files that it names")
-        undisturbed("create_training", stamps_words(made, outdir, 1))
+        undisturbed("create_training", stamps_words(made, outdir, 1, form))
         if content_of(outdir) != whole:
             raise SystemExit(f"{outdir}: differs from the undisturbed run")
         shutil.rmtree(outdir)
@@ -193,9 +194,10 @@ def main() -> None:
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as name:
         made = survey(Path(name) / "survey", bricks=bricks_apart(6))
-        if options.kills:
-            hits = stamps(made, Path(name), options.kills, rng)
-            print(f"create_training struck {told(hits)}: every restart ended with the same bytes", flush=True)
+        for form in FORMS if options.kills else ():
+            hits = stamps(made, Path(name) / form, -(-options.kills // len(FORMS)), rng, form)
+            said = f"create_training --shards {form} struck {told(hits)}"
+            print(f"{said}: every restart ended with the same bytes", flush=True)
         if options.training:
             hits = training(Path(name), options.training, rng)
             print(f"cnn struck {told(hits)}: every restart ended with the same weights", flush=True)

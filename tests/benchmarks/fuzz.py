@@ -38,6 +38,7 @@ from obiwan.dplearn.cutting.workspace import begin, check_outdir, finished_recei
 from obiwan.dplearn.errors import DplearnError, ModelError
 from obiwan.dplearn.evaluation.description import data_summary
 from obiwan.dplearn.evaluation.ideal import plant_of, planted_in
+from obiwan.dplearn.files.npy import write_npz
 from obiwan.dplearn.mock.config import Plant
 from obiwan.dplearn.planning.bricks import plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig
@@ -56,6 +57,7 @@ from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_conf
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.manifest import FORMAT, FORMAT_VERSION, MANIFEST, WORK, manifest_checksum
 from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
+from quantised import pack_set
 from synthetic import BRICK, Case, Place, at, both
 from tables import write_shard, write_table
 
@@ -193,6 +195,27 @@ def _spoil_shard(path: Path, rng: RNG) -> None:
     _spoil_bytes(path, rng)
     manifest = json.loads((path.parent / MANIFEST).read_text())
     manifest["shards"][0]["x_crc32"] = zlib.crc32(path.read_bytes())
+    manifest["manifest_crc32"] = manifest_checksum(manifest)
+    (path.parent / MANIFEST).write_text(json.dumps(manifest))
+
+
+def _spoil_packed_shard(path: Path, rng: RNG) -> None:
+    """Damage a packed shard, or one array in it, and let the manifest vouch for it."""
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    if rng.integers(3):
+        name = str(rng.choice(sorted(arrays)))
+        raw = bytearray(arrays[name].tobytes())
+        for _ in range(int(rng.integers(1, 4)) if raw else 0):
+            raw[rng.integers(len(raw))] = rng.integers(256)
+        cut = len(raw) - int(rng.integers(len(raw) + 1)) * int(rng.integers(4) == 0)
+        spoilt = np.frombuffer(bytes(raw[:cut]), np.uint8)
+        fits = spoilt.size % arrays[name].dtype.itemsize == 0
+        write_npz(path, path.parent, {**arrays, name: spoilt.view(arrays[name].dtype) if fits else spoilt})
+    else:
+        _spoil_bytes(path, rng)
+    manifest = json.loads((path.parent / MANIFEST).read_text())
+    manifest["shards"][0]["packed_crc32"] = zlib.crc32(path.read_bytes())
     manifest["manifest_crc32"] = manifest_checksum(manifest)
     (path.parent / MANIFEST).write_text(json.dumps(manifest))
 
@@ -349,6 +372,7 @@ TARGETS = {
     "release": Target(str(Place("release", Path("real"), BRICK.name).tractor), _spoil_table, _read_survey),
     "manifest": Target(MANIFEST, _spoil_json, _read_set),
     "shard": Target("xtrain_1.npy", _spoil_shard, _read_set),
+    "packed shard": Target("xtrain_1.npz", _spoil_packed_shard, _read_set),
     "sources": Target("sources.fits", _spoil_table, _read_sources),
     "csv": Target("table.csv", _spoil_bytes, _read_user_table),
     "ecsv": Target("table.ecsv", _spoil_bytes, _read_user_table),
@@ -388,6 +412,9 @@ def prepare(base: Path) -> dict[str, Path]:
     manifest["manifest_crc32"] = manifest_checksum(manifest)
     (training / MANIFEST).write_text(json.dumps(manifest))
     places |= dict.fromkeys(("manifest", "shard", "sources"), training)
+    places["packed shard"] = base / "training_packed"
+    shutil.copytree(training, places["packed shard"])
+    pack_set(places["packed shard"])
     for name in ("csv", "ecsv", "table"):
         places[name] = _user_table(survey, base / name, name)
     run = base / "run"
