@@ -11,7 +11,7 @@ pytest.importorskip("galsim")
 
 from benchmarks import cross_fitting, injection_controls, null_sets, rulings, surveys, verdicts
 from obiwan.dplearn import __version__
-from obiwan.dplearn.controls.records import Control
+from obiwan.dplearn.controls.records import Control, Statistic
 
 
 def test_verdicts_are_counted_with_the_interval_of_their_rate():
@@ -134,3 +134,22 @@ def test_rulings_of_null_sets_are_counted(rng):
     row = rulings.row(0.0, 20, alarms)
     assert (row["sets"], row["differ"], row["in these bricks"], row["version"]) == (2, "0.500", "0.500", "1")
     assert float(row["differ_low"]) < 0.5 < float(row["differ_high"])
+
+
+def test_no_alarm_of_a_null_set_is_missed(rng, monkeypatch):
+    """What is left out to save time is what no control is significant in."""
+    values = rng.normal(size=(1200, 12))
+    values[:, :3] = np.where(rng.random((1200, 3)) < 0.5, 0, values[:, :3] ** 2)  # skewed, and many equal
+    statistics = [Statistic.SHIFT if i % 3 == 0 else Statistic.DISTRIBUTION for i in range(12)]
+    values[7, 4] = np.nan
+    asked = [
+        (Control(f"q{i}", "D3" if i < 4 else "D5", "r", one), values[:, i])
+        for i, one in enumerate(statistics)
+    ]
+    pool = rulings.pool_of(asked, "r")
+    sets = [(bricks, oddness, number) for bricks in (4, 20) for oddness in (0.0, 1.0) for number in (1, 2)]
+    quick, tried = [rulings.null_set(pool, *one) for one in sets], []
+    monkeypatch.setattr(rulings, "may_fail", lambda *given: tried.append(given) or True)
+    assert [rulings.null_set(pool, *one) for one in sets] == quick
+    assert len(tried) == len(sets)
+    assert any(one["galaxies"] or one["set"] for one in quick)
