@@ -15,8 +15,8 @@ from enum import StrEnum
 from obiwan.dplearn.controls.battery import REALISM_LEVEL, VALIDITY_LEVEL
 from obiwan.dplearn.controls.records import Control, State
 from obiwan.dplearn.twosample.ranking import Estimate
-from obiwan.dplearn.twosample.summary import LEAST_CLUSTERS
-from obiwan.dplearn.twosample.verdict import TESTED_AT, Kind, Reason, Verdict
+from obiwan.dplearn.twosample.summary import LEAST_CLUSTERS, TESTED_AT
+from obiwan.dplearn.twosample.verdict import Kind, Reason, Verdict
 
 #: Controls of the set that a difference of the galaxies moves too, and its hazards: where one of them fails,
 #: it is the cause.  Light that is far off, or wide, has a centroid that scatters more; that of large galaxies

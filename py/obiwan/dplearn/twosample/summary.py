@@ -16,6 +16,8 @@ from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.twosample.ranking import Estimate, auc_interval, bricks_of_rarer, checked, measure_auc
 from obiwan.dplearn.twosample.ranks import cluster_numbers
 
+#: Two-sided level at which a ruling (`obiwan.dplearn.evaluation.ruling`) tests a score, and power is told.
+TESTED_AT = 0.04
 LEAST_CLUSTERS = 5  #: bricks of which each class must be found in so many, for the interval to rest on bricks
 FEW_BRICKS = 10  #: with fewer the width of an interval over bricks is uncertain by more than 20 %
 
@@ -151,11 +153,11 @@ def detectable_excess(
     real: int,
     fake: int,
     effect: float = 1.0,
-    level: float = 0.05,
+    level: float = TESTED_AT,
     power: float = 0.8,
     freedom: float = np.inf,
 ) -> float:
-    """Least excess of the AUC over 0.5 that a one-sided test detects with this power.
+    """Least excess of the AUC over 0.5 that a two-sided test detects with this power.
 
     Parameters
     ----------
@@ -171,11 +173,11 @@ def detectable_excess(
     Examples
     --------
     >>> round(detectable_excess(20_000, 20_000), 4)
-    0.0072
+    0.0084
     """
     sigma = np.sqrt(effect * (real + fake + 1) / (12 * real * fake))
     # Student's quantile for the power too is good to a few hundredths of it, down to five bricks.
-    return float((student.ppf(1 - level, freedom) + student.ppf(power, freedom)) * sigma)
+    return float((student.ppf(1 - level / 2, freedom) + student.ppf(power, freedom)) * sigma)
 
 
 @dataclass(frozen=True)

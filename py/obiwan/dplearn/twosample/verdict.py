@@ -28,9 +28,6 @@ from obiwan.dplearn.twosample.summary import detectable_excess, usable_bricks
 #: are ordered correctly, as for two Gaussians one standard deviation apart.
 EASY = 0.75
 EXTREME = 0.9999  #: AUCs nearer to 0 or 1 are taken for this one: no normals are so far apart
-#: Two-sided level at which a ruling tests the score (`obiwan.dplearn.evaluation.ruling`): the power that is
-#: told is that of this test.
-TESTED_AT = 0.04
 LEAST_MARGIN = 0.001  #: to show an AUC to be nearer to 0.5 would take millions of test examples
 
 
@@ -113,8 +110,9 @@ class Numbers:
         Further test examples that would decide, whatever the AUC turns out to be; None where more examples
         are not what is missing.
     detectable : float or None
-        AUC that a test of this size detects at the level `TESTED_AT` with a power of 80 %; None where the
-        classifier learnt nothing, or where no AUC would be.
+        AUC that a ruling on a test of this size detects with a power of 80 %, at the level
+        `obiwan.dplearn.twosample.summary.TESTED_AT`; None where the classifier learnt nothing, or where no
+        AUC would be.
     design_effect : float
         Variance of the AUC over that of as many independent examples, at least 1; 1 where the interval does
         not rest on bricks.
@@ -255,7 +253,7 @@ def _detectable(measured: Measured, usable: Array | None, labels: Array, effect:
     """AUC that is detected with a power of 80 %; None where no AUC would be."""
     fakes = int(np.count_nonzero(labels))
     freedom = np.inf if usable is None else measured.freedom
-    excess = detectable_excess(len(labels) - fakes, fakes, effect, TESTED_AT / 2, freedom=freedom)
+    excess = detectable_excess(len(labels) - fakes, fakes, effect, freedom=freedom)
     return 0.5 + excess if excess < 0.5 else None
 
 
