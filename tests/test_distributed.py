@@ -133,6 +133,7 @@ def test_ranks_are_one_process_with_all_their_batches(engine, launcher, ranks, d
     status, out, err = finish(job)
     assert status == 0, out + err
     (line,) = [line for line in lines_of(out) if line.startswith("FOUND ")]
+    assert "[Gloo]" not in out
     found = json.loads(line.removeprefix("FOUND "))
     assert found["size"] == ranks
 

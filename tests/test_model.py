@@ -25,7 +25,7 @@ from obiwan.dplearn.training.scaling import (
     sky_noise,
 )
 from obiwan.dplearn.training.settings import ARCHITECTURES, NetworkConfig, network_config
-from obiwan.dplearn.training.steps import make_step
+from obiwan.dplearn.training.steps import make_step, out_of_memory
 from obiwan.dplearn.training.trainer import make_optimizer
 
 
@@ -346,3 +346,17 @@ def test_stamps_too_small_for_the_pools_are_refused():
     for arch in ARCHITECTURES:
         network_config(arch).check_size(16)
     build_network(many, StampSpec(size=64))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "expected"),
+    [
+        ("ResourceExhaustedError", "OOM when allocating a tensor", True),
+        ("OutOfMemoryError", "CUDA out of memory", True),
+        ("JaxRuntimeError", "RESOURCE_EXHAUSTED: Out of memory while trying to allocate", True),
+        ("JaxRuntimeError", "INTERNAL: no such kernel", False),
+        ("RuntimeError", "memory", False),
+    ],
+)
+def test_memory_of_a_device_that_does_not_suffice(kind, text, expected):
+    assert out_of_memory(type(kind, (Exception,), {})(text)) == expected

@@ -12,21 +12,26 @@ _NOTES = (b"All log messages before absl::InitializeLog", b"oneDNN custom operat
 
 
 @contextmanager
-def without_notes() -> Iterator[None]:
+def without_notes(stream: int = 2) -> Iterator[None]:
     """Leave out the notes that TensorFlow writes while it is imported, whatever its log level.
 
-    There are four on each rank, and gloo's.  What else is written to standard error meanwhile is passed on.
+    There are four on each rank.  What else is written meanwhile is passed on.
+
+    Parameters
+    ----------
+    stream : int
+        Standard error; 1, standard output, is gloo's.
     """
-    sys.stderr.flush()
-    stderr = os.dup(2)
+    (sys.stdout if stream == 1 else sys.stderr).flush()
+    kept = os.dup(stream)
     with tempfile.TemporaryFile() as caught:
-        os.dup2(caught.fileno(), 2)
+        os.dup2(caught.fileno(), stream)
         try:
             yield
         finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+            os.dup2(kept, stream)
+            os.close(kept)
             caught.seek(0)
             for line in caught:
                 if not any(note in line for note in _NOTES):
-                    os.write(2, line)
+                    os.write(stream, line)
