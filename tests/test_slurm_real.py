@@ -189,7 +189,7 @@ def test_ranks_of_jax(training, submit, tmp_path):
     words = (*TINY, "--epochs", "2")
     two_nodes = ("--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1")
     job = submit("slurm_cnn.sh", *two_nodes, words=words, **given)
-    assert job.slurm.end_of(job.number, 300) == "COMPLETED", job.log
+    assert job.slurm.end_of(job.number, 1500) == "COMPLETED", job.log
     assert "2 ranks: batches of 2 on each, 4 in all" in job.log
     assert job.log.count("Held-out result: ") == 1
     found = load_checkpoint(tmp_path / "out" / "checkpoints").progress
@@ -206,7 +206,7 @@ def test_an_array_tunes_one_study(training, submit, tmp_path):
     words = ("--trials", "4", "--network", "lenet5", "--space", str(tmp_path / "space.toml"))
     job = submit("slurm_tune.sh", *options, words=words, DATA=str(training), PROFILE="small")
     for element in ("0", "1"):
-        assert job.slurm.end_of(f"{job.number}_{element}", 300) == "COMPLETED", job.log
+        assert job.slurm.end_of(f"{job.number}_{element}", 1500) == "COMPLETED", job.log
     with (tmp_path / "out" / "trials.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["trial"] for row in rows] == ["0", "1", "2", "3"]

@@ -23,6 +23,7 @@ from obiwan.dplearn.errors import DivergedError
 from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.files.outdir import holding_lease
 from obiwan.dplearn.running.interruptions import deferred
+from obiwan.dplearn.running.quiet import without_notes
 from obiwan.dplearn.training import checkpoints
 from obiwan.dplearn.training.batches import Batches, sample
 from obiwan.dplearn.training.distributed import SERIAL, World
@@ -159,7 +160,8 @@ class Trainer:
         self.config, self.stamp_set, self.outdir, self.scratch = config, stamp_set, outdir, scratch
         self.world, self.logs, self.checkpoint_steps = world, logs or Logs(), checkpoint_steps
         self.batches = Batches(stamp_set, "train", config.feed, self.world)
-        keras.utils.set_random_seed(config.feed.seed)
+        with without_notes():  # it seeds TensorFlow, too, where that is installed
+            keras.utils.set_random_seed(config.feed.seed)
         self.model = build_network(config.network, stamp_set.spec)
         self.steps = self.batches.steps * config.epochs
         self.learning_rate = config.learning_rate * lr_factor(config.lr_scaling, self.world.size)
