@@ -1,7 +1,8 @@
 """A real SLURM of several nodes on this machine, for `test_slurm_real`: munged, slurmctld, a slurmd per node.
 
 Each slurmd has a UTS namespace, and so a host name, and a directory for temporary files of its own: PMIx and
-Open MPI name files and sockets after the host, and two nodes of one name would take each other's.
+Open MPI name files and sockets after the host, and two nodes of one name would take each other's.  All know
+all names, by an ``/etc/hosts`` of their mount namespace.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+NAMESPACES = ("unshare", "--uts", "--mount")
 DAEMONS = ("munged", "slurmctld", "slurmd")
 _SBIN = os.pathsep.join(["/usr/sbin", "/usr/local/sbin", "/sbin"])
 
@@ -56,7 +58,7 @@ def why_not() -> str:
     missing = [name for name in (*DAEMONS, "unshare") if found(name) is None]
     if missing:
         return f"no {', '.join(missing)} on this machine (Debian: apt-get install slurm-wlm munge)"
-    done = subprocess.run(["unshare", "--uts", "true"], capture_output=True, check=False)
+    done = subprocess.run([*NAMESPACES, "true"], capture_output=True, check=False)
     if os.geteuid() != 0 or done.returncode:
         return "no right to make namespaces: a SLURM of several nodes on one machine needs root"
     return ""
@@ -136,6 +138,8 @@ def cluster(place: Path, number: int = 2) -> Iterator[Cluster]:
     (place / "slurm.conf").write_text(
         CONF.format(host=socket.gethostname(), port=ports[0], place=place, nodes="\n".join(lines))
     )
+    hosts = place / "hosts"
+    hosts.write_text(Path("/etc/hosts").read_text() + f"\n127.0.0.1 {' '.join(nodes)}\n")
     key = place / "munge.key"
     key.write_bytes(os.urandom(128))
     key.chmod(0o600)
@@ -148,11 +152,9 @@ def cluster(place: Path, number: int = 2) -> Iterator[Cluster]:
         [str(found("slurmctld")), "-D"],
         *(
             [
-                "unshare",
-                "--uts",
-                "sh",
-                "-c",
-                f"hostname {name} && exec {found('slurmd')} -D -N {name}",
+                *NAMESPACES,
+                *("sh", "-c"),
+                f"hostname {name} && mount --bind {hosts} /etc/hosts && exec {found('slurmd')} -D -N {name}",
             ]
             for name in nodes
         ),

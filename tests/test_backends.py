@@ -218,7 +218,7 @@ def test_ranks_that_cannot_be_joined(on_backend, backend, data, tmp_path, monkey
     (line,) = [line for line in done.stderr.splitlines() if "error" in line]
     expected = {
         "torch": "training on 2 ranks needs KERAS_BACKEND=tensorflow or jax, not torch",
-        "jax": "JAX_COORDINATOR_ADDRESS=: set it to HOST:PORT of the first rank",
+        "jax": "set JAX_COORDINATOR_ADDRESS to HOST:PORT of the first rank",
     }
     assert expected[backend] in line
 
@@ -236,9 +236,10 @@ def test_a_run_goes_on_under_another_backend(to_tensorflow, on_backend, backend,
     names = (backend, "tensorflow") if to_tensorflow else ("tensorflow", backend)
     assert f"KERAS_BACKEND {names[1]} now, {names[0]} before: equal up to rounding" in done.stderr
     assert "going on after 1 finished epochs and 4 steps" in done.stderr
-    assert on_backend(TRAIN, 0, *words, "--outdir", tmp_path / "whole").returncode == 0
+    # The first weights are drawn by the backend, so the whole run is one of the first.
+    assert on_backend(first, 0, *words, "--outdir", tmp_path / "whole").returncode == 0
     moved, whole = (load_checkpoint(tmp_path / name / "checkpoints") for name in ("moved", "whole"))
     assert [a.shape for a in moved.optimizer] == [a.shape for a in whole.optimizer]
     assert int(moved.optimizer[0]) == int(whole.optimizer[0]) == 12
     for a, b in zip(moved.weights, whole.weights, strict=True):
-        assert a == pytest.approx(b, abs=1e-3)
+        assert np.abs(a - b).mean() < 5e-5  # a tenth of one step of Adam

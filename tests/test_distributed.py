@@ -421,6 +421,25 @@ def test_a_lost_rank_of_jax(kind, lost):
     assert not jax_ranks.rank_was_lost(ModelError(kind))
 
 
+@pytest.mark.parametrize(
+    ("error", "address", "remedy"),
+    [
+        (
+            "coordinator_address should be defined.",
+            "",
+            "set JAX_COORDINATOR_ADDRESS to HOST:PORT of the first rank",
+        ),
+        ("address in use\nmore", "here:1", "JAX_COORDINATOR_ADDRESS=here:1: choose another port"),
+        ("[enforce fail at external/gloo/gloo/device.cc:99] rv == 0", "here:1", "cannot be looked up"),
+    ],
+)
+def test_why_jax_does_not_start(error, address, remedy, monkeypatch):
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", address)
+    found = jax_ranks._refusal(error, 4)
+    assert found.startswith(f"training on 4 ranks: JAX does not start ({error.splitlines()[0]}); ")
+    assert remedy in found
+
+
 RANK = """
 import os, signal, sys, time
 from pathlib import Path

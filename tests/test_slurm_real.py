@@ -16,7 +16,7 @@ import pytest
 
 from obiwan.dplearn.create_training import main
 from obiwan.dplearn.training.checkpoints import load_checkpoint
-from slurm_cluster import Cluster, cluster, free_ports, wait_until, why_not
+from slurm_cluster import Cluster, cluster, wait_until, why_not
 from synthetic import Survey, bricks_apart, content_of, survey
 from test_slurm import horovod_with_mpi
 
@@ -177,15 +177,9 @@ def test_the_time_limit_a_requeue_and_a_killed_rank(training, submit, tmp_path):
 
 
 def test_ranks_of_jax(training, submit, tmp_path):
-    """Without any PMI; all nodes are this machine, and their names are known to nobody."""
+    """Without any PMI."""
     pytest.importorskip("jax")
-    address = f"127.0.0.1:{free_ports(1)[0]}"
-    given = {
-        "DATA": str(training),
-        "PROFILE": "small",
-        "KERAS_BACKEND": "jax",
-        "JAX_COORDINATOR_ADDRESS": address,
-    }
+    given = {"DATA": str(training), "PROFILE": "small", "KERAS_BACKEND": "jax"}
     words = (*TINY, "--epochs", "2")
     two_nodes = ("--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1")
     job = submit("slurm_cnn.sh", *two_nodes, words=words, **given)

@@ -12,6 +12,7 @@ import logging
 import os
 import pickle
 import re
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,7 +102,6 @@ def start(launch: Launch) -> World:
 
     logging.getLogger("jax").setLevel(logging.WARNING)
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(
             num_processes=launch.size,
@@ -109,22 +109,28 @@ def start(launch: Launch) -> World:
             initialization_timeout=PATIENCE,
             heartbeat_timeout_seconds=HEARTBEAT,
         )
+        devices = {device.process_index: device for device in reversed(jax.devices())}  # the first of each
     except (RuntimeError, ValueError) as error:
-        address = os.environ.get("JAX_COORDINATOR_ADDRESS", "")
-        remedy = "choose another port" if address else "set it to HOST:PORT of the first rank"
-        msg = (
-            f"training on {launch.size} ranks: JAX does not start ({str(error).splitlines()[0]}); "
-            f"JAX_COORDINATOR_ADDRESS={address}: {remedy}"
-        )
-        raise ModelError(msg) from None
+        raise ModelError(_refusal(str(error), launch.size)) from None
     atexit.register(_leave_at_once)
-    devices = {device.process_index: device for device in reversed(jax.devices())}  # the first of each
     mesh = Mesh(np.array([devices[rank] for rank in range(launch.size)]), "ranks")
     mean = jax.jit(lambda rows: rows.mean(0), out_shardings=NamedSharding(mesh, PartitionSpec()))
     world = JaxWorld(launch.rank, launch.size, NamedSharding(mesh, PartitionSpec("ranks")), mean)
     with without_notes(1):  # gloo tells of its first message
         world.gather(np.zeros(1))
     return world
+
+
+def _refusal(error: str, ranks: int) -> str:
+    """Why JAX does not start, and what to do."""
+    address = os.environ.get("JAX_COORDINATOR_ADDRESS", "")
+    if "gloo" in error:
+        remedy = f"this host's name, {socket.gethostname()}, cannot be looked up: add it to /etc/hosts"
+    elif address:
+        remedy = f"JAX_COORDINATOR_ADDRESS={address}: choose another port"
+    else:
+        remedy = "set JAX_COORDINATOR_ADDRESS to HOST:PORT of the first rank"
+    return f"training on {ranks} ranks: JAX does not start ({error.splitlines()[0]}); {remedy}"
 
 
 def finish(world: World) -> None:
