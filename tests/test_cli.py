@@ -19,7 +19,7 @@ from obiwan.dplearn.errors import DplearnError
 from obiwan.dplearn.running import cli, programs
 
 PROGRAMS = ("inject", "create_training", "measure", "cnn", "tune", "evaluate", "mock.__main__", "mosaic")
-PROGRAMS = (*PROGRAMS, "shards")
+PROGRAMS = (*PROGRAMS, "shards", "export")
 
 
 def parser_of(program: str) -> argparse.ArgumentParser:
@@ -102,7 +102,7 @@ def test_given_twice_it_adds_up_and_replaces_the_files(tmp_path):
 def test_flags_of_many_values_add_up_in_every_program(program):
     parser = parser_of(program)
     many = [action for action in parser._actions if action.nargs in ("+", "*")]
-    assert many or program in ("mock.__main__", "mosaic")
+    assert many or program in ("mock.__main__", "mosaic", "export")
     replacing = {action.dest for action in many if not isinstance(action, argparse._ExtendAction)}
     assert all(parser.get_default(name) for name in replacing)  # to a default nobody wants to add
 

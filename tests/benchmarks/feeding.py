@@ -98,6 +98,7 @@ def measure(data: Path, outdir: Path, options: argparse.Namespace) -> tuple[int,
     trainer = Trainer(config, open_training_set(data), outdir, logs=RunLogs(outdir, quiet=True))
     trainer.begin()
     step = make_step(trainer.model, trainer.optimizer, trainer.world)
+    trainer.logs.begin_epoch(0, options.epochs, trainer.batches.steps, options.batch_size)
     resident = next(trainer.batches.epoch(0))
     take_steps(trainer, step, trainer.batches.epoch(0), 16)  # compile, and let the allocators settle
     epochs = []

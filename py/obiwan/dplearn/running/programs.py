@@ -18,6 +18,7 @@ PROGRAMS = (
     "evaluate",
     "mosaic",
     "shards",
+    "export",
     "mock",
 )
 

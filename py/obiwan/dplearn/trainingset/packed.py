@@ -26,7 +26,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from pcodec import ChunkConfig, PagingSpec, standalone
+from pcodec import ChunkConfig, ModeSpec, PagingSpec, standalone
 
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.trainingset.patches import Patches, check_patches, patch_dtype
@@ -35,6 +35,7 @@ FORMAT = "obiwan.dplearn packed shard"
 VERSION = 1
 CODEC = "pcodec"
 BLOCK = 64  # stamps: their integers fit the cache of a processor
+_ANY, _INTEGERS = ModeSpec.auto(), ModeSpec.classic()  # which need no search for common factors
 
 
 def no_patches(spec: StampSpec) -> Array:
@@ -73,7 +74,7 @@ def pack(stamps: NDArray[np.float32], spec: StampSpec, patches: Array) -> dict[s
         integers, lost = _to_integers(pixels, tiles, start)
         counts.append(np.count_nonzero(lost))
         places = np.flatnonzero(lost) if counts[-1] < lost.size else np.empty(0, int)
-        out[f"integers_{number}"] = _compress(integers, integers[0].size)
+        out[f"integers_{number}"] = _compress(integers, integers[0].size, _INTEGERS)
         out[f"places_{number}"] = _compress(places.astype(np.uint32))
         out[f"values_{number}"] = _compress(pixels[lost])
     return {**out, "lost": np.array(counts, np.int64)}
@@ -91,9 +92,9 @@ def _to_integers(pixels: Array, tiles: Patches, start: int) -> tuple[Array, Arra
     return integers, lost
 
 
-def _compress(numbers: Array, page: int = 1 << 18) -> NDArray[np.uint8]:
+def _compress(numbers: Array, page: int = 1 << 18, mode: ModeSpec = _ANY) -> NDArray[np.uint8]:
     """Numbers in pcodec's standalone format, `page` at a time."""
-    config = ChunkConfig(paging_spec=PagingSpec.equal_pages_up_to(page))
+    config = ChunkConfig(mode_spec=mode, paging_spec=PagingSpec.equal_pages_up_to(page))
     return np.frombuffer(standalone.simple_compress(numbers.reshape(-1), config), np.uint8)
 
 
