@@ -247,15 +247,16 @@ def test_a_killed_rank_ends_the_job_which_then_goes_on(engine, first, then, seco
 
 @pytest.mark.horovod
 @pytest.mark.slow
-@needs_horovod
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_ranks_whose_time_is_up_keep_their_steps(launcher, data, tmp_path):
+@pytest.mark.parametrize(
+    ("engine", "launcher"), [("horovod", "horovodrun"), ("horovod", "mpirun"), ("jax", "ranks")]
+)
+def test_ranks_whose_time_is_up_keep_their_steps(engine, launcher, data, tmp_path):
     # SLURM's signal goes to every rank; the only checkpoint of the first epoch that is due comes at step 30.
     out = tmp_path / "out"
     words = [*CNN, "--data", data, "--epochs", "2", "--outdir", out]
     words[words.index("--batch-size") + 1] = "1"
     words[words.index("--checkpoint-steps") + 1] = "30"
-    job = start(launcher, *words, cwd=tmp_path)
+    job = start(launcher, *words, cwd=tmp_path, engine=engine)
     for process in ranks_at_work(job, out).values():
         process.terminate()
     status, _, err = finish(job)
@@ -265,7 +266,7 @@ def test_ranks_whose_time_is_up_keep_their_steps(launcher, data, tmp_path):
     found = load_checkpoint(out / "checkpoints").progress
     assert (found.epoch, found.ranks) == (0, 2)
     assert 30 < found.step < 88
-    status, said, err = finish(start(launcher, *words, cwd=tmp_path))
+    status, said, err = finish(start(launcher, *words, cwd=tmp_path, engine=engine))
     assert status == 0, err
     assert lines_of(err).count(f"going on after 0 finished epochs and {found.step} steps") == 1
     assert "Held-out result: 48 test" in said
