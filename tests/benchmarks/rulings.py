@@ -30,7 +30,7 @@ from obiwan.dplearn.controls.battery import REALISM_LEVEL, VALIDITY_LEVEL, judge
 from obiwan.dplearn.controls.contrasts import moments, shift
 from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.controls.questions import Question, questions
-from obiwan.dplearn.controls.records import Statistic
+from obiwan.dplearn.controls.records import LEAST, Statistic
 from obiwan.dplearn.evaluation.ruling import rule
 from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.trainingset.stampset import open_training_set
@@ -104,6 +104,8 @@ def may_fail(asked: Sequence[Question], label: NDArray, brick: NDArray) -> bool:
         found = [np.empty((len(edges), 0))]
         for control, values in (one for one in asked if one[0].validity == family):
             known = np.isfinite(values)
+            if min(np.count_nonzero(known & fake), np.count_nonzero(known & ~fake)) < LEAST:
+                continue
             if control.statistic == Statistic.DISTRIBUTION and known.all():
                 u = (rankdata(values) - 0.5) / len(values)
                 each = np.stack([2 * u - 1, 6 * u**2 - 6 * u + 1, 20 * u**3 - 30 * u**2 + 12 * u - 1], 1)
