@@ -187,7 +187,7 @@ def test_bricks_on_both_sides_of_ra_0():
     rows = np.zeros(6, [("brick", "S8"), ("ra", "f8"), ("dec", "f8"), ("label", "u1")])
     rows["brick"] = [b"a", b"a", b"b", b"b", b"c", b"c"]
     rows["ra"], rows["label"] = [359.9, 0.1, 1, 1, 358, 358], [0, 1, 0, 0, 1, 1]
-    found = footprint({"test": rows})
+    found = footprint({"test": [rows[:3], rows[3:]]})
     assert np.cos(np.radians(found["ra"][0])) == pytest.approx(1)
     assert np.sort(unwrapped(found["ra"])) == pytest.approx([-2, 0, 1], abs=1e-6)
     assert found[["real", "fake"]].tolist() == [(1, 1), (2, 0), (0, 2)]

@@ -11,6 +11,7 @@ import pytest
 
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
+from obiwan.dplearn.trainingset import stampset
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.manifest import FORMAT, FORMAT_VERSION, MANIFEST, SOURCES, WORK
 from obiwan.dplearn.trainingset.shards import write_shard
@@ -233,3 +234,52 @@ def test_a_set_of_format_1_has_three_bands(tmp_path):
     seal(tmp_path, format_version=1)
     with pytest.raises(TrainingSetError, match=r"channels is .*make the training set again"):
         open_training_set(tmp_path)
+
+
+# --- tables that do not fit into memory -------------------------------------------------------------
+
+
+def same(rows: np.ndarray, others: np.ndarray) -> bool:
+    """Whether rows are equal, NaN for NaN."""
+    return rows.dtype == others.dtype and rows.tobytes() == others.tobytes()
+
+
+def test_a_large_table_is_read_in_pieces(tmp_path, monkeypatch):
+    """Rows of all shards, of some and of none, and the visible columns, are those of a table that is held."""
+    small = make_set(tmp_path, SPECS["grz"], (5, 3, 4))
+    held, asked, read = [small.rows(split) for split in SPLITS], [], stampset.read_sources
+    assert [len(rows) for rows in held] == [12, 12, 12]
+    monkeypatch.setattr(stampset, "LARGE", 5)
+    monkeypatch.setattr(stampset, "PIECE", 2)
+
+    def spy(directory, spec, start, stop, split):
+        asked.append((split, stop - start))
+        return read(directory, spec, start, stop, split)
+
+    monkeypatch.setattr(stampset, "read_sources", spy)
+    large = open_training_set(tmp_path)
+    pieces = list(large.pieces("train"))
+    assert same(np.concatenate(pieces), small.rows("train"))
+    assert [len(piece) for piece in pieces] == [2] * 6
+    for numbers in ((1,), (2, 3), ()):
+        parts = [one.only(s for s in one.shards if s.number in numbers) for one in (small, large)]
+        for split in SPLITS:
+            found = [part.rows(split) for part in parts]
+            assert same(*found)
+            assert len(found[0]) == sum(parts[0].count(split))
+            assert same(np.concatenate(list(parts[1].pieces(split))), found[0])
+    assert large.read_columns() == small.read_columns()
+    assert {number for _, number in asked} == {2}  # nothing was held
+    assert same(large.rows("test"), small.rows("test"))
+    assert asked[-1] == ("test", 12)
+    before = len(asked)
+    assert same(np.concatenate(list(large.pieces("test"))), small.rows("test"))
+    assert len(asked) == before  # what is held is not read again
+    with pytest.raises(ValueError, match="read-only"):
+        large.rows("test")["label"] = 0
+
+
+def test_every_so_manieth_row_of_pieces():
+    whole = np.arange(23)
+    for step in (1, 2, 5, 30):
+        assert np.array_equal(stampset.every(step, np.split(whole, [4, 4, 9, 20])), whole[::step])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -21,28 +21,35 @@ OWN_AUC = np.dtype(
 )
 
 
-def footprint(rows_of: Mapping[str, Array]) -> Array:
+def footprint(pieces_of: Mapping[str, Iterable[Array]]) -> Array:
     """Place of every brick, as records of `PLACE`.
 
     Parameters
     ----------
-    rows_of : mapping
-        Rows of the example table by split.
+    pieces_of : mapping
+        Rows of the example table by split, in pieces.
     """
     found = []
-    for split, rows in rows_of.items():
-        names, number = factorised(rows["brick"])
-        count = len(names)
-        total, fakes = np.bincount(number, minlength=count), np.bincount(number, rows["label"], count)
-        angle = np.radians(rows["ra"])  # a mean of angles would fail at RA 0
-        east, north = (np.bincount(number, part(angle), count) for part in (np.sin, np.cos))
-        part = np.zeros(count, PLACE)
-        part["brick"], part["split"] = names, split
-        part["ra"] = np.degrees(np.arctan2(east, north)) % 360
-        part["dec"] = np.bincount(number, rows["dec"], count) / np.maximum(total, 1)
+    for split, pieces in pieces_of.items():
+        sums: dict[str, Array] = {}
+        for rows in pieces:
+            for name, own in zip(*_sums(rows), strict=True):
+                sums[name] = sums.get(name, 0.0) + own
+        total, fakes, east, north, dec = np.array([sums[name] for name in sorted(sums)]).reshape(-1, 5).T
+        part = np.zeros(len(sums), PLACE)
+        part["brick"], part["split"] = sorted(sums), split
+        part["ra"], part["dec"] = np.degrees(np.arctan2(east, north)) % 360, dec / np.maximum(total, 1)
         part["real"], part["fake"] = total - fakes, fakes
         found.append(part)
     return np.concatenate(found) if found else np.zeros(0, PLACE)
+
+
+def _sums(rows: Array) -> tuple[list[str], Array]:
+    """Names of bricks, and for each the number of examples and of fakes, and sums that say where it lies."""
+    names, number = factorised(rows["brick"])
+    angle = np.radians(rows["ra"])  # a mean of angles would fail at RA 0
+    parts = (None, rows["label"], np.sin(angle), np.cos(angle), rows["dec"])
+    return names.tolist(), np.stack([np.bincount(number, one, len(names)) for one in parts], axis=1)
 
 
 def unwrapped(ra: Array) -> Array:

@@ -8,6 +8,8 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
+
 from obiwan.dplearn import __version__
 from obiwan.dplearn.stampspec import SPLITS, Array
 from obiwan.dplearn.trainingset.clusters import factorised, sharing_exposures
@@ -51,7 +53,8 @@ def data_summary(stamp_set: StampSet) -> dict[str, Any]:
 
 def _bricks(stamp_set: StampSet, split: str) -> Array:
     """Names of the bricks of a split."""
-    return factorised(stamp_set.rows(split)["brick"])[0]
+    parts = [factorised(piece["brick"])[0] for piece in stamp_set.pieces(split)]
+    return np.unique(np.concatenate(parts))
 
 
 def _exposures(stamp_set: StampSet) -> dict[str, int]:

@@ -60,11 +60,10 @@ def exhibits_of(
     seed : int
         Of the draws.
     """
-    rows_of = {split: stamp_set.rows(split) for split in SPLITS}
     curves = {one.name: one.history for one in referees if isinstance(one, NetworkReferee)}
     return Exhibits(
         appearance=appearance_of(sample.stamp_set, sample.measured[: len(sample.tests)], seed),
-        places=footprint(rows_of),
+        places=footprint({split: stamp_set.pieces(split) for split in SPLITS}),
         brick_aucs=auc_of_bricks(scored.labels, scored.ranks, scored.rows["brick"]),
         histories={name: curve for name, curve in curves.items() if curve},
     )

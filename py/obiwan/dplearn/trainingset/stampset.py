@@ -7,9 +7,9 @@ training set reads it through this object, so that rows, labels and scores are m
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,14 +19,18 @@ from numpy.typing import NDArray
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.stampspec import SPLITS, Array, StampSpec
 from obiwan.dplearn.trainingset.clusters import Clusters, cluster
-from obiwan.dplearn.trainingset.examples import check_sources, read_sources
+from obiwan.dplearn.trainingset.examples import blank_examples, check_sources, read_sources
 from obiwan.dplearn.trainingset.exposures import no_exposures, read_exposures
 from obiwan.dplearn.trainingset.manifest import SOURCES, read_manifest
 from obiwan.dplearn.trainingset.shards import Shard, check_files, read_shard
-from obiwan.dplearn.trainingset.visibility import visible_columns, visible_rows
+from obiwan.dplearn.trainingset.visibility import EXAMPLES, visible_columns, visible_rows
 
 Stamps: TypeAlias = NDArray[np.float32]
 Labels: TypeAlias = NDArray[np.uint8]
+LARGE = (
+    2_000_000  #: rows of a split, 258 bytes each, above which splits are read in pieces where that suffices
+)
+PIECE = 1 << 16  #: rows
 _AGAIN = "make the training set again"
 
 
@@ -55,6 +59,8 @@ class StampSet:
         (`obiwan.dplearn.trainingset.visibility.visible_columns`).
     read_exposures : callable
         Exposures of all bricks, rows of `BRICK_EXPOSURE`; none where they are not known.
+    read_pieces : callable or None
+        The same as `read_rows`, a piece at a time, where the example table is too large to be held.
     """
 
     directory: Path
@@ -65,6 +71,7 @@ class StampSet:
     read_rows: Callable[[str], Array]
     read_columns: Callable[[], tuple[str, ...]]
     read_exposures: Callable[[], Array] = no_exposures
+    read_pieces: Callable[[str], Iterator[Array]] | None = None
 
     def split(self, name: str) -> tuple[Shard, ...]:
         """The shards of one split, by number."""
@@ -93,16 +100,31 @@ class StampSet:
         TrainingSetError
             If the table is absent, unreadable, or not of these shards.
         """
-        shards, rows = self.split(split), self.read_rows(split)
+        shards = self.split(split)
         number, size, fake = np.array([(s.number, s.rows, s.fake) for s in shards], int).reshape(-1, 3).T
-        kept = np.isin(rows["shard"], number)
-        rows = rows if kept.all() else rows[kept]
+        if self.read_pieces is not None and not self._whole(split):
+            rows: Array = _some_rows(self.read_pieces, split, tuple(number.tolist()), self.spec)
+        else:
+            rows = self.read_rows(split)
+            kept = np.isin(rows["shard"], number)
+            rows = rows if kept.all() else rows[kept]
         row = np.concatenate([np.empty(0, int), *map(np.arange, size)])
         same = np.array_equal(rows["shard"], np.repeat(number, size)) and np.array_equal(rows["row"], row)
         if not same or (np.bincount(rows["shard"], rows["label"])[number] != fake).any():
             msg = f"{self.directory / SOURCES}: its {split} rows are not those of the shards; {_AGAIN}"
             raise TrainingSetError(msg)
         return rows
+
+    def _whole(self, split: str) -> bool:
+        """Whether it has all shards of a split that the training set has."""
+        return len(self.split(split)) == sum(one["split"] == split for one in self.manifest["shards"])
+
+    def pieces(self, split: str) -> Iterator[Array]:
+        """The `rows` of a split, a piece at a time: of a large one not all are in memory."""
+        if self.read_pieces is None or not self._whole(split):
+            yield self.rows(split)
+        else:
+            yield from self.read_pieces(split)
 
     def visible(self, split: str) -> Array:
         """The `rows` of a split as referees see them."""
@@ -173,6 +195,26 @@ class StampSet:
         return order
 
 
+def every(step: int, pieces: Iterable[Array]) -> Array:
+    """Every so manieth row of a table that comes in pieces."""
+    found, start = [], 0
+    for piece in pieces:
+        found.append(piece[-start % step :: step])
+        start += len(piece)
+    return np.concatenate(found)
+
+
+@lru_cache(maxsize=8)
+def _some_rows(
+    read_pieces: Callable[[str], Iterator[Array]], split: str, numbers: tuple[int, ...], spec: StampSpec
+) -> Array:
+    """Rows of some shards of a split of a large table."""
+    parts = (piece[np.isin(piece["shard"], numbers)] for piece in (read_pieces(split) if numbers else ()))
+    rows = np.concatenate([blank_examples(0, spec), *parts])
+    rows.flags.writeable = False
+    return rows
+
+
 def open_training_set(directory: Path, *, files: bool = True) -> StampSet:
     """Open a training set; its manifest is checked now, shards and example table when they are read.
 
@@ -192,20 +234,35 @@ def open_training_set(directory: Path, *, files: bool = True) -> StampSet:
     for shard in shards if files else ():
         check_files(directory, spec, shard)
 
-    ends = np.cumsum([0, *(sum(s.rows for s in shards if s.split == name) for name in SPLITS)])
+    counts = [sum(s.rows for s in shards if s.split == name) for name in SPLITS]
+    ends, held = np.cumsum([0, *counts]).tolist(), dict[str, Array]()
+    check, large = cache(partial(check_sources, directory, manifest)), max(counts) > LARGE
 
-    @cache
     def read_rows(split: str) -> Array:
-        check_sources(directory, manifest)
+        if split not in held:
+            check()
+            number = SPLITS.index(split)
+            rows = read_sources(directory, spec, ends[number], ends[number + 1], split)
+            rows.flags.writeable = False  # whoever asks has the same ones
+            held[split] = rows
+        return held[split]
+
+    def read_pieces(split: str) -> Iterator[Array]:
+        if split in held:
+            yield held[split]
+            return
+        check()
         number = SPLITS.index(split)
-        rows = read_sources(directory, spec, int(ends[number]), int(ends[number + 1]), split)
-        rows.flags.writeable = False  # whoever asks has the same ones
-        return rows
+        for start in range(ends[number], ends[number + 1], PIECE):
+            yield read_sources(directory, spec, start, min(start + PIECE, ends[number + 1]), split)
 
     @cache
     def read_columns() -> tuple[str, ...]:
-        return visible_columns(read_rows("train"))
+        if not large:
+            return visible_columns(read_rows("train"))
+        return visible_columns(every(max(1, counts[0] // EXAMPLES), read_pieces("train")))
 
     read = partial(read_shard, directory, spec)
     known = cache(partial(read_exposures, directory, manifest))
-    return StampSet(directory, manifest, spec, shards, read, read_rows, read_columns, known)
+    pieces = read_pieces if large else None
+    return StampSet(directory, manifest, spec, shards, read, read_rows, read_columns, known, pieces)

@@ -114,7 +114,7 @@ def with_choice(
         if (part := place.get(shard.key)) is not None:
             number, ones = part.stop - part.start, int(np.count_nonzero(label[part]))
             shards.append(_renamed(shard, name, rows=number, fake=ones, real=number - ones))
-    return replace(stamps, shards=tuple(shards), read=read, read_rows=read_rows)
+    return replace(stamps, shards=tuple(shards), read=read, read_rows=read_rows, read_pieces=None)
 
 
 def sampled(stamps: StampSet, split: str, most: int, seed: int) -> tuple[StampSet, Array]:
