@@ -331,12 +331,11 @@ def where(scored: Scored, columns: Mapping[str, Array], spec: StampSpec) -> tupl
     known = {one.key: one for one in quantities(spec)}
     reference = (f"{stem}_{spec.reference}" for stem in ("psfdepth", "psfsize"))
     binned = (*spec.columns("mag"), "sn", "shape_r", *reference, "ebv", "edge")
-    shown: list[tuple[Quantity, Array]] = [(known[key], columns[key]) for key in binned]
+    given = (scored.labels, scored.ranks, scored.clusters)
+    tables = [*bin_everything(((known[key], columns[key]) for key in binned), *given)]
     cameras, camera = factorised(scored.rows["camera"])  # empty where not known
     if len({*cameras.tolist()} - {""}) > 1:
-        shown.append((Quantity("camera", "camera"), cameras[camera]))
-    given = (scored.labels, scored.ranks, scored.clusters)
-    tables = bin_everything(shown, *given)
+        tables += bin_everything([(Quantity("camera", "camera"), cameras[camera])], *given)
     magnitude = columns[f"mag_{spec.bluest}"]
     bins = auc_at_percentiles(magnitude, *given)
     unknown = int(np.count_nonzero(~np.isfinite(magnitude)))

@@ -11,7 +11,7 @@ trend.  Bins of such quantities are therefore fewer, and one that still has too 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -235,13 +235,13 @@ def corrected_together(tables: Sequence[Bins]) -> tuple[Bins, ...]:
 
 
 def bin_everything(
-    columns: Sequence[tuple[Quantity, Array]], labels: Array, scores: Array, bricks: Array
+    columns: Iterable[tuple[Quantity, Array]], labels: Array, scores: Array, bricks: Array
 ) -> tuple[Bins, ...]:
     """AUC in bins of each of several quantities, not corrected.
 
     Parameters
     ----------
-    columns : sequence of (Quantity, ndarray)
+    columns : iterable of (Quantity, ndarray)
         Values of shape (n,): numbers, or words such as the camera's name.
     labels, scores, bricks : ndarray, shape (n,)
     """

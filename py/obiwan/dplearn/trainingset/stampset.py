@@ -117,7 +117,7 @@ class StampSet:
 
     def _whole(self, split: str) -> bool:
         """Whether it has all shards of a split that the training set has."""
-        return len(self.split(split)) == sum(one["split"] == split for one in self.manifest["shards"])
+        return len(self.split(split)) == [one["split"] for one in self.manifest["shards"]].count(split)
 
     def pieces(self, split: str) -> Iterator[Array]:
         """The `rows` of a split, a piece at a time: of a large one not all are in memory."""
