@@ -188,15 +188,15 @@ class Rates:
     cores, ranks : int
         Of a node: cores, and ranks that train; assumed.
     tests : float
-        Fraction of the examples that are test examples; assumed.
+        Fraction of the examples that are test examples; assumed, and the same for validation.
     score : float
         Stamps that one core scores in a second.
     panel, trained : float
         Seconds of one core to measure the samples of a panel, and of one process to train and judge it.
-    judged, judge : float
-        Seconds of one process for a test example, and for a set of whatever size.
+    read, judged, judge : float
+        Seconds of one process to read a row of the example table, for a test example, and for any set.
     row, test, base : float
-        Bytes of `evaluate`: of an example, of a test example more than that, and without any.
+        Bytes of `evaluate`: of a row, of a test example more than that, and without any.
     """
 
     per_brick: float = 200.0
@@ -216,11 +216,12 @@ class Rates:
     score: float = 900.0
     panel: float = 150_000 * 2.8e-3
     trained: float = 150.0
-    judged: float = 20e-6
+    read: float = 2.5e-6
+    judged: float = 12e-6
     judge: float = 60.0
     row: float = 258.0
-    test: float = 200.0
-    base: float = 1e9
+    test: float = 190.0
+    base: float = 1.6e9
 
 
 SIZES, NODES = (2e6, 60e6, 600e6), (1, 10, 100)
@@ -233,7 +234,8 @@ def hours(examples: float, nodes: int, rates: Rates, machine: Machine) -> dict[s
     planning = bricks * rates.brick / cores + bricks * rates.run + examples * rates.example
     cutting = max(examples * rates.cutout / cores, examples * EXAMPLE / files)
     scoring = max(tests / rates.score / cores, tests * EXAMPLE / files)
-    ruling = rates.panel / cores + rates.trained + tests * rates.judged + rates.judge
+    rows = 3 * examples - 2 * 2 * tests  # those of training thrice: for columns, bricks and their places
+    ruling = rates.panel / cores + rates.trained + rows * rates.read + tests * rates.judged + rates.judge
     ranks = nodes * rates.ranks
     best = min(epoch(examples, ranks, machine, algorithm) for algorithm in ALLREDUCE)
     found = {"plan": planning, "cut": cutting, "epoch": best, "evaluate": scoring + ruling}
@@ -244,7 +246,8 @@ def memory(examples: float, nodes: int, rates: Rates) -> dict[str, float]:
     """Bytes of the largest process of `create_training`, tasks in progress included, and of `evaluate`."""
     tasks = 1.125 * nodes * rates.cores * rates.task
     planned = examples * rates.placed + examples / rates.per_brick * rates.of_run + tasks
-    judged = rates.base + examples * rates.row + rates.tests * examples * rates.test
+    tests = rates.tests * examples  # of the others, those of validation alone are held
+    judged = rates.base + 2 * tests * rates.row + tests * rates.test
     return {"create_training": max(planned, rates.worker), "evaluate": judged}
 
 
