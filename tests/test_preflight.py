@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -69,6 +70,7 @@ def test_controllers_are_in_the_table(tmp_path, monkeypatch):
     (tmp_path / "horovod" / "__init__.py").touch()
     (tmp_path / "horovod" / "tensorflow" / "mpi_lib.so").write_bytes(b"_ZN4gloo")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "horovod", raising=False)  # of another test in this process
     (line,), _ = preflight.package_report([preflight.Package("horovod", "horovod")], [], loading=False)
     assert line.endswith("with gloo")
 
