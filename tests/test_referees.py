@@ -1,6 +1,7 @@
 """Referees: any object with a few attributes scores a split; Keras is not needed for it."""
 
 # ruff: noqa: ARG002
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,12 +10,16 @@ import numpy as np
 import pytest
 
 from evaluation_set import make_set
+from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.referees import scoring
 from obiwan.dplearn.referees.protocol import Referee, Trainable
 from obiwan.dplearn.referees.scoring import score_split
+from obiwan.dplearn.running.executors import process_pool
 from obiwan.dplearn.training.distributed import World
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from planted import Planted
+from pool_tasks import Elsewhere
 from processes import ENV
 
 
@@ -94,6 +99,18 @@ def score_with_own_shards(referee, data, world):
 
     rows = data.visible("test")
     return predictions(lambda x, here: referee.predict(x, rows[here]), data, "test", world)[1]
+
+
+def test_workers_score_and_measure_to_the_same_bytes(data, monkeypatch):
+    monkeypatch.setattr(scoring, "WORTH", 49)
+    alone, measured = score_split(Elsewhere(0), data, "test"), measure_split(data, "test")
+    with process_pool(2) as workers:
+        few = score_split(Elsewhere(0), data, "test", executor=workers)  # of so few, in this process
+        monkeypatch.setattr(scoring, "WORTH", 48)
+        shared = score_split(Elsewhere(os.getpid()), data, "test", executor=workers)
+        assert measure_split(data, "test", workers).tobytes() == measured.tobytes()
+    assert alone.table.tobytes() == few.table.tobytes() == shared.table.tobytes()
+    assert len(np.unique(alone.score)) > 40
 
 
 def test_scores_of_another_shape_are_refused(data):

@@ -24,6 +24,7 @@ from obiwan.dplearn.trainingset.shards import Shard
 from obiwan.dplearn.trainingset.stampset import Labels, Stamps, StampSet
 from obiwan.dplearn.trainingset.visibility import visible_rows
 
+WORTH = 20_000  #: stamps of a split from which workers score: each needs ten seconds to load a network
 _COLUMNS = {"shard": "i4", "row": "i4", "label": "u1", "score": "f4"}
 
 
@@ -112,8 +113,8 @@ def score_split(
     world : World, optional
         The ranks that share the work; each gets all scores.
     executor : Executor, optional
-        Workers that share the shards of a referee that can be sent to them (`Portable`); they give the same
-        scores.
+        Workers that share the shards of a large split, if the referee can be sent to them (`Portable`); they
+        give the same scores.
 
     Raises
     ------
@@ -121,7 +122,8 @@ def score_split(
         If the referee does not give one score a stamp.
     """
     rows, columns = stamp_set.rows(split), stamp_set.read_columns()
-    sent = referee.portable() if executor is not None and isinstance(referee, Portable) else None
+    worth = executor is not None and len(rows) >= WORTH
+    sent = referee.portable() if worth and isinstance(referee, Portable) else None
     if sent is not None:
         shards = stamp_set.split(split)
         ends = np.cumsum([0, *(shard.rows for shard in shards)])
