@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from obiwan.dplearn.files.atomic import file_crc32
+from obiwan.dplearn.files.fits import fingerprint
 from obiwan.dplearn.injection.coadds import products
 from obiwan.dplearn.injection.config import AUTO, InjectionConfig
 from obiwan.dplearn.injection.exposures import read_exposures
@@ -33,7 +34,7 @@ def primary_area(release: BrickRun) -> Box:
 def checksum(release: BrickRun, sources: SourceList, config: InjectionConfig, calib: Path | None) -> int:
     """Checksum of what is read of a brick: that of another release of the same name is another one.
 
-    Planes count by `obiwan.dplearn.files.fits.fingerprint`, smaller files byte by byte.
+    Planes and PSFEx models count by `obiwan.dplearn.files.fits.fingerprint`, smaller files byte by byte.
 
     Raises
     ------
@@ -44,23 +45,28 @@ def checksum(release: BrickRun, sources: SourceList, config: InjectionConfig, ca
     """
     value = read_frame(release, config.spec).content
     try:
-        for path in _files(release, sources, config, calib):
+        for path in _files(release, sources, config):
             value = zlib.crc32(b"%d" % file_crc32(path), value)
+        for path in sorted(set(_models(release, config, calib))):
+            value = fingerprint(path, (0, 0), value)
     except OSError as error:
         raise release.unreadable(error) from error
     return value
 
 
-def _files(
-    release: BrickRun, sources: SourceList, config: InjectionConfig, calib: Path | None
-) -> Iterator[Path]:
-    """Files that decide what is written but for image and inverse variance."""
+def _files(release: BrickRun, sources: SourceList, config: InjectionConfig) -> Iterator[Path]:
+    """Files that decide what is written, but for image, inverse variance and PSFEx models."""
     yield from products(release, config.bands, "copsf")
     if release.tractor is not None and release.tractor.is_file():
         yield release.tractor
     yield from sources.files(release.brick)
-    if calib is not None and config.psf in (AUTO, "psfex"):
-        for band in config.bands:
-            for exposure in read_exposures(release.ccds(), band) or ():
-                if (path := find_psfex(calib, exposure)) is not None:
-                    yield path
+
+
+def _models(release: BrickRun, config: InjectionConfig, calib: Path | None) -> Iterator[Path]:
+    """PSFEx files of the exposures, where they may be used: one file may have many CCDs."""
+    if calib is None or config.psf not in (AUTO, "psfex"):
+        return
+    for band in config.bands:
+        for exposure in read_exposures(release.ccds(), band) or ():
+            if (path := find_psfex(calib, exposure)) is not None:
+                yield path
