@@ -25,6 +25,7 @@ from typing import Any
 import keras
 
 from obiwan.dplearn.training import model as networks
+from obiwan.dplearn.training.batches import with_fitting_batches
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.training.steps import make_step
 from obiwan.dplearn.training.trainer import Trainer
@@ -91,7 +92,7 @@ def trainer_of(
     """A run that has not begun."""
     feed = FeedConfig(batch_size=batch, seed=seed)
     config = RunConfig(network_config(options.arch), feed, epochs=options.epochs)
-    return Trainer(config, data, place)
+    return Trainer(with_fitting_batches(config, data), data, place)
 
 
 def main() -> int:
