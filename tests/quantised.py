@@ -32,13 +32,10 @@ def quantise(x: np.ndarray, spec: StampSpec, rng: np.random.Generator) -> tuple[
     for number in range(len(x)):
         corner = rng.integers(0, SIDE - spec.size, 2)
         found += stamp_patches(number, tuple(corner.tolist()), spec.size, grids)
-    table, out = np.array(found, patch_dtype(x.shape[-1])), x.copy()
-    patches, whole = Patches(table, spec.size), np.empty((x.shape[-1], spec.size, spec.size), np.int32)
-    for number, stamp in enumerate(out):
-        pixels = stamp.transpose(2, 0, 1)
-        for patch in patches.of_stamp(number):
-            place = (slice(None), *patches.place(patch))
-            pixels[place] = patches.integers(patch, pixels[place], whole[place])
+    table = np.array(found, patch_dtype(x.shape[-1]))
+    patches, out = Patches(table, spec.size), np.empty_like(x)
+    for number, stamp in enumerate(x):
+        out[number] = patches.values(number, patches.integers(number, stamp))
     return out, table
 
 

@@ -18,7 +18,7 @@ from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.npy import npy_crc32, write_npz
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
 from obiwan.dplearn.survey import quantisation
-from obiwan.dplearn.survey.quantisation import RANDOMS, read_grid, subtract_dither
+from obiwan.dplearn.survey.quantisation import RANDOMS, dither_of, read_grid
 from obiwan.dplearn.trainingset.manifest import MANIFEST, WORK
 from obiwan.dplearn.trainingset.packed import no_patches, pack, unpack
 from obiwan.dplearn.trainingset.patches import patch_dtype, stamp_patches
@@ -90,7 +90,7 @@ def test_the_random_numbers_of_the_convention():
 def test_dither_goes_on_where_the_next_seed_starts(seed, first):
     """Against the loop of the convention, pixel by pixel."""
     randoms, starts = quantisation._randoms()
-    width, out = 110, np.empty((7, 64))
+    width = 110
     expected, index, now = [], starts[seed], seed
     for _ in range(first + 7 * width):
         expected.append(randoms[index])
@@ -99,7 +99,7 @@ def test_dither_goes_on_where_the_next_seed_starts(seed, first):
             now = (now + 1) % RANDOMS
             index = starts[now]
     expected = np.reshape(expected[first:], (7, width))[:, :64]
-    np.testing.assert_array_equal(subtract_dither(3.0, seed, first, width, out), 3.0 - expected)
+    np.testing.assert_array_equal(dither_of(seed, first, width, (7, 64)), expected)
 
 
 @pytest.mark.parametrize("zeros", [False, True])

@@ -81,6 +81,23 @@ def test_three_legacysim_regions_together(shared_data, tmp_path):
     assert (rows["label"] == 0).sum() == len(fakes)
 
 
+@pytest.mark.parametrize("edge", ["drop", "pad"])
+def test_packed_shards_of_real_coadds(edge, shared_data, tmp_path):
+    """The same stamps as plain files hold; all pixels that are not 0 are integers of their tiles."""
+    region = shared_data / "injected_legacysim" / "decals_grz"
+    for form in ("npy", "packed"):
+        given = ["--fake", str(region), "--outdir", str(tmp_path / form), *ONE_BRICK, "--edge", edge]
+        assert main([*given, "--shards", form]) == 0
+    plain, packed = (open_training_set(tmp_path / form) for form in ("npy", "packed"))
+    assert plain.checksum == packed.checksum
+    for shard in packed.shards:
+        stamps, _ = packed.read(shard)  # which compares them with the checksum of the plain file
+        with np.load(tmp_path / "packed" / shard.x_name) as file:
+            assert file["lost"].sum() <= np.count_nonzero(stamps == 0)
+    size = {form: sum(p.stat().st_size for p in (tmp_path / form).glob("x*")) for form in ("npy", "packed")}
+    assert size["npy"] > 2.5 * size["packed"]  # of some ten stamps, whose tables count
+
+
 @pytest.mark.parametrize("reals_from", ["injected", "release"])
 @pytest.mark.parametrize("release", ["release_dr9", "release_dr10"])
 def test_original_obiwan_with_a_release(release, reals_from, shared_data, tmp_path, capsys):

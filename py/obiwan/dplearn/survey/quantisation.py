@@ -104,31 +104,25 @@ def _line(seed: int, begin: int, end: int) -> Array:
     return np.concatenate(parts)
 
 
-def subtract_dither(
-    base: float, seed: int, first: int, width: int, out: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """A number less the dither of each pixel, plus one half, for a rectangle of a tile.
+def dither_of(seed: int, first: int, width: int, shape: tuple[int, int]) -> Array:
+    """Dither of each pixel of a rectangle of a tile, less one half.
 
     Parameters
     ----------
-    base : float
     seed : int
-        Of the tile (`TileGrid`), not negative.
+        Of the tile (`TileGrid.seed`), not negative.
     first, width : int
         Number of the first pixel of the rectangle in the tile, and pixels in a row of the tile.
-    out : ndarray of float64, shape (y, x)
-        Written in place, and returned.
+    shape : tuple of int
+        (y, x) of the rectangle.
+
+    Returns
+    -------
+    ndarray of float64, shape (y, x)
     """
-    high, wide = out.shape
-    randoms, starts = _randoms()
-    begin, rows = starts[seed] + first, high
-    if begin + high * width > RANDOMS:  # the last rows go beyond the table
-        rows = min(max((RANDOMS - begin) // width, 0), high)
-        rest = (high - rows) * width
-        line = _line(seed, first + rows * width, first + high * width - width + wide)
-        line = np.concatenate([line, np.zeros(rest - len(line))])
-        np.subtract(base, line.reshape(high - rows, width)[:, :wide], out=out[rows:])
-    if rows:
-        table = randoms[begin : begin + rows * width].reshape(rows, width)
-        np.subtract(base, table[:, :wide], out=out[:rows])
-    return out
+    (high, wide), (randoms, starts) = shape, _randoms()
+    begin = starts[seed] + first
+    if begin + high * width <= RANDOMS:
+        return randoms[begin : begin + high * width].reshape(high, width)[:, :wide]
+    line = _line(seed, first, first + high * width)  # the last rows go beyond the table
+    return line.reshape(high, width)[:, :wide]

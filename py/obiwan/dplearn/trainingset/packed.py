@@ -70,24 +70,26 @@ def pack(stamps: NDArray[np.float32], spec: StampSpec, patches: Array) -> dict[s
     out = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8), "patches": patches}
     tiles, counts = Patches(patches, spec.size), []
     for number, start in enumerate(range(0, len(stamps), BLOCK)):
-        pixels = np.ascontiguousarray(stamps[start : start + BLOCK].transpose(3, 0, 1, 2))
-        integers, lost = _to_integers(pixels, tiles, start)
+        block = stamps[start : start + BLOCK]
+        integers, lost = _to_integers(block, tiles, start)
         counts.append(np.count_nonzero(lost))
         places = np.flatnonzero(lost) if counts[-1] < lost.size else np.empty(0, int)
         out[f"integers_{number}"] = _compress(integers, integers[0].size, _INTEGERS)
         out[f"places_{number}"] = _compress(places.astype(np.uint32))
-        out[f"values_{number}"] = _compress(pixels[lost])
+        out[f"values_{number}"] = _compress(block.transpose(3, 0, 1, 2)[lost])
     return {**out, "lost": np.array(counts, np.int64)}
 
 
-def _to_integers(pixels: Array, tiles: Patches, start: int) -> tuple[Array, Array]:
+def _to_integers(stamps: Array, tiles: Patches, start: int) -> tuple[Array, Array]:
     """Integers of a block of stamps, (channels, stamps, y, x), and which pixels they do not give back."""
-    integers, lost = np.zeros(pixels.shape, np.int32), np.ones(pixels.shape, bool)
-    for stamp in range(pixels.shape[1]):
-        for patch in tiles.of_stamp(start + stamp):
-            place = (slice(None), stamp, *tiles.place(patch))
-            again = tiles.integers(patch, pixels[place], integers[place])
-            np.not_equal(again.view(np.uint32), pixels[place].view(np.uint32), out=lost[place])
+    count, size, _, channels = stamps.shape
+    integers = np.empty((channels, count, size, size), np.int32)
+    lost = np.empty(integers.shape, bool)
+    for number, stamp in enumerate(stamps):
+        integers[:, number] = tiles.integers(start + number, stamp)
+        with np.errstate(all="ignore"):  # of integers that mean nothing
+            again = tiles.values(start + number, integers[:, number]).astype(np.float32)
+        lost[:, number] = (again.view(np.uint32) != stamp.view(np.uint32)).transpose(2, 0, 1)
     integers[lost] = 0
     return integers, lost
 
@@ -143,24 +145,27 @@ def unpack(arrays: Mapping[str, Array], spec: StampSpec, rows: int) -> NDArray[n
     check_patches(patches, spec, rows)
     tiles = Patches(patches, spec.size)
     stamps = np.empty((rows, *spec.shape), "<f4")
-    for number, start in enumerate(range(0, rows, block)):
-        _unpack_block(arrays, number, start, tiles, stamps[start : start + block])
+    space = np.empty(stamps[:block].size, np.int32)  # used again: fresh memory costs as much as the copying
+    with np.errstate(all="ignore"):
+        for number, start in enumerate(range(0, rows, block)):
+            _unpack_block(arrays, number, start, tiles, stamps[start : start + block], space)
     return stamps
 
 
 def _unpack_block(
-    arrays: Mapping[str, Array], number: int, start: int, tiles: Patches, out: NDArray[np.float32]
+    arrays: Mapping[str, Array],
+    number: int,
+    start: int,
+    tiles: Patches,
+    out: NDArray[np.float32],
+    space: NDArray[np.int32],
 ) -> None:
-    """Write the stamps of one block, shape (stamps, size, size, channels)."""
+    """Write the stamps of one block, shape (stamps, size, size, channels); `space` is for their integers."""
     count, size, _, channels = out.shape
     shape = (channels, count, size, size)
-    integers = _decompress(arrays[f"integers_{number}"], np.empty(out.size, np.int32)).reshape(shape)
-    pixels = np.zeros((channels, size, size))
+    integers = _decompress(arrays[f"integers_{number}"], space[: out.size]).reshape(shape)
     for stamp in range(count):
-        for patch in tiles.of_stamp(start + stamp):
-            y, x = tiles.place(patch)
-            tiles.values(patch, integers[:, stamp, y, x], pixels[:, y, x])
-        out[stamp] = pixels.transpose(1, 2, 0)
+        out[stamp] = tiles.values(start + stamp, integers[:, stamp])
     lost = int(arrays["lost"][number])
     if not 0 <= lost <= out.size:
         msg = f"{lost} pixels of {out.size} are not on the grid"

@@ -6,14 +6,15 @@ the tile (`obiwan.dplearn.survey.quantisation`) each of its pixels is a small in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from obiwan.dplearn.stampspec import Array, StampSpec
-from obiwan.dplearn.survey.quantisation import RANDOMS, TileGrid, subtract_dither
+from obiwan.dplearn.survey.quantisation import RANDOMS, TileGrid, dither_of
 
+_PLACE = ("y0", "y1", "x0", "x1", "first", "width")
 _MOST = 1 << 26  # pixels of a tile, which may be a whole plane
 
 
@@ -94,65 +95,85 @@ def check_patches(table: Array, spec: StampSpec, stamps: int) -> None:
 
 
 class Patches:
-    """A table of patches, ready for arithmetic.
+    """A table of patches, ready for arithmetic on whole stamps.
+
+    A pixel is ``((integer + base) - (dither - 1/2)) * scale + zero`` in double precision, in this order, then
+    rounded to float32; the base is the integer that stands for 0.  A pixel in no patch is 0.
 
     Parameters
     ----------
     table : ndarray of `patch_dtype`, shape (n,)
-        Sorted by stamp.
+        Sorted by stamp, and in a stamp by rows of tiles.
     size : int
         Pixels on a side of a stamp.
     """
 
     def __init__(self, table: Array, size: int) -> None:
         channels = table.dtype["scale"].shape[0]
-        self._places = list(zip(*(table[name].tolist() for name in ("y0", "y1", "x0", "x1")), strict=True))
-        self._tiles = list(zip(table["first"].tolist(), table["width"].tolist(), strict=True))
-        self._seeds = table["seed"].tolist()
-        self._scales, self._zeros = (table[name][:, :, None, None] for name in ("scale", "zero"))
+        new = np.ones(len(table), bool)  # patches beside each other make a band across the stamp
+        new[1:] = np.any([np.diff(table[name].astype(int)) != 0 for name in ("stamp", "y0", "y1")], axis=0)
+        band, first = np.cumsum(new) - 1, table[new]
+        self._bands = list(zip(first["y0"].tolist(), first["y1"].tolist(), strict=True))
+        self._ends = [np.searchsorted(rows["stamp"], np.arange(2**16 + 1)) for rows in (first, table)]
+        width = (table["x1"] - table["x0"]).astype(int)
+        start = band * size + table["x0"] - (np.cumsum(width) - width)
+        at = np.repeat(start, width) + np.arange(width.sum())
         with np.errstate(divide="ignore", invalid="ignore"):
-            self._inverses = 1 / self._scales
+            inverse = np.where(table["scale"] > 0, 1 / table["scale"], 0)
             base = np.where(table["scale"] > 0, np.rint(-table["zero"] / table["scale"]), 0)
-        self._bases = base.tolist()  # the integers that stand for 0
-        self._ends = np.searchsorted(table["stamp"], np.arange(2**16 + 1))
-        self._space = np.empty((2, channels, size, size), np.float64)
+        rows = np.zeros((4, len(first) * size, channels))  # of a band: a number for each column and channel
+        for row, values in zip(rows, (base, table["scale"], table["zero"], inverse), strict=True):
+            row[at] = np.repeat(values, width, axis=0)
+        self._rows = rows.reshape(4, len(first), size * channels)
+        self._places = list(zip(*(table[name].tolist() for name in _PLACE), strict=True))
+        self._dithered = [
+            [(channel, seed) for channel, seed in enumerate(seeds) if seed >= 0]
+            for seeds in table["seed"].tolist()
+        ]
+        self._pixels = np.zeros((size, size, channels))
 
-    def of_stamp(self, stamp: int) -> range:
-        """Numbers of the patches of a stamp."""
-        return range(int(self._ends[stamp]), int(self._ends[stamp + 1]))
+    def _each_band(self, stamp: int, *numbers: int) -> Iterator[list[Array]]:
+        """Pixels of each band of a stamp, (rows, columns * channels), and the rows of these numbers."""
+        for band in range(self._ends[0][stamp], self._ends[0][stamp + 1]):
+            y0, y1 = self._bands[band]
+            pixels = self._pixels[y0:y1].reshape(y1 - y0, -1)
+            yield [pixels, *(self._rows[number, band] for number in numbers)]
 
-    def place(self, patch: int) -> tuple[slice, slice]:
-        """The part of a stamp that a patch is, [y, x]."""
-        y0, y1, x0, x1 = self._places[patch]
-        return slice(y0, y1), slice(x0, x1)
+    def _each_dither(self, stamp: int) -> Iterator[tuple[Array, Array]]:
+        """Pixels of each patch and channel of a stamp that is dithered, and their dither less one half."""
+        for patch in range(self._ends[1][stamp], self._ends[1][stamp + 1]):
+            y0, y1, x0, x1, first, width = self._places[patch]
+            for channel, seed in self._dithered[patch]:
+                dither = dither_of(seed, first, width, (y1 - y0, x1 - x0))
+                yield self._pixels[y0:y1, x0:x1, channel], dither
 
-    def _offsets(self, patch: int) -> Array:
-        """What is added to its integers: those that stand for 0, less the dither; (channels, y, x)."""
-        (y0, y1, x0, x1), (first, width) = self._places[patch], self._tiles[patch]
-        out = self._space[0, :, : y1 - y0, : x1 - x0]
-        for channel, (seed, base) in enumerate(zip(self._seeds[patch], self._bases[patch], strict=True)):
-            if seed < 0:
-                out[channel] = base
-            else:
-                subtract_dither(base, seed, first, width, out[channel])
-        return out
+    def values(self, stamp: int, integers: Array) -> Array:
+        """Pixels of a stamp from its integers, (channels, y, x); float64, (y, x, channels), used again."""
+        self._pixels[...] = integers.transpose(1, 2, 0)
+        for pixels, base in self._each_band(stamp, 0):
+            pixels += base
+        for pixels, dither in self._each_dither(stamp):
+            pixels -= dither
+        for pixels, scale, zero in self._each_band(stamp, 1, 2):
+            pixels *= scale
+            pixels += zero
+        return self._pixels
 
-    def values(self, patch: int, integers: Array, out: Array) -> None:
-        """Pixels of a patch from its integers; both of shape (channels, y, x), `out` of float64."""
-        np.add(integers, self._offsets(patch), out=out)
-        out *= self._scales[patch]
-        out += self._zeros[patch]
+    def integers(self, stamp: int, values: Array) -> Array:
+        """Integers nearest to the pixels of a stamp, int32, (channels, y, x); what they give back may differ.
 
-    def integers(self, patch: int, values: Array, out: Array) -> Array:
-        """Integers nearest to the pixels of a patch, written into `out`, and the float32 that they give back.
-
-        Where the two differ the integers mean nothing: those pixels are not on the grid of the tile.
+        Parameters
+        ----------
+        stamp : int
+        values : ndarray of float32, shape (y, x, channels)
         """
-        again = self._space[1, :, : values.shape[1], : values.shape[2]]
+        self._pixels[...] = values
         with np.errstate(all="ignore"):
-            np.subtract(values, self._zeros[patch], out=again)
-            again *= self._inverses[patch]
-            again -= self._offsets(patch)
-            out[...] = np.rint(again, out=again)
-            self.values(patch, out, again)
-            return again.astype(np.float32)
+            for pixels, zero, inverse in self._each_band(stamp, 2, 3):
+                pixels -= zero
+                pixels *= inverse
+            for pixels, dither in self._each_dither(stamp):
+                pixels += dither
+            for pixels, base in self._each_band(stamp, 0):
+                pixels -= base
+            return np.rint(self._pixels, out=self._pixels).transpose(2, 0, 1).astype(np.int32)
