@@ -55,7 +55,7 @@ class Machine:
     jitter: float = 0.03
     reading: float = 100e9
     ratio: float = 4.17
-    decoding: float = 0.58e9
+    decoding: float = 0.69e9
     cores: int = 16
 
 

@@ -90,6 +90,8 @@ def _to_integers(stamps: Array, tiles: Patches, start: int) -> tuple[Array, Arra
         with np.errstate(all="ignore"):  # of integers that mean nothing
             again = tiles.values(start + number, integers[:, number]).astype(np.float32)
         lost[:, number] = (again.view(np.uint32) != stamp.view(np.uint32)).transpose(2, 0, 1)
+    if np.count_nonzero(lost) > lost.size // 2:  # positions of most pixels are not worth their while
+        lost[...] = True
     integers[lost] = 0
     return integers, lost
 

@@ -98,7 +98,8 @@ class Patches:
     """A table of patches, ready for arithmetic on whole stamps.
 
     A pixel is ``((integer + base) - (dither - 1/2)) * scale + zero`` in double precision, in this order, then
-    rounded to float32; the base is the integer that stands for 0.  A pixel in no patch is 0.
+    rounded to float32; the base is the integer that stands for 0.  A pixel in no patch is 0 in rows that have
+    one, else the integer itself.
 
     Parameters
     ----------
@@ -167,8 +168,8 @@ class Patches:
         stamp : int
         values : ndarray of float32, shape (y, x, channels)
         """
-        self._pixels[...] = values
         with np.errstate(all="ignore"):
+            self._pixels[...] = values
             for pixels, zero, inverse in self._each_band(stamp, 2, 3):
                 pixels -= zero
                 pixels *= inverse
