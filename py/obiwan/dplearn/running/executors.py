@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor
 from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -290,6 +290,7 @@ def mpi_pool(launch: Launch, program: str) -> AbstractContextManager[Any]:
         import mpi4py
 
         mpi4py.rc(initialize=False, finalize=True)
+        _bind_at_once()
         from mpi4py import MPI, futures
     except ImportError as error:
         msg = f"--mpi needs mpi4py and an MPI library: pip install 'obiwan-dplearn[mpi]' ({error})"
@@ -310,6 +311,17 @@ def mpi_pool(launch: Launch, program: str) -> AbstractContextManager[Any]:
         )
         raise DplearnError(msg)
     return futures.MPICommExecutor(MPI.COMM_WORLD, root=0)
+
+
+def _bind_at_once() -> None:
+    """Have the functions of an MPI library that mpi4py finds by itself bound when it is loaded.
+
+    Bound when they are first called, those that Open MPI calls at its end are TensorFlow's of the same name.
+    """
+    with suppress(ImportError):  # of mpi4py that was built for one library
+        from mpi4py import _mpiabi
+
+        _mpiabi.LIBMPI_MODE = os.RTLD_NOW | os.RTLD_LOCAL
 
 
 def mpi_worker(launch: Launch, program: str) -> int:
