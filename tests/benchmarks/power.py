@@ -1,6 +1,6 @@
 """Detection rates of the panel and of other two-sample tests on planted differences; hours, resumable.
 
-    bin/benchmark power -- --workdir DIR [--sizes 500 2000] [--repetitions 200] [--networks 20] [--table FILE]
+    bin/benchmark power -- --workdir DIR [--sizes 500 2000] [--repetitions 200] [--networks 20] [--tests ...]
 
 The stamps of each difference are drawn and measured once; every repetition takes n of them, half of each
 class, for all tests alike.  Tests that learn train on half of these (the panel combines its members on an
@@ -257,10 +257,10 @@ TESTS: dict[str, Callable[[Pool, Any], dict[str, float]]] = {
 
 
 def repetitions(
-    kind: str, sizes: Sequence[int], count: int, done: set[tuple[int, int, str]]
+    kind: str, sizes: Sequence[int], groups: Sequence[str], count: int, done: set[tuple[int, int, str]]
 ) -> Iterator[list[dict[str, Any]]]:
     """Results of the cheap tests of one kind that are not done, by group of tests."""
-    keys = [(n, number, group) for number in range(count) for n in sizes for group in TESTS]
+    keys = [(n, number, group) for number in range(count) for n in sizes for group in groups]
     left = [each for each in keys if each not in done]
     if not left:
         return
@@ -314,6 +314,9 @@ def main() -> int:
     parser.add_argument("--networks", type=int, default=20, help="of the network")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of stamps")
     parser.add_argument("--only", nargs="+", default=list(FLAWS), choices=FLAWS)
+    parser.add_argument(
+        "--tests", nargs="+", default=list(TESTS), choices=list(TESTS), help="groups of tests"
+    )
     options = parser.parse_args()
     options.workdir.mkdir(parents=True, exist_ok=True)
     record, made_by = options.workdir / "tests.jsonl", version()
@@ -321,7 +324,7 @@ def main() -> int:
     for kind in options.only:
         found = [one for one in read_record(record) if one["planted"] == kind]
         done = {(one["examples"], one["number"], one["group"]) for one in found}
-        cheap = repetitions(kind, options.sizes, options.repetitions, done)
+        cheap = repetitions(kind, options.sizes, options.tests, options.repetitions, done)
         for results in chain(cheap, networks(kind, options.networks, done)):
             append_record(record, results, made_by)
         write_csv(table, rows_of(read_record(record)))
