@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +330,10 @@ def bright(*_: Any) -> Any:
     return np.full((3, 3), 1e38)
 
 
+def leaving(*_: Any) -> Any:
+    sys.exit(0)
+
+
 def psf_of_mine(*_: Any) -> np.ndarray:
     v, u = np.mgrid[-20:21, -20:21]
     return np.exp(-0.5 * (u**2 + v**2) / 2.0**2)
@@ -392,6 +397,7 @@ def test_stars_and_stamps_are_drawn(release, tmp_path, capsys):
         ([], {"mag_g": np.full(2, 18.0)}, "table.fits: flux_g and mag_g are both there; remove one"),
         (["--density", "9"], {}, "--density: --sources "),
         (["--model", "test_inject:bright"], {}, "source 7, row 1: cannot be drawn (lam value too large)"),
+        (["--model", "test_inject:leaving"], {}, "source 7, row 1: cannot be drawn (0)"),
         (["--noise", "none", "--model", "test_inject:bright"], {}, "(it gives more than 1e+30 nanomaggies"),
         (["--bricks", "0000p000"], {}, "no brick 0000p000; choose others with --bricks"),
         (["--sources", "nowhere.fits"], {}, "nowhere.fits"),

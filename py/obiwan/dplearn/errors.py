@@ -63,7 +63,7 @@ def explained(what: str, remedy: str, kind: type[DplearnError]) -> Iterator[None
         yield
     except (DplearnError, MemoryError):
         raise
-    except Exception as error:  # decoders raise classes of their own: zlib's, astropy's for tiles
+    except (Exception, SystemExit) as error:  # of any kind: zlib has its own, a model may exit
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         msg = f"{what} ({reason}); {remedy}"
         raise kind(msg) from error

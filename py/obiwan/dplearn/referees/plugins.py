@@ -80,7 +80,7 @@ def _named(name: str, method: str) -> Iterator[None]:
     """Say in one line which referee's method failed."""
     try:
         yield
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         msg = f"--referees {name}: {method} failed ({type(error).__name__}: {error}); --verbose shows where"
         raise ModelError(msg) from error
 
@@ -97,7 +97,7 @@ def load_plugin(name: str) -> UserReferee:
     try:
         make = getattr(importlib.import_module(module), function)
         made = make()
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         msg = (
             f"--referees {name}: cannot be made ({type(error).__name__}: {error}); it must be an importable "
         )

@@ -26,6 +26,6 @@ def load_function(word: str, option: str) -> Any:
         raise ValueError(msg)
     try:
         return getattr(importlib.import_module(module_name), name)
-    except Exception as error:  # a module that is imported may raise anything
+    except (Exception, SystemExit) as error:  # a module that is imported may do anything
         msg = f"{option} {word}: {error}; is the module on PYTHONPATH?"
         raise ValueError(msg) from None
