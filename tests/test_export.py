@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import json
+import sys
 import tarfile
 from itertools import pairwise
 from pathlib import Path
@@ -141,6 +142,16 @@ def test_places_of_others(made, tmp_path, capsys):
     assert run(made, tmp_path / "set", "hats", "--overwrite") == 1
     assert "mine.txt" in capsys.readouterr().err
     assert (tmp_path / "set" / "mine.txt").read_text() == "mine"
+
+
+def test_a_missing_package_costs_no_other_export(made, tmp_path, capsys, monkeypatch):
+    """It is told before anything is removed."""
+    assert run(made, tmp_path / "set", "webdataset") == 0
+    kept = content_of(tmp_path / "set")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert run(made, tmp_path / "set", "hats", "--overwrite") == 1
+    assert "needs the packages hats and pyarrow" in capsys.readouterr().err
+    assert content_of(tmp_path / "set") == kept
 
 
 def test_a_set_without_its_table(tmp_path, capsys):

@@ -166,8 +166,22 @@ def test_planes_of_which_one_is_quantised(tmp_path):
 
 def test_a_file_that_is_not_quantised_has_no_grid(tmp_path):
     fitsio.write(str(tmp_path / "plain.fits"), np.zeros((20, 20), "f4"))
+    with fitsio.FITS(str(tmp_path / "extension.fits"), "rw", clobber=True) as file:
+        file.write(None)
+        file.write(np.zeros((20, 20), "f4"))
     (tmp_path / "text.fits.fz").write_text("no FITS")
-    for name in ("plain.fits", "text.fits.fz", "absent.fits.fz", "absent.fits.gz"):
+    compressed(tmp_path / "damaged.fits.fz", METHODS[0], 3, (100, 100), False)
+    content = (tmp_path / "damaged.fits.fz").read_bytes()
+    (tmp_path / "damaged.fits.fz").write_bytes(content.replace(b"ZNAXIS2 = ", b"ZNAXIS2 =?", 1))
+    names = (
+        "plain.fits",
+        "extension.fits",
+        "text.fits.fz",
+        "damaged.fits.fz",
+        "absent.fits.fz",
+        "absent.fits.gz",
+    )
+    for name in names:
         assert read_grid(tmp_path / name) is None
 
 
@@ -378,18 +392,22 @@ def test_conversion_gives_the_bytes_of_create_training(made, sets, tmp_path, cap
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_conversion_without_coadds(sets, tmp_path, capsys):
-    """The same stamps, as floats; the log says which trees would help."""
+def test_conversion_without_coadds(made, sets, tmp_path, capsys):
+    """The same stamps, as floats; the log says which trees would help, now or later."""
     assert convert(sets["npy"], tmp_path / "set", "packed") == 0
     assert "--coadds: injected (legacysim)" in capsys.readouterr().err
-    whole, made = open_training_set(sets["npy"]), open_training_set(tmp_path / "set")
-    assert made.checksum == whole.checksum
-    for shard in made.shards:
-        made.read(shard)  # verifies
+    whole, floating = open_training_set(sets["npy"]), open_training_set(tmp_path / "set")
+    assert floating.checksum == whole.checksum
+    for shard in floating.shards:
+        floating.read(shard)  # verifies
     floats, npy, packed = map(bytes_of_stamps, (tmp_path / "set", sets["npy"], sets["packed"]))
     assert packed < floats < npy
     assert convert(tmp_path / "set", tmp_path / "copy", "packed") == 0  # in the form that it has
+    assert "--coadds" not in capsys.readouterr().err
     assert content_of(tmp_path / "copy") == content_of(tmp_path / "set")
+    coadds = ("--coadds", str(made.fake), str(made.real))
+    assert convert(tmp_path / "set", tmp_path / "integers", "packed", *coadds) == 0  # packed again
+    assert content_of(tmp_path / "integers") == content_of(sets["packed"])
 
 
 def bytes_of_stamps(directory: Path) -> int:

@@ -138,6 +138,10 @@ def test_rows_of_some_shards(stamps):
     assert second.count("train") == (2, 1)
     assert second.rows("train")["shard"].tolist() == [2] * 3
     assert second.stamps("train", np.array([1]))[0, 0, 0, 0] == 201
+    for some in (stamps, second):
+        for shard in some.shards:
+            assert (some.rows(shard.split)[some.parts()[shard.key]]["shard"] == shard.number).all()
+            assert len(some.rows(shard.split)[some.parts()[shard.key]]) == shard.rows
     none = stamps.only(())
     assert len(none.rows("train")) == 0
 

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.exporting.hats import write_catalogue
+from obiwan.dplearn.exporting.hats import check_packages, write_catalogue
 from obiwan.dplearn.exporting.webdataset import write_archives
 from obiwan.dplearn.files.atomic import write_json
-from obiwan.dplearn.files.outdir import Others, OutputDirectory, State
+from obiwan.dplearn.files.outdir import Others, OutputDirectory, State, holding_lease
 from obiwan.dplearn.running import cli
 from obiwan.dplearn.running.executors import progress_bar
 from obiwan.dplearn.stampspec import SPLITS
@@ -76,7 +76,7 @@ def export(stamps: StampSet, outdir: Path, form: str, rows: int, *, overwrite: b
     request = {"format": form, "checksum": stamps.checksum, "rows": rows if form == HATS else None}
     output = OutputDirectory(
         outdir,
-        "export",
+        "training-set export",
         TrainingSetError,
         owned=_OURS,
         records=(RECORD, _BEGUN),
@@ -86,18 +86,20 @@ def export(stamps: StampSet, outdir: Path, form: str, rows: int, *, overwrite: b
     )
     if output.check(request, overwrite=overwrite) is State.FINISHED and not overwrite:
         return False
+    if form == HATS:
+        check_packages()  # before another export is removed
     scratch = output.begin(request, overwrite=overwrite)
     if scratch is None:
         return False
     total = sum(shard.rows for shard in stamps.shards)
-    with progress_bar(total, "export", "cutout", unit_scale=True) as bar:
+    with holding_lease(scratch, outdir), progress_bar(total, NAME, "cutout", unit_scale=True) as bar:
         if form == HATS:
             done = write_catalogue(stamps, outdir, stamps.directory.resolve().name, rows)
         else:
             done = write_archives(stamps, outdir, scratch)
         for number in done:
             bar.update(number)
-    write_json(outdir / RECORD, request, scratch)
+        write_json(outdir / RECORD, request, scratch)
     (outdir / _BEGUN).unlink(missing_ok=True)
     shutil.rmtree(outdir / ".work", ignore_errors=True)
     return True

@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("data", type=Path, metavar="DIR", help="training set")
     add("--outdir", type=Path, required=True, metavar="DIR", help="where the converted set goes")
     add("--shards", choices=FORMS, default=PACKED, help="form of its shards")
-    says = "injection outputs and data releases that the set was cut from: without them it packs half as well"
+    says = "injection outputs and data releases that the set was cut from: without them files are larger"
     add("--coadds", nargs="+", action="extend", default=[], type=Path, metavar="DIR", help=says)
     add("--overwrite", action="store_true", help="replace a training set in --outdir")
     cli.add_config_option(parser)
@@ -88,11 +88,11 @@ def convert(
     scratch = begin_conversion(source, outdir, form, overwrite=overwrite)
     if scratch is None:
         return False
-    if form == PACKED and not runs:
+    if form == PACKED and not runs and not all(shard.packed for shard in source.shards):
         named = " ".join(f"{one['name']} ({one['layout']})" for one in source.manifest.get("roots", ()))
         log.warning(
-            "warning: no coadds of this set are known, and pixels are packed as floats, half as well; "
-            "give its trees with --coadds: %s",
+            "warning: no coadds of this set are known: pixels are packed as floats, 2 to 3 times larger; "
+            "for integers convert it again (--overwrite) with --coadds: %s",
             named or "its manifest names none",
         )
     tasks = Conversion(source, outdir, scratch, form, runs)

@@ -60,6 +60,7 @@ class Conversion(Sequence[ConversionTask]):
         self._place = (source.directory, directory, scratch, source.spec)
         self._source, self._packed, self._runs = source, form == PACKED, runs
         self._rows = cache(source.rows)
+        self._parts = source.parts()
 
     def __len__(self) -> int:
         return len(self._source.shards)
@@ -69,8 +70,7 @@ class Conversion(Sequence[ConversionTask]):
         shard = self._source.shards[number]
         rows, runs = None, {}
         if self._packed and self._runs:
-            rows = self._rows(shard.split)
-            rows = rows[rows["shard"] == shard.number]
+            rows = self._rows(shard.split)[self._parts[shard.key]]
             runs = {key: self._runs[key] for key in set(row_keys(rows)) if key in self._runs}
         return ConversionTask(*self._place, shard, self._packed, rows, runs)
 
@@ -115,7 +115,7 @@ def convert_shard(task: ConversionTask) -> Shard:
     made = _already(task)
     if made is not None:
         return made
-    if task.shard.packed == task.packed:
+    if task.shard.packed == task.packed and task.rows is None:
         return _copied(task)
     x, y = read_shard(task.source, task.spec, task.shard)
     patches = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,23 @@ from obiwan.dplearn.trainingset.stampset import StampSet
 
 _NEEDS = "the HATS format needs the packages hats and pyarrow; pip install 'obiwan-dplearn[hats]'"
 DEEPEST = 12  #: order of the smallest partitions, 50 arcsec on a side
+_NUMBERS = 2**31 - 1  # in a column of lists, whose starts are int32
+
+
+def check_packages() -> None:
+    """Check that the packages of this format are there.
+
+    Raises
+    ------
+    DplearnError
+        If one is missing.
+    """
+    try:
+        for name in ("hats.catalog", "pyarrow.parquet"):
+            import_module(name)
+    except ImportError as error:
+        msg = f"{_NEEDS} ({error})"
+        raise DplearnError(msg) from error
 
 
 def write_catalogue(stamps: StampSet, directory: Path, name: str, most: int) -> Iterator[int]:
@@ -41,29 +59,24 @@ def write_catalogue(stamps: StampSet, directory: Path, name: str, most: int) -> 
     ------
     TrainingSetError
         If a shard or the example table is damaged.
-    DplearnError
-        If a package is missing.
     """
-    try:
-        import pyarrow.parquet
-        from hats.catalog import PartitionInfo, TableProperties
-        from hats.io import paths
-        from hats.io.parquet_metadata import write_parquet_metadata
-        from hats.pixel_math import HealpixPixel
-        from hats.pixel_math.spatial_index import (
-            SPATIAL_INDEX_COLUMN,
-            SPATIAL_INDEX_ORDER,
-            compute_spatial_index,
-        )
-    except ImportError as error:
-        msg = f"{_NEEDS} ({error})"
-        raise DplearnError(msg) from error
+    import pyarrow.parquet
+    from hats.catalog import PartitionInfo, TableProperties
+    from hats.io import paths
+    from hats.io.parquet_metadata import write_parquet_metadata
+    from hats.pixel_math import HealpixPixel
+    from hats.pixel_math.spatial_index import (
+        SPATIAL_INDEX_COLUMN,
+        SPATIAL_INDEX_ORDER,
+        compute_spatial_index,
+    )
+
     rows = {split: stamps.rows(split) for split in SPLITS}
     ra, dec = (np.concatenate([rows[split][axis] for split in SPLITS]) for axis in ("ra", "dec"))
     ends = np.cumsum([0, *(len(rows[split]) for split in SPLITS)])
     index = np.asarray(compute_spatial_index(ra, dec), np.int64)
     pixels = []
-    for order, pixel, chosen in partitions(index, most):
+    for order, pixel, chosen in partitions(index, min(most, _NUMBERS // stamps.spec.size**2)):
         columns: dict[str, Any] = {SPATIAL_INDEX_COLUMN: index[chosen]}
         parts = [chosen[(chosen >= ends[i]) & (chosen < ends[i + 1])] - ends[i] for i in range(len(SPLITS))]
         back = np.argsort(np.argsort(chosen, kind="stable"), kind="stable")  # of the parts, one after another

@@ -119,6 +119,14 @@ class StampSet:
         """Whether it has all shards of a split that the training set has."""
         return len(self.split(split)) == [one["split"] for one in self.manifest["shards"]].count(split)
 
+    def parts(self) -> dict[tuple[str, int], slice]:
+        """Of each shard, by its key, the part of the `rows` of its split."""
+        found, ends = {}, dict.fromkeys(SPLITS, 0)
+        for shard in self.shards:
+            start, ends[shard.split] = ends[shard.split], ends[shard.split] + shard.rows
+            found[shard.key] = slice(start, ends[shard.split])
+        return found
+
     def pieces(self, split: str) -> Iterator[Array]:
         """The `rows` of a split, a piece at a time: of a large one not all are in memory."""
         if self.read_pieces is None or not self._whole(split):
