@@ -8,7 +8,15 @@ import textwrap
 
 import pytest
 
-from obiwan.dplearn.running.profiles import PROFILES, Node, describe, local_ranks, settings, this_node
+from obiwan.dplearn.running.profiles import (
+    ONE_THREAD,
+    PROFILES,
+    Node,
+    describe,
+    local_ranks,
+    settings,
+    this_node,
+)
 
 MILAN = Node(processors=256, cores=128, own_processors=256, own_cores=128)
 SOCKET = Node(processors=256, cores=128, own_processors=128, own_cores=64)
@@ -89,6 +97,7 @@ def test_jax_is_told_as_well():
     assert "NPROC" not in settings("auto", 3, {}, SMALL)
     assert settings("auto", 3, {"KERAS_BACKEND": "jax", "NPROC": "9"}, SMALL)["NPROC"] == "3"
     assert "NPROC" not in settings("auto", None, {"KERAS_BACKEND": "jax", "NPROC": "9"}, SMALL)
+    assert settings("auto", 1, {"KERAS_BACKEND": "jax"}, SMALL).items() <= ONE_THREAD.items()
 
 
 def test_one_thread_runs_one_operation_at_a_time():

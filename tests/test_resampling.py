@@ -190,3 +190,17 @@ def test_moments_at_the_ends(monkeypatch):
     assert permutation_test(labels, 1.0 - labels, groups, draws=99, rng=rng) == pytest.approx(1)
     assert permutation_test(labels, np.ones(40), groups, draws=99, rng=rng) == 1
     assert permutation_test(labels, labels + 0.0, labels, draws=99, rng=rng) == 1
+
+
+def test_scores_of_whole_bricks_tell_no_classes_apart(monkeypatch):
+    """One score in each brick: nothing that an exchange would change, also where means are rounded."""
+    rng = np.random.default_rng(0)
+    groups, labels, strata = (
+        rng.integers(0, 30, 20_000),
+        rng.integers(0, 2, 20_000),
+        rng.integers(0, 5, 20_000),
+    )
+    scores = rng.random(30)[groups]
+    for drawn in (0, 20_000):
+        monkeypatch.setattr("obiwan.dplearn.twosample.resampling.DRAWN", drawn)
+        assert permutation_test(labels, scores, groups, strata, draws=20, rng=rng) == 1

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import read_json
-from obiwan.dplearn.running.profiles import THREADS
+from obiwan.dplearn.running.profiles import ONE_THREAD
 from obiwan.dplearn.running.quiet import without_notes
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.training.rundir import HISTORY, RESULT, RUN
@@ -137,7 +137,7 @@ class StoredNetwork:
 @cache
 def _loaded(path: Path, checksum: str) -> Any:
     """A network in a worker, on one thread: there are processes enough."""
-    os.environ |= dict.fromkeys(THREADS, "1")
+    os.environ |= ONE_THREAD
     with without_notes():
         from obiwan.dplearn.training.model import load_network
 

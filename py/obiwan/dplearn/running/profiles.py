@@ -69,6 +69,9 @@ _STEP_TASKS = "SLURM_STEP_TASKS_PER_NODE"  # "8(x3),4": eight ranks on each of t
 _SLURM_CPUS, _OMP = "SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS"
 #: Variables that hold numbers of threads: in all, within an operation of TensorFlow, of its operations.
 THREADS = (_OMP, "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+_JAX = "NPROC"  # the same for JAX
+#: Environment of a process among as many as there are cores.
+ONE_THREAD = dict.fromkeys((*THREADS, _JAX), "1")
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ def settings(
     number, _ = _threads(recipe, threads, environ, node or this_node())
     counts = dict(zip(THREADS, map(str, (number, number, min(recipe.interop, number))), strict=True))
     if environ.get("KERAS_BACKEND") == "jax":
-        counts["NPROC"] = str(number)
+        counts[_JAX] = str(number)
     asked = counts if threads is not None else {}
     kept = {name for name, value in environ.items() if value} - set(asked)
     return {name: value for name, value in {**counts, **recipe.variables}.items() if name not in kept}

@@ -38,7 +38,10 @@ def _tail(fake: Array, values: Array, cells: Array) -> float:
     1977, Sampling Techniques, chapter 2), by the first term of Edgeworth's series.
     """
     total, fakes = np.bincount(cells), np.bincount(cells[fake], minlength=int(cells.max()) + 1)
-    distance = values - (np.bincount(cells, values) / total)[cells]
+    one = np.zeros(len(total))
+    one[cells] = values
+    distance = values - one[cells]  # 0, and not what rounding leaves, where all of a cell are equal
+    distance -= (np.bincount(cells, distance) / total)[cells]
     second, third = (np.bincount(cells, distance**power) / total for power in (2, 3))
     mixed = fakes * (total - fakes) / np.maximum(total - 1, 1)
     variance = (mixed * second).sum()
