@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,14 @@ from obiwan.dplearn.controls.records import AUC, VALIDITY, Control, Obstacle, St
 from obiwan.dplearn.evaluation.analysis import Baseline
 from obiwan.dplearn.evaluation.decision import ruling_of
 from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
-from obiwan.dplearn.evaluation.equal import MOST_HELD, QUANTITIES, Evidence, held_equal, related_to
+from obiwan.dplearn.evaluation.equal import (
+    MOST_HELD,
+    QUANTITIES,
+    Evidence,
+    fit_numbers,
+    held_equal,
+    related_to,
+)
 from obiwan.dplearn.evaluation.ruling import (
     CONSEQUENCES,
     Equal,
@@ -364,3 +372,31 @@ def test_what_is_held_equal_beside_a_control_is_of_the_same_thing():
     assert set(related_to(Control("ellipticity 1", "D17"))) < set(shape)
     assert set(shape) == set(related_to(Control("width", "D5")))
     assert related_to(Control("position in the coadd, x", "D12")) == ()
+
+
+def test_fits_are_those_of_the_example_though_all_splits_number_shards_from_1():
+    samples, parts = {}, []
+    for split, first in (("train", 100.0), ("val", 200.0), ("test", 300.0)):
+        own = blank_examples(6, StampSpec())
+        own["split"], own["shard"], own["row"] = split, np.repeat([1, 2], 3), np.tile(np.arange(3), 2)
+        values = first + np.arange(6)
+        fits = SimpleNamespace(
+            names=("dx",),
+            values=None,
+            information=None,
+            gradient=None,
+            statistic_names=("chi2",),
+            column=lambda _, values=values: -values,
+        )
+        posterior = SimpleNamespace(u=values[:, None])
+        population = SimpleNamespace(posterior=lambda *_, found=posterior: found)
+        measured = SimpleNamespace(fits=fits, population=population)
+        stamp_set = SimpleNamespace(rows=lambda _, own=own: own)
+        samples[split] = SimpleNamespace(measured=measured, stamp_set=stamp_set)
+        parts.append((own, values))
+    (train, _), (val, of_val), (test, of_test) = parts
+    found = fit_numbers(samples, np.concatenate([test[3:], val, train[:0]]))
+    np.testing.assert_array_equal(found["u_dx"], [*of_test[3:], *of_val])
+    np.testing.assert_array_equal(found["chi2"], -found["u_dx"])
+    found = fit_numbers({"test": samples["test"]}, np.concatenate([test, train]))
+    np.testing.assert_array_equal(found["u_dx"], [*of_test, *[np.nan] * 6])

@@ -235,14 +235,15 @@ def fit_numbers(samples: Mapping[str, Sample], rows: Array) -> dict[str, Array]:
         Of the example table.
     """
     found: dict[str, Array] = {}
-    place = {(int(shard), int(row)): i for i, (shard, row) in enumerate(rows[["shard", "row"]].tolist())}
+    key = ["split", "shard", "row"]  # every split numbers its shards from 1
+    place = {one: i for i, one in enumerate(rows[key].tolist())}
     for split, sample in samples.items():
-        measured, own = sample.measured, sample.stamp_set.rows(split)[["shard", "row"]].tolist()
+        measured, own = sample.measured, sample.stamp_set.rows(split)[key].tolist()
         fits = measured.fits
         scores = measured.population.posterior(fits.values, fits.information, fits.gradient).u
         named = {f"u_{name}": scores[:, i] for i, name in enumerate(fits.names)}
         named |= {name: fits.column(name) for name in fits.statistic_names}
-        pairs = [(place[key], i) for i, key in enumerate(own) if key in place]
+        pairs = [(place[one], i) for i, one in enumerate(own) if one in place]
         there, here = np.array(pairs, int).reshape(-1, 2).T
         for name, values in named.items():
             found.setdefault(name, np.full(len(rows), np.nan))[there] = values[here]
