@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from evaluation_set import make_set
 from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.referees import scoring
+from obiwan.dplearn.referees import network, scoring
 from obiwan.dplearn.referees.protocol import Referee, Trainable
 from obiwan.dplearn.referees.scoring import score_split
 from obiwan.dplearn.running.executors import process_pool
@@ -111,6 +112,20 @@ def test_workers_score_and_measure_to_the_same_bytes(data, monkeypatch):
         assert measure_split(data, "test", workers).tobytes() == measured.tobytes()
     assert alone.table.tobytes() == few.table.tobytes() == shared.table.tobytes()
     assert len(np.unique(alone.score)) > 40
+
+
+def test_a_worker_loads_a_network_with_one_thread_and_without_another_projects_settings(
+    tmp_path, monkeypatch
+):
+    """An MPI rank has its own environment, in which nobody has looked for a keras.json."""
+    seen, given = {}, {"KERAS_HOME": str(tmp_path), "NPROC": "8", "OMP_NUM_THREADS": "8"}
+    (tmp_path / "keras.json").write_text('{"floatx": "float16"}')
+    stub = SimpleNamespace(load_network=lambda _: seen.update(os.environ))
+    monkeypatch.setitem(sys.modules, "obiwan.dplearn.training.model", stub)
+    monkeypatch.setattr(network, "model_checksum", lambda _: "same")
+    monkeypatch.setattr(os, "environ", given)
+    network._loaded.__wrapped__(tmp_path / "best.keras", "same")
+    assert (seen["KERAS_HOME"], seen["NPROC"], seen["OMP_NUM_THREADS"]) == (os.devnull, "1", "1")
 
 
 def test_scores_of_another_shape_are_refused(data):

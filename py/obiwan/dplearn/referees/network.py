@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import read_json
+from obiwan.dplearn.running.backends import settle_keras
 from obiwan.dplearn.running.profiles import ONE_THREAD
 from obiwan.dplearn.running.quiet import without_notes
 from obiwan.dplearn.stampspec import Array
@@ -138,6 +139,7 @@ class StoredNetwork:
 def _loaded(path: Path, checksum: str) -> Any:
     """A network in a worker, on one thread: there are processes enough."""
     os.environ |= ONE_THREAD
+    settle_keras(os.environ)  # of MPI ranks the first alone has done so
     with without_notes():
         from obiwan.dplearn.training.model import load_network
 
