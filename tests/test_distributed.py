@@ -68,8 +68,10 @@ def command(launcher, ranks):
 def environment(engine="horovod"):
     launched_by = [name for _, *names in launch.LAUNCHERS for name in names]
     kept = {name: value for name, value in ENV.items() if name not in launched_by}
+    proxy = {"http_proxy": "http://127.0.0.1:9"} if engine == "jax" else {}  # where nobody listens
     return {
         **kept,
+        **proxy,
         "KERAS_BACKEND": BACKEND[engine],
         "PATH": os.pathsep.join([str(BIN), ENV["PATH"]]),
         "PYTHONPATH": os.pathsep.join([ENV["PYTHONPATH"], str(TESTS)]),
@@ -390,7 +392,7 @@ def test_ranks_without_horovod_are_refused_by_the_first(monkeypatch, rank, error
         ("jax", "mpirun", "jax", "jax"),
         ("jax", "mpirun", "tensorflow", "--engine jax needs KERAS_BACKEND=jax, not tensorflow"),
         ("auto", "mpirun", "torch", "training on 2 ranks needs KERAS_BACKEND=tensorflow or jax, not torch"),
-        ("none", "mpirun", "jax", "mpirun started 2 ranks, which none joins"),
+        ("none", "mpirun", "jax", "--engine none does not join the 2 ranks of mpirun"),
         ("auto", "cnn --ranks", "tensorflow", "cnn --ranks needs KERAS_BACKEND=jax"),
     ],
 )
@@ -423,20 +425,28 @@ def test_a_lost_rank_of_jax(kind, lost):
 
 
 @pytest.mark.parametrize(
-    ("error", "address", "remedy"),
+    ("error", "launcher", "address", "remedy"),
     [
         (
             "coordinator_address should be defined.",
+            "mpiexec",
             "",
             "set JAX_COORDINATOR_ADDRESS to HOST:PORT of the first rank",
         ),
-        ("address in use\nmore", "here:1", "JAX_COORDINATOR_ADDRESS=here:1: choose another port"),
-        ("[enforce fail at external/gloo/gloo/device.cc:99] rv == 0", "here:1", "cannot be looked up"),
+        ("Failed to start RPC server", "cnn --ranks", "here:1", "has taken here:1 meanwhile: start again"),
+        ("no device 3", "cnn --ranks", "here:1", "each rank needs one of its own"),
+        ("address in use\nmore", "srun", "here:1", "JAX_COORDINATOR_ADDRESS=here:1: choose another port"),
+        (
+            "[enforce fail at external/gloo/device.cc:99] rv == 0",
+            "srun",
+            "here:1",
+            "cannot be looked up",
+        ),
     ],
 )
-def test_why_jax_does_not_start(error, address, remedy, monkeypatch):
+def test_why_jax_does_not_start(error, launcher, address, remedy, monkeypatch):
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", address)
-    found = jax_ranks._refusal(error, 4)
+    found = jax_ranks._refusal(error, Launch(launcher, 0, 4))
     assert found.startswith(f"training on 4 ranks: JAX does not start ({error.splitlines()[0]}); ")
     assert remedy in found
 
@@ -468,6 +478,71 @@ def test_ranks_of_one_machine_end_together(how, expected, line, monkeypatch, cap
     assert bool(line) == bool(caplog.text)
     said = capfd.readouterr().out.split()
     assert said[:1] == (["2"] if how == "ends" else [])
+
+
+def test_ranks_end_where_one_of_them_cannot_start(monkeypatch):
+    """As where the system has no more processes."""
+    started = []
+
+    class Refused(subprocess.Popen):
+        def __init__(self, *given, **kept):
+            if started:
+                raise BlockingIOError(11, "Resource temporarily unavailable")
+            super().__init__(*given, **kept)
+            started.append(self)
+
+    monkeypatch.setattr(own_ranks.subprocess, "Popen", Refused)
+    with pytest.raises(OSError, match="temporarily unavailable"):
+        own_ranks.start_ranks([sys.executable, "-c", RANK, "waits"], 2, os.environ, "start again")
+    assert started[0].poll() is not None
+
+
+INTERRUPTED = """
+import atexit, os, signal, sys
+from obiwan.dplearn.running import cli
+from obiwan.dplearn.running.launch import Launch
+from obiwan.dplearn.training import jax_ranks
+from obiwan.dplearn.training.distributed import World
+from obiwan.dplearn.training.engines import joined
+
+def start(launch):
+    atexit.register(jax_ranks._leave_at_once)
+    return World(launch.rank, launch.size)
+
+def program():
+    with joined(Launch("srun", 0, 2)):
+        os.kill(os.getpid(), signal.SIGINT)
+
+jax_ranks.start = start
+sys.exit(cli.run(program, "cnn"))
+"""
+
+
+def test_the_status_of_an_interrupted_rank_of_jax():
+    words = [sys.executable, "-c", INTERRUPTED]
+    done = subprocess.run(words, env=environment("jax"), capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stderr == "cnn: interrupted; start it again to go on where it stopped\n"
+
+
+@pytest.mark.parametrize(
+    ("environ", "words", "error"),
+    [
+        ({"KERAS_BACKEND": "jax"}, ["--ranks", "3"], "Keras backend jax (KERAS_BACKEND) is not installed"),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"}, [], "Keras backend"),
+        ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, [], None),
+        ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, ["--ranks", "3"], None),
+    ],
+)
+def test_many_ranks_complain_of_a_missing_backend_once(environ, words, error, monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(cnn, "start_ranks", lambda *_: pytest.fail("started"))
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    with contextlib.nullcontext() if error else pytest.raises(SystemExit, match="1"):
+        assert cnn.main(["--data", "set", "--outdir", "out", *words]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [error in line for line in lines] == [True] * bool(error)
 
 
 def test_many_ranks_complain_of_a_command_line_once(monkeypatch, capsys):

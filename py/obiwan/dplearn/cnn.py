@@ -19,14 +19,14 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.errors import DplearnError, ModelError
 from obiwan.dplearn.files.atomic import read_json, write_json
 from obiwan.dplearn.files.outdir import holding_lease
 from obiwan.dplearn.referees import scoring
 from obiwan.dplearn.referees.network import model_checksum
 from obiwan.dplearn.referees.testlog import record_evaluation
 from obiwan.dplearn.running import cli, profiles
-from obiwan.dplearn.running.backends import keras_backend
+from obiwan.dplearn.running.backends import keras_backend, settle_keras
 from obiwan.dplearn.running.cli import add_options, positive
 from obiwan.dplearn.running.launch import STARTED_HERE, Launch, first_speaks, launched
 from obiwan.dplearn.running.quiet import without_notes
@@ -197,15 +197,25 @@ def train(options: argparse.Namespace, world: World, threads: Sequence[str]) -> 
     return 0
 
 
-def program(options: argparse.Namespace, launch: Launch) -> int:
-    """The program's body, after the options are read; returns the exit status."""
-    if launch.rank > 0 and not options.verbose:
-        logging.getLogger().setLevel(logging.ERROR)  # the first rank speaks for all
+def settle(options: argparse.Namespace, launch: Launch) -> list[str]:
+    """Check ``--ranks`` and set the environment of Keras; returns lines on the threads."""
     if options.ranks not in (None, launch.size):
         begun = f"{launch.launcher} started {launch.size} ranks" if launch.launcher else "this is one process"
         msg = f"--ranks {options.ranks}: {begun}; leave --ranks out"
         raise ModelError(msg)
-    words = profiles.set_environment(options)
+    return profiles.set_environment(options)
+
+
+def program(options: argparse.Namespace, launch: Launch) -> int:
+    """The program's body, after the options are read; returns the exit status."""
+    if launch.rank > 0 and not options.verbose:
+        logging.getLogger().setLevel(logging.ERROR)  # the first rank speaks for all
+    try:
+        words = settle(options, launch)
+    except DplearnError:
+        if launch.rank == 0:
+            raise
+        raise SystemExit(1) from None
     with joined(launch, options.engine) as world:
         return train(options, world, words)
 
@@ -216,8 +226,9 @@ def many(options: argparse.Namespace, words: Sequence[str]) -> int:
     Raises
     ------
     DplearnError
-        If they could not be joined.
+        If they could not be joined, or the backend of Keras cannot be used.
     """
+    settle_keras(dict(os.environ))
     engine_of(options.engine, Launch(STARTED_HERE, 0, options.ranks), keras_backend(os.environ))
     command = [sys.executable, "-m", f"obiwan.dplearn.{NAME}", *words]
     again = "start the job again to go on from the last checkpoint"

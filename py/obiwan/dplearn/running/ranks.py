@@ -61,12 +61,12 @@ def start_ranks(command: Sequence[str], ranks: int, environ: Mapping[str, str], 
         0; else the status of the rank that failed first, 128 and the signal's number of one that was killed.
     """
     port = _free_port()
-    processes = [
-        subprocess.Popen(command, env={**environ, **rank_environment(rank, ranks, port)})
-        for rank in range(ranks)
-    ]
+    processes: list[subprocess.Popen[bytes]] = []
     with _passing_on(processes):
         try:
+            for rank in range(ranks):  # the machine may refuse one, and the others must not be left alone
+                own = {**environ, **rank_environment(rank, ranks, port)}
+                processes.append(subprocess.Popen(command, env=own))
             failed = _first_failure(processes)
             if failed is None:
                 return 0
@@ -119,8 +119,9 @@ def _passing_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
 
     before = {
         signal.SIGTERM: signal.signal(signal.SIGTERM, pass_on),
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
     }
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # which the ranks would inherit
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         yield
     finally:

@@ -51,7 +51,7 @@ def engine_of(asked: str, launch: Launch, backend: str) -> str:
     if launch.size == 1:
         return NONE
     if asked == NONE:
-        msg = f"--engine none: {launch.launcher} started {launch.size} ranks, which none joins; leave one out"
+        msg = f"--engine none does not join the {launch.size} ranks of {launch.launcher}; leave one out"
         raise ModelError(msg)
     if backend not in OF_BACKEND:
         msg = f"training on {launch.size} ranks needs KERAS_BACKEND={' or '.join(OF_BACKEND)}, not {backend}"
@@ -129,6 +129,9 @@ def joined(launch: Launch, engine: str = AUTO) -> Iterator[World]:
         with _told_to_end(world.size) if world.leads else nullcontext():
             yield world
             module.finish(world)
+    except KeyboardInterrupt:
+        module.interrupted()
+        raise
     except Exception as error:
         if not module.rank_was_lost(error):
             raise

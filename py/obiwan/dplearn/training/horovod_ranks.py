@@ -103,6 +103,10 @@ def finish(_world: World) -> None:
     """Nothing: Horovod parts at the end of the process."""
 
 
+def interrupted() -> None:
+    """Nothing: the process ends with the status of its program."""
+
+
 def rank_was_lost(error: Exception) -> bool:
     """Whether an exception comes from Horovod because another rank has ended.
 

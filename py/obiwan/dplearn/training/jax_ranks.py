@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import ModelError
-from obiwan.dplearn.running.launch import Launch
+from obiwan.dplearn.running.interruptions import INTERRUPTED
+from obiwan.dplearn.running.launch import STARTED_HERE, Launch
 from obiwan.dplearn.running.quiet import without_notes
 from obiwan.dplearn.training.distributed import Ranks, World
 
 PATIENCE = 300  #: seconds that the start of all ranks may take: file systems make some late
-HEARTBEAT = (
-    100  #: seconds after which a rank that cannot be reached ends all; a connection that breaks does at once
-)
+#: Seconds after which a rank that cannot be reached ends all; a connection that breaks does at once.
+HEARTBEAT = 100
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,8 @@ def start(launch: Launch) -> World:
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
     logging.getLogger("jax").setLevel(logging.WARNING)
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        del os.environ[name]  # a proxy does not lead from rank to rank, and gRPC would ask it
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     try:
         jax.distributed.initialize(
@@ -111,7 +113,7 @@ def start(launch: Launch) -> World:
         )
         devices = {device.process_index: device for device in reversed(jax.devices())}  # the first of each
     except (RuntimeError, ValueError) as error:
-        raise ModelError(_refusal(str(error), launch.size)) from None
+        raise ModelError(_refusal(str(error), launch)) from None
     atexit.register(_leave_at_once)
     mesh = Mesh(np.array([devices[rank] for rank in range(launch.size)]), "ranks")
     mean = jax.jit(lambda rows: rows.mean(0), out_shardings=NamedSharding(mesh, PartitionSpec()))
@@ -121,16 +123,20 @@ def start(launch: Launch) -> World:
     return world
 
 
-def _refusal(error: str, ranks: int) -> str:
+def _refusal(error: str, launch: Launch) -> str:
     """Why JAX does not start, and what to do."""
     address = os.environ.get("JAX_COORDINATOR_ADDRESS", "")
     if "gloo" in error:
         remedy = f"this host's name, {socket.gethostname()}, cannot be looked up: add it to /etc/hosts"
+    elif launch.launcher == STARTED_HERE and "RPC server" not in error:
+        remedy = "where there are GPUs, each rank needs one of its own"
+    elif launch.launcher == STARTED_HERE:
+        remedy = f"another program has taken {address} meanwhile: start again"
     elif address:
         remedy = f"JAX_COORDINATOR_ADDRESS={address}: choose another port"
     else:
         remedy = "set JAX_COORDINATOR_ADDRESS to HOST:PORT of the first rank"
-    return f"training on {ranks} ranks: JAX does not start ({error.splitlines()[0]}); {remedy}"
+    return f"training on {launch.size} ranks: JAX does not start ({error.splitlines()[0]}); {remedy}"
 
 
 def finish(world: World) -> None:
@@ -142,11 +148,17 @@ def finish(world: World) -> None:
     atexit.unregister(_leave_at_once)
 
 
-def _leave_at_once() -> None:
+def interrupted() -> None:
+    """Have the process end with the status of an interruption."""
+    atexit.unregister(_leave_at_once)
+    atexit.register(_leave_at_once, INTERRUPTED)
+
+
+def _leave_at_once(status: int = 1) -> None:
     """End a process that has failed without JAX's own farewell, which waits for ranks that may be gone."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os._exit(1)
+    os._exit(status)
 
 
 def rank_was_lost(error: Exception) -> bool:
