@@ -210,7 +210,10 @@ def test_a_killed_rank_ends_the_job_which_then_goes_on(engine, first, then, seco
     assert time.monotonic() - killed < 60
     errors = [line for line in lines_of(err) if "error: " in line and "start" in line]
     if first == "ranks":
-        assert "error: rank 1 of 2 was ended by SIGKILL; start the job again" in errors
+        ended = (
+            "error: rank 1 of 2 was ended by SIGKILL; start the job again to go on from the last checkpoint"
+        )
+        assert ended in errors
         errors = [line for line in errors if "was ended by SIGKILL" not in line]
     assert len(errors) == 1, err  # either the message that the rank waits for fails, or the launcher ends it
     assert re.search(r"another rank ended|another rank, which may have died|a rank died", errors[0])

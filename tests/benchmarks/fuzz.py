@@ -372,7 +372,7 @@ TARGETS = {
     "release": Target(str(Place("release", Path("real"), BRICK.name).tractor), _spoil_table, _read_survey),
     "manifest": Target(MANIFEST, _spoil_json, _read_set),
     "shard": Target("xtrain_1.npy", _spoil_shard, _read_set),
-    "packed shard": Target("xtrain_1.npz", _spoil_packed_shard, _read_set),
+    "packed_shard": Target("xtrain_1.npz", _spoil_packed_shard, _read_set),
     "sources": Target("sources.fits", _spoil_table, _read_sources),
     "csv": Target("table.csv", _spoil_bytes, _read_user_table),
     "ecsv": Target("table.ecsv", _spoil_bytes, _read_user_table),
@@ -412,9 +412,9 @@ def prepare(base: Path) -> dict[str, Path]:
     manifest["manifest_crc32"] = manifest_checksum(manifest)
     (training / MANIFEST).write_text(json.dumps(manifest))
     places |= dict.fromkeys(("manifest", "shard", "sources"), training)
-    places["packed shard"] = base / "training_packed"
-    shutil.copytree(training, places["packed shard"])
-    pack_set(places["packed shard"])
+    places["packed_shard"] = base / "training_packed"
+    shutil.copytree(training, places["packed_shard"])
+    pack_set(places["packed_shard"])
     for name in ("csv", "ecsv", "table"):
         places[name] = _user_table(survey, base / name, name)
     run = base / "run"
