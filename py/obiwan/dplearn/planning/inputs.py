@@ -162,19 +162,19 @@ def resolve_inputs(
         tables = [None if table is None else table.of_brick(brick) for table in (reals, fakes)]
         asked = (len(release_trees) > 1, one, bool(real_injected))
         brick_inputs.append(BrickInputs(brick, *mine, tables[0], tables[1], *asked))
-    description = {
-        "bricks": None if wanted is None else sorted(wanted),
-        "real_table": _named(real_table),
-        "fake_table": _named(fake_table),
-    }
+    description = _description(wanted, real_table=real_table, fake_table=fake_table)
     doubted = {root.index: found for root, found in partial.items()}
     drawn = tuple(facts for root in trees if (facts := drawn_by(root)) is not None)
     return Inputs(tuple(roots), tuple(brick_inputs), tuple(warnings), description, unused, doubted, drawn)
 
 
-def _named(table: Path | None) -> str | None:
-    """A user's table by its name and what is in it."""
-    return None if table is None else f"{table.name}:{zlib.crc32(table.read_bytes()):08x}"
+def _description(wanted: set[str] | None, **tables: Path | None) -> dict[str, Any]:
+    """Inputs beside the roots: the list of bricks, and users' tables by their names and what is in them."""
+    named = {
+        option: None if path is None else f"{path.name}:{zlib.crc32(path.read_bytes()):08x}"
+        for option, path in tables.items()
+    }
+    return {"bricks": None if wanted is None else sorted(wanted), **named}
 
 
 def _check_flags(
