@@ -1,8 +1,9 @@
-"""The tables that benchmarks of verdicts write: what they count, and what made them."""
+"""The tables that benchmarks write: what they count, and what made them."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 pytest.importorskip("galsim")
 
 from benchmarks import cross_fitting, injection_controls, null_sets, rulings, surveys, verdicts
+from benchmarks.scaling_model import Machine, Rates, table_of_surveys
 from obiwan.dplearn import __version__
 from obiwan.dplearn.controls.records import Control, Statistic
 
@@ -153,3 +155,11 @@ def test_no_alarm_of_a_null_set_is_missed(rng, monkeypatch):
     assert [rulings.null_set(pool, *one) for one in sets] == quick
     assert len(tried) == len(sets)
     assert any(one["galaxies"] or one["set"] for one in quick)
+
+
+def test_the_table_of_whole_surveys_is_what_the_scaling_model_gives():
+    text = (Path(__file__).parents[1] / "doc" / "explanation" / "scaling.rst").read_text()
+    head, *rows = table_of_surveys(Rates(), Machine())
+    assert len(rows) == 9
+    for line in [head, *rows]:
+        assert line in text

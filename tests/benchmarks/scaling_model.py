@@ -1,4 +1,4 @@
-"""What training on many ranks and whole surveys should cost, on paper: a step, an epoch, and all programs.
+"""Cost of training on many ranks and of whole surveys, on paper: a step, an epoch, and all programs.
 
     bin/benchmark scaling_model -- [--rate 2000] [--batch 16] [--latency 2e-6] [--bandwidth 3e9] ...
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 GRADIENTS = 353_786 * 4  #: bytes of the documented network's gradients
 EXAMPLE = 64 * 64 * 6 * 4  #: bytes of a cutout
@@ -35,7 +36,7 @@ class Machine:
     cycle : float
         Seconds between two looks of Horovod for tensors that are ready.
     jitter : float
-        Scatter of the step's time, as a share of it; independent between ranks.
+        Scatter of the step's time, as a fraction of it; independent between ranks.
     reading : float
         Bytes/s that the file system gives all ranks together.
     ratio : float
@@ -78,8 +79,8 @@ class Cost:
 def ring(ranks: int, size: float, machine: Machine) -> float:
     """Seconds around a ring, in 2 (N - 1) messages of 1/N of the data (Patarasuk & Yuan 2009)."""
     rounds = 2 * (ranks - 1)
-    share = size / ranks
-    return rounds * (machine.latency + share / machine.bandwidth) + (ranks - 1) * share / machine.reduce
+    part = size / ranks
+    return rounds * (machine.latency + part / machine.bandwidth) + (ranks - 1) * part / machine.reduce
 
 
 def halving(ranks: int, size: float, machine: Machine) -> float:
@@ -99,11 +100,9 @@ ALLREDUCE = {"ring": ring, "halving": halving, "tree": tree}
 
 
 def slowest(ranks: int, jitter: float) -> float:
-    """How far the slowest of N normal steps lies above the mean, as a share of it (Blom 1958)."""
+    """Distance of the slowest of N normal steps from the mean, as a fraction of it (Blom 1958)."""
     if ranks == 1:
         return 0.0
-    from statistics import NormalDist
-
     return jitter * NormalDist().inv_cdf((ranks - 0.375) / (ranks + 0.25))
 
 
@@ -129,14 +128,20 @@ def cost(
     return Cost(compute, wait, negotiate, ALLREDUCE[algorithm](ranks, size, machine), read)
 
 
-def efficiency(ranks: int, machine: Machine, algorithm: str = "ring", *, packed: bool = False) -> float:
+def fastest(ranks: int, machine: Machine, *, packed: bool = False) -> Cost:
+    """One step by the algorithm that takes least time."""
+    costs = [cost(ranks, machine, algorithm, packed=packed) for algorithm in ALLREDUCE]
+    return min(costs, key=lambda one: one.step)
+
+
+def efficiency(found: Cost, machine: Machine) -> float:
     """Images/s of N ranks over N times those of one that reads npy files."""
-    return cost(1, machine).compute / cost(ranks, machine, algorithm, packed=packed).step
+    return cost(1, machine).compute / found.step
 
 
-def epoch(examples: float, ranks: int, machine: Machine, algorithm: str = "ring") -> float:
+def epoch(examples: float, ranks: int, machine: Machine) -> float:
     """Seconds of a pass over the examples."""
-    return examples / (ranks * machine.batch) * cost(ranks, machine, algorithm).step
+    return examples / (ranks * machine.batch) * fastest(ranks, machine).step
 
 
 def table(machine: Machine) -> list[str]:
@@ -151,21 +156,17 @@ def table(machine: Machine) -> list[str]:
     )
     lines = [head, unit]
     for ranks in RANKS:
-        costs = {name: cost(ranks, machine, name) for name in ALLREDUCE}
-        best = min(costs, key=lambda name: costs[name].step)
-        one = costs[best]
+        one, packed = fastest(ranks, machine), fastest(ranks, machine, packed=True)
         words = [
             f"{ranks:5}",
             f"{1e3 * one.compute:8.2f}",
             f"{1e3 * one.wait:7.2f}",
             f"{1e3 * one.negotiate:10.3f}",
         ]
-        words += [f"{1e3 * costs[name].allreduce:7.2f}" for name in ALLREDUCE]
-        words += [f"{1e3 * one.read:8.3f}", f"{efficiency(ranks, machine, best):10.3f}"]
-        words += [f"{epoch(examples, ranks, machine, best):9.1f}" for examples in (2e6, 60e6)]
-        costs = {name: cost(ranks, machine, name, packed=True) for name in ALLREDUCE}
-        best = min(costs, key=lambda name: costs[name].step)
-        words += [f"{1e3 * costs[best].read:13.3f}", f"{efficiency(ranks, machine, best, packed=True):11.3f}"]
+        words += [f"{1e3 * average(ranks, GRADIENTS, machine):7.2f}" for average in ALLREDUCE.values()]
+        words += [f"{1e3 * one.read:8.3f}", f"{efficiency(one, machine):10.3f}"]
+        words += [f"{epoch(examples, ranks, machine):9.1f}" for examples in (2e6, 60e6)]
+        words += [f"{1e3 * packed.read:13.3f}", f"{efficiency(packed, machine):11.3f}"]
         lines.append(" ".join(words))
     return lines
 
@@ -236,9 +237,8 @@ def hours(examples: float, nodes: int, rates: Rates, machine: Machine) -> dict[s
     scoring = max(tests / rates.score / cores, tests * EXAMPLE / files)
     rows = 3 * examples - 2 * 2 * tests  # those of training thrice: for columns, bricks and their places
     ruling = rates.panel / cores + rates.trained + rows * rates.read + tests * rates.judged + rates.judge
-    ranks = nodes * rates.ranks
-    best = min(epoch(examples, ranks, machine, algorithm) for algorithm in ALLREDUCE)
-    found = {"plan": planning, "cut": cutting, "epoch": best, "evaluate": scoring + ruling}
+    training = epoch(examples, nodes * rates.ranks, machine)
+    found = {"plan": planning, "cut": cutting, "epoch": training, "evaluate": scoring + ruling}
     return {name: seconds / 3600 for name, seconds in found.items()}
 
 
