@@ -205,15 +205,17 @@ def test_interrupted_and_started_again_gives_the_same_bytes(release, tmp_path, c
     written(half).plane("image", "z").unlink()
     assert inject.main(words(release, table, half)) == 0
     assert contents(half) == whole
-    # Killed after the brick was done: it is not done again.
-    (half / ".work" / "bricks").mkdir(parents=True)
-    receipt = json.dumps(record["injected"][BRICK.name])
-    (half / ".work" / "bricks" / f"{BRICK.name}.json").write_text(receipt)
-    (half / "injection.json").rename(half / ".work" / "injection.json")
-    written_at = written(half).plane("image", "z").stat().st_mtime_ns
-    assert inject.main(words(release, table, half)) == 0
-    assert contents(half) == whole
-    assert written(half).plane("image", "z").stat().st_mtime_ns == written_at
+    # Killed after the brick was done: it is not done again, unless what was read then has changed.
+    entry = record["injected"][BRICK.name]
+    for content, again in ((entry["content"], False), (entry["content"] + 1, True)):
+        (half / ".work" / "bricks").mkdir(parents=True)
+        receipt = half / ".work" / "bricks" / f"{BRICK.name}.json"
+        receipt.write_text(json.dumps({**entry, "content": content}))
+        (half / "injection.json").rename(half / ".work" / "injection.json")
+        written_at = written(half).plane("image", "z").stat().st_mtime_ns
+        assert inject.main(words(release, table, half)) == 0
+        assert contents(half) == whole
+        assert (written(half).plane("image", "z").stat().st_mtime_ns != written_at) == again
     assert inject.main(words(release, table, half)) == 0  # nothing to do
     assert inject.main(words(release, table, half, "--seed", "3")) == 1
     assert "holds another set of injections (config.seed was 0, is 3)" in capsys.readouterr().err
@@ -249,6 +251,15 @@ def test_killed_at_any_file_it_ends_with_the_same_bytes(release, tmp_path):
     assert contents(tmp_path / "killed") == whole
 
 
+def refuses_another(path: Path, given: list[str], capsys: Any) -> bool:
+    """Whether a finished tree is refused while other bytes are at the end of a file that was read."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3000] + whole[-3000:].replace(b"\0", b"\1"))
+    status = inject.main(given)
+    path.write_bytes(whole)
+    return status == 1 and f"truth of brick {BRICK.name} were other files; choose" in capsys.readouterr().err
+
+
 def test_a_finished_tree_of_files_that_were_replaced_is_refused(release, tmp_path, capsys):
     """The request is the same, the release is another one of the same name."""
     for part in ("dr9", "calib"):
@@ -263,11 +274,25 @@ def test_a_finished_tree_of_files_that_were_replaced_is_refused(release, tmp_pat
     run = Root(0, tmp_path / "dr9", release.root.layout).files(BRICK.name)
     psfex = next(path for path in (tmp_path / "calib").rglob("*.fits"))
     for path in (run.plane("invvar", "r"), run.ccds(), psfex):
-        whole = path.read_bytes()
-        path.write_bytes(whole[:-3000] + whole[-3000:].replace(b"\0", b"\1"))
-        assert inject.main(given) == 1
-        assert f"truth of brick {BRICK.name} were other files; choose" in capsys.readouterr().err
-        path.write_bytes(whole)
+        assert refuses_another(path, given, capsys)
+    assert inject.main(given) == 0
+
+
+def test_a_finished_tree_of_another_catalogue_truth_or_copsf_image_is_refused(release, tmp_path, capsys):
+    """The truth is drawn again; the catalogue gives extinctions and stars, the image the PSF."""
+    assert inject.main(words(release, sources(tmp_path / "table.fits"), tmp_path / "first")) == 0
+    first = written(tmp_path / "first")
+    shutil.copytree(release.root.path, tmp_path / "dr9")
+    run = Root(0, tmp_path / "dr9", release.root.layout).files(BRICK.name)
+    run.tractor.parent.mkdir(parents=True)
+    shutil.copy(first.tractor, run.tractor)
+    copsf = run.coadd / f"legacysurvey-{BRICK.name}-copsf-r.fits"
+    fits.PrimaryHDU(psf_of_mine()).writeto(copsf)
+    given = ["--release", tmp_path / "dr9", "--sources", tmp_path / "first", "--outdir", tmp_path / "out"]
+    given = [*map(str, given)]
+    assert inject.main(given) == 0
+    for path in (run.tractor, first.truth, copsf):
+        assert refuses_another(path, given, capsys)
     assert inject.main(given) == 0
 
 
@@ -411,6 +436,14 @@ def test_bad_input_is_told_in_one_line(release, tmp_path, capsys, given, columns
     assert message in line
 
 
+def test_without_sep_nothing_is_written(release, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "sep", None)
+    table = sources(tmp_path / "table.fits")
+    assert inject.main(words(release, table, tmp_path / "out")) == 1
+    assert "needs sep: pip install" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_runs_of_others_are_never_removed(release, tmp_path, capsys):
     kept = tmp_path / "out" / "file0_rs0_skip0" / "kept"
     kept.mkdir(parents=True)
@@ -425,6 +458,9 @@ def test_runs_of_others_are_never_removed(release, tmp_path, capsys):
 def test_columns_of_the_table_with_names_of_the_truth_are_left_out(release, tmp_path):
     table = sources(tmp_path / "table.fits", bx=np.zeros(2), BY=np.zeros(2))
     assert inject.main(words(release, table, tmp_path / "out")) == 0
+    truth = fitsio.read(written(tmp_path / "out").truth)
+    assert truth["bx"] == pytest.approx([60.3, 140.8], abs=1e-3)
+    assert truth["by"] == pytest.approx([120.6, 60.2], abs=1e-3)
 
 
 def test_calibrations_beside_a_release_are_found(release, tmp_path, capsys):
