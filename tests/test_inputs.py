@@ -148,13 +148,14 @@ def test_positions_of_single_precision_are_warned_of(tmp_path):
 # --- two injectors ---------------------------------------------------------------------------------
 
 
-def two_trees(tmp_path):
+def two_trees(tmp_path, **options):
     """Trees of one brick and one list of injections, one of which each tree did not recover."""
     injected = at((60, 60), (60, 180), (180, 60), first=500)
     for name, lost in (("a", 1), ("b", 2)):
         place = Place("legacysim", tmp_path / name, BRICK.name, f"file0_rs{lost}_skip0")
         found = {key: np.delete(values, lost, axis=0) for key, values in injected.items()}
-        write_run(place, BRICK, both(REAL, {**found, "id": found["id"] - 400}), injected, suffix=".fits")
+        fitted = both(REAL, {**found, "id": found["id"] - 400})
+        write_run(place, BRICK, fitted, injected, suffix=".fits", **options)
     return tmp_path / "a", tmp_path / "b"
 
 
@@ -179,6 +180,21 @@ def test_injections_of_another_tree_are_the_class_real(tmp_path):
         mine, theirs = plan.rows[plan.rows["label"] == label], swapped.rows[swapped.rows["label"] != label]
         for name in columns:
             np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
+
+
+def test_close_injections_of_several_runs_are_several_examples_in_either_class(tmp_path):
+    one, other = two_trees(tmp_path)
+    close = at((62, 60), first=600)  # half an arcsec from an injection of the other run
+    found = both(REAL, {**close, "id": close["id"] - 400})
+    write_run(Place("legacysim", other, BRICK.name, "file0_rs9_skip0"), BRICK, found, close, suffix=".fits")
+    assert reals(planned(one, other, select="none")[1]) == [500, 501, 600]
+    assert fakes(planned(other, one, select="none")[1]) == [500, 501, 600]
+
+
+def test_two_injectors_need_no_real_galaxies_of_the_runs(tmp_path):
+    """Runs that fitted only blobs with an injection have none."""
+    _, plan = planned(*two_trees(tmp_path, command="runbrick.py --sim-blobs"), select="none")
+    assert (fakes(plan), reals(plan)) == ([500, 502], [500, 501])
 
 
 def test_two_injectors_on_truth_centres_scatter_alike(tmp_path):
