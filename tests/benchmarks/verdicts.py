@@ -1,4 +1,4 @@
-"""How often each verdict is given over seeds: surveys with nothing and with something planted; hours.
+"""Verdicts over seeds, on surveys with nothing and with something planted: how often each is given; hours.
 
     bin/benchmark verdicts -- --surveys DIR --prepare [--first 1] [--seeds 20] [--only none offset-g]
     bin/benchmark verdicts -- --surveys DIR --workdir DIR [--again] [--table FILE.csv]
@@ -45,7 +45,7 @@ PLANTED = {
 UNREACHED = (RulingKind.EQUIVALENT, RulingKind.NOT_LEARNT)
 REFEREES = ("scores", "trees", "residual")
 BRICKS = ("--bricks", "24", "--brick-size", "400")
-SPLITS = ("--test-fraction", "0.34", "--val-fraction", "0.15")  #: 14, 2 and 8 bricks
+SPLITS = ("--test-fraction", "0.34", "--val-fraction", "0.15")  #: 12, 3 and 9 bricks
 
 
 @dataclass(frozen=True)
