@@ -1,4 +1,4 @@
-"""What the networks learn from how many examples, beside the ideal observer; hours, resumable.
+"""Learning curves of the networks, compared with the ideal observer; hours, resumable.
 
     bin/benchmark learning -- --workdir DIR [--jobs 2] [--only offset size] [--table doc/_static/learning.csv]
 
@@ -132,7 +132,7 @@ def run_case(workdir: Path, case: Case, lock: Lock) -> dict[str, object]:
         "low": f"{auc['low']:.4f}",
         "high": f"{auc['high']:.4f}",
         "ideal": f"{ideal:.4f}",
-        "share": f"{dprime2(auc['value']) / dprime2(ideal):.2f}" if usable else "",
+        "fraction": f"{dprime2(auc['value']) / dprime2(ideal):.2f}" if usable else "",
     }
 
 

@@ -1,4 +1,4 @@
-"""How small do stamps become? Packed shards of real coadds and of the mock, against general codecs.
+"""Packed shards of real coadds and of the mock, compared with general codecs: bytes and speed.
 
     bin/benchmark packing -- [--data ../shared/data] [--mock]
 

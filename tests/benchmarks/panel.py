@@ -1,4 +1,4 @@
-"""What the panel without networks learns from how many examples, beside the ideal observer; resumable.
+"""Learning curves of the panel without networks, compared with the ideal observer; resumable.
 
     bin/benchmark panel -- --workdir DIR [--only offset size] [--table doc/_static/panel.csv]
     bin/benchmark panel -- --workdir DIR --finished --figure doc/_static/panel.png
@@ -225,9 +225,9 @@ def draw_figure(path: Path, rows: list[dict[str, str]]) -> None:
 
     with NETWORKS.open() as stream:
         networks = {
-            (one["planted"], one["examples"]): float(one["share"])
+            (one["planted"], one["examples"]): float(one["fraction"])
             for one in csv.DictReader(stream)
-            if one["network"] == "lenet5" and one["share"]
+            if one["network"] == "lenet5" and one["fraction"]
         }
     kinds = [one["planted"] for one in rows if one["fraction"] and one["examples"] == str(EXAMPLES[0])]
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")

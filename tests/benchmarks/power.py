@@ -135,12 +135,12 @@ def mann_whitney(value: float, real: int, fake: int) -> float:
     return float(norm.sf((value - 0.5) / np.sqrt((real + fake + 1) / (12 * real * fake))))
 
 
-def split(pool: Pool, shares: tuple[float, ...], rng: Any) -> list[Array]:
-    """Rows of random parts of a pool, with so large a share of each class; the last has the rest."""
+def split(pool: Pool, fractions: tuple[float, ...], rng: Any) -> list[Array]:
+    """Rows of random parts of a pool, with these fractions of each class; the last has the rest."""
     parts: list[list[Array]] = []
     for value in (0, 1):
         own = rng.permutation(np.flatnonzero(pool.labels == value))
-        parts.append(np.split(own, np.cumsum([int(share * len(own)) for share in shares])))
+        parts.append(np.split(own, np.cumsum([int(one * len(own)) for one in fractions])))
     return [np.sort(np.concatenate(both)) for both in zip(*parts, strict=True)]
 
 

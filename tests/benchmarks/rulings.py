@@ -1,4 +1,4 @@
-"""How often controls, panel and the ruling call classes different that do not differ; minutes, resumable.
+"""False alarms of controls, panel and ruling on sets whose classes do not differ; minutes, resumable.
 
     bin/benchmark rulings -- --workdir DIR [--sets 400] [--bricks 30] [--oddness 0.2] [--table FILE.csv]
 
