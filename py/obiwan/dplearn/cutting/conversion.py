@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from obiwan.dplearn.cutting.grids import Key, row_keys, shard_patches
-from obiwan.dplearn.cutting.workspace import clear_work, training_directory
+from obiwan.dplearn.cutting.workspace import training_directory, write_manifest
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.files.atomic import copy_file, file_crc32, write_json
+from obiwan.dplearn.files.atomic import copy_file, file_crc32
 from obiwan.dplearn.files.outdir import State, holding_lease
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.layouts import BrickRun, Root, find_runs, identify
 from obiwan.dplearn.trainingset.exposures import EXPOSURES
-from obiwan.dplearn.trainingset.manifest import MANIFEST, SOURCES, format_version, manifest_checksum
+from obiwan.dplearn.trainingset.manifest import SOURCES, format_version
 from obiwan.dplearn.trainingset.packed import no_patches
 from obiwan.dplearn.trainingset.shards import NPY, PACKED, Shard, read_shard, write_shard
 from obiwan.dplearn.trainingset.stampset import StampSet
@@ -186,8 +186,8 @@ def _request(manifest: Mapping[str, Any], form: str) -> dict[str, Any]:
 
 def finish_conversion(
     source: StampSet, directory: Path, scratch: Path, form: str, shards: Sequence[Shard]
-) -> dict[str, Any]:
-    """Copy the tables and, last, write the manifest, which is returned; then remove the scratch directory."""
+) -> None:
+    """Copy the tables and, last, write the manifest; then remove the scratch directory."""
     for name in (SOURCES, EXPOSURES):
         if (source.directory / name).is_file():
             with holding_lease(scratch, directory):
@@ -198,8 +198,4 @@ def finish_conversion(
         "format_version": format_version(shards),
         "shards": [shard.to_manifest() for shard in shards],
     }
-    manifest["manifest_crc32"] = manifest_checksum(manifest)
-    with holding_lease(scratch, directory):
-        write_json(directory / MANIFEST, manifest, scratch)
-    clear_work(directory)
-    return manifest
+    write_manifest(directory, scratch, manifest)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -274,7 +274,12 @@ def finish(
         **tables,
         "shards": [shard.to_manifest() for shard in shards],
     }
-    manifest["manifest_crc32"] = manifest_checksum(manifest)
+    return write_manifest(directory, scratch, manifest)
+
+
+def write_manifest(directory: Path, scratch: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the manifest with its checksum, and remove the scratch directory; returns the manifest."""
+    manifest = {**content, "manifest_crc32": manifest_checksum(content)}
     with holding_lease(scratch, directory):
         write_json(directory / MANIFEST, manifest, scratch)
     clear_work(directory)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ _FIRST = {"bands": ["g", "r", "z"], "planes": ["image", "ivar"]}  # what format 
 _AGAIN = "make the training set again with this version's create_training"
 
 
-def manifest_checksum(manifest: dict[str, Any]) -> int:
+def manifest_checksum(manifest: Mapping[str, Any]) -> int:
     """CRC-32 of a manifest's content, without the entry that holds it."""
     content = {key: value for key, value in manifest.items() if key != "manifest_crc32"}
     return zlib.crc32(json.dumps(content, sort_keys=True).encode())
