@@ -386,8 +386,10 @@ def test_conversion_gives_the_bytes_of_create_training(made, sets, tmp_path, cap
     assert convert(tmp_path / "packed", tmp_path / "npy", "npy") == 0
     assert content_of(tmp_path / "npy") == content_of(sets["npy"])
     capsys.readouterr()
+    (tmp_path / "npy" / WORK).mkdir()  # as a run leaves it that is killed after the manifest
     assert convert(tmp_path / "packed", tmp_path / "npy", "npy") == 0
     assert "nothing to do" in capsys.readouterr().out
+    assert not (tmp_path / "npy" / WORK).exists()
     assert run(made, tmp_path / "packed", "--shards", "packed") == 0
     assert "nothing to do" in capsys.readouterr().out
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from obiwan.dplearn.cutting.grids import Key, row_keys, shard_patches
-from obiwan.dplearn.cutting.workspace import training_directory, write_manifest
+from obiwan.dplearn.cutting.workspace import clear_work, training_directory, write_manifest
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.atomic import copy_file, file_crc32
 from obiwan.dplearn.files.outdir import State, holding_lease
@@ -171,9 +171,11 @@ def begin_conversion(source: StampSet, directory: Path, form: str, *, overwrite:
         raise TrainingSetError(msg)
     request = _request(source.manifest, form)
     output = training_directory(directory, "rows_crc32")
-    if output.check(request, overwrite=overwrite) is State.FINISHED and not overwrite:
-        return None
-    return output.begin(request, overwrite=overwrite)
+    finished = output.check(request, overwrite=overwrite) is State.FINISHED and not overwrite
+    scratch = None if finished else output.begin(request, overwrite=overwrite)
+    if scratch is None:
+        clear_work(directory)
+    return scratch
 
 
 def _request(manifest: Mapping[str, Any], form: str) -> dict[str, Any]:
