@@ -148,7 +148,7 @@ def test_a_missing_package_costs_no_other_export(made, tmp_path, capsys, monkeyp
     """It is told before anything is removed."""
     assert run(made, tmp_path / "set", "webdataset") == 0
     kept = content_of(tmp_path / "set")
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     assert run(made, tmp_path / "set", "hats", "--overwrite") == 1
     assert "needs the packages hats and pyarrow" in capsys.readouterr().err
     assert content_of(tmp_path / "set") == kept

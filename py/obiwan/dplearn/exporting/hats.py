@@ -8,7 +8,7 @@ holds the description of the stamps as JSON.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -73,19 +73,12 @@ def write_catalogue(stamps: StampSet, directory: Path, name: str, most: int) -> 
 
     rows = {split: stamps.rows(split) for split in SPLITS}
     ra, dec = (np.concatenate([rows[split][axis] for split in SPLITS]) for axis in ("ra", "dec"))
-    ends = np.cumsum([0, *(len(rows[split]) for split in SPLITS)])
     index = np.asarray(compute_spatial_index(ra, dec), np.int64)
     pixels = []
     for order, pixel, chosen in partitions(index, min(most, _NUMBERS // stamps.spec.size**2)):
         columns: dict[str, Any] = {SPATIAL_INDEX_COLUMN: index[chosen]}
-        parts = [chosen[(chosen >= ends[i]) & (chosen < ends[i + 1])] - ends[i] for i in range(len(SPLITS))]
-        back = np.argsort(np.argsort(chosen, kind="stable"), kind="stable")  # of the parts, one after another
-        table = np.concatenate(
-            [rows[split][np.sort(part)] for split, part in zip(SPLITS, parts, strict=True)]
-        )
-        pictures = [stamps.stamps(split, np.sort(part)) for split, part in zip(SPLITS, parts, strict=True)]
-        columns |= text_columns(table[back])
-        columns |= stamp_columns(np.concatenate(pictures)[back], stamps.spec)
+        table, x = _examples_of(stamps, rows, chosen)
+        columns |= text_columns(table) | stamp_columns(x, stamps.spec)
         place = HealpixPixel(order, pixel)
         path = Path(str(paths.pixel_catalog_file(directory, place)))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,6 +99,19 @@ def write_catalogue(stamps: StampSet, directory: Path, name: str, most: int) -> 
         npix_suffix=".parquet",
     )
     properties.to_properties_file(directory)
+
+
+def _examples_of(stamps: StampSet, rows: Mapping[str, Array], chosen: Array) -> tuple[Array, Array]:
+    """Rows and stamps of some examples, by their positions in the rows of all splits, one after another."""
+    table = np.empty(len(chosen), rows[SPLITS[0]].dtype)
+    x = np.empty((len(chosen), *stamps.spec.shape), np.float32)
+    start = 0
+    for split in SPLITS:
+        here = np.flatnonzero((chosen >= start) & (chosen < start + len(rows[split])))
+        places = chosen[here] - start
+        table[here], x[here] = rows[split][places], stamps.stamps(split, places)
+        start += len(rows[split])
+    return table, x
 
 
 def stamp_columns(x: NDArray[np.float32], spec: StampSpec) -> dict[str, Any]:
