@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from obiwan.dplearn import export
 from obiwan.dplearn.export import main
 from obiwan.dplearn.exporting.hats import partitions
 from obiwan.dplearn.exporting.rows import plain_rows
@@ -142,6 +143,23 @@ def test_places_of_others(made, tmp_path, capsys):
     assert run(made, tmp_path / "set", "hats", "--overwrite") == 1
     assert "mine.txt" in capsys.readouterr().err
     assert (tmp_path / "set" / "mine.txt").read_text() == "mine"
+
+
+def test_an_interrupted_export_is_finished(made, tmp_path, monkeypatch):
+    """The same files as of one that was not, and no others."""
+    assert run(made, tmp_path / "whole", "webdataset") == 0
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "write_json", interrupted)
+        assert run(made, tmp_path / "set", "webdataset") != 0
+    assert not (tmp_path / "set" / export.RECORD).exists()
+    (tmp_path / "set" / "test-000000.tar").unlink()
+    assert run(made, tmp_path / "set", "webdataset") == 0
+    assert content_of(tmp_path / "set") == content_of(tmp_path / "whole")
+    assert not [path.name for path in (tmp_path / "set").iterdir() if path.name.startswith(".")]
 
 
 def test_a_missing_package_costs_no_other_export(made, tmp_path, capsys, monkeypatch):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,7 +100,7 @@ def export(stamps: StampSet, outdir: Path, form: str, rows: int, *, overwrite: b
             bar.update(number)
         write_json(outdir / RECORD, request, scratch)
     (outdir / _BEGUN).unlink(missing_ok=True)
-    shutil.rmtree(outdir / ".work", ignore_errors=True)
+    output.release(scratch)
     return True
 
 
