@@ -1,4 +1,4 @@
-"""Training sets exported for other tools: a HATS catalogue or WebDataset archives.
+"""Export of a training set for other tools: a HATS catalogue or WebDataset archives.
 
 ``python -m obiwan.dplearn.export --data DIR --outdir DIR --format hats``
 

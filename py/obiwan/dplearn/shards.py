@@ -1,4 +1,4 @@
-"""Shards converted: a training set in packed or in plain npy files, without loss.
+"""Conversion of a training set between packed and npy shards, without loss.
 
 ``python -m obiwan.dplearn.shards DIR --outdir DIR --shards packed --coadds DIR...``
 

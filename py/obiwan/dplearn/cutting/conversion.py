@@ -26,7 +26,7 @@ Runs = Mapping[Key, BrickRun]
 
 @dataclass(frozen=True)
 class ConversionTask:
-    """One shard, and where it goes.
+    """Task of a conversion: one shard, and where it goes.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class ConversionTask:
 
 
 class Conversion(Sequence[ConversionTask]):
-    """The tasks of a conversion, each made when it is asked for; parameters as of `ConversionTask`."""
+    """Tasks of a conversion, each made when it is asked for; parameters as of `ConversionTask`."""
 
     def __init__(self, source: StampSet, directory: Path, scratch: Path, form: str, runs: Runs) -> None:
         self._place = (source.directory, directory, scratch, source.spec)
@@ -66,7 +66,7 @@ class Conversion(Sequence[ConversionTask]):
         return len(self._source.shards)
 
     def __getitem__(self, number: Any) -> Any:
-        """The task of this number."""
+        """Task of this number."""
         shard = self._source.shards[number]
         rows, runs = None, {}
         if self._packed and self._runs:

@@ -60,12 +60,12 @@ class GroupTask:
 
     @property
     def receipt(self) -> Path:
-        """The file that says that this group's shards are all written."""
+        """Receipt: the file that says that this group's shards are all written."""
         return self.directory / WORK / f"group-{self.number:06d}.json"
 
 
 class Tasks(Sequence[GroupTask]):
-    """The extraction tasks, each made when it is asked for, for together their rows are many.
+    """Extraction tasks, each made when it is asked for, for together their rows are many.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class Receipt:
     negative_invvar: int
 
     def to_json(self) -> dict[str, Any]:
-        """What its file says."""
+        """Content of the receipt's file."""
         return {**asdict(self), "shards": [shard.to_manifest() for shard in self.shards]}
 
     @property

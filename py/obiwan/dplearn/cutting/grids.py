@@ -19,7 +19,7 @@ Key = tuple[int, str, str]  # root, brick, run
 
 
 def row_keys(rows: Array) -> list[Key]:
-    """Return root, brick and run of each example row."""
+    """Root, brick and run of each example row."""
     return [
         (int(root), brick.decode("ascii"), run.decode("ascii"))
         for root, brick, run in zip(rows["root"], rows["brick"], rows["run"], strict=True)

@@ -46,7 +46,7 @@ _REMEDY = "choose another --outdir, or give --overwrite"
 
 
 def describe(config: dict[str, Any], roots: Sequence[Root]) -> dict[str, Any]:
-    """The request of a training set, as it is stored and compared: options and trees, no paths."""
+    """Request of a training set, as it is stored and compared: options and trees, no paths."""
     return {
         "config": config,
         "roots": [
@@ -75,7 +75,7 @@ def check_place(directory: Path, roots: Sequence[Root]) -> None:
 
 
 def training_directory(directory: Path, *more: str) -> OutputDirectory:
-    """The output directory of ``create_training``; a request is `describe`'s, with `more` keys of a plan."""
+    """Output directory of ``create_training``; a request is `describe`'s, with `more` keys of a plan."""
     keys = ("config", "roots", *more)
     return OutputDirectory(
         directory,
@@ -158,7 +158,7 @@ def begin(directory: Path, request: dict[str, Any], planned: Plan, *, overwrite:
 
 
 def finished_receipt(task: GroupTask) -> Receipt | None:
-    """The receipt of a group that an earlier run finished; None if its rows, coadds or shards differ."""
+    """Receipt of a group that an earlier run finished; None if its rows, coadds or shards differ."""
     if not task.receipt.is_file():
         return None
     try:

@@ -22,7 +22,7 @@ _REMEDY = "make the training set again (create_training --overwrite) or copy the
 
 
 def _npy_header(array: NDArray[Any]) -> bytes:
-    """What stands before the numbers in an npy file."""
+    """Header of an npy file: what stands before the numbers."""
     stream = BytesIO()
     np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
     return stream.getvalue()
@@ -99,7 +99,7 @@ def _checked(path: Path, expected_crc32: int) -> NDArray[np.uint8]:
 
 
 def corrupt(path: Path) -> str:
-    """The message on a file whose content is not what the manifest vouches for."""
+    """Message on a file whose content is not what the manifest vouches for."""
     return f"{path}: checksum differs from the manifest's, the shard is corrupt; {_REMEDY}"
 
 

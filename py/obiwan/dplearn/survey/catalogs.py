@@ -134,7 +134,7 @@ def _text(values: Array) -> Array:
 
 
 def signed(values: Array, path: Path, what: str) -> Array:
-    """Return whole numbers as int64; raise `CatalogError` where that would change one."""
+    """Whole numbers as int64; raises `CatalogError` where that would change one."""
     limit = 2**53 if values.dtype.kind == "f" else 2**63 - 1  # floats are exact up to there
     if len(values) and (values.max() > limit or (values.dtype.kind != "u" and values.min() < -limit)):
         msg = f"{path}: {what} are beyond {limit}, where numbers would change; number them anew"
@@ -143,7 +143,7 @@ def signed(values: Array, path: Path, what: str) -> Array:
 
 
 def unique_ids(ids: Array, path: Path, what: str) -> Array:
-    """Return ids as int64; raise `CatalogError` if they are no such integers or one occurs twice."""
+    """Ids as int64; raises `CatalogError` if they are no such integers or one occurs twice."""
     if len(ids) and not (ids.dtype.kind in "iu" or (ids.dtype.kind == "f" and np.all(ids == np.floor(ids)))):
         msg = f"{path}: the ids in the {what} are not integers"
         raise CatalogError(msg)

@@ -128,7 +128,7 @@ class Difference:
         return f"{self.kind}={self.amplitude:g}"
 
     def apply(self, galaxy: Galaxy) -> Galaxy:
-        """Return the galaxy with this difference; a point source has no size, shape or profile to change."""
+        """Galaxy with this difference; a point source has no size, shape or profile to change."""
         kind = KINDS[self.kind]
         if kind.change is None or (kind.extended and not galaxy.extended):
             return galaxy

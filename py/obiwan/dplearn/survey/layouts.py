@@ -243,7 +243,7 @@ def available_bands(run: BrickRun) -> tuple[str, ...]:
 
 
 def layout_named(name: str) -> Layout:
-    """Return the layout of this name, or raise `ValueError`."""
+    """Layout of this name; raises `ValueError` if there is none."""
     for layout in LAYOUTS:
         if layout.name == name:
             return layout

@@ -66,7 +66,7 @@ class TileGrid:
 
 
 def read_grid(path: Path) -> TileGrid | None:
-    """The grid of the image in a file; None where it has no table of tiles that can be read."""
+    """Grid of the image in a file; None where it has no table of tiles that can be read."""
     if path.suffix == ".gz":
         return None
     try:
@@ -85,7 +85,7 @@ def read_grid(path: Path) -> TileGrid | None:
 
 @lru_cache(maxsize=1)
 def _randoms() -> tuple[Array, list[int]]:
-    """The random numbers of the convention less one half, and where the dither of each seed starts."""
+    """Random numbers of the convention less one half, and where the dither of each seed starts."""
     values, seed = np.empty(RANDOMS, np.float32), 1
     for index in range(RANDOMS):  # the generator of Park & Miller (1988)
         seed = 16807 * seed % 2147483647

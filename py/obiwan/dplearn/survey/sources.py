@@ -122,7 +122,7 @@ class Sources:
 
 
 def blank_sources(n: int, bands: tuple[str, ...]) -> Sources:
-    """Return `n` rows of which nothing is known."""
+    """Sources, `n` of them, of which nothing is known."""
     unknown = ("ra", "dec", "shape_r", "e1", "e2", "sersic", "ebv")
     per_band = {name: np.full((n, len(bands)), np.nan) for name in PER_BAND}
     return Sources(

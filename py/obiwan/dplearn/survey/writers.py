@@ -40,7 +40,7 @@ class Writer:
 
 
 def writer_of(headers: Mapping[tuple[str, str], Mapping[str, Any]]) -> Writer:
-    """The writer of a coadd.
+    """Writer of a coadd.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ def example_dtype(spec: StampSpec) -> np.dtype[Any]:
 
 
 def blank_examples(n: int, spec: StampSpec) -> Array:
-    """Return `n` rows with numbers NaN where they can be, else 0."""
+    """Example rows, `n` of them, with numbers NaN where they can be, else 0."""
     rows = np.zeros(n, dtype=example_dtype(spec))
     for name in rows.dtype.names or ():
         if rows[name].dtype.kind == "f":

@@ -24,7 +24,7 @@ _AGAIN = "make the training set again (create_training --overwrite)"
 
 
 def no_exposures() -> Array:
-    """A table without rows."""
+    """Table of exposures without rows."""
     return np.empty(0, BRICK_EXPOSURE)
 
 

@@ -35,7 +35,7 @@ def manifest_checksum(manifest: Mapping[str, Any]) -> int:
 
 
 def format_version(shards: Iterable[Shard]) -> int:
-    """The format of a training set with these shards."""
+    """Format version of a training set with these shards."""
     return _PACKED_VERSION if any(shard.packed for shard in shards) else FORMAT_VERSION
 
 

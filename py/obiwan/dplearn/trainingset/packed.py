@@ -39,7 +39,7 @@ _ANY, _INTEGERS = ModeSpec.auto(), ModeSpec.classic()  # which need no search fo
 
 
 def no_patches(spec: StampSpec) -> Array:
-    """A table without patches, for stamps whose coadds are not known."""
+    """Table without patches, for stamps whose coadds are not known."""
     return np.empty(0, patch_dtype(len(spec.channels)))
 
 
@@ -118,7 +118,7 @@ def _decompress(member: Array, out: Array) -> Array:
 
 
 def unpack(arrays: Mapping[str, Array], spec: StampSpec, rows: int) -> NDArray[np.float32]:
-    """The stamps of a packed shard.
+    """Stamps of a packed shard.
 
     Parameters
     ----------

@@ -95,7 +95,7 @@ def check_patches(table: Array, spec: StampSpec, stamps: int) -> None:
 
 
 class Patches:
-    """A table of patches, ready for arithmetic on whole stamps.
+    """Table of patches, ready for arithmetic on whole stamps.
 
     A pixel is ``((integer + base) - (dither - 1/2)) * scale + zero`` in double precision, in this order, then
     rounded to float32; the base is the integer that stands for 0.  A pixel in no patch is 0 in rows that have

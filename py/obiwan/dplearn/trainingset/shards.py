@@ -88,11 +88,11 @@ class Shard:
 
     @property
     def content(self) -> str:
-        """A name for its stamps and labels, the same for either form."""
+        """Name of its stamps and labels, the same in either form."""
         return f"x{self.split}_{self.number}.npy:{self.x_crc32}:{self.y_crc32}"
 
     def to_manifest(self) -> dict[str, Any]:
-        """Its entry in a manifest."""
+        """Entry in a manifest."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
     def __post_init__(self) -> None:

@@ -27,9 +27,8 @@ from obiwan.dplearn.trainingset.visibility import EXAMPLES, visible_columns, vis
 
 Stamps: TypeAlias = NDArray[np.float32]
 Labels: TypeAlias = NDArray[np.uint8]
-LARGE = (
-    2_000_000  #: rows of a split, 258 bytes each, above which splits are read in pieces where that suffices
-)
+#: rows of a split, 258 bytes each, above which splits are read in pieces where that suffices
+LARGE = 2_000_000
 PIECE = 1 << 16  #: rows
 _AGAIN = "make the training set again"
 
@@ -88,7 +87,7 @@ class StampSet:
 
     @property
     def checksum(self) -> str:
-        """A name for the content: CRC-32 over all shard checksums, eight hex digits."""
+        """Checksum of the content: CRC-32 over all shard checksums, eight hex digits."""
         words = " ".join(shard.content for shard in self.shards)
         return f"{zlib.crc32(words.encode()):08x}"
 
@@ -204,7 +203,7 @@ class StampSet:
 
 
 def every(step: int, pieces: Iterable[Array]) -> Array:
-    """Every so manieth row of a table that comes in pieces."""
+    """Every `step`-th row of a table that comes in pieces."""
     found, start = [], 0
     for piece in pieces:
         found.append(piece[-start % step :: step])
