@@ -12,10 +12,10 @@ there are no data.  What judges ivar itself (`NEED_IVAR`) is then NaN.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from numpy.lib.recfunctions import repack_fields
@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 from obiwan.dplearn.controls import centroids
 from obiwan.dplearn.controls.centroids import BOX, NEED, REACH, WINDOW
 from obiwan.dplearn.galaxyfit.noise import ivar_of_sky, lower_median
-from obiwan.dplearn.running.executors import progress_bar, run_all
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.cutouts import centre_pixel
-from obiwan.dplearn.trainingset.shards import Shard
+from obiwan.dplearn.trainingset.shardwise import on_shards
 from obiwan.dplearn.trainingset.stampset import StampSet
 
 Floats = NDArray[np.float32]
@@ -162,24 +161,6 @@ def measure_stamps(stamps: Floats, rows: Array, spec: StampSpec) -> Array:
     return out
 
 
-@dataclass(frozen=True)
-class _Task:
-    """One shard that is to be measured; its stamps are read where it is measured."""
-
-    read: Callable[[Shard], tuple[Floats, Array]]
-    shard: Shard
-    rows: Array
-    spec: StampSpec
-
-    def run(self) -> Array:
-        """Read the shard and measure it, on one thread: numbers do not depend on how many there are."""
-        from threadpoolctl import threadpool_limits
-
-        stamps = self.read(self.shard)[0]
-        with threadpool_limits(1):
-            return measure_stamps(stamps, self.rows, self.spec)
-
-
 def measure_split(stamp_set: StampSet, split: str, executor: Executor | None = None) -> Array:
     """Measure every stamp of a split, a shard at a time.
 
@@ -201,15 +182,11 @@ def measure_split(stamp_set: StampSet, split: str, executor: Executor | None = N
     TrainingSetError
         If a shard cannot be read, or the table does not have the rows of the shards.
     """
-    rows, shards = stamp_set.rows(split), stamp_set.split(split)
-    places, ends = rows[["x", "y"]], np.cumsum([0, *(shard.rows for shard in shards)])
-    tasks = [
-        _Task(stamp_set.read, shard, repack_fields(places[start : start + shard.rows]), stamp_set.spec)
-        for shard, start in zip(shards, ends, strict=False)
-    ]
-    with progress_bar(len(rows), f"measure {split}", "stamp", unit_scale=True) as bar:
-        parts = run_all(_Task.run, tasks, executor, bar, size=lambda number: shards[number].rows)
-    return np.concatenate([np.empty(0, measure_dtype(stamp_set.spec)), *parts])
+    places = repack_fields(stamp_set.rows(split)[["x", "y"]])
+    found = on_shards(
+        partial(measure_stamps, spec=stamp_set.spec), stamp_set, split, places, executor, "measure"
+    )
+    return np.concatenate([np.empty(0, measure_dtype(stamp_set.spec)), *(part for _, part in found)])
 
 
 def _measure(image: Floats, ivar: Floats, expected: Floats, regions: _Regions) -> Named:

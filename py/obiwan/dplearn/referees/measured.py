@@ -7,10 +7,10 @@ PSF, never a label.  Where one class has no PSF widths, neither class has the pr
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,9 @@ from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.galaxyfit.fits import ARRAYS, StampFits, fit_stamps, residual_images
 from obiwan.dplearn.referees.population import Population, fit_population
-from obiwan.dplearn.running.executors import progress_bar, run_all
 from obiwan.dplearn.stampspec import Array, StampSpec
-from obiwan.dplearn.trainingset.shards import Shard
-from obiwan.dplearn.trainingset.stampset import Labels, Stamps, StampSet
+from obiwan.dplearn.trainingset.shardwise import on_shards
+from obiwan.dplearn.trainingset.stampset import Stamps, StampSet
 from obiwan.dplearn.trainingset.visibility import psf_columns, psf_widths
 
 MOST = 1000.0  #: of a residual image, either way
@@ -117,25 +116,6 @@ def measure(
     return Measured(fits, measure_stamps(stamps, rows, spec), prior, images)
 
 
-@dataclass(frozen=True)
-class _Task:
-    """One shard that is to be measured; its stamps are read where it is measured."""
-
-    read: Callable[[Shard], tuple[Stamps, Labels]]
-    shard: Shard
-    rows: Array
-    spec: StampSpec
-    residuals: bool
-
-    def run(self) -> Measured:
-        """Read the shard and measure it, on one thread: there are processes enough."""
-        from threadpoolctl import threadpool_limits
-
-        stamps = self.read(self.shard)[0]
-        with threadpool_limits(1):
-            return measure(stamps, self.rows, self.spec, residuals=self.residuals)
-
-
 def measure_set(
     stamp_set: StampSet,
     split: str,
@@ -169,19 +149,14 @@ def measure_set(
         If a shard or the example table cannot be read.
     """
     path = None if store is None else store / f"{split}.npz"
-    rows, shards, start, tasks = stamp_set.visible(split), stamp_set.split(split), 0, []
+    rows = stamp_set.visible(split)
     prior = psf_columns(rows.dtype.names or (), stamp_set.spec)
     key = " ".join([stamp_set.checksum, split, str(METHOD), *prior])
     if path is not None and (found := _read(path, key, stamp_set.spec, residuals=residuals)) is not None:
         return found
-    for shard in shards:
-        tasks.append(
-            _Task(stamp_set.read, shard, rows[start : start + shard.rows], stamp_set.spec, residuals)
-        )
-        start += shard.rows
-    with progress_bar(len(rows), f"fit {split}", "stamp", unit_scale=True) as bar:
-        parts = run_all(_Task.run, tasks, executor, bar, size=lambda number: shards[number].rows)
-    found = concatenate(parts)
+    work = partial(measure, spec=stamp_set.spec, residuals=residuals)
+    parts = on_shards(work, stamp_set, split, rows, executor, "fit")
+    found = concatenate([part for _, part in parts])
     if path is not None:
         _write(path, key, found)
     return found

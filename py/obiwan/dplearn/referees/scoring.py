@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,12 @@ from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.files.fits import check_not_truncated, open_fits, reading
 from obiwan.dplearn.referees.protocol import Portable, Referee
-from obiwan.dplearn.running.executors import progress_bar, run_all
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.training.batches import BATCH
 from obiwan.dplearn.training.distributed import SERIAL, World
 from obiwan.dplearn.training.validation import Predict, predictions
 from obiwan.dplearn.trainingset.manifest import SOURCES
-from obiwan.dplearn.trainingset.shards import Shard
+from obiwan.dplearn.trainingset.shardwise import on_shards
 from obiwan.dplearn.trainingset.stampset import Labels, Stamps, StampSet
 from obiwan.dplearn.trainingset.visibility import visible_rows
 
@@ -63,22 +62,6 @@ class Scores:
         return out
 
 
-@dataclass(frozen=True)
-class _Task:
-    """One shard that is to be scored; its stamps are read where it is scored."""
-
-    referee: Referee
-    read: Callable[[Shard], tuple[Stamps, Labels]]
-    shard: Shard
-    rows: Array
-
-    def run(self) -> tuple[Labels, NDArray[np.float32]]:
-        """Read the shard and score it in the batches of one process."""
-        x, y = self.read(self.shard)
-        parts = (slice(start, start + BATCH) for start in range(0, len(y), BATCH))
-        return y, np.concatenate([_scored(self.referee, x[part], self.rows[part]) for part in parts])
-
-
 def _scored(referee: Referee, stamps: Stamps, rows: Array) -> NDArray[np.float32]:
     """Scores of stamps, one each.
 
@@ -92,6 +75,12 @@ def _scored(referee: Referee, stamps: Stamps, rows: Array) -> NDArray[np.float32
         msg = f"referee {referee.name}: {len(stamps)} stamps have scores of shape {scores.shape}"
         raise ModelError(msg)
     return scores
+
+
+def _scored_in_batches(referee: Referee, stamps: Stamps, rows: Array) -> NDArray[np.float32]:
+    """Scores of the stamps of a shard, in the batches of one process."""
+    parts = (slice(start, start + BATCH) for start in range(0, len(rows), BATCH))
+    return np.concatenate([_scored(referee, stamps[part], rows[part]) for part in parts])
 
 
 def score_split(
@@ -125,15 +114,8 @@ def score_split(
     worth = executor is not None and len(rows) >= WORTH
     sent = referee.portable() if worth and isinstance(referee, Portable) else None
     if sent is not None:
-        shards = stamp_set.split(split)
-        ends = np.cumsum([0, *(shard.rows for shard in shards)])
-        parts = (rows[start : start + shard.rows] for shard, start in zip(shards, ends, strict=False))
-        tasks = [
-            _Task(sent, stamp_set.read, shard, visible_rows(part, columns))
-            for shard, part in zip(shards, parts, strict=True)
-        ]
-        with progress_bar(len(rows), f"score {split}", "stamp", unit_scale=True) as bar:
-            found = run_all(_Task.run, tasks, executor, bar, size=lambda number: shards[number].rows)
+        work = partial(_scored_in_batches, sent)
+        found = on_shards(work, stamp_set, split, visible_rows(rows, columns), executor, "score")
         labels, scores = (np.concatenate(some) for some in zip(*found, strict=True))
         return _scores_of(labels, scores, referee.checksum, stamp_set, split)
 
