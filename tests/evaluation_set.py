@@ -135,7 +135,7 @@ def make_evaluation(training_set: StampSet, scored: Scored, **changes) -> analys
     spec, tests = training_set.spec, np.arange(len(rows))
     columns = Covariates.of(rows, measured, spec)
     data = data_summary(training_set)
-    evidence = Evidence.of(rows, measured, spec, scored.clusters)
+    evidence = Evidence.of(rows, measured, spec, scored.clusters, tests)
     if "controls" in changes:
         evidence = replace(evidence, controls=changes["controls"])
     verdict = changes.get("verdict") or analysis.verdict_of(scored, 0.02, None)

@@ -469,7 +469,8 @@ def test_numbers_and_associations_share_a_level(rng: np.random.Generator):
     """Where a family has both; alone each kind has all of it, and several associations have equal parts."""
     values, keys = rng.normal(size=2000) + 0.05 * TWENTY[0], (rng.random((2, 2000)) * 4).astype(int)
     (alone,), (by_itself,) = judged((NUMBER, values)), judged((LABEL, keys[0]))
-    number, *labels = judged((NUMBER, values), *((LABEL, one) for one in keys))
+    not_asked = replace(LABEL, obstacle=Obstacle.TWO_INJECTORS)  # takes no part of the level
+    number, *labels, _ = judged((NUMBER, values), *((LABEL, one) for one in keys), (not_asked, keys[0]))
     assert 0 < alone.p_family < 0.8
     assert number.p_family == pytest.approx(alone.p_family / batteries.NUMBERS)
     assert by_itself.p_family == by_itself.p

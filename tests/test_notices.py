@@ -17,6 +17,7 @@ from obiwan.dplearn.evaluation.notices import (
     cautions,
     not_run,
     of_mock,
+    sampled,
     unknown_exposures,
 )
 from obiwan.dplearn.referees.testlog import Ledger, Opening
@@ -255,3 +256,14 @@ def test_every_notice_has_words():
         assert "{" not in words
     assert "0.02, 0.05" in wording.notice(Fact(Notice.OTHER_MARGINS, values))
     assert "dip of the inverse variance" in wording.notice(Fact(Notice.NO_CURVE, values))
+
+
+def test_samples_of_the_test_set_are_said():
+    assert sampled(2000, 2000, 2000) == ()
+    of_panel, of_controls = sampled(1000, 1500, 2000)
+    assert of_panel == Fact(Notice.SAMPLED, {"scored": "1,500", "total": "2,000"})
+    assert of_controls == Fact(Notice.CONTROLS_SAMPLED, {"scored": "1,000", "total": "1,500"})
+    assert sampled(1500, 1500, 2000) == (of_panel,)
+    assert sampled(1000, 2000, 2000) == (
+        Fact(Notice.CONTROLS_SAMPLED, {"scored": "1,000", "total": "2,000"}),
+    )

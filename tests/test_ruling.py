@@ -240,7 +240,8 @@ def scene(
     controls = judge_controls(asked, label, bricks)
     model = ModelInfo("scores", "0", "", learnt=True)
     scored = Scored(rows, score[None], label, score, (model,))
-    return scored, Evidence(controls, asked, rows, {}, np.full(n, 10.0), bricks), controls[0]
+    found = Evidence(controls, asked, rows, {}, np.full(n, 10.0), bricks, np.arange(n))
+    return scored, found, controls[0]
 
 
 @pytest.mark.parametrize(("other", "outcome"), [(0.0, Outcome.GONE), (0.5, Outcome.STAYS)])
@@ -271,6 +272,16 @@ def test_nothing_is_held_equal_where_the_classes_share_no_values(rng):
     found = held_equal(scored, [failing], replace(evidence, asked=((failing, apart),)))
     assert (found.outcome, found.auc) == (Outcome.NO_OVERLAP, None)
     assert found.overlap < 0.1
+
+
+def test_nothing_is_held_equal_where_one_brick_has_all_counterparts(rng):
+    """Strata hold both classes, and injected galaxies of one brick: no error can be estimated."""
+    scored, evidence, failing = scene(rng, seen=1.0, other=0.0, n=3600)  # a stratum ends where they do
+    elsewhere = (scored.labels == 1) & (scored.bricks > 0)
+    values = rng.normal(size=len(elsewhere)) + 9 * elsewhere
+    found = held_equal(scored, [failing], replace(evidence, asked=((failing, values),)))
+    assert (found.outcome, found.auc) == (Outcome.NO_OVERLAP, None)
+    assert found.overlap > 0.2
 
 
 def test_the_classifier_of_quantities_is_held_equal_by_its_score(rng):

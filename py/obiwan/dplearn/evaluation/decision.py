@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from obiwan.dplearn.controls.records import Statistic
 from obiwan.dplearn.evaluation.analysis import Baseline, answer, baseline, verdict_of
 from obiwan.dplearn.evaluation.ensemble import Scored
@@ -43,8 +41,7 @@ def decided(
         Margin and seed.
     """
     verdict = verdict_of(scored, settings["margin"], positive)
-    tests = np.arange(len(scored.rows)) if evidence.tests is None else evidence.tests
-    known = (evidence.columns, evidence.rows, tests, settings["seed"], evidence.clusters)
+    known = (evidence.columns, evidence.rows, evidence.tests, settings["seed"], evidence.clusters)
     quantities = baseline(*known, len(scored.rows))
     return {
         "verdict": verdict,
@@ -52,7 +49,7 @@ def decided(
         "baseline": quantities,
         "controls": evidence.controls,
         "control_examples": len(evidence.rows),
-        "control_tests": len(tests),
+        "control_tests": len(evidence.tests),
     }
 
 

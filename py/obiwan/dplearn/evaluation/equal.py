@@ -76,10 +76,10 @@ class Evidence:
         Signal to noise in the reference band.
     clusters : ndarray of str, shape (n,)
         Bricks, or groups of bricks that are not independent.
+    tests : ndarray of int, shape (m,)
+        Positions of the test examples, the first m, among those that are scored.
     fits : mapping of str to ndarray, shape (n,)
         Numbers of the panel's galaxy fits, and (``light_``) those measured of the stamps.
-    tests : ndarray of int, shape (m,), or None
-        Positions of the test examples among those that are scored; None where they are all of them.
     """
 
     controls: tuple[Control, ...]
@@ -88,12 +88,12 @@ class Evidence:
     columns: Mapping[str, Array]
     signal: Array
     clusters: Array
+    tests: Array
     fits: Mapping[str, Array] = field(default_factory=dict)
-    tests: Array | None = None
 
     def of_tests(self, scored: Scored) -> Scored:
         """The scored test examples that the controls were run on."""
-        return scored if self.tests is None else scored.take(self.tests)
+        return scored.take(self.tests)
 
     @classmethod
     def of(
@@ -102,8 +102,8 @@ class Evidence:
         measured: Array,
         spec: StampSpec,
         clusters: Array,
+        tests: Array,
         samples: Mapping[str, Sample] | None = None,
-        tests: Array | None = None,
     ) -> Evidence:
         """All controls run on examples.
 
@@ -114,10 +114,10 @@ class Evidence:
         measured : structured ndarray, shape (n,)
         spec : StampSpec
         clusters : ndarray, shape (n,)
+        tests : ndarray of int, shape (m,)
+            Positions of the test examples, the first m, among those that are scored.
         samples : mapping of str to Sample, optional
             What a panel has measured, by split.
-        tests : ndarray of int, optional
-            Positions of the test examples among those that are scored; by default they are all of them.
         """
         label, bricks = rows["label"], factorised(rows["brick"])[1]
         asked = tuple(questions(rows, measured, label, bricks, spec))
@@ -125,7 +125,7 @@ class Evidence:
         columns = covariates(rows, measured, spec)
         signal, fits = measured[f"snr_{spec.reference}"], fit_numbers(samples or {}, rows)
         fits |= {f"light_{name}": measured[name] for name in measured.dtype.names or ()}
-        return cls(controls, asked, rows, columns, signal, clusters, fits, tests)
+        return cls(controls, asked, rows, columns, signal, clusters, tests, fits)
 
 
 def held_equal(

@@ -152,14 +152,13 @@ def cautions(scored: Scored, data: Mapping[str, Any], networks: Scored | None = 
     )
 
 
-def sampled(scored: int, total: int) -> tuple[Fact, ...]:
-    """Notice that a panel has scored fewer test examples than there are."""
-    return _facts((scored < total, Notice.SAMPLED, {"scored": f"{scored:,}", "total": f"{total:,}"}))
-
-
-def controls_sampled(tests: int, scored: int) -> tuple[Fact, ...]:
-    """Notice that controls rest on fewer test examples than are scored."""
-    return _facts((tests < scored, Notice.CONTROLS_SAMPLED, {"scored": f"{tests:,}", "total": f"{scored:,}"}))
+def sampled(controls: int, scored: int, total: int) -> tuple[Fact, ...]:
+    """Notices that not all test examples are scored, and that controls rest on fewer than are."""
+    some, of, all_ = (f"{number:,}" for number in (controls, scored, total))
+    return _facts(
+        (scored < total, Notice.SAMPLED, {"scored": of, "total": all_}),
+        (controls < scored, Notice.CONTROLS_SAMPLED, {"scored": some, "total": of}),
+    )
 
 
 def unknown_exposures(data: Mapping[str, Any]) -> tuple[Fact, ...]:

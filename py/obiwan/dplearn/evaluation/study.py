@@ -198,8 +198,7 @@ def evaluate_referees(
         ablations=ablations,
         sensitivity=sensitivity,
         detections=judged.detections,
-        not_run=notices.sampled(len(scored.rows), sum(stamp_set.count("test")))
-        + notices.controls_sampled(len(some), len(scored.rows))
+        not_run=notices.sampled(len(some), len(scored.rows), sum(stamp_set.count("test")))
         + notices.unknown_exposures(data)
         + notices.not_run(len(referees), names, planted, evidence.controls, spec),
         cautions=notices.cautions(scored, data, networks),
@@ -211,8 +210,8 @@ def evaluate_referees(
 def _evidence(sample: ControlSample, samples: Mapping[str, Sample]) -> Evidence:
     """Controls of a measured sample, and of the galaxy fits that a panel has made of it."""
     clusters = sample.stamp_set.clusters(sample.rows, LEAST_FLIPPED).names
-    given = (sample.rows, sample.measured, sample.stamp_set.spec, clusters, samples)
-    return Evidence.of(*given, tests=sample.tests)
+    measured = (sample.rows, sample.measured, sample.stamp_set.spec)
+    return Evidence.of(*measured, clusters, sample.tests, samples)
 
 
 def _settings(request: Request) -> dict[str, Any]:
