@@ -82,10 +82,10 @@ def test_edges_of_standard_coadds_and_of_others(rows: np.ndarray):
     rows["x"], rows["y"] = [31.6, 1800, 3400, 50], [1800, 3549.4, 3400, 700]
     assert coadd_size(rows, GRZ) == 3600
     # A pixel's centre is at its integer: the first pixel begins at -0.5.
-    np.testing.assert_allclose(edge_distance(rows, GRZ), [32.1, 50.1, 199.5, 50.5])
+    np.testing.assert_allclose(edge_distance(rows, coadd_size(rows, GRZ)), [32.1, 50.1, 199.5, 50.5])
     rows["x"], rows["y"] = [32, 600, 300, 320], [320, 320, 607.4, 608]
     assert coadd_size(rows, GRZ) == 640
-    np.testing.assert_allclose(edge_distance(rows, GRZ), [32.5, 39.5, 32.1, 31.5])
+    np.testing.assert_allclose(edge_distance(rows, coadd_size(rows, GRZ)), [32.5, 39.5, 32.1, 31.5])
     np.testing.assert_allclose(covariates(rows, blank(4), GRZ)["edge"], [32.5, 39.5, 32.1, 31.5])
 
 
@@ -95,7 +95,7 @@ def test_padded_stamps_do_not_stretch_the_coadd(rows: np.ndarray):
     assert coadd_size(rows, GRZ) <= 640
     rows["flags"] = FLAG_PADDED
     assert coadd_size(rows, GRZ) == 637
-    assert len(edge_distance(rows[:0], GRZ)) == 0
+    assert len(edge_distance(rows[:0], coadd_size(rows[:0], GRZ))) == 0
 
 
 @pytest.mark.parametrize(

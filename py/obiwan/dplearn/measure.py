@@ -72,13 +72,13 @@ def fits_directory(outdir: Path) -> OutputDirectory:
 
 def _tasks(stamp_set: StampSet, splits: Sequence[str], outdir: Path, scratch: Path) -> Iterator[FitTask]:
     """A task for each shard, in order."""
+    parts = stamp_set.parts()
     for split in splits:
-        psf, start = psf_widths(stamp_set.rows(split), stamp_set.read_columns(), stamp_set.spec), 0
+        psf = psf_widths(stamp_set.rows(split), stamp_set.read_columns(), stamp_set.spec)
         for shard in stamp_set.split(split):
             path = outdir / _PIECES / f"{split}_{shard.number}.fits"
-            own = psf[start : start + shard.rows]
+            own = psf[parts[shard.key]]
             yield FitTask(stamp_set.directory, stamp_set.spec, shard, own, outdir, scratch, path)
-            start += shard.rows
 
 
 def measure(

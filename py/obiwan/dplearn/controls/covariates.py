@@ -140,7 +140,7 @@ class Covariates(Mapping[str, Array]):
         if key == "e":
             return np.asarray(np.hypot(rows["e1"], rows["e2"]))
         if key == "edge":
-            return edge_distance(rows, self.spec, self.size)
+            return edge_distance(rows, self.size)
         if name == "depth":
             with np.errstate(divide="ignore"):
                 return np.asarray(22.5 - 2.5 * np.log10(5 * (1 / np.sqrt(_positive(rows[key])))))
@@ -173,9 +173,9 @@ def coadd_size(rows: Array, spec: StampSpec) -> int:
     return STANDARD_SIZE if last > _NEARLY else last
 
 
-def edge_distance(rows: Array, spec: StampSpec, size: int | None = None) -> Array:
-    """Distance of each example to the nearest edge of its coadd (px), of `coadd_size` unless it is given."""
-    end = (size or coadd_size(rows, spec)) - 0.5
+def edge_distance(rows: Array, size: int) -> Array:
+    """Distance of each example to the nearest edge of its coadd (px), which has so many pixels on a side."""
+    end = size - 0.5
     distances = [distance for axis in ("x", "y") for distance in (rows[axis] + 0.5, end - rows[axis])]
     return np.asarray(np.min(distances, axis=0), np.float64)
 

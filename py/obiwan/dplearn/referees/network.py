@@ -105,7 +105,12 @@ class NetworkReferee:
 
     def predict(self, stamps: NDArray[np.float32], rows: Array | None = None) -> NDArray[np.float32]:  # noqa: ARG002
         """Probabilities of being fake, shape (n,); pixels alone count."""
-        return np.asarray(self.model.predict_on_batch(stamps)[:, 1], np.float32)
+        return _probabilities(self.model, stamps)
+
+
+def _probabilities(model: Any, stamps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of being fake that a Keras model gives stamps, shape (n,)."""
+    return np.asarray(model.predict_on_batch(stamps)[:, 1], np.float32)
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,7 @@ class StoredNetwork:
         ModelError
             If the file has become that of another network.
         """
-        return np.asarray(_loaded(self.path, self.checksum).predict_on_batch(stamps)[:, 1], np.float32)
+        return _probabilities(_loaded(self.path, self.checksum), stamps)
 
 
 @cache

@@ -23,13 +23,11 @@ def clusters(answer: Answer, count: int | None = None) -> str:
 
 def input_trees(data: Mapping[str, Any]) -> list[str]:
     """Names of the input trees, each with what made it: `inject`, or the program whose layout it has."""
-    ours = {drawn["root"] for drawn in data.get("drawn", ())}
-    made = [("inject" if root.get("index") in ours else root.get("layout")) for root in data["roots"]]
-    named = [f"{root.get('name')} ({by})" for root, by in zip(data["roots"], made, strict=True)]
-    return [
-        say("opening", "stand_in", tree=tree) if root.get("as_real") else tree
-        for root, tree in zip(data["roots"], named, strict=True)
-    ]
+    ours, found = {drawn["root"] for drawn in data.get("drawn", ())}, []
+    for root in data["roots"]:
+        tree = f"{root.get('name')} ({'inject' if root.get('index') in ours else root.get('layout')})"
+        found.append(say("opening", "stand_in", tree=tree) if root.get("as_real") else tree)
+    return found
 
 
 def scope(evaluation: Evaluation) -> str:
