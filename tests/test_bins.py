@@ -16,7 +16,7 @@ from obiwan.dplearn.evaluation.bins import (
     corrected_together,
     quantile_edges,
 )
-from obiwan.dplearn.twosample.ranking import auc, auc_interval
+from obiwan.dplearn.twosample.ranking import auc, auc_interval, auc_pvalue
 from obiwan.dplearn.twosample.summary import LEAST_CLUSTERS, holm
 
 
@@ -50,6 +50,13 @@ def test_a_bin_is_what_its_examples_say(examples):
     assert one.bricks == 16
     assert one.middle == np.median(values[inside])
     assert one.auc == auc_interval(labels[inside], scores[inside], bricks[inside])
+
+
+def test_a_bin_of_few_bricks_has_the_p_value_of_ranks(examples):
+    values, labels, scores, bricks = examples
+    one = auc_by(values, labels, scores, np.where(bricks < "b08", "east", "west"), edges=[22, 22.5, 24])[0]
+    inside = (values >= 22) & (values < 22.5)
+    assert one.p == auc_pvalue(labels[inside], scores[inside], alternative="two-sided")
 
 
 def test_every_known_example_is_in_one_bin(examples):
