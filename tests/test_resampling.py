@@ -181,6 +181,16 @@ def test_moments_of_rank_sums_give_the_p_value_of_many_draws(monkeypatch, shift)
         assert by_moments == pytest.approx(drawn, abs=4 * np.sqrt(drawn * (1 - drawn) / 20_000) + 0.001)
 
 
+def test_the_third_moment_counts_where_most_scores_are_equal(monkeypatch):
+    scores, labels = np.maximum(np.arange(1000) - 800.0, 0), np.zeros(1000, int)
+    labels[:18], labels[810::20] = 1, 1
+    draws, rng = 50_000, np.random.default_rng(16)
+    drawn = permutation_test(labels, scores, draws=draws, rng=rng)
+    monkeypatch.setattr("obiwan.dplearn.twosample.resampling.DRAWN", 0)
+    by_moments = permutation_test(labels, scores, draws=draws, rng=rng)
+    assert by_moments == pytest.approx(drawn, abs=4 * np.sqrt(drawn * (1 - drawn) / draws))
+
+
 def test_moments_at_the_ends(monkeypatch):
     """No p-value below that of as many draws, and 1 where nothing can be exchanged."""
     monkeypatch.setattr("obiwan.dplearn.twosample.resampling.DRAWN", 0)
