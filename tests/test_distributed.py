@@ -7,10 +7,12 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.running import launch
 from obiwan.dplearn.running import ranks as own_ranks
 from obiwan.dplearn.running.launch import Launch, launched
+from obiwan.dplearn.running.profiles import local_ranks
 from obiwan.dplearn.training import horovod_ranks, jax_ranks
 from obiwan.dplearn.training.batches import Batches
 from obiwan.dplearn.training.checkpoints import load_checkpoint
@@ -140,7 +143,7 @@ def test_ranks_are_one_process_with_all_their_batches(engine, launcher, ranks, d
     assert found["size"] == ranks
 
     said = found["messages"]
-    assert said["gathered"] == [[rank, rank] for rank in range(ranks) for _ in range(rank)]
+    assert said["gathered"] == [[rank + 2**-40] * 2 for rank in range(ranks) for _ in range(rank)]
     assert said["shared"] == ["exit 1", 0]
     assert said["refusals"] == [*[len("exit 1")] * (ranks - 1), len("the last rank's")]
 
@@ -483,6 +486,44 @@ def test_ranks_of_one_machine_end_together(how, expected, line, monkeypatch, cap
     assert said[:1] == (["2"] if how == "ends" else [])
 
 
+@pytest.mark.parametrize(
+    ("states", "expected"), [([0, 0], None), ([0, 3], 1), ([1, -9], 1), ([-6, -9], 1), ([-6, 1], 0)]
+)
+def test_the_rank_that_fails_first_is_none_that_another_took_along(states, expected):
+    """Found ended at one look: JAX aborts (-6) a rank whose coordinator is gone, or it leaves with 1."""
+    ranks = [SimpleNamespace(poll=lambda state=state: state) for state in states]
+    assert own_ranks._first_failure(ranks) == expected
+
+
+def test_variables_of_a_rank():
+    first, other = (own_ranks.rank_environment(rank, 2, 7001) for rank in range(2))
+    assert launched(other) == Launch("cnn --ranks", 1, 2)
+    assert local_ranks(other) == 2
+    assert {name for name in first if first[name] != other[name]} == {"DPLEARN_RANK", "JAX_LOCAL_DEVICE_IDS"}
+    assert first["JAX_COORDINATOR_ADDRESS"] == first["JAX_COORDINATOR_BIND_ADDRESS"] == "127.0.0.1:7001"
+
+
+TIDY = """
+import os, signal, sys, time
+signal.signal(getattr(signal, sys.argv[1]), lambda *_: sys.exit(4))
+os.write(1, b"here\\n")
+time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize(("name", "send"), [("SIGTERM", os.kill), ("SIGINT", os.killpg)])
+def test_signals_reach_the_ranks_whose_status_counts(name, send):
+    """SIGTERM comes to the one process that was started, Ctrl-C to all of the terminal."""
+    words = [sys.executable, "-c", START, "2", sys.executable, "-c", TIDY, name]
+    job = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment("jax"), start_new_session=True
+    )
+    assert [job.stdout.readline() for _ in range(2)] == [b"here\n"] * 2
+    send(job.pid, getattr(signal, name))
+    _, err = job.communicate(timeout=60)
+    assert (job.returncode, err) == (4, b"")
+
+
 def test_ranks_end_where_one_of_them_cannot_start(monkeypatch):
     """As where the system has no more processes."""
     started = []
@@ -500,8 +541,8 @@ def test_ranks_end_where_one_of_them_cannot_start(monkeypatch):
     assert started[0].poll() is not None
 
 
-INTERRUPTED = """
-import atexit, os, signal, sys
+IN_A_WORLD = """
+import atexit, ctypes, os, signal, sys
 from obiwan.dplearn.running import cli
 from obiwan.dplearn.running.launch import Launch
 from obiwan.dplearn.training import jax_ranks
@@ -514,18 +555,36 @@ def start(launch):
 
 def program():
     with joined(Launch("srun", 0, 2)):
-        os.kill(os.getpid(), signal.SIGINT)
+        exec(sys.argv[1])
 
 jax_ranks.start = start
 sys.exit(cli.run(program, "cnn"))
 """
 
 
+def in_a_world(body):
+    """Run a text as the first rank of JAX, which waits for no other."""
+    words = [sys.executable, "-c", IN_A_WORLD, body]
+    return subprocess.run(words, env=environment("jax"), capture_output=True, text=True, check=False)
+
+
 def test_the_status_of_an_interrupted_rank_of_jax():
-    words = [sys.executable, "-c", INTERRUPTED]
-    done = subprocess.run(words, env=environment("jax"), capture_output=True, text=True, check=False)
+    done = in_a_world("signal.raise_signal(signal.SIGINT)")
     assert done.returncode == 130
     assert done.stderr == "cnn: interrupted; start it again to go on where it stopped\n"
+
+
+def test_a_rank_that_waits_for_another_says_that_its_time_is_up():
+    """The signal comes while the main thread is in a function of C, as an average with a dead rank is."""
+    done = in_a_world(
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); os.kill(os.getpid(), signal.SIGTERM); "
+        "ctypes.CDLL(None).sleep(2)"
+    )
+    assert done.returncode == 143
+    assert done.stderr.startswith(
+        "error: training on 2 ranks is ended by SIGTERM while it waits for another rank, which may have "
+        "died; start the job again to go on from the last checkpoint\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from obiwan.dplearn.errors import DplearnError, ModelError
+from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.files.atomic import read_json, write_json
 from obiwan.dplearn.files.outdir import holding_lease
 from obiwan.dplearn.referees import scoring
@@ -28,12 +28,12 @@ from obiwan.dplearn.referees.testlog import record_evaluation
 from obiwan.dplearn.running import cli, profiles
 from obiwan.dplearn.running.backends import keras_backend, settle_keras
 from obiwan.dplearn.running.cli import add_options, positive
-from obiwan.dplearn.running.launch import STARTED_HERE, Launch, first_speaks, launched
+from obiwan.dplearn.running.launch import STARTED_HERE, Launch, first_fails, first_speaks, launched
 from obiwan.dplearn.running.quiet import without_notes
 from obiwan.dplearn.running.ranks import start_ranks
 from obiwan.dplearn.training.batches import check_splits, with_fitting_batches
 from obiwan.dplearn.training.distributed import World
-from obiwan.dplearn.training.engines import AUTO, ENGINES, engine_of, joined
+from obiwan.dplearn.training.engines import AGAIN, AUTO, ENGINES, engine_of, joined
 from obiwan.dplearn.training.rundir import BEST, HISTORY, RESULT, SCORES, RunLogs, run_directory
 from obiwan.dplearn.training.settings import FeedConfig, NetworkConfig, RunConfig, run_config
 from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
@@ -210,12 +210,8 @@ def program(options: argparse.Namespace, launch: Launch) -> int:
     """The program's body, after the options are read; returns the exit status."""
     if launch.rank > 0 and not options.verbose:
         logging.getLogger().setLevel(logging.ERROR)  # the first rank speaks for all
-    try:
+    with first_fails(launch):
         words = settle(options, launch)
-    except DplearnError:
-        if launch.rank == 0:
-            raise
-        raise SystemExit(1) from None
     with joined(launch, options.engine) as world:
         return train(options, world, words)
 
@@ -231,8 +227,7 @@ def many(options: argparse.Namespace, words: Sequence[str]) -> int:
     settle_keras(dict(os.environ))
     engine_of(options.engine, Launch(STARTED_HERE, 0, options.ranks), keras_backend(os.environ))
     command = [sys.executable, "-m", f"obiwan.dplearn.{NAME}", *words]
-    again = "start the job again to go on from the last checkpoint"
-    return start_ranks(command, options.ranks, os.environ, again)
+    return start_ranks(command, options.ranks, os.environ, AGAIN)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
+from obiwan.dplearn.errors import DplearnError
+
 STARTED_HERE = "cnn --ranks"  #: launcher of ranks that a program starts itself, on one machine
 RANK, RANKS = "DPLEARN_RANK", "DPLEARN_RANKS"
 
@@ -69,6 +71,17 @@ def first_speaks(launch: Launch) -> Iterator[None]:
         return
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         yield
+
+
+@contextmanager
+def first_fails(launch: Launch) -> Iterator[None]:
+    """Errors that all ranks have alike: the first raises its own, the others end without a word."""
+    try:
+        yield
+    except DplearnError:
+        if launch.rank == 0:
+            raise
+        raise SystemExit(1) from None
 
 
 def rank_pmi(environ: Mapping[str, str]) -> str:

@@ -117,9 +117,7 @@ def _passing_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
             if process.poll() is None:
                 os.kill(process.pid, number)
 
-    before = {
-        signal.SIGTERM: signal.signal(signal.SIGTERM, pass_on),
-    }
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, pass_on)}
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # which the ranks would inherit
         before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
     try:

@@ -11,7 +11,7 @@ from threading import Event, Thread, current_thread, main_thread
 
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.running.backends import keras_backend
-from obiwan.dplearn.running.launch import STARTED_HERE, Launch
+from obiwan.dplearn.running.launch import STARTED_HERE, Launch, first_fails
 from obiwan.dplearn.training import horovod_ranks, jax_ranks
 from obiwan.dplearn.training.distributed import World
 
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 AUTO, NONE = "auto", "none"
 OF_BACKEND = {"tensorflow": "horovod", "jax": "jax"}  #: the engine of each backend of Keras that has one
 ENGINES = (AUTO, *OF_BACKEND.values(), NONE)
+AGAIN = "start the job again to go on from the last checkpoint"  #: when a rank is gone
 _HEARING = 0.4  #: seconds until a rank that SIGTERM does not reach says so; Open MPI kills after one
 
 
@@ -82,8 +83,9 @@ def _told_to_end(size: int) -> Iterator[None]:
             if number[0] == signal.SIGTERM and not over.wait(_HEARING):
                 log.error(
                     "error: training on %d ranks is ended by SIGTERM while it waits for another rank, which "
-                    "may have died; start the job again to go on from the last checkpoint",
+                    "may have died; %s",
                     size,
+                    AGAIN,
                 )
         os.close(ear)
 
@@ -114,14 +116,10 @@ def joined(launch: Launch, engine: str = AUTO) -> Iterator[World]:
         If the engine cannot start; and on the first rank, if another rank ends in the middle of the block.
         The others then end without a word.
     """
-    try:
+    with first_fails(launch):
         name = engine_of(engine, launch, keras_backend(os.environ))
         module = {"horovod": horovod_ranks, "jax": jax_ranks}.get(name)
         world = module.start(launch) if module else World()
-    except ModelError:
-        if launch.rank == 0:
-            raise
-        raise SystemExit(1) from None
     if module is None:
         yield world
         return
@@ -140,6 +138,6 @@ def joined(launch: Launch, engine: str = AUTO) -> Iterator[World]:
             raise SystemExit(1) from None
         msg = (
             f"training on {world.size} ranks stopped because another rank ended; what it or the launcher "
-            "says tells why; start the job again to go on from the last checkpoint"
+            f"says tells why; {AGAIN}"
         )
         raise ModelError(msg) from None

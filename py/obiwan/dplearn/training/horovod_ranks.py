@@ -48,19 +48,19 @@ class HorovodWorld(Ranks):
     hvd: Any = None
 
     def average(self, tensors: Sequence[Any]) -> list[Any]:
-        """As one message, whatever the number of tensors."""
+        """Average of tensors, in one message whatever their number."""
         return list(self.hvd.grouped_allreduce(list(tensors), op=self.hvd.Average, name="average"))
 
     def broadcast(self, variables: Sequence[Any]) -> None:
-        """Once, before the first step."""
+        """Broadcast of the first rank's values, before the first step."""
         self.hvd.broadcast_variables([variable.value for variable in variables], root_rank=0)
 
     def share(self, value: Any) -> Any:
-        """Pickled on its way."""
+        """Value of the first rank, pickled on its way."""
         return self.hvd.broadcast_object(value, root_rank=0, name="share")
 
     def gather(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The first axis may be of another length on each rank."""
+        """Arrays of any length on each rank, joined."""
         import tensorflow as tf
 
         return np.asarray(self.hvd.allgather(tf.constant(array), name="gather").numpy())

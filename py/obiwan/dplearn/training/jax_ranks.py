@@ -48,7 +48,7 @@ class JaxWorld(Ranks):
     mean: Any = None
 
     def average(self, tensors: Sequence[Any]) -> list[Any]:
-        """One message a tensor; between compiled functions, not inside one."""
+        """Average of tensors, one message each; between compiled functions, not inside one."""
         import jax
 
         averaged = []
@@ -59,13 +59,13 @@ class JaxWorld(Ranks):
         return averaged
 
     def broadcast(self, variables: Sequence[Any]) -> None:
-        """Once, before the first step."""
+        """Broadcast of the first rank's values, before the first step."""
         from obiwan.dplearn.training.checkpoints import assign, values
 
         assign(variables, self.share(values(variables) if self.leads else None))
 
     def share(self, value: Any) -> Any:
-        """Pickled on its way."""
+        """Value of the first rank, pickled on its way."""
         from jax.experimental.multihost_utils import broadcast_one_to_all
 
         message = np.frombuffer(pickle.dumps(value) if self.leads else b"", np.uint8)
@@ -74,7 +74,7 @@ class JaxWorld(Ranks):
         return pickle.loads(np.asarray(broadcast_one_to_all(message)).tobytes())
 
     def gather(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The first axis may be of another length on each rank; as bytes, since JAX has no 64-bit numbers."""
+        """Arrays of any length on each rank; as bytes, since JAX has no 64-bit numbers."""
         from jax.experimental.multihost_utils import process_allgather
 
         message = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
