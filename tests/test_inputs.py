@@ -10,6 +10,7 @@ import pytest
 from obiwan.dplearn.errors import LayoutError
 from obiwan.dplearn.planning.bricks import plan_brick
 from obiwan.dplearn.planning.config import TrainingConfig
+from obiwan.dplearn.planning.injected import single_runs
 from obiwan.dplearn.planning.inputs import resolve_inputs
 from synthetic import (
     BRICK,
@@ -143,6 +144,18 @@ def test_positions_of_single_precision_are_warned_of(tmp_path):
     write_table(path, {"brick": np.array([BRICK.name]), "ra": np.float32([1]), "dec": np.float32([2])})
     inputs = resolve_inputs(fake=[tmp_path / "fake"], fake_table=path, config=TrainingConfig(select="none"))
     assert any("mine.fits: ra and dec in single precision" in warning for warning in inputs.warnings)
+
+
+def test_bricks_of_one_run_without_a_release_are_warned_of():
+    """Not those of several runs, or in a release; and trees of inject take no release."""
+    runs = {"a": ["run"], "b": ["run", "other"], "c": ["run"]}
+    (line,) = single_runs(runs, {"c": ["release"]}, one=False)
+    assert line.startswith("1 brick(s) with one run and no data release")
+    assert line.endswith("give more runs, or the release with --real")
+    (line,) = single_runs(runs, {}, one=True)
+    assert line.startswith("2 brick(s)")
+    assert line.endswith("give more runs")
+    assert single_runs({"b": ["run", "other"]}, {}, one=False) == []
 
 
 # --- two injectors ---------------------------------------------------------------------------------

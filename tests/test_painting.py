@@ -9,6 +9,7 @@ import fitsio
 import numpy as np
 import pytest
 
+from obiwan.dplearn.errors import CoaddError
 from obiwan.dplearn.injection.brick import open_band
 from obiwan.dplearn.injection.config import InjectionConfig
 from obiwan.dplearn.injection.models import star
@@ -99,6 +100,21 @@ def test_without_exposures_the_coadd_tells_the_photon_noise(release):
 def test_a_gain_takes_the_place_of_that_of_the_exposures(release):
     electrons = [band_of(release, "r", **given).facts["electrons"] for given in ({}, {"gain": 8.0})]
     assert electrons[1] == pytest.approx([2 * one for one in electrons[0]], rel=1e-5)
+
+
+def test_the_width_of_the_psf_is_that_of_observed_pixels(release, tmp_path):
+    shutil.copytree(release.root.path, tmp_path / "dr9")
+    run = Root(0, tmp_path / "dr9", release.root.layout).files(BRICK.name)
+    path = run.coadd / f"legacysurvey-{BRICK.name}-psfsize-r.fits.fz"
+    sizes = np.zeros((BRICK.size, BRICK.size), "f4")
+    sizes[:20], sizes[20:40] = 1.5, np.nan
+    fitsio.write(path, sizes, compress="GZIP", qlevel=0, clobber=True)
+    assert open_scene(run, BANDS).psfsize("r") == pytest.approx(1.5)
+    path.unlink()
+    scene = open_scene(run, BANDS)
+    assert scene.psfsize("r") is None
+    with pytest.raises(CoaddError, match="band r: neither plane nor catalogue has a psfsize"):
+        open_band(run, scene, "r", InjectionConfig(psf="moffat"), None)
 
 
 def test_a_copsf_image_of_the_release_goes_before_psfex_models(release, tmp_path):
