@@ -98,6 +98,13 @@ def test_an_empty_coadd_has_an_empty_catalogue():
     assert flux.shape == ivar.shape == (0, 1)
 
 
+def test_a_source_may_have_more_pixels_than_sep_holds_by_default():
+    image = gaussians([350.0], [350.0], [1e9], (700, 700), sigma=62.0)
+    assert np.count_nonzero(image > 0.1) > 300_000
+    rows, *_ = measure(reader({"r": image})[1], ("r",), 5.0, "brick")
+    assert len(rows)
+
+
 def test_what_sep_cannot_take_apart_is_one_line(monkeypatch):
     sep = pytest.importorskip("sep")
     monkeypatch.setattr(sep, "extract", lambda *_, **__: 1 / 0)
