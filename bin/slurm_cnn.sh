@@ -48,10 +48,11 @@ fi
 source "$OBIWAN_DPLEARN_DIR/bin/slurm_job.sh"
 
 needs=(train)
-if [ "${KERAS_BACKEND:-}" = jax ]; then
-    SRUN_MPI=${SRUN_MPI:-none} # its ranks find each other without MPI
-elif [ "${SLURM_NTASKS:-1}" -gt 1 ]; then
-    needs+=(horovod)
-fi
+case ${KERAS_BACKEND:-tensorflow},$((${SLURM_NTASKS:-1} > 1)) in
+    jax,*) SRUN_MPI=${SRUN_MPI:-none} ;; # its ranks find each other without MPI
+    tensorflow,1) needs+=(horovod) ;;
+    *,1) die "KERAS_BACKEND=$KERAS_BACKEND trains in one task, not in $SLURM_NTASKS: give sbatch --nodes=1" \
+        "--ntasks-per-node=1, or set KERAS_BACKEND to tensorflow or jax" ;;
+esac
 prepare_job "${needs[@]}"
 run_step 'checkpoints/step_*.npz' obiwan.dplearn.cnn --data "$DATA" --outdir "$OUTDIR" --profile "$PROFILE" "$@"

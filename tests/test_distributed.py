@@ -87,7 +87,7 @@ def start(launcher, *words, cwd, ranks=2, engine="horovod"):
     pytest.importorskip(engine)
     words = [*command(launcher, ranks), *map(str, words)]
     if launcher == "ranks" and CNN[1] in words:
-        words = [sys.executable, *words[words.index("-m") :], "--ranks", str(ranks)]
+        words = [sys.executable, *words[words.index("-m") :], "--ranks", str(ranks), "--oversubscribe"]
     return subprocess.Popen(
         words,
         stdin=subprocess.DEVNULL,
@@ -524,6 +524,154 @@ def test_signals_reach_the_ranks_whose_status_counts(name, send):
     assert (job.returncode, err) == (4, b"")
 
 
+FOLLOWER = """
+import os, signal, sys, time
+from obiwan.dplearn.running import ranks
+signal.signal(signal.SIGTERM, signal.SIG_IGN if sys.argv[1] == "deaf" else lambda *_: sys.exit(4))
+ranks.end_with_starter(os.environ, "start the job again", grace=0.5)
+assert ranks.STARTER not in os.environ
+os.write(1, b"%d\\n" % os.getpid())
+time.sleep(60)
+"""
+
+
+def ended_by_itself(processes, seconds):
+    """Whether all have ended within so long; those that have not are killed."""
+    psutil = pytest.importorskip("psutil")
+    _, left = psutil.wait_procs(processes, timeout=seconds)
+    for process in left:
+        process.kill()
+    return not left
+
+
+@pytest.mark.parametrize("how", ["ends", "deaf"])
+def test_ranks_end_when_the_process_that_started_them_is_killed(how):
+    psutil = pytest.importorskip("psutil")
+    words = [sys.executable, "-c", START, "2", sys.executable, "-c", FOLLOWER, how]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment("jax"), text=True
+    ) as job:
+        ranks = [psutil.Process(int(job.stdout.readline())) for _ in range(2)]
+        job.kill()
+        assert ended_by_itself(ranks, 30)
+        _, err = job.communicate()
+    line = "error: the process that started the ranks was killed, and they end; start the job again\n"
+    assert err == line  # of the first rank, by Python's own handler
+
+
+@pytest.mark.horovod
+@pytest.mark.slow
+def test_a_training_ends_when_the_process_that_started_its_ranks_is_killed(data, tmp_path):
+    """It keeps its steps, and goes on."""
+    out = tmp_path / "out"
+    words = [*CNN, "--data", data, "--epochs", "200", "--outdir", out]
+    job = start("ranks", *words, cwd=tmp_path, engine="jax")
+    ranks = ranks_at_work(job, out)
+    job.kill()
+    assert ended_by_itself(list(ranks.values()), 40)
+    _, err = job.communicate()
+    assert err.count("error: the process that started the ranks was killed, and they end; start") == 1
+    assert "Traceback" not in err
+    found = load_checkpoint(out / "checkpoints").progress
+    assert (found.ranks, found.epoch * 22 + found.step > 0) == (2, True)
+
+
+def test_a_process_that_no_other_started_has_nothing_to_wait_for():
+    environ = {}
+    own_ranks.end_with_starter(environ, "")
+    assert environ == {}
+
+
+@pytest.mark.parametrize("words", [[], ["--oversubscribe"]])
+def test_more_ranks_than_processors_are_refused(words, monkeypatch, capsys):
+    usable, begun = len(os.sched_getaffinity(0)), []
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
+    monkeypatch.setattr(cnn, "start_ranks", lambda _, ranks, *__: begun.append(ranks) or 0)
+    given = ["--data", "set", "--outdir", "out", *words, "--ranks"]
+    if usable > 1:
+        assert cnn.main([*given, str(usable)]) == 0
+    assert cnn.main([*given, str(usable + 1)]) == (not words)
+    (*_, line) = capsys.readouterr().err.splitlines() or [""]
+    assert begun == [*[usable] * (usable > 1), *[usable + 1] * bool(words)]
+    if not words:
+        assert line.startswith(f"cnn: error: --ranks {usable + 1}: this process may use {usable} processor")
+
+
+MISSING = """
+import os, sys
+from obiwan.dplearn.running import cli
+from obiwan.dplearn.running.launch import launched
+from obiwan.dplearn.training import engines
+
+engines._LATER = 2.0
+
+def program():
+    with engines.joined(launched(os.environ), patience=float(sys.argv[1])):
+        return 0
+
+sys.exit(cli.run(program, "cnn"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rank", "launcher", "speaks"),
+    [(0, "srun", True), (1, "srun", True), (2, "srun", False), (0, "ranks", True), (1, "ranks", False)],
+)
+def test_a_rank_that_waits_in_vain_for_the_others(rank, launcher, speaks):
+    """No trace of the library; the second speaks where a launcher would have ended it with the first."""
+    pytest.importorskip("jax")
+    given = own_ranks.rank_environment(rank, 3, own_ranks._free_port())
+    if launcher == "srun":
+        ours, theirs = (own_ranks.RANK, own_ranks.RANKS), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")
+        given |= {name: given.pop(own) for own, name in zip(ours, theirs, strict=True)}
+    environ = {**environment("jax"), **given}
+    begin = time.monotonic()
+    words = [sys.executable, "-c", MISSING, "3"]
+    done = subprocess.run(words, env=environ, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    assert time.monotonic() - begin < 120
+    said = (
+        "error: training on 3 ranks: not all of them have started within 3 s; see what "
+        f"{'srun' if launcher == 'srun' else 'cnn --ranks'} says of the others, or give them longer by "
+        "--start-timeout\n"
+    )
+    assert (done.returncode, done.stderr) == (1, said if speaks else "")
+
+
+@pytest.mark.parametrize("number", [0, 1, 2**32 - 1, 2**32, 5 * 2**32 + 3])
+def test_lengths_of_more_than_four_gigabytes_reach_the_other_ranks(number):
+    words = jax_ranks._words(number)
+    assert (words.dtype, len(words)) == (np.uint32, 2)
+    assert jax_ranks._numbers(words) == [number]
+    assert jax_ranks._numbers(np.stack([words, words])) == [number] * 2
+
+
+def test_long_messages_are_sent_in_pieces(monkeypatch):
+    """A rank with another one that has less, and one that has nothing, each message of 5 bytes at most."""
+    utils = pytest.importorskip("jax.experimental.multihost_utils")
+    others, sent = [np.arange(9, dtype=np.int16), np.empty(0, np.int16)], []
+    position = [0]
+
+    def allgather(mine):
+        if mine.dtype == np.uint32:
+            return np.stack([mine, *(jax_ranks._words(other.nbytes) for other in others)])
+        sent.append(len(mine))
+        start, position[0] = position[0], position[0] + len(mine)
+        rows = [np.frombuffer(other.tobytes(), np.uint8)[start : start + len(mine)] for other in others]
+        return np.stack([mine, *(np.pad(row, (0, len(mine) - len(row))) for row in rows)])
+
+    monkeypatch.setattr(utils, "process_allgather", allgather)
+    monkeypatch.setattr(jax_ranks, "PIECE", 5)
+    mine = np.arange(100, 111, dtype=np.int16)
+    assert jax_ranks.JaxWorld(0, 3).gather(mine).tolist() == [*mine, *range(9)]
+    assert sent == [5, 5, 5, 5, 2]
+    monkeypatch.setattr(utils, "broadcast_one_to_all", lambda one: sent.append(len(one)) or one)
+    value = {"weights": list(range(20))}
+    assert jax_ranks.JaxWorld(0, 3).share(value) == value
+    assert set(sent[6:-1]) == {5}
+
+
 def test_ranks_end_where_one_of_them_cannot_start(monkeypatch):
     """As where the system has no more processes."""
     started = []
@@ -549,7 +697,7 @@ from obiwan.dplearn.training import jax_ranks
 from obiwan.dplearn.training.distributed import World
 from obiwan.dplearn.training.engines import joined
 
-def start(launch):
+def start(launch, _limit):
     atexit.register(jax_ranks._leave_at_once)
     return World(launch.rank, launch.size)
 

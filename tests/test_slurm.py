@@ -531,3 +531,18 @@ def test_an_srun_that_cannot_start_this_mpi_is_refused(script, given, kind, subm
     assert f"PROBLEM: srun --mpi={kind} cannot start Open MPI" in done.stdout
     assert "set SRUN_MPI=pmix before sbatch" in done.stdout
     assert not (stubs / "srun.json").exists()
+
+
+@pytest.mark.parametrize(("nodes", "each"), [(2, 1), (1, 2)])
+def test_a_backend_without_an_engine_is_refused_several_tasks(nodes, each, submit, stubs):
+    options = (f"--nodes={nodes}", f"--ntasks-per-node={each}", "--cpus-per-task=1")
+    done = submit("slurm_cnn.sh", *options, KERAS_BACKEND="torch")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "dplearn-cnn: error: KERAS_BACKEND=torch trains in one task, not in 2: give sbatch --nodes=1 "
+        "--ntasks-per-node=1, or set KERAS_BACKEND to tensorflow or jax\n"
+    )
+    assert not (stubs / "srun.json").exists()
+    done = submit("slurm_cnn.sh", "--nodes=1", "--ntasks-per-node=1", KERAS_BACKEND="torch")
+    assert "trains in one task" not in done.stderr
+    assert "horovod is missing" not in done.stdout

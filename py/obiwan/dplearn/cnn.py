@@ -27,13 +27,13 @@ from obiwan.dplearn.referees.network import model_checksum
 from obiwan.dplearn.referees.testlog import record_evaluation
 from obiwan.dplearn.running import cli, profiles
 from obiwan.dplearn.running.backends import keras_backend, settle_keras
-from obiwan.dplearn.running.cli import add_options, positive
+from obiwan.dplearn.running.cli import add_options, between, positive
 from obiwan.dplearn.running.launch import STARTED_HERE, Launch, first_fails, first_speaks, launched
 from obiwan.dplearn.running.quiet import without_notes
 from obiwan.dplearn.running.ranks import start_ranks
 from obiwan.dplearn.training.batches import check_splits, with_fitting_batches
 from obiwan.dplearn.training.distributed import World
-from obiwan.dplearn.training.engines import AGAIN, AUTO, ENGINES, engine_of, joined
+from obiwan.dplearn.training.engines import AGAIN, AUTO, ENGINES, LONGEST, PATIENCE, engine_of, joined
 from obiwan.dplearn.training.rundir import BEST, HISTORY, RESULT, SCORES, RunLogs, run_directory
 from obiwan.dplearn.training.settings import FeedConfig, NetworkConfig, RunConfig, run_config
 from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
@@ -69,6 +69,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--engine", choices=ENGINES, default=AUTO, help=says)
     says = "processes to start on this machine, for KERAS_BACKEND=jax; others are started by a launcher"
     add("--ranks", type=positive, metavar="N", help=says)
+    add("--oversubscribe", action="store_true", help="let --ranks be more than there are processors")
+    says = "seconds that the start of all ranks may take"
+    add("--start-timeout", type=between(1, LONGEST, float), default=PATIENCE, metavar="S", help=says)
     add("--checkpoint-steps", type=positive, default=500, metavar="N", help="steps between checkpoints")
     profiles.add_thread_options(add)
     add("--quiet", action="store_true", help="no progress bar")
@@ -212,7 +215,7 @@ def program(options: argparse.Namespace, launch: Launch) -> int:
         logging.getLogger().setLevel(logging.ERROR)  # the first rank speaks for all
     with first_fails(launch):
         words = settle(options, launch)
-    with joined(launch, options.engine) as world:
+    with joined(launch, options.engine, options.start_timeout) as world:
         return train(options, world, words)
 
 
@@ -222,10 +225,17 @@ def many(options: argparse.Namespace, words: Sequence[str]) -> int:
     Raises
     ------
     DplearnError
-        If they could not be joined, or the backend of Keras cannot be used.
+        If they could not be joined or are too many, or the backend of Keras cannot be used.
     """
     settle_keras(dict(os.environ))
     engine_of(options.engine, Launch(STARTED_HERE, 0, options.ranks), keras_backend(os.environ))
+    usable = profiles.this_node().own_processors
+    if options.ranks > usable and not options.oversubscribe:
+        msg = (
+            f"--ranks {options.ranks}: this process may use {usable} processor(s) of the machine; give "
+            f"--ranks {usable}, or --oversubscribe to have ranks share processors"
+        )
+        raise ModelError(msg)
     command = [sys.executable, "-m", f"obiwan.dplearn.{NAME}", *words]
     return start_ranks(command, options.ranks, os.environ, AGAIN)
 

@@ -1,6 +1,7 @@
 """Ranks of one machine, started without a launcher: one command, as many processes, for JAX.
 
-They end together: where one fails, the others have a while to end by themselves, and are ended then.
+They end together: where one fails, the others have a while to end by themselves, and are ended then.  They
+end, too, when the process that started them is killed (`end_with_starter`).
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from threading import Thread
 
+from obiwan.dplearn.running.interruptions import ENDED, GRACE
 from obiwan.dplearn.running.launch import RANK, RANKS
 
 PATIENCE = 20.0  #: seconds that the other ranks have after one has failed
+STARTER = "DPLEARN_STARTER"  #: descriptor of a pipe that only the process that started the ranks can write to
 _LOOK = 0.05  #: seconds between two looks at them
 
 log = logging.getLogger(__name__)
@@ -62,11 +66,11 @@ def start_ranks(command: Sequence[str], ranks: int, environ: Mapping[str, str], 
     """
     port = _free_port()
     processes: list[subprocess.Popen[bytes]] = []
-    with _passing_on(processes):
+    with _passing_on(processes), _pipe() as ear:
         try:
             for rank in range(ranks):  # the machine may refuse one, and the others must not be left alone
-                own = {**environ, **rank_environment(rank, ranks, port)}
-                processes.append(subprocess.Popen(command, env=own))
+                own = {**environ, **rank_environment(rank, ranks, port), STARTER: str(ear)}
+                processes.append(subprocess.Popen(command, env=own, pass_fds=[ear]))
             failed = _first_failure(processes)
             if failed is None:
                 return 0
@@ -78,6 +82,48 @@ def start_ranks(command: Sequence[str], ranks: int, environ: Mapping[str, str], 
         finally:
             _end(processes)
     return status if status > 0 else 128 - status
+
+
+@contextmanager
+def _pipe() -> Iterator[int]:
+    """The end of a pipe to read from; the other one is this process's alone, and closes when it dies."""
+    ear, mouth = os.pipe()
+    try:
+        yield ear
+    finally:
+        os.close(ear)
+        os.close(mouth)
+
+
+def end_with_starter(environ: MutableMapping[str, str], again: str, grace: float = GRACE) -> None:
+    """Have this rank end when the process that started the ranks does, even by kill -9.
+
+    The rank gets SIGTERM, so that it keeps its steps; where it does not end within `grace`, since it waits
+    in a library, it is ended.  A process that was not started by `start_ranks` is left alone.
+
+    Parameters
+    ----------
+    environ : mapping
+        Environment; `STARTER` is taken out of it, for programs that the rank starts.
+    again : str
+        What to do, for the log of the first rank.
+    grace : float
+        Seconds.
+    """
+    ear = environ.pop(STARTER, "")
+    if not ear:
+        return
+    leads = environ.get(RANK) == "0"
+
+    def watch() -> None:
+        os.read(int(ear), 1)  # nothing is written: it returns when the other end is closed
+        if leads:
+            log.error("error: the process that started the ranks was killed, and they end; %s", again)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(grace)
+        os._exit(ENDED)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _first_failure(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:

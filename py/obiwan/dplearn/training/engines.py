@@ -7,11 +7,13 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from threading import Event, Thread, current_thread, main_thread
+from math import ceil
+from threading import Event, Thread, Timer, current_thread, main_thread
 
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.running.backends import keras_backend
 from obiwan.dplearn.running.launch import STARTED_HERE, Launch, first_fails
+from obiwan.dplearn.running.ranks import end_with_starter
 from obiwan.dplearn.training import horovod_ranks, jax_ranks
 from obiwan.dplearn.training.distributed import World
 
@@ -21,6 +23,9 @@ AUTO, NONE = "auto", "none"
 OF_BACKEND = {"tensorflow": "horovod", "jax": "jax"}  #: the engine of each backend of Keras that has one
 ENGINES = (AUTO, *OF_BACKEND.values(), NONE)
 AGAIN = "start the job again to go on from the last checkpoint"  #: when a rank is gone
+PATIENCE = 300.0  #: seconds that the start of all ranks may take: file systems make some late
+LONGEST = 86_400  #: seconds that they may be given
+_LATER = 10.0  #: seconds that the other ranks wait longer than the first, which speaks for all
 _HEARING = 0.4  #: seconds until a rank that SIGTERM does not reach says so; Open MPI kills after one
 
 
@@ -100,7 +105,32 @@ def _told_to_end(size: int) -> Iterator[None]:
 
 
 @contextmanager
-def joined(launch: Launch, engine: str = AUTO) -> Iterator[World]:
+def _starting(launch: Launch, patience: float) -> Iterator[None]:
+    """End this process with a line if the ranks have not all started in time.
+
+    The second rank speaks where the first one, if it had been there, would have ended the job before.
+    """
+
+    def give_up() -> None:
+        if launch.rank == 0 or (launch.rank == 1 and launch.launcher != STARTED_HERE):
+            log.error(
+                "error: training on %d ranks: not all of them have started within %g s; see what %s says of "
+                "the others, or give them longer by --start-timeout",
+                *(launch.size, patience, launch.launcher),
+            )
+        os._exit(1)
+
+    timer = Timer(patience + (_LATER if launch.rank else 0), give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def joined(launch: Launch, engine: str = AUTO, patience: float = PATIENCE) -> Iterator[World]:
     """The world of a launched process, for as long as the block lasts.
 
     Parameters
@@ -109,6 +139,8 @@ def joined(launch: Launch, engine: str = AUTO) -> Iterator[World]:
         From `launched`.  One process needs no engine and gets a serial world.
     engine : str
         One of `ENGINES`.
+    patience : float
+        Seconds that the start of all ranks may take; after that the process ends, with a line and status 1.
 
     Raises
     ------
@@ -119,7 +151,13 @@ def joined(launch: Launch, engine: str = AUTO) -> Iterator[World]:
     with first_fails(launch):
         name = engine_of(engine, launch, keras_backend(os.environ))
         module = {"horovod": horovod_ranks, "jax": jax_ranks}.get(name)
-        world = module.start(launch) if module else World()
+        if module is None:
+            world = World()
+        else:
+            end_with_starter(os.environ, AGAIN)
+            with _starting(launch, patience):
+                # Its own limit comes later: it would end in a trace of its library.
+                world = module.start(launch, ceil(patience + 6 * _LATER))
     if module is None:
         yield world
         return

@@ -23,13 +23,14 @@ from obiwan.dplearn.training.distributed import Ranks, World
 SETTINGS = {
     # Milliseconds between two rounds of messages on what is ready to be averaged.
     "HOROVOD_CYCLE_TIME": "1",
-    # The start of all ranks, and any one message: file systems make some ranks late.
-    "HOROVOD_GLOO_TIMEOUT_SECONDS": "300",
     "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "1800",
     # Open MPI waits by looking again and again, in a thread of Horovod's, on the core of one that computes.
     "OMPI_MCA_mpi_yield_when_idle": "1",
 }
 """Defaults of what Horovod and Open MPI read from the environment (``bin/benchmark ranks`` measures them)."""
+
+#: Seconds that gloo waits for any one message, at least: file systems make some ranks late.
+GLOO_PATIENCE = 300
 
 # Gloo's messages go through sockets and threads of their own, and a round of them is dear.
 GLOO_SETTINGS = {"HOROVOD_CYCLE_TIME": "3"}
@@ -66,8 +67,14 @@ class HorovodWorld(Ranks):
         return np.asarray(self.hvd.allgather(tf.constant(array), name="gather").numpy())
 
 
-def start(launch: Launch) -> World:
+def start(launch: Launch, limit: int) -> World:
     """Start Horovod, and see that it counts as many ranks as the launcher does.
+
+    Parameters
+    ----------
+    launch : Launch
+    limit : int
+        Seconds that gloo waits for the ranks to find each other.
 
     Raises
     ------
@@ -80,7 +87,8 @@ def start(launch: Launch) -> World:
             "installed; build it with bin/install_horovod, or start one process without a launcher"
         )
         raise ModelError(msg)
-    for name, value in {**SETTINGS, **(GLOO_SETTINGS if launch.launcher == "horovodrun" else {})}.items():
+    given = {**SETTINGS, "HOROVOD_GLOO_TIMEOUT_SECONDS": str(max(limit, GLOO_PATIENCE))}
+    for name, value in {**given, **(GLOO_SETTINGS if launch.launcher == "horovodrun" else {})}.items():
         os.environ.setdefault(name, value)
     with without_notes():
         import horovod.tensorflow as hvd

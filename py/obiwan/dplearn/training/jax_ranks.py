@@ -27,7 +27,8 @@ from obiwan.dplearn.running.launch import STARTED_HERE, Launch
 from obiwan.dplearn.running.quiet import without_notes
 from obiwan.dplearn.training.distributed import Ranks, World
 
-PATIENCE = 300  #: seconds that the start of all ranks may take: file systems make some late
+#: Bytes in a message, from each rank: longer ones are sent in pieces, and take no more memory.
+PIECE = 1 << 26
 #: Seconds after which a rank that cannot be reached ends all; a connection that breaks does at once.
 HEARTBEAT = 100
 
@@ -69,25 +70,47 @@ class JaxWorld(Ranks):
         from jax.experimental.multihost_utils import broadcast_one_to_all
 
         message = np.frombuffer(pickle.dumps(value) if self.leads else b"", np.uint8)
-        length = int(broadcast_one_to_all(np.array(len(message), np.uint32)))
+        (length,) = _numbers(broadcast_one_to_all(_words(len(message))))
         message = message if self.leads else np.zeros(length, np.uint8)
-        return pickle.loads(np.asarray(broadcast_one_to_all(message)).tobytes())
+        pieces = (message[start : start + PIECE] for start in range(0, length, PIECE))
+        return pickle.loads(b"".join(np.asarray(broadcast_one_to_all(one)).tobytes() for one in pieces))
 
     def gather(self, array: NDArray[Any]) -> NDArray[Any]:
         """Arrays of any length on each rank; as bytes, since JAX has no 64-bit numbers."""
         from jax.experimental.multihost_utils import process_allgather
 
         message = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
-        lengths = np.asarray(process_allgather(np.array(len(message), np.uint32)))
-        padded = np.zeros(max(1, lengths.max()), np.uint8)
-        padded[: len(message)] = message
-        messages = np.asarray(process_allgather(padded))
-        parts = [one[:length].tobytes() for one, length in zip(messages, lengths, strict=True)]
-        return np.frombuffer(b"".join(parts), array.dtype).reshape(-1, *array.shape[1:]).copy()
+        lengths = _numbers(process_allgather(_words(len(message))))
+        parts: list[list[bytes]] = [[] for _ in lengths]
+        for start in range(0, max(lengths), PIECE):
+            padded = np.zeros(min(PIECE, max(lengths) - start), np.uint8)
+            mine = message[start : start + len(padded)]
+            padded[: len(mine)] = mine
+            for part, piece, length in zip(parts, process_allgather(padded), lengths, strict=True):
+                part.append(np.asarray(piece)[: max(0, length - start)].tobytes())
+        whole = b"".join(piece for part in parts for piece in part)
+        return np.frombuffer(whole, array.dtype).reshape(-1, *array.shape[1:]).copy()
 
 
-def start(launch: Launch) -> World:
+def _words(number: int) -> NDArray[np.uint32]:
+    """A number of 64 bits as two of 32, which is what JAX has."""
+    return np.array([number], np.uint64).view(np.uint32)
+
+
+def _numbers(words: Any) -> list[int]:
+    """The numbers that `_words` made, of one rank or of all."""
+    found: list[int] = np.ascontiguousarray(words, np.uint32).view(np.uint64).ravel().tolist()
+    return found
+
+
+def start(launch: Launch, limit: int) -> World:
     """Start JAX on all ranks.
+
+    Parameters
+    ----------
+    launch : Launch
+    limit : int
+        Seconds after which JAX aborts the process if the ranks do not find each other.
 
     Raises
     ------
@@ -108,7 +131,7 @@ def start(launch: Launch) -> World:
         jax.distributed.initialize(
             num_processes=launch.size,
             process_id=launch.rank,
-            initialization_timeout=PATIENCE,
+            initialization_timeout=limit,
             heartbeat_timeout_seconds=HEARTBEAT,
         )
         devices = {device.process_index: device for device in reversed(jax.devices())}  # the first of each
