@@ -705,6 +705,7 @@ def program():
     with joined(Launch("srun", 0, 2)):
         exec(sys.argv[1])
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has background jobs ignore
 jax_ranks.start = start
 sys.exit(cli.run(program, "cnn"))
 """

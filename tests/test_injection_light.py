@@ -9,7 +9,6 @@ from astropy.wcs import WCS
 from scipy.special import gammaincinv, j0
 
 from obiwan.dplearn.injection.light import (
-    frequencies,
     grid_size,
     half_light_ellipse,
     jacobians,
@@ -21,12 +20,14 @@ from obiwan.dplearn.injection.light import (
     through,
 )
 from obiwan.dplearn.injection.resampling import interpolate, matrix, resample
-from obiwan.dplearn.injection.sersic import transform, truncation
+from obiwan.dplearn.injection.sersic import transform
 from obiwan.dplearn.injection.stars import moffat_image
-from obiwan.dplearn.mock.profiles import ellipse, moffat_transform
-from obiwan.dplearn.mock.profiles import sersic_transform as untruncated
-from obiwan.dplearn.mock.sky import add_light, draw_population
+from obiwan.dplearn.mock.bricks import Brick, draw_conditions
+from obiwan.dplearn.mock.drawing import Observed, add_objects
+from obiwan.dplearn.mock.profiles import ellipse
+from obiwan.dplearn.mock.sky import draw_population
 from obiwan.dplearn.survey.coadds import Frame
+from obiwan.dplearn.survey.rendering import truncation
 
 SCALE = 0.262
 FWHM = 4.6  # pixels, of the Gaussian of equal noise area
@@ -41,8 +42,8 @@ def drawn(sersic: float, radius: float, e1: float, e2: float, x: float, y: float
     return through(psf_transform(moffat_image(FWHM), size), spectrum, size)
 
 
-def galsims(sersic: float, radius: float, e1: float, e2: float, x: float, y: float, size: int) -> np.ndarray:
-    """The same, from the tractor's definitions and GalSim alone: major axis, angle, truncation, Moffat 3."""
+def galsims(sersic: float, radius: float, e1: float, e2: float, psf: galsim.GSObject) -> galsim.GSObject:
+    """The same of unit flux, from the tractor's definitions and GalSim alone: axes, angle, truncation."""
     e = np.hypot(e1, e2)
     ratio = (1 - e) / (1 + e)
     round_radius = radius * np.sqrt(ratio)
@@ -51,49 +52,49 @@ def galsims(sersic: float, radius: float, e1: float, e2: float, x: float, y: flo
     profile = galsim.Sersic(sersic, scale_radius=whole.scale_radius, trunc=cut, gsparams=ACCURATE)
     # From north (+y) through east (-x): 90 degrees more from +x.
     angle = (np.degrees(np.arctan2(e2, e1)) / 2 + 90) * galsim.degrees
-    profile = profile.shear(q=ratio, beta=angle)
-    sigma = FWHM / 2.3548200450309493 * SCALE
-    psf = galsim.Moffat(beta=3, scale_radius=sigma * np.sqrt(16 / 5), gsparams=ACCURATE)
+    return galsim.Convolve(profile.shear(q=ratio, beta=angle), psf, gsparams=ACCURATE)
+
+
+def pixels(light: galsim.GSObject, size: int, x: float, y: float) -> np.ndarray:
+    """Surface brightness at the pixels of an image, of light at a place."""
     image = galsim.Image(size, size, xmin=0, ymin=0, scale=SCALE, dtype=float)
-    centre = galsim.PositionD(size // 2 + x, size // 2 + y)
-    light = galsim.Convolve(profile, psf, gsparams=ACCURATE)
-    light.drawImage(image=image, method="no_pixel", center=centre)
+    light.drawImage(image=image, method="no_pixel", center=galsim.PositionD(x, y))
     return image.array
 
 
-def test_the_mock_draws_what_this_code_draws():
-    """Ellipse, position and convolution of its population: GalSim's there, ours here, of one profile each.
-
-    The mock's profiles are not truncated, and its PSF is a Moffat profile of index 3.5.
-    """
+def test_the_mock_is_drawn_as_galsim_draws_it():
+    """Ellipse, position, truncation, PSF and flux of its population, drawn by the code of `inject`."""
     objects = draw_population(np.random.default_rng(2), 60, ("r",), np.ones(1))
-    objects["x"], objects["y"] = np.random.default_rng(3).uniform(99.5, 100.5, (2, len(objects)))
     assert {0.0, 1.0, 4.0} <= set(objects["sersic"].tolist())
-    size, fwhm = 256, 1.3
-    kx, ky = (2 * np.pi * one / SCALE for one in frequencies(size))
-    psf = moffat_transform(fwhm, np.hypot(kx, ky))
-    for row in objects:
-        plane = np.zeros((200, 200), np.float32)
-        add_light(plane, objects[objects["x"] == row["x"]], 0, fwhm)
-        profile: np.ndarray | float = 1.0
+    brick = Brick(0, 0, 201, 20, bands=("r",))
+    at = Observed(1, brick, draw_conditions(np.random.default_rng(0), ("r",)), 0)
+    objects["x"], objects["y"] = np.random.default_rng(3).uniform(99.5, 100.5, (2, len(objects)))
+    objects["ra"], objects["dec"] = brick.to_sky(objects["x"], objects["y"])
+    objects["light_shot"] = 0
+    psf = galsim.Moffat(beta=3.5, fwhm=at.fwhm, gsparams=ACCURATE)
+    worst = 0.0
+    for k, row in enumerate(objects):
+        empty = np.zeros((201, 201), np.float32)
+        mine = add_objects(empty, empty + 1, objects[k : k + 1], at, "light")[0]
+        light = psf
         if row["sersic"] > 0:
+            light = galsims(*(row[name] for name in ("sersic", "shape_r", "e1", "e2")), psf)
             shape = ellipse(*(np.array([row[name]]) for name in ("shape_r", "e1", "e2")))[0]
-            square = shape[0] * kx**2 + shape[1] * ky**2 + 2 * shape[2] * kx * ky
-            index = np.full(square.shape, row["sersic"]) if row["sersic"] != 1 else 1.0
-            profile = untruncated(square, index)[0]
             axes = half_light_ellipse(NORTH_UP, row["shape_r"], row["e1"], row["e2"]) * SCALE
             both = axes @ axes.T
             assert shape == pytest.approx([both[0, 0], both[1, 1], both[0, 1]], rel=1e-6, abs=1e-9)
-        spectrum = moved(profile * row["flux"][0], row["x"] - 100, row["y"] - 100, size)
-        image = through(psf, spectrum, size)[96:160, 96:160]
-        assert plane[68:132, 68:132] == pytest.approx(np.maximum(image, 0), abs=4e-5 * image.max())
+        theirs = pixels(light.withFlux(row["flux"][0]), 201, row["x"], row["y"])
+        worst = max(worst, np.abs(mine - theirs).max() / theirs.max())
+    assert worst < 1e-3
 
 
 @pytest.mark.parametrize("sersic", [1.0, 4.0])
 @pytest.mark.parametrize("shape", [(0.4, 0.0, 0.0), (0.9, 0.3, -0.2), (1.3, -0.1, 0.45)])
 def test_galaxies_equal_those_of_galsim(sersic, shape):
     mine = drawn(sersic, *shape, 0.31, -0.44)
-    theirs = galsims(sersic, *shape, 0.31, -0.44, len(mine))
+    sigma, middle = FWHM / 2.3548200450309493 * SCALE, len(mine) // 2
+    psf = galsim.Moffat(beta=3, scale_radius=sigma * np.sqrt(16 / 5), gsparams=ACCURATE)
+    theirs = pixels(galsims(sersic, *shape, psf), len(mine), middle + 0.31, middle - 0.44)
     assert np.abs(mine - theirs).max() < 1e-3 * theirs.max()
 
 

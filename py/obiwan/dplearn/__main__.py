@@ -69,7 +69,7 @@ PACKAGES = (
     Package("tensorboard", "train"),
     Package("tensorflow", "train", ("tensorflow", "tensorflow-cpu", "tensorflow-intel")),
     Package("optuna", "tune"),
-    Package("galsim", "mock"),
+    Package("galsim", "evaluate"),
     Package("matplotlib", "figures"),
     Package("horovod", "horovod", loads="horovod.tensorflow"),
     Package("sep", "inject"),

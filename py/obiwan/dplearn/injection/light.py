@@ -11,11 +11,11 @@ from functools import lru_cache
 import numpy as np
 from scipy.fft import irfft2, next_fast_len, rfft2
 
-from obiwan.dplearn.injection.sersic import transform, truncation
+from obiwan.dplearn.injection.sersic import transform
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.survey.coadds import Frame
 from obiwan.dplearn.survey.cutouts import centre_pixel
-from obiwan.dplearn.survey.rendering import axis_ratio
+from obiwan.dplearn.survey.rendering import axis_ratio, truncation
 
 LEAST_SIZE = 64  #: pixels on a side of the smallest grid
 LARGEST_SIZE = 2048  #: of the largest: what needs more is no object of a brick

@@ -65,8 +65,11 @@ def _resampled_photons(rng: np.random.Generator, light: Array, scaling: float, e
 def photons_on_grid(rng: np.random.Generator, light: Array, electrons: float) -> Array:
     """Photon noise of light on the coadd's own grid, independent in each pixel, as its invvar states it.
 
-    For coadds of which nothing tells how they were resampled.
+    For coadds of which nothing tells how they were resampled.  Where nothing was observed, which gives an
+    infinite number of electrons per nanomaggy, there is none.
     """
+    if not np.isfinite(electrons):
+        return np.zeros_like(light)
     expected = np.maximum(light, 0) * electrons
     return np.asarray((rng.poisson(expected) - expected) / electrons)
 

@@ -181,9 +181,12 @@ class _Stamp:
 def _seen(band: Band, x: float, y: float, on_ccd: Array) -> Seen:
     """The exposures whose CCD has a position; near an edge, where none seems to, the nearest."""
     if not band.exposures:
-        reach = _SKY // 2
-        area = band.invvar[max(0, int(y) - reach) : int(y) + reach, max(0, int(x) - reach) : int(x) + reach]
-        electrons = np.full(1, np.inf)
+        # Of a source beyond an edge, the sky at the edge.
+        ys, xs = (
+            slice(max(0, middle - _SKY // 2), middle + _SKY // 2)
+            for middle in (min(max(int(at), 0), n) for at, n in zip((y, x), band.invvar.shape, strict=True))
+        )
+        area, electrons = band.invvar[ys, xs], np.full(1, np.inf)
         if band.balance is not None and (area > 0).any():
             electrons[:] = band.balance * np.median(area[area > 0])
         psf = band.psf.at(x, y, np.empty(0), on_ccd)

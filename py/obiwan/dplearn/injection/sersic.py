@@ -1,8 +1,7 @@
 """Fourier transform of truncated Sersic profiles, the tractor's convention for galaxies.
 
 The profile is exp(-b r^(1/n)) with r in half-light radii of the *untruncated* profile, cut off at
-`truncation` and normalised to unit flux.  The tractor ends n = 1 at 4 and n = 4 at 8 half-light radii;
-between them the radius is interpolated here.
+`obiwan.dplearn.survey.rendering.truncation` and normalised to unit flux.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from scipy.interpolate import CubicSpline
 from scipy.special import gammaincinv, j0
 
 from obiwan.dplearn.stampspec import Array
+from obiwan.dplearn.survey.rendering import truncation
 
 SERSIC_LIMITS = (0.3, 6.2)  #: indices that can be drawn
 _FOUR = 14  # number of the node n = 4; node 0 is n = 1: at both, the truncation has a kink
@@ -23,11 +23,6 @@ _QUADRATURE = np.polynomial.legendre.leggauss(1500)
 _END, _DENSITY = 64, 256  # of the table: largest frequency, entries per unit
 # Frequencies of the nodes, dense where the transform is large.
 _FREQUENCIES = np.sinh(np.linspace(0, np.arcsinh(_END), 320))
-
-
-def truncation(sersic: float) -> float:
-    """Radius at which the profile ends, in half-light radii of the untruncated one."""
-    return float(np.interp(sersic, (1.0, 4.0), (4.0, 8.0)))
 
 
 @cache

@@ -10,7 +10,7 @@ from obiwan.dplearn.running.cli import between, option
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.differences import FACTOR, KINDS, Kind
 
-EDITION = 2  #: of what a configuration gives: raised whenever the same one gives other bytes
+EDITION = 3  #: of what a configuration gives: raised whenever the same one gives other bytes
 COLLISION_RADIUS = 5.0  #: Arcseconds between injections of one run, as in obiwan and legacysim
 LAYOUTS = ("legacysim", "obiwan", "both")
 PIXEL_SCALE = 0.262  #: Arcseconds per pixel of the coadds

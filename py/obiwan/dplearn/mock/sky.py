@@ -1,15 +1,14 @@
-"""The sky of the mock survey: one population, one position process, one way to draw light.
+"""Objects of the mock survey: one population, one position process.
 
 Both classes come out of the functions here.  What makes the null survey null:
 
-* Injections and real objects are drawn by `draw_population` and rendered by `add_light`.
+* Injections and real objects are of the population of `draw_population`, and
+  `obiwan.dplearn.mock.drawing.add_objects` adds the light, and its noise, of both.
 * Every position is uniform over the primary box, so the sub-pixel phase is uniform too.  Real objects
   keep `HARD_CORE` from one another as a Gibbs process (birth and death).  Injections ignore the real
   objects, as real injections do; those that land within the match radius of a real object are
   dropped later as coincident, and what is left sees exactly the neighbourhood that a member of a
   hard-core Gibbs process sees (Georgii, Nguyen and Zessin).
-* The noise of a pixel is Gaussian with variance (sky + light / gain) for the light of either class, and
-  invvar is the inverse of that variance for both.
 """
 
 from __future__ import annotations
@@ -20,18 +19,13 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from obiwan.dplearn.mock.bricks import SATUR, Exposure
-from obiwan.dplearn.mock.config import PIXEL_SCALE, Plant
+from obiwan.dplearn.mock.config import Plant
 from obiwan.dplearn.stampspec import Array
-from obiwan.dplearn.survey.cutouts import centre_pixel, overlap
 from obiwan.dplearn.survey.differences import SERSIC_RANGE
-from obiwan.dplearn.survey.rendering import FWHM, Galaxy, along_major, render
+from obiwan.dplearn.survey.rendering import along_major
 
-DRAWN, DRAWN_SATURATED = 64, 192  #: Pixels on a side of what is drawn of an object, and of a saturated star
 #: Nanomaggies of a star with a saturated core, before extinction
 SATURATED_STAR = {"g": 700.0, "r": 1500.0, "i": 2000.0, "z": 2500.0}
-SATURATION_FILL = 10.0  #: What legacypipe writes into saturated pixels of the image
-SATURATION_RADIUS = 7.0
 HARD_CORE = 1.5  #: Arcseconds: the default match radius of create_training
 STAR_FRACTION, FAINT_FRACTION = 0.05, 0.08
 DEVIATES = 14
@@ -157,82 +151,3 @@ def collisions(x: Array, y: Array, radius: float) -> Array:
         if not flagged[first]:
             flagged[second] = True
     return flagged
-
-
-def add_light(plane: Array, objects: Array, band: int, fwhm: float) -> None:
-    """Add the light of ``objects`` in one band to ``plane``, in place; what falls outside is lost.
-
-    Parameters
-    ----------
-    plane : ndarray of float32
-        Nanomaggies per pixel.
-    objects : ndarray of `object_dtype`
-    band : int
-        Index of the band in their fluxes.
-    fwhm : float
-        Width of the PSF, pixel included (arcsec).
-    """
-    height, width = plane.shape
-    for row in objects:
-        x, y = float(row["x"] + row["light_dx"][band]), float(row["y"])
-        size = DRAWN_SATURATED if row["saturated"] else DRAWN
-        (cx, cy), middle = centre_pixel(np.array([x, y])).tolist(), size // 2
-        (ys, from_y), (xs, from_x) = overlap(cy, height, size), overlap(cx, width, size)
-        flux = float(row["light_flux"][band])
-        if flux <= 0:
-            continue
-        radius, sersic, e1, e2 = (float(row[name]) for name in ("light_r", "light_sersic", "e1", "e2"))
-        psf, place = fwhm * float(row["light_psf"]), (x - cx + middle, y - cy + middle)
-        galaxy = Galaxy((flux,), (psf,), *place, radius, sersic, e1, e2)
-        stamp = render(galaxy, size, PIXEL_SCALE, dtype=np.float32)[..., 0]
-        # The transform rings at 1e-5 of the peak; light is not negative.
-        np.maximum(stamp, 0.0, out=stamp)
-        plane[ys, xs] += stamp[from_y, from_x]
-
-
-def saturate(exposure: Exposure, objects: Array) -> None:
-    """Set, in place, the saturation bit in the cores of saturated stars."""
-    size = exposure.mask.shape[0]
-    for row in objects[objects["saturated"]]:
-        yy, xx = np.ogrid[:size, :size]
-        exposure.mask[(xx - row["x"]) ** 2 + (yy - row["y"]) ** 2 < SATURATION_RADIUS**2] |= SATUR
-
-
-def shot_variance(light: Array, exposure: Exposure, gain: float) -> Array:
-    """Variance of the photons of ``light`` (nanomaggies per pixel), in nanomaggies squared."""
-    photons = np.float32(gain) * np.maximum(exposure.nobs, 1).astype(np.float32)
-    return np.asarray(light / photons, dtype=np.float32)
-
-
-def noisy_image(rng: np.random.Generator, light: Array, exposure: Exposure, gain: float) -> Array:
-    """Return light with the noise of the sky and of its own photons; blank or filled where unobserved."""
-    sigma = np.sqrt(exposure.variance + shot_variance(light, exposure, gain))
-    image = light + sigma * rng.standard_normal(light.shape, dtype=np.float32)
-    return blank(image, exposure)
-
-
-def blank(image: Array, exposure: Exposure) -> Array:
-    """Put 0 where nothing was observed and the fill where everything is saturated, in place."""
-    image[(exposure.mask & SATUR) > 0] = SATURATION_FILL
-    image[exposure.nobs == 0] = 0.0
-    return image
-
-
-def inverse_variance(light: Array, exposure: Exposure, gain: float) -> Array:
-    """Return 1 / (sky + source variance), 0 where unobserved or masked."""
-    out = 1.0 / (exposure.variance + shot_variance(light, exposure, gain))
-    out[(exposure.nobs == 0) | (exposure.mask != 0)] = 0.0
-    return np.asarray(out, dtype=np.float32)
-
-
-def dip(invvar: Array, objects: Array, fwhm: float) -> None:
-    """Multiply ``invvar``, in place, by 1 - its dip * Gaussian PSF around each object's true position."""
-    sigma = fwhm / PIXEL_SCALE / FWHM
-    reach = int(np.ceil(5 * sigma))
-    size = invvar.shape[0]
-    for row in objects[objects["light_dip"] > 0]:
-        xc, yc = round(float(row["x"])), round(float(row["y"]))
-        ys, xs = overlap(yc, size, 2 * reach + 1)[0], overlap(xc, size, 2 * reach + 1)[0]
-        yy, xx = np.ogrid[ys, xs]
-        radius2 = (xx - row["x"]) ** 2 + (yy - row["y"]) ** 2
-        invvar[ys, xs] *= (1.0 - row["light_dip"] * np.exp(-0.5 * radius2 / sigma**2)).astype(np.float32)

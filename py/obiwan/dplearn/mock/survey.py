@@ -17,7 +17,7 @@ import numpy as np
 
 from obiwan.dplearn import __version__
 from obiwan.dplearn.mock import bricks as mock_bricks
-from obiwan.dplearn.mock import catalog, sky, writers
+from obiwan.dplearn.mock import catalog, drawing, sky, writers
 from obiwan.dplearn.mock.bricks import Brick, Conditions, Exposure, brick_stream
 from obiwan.dplearn.mock.config import AREA, COLLISION_RADIUS, EDITION, PIXEL_SCALE, MockConfig, Plant
 from obiwan.dplearn.running.executors import process_pool, progress_bar, run_all
@@ -95,7 +95,7 @@ def _exposures(task: Task) -> list[Exposure]:
     for band, sigma, nobs in zip(brick.bands, conditions.sigma, conditions.nobs, strict=True):
         rng = brick_stream(task.config.seed, brick.name, "exposure", band)
         out.append(mock_bricks.draw_exposure(rng, brick.size, sigma, nobs))
-        sky.saturate(out[-1], np.concatenate([task.real, task.neighbours]))
+        drawing.saturate(out[-1], np.concatenate([task.real, task.neighbours]))
     return out
 
 
@@ -173,25 +173,15 @@ def make_brick(task: Task) -> tuple[str, int, int]:
 
 def _write_band(task: Task, k: int, exposure: Exposure, real: Array, injected: list[Array]) -> None:
     """Draw and write one band: the release, then each run on the very same pixels and noise."""
-    seed, brick, conditions = task.config.seed, task.brick, task.conditions
-    fwhm, gain, band = conditions.fwhm[k], conditions.gain[k], brick.bands[k]
-    light = np.zeros((brick.size, brick.size), dtype=np.float32)
-    sky.add_light(light, real, k, fwhm)
-    image = sky.noisy_image(brick_stream(seed, brick.name, "noise", band), light, exposure, gain)
-    invvar = sky.inverse_variance(light, exposure, gain)
+    at = drawing.Observed(task.config.seed, task.brick, task.conditions, k)
+    empty = drawing.empty_sky(brick_stream(at.seed, at.brick.name, "noise", at.name), exposure)
+    release = drawing.add_objects(*empty, real, at, "release")
     (tree,) = _trees(task, None)
-    writers.write_planes(tree.coadd, brick, band, image, invvar)
+    writers.write_planes(tree.coadd, at.brick, at.name, *release)
     for run, rows in enumerate(injected):
-        added = np.zeros_like(light)
-        sky.add_light(added, rows, k, fwhm)
-        noise = brick_stream(seed, brick.name, "shot", band, run).standard_normal(added.shape, np.float32)
-        noise *= np.float32(1 - task.plant.no_shot_noise)
-        noise *= np.sqrt(sky.shot_variance(added, exposure, gain))
-        invvar = sky.inverse_variance(light + added, exposure, gain)
-        sky.dip(invvar, rows, fwhm)
-        total = sky.blank(image + added + noise, exposure)
+        planes = drawing.add_objects(*release, rows, at, f"run {run}")
         for tree in _trees(task, run):
-            writers.write_planes(tree.coadd, brick, band, total, invvar, tree.root.layout.name)
+            writers.write_planes(tree.coadd, at.brick, at.name, *planes, tree.root.layout.name)
 
 
 def _write_catalogues(task: Task, tree: BrickRun, catalogue: Array) -> None:
@@ -206,8 +196,8 @@ def _intruders(brick: Brick, others: Iterable[Array]) -> Array:
     for rows in others:
         moved = rows.copy()
         moved["x"], moved["y"] = brick.to_pixels(rows["ra"], rows["dec"])
-        reach = half + np.where(rows["saturated"], sky.DRAWN_SATURATED, sky.DRAWN) / 2
-        found.append(moved[np.all([np.abs(moved[axis] - half) < reach for axis in ("x", "y")], axis=0)])
+        near = [np.abs(moved[axis] - half) < half + drawing.REACH for axis in ("x", "y")]
+        found.append(moved[np.all(near, axis=0)])
     return np.concatenate(found)
 
 

@@ -1,8 +1,9 @@
-"""Model galaxies and their images, in the tractor's conventions: what the mock draws and what is planted.
+"""Model galaxies and their images, in the tractor's conventions: what is planted in a training set.
 
 The tractor's ``shape_r`` is the half-light radius along the *major* axis (``EllipseE`` in its ellipses.py has
 axes r and r b/a), e = (1 - b/a) / (1 + b/a), and the position angle, half of atan2(e2, e1), goes from North
-(+y) through East (-x).  GalSim's profiles are round, and its shear keeps their area.  The PSF is a Moffat
+(+y) through East (-x).  Profiles end at `truncation`, and ``shape_r`` is that of the profile without an end.
+GalSim's profiles are round, and its shear keeps their area.  The PSF is a Moffat
 profile whose width includes the pixel, so no pixel is convolved again.
 """
 
@@ -84,17 +85,23 @@ def along_major(radius: Array | float, e1: Array | float, e2: Array | float) -> 
     return np.asarray(radius / np.sqrt(axis_ratio(e1, e2)))
 
 
+def truncation(sersic: float) -> float:
+    """Radius at which a profile ends, in half-light radii of the profile without an end.
+
+    The tractor ends n = 1 at 4 and n = 4 at 8 half-light radii; between them the radius is interpolated here.
+    """
+    return float(np.interp(sersic, (1.0, 4.0), (4.0, 8.0)))
+
+
 def profile(radius: float, sersic: float, e1: float, e2: float) -> galsim.GSObject:
     """GalSim profile of unit flux, before the PSF, from the parameters of a `Galaxy`."""
     import galsim
 
     radius = float(circularised(radius, e1, e2))
-    if sersic == 1:
-        disc = galsim.Exponential(half_light_radius=radius)
-    else:
-        disc = galsim.Sersic(sersic, half_light_radius=radius)
+    end = truncation(sersic) * radius
+    round_ = galsim.Sersic(sersic, half_light_radius=radius, trunc=end, flux_untruncated=True).withFlux(1.0)
     # An angle from North through East is one from +x less a right angle: both components change sign.
-    return disc.shear(g1=-e1, g2=-e2)
+    return round_.shear(g1=-e1, g2=-e2)
 
 
 @lru_cache(maxsize=64)
