@@ -75,7 +75,6 @@ def test_wheel_says_what_it_is(wheel):
     assert metadata["Requires-Python"] == ">=3.11"
     assert set(metadata.get_all("Provides-Extra")) >= {
         "train",
-        "mock",
         "figures",
         "horovod",
         "mpi",
