@@ -26,17 +26,20 @@ from obiwan.dplearn.running import cli
 from obiwan.dplearn.training.rundir import HISTORY
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config, run_config
 from obiwan.dplearn.trainingset.stampset import open_training_set
+from obiwan.dplearn.trainingset.views import brick_folds
 from obiwan.dplearn.tuning import files, leases, outcome, study
 from obiwan.dplearn.tuning.objective import (
     SCORES,
+    Fold,
     Objective,
     TrialFailedError,
+    folds_of,
     open_for_tuning,
     read_scores,
 )
 from obiwan.dplearn.tuning.space import DOCUMENTED, config_of, documented, maps_of, read_space
 from obiwan.dplearn.tuning.study import OutOfTimeError, Worker, counted, place_of
-from obiwan.dplearn.twosample.ranking import Estimate, auc, auc_difference
+from obiwan.dplearn.twosample.ranking import Estimate, Measured, auc, auc_difference, mean_of
 from planted import Planted, write_set
 from processes import ENV
 from tune_program import TIMING, Formula, worker
@@ -342,10 +345,10 @@ def test_the_documented_network_is_trained_to_the_end_after_better_ones(tmp_path
 # What a study says and leaves.
 
 
-def scored(outdir, number, labels, *scores):
+def scored(outdir, number, labels, *scores, name=""):
     """Scores of a trial's trainings, as the objective leaves them."""
     for seed, one in enumerate(scores, 1):
-        place = place_of(outdir, number) / f"seed_{seed}"
+        place = place_of(outdir, number) / f"{name}seed_{seed}"
         place.mkdir(parents=True, exist_ok=True)
         np.savez(place / SCORES, label=labels, score=one)
 
@@ -373,7 +376,7 @@ def outcome_with(finished, best_shift, seeds=1):
     for number, power in ((DOCUMENTED, 0.8), (best, 0.8 + best_shift)):
         noise = common + 0.2 * rng.normal(size=(seeds, len(labels)))
         scored(found.outdir, number, labels, *(power * labels + noise))
-    return outcome.outcome_of(found.study, found.outdir, tuple(range(1, seeds + 1)), bricks)
+    return outcome.outcome_of(found.study, found.outdir, [Fold("", None, bricks)], range(1, seeds + 1))
 
 
 def test_a_better_network_is_called_better_and_an_equal_one_is_not(finished):
@@ -401,13 +404,42 @@ def test_the_interval_allows_for_the_choice_of_the_best_trial(finished):
     assert found.difference.low < estimate.interval(0.95).low
 
 
+def test_folds_are_compared_one_by_one(finished):
+    """The interval is that of the mean of independent differences, each with its own bricks."""
+    found, labels, bricks, rng = finished
+    best, differences = found.study.best_trial.number, []
+    folds = [Fold(f"fold_{number}_", None, bricks + number) for number in (1, 2, 3)]
+    for fold in folds:
+        ours, theirs = (power * labels + rng.normal(size=(2, len(labels))) for power in (1.2, 0.8))
+        scored(found.outdir, DOCUMENTED, labels, *theirs, name=fold.name)
+        scored(found.outdir, best, labels, *ours, name=fold.name)
+        differences.append(auc_difference(labels, ours, theirs, fold.bricks))
+    result = outcome.outcome_of(found.study, found.outdir, folds, (1, 2))
+    assert (result.folds, result.seeds, result.compared) == (3, 2, 3)
+    assert result.difference == mean_of(differences).interval(1 - 0.05 / 3, least=-1.0)
+    assert result.difference.value == pytest.approx(np.mean([one.value for one in differences]))
+    assert f"validation AUC {result.best.value:.3f}, mean of 3 folds." in outcome.conclusion(result)[1]
+    assert "folds" not in " ".join(outcome.conclusion(outcome_with(finished, 0.3)))
+
+
+def test_the_error_of_a_mean_of_measurements():
+    parts = [Measured(0.1, 0.03, 4), Measured(0.3, 0.04, 9)]
+    found = mean_of(parts)
+    assert (found.value, found.error) == pytest.approx((0.2, 0.025))
+    assert found.freedom == int((9 + 16) ** 2 / (81 / 4 + 256 / 9))
+    assert mean_of(parts[:1]) == parts[0]
+    assert mean_of([Measured(0.1, 0.0, 4)] * 2) == Measured(0.1, 0.0, 4)
+    alike = mean_of([Measured(0.1, 0.03, 7)] * 5)
+    assert (alike.error, alike.freedom) == (pytest.approx(0.03 / 5**0.5), 35)
+
+
 def test_studies_without_an_answer_say_so(tmp_path):
     def failing(*_):
         raise TrialFailedError("out of memory")
 
     one = worker(tmp_path, failing)
     one.work(2)
-    found = outcome.outcome_of(one.study, tmp_path, (1,), None)
+    found = outcome.outcome_of(one.study, tmp_path, [Fold("", None, None)], (1,))
     assert outcome.conclusion(found) == [
         "Trials: 2 (2 failed).",
         "No trial is complete: there is no best one yet.",
@@ -417,7 +449,7 @@ def test_studies_without_an_answer_say_so(tmp_path):
     assert [(row["state"], row["reason"]) for row in rows] == [("fail", "out of memory")] * 2
     assert not (tmp_path / files.BEST).exists()
     worker(tmp_path, Formula()).work(3)
-    rest = outcome.outcome_of(one.study, tmp_path, (1,), None)
+    rest = outcome.outcome_of(one.study, tmp_path, [Fold("", None, None)], (1,))
     assert "no result to compare with" in outcome.conclusion(rest)[-1]
     documented_alone = replace(found, best=outcome.Best(0, 0.7, documented()), documented=0.7, compared=2)
     assert outcome.conclusion(documented_alone)[-1] == "It is the documented network: no trial is better."
@@ -521,12 +553,108 @@ def test_a_real_study_never_reads_the_test_split(sealed, tmp_path, capsys):
     assert [line["trials"] for line in lines if line["study"] not in "xy"] == [1, 2]
 
 
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory):
+    """A training set of eight bricks for training and validation, without the files of its test split."""
+    from evaluation_set import make_set
+
+    directory = tmp_path_factory.mktemp("data") / "set"
+    counts = {"train": 90, "val": 48, "test": 32}
+    made = make_set(directory, Planted("size", 2.5), counts, bricks={"train": 5, "val": 3, "test": 2})
+    for shard in made.split("test"):
+        (directory / shard.x_name).unlink()
+        (directory / shard.y_name).unlink()
+    return directory
+
+
+def test_folds_are_whole_bricks_each_once_in_validation(folded):
+    _, used = open_for_tuning(folded)
+    stamps = {split: used.stamps(split, np.arange(len(used.rows(split)))) for split in ("train", "val")}
+    whole = np.concatenate([used.rows(split) for split in stamps])
+    pixels = dict(
+        zip(zip(whole["brick"], whole["id"], strict=True), np.concatenate([*stamps.values()]), strict=True)
+    )
+    validated = []
+    for number, view in enumerate(brick_folds(used, 3, seed=4)):
+        bricks = {split: set(view.bricks(split)) for split in ("train", "val")}
+        assert not bricks["train"] & bricks["val"]
+        assert len(bricks["train"] | bricks["val"]) == 8
+        assert view.split("test") == ()
+        for split in bricks:
+            rows = view.rows(split)
+            read = [view.read(shard) for shard in view.split(split)]
+            x, y = (np.concatenate(some) for some in zip(*read, strict=True))
+            assert np.array_equal(y, rows["label"])
+            assert (view.count(split)[1], len(y)) == (y.sum(), len(rows))
+            assert all(
+                np.array_equal(stamp, pixels[row["brick"], row["id"]])
+                for stamp, row in zip(x, rows, strict=True)
+            )
+        validated += sorted(bricks["val"])
+        again = brick_folds(used, 3, seed=4)[number]
+        assert again.checksum == view.checksum != used.checksum
+        assert again.shards == view.shards
+    assert len(validated) == len(set(validated)) == 8
+    assert max(len(view.bricks("val")) for view in brick_folds(used, 8, 4)) < 60
+    others = [sorted(set(view.bricks("val"))) for view in brick_folds(used, 3, seed=5)]
+    assert [brick for some in others for brick in some] != validated
+
+
+def test_folds_keep_cells_of_the_sky_together(folded):
+    _, used = open_for_tuning(folded)
+    names = sorted({*used.bricks("train"), *used.bricks("val")})
+    cells = {name: f"cell {position // 2}" for position, name in enumerate(names)}
+    whole = replace(used, manifest={**used.manifest, "cells": cells})
+    for view in brick_folds(whole, 4, seed=1):
+        inside = {cells[name] for name in view.bricks("val")}
+        assert len(inside) == 1
+        assert len(set(view.bricks("val"))) == 2
+        assert inside.isdisjoint(cells[name] for name in view.bricks("train"))
+    with pytest.raises(TrainingSetError, match="have 4 cells of the sky, too few for 5 folds"):
+        brick_folds(whole, 5, seed=1)
+
+
+def test_folds_that_cannot_be_are_refused(folded, sealed, tmp_path, capsys):
+    _, used = open_for_tuning(folded)
+    with pytest.raises(TrainingSetError, match="have 8 bricks, too few for 9 folds; use fewer --folds"):
+        folds_of(used, 9, 1)
+    rows = {split: used.rows(split).copy() for split in ("train", "val")}
+    for some in rows.values():  # a brick of one class
+        some["brick"][some["label"] == 0] = b"0000p000"
+    one_class = replace(used, read_rows=rows.__getitem__)
+    with pytest.raises(TrainingSetError, match=r"fold \d of 4 has fewer than 2 examples of a class"):
+        folds_of(one_class, 4, 1)
+    assert tune.main(["--data", str(sealed), "--outdir", str(tmp_path / "tuned"), "--folds", "2"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith("tune: error: ")
+    assert "examples.fits" in line or "sources" in line
+
+
+@pytest.mark.slow
+def test_a_study_of_folds_never_reads_the_test_split(folded, tmp_path, capsys):
+    (tmp_path / "space.toml").write_text(SMALL)
+    outdir = tmp_path / "tuned"
+    words = ["--data", folded, "--outdir", outdir, "--space", tmp_path / "space.toml", "--network", "lenet5"]
+    words = [*map(str, words), "--threads", "1", "--pruner", "none", "--trials", "2", "--folds"]
+    assert tune.main([*words, "2"]) == 0
+    said = capsys.readouterr().out
+    assert "Trials: 2 (2 complete)." in said
+    assert ", mean of 2 folds." in said
+    for row in table(outdir):
+        place = place_of(outdir, int(row["trial"]))
+        scores = [read_scores(place / f"fold_{fold}_seed_1") for fold in (1, 2)]
+        assert sum(len(label) for label, _ in scores) == 90 + 48
+        assert float(row["val_auc"]) == pytest.approx(np.mean([auc(*some) for some in scores]), abs=1e-6)
+    assert tune.main([*words, "1", "--resume"]) == 1
+    assert "holds another study" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_an_interrupted_trial_has_the_value_of_one_left_alone(sealed, tmp_path):
     """The network's own checkpoints; the second training, too."""
     _, used = open_for_tuning(sealed)
     config = replace(config_of(0, {}), network=network_config(maps=(3, 4), dense=4, kernel_size=3), epochs=2)
-    objective, calls = Objective(used, (1, 2)), []
+    objective, calls = Objective(folds_of(used, 1, 1), (1, 2)), []
 
     def ended(training, aucs):
         calls.append((training, len(aucs)))
@@ -553,7 +681,7 @@ def test_settings_that_cannot_be_trained_fail_and_do_not_end_the_study(sealed, t
             leases.leased(tmp_path / message[:4], TIMING) as scratch,
             pytest.raises(TrialFailedError, match=message),
         ):
-            Objective(used, (1,))(config, tmp_path / message[:4], scratch, lambda *_: None)
+            Objective(folds_of(used, 1, 1), (1,))(config, tmp_path / message[:4], scratch, lambda *_: None)
 
 
 def test_another_study_is_replaced_on_request_only(tmp_path):

@@ -30,13 +30,14 @@ from obiwan.dplearn.training.settings import ARCHITECTURES, MAX_SEED
 
 if TYPE_CHECKING:
     from obiwan.dplearn.trainingset.stampset import StampSet
+    from obiwan.dplearn.tuning.objective import Fold
     from obiwan.dplearn.tuning.outcome import Outcome
     from obiwan.dplearn.tuning.study import Worker
 
 NAME = "tune"
 NETWORKS = ("lenet5", "deep")  #: that are tried by default
 PRUNERS = ("median", "hyperband", "none")
-MOST_SEEDS = 100
+MOST_SEEDS = MOST_FOLDS = 100
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--space", type=Path, metavar="FILE.toml", help="replaces entries of the search space")
     says = "networks trained for each trial, with different seeds; the mean validation AUC counts"
     add("--seeds", type=between(1, MOST_SEEDS), default=1, metavar="N", help=says)
+    says = "parts of the bricks for training and validation, each validated by networks trained on the others"
+    add("--folds", type=between(1, MOST_FOLDS), default=1, metavar="K", help=says)
     says = "how bad trials are stopped early: against the median of others, in rounds, or not at all"
     add("--pruner", choices=PRUNERS, default="median", help=says)
     says = "of the sampler and of the first network of each trial"
@@ -95,7 +98,7 @@ def claim(options: argparse.Namespace, identity: dict[str, Any]) -> None:
         write_json(options.outdir / STUDY, identity)
 
 
-def worker_of(options: argparse.Namespace, stamp_set: StampSet, identity: dict[str, Any]) -> Worker:
+def worker_of(options: argparse.Namespace, folds: Sequence[Fold], identity: dict[str, Any]) -> Worker:
     """Worker of this process, which has claimed the output directory."""
     from obiwan.dplearn.tuning.objective import Objective
     from obiwan.dplearn.tuning.space import read_space
@@ -105,10 +108,12 @@ def worker_of(options: argparse.Namespace, stamp_set: StampSet, identity: dict[s
     space = read_space(options.space, options.network or NETWORKS)
     claim(options, identity | {"space": space.to_dict()})
     study = open_study(options.outdir, space, pruner=options.pruner, seed=options.seed)
-    return Worker(study, space, Objective(stamp_set, tuple(identity["seeds"])), options.outdir, until)
+    return Worker(study, space, Objective(tuple(folds), tuple(identity["seeds"])), options.outdir, until)
 
 
-def report(worker: Worker, seeds: Sequence[int], bricks: Any, whole: StampSet, name: str) -> Outcome:
+def report(
+    worker: Worker, folds: Sequence[Fold], seeds: Sequence[int], whole: StampSet, name: str
+) -> Outcome:
     """Write and record the outcome; again, if another process has finished a trial meanwhile."""
     from obiwan.dplearn.tuning.files import write_files
     from obiwan.dplearn.tuning.outcome import conclusion, outcome_of
@@ -119,7 +124,7 @@ def report(worker: Worker, seeds: Sequence[int], bricks: Any, whole: StampSet, n
 
     while True:
         before = states()
-        outcome = outcome_of(worker.study, worker.outdir, tuple(seeds), bricks)
+        outcome = outcome_of(worker.study, worker.outdir, folds, seeds)
         record_tuning(whole, name, outcome.trials)
         write_files(worker.outdir, worker.study, outcome.best, seeds[0], conclusion(outcome))
         if states() == before:
@@ -131,19 +136,20 @@ def program(options: argparse.Namespace) -> int:
     for line in profiles.set_environment(options):
         log.info(line)
     from obiwan.dplearn.tuning.files import BEST
-    from obiwan.dplearn.tuning.objective import open_for_tuning, validation_bricks
+    from obiwan.dplearn.tuning.objective import folds_of, open_for_tuning
     from obiwan.dplearn.tuning.outcome import conclusion
 
     whole, used = open_for_tuning(options.data)
-    bricks = validation_bricks(used)
+    folds = folds_of(used, options.folds, options.seed)
     with without_notes():  # Keras only now: what is wrong with the data is said at once
         from obiwan.dplearn.training.model import keras_settings
     seeds = [options.seed + number for number in range(options.seeds)]
-    identity = {"data": whole.checksum, "seeds": seeds, "pruner": options.pruner, "keras": keras_settings()}
-    worker = worker_of(options, used, identity)
+    identity = {"data": whole.checksum, "seeds": seeds, "folds": options.folds, "pruner": options.pruner}
+    identity["keras"] = keras_settings()
+    worker = worker_of(options, folds, identity)
     worker.work(options.trials)
     name = f"{zlib.crc32(json.dumps(identity | worker.space.to_dict(), sort_keys=True).encode()):08x}"
-    outcome = report(worker, seeds, bricks, whole, name)
+    outcome = report(worker, folds, seeds, whole, name)
     for line in conclusion(outcome):
         cli.say(line)
     if outcome.best is not None:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, partial
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.running.streams import hashed
 from obiwan.dplearn.stampspec import SPLITS, Array
+from obiwan.dplearn.trainingset.clusters import factorised
 from obiwan.dplearn.trainingset.shards import Shard
 from obiwan.dplearn.trainingset.stampset import Labels, Stamps, StampSet
 
 Edit: TypeAlias = Callable[[Stamps], Stamps]
 Read: TypeAlias = Callable[[Shard], tuple[Stamps, Labels]]
 Key: TypeAlias = tuple[str, int]  # split and number of a shard
+
+FOLDED = ("train", "val")  #: splits that folds are made of
 
 
 def by_shard(rows: Array) -> dict[Key, slice]:
@@ -144,6 +150,82 @@ def sampled(stamps: StampSet, split: str, most: int, seed: int) -> tuple[StampSe
     ends = np.cumsum([0, *rows])
     positions = np.concatenate([np.arange(ends[i], ends[i + 1]) for i in chosen] or [np.arange(0)])
     return stamps.only(shards[i] for i in chosen), positions
+
+
+def brick_folds(stamps: StampSet, count: int, seed: int) -> tuple[StampSet, ...]:
+    """Folds for cross-validation: views without a test split, each with other bricks in validation.
+
+    The bricks of the splits `FOLDED` are dealt out in the order of a seeded hash, whole ones, or whole cells
+    of the sky where the set is split by these.  A fold is the validation split of its view, and all other
+    folds are the training split.
+
+    Parameters
+    ----------
+    stamps : StampSet
+    count : int
+        Folds.
+    seed : int
+        Of the hash.
+
+    Raises
+    ------
+    TrainingSetError
+        If there are fewer bricks than folds, or the example table is not that of the set.
+    """
+    tables, cells = {split: stamps.rows(split) for split in FOLDED}, stamps.manifest.get("cells") or {}
+    names, numbers = factorised(np.concatenate([rows["brick"] for rows in tables.values()]))
+    units = [cells.get(name, name) for name in map(str.strip, names.tolist())]
+    order = sorted(set(units), key=lambda unit: hashed(str(seed), "fold", unit))
+    if len(order) < count:
+        what = "cells of the sky" if cells else "bricks"
+        msg = (
+            f"{stamps.directory}: its training and validation splits have {len(order)} {what}, too few for "
+            f"{count} folds; use fewer --folds"
+        )
+        raise TrainingSetError(msg)
+    dealt = {unit: position % count for position, unit in enumerate(order)}
+    fold = np.array([dealt[unit] for unit in units])[numbers]
+    first = len(tables[FOLDED[0]])
+    return tuple(
+        _fold(stamps, tables, dict(zip(FOLDED, np.split(fold == one, [first]), strict=True)), f"{one} {seed}")
+        for one in range(count)
+    )
+
+
+def _fold(
+    stamps: StampSet, tables: Mapping[str, Array], validation: Mapping[str, Array], name: str
+) -> StampSet:
+    """A view: the marked examples of the splits `FOLDED` are for validation, the others for training."""
+    shards: list[Shard] = []
+    originals: dict[Key, Shard] = {}
+    chosen: dict[Key, tuple[Array, Labels]] = {}
+    parts, numbers = stamps.parts(), Counter[str]()
+    for split, shard in product(FOLDED, stamps.shards):
+        if shard.split not in FOLDED:
+            continue
+        marked = validation[shard.split][parts[shard.key]]
+        rows = np.flatnonzero(marked if split == "val" else ~marked)
+        if not len(rows):
+            continue
+        label = tables[shard.split]["label"][parts[shard.key]][rows].astype(np.uint8)
+        numbers[split] += 1
+        number, fake = numbers[split], int(np.count_nonzero(label))
+        changes = {"rows": len(rows), "fake": fake, "real": len(rows) - fake}
+        shards.append(_renamed(shard, f"fold {name}", split=split, number=number, **changes))
+        originals[split, number], chosen[split, number] = shard, (rows, label)
+
+    @cache
+    def read_rows(split: str) -> Array:
+        found = [tables[FOLDED[0]][:0]]
+        for shard in (one for one in shards if one.split == split):
+            original, (rows, _) = originals[shard.key], chosen[shard.key]
+            out = tables[original.split][parts[original.key]][rows]
+            out["split"], out["shard"], out["row"] = split.encode(), shard.number, np.arange(len(rows))
+            found.append(out)
+        return np.concatenate(found)
+
+    read = partial(_read_chosen, read=stamps.read, originals=originals, chosen=chosen, change=None)
+    return replace(stamps, shards=tuple(shards), read=read, read_rows=read_rows, read_pieces=None)
 
 
 def halves(rows: Array, seed: int) -> Labels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.training.settings import RunConfig
-from obiwan.dplearn.tuning.objective import read_scores
+from obiwan.dplearn.tuning.objective import Fold, read_scores
 from obiwan.dplearn.tuning.space import DOCUMENTED, config_of
 from obiwan.dplearn.tuning.study import counted, place_of
-from obiwan.dplearn.twosample.ranking import Estimate, auc_difference
+from obiwan.dplearn.twosample.ranking import Estimate, auc_difference, mean_of
 
 LEVEL = 0.95  #: coverage of the interval, for all trials together
 
@@ -28,7 +29,7 @@ class Best:
     ----------
     number : int
     value : float
-        Validation AUC, mean over seeds.
+        Validation AUC, mean over folds and seeds.
     config : RunConfig
         Settings.
     """
@@ -46,8 +47,8 @@ class Outcome:
     ----------
     counts : mapping
         Numbers of trials: ``COMPLETE``, ``PRUNED``, ``FAIL`` and ``RUNNING``.
-    seeds : int
-        Trainings of each trial.
+    folds, seeds : int
+        Each trial has a training for each pair.
     best : Best or None
         None where no trial is complete.
     documented : float or None
@@ -60,6 +61,7 @@ class Outcome:
     """
 
     counts: Counter[str]
+    folds: int
     seeds: int
     best: Best | None = None
     documented: float | None = None
@@ -72,7 +74,7 @@ class Outcome:
         return self.counts.total()
 
 
-def outcome_of(study: Study, outdir: Path, seeds: tuple[int, ...], bricks: Array | None) -> Outcome:
+def outcome_of(study: Study, outdir: Path, folds: Sequence[Fold], seeds: Sequence[int]) -> Outcome:
     """The outcome of a study as it stands.
 
     Parameters
@@ -80,27 +82,30 @@ def outcome_of(study: Study, outdir: Path, seeds: tuple[int, ...], bricks: Array
     study : Study
     outdir : Path
         Where the scores of trials are.
-    seeds : tuple of int
-        Of the trainings of each trial.
-    bricks : ndarray or None
-        The brick of each validation example; None where the interval has to rest on examples.
+    folds : sequence of Fold
+    seeds : sequence of int
+        Of the trainings of each fold.
     """
     trials = counted(study)
     counts = Counter(trial.state.name for trial in trials)
     complete = {trial.number: trial for trial in trials if trial.state == TrialState.COMPLETE}
+    sizes = len(folds), len(seeds)
     if not complete:
-        return Outcome(counts, len(seeds))
+        return Outcome(counts, *sizes)
     first = max(complete.values(), key=lambda trial: (_value(trial), -trial.number))
     best = Best(first.number, _value(first), config_of(first.number, first.params))
     if DOCUMENTED not in complete:
-        return Outcome(counts, len(seeds), best)
+        return Outcome(counts, *sizes, best)
     compared, value = len(complete) - 1, _value(complete[DOCUMENTED])
     if best.number == DOCUMENTED:
-        return Outcome(counts, len(seeds), best, value, None, compared)
-    labels, ours = _scores(outdir, best.number, seeds)
-    _, theirs = _scores(outdir, DOCUMENTED, seeds)
-    found = auc_difference(labels, ours, theirs, bricks).interval(1 - (1 - LEVEL) / compared, least=-1.0)
-    return Outcome(counts, len(seeds), best, value, found, compared)
+        return Outcome(counts, *sizes, best, value, None, compared)
+    differences = []
+    for fold in folds:
+        labels, ours = _scores(fold, place_of(outdir, best.number), seeds)
+        _, theirs = _scores(fold, place_of(outdir, DOCUMENTED), seeds)
+        differences.append(auc_difference(labels, ours, theirs, fold.bricks))
+    found = mean_of(differences).interval(1 - (1 - LEVEL) / compared, least=-1.0)
+    return Outcome(counts, *sizes, best, value, found, compared)
 
 
 def _value(trial: FrozenTrial) -> float:
@@ -108,9 +113,9 @@ def _value(trial: FrozenTrial) -> float:
     return float(trial.values[0])
 
 
-def _scores(outdir: Path, number: int, seeds: tuple[int, ...]) -> tuple[Array, Array]:
-    """Labels, shape (n,), and scores, shape (seeds, n), of a trial."""
-    found = [read_scores(place_of(outdir, number) / f"seed_{seed}") for seed in seeds]
+def _scores(fold: Fold, trial: Path, seeds: Sequence[int]) -> tuple[Array, Array]:
+    """Labels, shape (n,), and scores, shape (seeds, n), of a fold in a trial."""
+    found = [read_scores(fold.place(trial, seed)) for seed in seeds]
     return found[0][0], np.stack([scores for _, scores in found])
 
 
@@ -122,7 +127,8 @@ def conclusion(outcome: Outcome) -> list[str]:
     lines = [f"Trials: {outcome.trials}{f' ({states})' if states else ''}."]
     if best is None:
         return [*lines, "No trial is complete: there is no best one yet."]
-    lines.append(f"Best: trial {best.number}, validation AUC {best.value:.3f}.")
+    mean = f", mean of {outcome.folds} folds" if outcome.folds > 1 else ""
+    lines.append(f"Best: trial {best.number}, validation AUC {best.value:.3f}{mean}.")
     if outcome.documented is None:
         lines.append("The documented network (trial 0) has no result to compare with.")
     elif outcome.difference is None:

@@ -5,6 +5,7 @@ Labels are 0 (real) and 1 (fake); a score is the higher the more an example look
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -220,6 +221,15 @@ def auc_difference(labels: Array, scores: Array, others: Array, clusters: Array 
         return found
     freedom = (own + between) ** 2 / (own**2 / found.freedom + between**2 / (n - 1))
     return Measured(found.value, float(np.sqrt(own + between)), max(1, int(freedom)))
+
+
+def mean_of(parts: Sequence[Measured]) -> Measured:
+    """Mean of measurements on different clusters, whose errors are independent (freedom of Satterthwaite)."""
+    variances = np.array([part.error**2 for part in parts])
+    freedoms = np.array([part.freedom for part in parts])
+    value, total = float(np.mean([part.value for part in parts])), float(variances.sum())
+    freedom = total**2 / float((variances**2 / freedoms).sum()) if total > 0 else freedoms.min()
+    return Measured(value, float(np.sqrt(total)) / len(parts), max(1, int(freedom)))
 
 
 def auc_pvalue(
