@@ -269,6 +269,7 @@ CHANGES: dict[str, tuple[Change, set[str]]] = {
     "run": (_set("run", b"release"), {"run"}),
     "root": (_set("root", 1), {"run"}),
     "shard": (_set("shard", 1), {"shard"}),
+    "shard of another split": (_set("split", b"val"), {"shard"}),
     "brick": (_set("brick", b"1003p050"), {"brick"}),
 }
 

@@ -124,8 +124,9 @@ def test_a_worker_loads_a_network_with_one_thread_and_without_another_projects_s
     monkeypatch.setitem(sys.modules, "obiwan.dplearn.training.model", stub)
     monkeypatch.setattr(network, "model_checksum", lambda _: "same")
     monkeypatch.setattr(os, "environ", given)
-    network._loaded.__wrapped__(tmp_path / "best.keras", "same")
+    network._loaded.__wrapped__(tmp_path / "best.keras", "same", "jax")
     assert (seen["KERAS_HOME"], seen["NPROC"], seen["OMP_NUM_THREADS"]) == (os.devnull, "1", "1")
+    assert seen["KERAS_BACKEND"] == "jax"  # as the process that asks has it
 
 
 def test_scores_of_another_shape_are_refused(data):

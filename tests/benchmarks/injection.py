@@ -32,9 +32,8 @@ from obiwan.dplearn.injection.light import (
     through,
 )
 from obiwan.dplearn.injection.psf import BandPsf
-from obiwan.dplearn.injection.sersic import truncation
 from obiwan.dplearn.injection.stars import moffat_image
-from obiwan.dplearn.survey.rendering import axis_ratio, circularised
+from obiwan.dplearn.survey.rendering import axis_ratio, circularised, truncation
 from released import BRICK, write_release
 from synthetic import Brick
 

@@ -156,7 +156,8 @@ def _of_labels(rows: Array, label: Array, bricks: Array, fitted: Obstacle | None
     runs = np.char.add(np.char.add(rows["root"].astype("S6"), b"/"), rows["run"])
     control = Control("fitted type", "D10", "", Statistic.COMPOSITION, "", FRACTION, obstacle=fitted)
     yield control, rows["type"]
-    shards = rows["shard"]
+    # Every split numbers its shards from 1.
+    shards = np.char.add(np.char.add(rows["split"], b"/"), rows["shard"].astype("S11"))
     both_injected = Obstacle.TWO_INJECTORS if np.isfinite(rows["truth_ra"][label == 0]).any() else None
     for name, hazard, keys, obstacle in (
         ("brick", "D18", bricks, None),

@@ -101,7 +101,8 @@ class NetworkReferee:
 
         if keras.distribution.list_devices("gpu") or keras.distribution.list_devices("tpu"):
             return None
-        return StoredNetwork(self.path.absolute(), self.name, self.checksum, self.learnt)
+        backend = keras.backend.backend()
+        return StoredNetwork(self.path.absolute(), self.name, self.checksum, self.learnt, backend)
 
     def predict(self, stamps: NDArray[np.float32], rows: Array | None = None) -> NDArray[np.float32]:  # noqa: ARG002
         """Probabilities of being fake, shape (n,); pixels alone count."""
@@ -122,12 +123,15 @@ class StoredNetwork:
     path : Path
     name, checksum : str
     learnt : bool
+    backend : str
+        Of Keras, the same everywhere: the environment of other nodes may ask for another.
     """
 
     path: Path
     name: str
     checksum: str
     learnt: bool
+    backend: str
 
     def predict(self, stamps: NDArray[np.float32], rows: Array | None = None) -> NDArray[np.float32]:  # noqa: ARG002
         """Probabilities of being fake, shape (n,); pixels alone count.
@@ -137,13 +141,13 @@ class StoredNetwork:
         ModelError
             If the file has become that of another network.
         """
-        return _probabilities(_loaded(self.path, self.checksum), stamps)
+        return _probabilities(_loaded(self.path, self.checksum, self.backend), stamps)
 
 
 @cache
-def _loaded(path: Path, checksum: str) -> Any:
+def _loaded(path: Path, checksum: str, backend: str) -> Any:
     """A network in a worker, on one thread: there are processes enough."""
-    os.environ |= ONE_THREAD
+    os.environ |= {**ONE_THREAD, "KERAS_BACKEND": backend}
     settle_keras(os.environ)  # of MPI ranks the first alone has done so
     with without_notes():
         from obiwan.dplearn.training.model import load_network
