@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import pytest
@@ -43,6 +44,14 @@ def test_unknown_extra_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
         preflight.main(["--need", "teapot"])
     assert "teapot" in capsys.readouterr().err
+
+
+def test_what_scripts_and_pages_need_are_extras(root):
+    pages = [*(root / "bin").iterdir(), *(root / "doc").rglob("*.rst"), root / "README.rst"]
+    texts = [path.read_text(encoding="utf-8") for path in pages if path.is_file()]
+    asked = [words for text in texts for words in re.findall(r"obiwan\.dplearn --need ([a-z -]+)", text)]
+    assert len(asked) > 3
+    assert {word for words in asked for word in words.split()} <= set(preflight.EXTRAS)
 
 
 def test_horovod_is_not_promised_by_pip():
