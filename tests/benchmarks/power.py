@@ -34,11 +34,13 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.linalg import eigh
 from scipy.stats import norm
 
 from benchmarks.panel import PLANTED, version
@@ -54,9 +56,9 @@ from tables import append_record, read_record, write_csv
 FACTORS = ("size", "psf", "flux")  #: kinds whose amplitude is a factor
 FLAWS = ("none", "offset", "size", "psf", "flux", "colour", "profile", "shot", "dip", "band_offset")
 SIZES = (500, 2000, 8000)
-POOL = 4000  #: stamps of a kind, of which every repetition takes some; more where it takes more
+POOL = 16000  #: stamps of a kind, of which every repetition takes some
 LEVEL = 0.05
-SEED = 2424  # of new draws: those of 2121 had shown that the panel's weights need a prior
+SEED = 2525  # of new draws, after those of 2121 had shown that the panel's weights need a prior
 AT_ONCE = 500
 HALF = 12  #: the peers see pixels so far from the centre
 COMPONENTS = 32  #: principal components of these pixels
@@ -93,6 +95,16 @@ class Pool:
         """Some of the stamps."""
         return Pool(self.measured.take(rows), self.pixels[rows], self.labels[rows])
 
+    @cached_property
+    def components(self) -> Array:
+        """Leading principal components of the pixels, of unit variance."""
+        apart = self.pixels - self.pixels.mean(0)
+        few = len(apart) < apart.shape[1]
+        square = apart @ apart.T if few else apart.T @ apart
+        _, vectors = eigh(square, subset_by_index=(len(square) - COMPONENTS, len(square) - 1))
+        found = (vectors if few else apart @ vectors)[:, ::-1]
+        return np.asarray(found / found.std(0))
+
 
 def draw_pool(planted: Planted, count: int = POOL, seed: int = SEED) -> Pool:
     """Draw and measure stamps."""
@@ -114,14 +126,6 @@ def central(stamps: Array) -> Array:
     inside = stamps[:, box, box]
     sigmas = inside[..., : len(GRZ.bands)] * np.sqrt(np.maximum(inside[..., len(GRZ.bands) :], 0))
     return np.arcsinh(sigmas).reshape(len(stamps), -1)
-
-
-def components(pixels: Array) -> Array:
-    """Leading principal components of pixels, of unit variance."""
-    apart = pixels - pixels.mean(0)
-    _, vectors = np.linalg.eigh(apart.T @ apart)
-    found = apart @ vectors[:, : -COMPONENTS - 1 : -1]
-    return np.asarray(found / found.std(0))
 
 
 def by_permutation(found: float, labels: Array, statistic: Callable[[Array], float], rng: Any) -> float:
@@ -163,7 +167,7 @@ def c2st(pool: Pool, rng: Any) -> dict[str, float]:
     """P-value of the accuracy of a classifier of pixels on half of the stamps."""
     from sklearn.neural_network import MLPClassifier
 
-    numbers = components(pool.pixels)
+    numbers = pool.components
     train, test = split(pool, (0.5,), rng)
     network = MLPClassifier((64,), alpha=3.0, learning_rate_init=3e-3, max_iter=30, tol=0, random_state=1)
     with warnings.catch_warnings():
@@ -220,7 +224,7 @@ def mmd(pool: Pool, rng: Any) -> dict[str, float]:
 
 def frechet(pool: Pool, rng: Any) -> dict[str, float]:
     """P-value of the Frechet distance of pixels."""
-    numbers = components(pool.pixels)
+    numbers = pool.components
 
     def distance(labels: Array) -> float:
         parts = [numbers[labels == value] for value in (0, 1)]
@@ -264,7 +268,7 @@ def repetitions(
     left = [each for each in keys if each not in done]
     if not left:
         return
-    pool = draw_pool(amplitude(kind), max(POOL, round(1.5 * max(sizes))))
+    pool = draw_pool(amplitude(kind), max(POOL, 2 * max(sizes)))
     for examples, number, group in left:
         rng = np.random.default_rng([SEED, examples, number])
         own = pool.take(split(pool, (examples / len(pool.labels),), rng)[0])
