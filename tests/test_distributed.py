@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -637,6 +638,30 @@ def test_a_rank_that_waits_in_vain_for_the_others(rank, launcher, speaks):
         "--start-timeout\n"
     )
     assert (done.returncode, done.stderr) == (1, said if speaks else "")
+
+
+@pytest.mark.horovod
+@pytest.mark.slow
+@needs_horovod
+def test_a_rank_of_horovod_that_waits_in_vain_for_the_others():
+    """Here for a rendezvous that does not answer."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        words = ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE", "CROSS_RANK", "CROSS_SIZE")
+        given = dict(zip((f"HOROVOD_{word}" for word in words), "020201", strict=True))
+        given |= {"HOROVOD_HOSTNAME": "localhost", "HOROVOD_GLOO_IFACE": "lo"}
+        given |= {"HOROVOD_CONTROLLER": "gloo", "HOROVOD_CPU_OPERATIONS": "gloo"}
+        port = str(deaf.getsockname()[1])
+        given |= {"HOROVOD_GLOO_RENDEZVOUS_ADDR": "127.0.0.1", "HOROVOD_GLOO_RENDEZVOUS_PORT": port}
+        words = [sys.executable, "-c", MISSING, "15"]
+        environ = {**environment(), **given}
+        done = subprocess.run(
+            words, env=environ, capture_output=True, text=True, check=False, timeout=TIMEOUT
+        )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: training on 2 ranks: not all of them have started within 15 s; see what horovodrun says of "
+        "the others, or give them longer by --start-timeout\n"
+    )
 
 
 @pytest.mark.parametrize("number", [0, 1, 2**32 - 1, 2**32, 5 * 2**32 + 3])

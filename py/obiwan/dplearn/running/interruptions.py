@@ -22,10 +22,18 @@ ENDED = 128 + signal.SIGTERM  #: exit status, 143: what a shell says of a progra
 GRACE = 20.0  #: seconds that a deferred end may take; SLURM kills 30 s after it asks (its KillWait)
 
 
-def _exit(status: int, text: str, stream: int = 2) -> Callable[..., None]:
-    """A handler that ends the process at once; a text is written first.
+def exit_at_once(status: int, text: str, stream: int = 2) -> Callable[..., None]:
+    """A handler, of a signal or a timer, that ends the process at once; a text is written first.
 
     Not through a buffered stream: the signal may have come in the middle of one's own write.
+
+    Parameters
+    ----------
+    status : int
+        Exit status.
+    text : str
+    stream : int
+        Descriptor that the text is written to.
     """
 
     def end(*_: object) -> None:
@@ -73,8 +81,8 @@ def ending(
     stream, unraisable = os.dup(2), sys.unraisablehook  # 2 leads elsewhere in `without_notes`
     heard: list[Timer] = []
     reason = "ended by SIGTERM: a rank died, or time is up"
-    end = _exit(ENDED, f"\n{name}: error: {reason}; {again}\n" if speaks else "", stream)
-    give_up = _exit(INTERRUPTED, f"\n{name}: interrupted; {again}\n" if speaks else "", stream)
+    end = exit_at_once(ENDED, f"\n{name}: error: {reason}; {again}\n" if speaks else "", stream)
+    give_up = exit_at_once(INTERRUPTED, f"\n{name}: interrupted; {again}\n" if speaks else "", stream)
 
     def interrupt(*_: object) -> None:
         if heard:

@@ -12,6 +12,7 @@ from threading import Event, Thread, Timer, current_thread, main_thread
 
 from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.running.backends import keras_backend
+from obiwan.dplearn.running.interruptions import exit_at_once
 from obiwan.dplearn.running.launch import STARTED_HERE, Launch, first_fails
 from obiwan.dplearn.running.ranks import end_with_starter
 from obiwan.dplearn.training import horovod_ranks, jax_ranks
@@ -110,16 +111,13 @@ def _starting(launch: Launch, patience: float) -> Iterator[None]:
 
     The second rank speaks where the first one, if it had been there, would have ended the job before.
     """
-
-    def give_up() -> None:
-        if launch.rank == 0 or (launch.rank == 1 and launch.launcher != STARTED_HERE):
-            log.error(
-                "error: training on %d ranks: not all of them have started within %g s; see what %s says of "
-                "the others, or give them longer by --start-timeout",
-                *(launch.size, patience, launch.launcher),
-            )
-        os._exit(1)
-
+    speaks = launch.rank == 0 or (launch.rank == 1 and launch.launcher != STARTED_HERE)
+    text = (
+        f"error: training on {launch.size} ranks: not all of them have started within {patience:g} s; see "
+        f"what {launch.launcher} says of the others, or give them longer by --start-timeout\n"
+    )
+    stream = os.dup(2)  # 2 leads elsewhere in `without_notes`
+    give_up = exit_at_once(1, text if speaks else "", stream)
     timer = Timer(patience + (_LATER if launch.rank else 0), give_up)
     timer.daemon = True
     timer.start()
@@ -127,6 +125,7 @@ def _starting(launch: Launch, patience: float) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+        os.close(stream)
 
 
 @contextmanager
