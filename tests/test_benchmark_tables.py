@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 pytest.importorskip("galsim")
 
-from benchmarks import cross_fitting, injection_controls, null_sets, rulings, surveys, verdicts
+from benchmarks import cross_fitting, injection_controls, null_sets, ranks, rulings, surveys, verdicts
 from benchmarks.scaling_model import Machine, Rates, table_of_surveys
 from obiwan.dplearn import __version__
 from obiwan.dplearn.controls.records import Control, Statistic
@@ -163,3 +164,35 @@ def test_the_table_of_whole_surveys_is_what_the_scaling_model_gives():
     assert len(rows) == 9
     for line in [head, *rows]:
         assert line in text
+
+
+def test_rates_of_ranks_are_ratios_within_a_round():
+    """The machine is twice as fast in the second round: ratios do not see it."""
+    rates = {"one process": 30.0, "one thread": 20.0, "one thread, jax": 8.0, "jax": 15.2, "horovodrun": 39.0}
+    jobs = [
+        ranks.Job("one process", "", 1, 2, 16),
+        ranks.Job("one thread", "", 1, 1, 16),
+        ranks.Job("horovodrun", "horovodrun", 2, 1, 16),
+        ranks.Job("one thread, jax", "", 1, 1, 16, variables=ranks.ON_JAX),
+        ranks.Job("jax", "jax", 2, 1, 16, variables=ranks.ON_JAX),
+    ]
+    rounds = [
+        {name: ranks.Turn(speed * rate, 40 / rate, 0.1 * speed) for name, rate in rates.items()}
+        for speed in (1, 2, 2)
+    ]
+    rounds[2]["jax"] = ranks.Turn(np.nan, np.nan, 0.2)  # without two steps
+    rows = {row["job"]: row for row in ranks.rows_of(rounds, jobs)}
+    assert list(rows) == [job.name for job in jobs]
+    jax = rows["jax"]
+    assert (jax["images/s"], jax["least"], jax["most"], jax["others"]) == ("22.8", "15.2", "30.4", "0.20")
+    assert (jax["of as many times one thread"], jax["of one thread of TensorFlow"]) == ("0.950", "0.760")
+    assert rows["horovodrun"]["of as many times one thread"] == "0.975"
+    assert rows["one process"]["of as many times one thread"] == ""
+    assert rows["one thread, jax"]["of one thread of TensorFlow"] == "0.400"
+
+
+def test_the_time_that_all_processors_were_busy():
+    ticks = os.sysconf("SC_CLK_TCK")
+    text = f"cpu  {3 * ticks} {ticks} {2 * ticks} 777 88 0 {ticks} {ticks} 5 5\ncpu0 1 1 1 1 1 1 1 1 0 0\n"
+    assert ranks.busy_seconds(text) == pytest.approx(8)
+    assert ranks.busy_seconds() > 0

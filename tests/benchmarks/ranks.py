@@ -1,7 +1,8 @@
 """Ranks of one thread against one process, under Horovod and JAX, in images/s, from disk to checkpoint.
 
-    bin/benchmark ranks -- [--rounds 8] [--seconds 4] [--batch-size 16] [--launchers horovodrun mpirun jax]
+    bin/benchmark ranks -- [--rounds 7] [--seconds 3] [--batch-size 16] [--launchers horovodrun mpirun jax]
                            [--vary "mpirun --bind-to core" "horovodrun HOROVOD_CYCLE_TIME=1" ...]
+                           [--table doc/_static/ranks.csv]
 
 All jobs are started first, and then run in turn, a few seconds at a time, while the others are stopped by a
 signal: what else the machine does slows all of them alike.  A job is a real run: it reads, checks and
@@ -11,13 +12,15 @@ A process alone that takes the batches of both ranks at once is measured for com
 jobs take part, with other settings than the package's, to find out what each of them is worth.
 
 Beside images/s stands the processor time of an image, which a busy machine changes less.  It shows work
-that is done twice and waiting that looks again and again; not the waiting that sleeps.
+that is done twice and waiting that looks again and again; not the waiting that sleeps.  Processors that
+others took during the turns, launchers and hypervisor included, are printed and stand in the table.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import shlex
 import shutil
@@ -26,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -35,6 +38,7 @@ from typing import NamedTuple
 import numpy as np
 
 from planted import Planted, write_set
+from tables import write_csv
 
 REQUIRED, REQUIRED_OF_JAX = 0.95, 0.9
 WARM = 6  # steps before a job counts as started: TensorFlow compiles and allocates
@@ -76,6 +80,7 @@ class Turn(NamedTuple):
 
     rate: float  # images/s
     cost: float  # processor time of an image, ms
+    others: float  # processors that other programs used
 
 
 def variant(words: str, ranks: int, batch: int) -> Job:
@@ -195,16 +200,25 @@ def turn(running: Running, seconds: float) -> Turn:
     """Let a job go on for a while; the rate is by its first and its last step."""
     running.signal(signal.SIGCONT)
     time.sleep(SETTLE)
-    begin, before = time.monotonic(), running.seconds()
+    begin, own, busy = time.monotonic(), running.seconds(), busy_seconds()
     time.sleep(seconds)
-    end, after = time.monotonic(), running.seconds()
+    own, busy = running.seconds() - own, busy_seconds() - busy
+    end = time.monotonic()
     running.signal(signal.SIGSTOP)
     times = running.times()
     inside = times[(times > begin) & (times < end)]
+    others = max(0.0, busy - own) / (end - begin)
     if len(inside) < 2:
-        return Turn(float("nan"), float("nan"))
+        return Turn(float("nan"), float("nan"), others)
     rate = running.job.images * (len(inside) - 1) / float(inside[-1] - inside[0])
-    return Turn(rate, 1e3 * (after - before) / (rate * (end - begin)))
+    return Turn(rate, 1e3 * own / (rate * (end - begin)), others)
+
+
+def busy_seconds(text: str | None = None) -> float:
+    """Processor time that the machine has used so far, on all processors, from ``/proc/stat``."""
+    words = (Path("/proc/stat").read_text() if text is None else text).split("\n", 1)[0].split()[1:9]
+    idle, waiting = map(int, words[3:5])
+    return (sum(map(int, words)) - idle - waiting) / os.sysconf("SC_CLK_TCK")
 
 
 def turns(jobs: Sequence[Running], rounds: int, seconds: float) -> Iterator[dict[str, Turn]]:
@@ -214,18 +228,22 @@ def turns(jobs: Sequence[Running], rounds: int, seconds: float) -> Iterator[dict
         yield {running.job.name: turn(running, seconds) for running in order}
 
 
-def measure(options: argparse.Namespace, scratch: Path) -> list[dict[str, Turn]]:
-    """Start all jobs, give them their turns, end them."""
-    data = options.data or scratch / "set"
-    if options.data is None:
-        write_set(data, Planted(), {"train": options.examples, "val": 64, "test": 2}, seed=1)
+def jobs_of(options: argparse.Namespace) -> list[Job]:
+    """The jobs that take part."""
     batch, n = options.batch_size, options.ranks
     jobs = [Job(ONE, "", 1, n, batch), Job(WHOLE, "", 1, n, n * batch), Job(THREAD, "", 1, 1, batch)]
     jobs += [Job(launcher, launcher, n, 1, batch) for launcher in options.launchers if launcher != OF_JAX]
     if OF_JAX in options.launchers:
         jobs.append(Job(THREAD_OF_JAX, "", 1, 1, batch, variables=ON_JAX))
         jobs.append(Job(OF_JAX, OF_JAX, n, 1, batch, variables=ON_JAX))
-    jobs += [variant(words, n, batch) for words in options.vary]
+    return jobs + [variant(words, n, batch) for words in options.vary]
+
+
+def measure(options: argparse.Namespace, jobs: Sequence[Job], scratch: Path) -> list[dict[str, Turn]]:
+    """Start all jobs, give them their turns, end them."""
+    data = options.data or scratch / "set"
+    if options.data is None:
+        write_set(data, Planted(), {"train": options.examples, "val": 64, "test": 2}, seed=1)
     running: list[Running] = []
     try:
         for number, job in enumerate(jobs):
@@ -238,9 +256,19 @@ def measure(options: argparse.Namespace, scratch: Path) -> list[dict[str, Turn]]
             each.end()
 
 
+def known(values: Iterable[float]) -> list[float]:
+    """Values of the turns in which a job took steps enough; none at all are told as NaN."""
+    return [value for value in values if math.isfinite(value)] or [math.nan]
+
+
 def ratio(rounds: Sequence[dict[str, Turn]], name: str, other: str) -> float:
     """Images/s of a job over those of another one; the median of the rounds."""
-    return median(found[name].rate / found[other].rate for found in rounds)
+    return median(known(found[name].rate / found[other].rate for found in rounds))
+
+
+def cost(rounds: Sequence[dict[str, Turn]], name: str) -> float:
+    """Processor time of an image (ms); the median of the rounds."""
+    return median(known(found[name].cost for found in rounds))
 
 
 def table(rounds: Sequence[dict[str, Turn]]) -> list[str]:
@@ -252,20 +280,48 @@ def table(rounds: Sequence[dict[str, Turn]]) -> list[str]:
         "batch of all ranks"
     ]
     for name in names:
-        rates = [found[name].rate for found in rounds]
-        ratios = [found[name].rate / found[ONE].rate for found in rounds]
+        rates = known(found[name].rate for found in rounds)
+        ratios = known(found[name].rate / found[ONE].rate for found in rounds)
         lines.append(
             f"{name:{width}}  {median(rates):6.1f} ({min(rates):5.1f} to {max(rates):5.1f})"
-            f"  {median(found[name].cost for found in rounds):15.2f}"
+            f"  {cost(rounds, name):15.2f}"
             f"   {median(ratios):6.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
             f"  {ratio(rounds, name, WHOLE):14.3f}"
         )
     return lines
 
 
+def rows_of(rounds: Sequence[dict[str, Turn]], jobs: Sequence[Job]) -> list[dict[str, object]]:
+    """Rows of the table: medians over the rounds, also of the ratios to one process of one thread."""
+    rows: list[dict[str, object]] = []
+    for job in jobs:
+        rates = known(found[job.name].rate for found in rounds)
+        engine = THREAD_OF_JAX if set(ON_JAX) <= set(job.variables) else THREAD
+        alone = engine in rounds[0]
+        rows.append(
+            {
+                "job": job.name,
+                "ranks": job.ranks,
+                "threads of each": job.threads,
+                "batch of each": job.batch,
+                "images/s": f"{median(rates):.1f}",
+                "least": f"{min(rates):.1f}",
+                "most": f"{max(rates):.1f}",
+                "ms of processor": f"{cost(rounds, job.name):.2f}",
+                "of as many times one thread": f"{ratio(rounds, job.name, engine) / job.ranks:.3f}"
+                if alone and job.threads == 1
+                else "",
+                "of one thread of TensorFlow": f"{ratio(rounds, job.name, THREAD):.3f}",
+                "others": f"{median(found[job.name].others for found in rounds):.2f}",
+                "rounds": len(rounds),
+            }
+        )
+    return rows
+
+
 def of_jax(rounds: Sequence[dict[str, Turn]], ranks: int) -> list[str]:
     """Lines: its ranks against as many times one process, and its one process against TensorFlow's."""
-    costs = {name: median(found[name].cost for found in rounds) for name in (THREAD, THREAD_OF_JAX, OF_JAX)}
+    costs = {name: cost(rounds, name) for name in (THREAD, THREAD_OF_JAX, OF_JAX)}
     return [
         f"jax, {ranks} ranks over {ranks} times one thread: "
         f"{ratio(rounds, OF_JAX, THREAD_OF_JAX) / ranks:.3f} in images/s, "
@@ -278,14 +334,15 @@ def of_jax(rounds: Sequence[dict[str, Turn]], ranks: int) -> list[str]:
 def main() -> int:
     """Measure and print the ratios."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--examples", type=int, default=4096)
     parser.add_argument("--data", type=Path, help="a training set (default: one is made)")
     parser.add_argument("--launchers", nargs="+", choices=list(LAUNCH), default=list(LAUNCH))
     parser.add_argument("--vary", nargs="+", default=[], metavar="WORDS", help="jobs with other settings")
+    parser.add_argument("--table", type=Path, help="CSV file to write")
     parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--start", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -301,8 +358,13 @@ def main() -> int:
         return 0
     if shutil.which("mpirun", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") is None:
         options.launchers = [launcher for launcher in options.launchers if launcher != "mpirun"]
+    load, jobs = os.getloadavg()[0], jobs_of(options)
     with tempfile.TemporaryDirectory() as scratch:
-        rounds = measure(options, Path(scratch))
+        rounds = measure(options, jobs, Path(scratch))
+    if options.table:
+        from benchmarks.panel import version  # not in the ranks, which measure nothing else
+
+        write_csv(options.table, [{**row, "version": version()} for row in rows_of(rounds, jobs)])
     for line in table(rounds):
         print(line)
     found = {name: ratio(rounds, name, ONE) / REQUIRED for name in options.launchers if name != OF_JAX}
@@ -313,7 +375,8 @@ def main() -> int:
     worst = min(found, key=lambda name: found[name])
     verdict = "enough" if found[worst] >= 1 else "TOO LITTLE"
     print(f"least of what is required: {worst}, {found[worst]:.3f} times   {verdict}")
-    print(f"load of the machine, mean of the last 15 minutes: {os.getloadavg()[2]:.1f}")
+    others = median(one.others for found in rounds for one in found.values())
+    print(f"load of the machine before: {load:.1f}; processors that others took meanwhile: {others:.2f}")
     return 0 if found[worst] >= 1 else 1
 
 
