@@ -230,7 +230,7 @@ def test_damage_is_named(shard, tmp_path):
         read_shard(tmp_path, spec, shard)
 
 
-@pytest.mark.parametrize("name", ["about", "patches", "lost", "integers_0", "places_1", "values_1"])
+@pytest.mark.parametrize("name", ["about", "patches", "lost", "image_0", "ivar_1", "places_1", "values_1"])
 def test_members_that_make_no_sense(name, shard, tmp_path, rng):
     """Whatever stands in a member, sealed: one line, or the stamps that the manifest vouches for."""
     spec, path = StampSpec(size=16), tmp_path / "xval_3.npz"

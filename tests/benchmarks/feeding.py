@@ -1,12 +1,12 @@
 """Does feeding limit training? Images/s from disk against the same step on a resident batch.
 
     bin/benchmark feeding -- [--examples 8192] [--epochs 5] [--block 32] [--arch lenet5] [--batch-size 16]
-                             [--shards packed]
+                             [--shards npy packed] [--data DIR...]
 
 Whole epochs are run as a training does: read, checked, shuffled, copied, fed, logged; the first window of
-an epoch, which nothing can hide, included.  Every block of steps stands beside an equal block on a batch
-that stays in memory, and which of the two comes first alternates, so that a busy machine slows both alike.
-Each epoch gives two ratios, of all its blocks: by the clock, and of processor time (all threads).  On a
+an epoch, which nothing can hide, included.  Every block of steps of each set stands beside an equal block on
+a batch that stays in memory, in an order that rotates, so that a busy machine slows all alike.
+Each epoch gives two ratios a set, of all its blocks: by the clock, and of processor time (all threads).  On a
 quiet machine the clock says what a user sees; on a busy one it flatters the loop, whose reading thread gets
 a share of its own, and the processor time tells what feeding costs.  The smaller median must reach 0.95.
 """
@@ -19,24 +19,27 @@ import math
 import statistics
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import islice, product, repeat
 from pathlib import Path
 from typing import Any
 
+from obiwan.dplearn.training.batches import Batch, Batches
 from obiwan.dplearn.training.rundir import RunLogs
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig, network_config
 from obiwan.dplearn.training.steps import Step, make_step
 from obiwan.dplearn.training.trainer import Trainer
-from obiwan.dplearn.trainingset.shards import FORMS, NPY, PACKED
+from obiwan.dplearn.trainingset.shards import FORMS, PACKED
 from obiwan.dplearn.trainingset.stampset import open_training_set
 from planted import Planted, write_set
 from quantised import pack_set
 
 REQUIRED = 0.95
 KINDS = ("clock", "processor")
+MEMORY = "memory"
 
 
 @dataclass
@@ -57,14 +60,14 @@ class Spent:
 
 @dataclass
 class Epoch:
-    """What an epoch took from disk, and what as many steps took on a batch in memory."""
+    """What an epoch took from each set on disk, and what as many steps took on a batch in memory."""
 
-    disk: Spent
+    disk: dict[str, Spent]
     memory: Spent
 
-    def ratio(self, kind: str) -> float:
-        """Speed from disk in units of the speed in memory, by ``clock`` or ``processor``."""
-        return float(getattr(self.memory, kind) / getattr(self.disk, kind))
+    def ratio(self, name: str, kind: str) -> float:
+        """Speed from a set in units of the speed in memory, by ``clock`` or ``processor``."""
+        return float(getattr(self.memory, kind) / getattr(self.disk[name], kind))
 
 
 def take_steps(trainer: Trainer, step: Step, batches: Iterator[Any], count: int) -> None:
@@ -79,23 +82,28 @@ def take_steps(trainer: Trainer, step: Step, batches: Iterator[Any], count: int)
         raise RuntimeError(msg)
 
 
-def one_epoch(trainer: Trainer, step: Step, resident: tuple[Any, Any], epoch: int, block: int) -> Epoch:
-    """One epoch from disk and as many steps on a resident batch, block by block in turn."""
-    sources = (trainer.batches.epoch(epoch), repeat(resident))
-    spent = (Spent(), Spent())
-    for number, start in enumerate(range(0, trainer.batches.steps, block)):
+def one_epoch(
+    trainer: Trainer, step: Step, resident: Batch, feeds: dict[str, Batches], epoch: int, block: int
+) -> Epoch:
+    """One epoch of each set and as many steps on a resident batch, block by block in turn."""
+    sources = {MEMORY: repeat(resident)} | {name: feed.epoch(epoch) for name, feed in feeds.items()}
+    spent, names = {name: Spent() for name in sources}, deque(sources)
+    for start in range(0, trainer.batches.steps, block):
         count = min(block, trainer.batches.steps - start)
-        for kind in (number % 2, 1 - number % 2):
-            with spent[kind].counting():
-                take_steps(trainer, step, sources[kind], count)
-    return Epoch(*spent)
+        for name in names:
+            with spent[name].counting():
+                take_steps(trainer, step, sources[name], count)
+        names.rotate()
+    return Epoch({name: spent[name] for name in feeds}, spent[MEMORY])
 
 
-def measure(data: Path, outdir: Path, options: argparse.Namespace) -> tuple[int, list[Epoch]]:
+def measure(sets: dict[str, Path], outdir: Path, options: argparse.Namespace) -> tuple[int, list[Epoch]]:
     """Images in an epoch, and what each epoch took."""
     feed = FeedConfig(batch_size=options.batch_size)
     config = RunConfig(network_config(options.arch), feed, epochs=options.epochs + 1)
-    trainer = Trainer(config, open_training_set(data), outdir, logs=RunLogs(outdir, quiet=True))
+    feeds = {name: Batches(open_training_set(path), "train", feed) for name, path in sets.items()}
+    first = next(iter(sets.values()))
+    trainer = Trainer(config, open_training_set(first), outdir, logs=RunLogs(outdir, quiet=True))
     trainer.begin()
     step = make_step(trainer.model, trainer.optimizer, trainer.world)
     trainer.logs.begin_epoch(0, options.epochs, trainer.batches.steps, options.batch_size)
@@ -103,38 +111,48 @@ def measure(data: Path, outdir: Path, options: argparse.Namespace) -> tuple[int,
     take_steps(trainer, step, trainer.batches.epoch(0), 16)  # compile, and let the allocators settle
     epochs = []
     for number in range(options.epochs):
-        epochs.append(one_epoch(trainer, step, resident, number, options.block))
-        words = ", ".join(f"{kind} {epochs[-1].ratio(kind):.3f}" for kind in KINDS)
-        print(f"   epoch {number + 1} of {options.epochs}: {words}", flush=True)
+        epochs.append(one_epoch(trainer, step, resident, feeds, number, options.block))
+        words = (f"{name}, {kind} {epochs[-1].ratio(name, kind):.3f}" for name in sets for kind in KINDS)
+        print(f"   epoch {number + 1} of {options.epochs}: {'; '.join(words)}", flush=True)
     return trainer.batches.steps * options.batch_size, epochs
 
 
+def make_sets(scratch: Path, examples: int, forms: list[str]) -> dict[str, Path]:
+    """A training set in each form."""
+    sets = {form: scratch / form for form in forms}
+    for form, path in sets.items():
+        write_set(path, Planted(), {"train": examples, "val": 2, "test": 2}, seed=1)
+        if form == PACKED:
+            pack_set(path)
+    return sets
+
+
 def main() -> int:
-    """Measure and print the ratio."""
+    """Measure and print the ratios."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--examples", type=int, default=8192)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--block", type=int, default=32, help="steps in a block")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--arch", default="lenet5")
-    parser.add_argument("--shards", default=NPY, choices=FORMS, help="form of the shards")
-    parser.add_argument("--data", type=Path, help="a training set (default: one is made)")
+    parser.add_argument("--shards", nargs="+", default=list(FORMS), choices=FORMS, help="forms of the shards")
+    parser.add_argument("--data", nargs="+", type=Path, help="training sets (default: they are made)")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    with tempfile.TemporaryDirectory() as scratch:
-        data = options.data or Path(scratch) / "set"
-        if options.data is None:
-            write_set(data, Planted(), {"train": options.examples, "val": 2, "test": 2}, seed=1)
-            if options.shards == PACKED:
-                pack_set(data)
-        images, epochs = measure(data, Path(scratch), options)
-    for name in ("disk", "memory"):
-        rates = [images / getattr(epoch, name).clock for epoch in epochs]
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        sets = {str(path): path for path in options.data or ()}
+        sets = sets or make_sets(scratch, options.examples, options.shards)
+        images, epochs = measure(sets, scratch, options)
+    spent = {name: [epoch.disk[name] for epoch in epochs] for name in sets}
+    for name, all_spent in {MEMORY: [epoch.memory for epoch in epochs], **spent}.items():
+        rates = [images / one.clock for one in all_spent]
         print(f"{name:<10}{statistics.median(rates):7.1f} img/s   ({min(rates):.1f} to {max(rates):.1f})")
     least = math.inf
-    for kind in KINDS:
-        ratios = [epoch.ratio(kind) for epoch in epochs]
-        print(f"{kind:<10}{statistics.median(ratios):7.3f}         ({min(ratios):.3f} to {max(ratios):.3f})")
+    for name, kind in product(sets, KINDS):
+        ratios = [epoch.ratio(name, kind) for epoch in epochs]
+        words = f"{statistics.median(ratios):7.3f}         ({min(ratios):.3f} to {max(ratios):.3f})"
+        print(f"{name}, {kind:<10}{words}")
         least = min(least, statistics.median(ratios))
     verdict = "enough" if least >= REQUIRED else "TOO LITTLE"
     print(f"ratio     {least:7.3f}         {verdict}: at least {REQUIRED}")

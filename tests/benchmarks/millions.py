@@ -3,9 +3,9 @@
     bin/benchmark millions -- [--examples 200000 6000000] [--parts numbers whole] [--workdir DIR]
 
 Rows and scores are synthetic.  *Numbers* is what needs all scores, on rows in memory.  *Whole* is the
-program, from its options to the report: the stamps are those of a few shards, linked under the names of all,
-so that reading and measuring them is as much work as with a set of its own, and the disk holds little.  Each
-runs in a process of its own.
+program, from its options to the report: the stamps are those of a few packed shards, linked under the names
+of all, so that reading and measuring them is as much work as with a set of its own, and the disk holds
+little.  Each runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextlib
 import functools
 import importlib
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -42,6 +43,7 @@ from obiwan.dplearn.trainingset.exposures import no_exposures
 from obiwan.dplearn.trainingset.manifest import MANIFEST, SOURCES
 from obiwan.dplearn.trainingset.shards import Shard
 from planted import Planted, write_set
+from quantised import pack_set
 from sealing import seal
 
 BRICKS = {"train": 40, "val": 20, "test": 400}
@@ -87,6 +89,7 @@ def linked_shards(directory: Path, counts: dict[str, int]) -> dict[str, list[Sha
         write_set(
             few, Planted("none", 0.0), {"train": ROWS, "val": ROWS, "test": ROWS * LINKED}, 1, rows=ROWS
         )
+        pack_set(few)
     entries = [Shard(**one) for one in json.loads((few / MANIFEST).read_text())["shards"]]
     tests, found = [one for one in entries if one.split == "test"], {}
     for split in SPLITS:
@@ -286,9 +289,11 @@ def evaluate_here(place: Path, words: list[str]) -> dict[str, Any]:
         if evaluate.main(given):
             raise SystemExit("evaluate has failed")
         clock, processor = time.perf_counter() - begin, time.process_time() - before
+    times = os.times()
     return {
         "clock": clock,
         "processor": processor,
+        "workers": times.children_user + times.children_system,
         "memory": peak(),
         "stages": {name: asdict(cost) for name, cost in stages.items()},
     }
@@ -296,7 +301,8 @@ def evaluate_here(place: Path, words: list[str]) -> dict[str, Any]:
 
 def show(title: str, found: dict[str, Any]) -> None:
     """Print what an evaluation took."""
-    took = f"{found['clock']:.0f} s ({found['processor']:.0f} s of processor)"
+    own, workers = found["processor"], found.get("workers", 0)
+    took = f"{found['clock']:.0f} s ({own:.0f} s of processor, workers {workers:.0f} s)"
     print(f"{title}: {took}, at most {found['memory']:,.0f} MB")
     for name, cost in found["stages"].items():
         print(f"   {name:22} {cost['seconds']:8.1f} s   {cost['memory']:8,.0f} MB", flush=True)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import TrainingSetError, explained
+from obiwan.dplearn.files import memory
 from obiwan.dplearn.files.atomic import atomic_write
 
 _BLOCK = 1 << 18  # bytes read and summed at a time: they fit the processor's cache
@@ -86,7 +87,7 @@ def _checked(path: Path, expected_crc32: int) -> NDArray[np.uint8]:
     """The bytes of a file of a shard, whose checksum must be the expected one."""
     try:
         with path.open("rb", buffering=0) as file:
-            raw, crc32, filled = np.empty(os.fstat(file.fileno()).st_size, np.uint8), 0, 0
+            raw, crc32, filled = memory.empty((os.fstat(file.fileno()).st_size,), np.uint8), 0, 0
             while count := file.readinto(raw.data[filled : filled + _BLOCK]):
                 crc32 = zlib.crc32(raw.data[filled : filled + count], crc32)
                 filled += count

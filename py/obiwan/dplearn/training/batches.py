@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from obiwan.dplearn.errors import TrainingSetError
+from obiwan.dplearn.files import memory
 from obiwan.dplearn.stampspec import SPLITS
 from obiwan.dplearn.training.distributed import SERIAL, World
 from obiwan.dplearn.training.settings import FeedConfig, RunConfig
@@ -107,7 +108,7 @@ class Batches:
         for shards, places in self._windows(epoch, start * size):
             for index, row in places:
                 if not filled:
-                    x, y = np.empty((size, *spec.shape), X_DTYPE), np.empty(size, Y_DTYPE)
+                    x, y = memory.empty((size, *spec.shape), X_DTYPE), np.empty(size, Y_DTYPE)
                 x[filled], y[filled] = shards[index][0][row], shards[index][1][row]
                 filled += 1
                 if filled == size:
