@@ -7,6 +7,7 @@ import io
 import json
 import sys
 import tarfile
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,10 +16,12 @@ import pytest
 
 from obiwan.dplearn import export
 from obiwan.dplearn.export import main
-from obiwan.dplearn.exporting.hats import partitions
+from obiwan.dplearn.exporting.hats import _example_dtype, _scatter, partitions
 from obiwan.dplearn.exporting.rows import plain_rows
+from obiwan.dplearn.exporting.webdataset import write_archives
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
 from obiwan.dplearn.trainingset.examples import blank_examples
+from obiwan.dplearn.trainingset.shards import Shard
 from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
 from planted import Planted, write_set
 from quantised import pack_set
@@ -102,6 +105,7 @@ def test_lsdb_opens_the_catalogue(made, tmp_path):
     """All columns and stamps, found by position as well."""
     lsdb = pytest.importorskip("lsdb")
     assert run(made, tmp_path / "set", "hats", "--rows", "3") == 0
+    assert not (tmp_path / "set" / ".work").exists()
     catalogue = lsdb.open_catalog(tmp_path / "set")
     table = catalogue.compute()
     assert len(table) == sum(COUNTS.values())
@@ -133,6 +137,41 @@ def test_partitions_hold_everybody_once():
         assert len(chosen) <= 20 or (index[chosen] == index[0]).sum() == 40
     ranges = sorted((pixel << 2 * (29 - order), (pixel + 1) << 2 * (29 - order)) for order, pixel, _ in found)
     assert all(one[1] <= other[0] for one, other in pairwise(ranges))
+
+
+def by_shards(made: StampSet, read: list[tuple[str, int]]) -> StampSet:
+    """The set, which notes what shards are read and has no table of a whole split."""
+
+    def no_table(split: str) -> np.ndarray:
+        raise AssertionError(split)
+
+    def reading(shard: Shard) -> tuple[np.ndarray, np.ndarray]:
+        read.append(shard.key)
+        return made.read(shard)
+
+    return replace(made, read=reading, read_rows=no_table)
+
+
+def test_examples_wait_for_others_of_their_partition(made, tmp_path):
+    """Every shard is read once, and no table of a split."""
+    total, read = sum(COUNTS.values()), []
+    index = np.random.default_rng(3).integers(0, 2**60, total)
+    partition = (index % 3).astype(np.int32)
+    _scatter(by_shards(made, read), index, partition, tmp_path)
+    assert read == [shard.key for shard in made.shards]
+    x = np.concatenate([made.stamps(split, range(COUNTS[split])) for split in SPLITS])
+    for number in range(3):
+        found = np.fromfile(tmp_path / str(number), _example_dtype(made.spec))
+        assert found["index"].tolist() == index[partition == number].tolist()
+        assert found["row"].tobytes() == made.examples()[partition == number].tobytes()
+        assert found["stamp"].tobytes() == x[partition == number].tobytes()
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_archives_are_made_shard_by_shard(made, tmp_path):
+    read: list[tuple[str, int]] = []
+    assert list(write_archives(by_shards(made, read), tmp_path, tmp_path)) == [s.rows for s in made.shards]
+    assert read == [shard.key for shard in made.shards]
 
 
 def test_places_of_others(made, tmp_path, capsys):

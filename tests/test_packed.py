@@ -416,12 +416,12 @@ def bytes_of_stamps(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.glob("x*"))
 
 
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
 def test_an_interrupted_conversion_goes_on(made, sets, tmp_path, monkeypatch):
     """Sound shards are kept, damaged ones are written again."""
-
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
     outdir, coadds = tmp_path / "set", ("--coadds", str(made.fake))
     with monkeypatch.context() as patch:
         patch.setattr(conversion, "finish_conversion", interrupted)
@@ -431,6 +431,19 @@ def test_an_interrupted_conversion_goes_on(made, sets, tmp_path, monkeypatch):
     paths[0].write_bytes(paths[0].read_bytes()[:-9])
     assert convert(sets["npy"], outdir, "packed", *coadds) == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert content_of(outdir) == content_of(sets["packed"])
+
+
+def test_a_conversion_that_goes_on_with_coadds(made, sets, tmp_path, monkeypatch):
+    """Shards packed as floats are packed again; those packed as integers are kept without coadds."""
+    outdir, coadds = tmp_path / "set", ("--coadds", str(made.fake))
+    with monkeypatch.context() as patch:
+        patch.setattr(conversion, "finish_conversion", interrupted)
+        assert convert(sets["npy"], outdir, "packed") != 0
+        floats = bytes_of_stamps(outdir)
+        assert convert(sets["npy"], outdir, "packed", *coadds) != 0
+        assert bytes_of_stamps(outdir) < 0.8 * floats
+    assert convert(sets["npy"], outdir, "packed") == 0
     assert content_of(outdir) == content_of(sets["packed"])
 
 

@@ -153,8 +153,23 @@ def test_a_table_of_other_shards_is_refused(change, tmp_path):
     rows[change][2] += 1
     write_table(tmp_path, rows, stamps.spec)
     seal(tmp_path)
-    with pytest.raises(TrainingSetError, match="train rows are not those"):
-        open_training_set(tmp_path).rows("train")
+    for read in (lambda one: one.rows("train"), lambda one: one.shard_rows(one.shards[0])):
+        with pytest.raises(TrainingSetError, match="train rows are not those"):
+            read(open_training_set(tmp_path))
+
+
+def test_rows_of_one_shard(stamps, monkeypatch):
+    """The same rows; no others are read, of a view of chosen examples neither."""
+    chosen = with_choice(stamps, "some", (rows := stamps.examples()[::2]), rows["label"].astype("u1"))
+    for one in (stamps, chosen):
+        for shard in one.shards:
+            assert same(one.shard_rows(shard), one.rows(shard.split)[one.parts()[shard.key]])
+    again, asked = open_training_set(stamps.directory), []
+    read = stampset.read_sources
+    monkeypatch.setattr(stampset, "read_sources", lambda *given: asked.append(given[2:4]) or read(*given))
+    for shard in again.shards:
+        again.shard_rows(shard)
+    assert asked == [(0, 5), (5, 8), (8, 13), (13, 16), (16, 21), (21, 24)]
 
 
 def test_scores_in_any_order_find_their_rows(stamps, rng):

@@ -93,7 +93,7 @@ def export(stamps: StampSet, outdir: Path, form: str, rows: int, *, overwrite: b
     total = sum(shard.rows for shard in stamps.shards)
     with holding_lease(scratch, outdir), progress_bar(total, NAME, "cutout", unit_scale=True) as bar:
         if form == HATS:
-            done = write_catalogue(stamps, outdir, stamps.directory.resolve().name, rows)
+            done = write_catalogue(stamps, outdir, stamps.directory.resolve().name, rows, scratch)
         else:
             done = write_archives(stamps, outdir, scratch)
         for number in done:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from obiwan.dplearn.cutting.grids import Key, row_keys, shard_patches
 from obiwan.dplearn.cutting.workspace import clear_work, training_directory, write_manifest
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.atomic import copy_file, file_crc32
+from obiwan.dplearn.files.npy import load_npz
 from obiwan.dplearn.files.outdir import State, holding_lease
 from obiwan.dplearn.stampspec import Array, StampSpec
 from obiwan.dplearn.survey.layouts import BrickRun, Root, find_runs, identify
@@ -59,8 +59,6 @@ class Conversion(Sequence[ConversionTask]):
     def __init__(self, source: StampSet, directory: Path, scratch: Path, form: str, runs: Runs) -> None:
         self._place = (source.directory, directory, scratch, source.spec)
         self._source, self._packed, self._runs = source, form == PACKED, runs
-        self._rows = cache(source.rows)
-        self._parts = source.parts()
 
     def __len__(self) -> int:
         return len(self._source.shards)
@@ -70,7 +68,7 @@ class Conversion(Sequence[ConversionTask]):
         shard = self._source.shards[number]
         rows, runs = None, {}
         if self._packed and self._runs:
-            rows = self._rows(shard.split)[self._parts[shard.key]]
+            rows = self._source.shard_rows(shard)
             runs = {key: self._runs[key] for key in set(row_keys(rows)) if key in self._runs}
         return ConversionTask(*self._place, shard, self._packed, rows, runs)
 
@@ -112,17 +110,15 @@ def convert_shard(task: ConversionTask) -> Shard:
     TrainingSetError
         If the shard that is read is damaged, or what was written does not give the same stamps.
     """
-    made = _already(task)
+    patches = None if task.rows is None else shard_patches(task.rows, task.runs, task.spec)
+    made = _already(task, patches)
     if made is not None:
         return made
-    if task.shard.packed == task.packed and task.rows is None:
+    if task.shard.packed == task.packed and patches is None:
         return _copied(task)
     x, y = read_shard(task.source, task.spec, task.shard)
-    patches = None
-    if task.packed:
+    if task.packed and patches is None:
         patches = no_patches(task.spec)
-        if task.rows is not None:
-            patches = shard_patches(task.rows, task.runs, task.spec)
     with holding_lease(task.scratch, task.directory):
         made = write_shard(task.directory, task.spec, *task.shard.key, x, y, task.scratch, patches)
     read_shard(task.directory, task.spec, made)
@@ -141,14 +137,17 @@ def _copied(task: ConversionTask) -> Shard:
     return task.shard
 
 
-def _already(task: ConversionTask) -> Shard | None:
-    """The shard that an earlier run has written; None where there is none, or it is damaged."""
+def _already(task: ConversionTask, patches: Array | None) -> Shard | None:
+    """The shard that an earlier run has written; None where there is none, or it is damaged or another."""
     wanted = replace(task.shard, packed_crc32=0 if task.packed else None)
     try:
         if task.packed:
-            wanted = replace(wanted, packed_crc32=file_crc32(task.directory / wanted.x_name))
+            path = task.directory / wanted.x_name
+            wanted = replace(wanted, packed_crc32=(crc32 := file_crc32(path)))
+            if patches is not None and patches.tobytes() != load_npz(path, crc32)["patches"].tobytes():
+                return None  # packed when fewer coadds were known
         read_shard(task.directory, task.spec, wanted)
-    except (TrainingSetError, OSError):
+    except (TrainingSetError, OSError, KeyError):
         return None
     return wanted
 

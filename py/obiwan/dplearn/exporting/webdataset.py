@@ -30,13 +30,11 @@ def write_archives(stamps: StampSet, directory: Path, scratch: Path) -> Iterator
     TrainingSetError
         If a shard or the example table is damaged.
     """
-    parts = stamps.parts()
     for split in SPLITS:
-        rows = stamps.rows(split)
         for number, shard in enumerate(stamps.split(split)):
             path = directory / f"{split}-{number:06d}.tar"
             with atomic_write(path, scratch) as beside, tarfile.open(beside, "w") as archive:
-                _add_examples(archive, shard, stamps.read(shard)[0], plain_rows(rows[parts[shard.key]]))
+                _add_examples(archive, shard, stamps.read(shard)[0], plain_rows(stamps.shard_rows(shard)))
             yield shard.rows
 
 

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -60,6 +61,8 @@ class StampSet:
         Exposures of all bricks, rows of `BRICK_EXPOSURE`; none where they are not known.
     read_pieces : callable or None
         The same as `read_rows`, a piece at a time, where the example table is too large to be held.
+    read_part : callable or None
+        Rows of the example table of one shard, where others need not be read for them.
     """
 
     directory: Path
@@ -71,6 +74,7 @@ class StampSet:
     read_columns: Callable[[], tuple[str, ...]]
     read_exposures: Callable[[], Array] = no_exposures
     read_pieces: Callable[[str], Iterator[Array]] | None = None
+    read_part: Callable[[Shard], Array] | None = None
 
     def split(self, name: str) -> tuple[Shard, ...]:
         """The shards of one split, by number."""
@@ -110,8 +114,29 @@ class StampSet:
         row = np.concatenate([np.empty(0, int), *map(np.arange, size)])
         same = np.array_equal(rows["shard"], np.repeat(number, size)) and np.array_equal(rows["row"], row)
         if not same or (np.bincount(rows["shard"], rows["label"])[number] != fake).any():
-            msg = f"{self.directory / SOURCES}: its {split} rows are not those of the shards; {_AGAIN}"
-            raise TrainingSetError(msg)
+            raise self._other_rows(split)
+        return rows
+
+    def _other_rows(self, split: str) -> TrainingSetError:
+        """Error that the example table is not of these shards."""
+        return TrainingSetError(
+            f"{self.directory / SOURCES}: its {split} rows are not those of the shards; {_AGAIN}"
+        )
+
+    def shard_rows(self, shard: Shard) -> Array:
+        """Rows of one shard, not to be changed; where that is possible those of no other are read.
+
+        Raises
+        ------
+        TrainingSetError
+            If the table is absent, unreadable, or not of the shards.
+        """
+        if self.read_part is None:
+            return self.rows(shard.split)[self.parts()[shard.key]]
+        rows = self.read_part(shard)
+        same = (rows["shard"] == shard.number).all() and np.array_equal(rows["row"], np.arange(shard.rows))
+        if not same or rows["label"].sum() != shard.fake:
+            raise self._other_rows(shard.split)
         return rows
 
     def _whole(self, split: str) -> bool:
@@ -243,6 +268,8 @@ def open_training_set(directory: Path, *, files: bool = True) -> StampSet:
 
     counts = [sum(s.rows for s in shards if s.split == name) for name in SPLITS]
     ends, held = np.cumsum([0, *counts]).tolist(), dict[str, Array]()
+    starts = np.cumsum([0, *(shard.rows for shard in shards)]).tolist()
+    places = dict(zip((shard.key for shard in shards), pairwise(starts), strict=True))
     check, large = cache(partial(check_sources, directory, manifest)), max(counts) > LARGE
 
     def read_rows(split: str) -> Array:
@@ -263,6 +290,10 @@ def open_training_set(directory: Path, *, files: bool = True) -> StampSet:
         for start in range(ends[number], ends[number + 1], PIECE):
             yield read_sources(directory, spec, start, min(start + PIECE, ends[number + 1]), split)
 
+    def read_part(shard: Shard) -> Array:
+        check()
+        return read_sources(directory, spec, *places[shard.key], shard.split)
+
     @cache
     def read_columns() -> tuple[str, ...]:
         if not large:
@@ -272,4 +303,5 @@ def open_training_set(directory: Path, *, files: bool = True) -> StampSet:
     read = partial(read_shard, directory, spec)
     known = cache(partial(read_exposures, directory, manifest))
     pieces = read_pieces if large else None
-    return StampSet(directory, manifest, spec, shards, read, read_rows, read_columns, known, pieces)
+    rows = (read_rows, read_columns, known, pieces, read_part)
+    return StampSet(directory, manifest, spec, shards, read, *rows)

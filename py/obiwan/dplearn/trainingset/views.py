@@ -22,6 +22,7 @@ from obiwan.dplearn.trainingset.stampset import Labels, Stamps, StampSet
 Edit: TypeAlias = Callable[[Stamps], Stamps]
 Read: TypeAlias = Callable[[Shard], tuple[Stamps, Labels]]
 Key: TypeAlias = tuple[str, int]  # split and number of a shard
+_IN_MEMORY: dict[str, Any] = {"read_pieces": None, "read_part": None}  # of views whose rows are held
 
 FOLDED = ("train", "val")  #: splits that folds are made of
 
@@ -120,7 +121,7 @@ def with_choice(
         if (part := place.get(shard.key)) is not None:
             number, ones = part.stop - part.start, int(np.count_nonzero(label[part]))
             shards.append(_renamed(shard, name, rows=number, fake=ones, real=number - ones))
-    return replace(stamps, shards=tuple(shards), read=read, read_rows=read_rows, read_pieces=None)
+    return replace(stamps, shards=tuple(shards), read=read, read_rows=read_rows, **_IN_MEMORY)
 
 
 def sampled(stamps: StampSet, split: str, most: int, seed: int) -> tuple[StampSet, Array]:
@@ -225,7 +226,7 @@ def _fold(
         return np.concatenate(found)
 
     read = partial(_read_chosen, read=stamps.read, originals=originals, chosen=chosen, change=None)
-    return replace(stamps, shards=tuple(shards), read=read, read_rows=read_rows, read_pieces=None)
+    return replace(stamps, shards=tuple(shards), read=read, read_rows=read_rows, **_IN_MEMORY)
 
 
 def halves(rows: Array, seed: int) -> Labels:
