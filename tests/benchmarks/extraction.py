@@ -34,12 +34,14 @@ from astropy.nddata import Cutout2D
 from full_bricks import build
 
 from obiwan.dplearn import create_training
+from obiwan.dplearn.cutting import grids
 from obiwan.dplearn.cutting.extraction import GroupTask, Tasks, extract_group, row_keys
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.stampspec import StampSpec
 
 PLANES = [(kind, band) for kind in ("image", "invvar") for band in StampSpec().bands]
 SHARD = 512
+WHAT = ("dense", "sparse", "forms", "memory")
 Times = dict[str, list[tuple[float, float]]]  # clock and processor seconds, round by round
 
 
@@ -186,6 +188,12 @@ def ours(tasks: list[GroupTask], out: Path, _buffer: np.ndarray) -> None:
         extract_group(replace(task, directory=out, scratch=out / ".work"))
 
 
+def ours_packed(tasks: list[GroupTask], out: Path, buffer: np.ndarray) -> None:
+    """The same with packed shards, the grids of the coadds read anew."""
+    grids._grids.cache_clear()
+    ours([replace(task, packed=True) for task in tasks], out, buffer)
+
+
 def command(tree: Path) -> Callable[..., None]:
     """The whole of create_training in this process, planning included."""
 
@@ -290,6 +298,17 @@ def compare_sparse(task: GroupTask, scratch: Path, rounds: int) -> None:
         table(f"a sparse brick: {n} cutouts", times, "decode all, copy, write")
 
 
+def compare_forms(task: GroupTask, scratch: Path, rounds: int) -> None:
+    """Packed shards against npy, from few to many sources in a brick."""
+    key = row_keys(task.rows)[0]
+    mine = np.flatnonzero([k == key for k in row_keys(task.rows)])
+    for n in (200, 1000, len(mine)):
+        rows = np.sort(task.rows[mine][:n], order=["shard", "row"])
+        some = replace(task, rows=rows, runs={key: task.runs[key]})
+        ways = {"npy shards": ours, "packed shards": ours_packed}
+        table(f"one brick: {n:,} cutouts", interleave(ways, [some], scratch, rounds), "npy shards")
+
+
 def worker(pickled: Path, out: Path) -> None:
     """Extract one task in this process and print its peak memory (MB); run as a subprocess."""
     import resource
@@ -335,7 +354,7 @@ def main() -> None:
     parser.add_argument("--bricks", type=int, default=4)
     parser.add_argument("--sources", type=int, default=2000, help="of each class in each brick")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="+", choices=("dense", "sparse", "memory"), default=None)
+    parser.add_argument("--only", nargs="+", choices=WHAT, default=None)
     parser.add_argument("--worker", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -345,11 +364,13 @@ def main() -> None:
     scratch.mkdir(parents=True, exist_ok=True)
     tree = build(scratch, options.bricks, options.sources)
     tasks = plan(tree)
-    wanted = options.only or ("dense", "sparse", "memory")
+    wanted = options.only or WHAT
     if "dense" in wanted:
         compare_dense(tree, tasks, scratch, options.rounds)
     if "sparse" in wanted:
         compare_sparse(tasks[0], scratch, options.rounds)
+    if "forms" in wanted:
+        compare_forms(max(tasks, key=lambda task: len(task.rows)), scratch, options.rounds)
     if "memory" in wanted:
         memory(tasks, scratch)
     if options.scratch is None:
