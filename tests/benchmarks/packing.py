@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from astropy.io import fits
@@ -25,6 +26,7 @@ from obiwan.dplearn.mock.__main__ import main as make_mock
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.cutouts import clean_stamps
 from obiwan.dplearn.survey.quantisation import TileGrid, read_grid
+from obiwan.dplearn.trainingset import packed
 from obiwan.dplearn.trainingset.packed import no_patches, pack, unpack
 from obiwan.dplearn.trainingset.patches import patch_dtype, stamp_patches
 
@@ -138,7 +140,8 @@ def measure(found: list[Stamps]) -> dict[str, dict[str, Result]]:
             for name, patches in (("pcodec, integers", table), ("pcodec, floats", no_patches(spec))):
                 result = results.setdefault(name, {}).setdefault(kind, Result())
                 back_again = partial(unpack, spec=spec, rows=len(pixels))
-                result.add(pixels, partial(pack, pixels, spec, patches), back_again)
+                with patch.dict(packed._ORDER, image=packed._ORDER[kind]):  # as which either is packed here
+                    result.add(pixels, partial(pack, pixels, spec, patches), back_again)
             for name, there, back in general_codecs():
                 result = results.setdefault(name, {}).setdefault(kind, Result())
                 result.add(pixels, lambda p=pixels, f=there: f(p.tobytes()), back_to_floats(back))

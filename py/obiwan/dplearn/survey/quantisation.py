@@ -104,8 +104,8 @@ def _line(seed: int, begin: int, end: int) -> Array:
     return np.concatenate(parts)
 
 
-def dither_of(seed: int, first: int, width: int, shape: tuple[int, int]) -> Array:
-    """Dither of each pixel of a rectangle of a tile, less one half.
+def dither_of(seed: int, first: int, width: int, shape: tuple[int, int]) -> list[tuple[slice, Array]]:
+    """Dither of each pixel of a rectangle of a tile, less one half, in one or two parts.
 
     Parameters
     ----------
@@ -118,11 +118,18 @@ def dither_of(seed: int, first: int, width: int, shape: tuple[int, int]) -> Arra
 
     Returns
     -------
-    ndarray of float64, shape (y, x)
+    list of (slice, ndarray)
+        Some rows of the rectangle, and the dither of their pixels, float64, shape (rows, x): first those in
+        the table of random numbers, a view of it, then those that go beyond its end.
     """
     (high, wide), (randoms, starts) = shape, _randoms()
     begin = starts[seed] + first
-    if begin + high * width <= RANDOMS:
-        return randoms[begin : begin + high * width].reshape(high, width)[:, :wide]
-    line = _line(seed, first, first + high * width)  # the last rows go beyond the table
-    return line.reshape(high, width)[:, :wide]
+    inside = min(high, max(0, (RANDOMS - begin) // width))
+    parts = []
+    if inside:
+        line = randoms[begin : begin + inside * width]
+        parts.append((slice(inside), line.reshape(inside, width)[:, :wide]))
+    if inside < high:
+        line = _line(seed, first + inside * width, first + high * width)
+        parts.append((slice(inside, high), line.reshape(high - inside, width)[:, :wide]))
+    return parts

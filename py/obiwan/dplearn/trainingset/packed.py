@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +36,8 @@ FORMAT = "obiwan.dplearn packed shard"
 VERSION = 1
 CODEC = "pcodec"
 BLOCK = 16  # stamps: their integers nearly fit the fast cache of a processor
-_ORDER = {IMAGE: DeltaSpec.no_op(), IVAR: DeltaSpec.try_consecutive(1)}  # a search takes a third more time
+#: Differences of neighbours that are coded; pcodec's own search takes a third more time for 1 % of the bytes.
+_ORDER = {IMAGE: DeltaSpec.no_op(), IVAR: DeltaSpec.try_consecutive(1)}
 
 
 def no_patches(spec: StampSpec) -> Array:
@@ -75,12 +75,8 @@ def pack(stamps: NDArray[np.float32], spec: StampSpec, patches: Array) -> dict[s
         block = stamps[start : start + BLOCK]
         integers, places, values = _to_integers(block, tiles, start)
         counts.append(len(values))
-        config = {
-            "mode_spec": ModeSpec.classic(),
-            "paging_spec": PagingSpec.equal_pages_up_to(integers[0].size),
-        }
         for kind, planes in _by_kind(integers, spec).items():
-            out[f"{kind}_{number}"] = _compress(planes, delta_spec=_ORDER[kind], **config)
+            out[f"{kind}_{number}"] = _compress(planes, _ORDER[kind])
         out[f"places_{number}"] = _compress(places.astype(np.uint32))
         out[f"values_{number}"] = _compress(values)
     return {**out, "lost": np.array(counts, np.int64)}
@@ -112,10 +108,13 @@ def _to_integers(stamps: Array, tiles: Patches, start: int) -> tuple[Array, Arra
     return integers, places, planes[np.unravel_index(places, planes.shape)]
 
 
-def _compress(numbers: Array, **config: Any) -> NDArray[np.uint8]:
-    """Numbers in pcodec's standalone format."""
-    code = standalone.simple_compress(numbers.reshape(-1), ChunkConfig(**config))
-    return np.frombuffer(code, np.uint8)
+def _compress(numbers: Array, order: DeltaSpec | None = None) -> NDArray[np.uint8]:
+    """Numbers in pcodec's standalone format; integers, of which each plane is a chunk, with this order."""
+    config = ChunkConfig()
+    if order is not None:
+        pages = PagingSpec.equal_pages_up_to(numbers[0].size)
+        config = ChunkConfig(mode_spec=ModeSpec.classic(), delta_spec=order, paging_spec=pages)
+    return np.frombuffer(standalone.simple_compress(numbers.reshape(-1), config), np.uint8)
 
 
 def _decompress(member: Array, out: Array) -> Array:

@@ -122,10 +122,11 @@ class Patches:
         with np.errstate(divide="ignore", invalid="ignore"):
             inverse = np.where(table["scale"] > 0, 1 / table["scale"], 0)
             base = np.where(table["scale"] > 0, np.rint(-table["zero"] / table["scale"]), 0)
-        rows = np.zeros((4, len(first) * size, channels))  # of a band: a number for each column and channel
-        for row, values in zip(rows, (base, table["scale"], table["zero"], inverse), strict=True):
+            numbers = (base, table["scale"], table["zero"], inverse, table["zero"] * inverse + base)
+        rows = np.zeros((5, len(first) * size, channels))  # of a band: a number for each column and channel
+        for row, values in zip(rows, numbers, strict=True):
             row[at] = np.repeat(values, width, axis=0)
-        self._rows = rows.reshape(4, len(first), size * channels)
+        self._rows = rows.reshape(5, len(first), size * channels)
         self._places = list(zip(*(table[name].tolist() for name in _PLACE), strict=True))
         self._dithered = [
             [(channel, seed) for channel, seed in enumerate(seeds) if seed >= 0]
@@ -141,12 +142,13 @@ class Patches:
             yield [pixels, *(self._rows[number, band] for number in numbers)]
 
     def _each_dither(self, stamp: int) -> Iterator[tuple[Array, Array]]:
-        """Pixels of each patch and channel of a stamp that is dithered, and their dither less one half."""
+        """Pixels of a stamp that are dithered, rectangle by rectangle, and their dither less one half."""
         for patch in range(self._ends[1][stamp], self._ends[1][stamp + 1]):
             y0, y1, x0, x1, first, width = self._places[patch]
             for channel, seed in self._dithered[patch]:
-                dither = dither_of(seed, first, width, (y1 - y0, x1 - x0))
-                yield self._pixels[y0:y1, x0:x1, channel], dither
+                rectangle = self._pixels[y0:y1, x0:x1, channel]
+                for rows, dither in dither_of(seed, first, width, (y1 - y0, x1 - x0)):
+                    yield rectangle[rows], dither
 
     def values(self, stamp: int, integers: Array) -> Array:
         """Pixels of a stamp from its integers, (channels, y, x); float64, (y, x, channels), used again."""
@@ -170,11 +172,9 @@ class Patches:
         """
         with np.errstate(all="ignore"):
             self._pixels[...] = values
-            for pixels, zero, inverse in self._each_band(stamp, 2, 3):
-                pixels -= zero
+            for pixels, inverse, shift in self._each_band(stamp, 3, 4):
                 pixels *= inverse
+                pixels -= shift
             for pixels, dither in self._each_dither(stamp):
                 pixels += dither
-            for pixels, base in self._each_band(stamp, 0):
-                pixels -= base
             return np.rint(self._pixels, out=self._pixels).transpose(2, 0, 1).astype(np.int32)
