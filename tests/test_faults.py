@@ -47,6 +47,14 @@ def whole(made, tmp_path_factory) -> dict[str, bytes]:
     return content_of(outdir)
 
 
+@pytest.fixture(scope="module")
+def whole_packed(made, tmp_path_factory) -> dict[str, bytes]:
+    """The same with packed shards."""
+    outdir = tmp_path_factory.mktemp("packed") / "set"
+    assert run(made, outdir, "--shards", "packed") == 0
+    return content_of(outdir)
+
+
 @pytest.fixture
 def copy(made, tmp_path) -> Survey:
     """The survey's files, to be damaged."""
@@ -77,6 +85,9 @@ def nothing_half_written(outdir: Path) -> None:
     assert not (outdir / "manifest.json").exists()
     for path in outdir.glob("*.npy"):
         np.load(path)
+    for path in outdir.glob("*.npz"):
+        with np.load(path) as file:
+            assert [file[name].size for name in file.files]
 
 
 # --- killed and ended ---------------------------------------------------------------------------------
@@ -186,9 +197,10 @@ def test_killed_at_any_moment_and_started_again(made, run_python, tmp_path):
         assert content_of(tmp_path / name) == undisturbed, name
 
 
-def test_killed_with_workers_and_started_again(made, whole, tmp_path):
-    outdir = tmp_path / "out"
-    process = faults.start("create_training", faults.stamps_words(made, outdir, 2))
+@pytest.mark.parametrize("form", ["npy", "packed"])
+def test_killed_with_workers_and_started_again(form, made, whole, whole_packed, tmp_path):
+    outdir, more = tmp_path / "out", ("--shards", form)
+    process = faults.start("create_training", [*faults.stamps_words(made, outdir, 2), *more])
     deadline = time.monotonic() + 60
     while not has_files(outdir, 1) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -197,21 +209,24 @@ def test_killed_with_workers_and_started_again(made, whole, tmp_path):
     assert process.returncode == -signal.SIGKILL  # before its end
     assert has_files(outdir, 1)
     nothing_half_written(outdir)
-    assert run(made, outdir) == 0  # and with another number of workers
-    assert content_of(outdir) == whole
+    assert run(made, outdir, *more) == 0  # and with another number of workers
+    assert content_of(outdir) == (whole if form == "npy" else whole_packed)
 
 
-def test_a_damaged_shard_is_written_again_on_restart(made, whole, tmp_path, monkeypatch):
-    outdir = tmp_path / "out"
+@pytest.mark.parametrize(("form", "name"), [("npy", "xval_1.npy"), ("packed", "xval_1.npz")])
+def test_a_damaged_shard_is_written_again_on_restart(
+    form, name, made, whole, whole_packed, tmp_path, monkeypatch
+):
+    outdir, more = tmp_path / "out", ("--shards", form)
     with monkeypatch.context() as patch:
         patch.setattr(workspace, "write_sources", stop)
-        assert run(made, outdir) == 130
+        assert run(made, outdir, *more) == 130
     nothing_half_written(outdir)
-    with (outdir / "xval_1.npy").open("r+b") as stream:
+    with (outdir / name).open("r+b") as stream:
         stream.seek(1000)
         stream.write(b"broken")
-    assert run(made, outdir) == 0
-    assert content_of(outdir) == whole
+    assert run(made, outdir, *more) == 0
+    assert content_of(outdir) == (whole if form == "npy" else whole_packed)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
