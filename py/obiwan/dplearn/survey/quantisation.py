@@ -71,14 +71,20 @@ def read_grid(path: Path) -> TileGrid | None:
         return None
     try:
         with fits.open(path.absolute(), disable_image_compression=True, memmap=True) as hdus:  # no URL
-            header, names = hdus[1].header, hdus[1].columns.names
-            scale, zero = (np.array(hdus[1].data[name], np.float64) for name in ("ZSCALE", "ZZERO"))
+            header, columns = hdus[1].header, hdus[1].columns
+            kind, begin = columns.dtype.newbyteorder(">"), hdus[1].fileinfo()["datLoc"]
+            if kind.itemsize != header["NAXIS1"]:
+                return None
+            table = np.fromfile(path, kind, header["NAXIS2"], offset=begin)  # astropy's takes thrice the time
+            scale, zero = (table[name].astype(np.float64) for name in ("ZSCALE", "ZZERO"))
             shape, tile = ((int(header[f"{name}2"]), int(header[f"{name}1"])) for name in ("ZNAXIS", "ZTILE"))
             if len(scale) != -(-shape[0] // tile[0]) * -(-shape[1] // tile[1]):
                 return None
             method = str(header.get("ZQUANTIZ") or NO_DITHER).strip()
             first = (int(header.get("ZDITHER0") or 1) - 1) % RANDOMS
-            return TileGrid(method, shape, tile, scale, zero, first, "ZBLANK" in header or "ZBLANK" in names)
+            return TileGrid(
+                method, shape, tile, scale, zero, first, "ZBLANK" in header or "ZBLANK" in columns.names
+            )
     except Exception:  # such as astropy's VerifyError, or an image that is not compressed
         return None  # whoever decodes the plane says what is wrong
 
