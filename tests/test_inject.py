@@ -296,6 +296,35 @@ def test_a_finished_tree_of_another_catalogue_truth_or_copsf_image_is_refused(re
     assert inject.main(given) == 0
 
 
+def test_a_tree_of_other_stamps_or_another_function_is_refused(release, tmp_path, monkeypatch, capsys):
+    """A finished tree, or one that was interrupted: a model that was corrected must not be mixed with it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    code, stamp = tmp_path / "my_models.py", tmp_path / "stamp.fits"
+    text = "import numpy as np\n\ndef draw(n, brick, rng):\n    return {'flux_r': np.full(n, 9.0)}\n\n"
+    code.write_text(text + "def trail(row, band, rng):\n    return np.full((1, 31), 0.5)\n")
+    fits.PrimaryHDU(np.ones((5, 5)), fits.Header({"PIXSCALE": 0.2})).writeto(stamp)
+    table = sources(tmp_path / "table.fits", stamp=np.full(2, str(stamp)))
+    given = {
+        "model": (table, "--model", "my_models:trail"),
+        "stamps": (table, "--model", "stamps"),
+        "drawn": ("my_models:draw", "--model", "star", "--density", "3000"),
+    }
+
+    def rerun(name: str, status: int) -> str:
+        what, *more = given[name]
+        assert inject.main(words(release, what, tmp_path / name, "--bands", "r", *more)) == status
+        return "".join(capsys.readouterr())
+
+    for name in given:
+        rerun(name, 0)
+        assert "nothing to do" in rerun(name, 0)
+    code.write_text(code.read_text().replace("0.5", "0.6"))
+    fits.PrimaryHDU(np.eye(5), fits.Header({"PIXSCALE": 0.2})).writeto(stamp, overwrite=True)
+    assert "functions.my_models:trail was " in rerun("model", 1)
+    assert "sources was table.fits:" in rerun("stamps", 1)
+    assert "sources was my_models:draw:" in rerun("drawn", 1)
+
+
 def test_a_brick_that_a_band_does_not_touch_is_left_out(release, tmp_path, capsys):
     for part in ("dr9", "calib"):
         shutil.copytree(release.root.path.parent / part, tmp_path / part)
@@ -355,6 +384,27 @@ def bright(*_: Any) -> Any:
     return np.full((3, 3), 1e38)
 
 
+def unknown(row: Any, band: str, *_: Any) -> Any:
+    import galsim
+
+    return galsim.Exponential(half_light_radius=0.5) * row[f"flux_{band}"] * np.nan
+
+
+def imaginary(*_: Any) -> Any:
+    return np.full((3, 3), 1j)
+
+
+def picture(*_: Any) -> Any:
+    import galsim
+
+    return galsim.Exponential(half_light_radius=0.5).drawImage(scale=0.262)
+
+
+def brightening(row: Any, band: str, *_: Any) -> Any:
+    row[f"flux_{band}"] *= 2
+    return galaxy(row, band)
+
+
 def leaving(*_: Any) -> Any:
     sys.exit(0)
 
@@ -408,13 +458,14 @@ def test_stars_and_stamps_are_drawn(release, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("given", "columns", "message"),
     [
-        (["--psf", "psfex", "--calib", "nowhere"], {}, "no PSFEx file of decam 1000 S9, such as psfex/decam"),
+        (["--psf", "psfex", "--calib", "."], {}, "no PSFEx file of decam 1000 S9, such as psfex/decam"),
+        (["--calib", "nowhere"], {}, "--calib nowhere: no such directory; give the one that has psfex, or"),
         (["--psf", "copsf"], {}, f"brick {BRICK.name}, band g: the release has no copsf image; choose"),
         (["--psf", "stars"], {}, "too few isolated point sources"),
         (["--bands", "g", "i"], {"flux_i": np.ones(2)}, "band i missing"),
         ([], {"sersic": np.array([1.0, 9.0])}, f"brick {BRICK.name} ({RUN}), band g, source 8, row 2: "),
         (BROKEN, {}, "source 7, row 1: cannot be drawn (it gave pixels that are not finite)"),
-        (BROKEN, {"id": [8, 9]}, "source 8, row 1: cannot be drawn (it gave an array of shape (3,)"),
+        (BROKEN, {"id": [8, 9]}, "source 8, row 1: cannot be drawn (it gave ndarray, an array of shape (3,)"),
         (BROKEN, {"id": [9, 7]}, "source 9, row 1: cannot be drawn (no such model)"),
         ([], {"dec": np.array([23.5, 24.5])}, "1 row(s) lie in no brick of the release (2); remove them"),
         ([], {"flux_g": None}, "flux_g"),
@@ -422,6 +473,10 @@ def test_stars_and_stamps_are_drawn(release, tmp_path, capsys):
         ([], {"mag_g": np.full(2, 18.0)}, "table.fits: flux_g and mag_g are both there; remove one"),
         (["--density", "9"], {}, "--density: --sources "),
         (["--model", "test_inject:bright"], {}, "source 7, row 1: cannot be drawn (lam value too large)"),
+        (["--model", "test_inject:unknown"], {}, "source 7, row 1: cannot be drawn (its flux is nan)"),
+        (["--model", "test_inject:imaginary"], {}, "an array of shape (3, 3) and type complex128; return"),
+        (["--model", "test_inject:picture"], {}, "it gave Image, an array of shape () and type object"),
+        (["--model", "test_inject:brightening"], {}, "cannot be drawn (assignment destination is read-only)"),
         (["--model", "test_inject:leaving"], {}, "source 7, row 1: cannot be drawn (0)"),
         (["--noise", "none", "--model", "test_inject:bright"], {}, "(it gives more than 1e+30 nanomaggies"),
         (["--bricks", "0000p000"], {}, "no brick 0000p000; choose others with --bricks"),

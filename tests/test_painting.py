@@ -12,7 +12,8 @@ import pytest
 from obiwan.dplearn.errors import CoaddError
 from obiwan.dplearn.injection.brick import open_band
 from obiwan.dplearn.injection.config import InjectionConfig
-from obiwan.dplearn.injection.models import star
+from obiwan.dplearn.injection.models import sersic, star
+from obiwan.dplearn.injection.objects import SHAPES
 from obiwan.dplearn.injection.painting import Band, paint
 from obiwan.dplearn.injection.psf import BandPsf
 from obiwan.dplearn.injection.scene import open_scene
@@ -95,6 +96,32 @@ def test_without_exposures_the_coadd_tells_the_photon_noise(release):
     sky = 1 / float(np.median(band.invvar[Y - 32 : Y + 32, X - 32 : X + 32]))
     variance = 1 / lowered[MIDDLE].astype(float) - 1 / band.invvar[MIDDLE]
     assert variance == pytest.approx(sky * added[MIDDLE] / 0.05, rel=0.01, abs=0.01 * sky)
+
+
+def test_where_nothing_was_observed_around_a_source_its_light_beyond_has_noise(release):
+    """Of the sky beyond the hole; where the band observed nothing at all, nothing is drawn."""
+    whole = replace(
+        band_of(release, "r"), exposures=(), balance=0.05, psf=BandPsf("moffat", image=moffat_image(4.6))
+    )
+    hole = slice(Y - 36, Y + 36), slice(X - 36, X + 36)
+    image, invvar = whole.image.copy(), whole.invvar.copy()
+    image[hole], invvar[hole] = 0, 0
+    rows = np.zeros(1, [*a_star().dtype.descr, *((name, "f8") for name in SHAPES)])
+    for name in a_star().dtype.names:
+        rows[name] = a_star(flux=3000.0)[name]
+    rows["sersic"], rows["shape_r"] = 1, 5.0
+    band = replace(whole, image=image, invvar=invvar)
+    quiet, _ = paint(band, rows, sersic, 0, "run", noise=False)
+    painted, lowered = paint(band, rows, sersic, 0, "run", noise=True)
+    assert not painted[hole].any()
+    assert not lowered[hole].any()
+    ring = slice(Y + 36, Y + 50), slice(X - 20, X + 20)
+    sky, added = 1 / float(np.median(invvar[invvar > 0])), (quiet - image)[ring]
+    expected = sky * added / 0.05
+    assert 1 / lowered[ring] - 1 / invvar[ring] == pytest.approx(expected, rel=0.02, abs=0.02 * sky)
+    assert ((painted - quiet)[ring] ** 2 / expected).mean() == pytest.approx(1, abs=0.25)
+    empty = replace(whole, image=np.zeros_like(image), invvar=np.zeros_like(invvar))
+    assert not any(plane.any() for plane in paint(empty, rows, sersic, 0, "run", noise=True))
 
 
 def test_a_gain_takes_the_place_of_that_of_the_exposures(release):

@@ -95,6 +95,9 @@ def program(options: argparse.Namespace, executor: Executor | None) -> int:
         if Path(given).absolute() == options.outdir.absolute():
             msg = f"--outdir {options.outdir}: is read as well; choose another"
             raise LayoutError(msg)
+    if options.calib is not None and not options.calib.is_dir():
+        msg = f"--calib {options.calib}: no such directory; give the one that has psfex, or leave --calib out"
+        raise LayoutError(msg)
     require_sep()
     try:
         sources = open_sources(options.sources, config.placement, needs)

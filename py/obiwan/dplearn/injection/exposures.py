@@ -113,7 +113,7 @@ def read_exposures(path: Path, band: str, gain: float | None = None) -> tuple[Ex
     path : Path
     band : str
     gain : float, optional
-        Of DECam, where the table has none.
+        Of DECam, in place of that of the table.
 
     Returns
     -------

@@ -6,7 +6,7 @@ the coadd's grid that are drawn as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -117,6 +117,17 @@ def _read_stamp(path: Path) -> tuple[Array, float]:
     return pixels, float(scale)
 
 
+def _path(word: bytes | str) -> Path:
+    return Path((word.decode() if isinstance(word, bytes) else str(word)).strip())
+
+
+def stamp_files(columns: Mapping[str, Array]) -> list[Path]:
+    """The files that the columns ``stamp``, ``stamp_g``, ... of a table name, those that there are."""
+    named = (values for name, values in columns.items() if name.partition("_")[0] == "stamp")
+    paths = {_path(word) for values in named for word in np.unique(values)}
+    return [path for path in sorted(paths) if path.is_file()]
+
+
 def _column(row: Any, band: str) -> str:
     """The column that names a row's stamp in a band."""
     return next(name for name in (f"stamp_{band}", "stamp") if name in row.dtype.names)
@@ -129,9 +140,7 @@ def stamps(row: Any, band: str, jacobian: Array, *_: Any) -> Light:
     """
     import galsim
 
-    word = row[_column(row, band)]
-    path = Path((word.decode() if isinstance(word, bytes) else str(word)).strip())
-    pixels, scale = _read_stamp(path)
+    pixels, scale = _read_stamp(_path(row[_column(row, band)]))
     name = f"flux_{band}"
     flux = float(row[name]) if name in row.dtype.names and np.isfinite(row[name]) else float(pixels.sum())
     return _of_galsim(galsim.InterpolatedImage(galsim.Image(pixels, scale=scale), flux=flux), jacobian)
@@ -139,6 +148,9 @@ def stamps(row: Any, band: str, jacobian: Array, *_: Any) -> Light:
 
 def _of_galsim(profile: galsim.GSObject, jacobian: Array) -> Light:
     """A profile of GalSim in arcsec on the coadd's axes: x to the right (west), y up (north)."""
+    if not np.isfinite(profile.flux):  # GalSim draws it with a flux of 1
+        msg = f"its flux is {profile.flux}"
+        raise ValueError(msg)
     scale = 1 / float(np.sqrt(abs(np.linalg.det(jacobian))))
 
     def transform(size: int) -> Array:
@@ -157,10 +169,12 @@ def users(word: str, row: Any, band: str, jacobian: Array, rng: np.random.Genera
     given = load_function(word, "--model")(row, band, rng)
     if hasattr(given, "drawKImage"):
         return _of_galsim(given, jacobian)
-    image = np.asarray(given, float)
-    if image.ndim != 2 or not image.size:
-        msg = f"it gave an array of shape {image.shape}; return one of two dimensions, or an object of GalSim"
+    image = np.asarray(given)
+    if image.dtype.kind not in "buif" or image.ndim != 2 or not image.size:
+        what = f"{type(given).__name__}, an array of shape {image.shape} and type {image.dtype}"
+        msg = f"it gave {what}; return real numbers in two dimensions, or an object of GalSim"
         raise ValueError(msg)
+    image = image.astype(float)
     if not np.isfinite(image).all():
         msg = "it gave pixels that are not finite"
         raise ValueError(msg)

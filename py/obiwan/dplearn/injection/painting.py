@@ -25,7 +25,7 @@ from obiwan.dplearn.survey.cutouts import overlap
 
 SATURATION_FILL = 10.0  #: nanomaggies that the pipeline puts where every exposure is saturated
 _MOST = 1e30  # nanomaggies in a pixel, far within what single precision holds
-_SKY = 64  # pixels on a side of the area whose sky noise a source has
+_SKY = 64  # pixels on a side of the area whose sky noise a source has; more where none of it was observed
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,8 @@ def paint(band: Band, rows: Array, model: Model, seed: int, run: str, *, noise: 
         If the model fails on a row; names it.
     """
     image, invvar = band.image.copy(), band.invvar.copy()
+    rows = rows.view()
+    rows.flags.writeable = False  # a model that changes its row would change what is told of other bands
     slopes = jacobians(band.frame, rows["ra"], rows["dec"])
     places = [one.pixels(rows["ra"], rows["dec"]) for one in band.exposures]
     on_ccds = np.stack(places, 1) if places else np.empty((len(rows), 0, 2))
@@ -178,17 +180,28 @@ class _Stamp:
             yield np.asarray(alike)
 
 
+def _sky_near(invvar: Array, x: float, y: float) -> float | np.float32:
+    """Median inverse variance around a position, of the smallest area that was observed; else infinite.
+
+    Of a source beyond an edge, that at the edge.
+    """
+    middles = [min(max(int(at), 0), n) for at, n in zip((y, x), invvar.shape, strict=True)]
+    reach = _SKY // 2
+    while True:
+        area = invvar[tuple(slice(max(0, middle - reach), middle + reach) for middle in middles)]
+        if (area > 0).any():
+            return np.float32(np.median(area[area > 0]))
+        if reach > max(invvar.shape):
+            return np.inf
+        reach *= 2
+
+
 def _seen(band: Band, x: float, y: float, on_ccd: Array) -> Seen:
     """The exposures whose CCD has a position; near an edge, where none seems to, the nearest."""
     if not band.exposures:
-        # Of a source beyond an edge, the sky at the edge.
-        ys, xs = (
-            slice(max(0, middle - _SKY // 2), middle + _SKY // 2)
-            for middle in (min(max(int(at), 0), n) for at, n in zip((y, x), band.invvar.shape, strict=True))
-        )
-        area, electrons = band.invvar[ys, xs], np.full(1, np.inf)
-        if band.balance is not None and (area > 0).any():
-            electrons[:] = band.balance * np.median(area[area > 0])
+        electrons = np.full(1, np.inf)
+        if band.balance is not None:
+            electrons[:] = band.balance * _sky_near(band.invvar, x, y)
         psf = band.psf.at(x, y, np.empty(0), on_ccd)
         return Seen(np.ones(1), psf, np.ones(1), electrons, resampled=False)
     which = np.array([one.covers(place) for one, place in zip(band.exposures, on_ccd, strict=True)])

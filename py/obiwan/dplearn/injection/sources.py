@@ -21,6 +21,8 @@ import numpy as np
 from astropy.table import Table
 
 from obiwan.dplearn.errors import CatalogError, LayoutError, explained
+from obiwan.dplearn.files.atomic import file_crc32
+from obiwan.dplearn.injection.models import stamp_files
 from obiwan.dplearn.injection.objects import (
     KNOWN,
     PLACES,
@@ -33,7 +35,7 @@ from obiwan.dplearn.injection.objects import (
 )
 from obiwan.dplearn.injection.placement import Placement, covered, masked, number_of, spread, uniform
 from obiwan.dplearn.injection.scene import Box, Scene, box_width
-from obiwan.dplearn.running.functions import load_function
+from obiwan.dplearn.running.functions import function_checksum, load_function
 from obiwan.dplearn.running.streams import stream
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.survey.catalogs import read_truth
@@ -113,13 +115,14 @@ def open_sources(word: str, placement: Placement, needs: Iterable[str] = ("flux"
         return TreeSources(Root(0, tree, layout), placement)
     if path.is_file():
         objects = objects_of(str(path), load_table(path, KNOWN))
-        content = f"{path.name}:{zlib.crc32(path.read_bytes()):08x}"
-        return TableSources(objects, placement, wanted, content)
+        content = file_crc32(path)
+        for stamp in stamp_files(objects.columns) if "stamp" in wanted else ():
+            content = zlib.crc32(b"%d" % file_crc32(stamp), content)
+        return TableSources(objects, placement, wanted, f"{path.name}:{content:08x}")
     if ":" not in word:
         msg = f"--sources {word}: no such file or directory, and not module:function"
         raise ValueError(msg)
-    load_function(word, "--sources")
-    return FunctionSources(word, placement, wanted)
+    return FunctionSources(word, placement, wanted, f"{word}:{function_checksum(word, '--sources')}")
 
 
 def in_runs(rows: Array, run: Array, names: Sequence[str], scene: Scene, *, keep_off_masked: bool) -> Placed:
@@ -208,13 +211,9 @@ class FunctionSources:
     word: str
     placement: Placement
     needs: frozenset[str]
+    description: str
 
     placed = False
-
-    @property
-    def description(self) -> str:
-        """The function's name; what it does is the user's affair."""
-        return self.word
 
     def bricks(self) -> set[str] | None:
         """None: all bricks get some."""

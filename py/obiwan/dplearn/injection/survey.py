@@ -19,10 +19,11 @@ from obiwan.dplearn.errors import CatalogError, CoaddError, DplearnError, Layout
 from obiwan.dplearn.files.atomic import read_json, write_json
 from obiwan.dplearn.files.outdir import Others, OutputDirectory, State, holding_lease
 from obiwan.dplearn.injection.brick import BrickTask, Catalogue, inject_brick
-from obiwan.dplearn.injection.config import InjectionConfig
+from obiwan.dplearn.injection.config import InjectionConfig, is_function
 from obiwan.dplearn.injection.inputs import primary_area
 from obiwan.dplearn.injection.sources import SourceList, TableSources
 from obiwan.dplearn.running.executors import in_one_line, progress_bar, run_tasks
+from obiwan.dplearn.running.functions import function_checksum
 from obiwan.dplearn.survey.coadds import BandNotObservedError
 from obiwan.dplearn.survey.layouts import BrickRun, Root, available_bands, identify, layout_named
 from obiwan.dplearn.survey.templates import expand
@@ -30,7 +31,7 @@ from obiwan.dplearn.survey.templates import expand
 PROGRAM = "obiwan.dplearn.inject"
 RECORD, WORK = "injection.json", ".work"
 _RECEIPTS = f"{WORK}/bricks"
-_REQUEST = ("program", "package_version", "release", "bricks", "sources", "calib", "config")
+_REQUEST = ("program", "package_version", "release", "bricks", "sources", "calib", "config", "functions")
 _SOFTWARE = ("numpy", "scipy", "astropy", "fitsio", "galsim", "sep")
 
 
@@ -60,6 +61,8 @@ class Injection:
     def request(self) -> dict[str, Any]:
         """What decides the bytes that are written, as JSON holds it."""
         names = [run.brick for run in self.bricks]
+        given = {self.config.model: "--model", self.config.psf: "--psf"}
+        functions = {word: function_checksum(word, given[word]) for word in given if is_function(word)}
         return {
             "program": PROGRAM,
             "package_version": dplearn.__version__,
@@ -68,7 +71,7 @@ class Injection:
             "sources": self.sources.description,
             "calib": None if self.calib is None else self.calib.name,
             "config": self.config.to_manifest(),
-        }
+        } | ({"functions": functions} if functions else {})
 
 
 def release_bricks(
