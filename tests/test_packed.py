@@ -19,6 +19,7 @@ from obiwan.dplearn.files.npy import npy_crc32, write_npz
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
 from obiwan.dplearn.survey import quantisation
 from obiwan.dplearn.survey.quantisation import RANDOMS, dither_of, read_grid
+from obiwan.dplearn.trainingset import packed
 from obiwan.dplearn.trainingset.manifest import MANIFEST, WORK
 from obiwan.dplearn.trainingset.packed import no_patches, pack, unpack
 from obiwan.dplearn.trainingset.patches import patch_dtype, stamp_patches
@@ -234,7 +235,7 @@ def test_damage_is_named(shard, tmp_path):
         read_shard(tmp_path, spec, shard)
 
 
-@pytest.mark.parametrize("name", ["about", "patches", "lost", "image_0", "ivar_1", "places_1", "values_1"])
+@pytest.mark.parametrize("name", ["about", "patches", "lost", "image_0", "ivar_1", "values_1"])
 def test_members_that_make_no_sense(name, shard, tmp_path, rng):
     """Whatever stands in a member, sealed: one line, or the stamps that the manifest vouches for."""
     spec, path = StampSpec(size=16), tmp_path / "xval_3.npz"
@@ -258,8 +259,24 @@ def test_members_that_make_no_sense(name, shard, tmp_path, rng):
             refusals.append(str(error))
         else:
             assert found == shard.x_crc32
-    assert len(refusals) > 10 or name == "places_1"  # of which there is no need where all pixels are lost
+    assert len(refusals) > 10
     assert all("xval_3.npz: " in said for said in refusals)
+
+
+def test_pixels_off_the_grid_are_as_many_as_their_places(tmp_path):
+    image = compressed(tmp_path / "image.fits.fz", METHODS[2], 3, (100, 100), False)
+    grid = read_grid(tmp_path / "image.fits.fz")
+    stamps = cut([image, image])
+    stamps[0, 3, 4] = np.nan
+    arrays = pack(stamps, SPEC, table_of([grid, grid]))
+    lost = int(arrays["lost"][0])
+    for number in (lost - 1, lost + 1):
+        spoilt = {**arrays, "places_0": packed._compress(np.arange(number, dtype=np.uint32))}
+        with pytest.raises(ValueError, match="numbers where"):
+            unpack(spoilt, SPEC, len(stamps))
+    for name in ("places_0", "values_0"):
+        with pytest.raises(KeyError):
+            unpack({key: value for key, value in arrays.items() if key != name}, SPEC, len(stamps))
 
 
 def test_patches_that_lie_nowhere(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SMALL = 1 << 20  #: bytes below which memory is not kept
-KEPT = 8  #: blocks of one size that are kept while nobody uses them
+KEPT = 16  #: blocks of one size that are kept while nobody uses them, at most
 
 _free: defaultdict[int, list[NDArray[np.uint8]]] = defaultdict(list)
 

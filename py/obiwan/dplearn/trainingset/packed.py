@@ -14,7 +14,7 @@ An npz file (a zip archive of npy arrays, not compressed by zip) with these memb
     (bands, stamps, y, x), in pcodec's standalone format.
 ``places_<n>``, ``values_<n>``
     Pixels that are not on the grid, in the same format: their positions in the block, uint32, and values,
-    float32.  Where all are lost there are no positions.
+    float32; absent where there are none.  Where all are lost there are no positions.
 
 A pixel that was padded or cleaned is not on the grid, nor is any of a plane that is not quantised.
 """
@@ -77,8 +77,10 @@ def pack(stamps: NDArray[np.float32], spec: StampSpec, patches: Array) -> dict[s
         counts.append(len(values))
         for kind, planes in _by_kind(integers, spec).items():
             out[f"{kind}_{number}"] = _compress(planes, _ORDER[kind])
-        out[f"places_{number}"] = _compress(places.astype(np.uint32))
-        out[f"values_{number}"] = _compress(values)
+        if len(places):
+            out[f"places_{number}"] = _compress(places.astype(np.uint32))
+        if len(values):
+            out[f"values_{number}"] = _compress(values)
     return {**out, "lost": np.array(counts, np.int64)}
 
 
@@ -190,10 +192,12 @@ def _unpack_block(
     if not 0 <= lost <= out.size:
         msg = f"{lost} pixels of {out.size} are not on the grid"
         raise ValueError(msg)
+    if not lost:
+        return
     values = _decompress(arrays[f"values_{number}"], np.empty(lost, np.float32))
     if lost == out.size:
         out[...] = values.reshape(integers.shape).transpose(1, 2, 3, 0)
-    elif lost:
+    else:
         places = _decompress(arrays[f"places_{number}"], np.empty(lost, np.uint32)).astype(np.int64)
         channel, pixel = np.divmod(places, out[..., 0].size)
         out.reshape(-1)[pixel * out.shape[-1] + channel] = values
