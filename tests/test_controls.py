@@ -466,6 +466,16 @@ def test_each_family_has_its_own_level(levels: tuple[float, float], rng: np.rand
     assert [one.significant for one in found] == [level == 0.05 for level in levels[::-1]]
 
 
+def test_rounding_is_no_difference(rng: np.random.Generator):
+    """One example of each class in one brick has another value: bricks' sums are 0 but for rounding."""
+    for _ in range(100):
+        sizes = rng.integers(3, 12, rng.integers(10, 30))
+        bricks = np.repeat(np.arange(len(sizes)), 2 * sizes)
+        values, order = np.where(np.arange(len(bricks)) < 2, 0.5, 1.0), rng.permutation(len(bricks))
+        (found,) = batteries.judge_controls([(NUMBER, values[order])], order % 2, bricks[order])
+        assert (found.significant, found.p_family) == (False, 1)
+
+
 def test_numbers_and_associations_share_a_level(rng: np.random.Generator):
     """Where a family has both; alone each kind has all of it, and several associations have equal parts."""
     values, keys = rng.normal(size=2000) + 0.05 * TWENTY[0], (rng.random((2, 2000)) * 4).astype(int)

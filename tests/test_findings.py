@@ -81,6 +81,16 @@ def test_a_headline_names_each_quantity_once():
     assert len(differences([*found, *others])) == 4
 
 
+def test_bands_of_the_opposite_sign_are_no_also():
+    """Fits follow one band's offset, and the others appear on the other side: that is no common offset."""
+    light = Control("centroid x", "D2", "g", Statistic.SHIFT, "px", component="location", effect=0.7)
+    others = [replace(light, band=band, effect=effect) for band, effect in (("r", -0.3), ("z", 0.2))]
+    assert differences([light, *others]) == ["light +0.70 px off in x in g (also z; opposite in r)"]
+    assert differences([light, others[0]]) == ["light +0.70 px off in x in g (opposite in r)"]
+    spread = replace(others[0], component="spread")  # has no direction in common with a location
+    assert differences([light, spread]) == ["light +0.70 px off in x in g (also r)"]
+
+
 def test_the_worst_control_stands_for_a_systematic():
     """A failure before a larger difference that is not shown; what was not run stands for nothing."""
     controls = [

@@ -88,7 +88,7 @@ def test_fluxes_only_warn_and_do_not_keep_from_equivalence():
     labels = np.arange(400) % 2
     verdict = decide(labels, np.random.default_rng(1).random(400), None, learnt=True, positive=None)
     ruling = rule(verdict, [one])
-    assert ruling.open == ruling.failing == ()
+    assert ruling.unbounded == ruling.failing == ()
 
 
 def test_a_failing_place_is_a_difference_that_the_panel_does_not_see():

@@ -26,10 +26,18 @@ from obiwan.dplearn.evaluation import analysis, occlusion
 from obiwan.dplearn.evaluation.bins import LEAST_VALUES
 from obiwan.dplearn.evaluation.gallery import galleries_of, mosaics_of
 from obiwan.dplearn.evaluation.notices import Fact, Notice, alarms, not_run
-from obiwan.dplearn.evaluation.ruling import RulingKind
+from obiwan.dplearn.evaluation.ruling import Equal, Outcome, RulingKind
 from obiwan.dplearn.report import charts, opening, output, rulings, sections, wording
 from obiwan.dplearn.report.figures import pictures_of
-from obiwan.dplearn.report.formatting import DASH, HTML, catalogue, effect, extents, say
+from obiwan.dplearn.report.formatting import (
+    DASH,
+    HTML,
+    catalogue,
+    effect,
+    extents,
+    least_detectable,
+    say,
+)
 from obiwan.dplearn.report.output import FORMAT, claim, metrics, report_directory
 from obiwan.dplearn.report.page import render
 from obiwan.dplearn.report.pictures import Picture, write_picture
@@ -728,6 +736,31 @@ def test_many_failing_controls_are_named_by_quantity(looked):
     assert f"Fail: {together}." in rulings.control_summary(many)
 
 
+def test_the_power_of_each_control_is_told(looked, page):
+    """In its own column, of every control that was run; a set that can find nothing says so."""
+    told = [one for one in looked.controls if np.isfinite(one.detectable)]
+    assert len(told) > 50
+    assert page.count("<td>" + html.escape(least_detectable(told[0])) + "</td>") >= 1
+    blind = dataclasses.replace(told[0], state=State.FAIL, detectable=np.inf)
+    assert "<td>none</td>" in rendered(looked, controls=(blind,))
+
+
+def test_what_cannot_be_told_apart_from_what_fails_is_left_open(looked):
+    """Next to a quantity that separates the classes nearly completely, a further difference adds little."""
+    equal = Equal((("width", "r"),), Outcome.GONE, Estimate(0.735, 0.672, 0.799), 0.5, 0.972)
+    ruling = dataclasses.replace(looked.ruling, kind=RulingKind.EXPLAINED, equal=equal)
+    words = " ".join(ruling_statement(dataclasses.replace(looked, ruling=ruling)).explanation)
+    assert "0.735 (0.672 to 0.799) among the 50 % of test examples" in words
+    assert "cannot tell which" in words
+
+
+def test_the_page_on_the_report_names_its_parts():
+    page = (Path(__file__).parents[1] / "doc" / "howto" / "report.rst").read_text(encoding="utf-8")
+    titles = catalogue()["title"]
+    assert all(f"*{titles[name]}* " in page for name in ("baseline", "where", "looks", "galleries"))
+    assert "*Not learnt*" in page
+
+
 def test_an_effect_has_its_component_and_unit(looked):
     spread = next(c for c in looked.controls if c.name == "width")
     assert re.fullmatch(r"(location|spread|skewness) [+-]0\.\d+ AUC \(.* to .*\)", effect(spread))
@@ -772,7 +805,7 @@ def test_a_set_of_a_few_galaxies(tmp_path):
     assert tiny.verdict.kind == "inconclusive"
     page = write_report(tmp_path / "out", tiny, pictures_of(tiny, [], []))
     words = text_of(page.read_text(encoding="utf-8"))
-    assert "5 real and 5 fake examples of 2 bricks, parts of which are in the training split." in words
+    assert "5 real and 5 injected examples of 2 bricks, parts of which are in the training split." in words
     assert "too few test examples or bricks for bins" in words
     assert "too small" in words
     assert "2 bricks only" in words

@@ -17,6 +17,7 @@ from obiwan.dplearn.evaluation.decision import ruling_of
 from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
 from obiwan.dplearn.evaluation.equal import (
     MOST_HELD,
+    PLACE,
     QUANTITIES,
     Evidence,
     fit_numbers,
@@ -113,7 +114,7 @@ def test_what_would_decide_is_named():
     found = rule(verdict(bricks=3), OPEN, missing=("psf", "size"))
     assert found.needs == (Need.EXAMPLES, Need.BRICKS, Need.PLANTED, Need.CONTROLS)
     assert found.missing == ("psf", "size")
-    assert found.open == OPEN
+    assert found.unbounded == OPEN
     assert rule(verdict(within=True), PASS).needs == ()
 
 
@@ -129,7 +130,7 @@ def test_few_bricks_are_the_scope():
 def test_a_warning_is_no_failure():
     warns = control("warn", effect=0.01)
     assert rule(verdict(), (warns,)).kind == RulingKind.INCONCLUSIVE
-    assert rule(verdict(within=True), (warns,)).open == (warns,)
+    assert rule(verdict(within=True), (warns,)).unbounded == (warns,)
     bounded = replace(warns, bounded=True)
     assert rule(verdict(within=True), (bounded,)).kind == RulingKind.EQUIVALENT
 
@@ -137,7 +138,7 @@ def test_a_warning_is_no_failure():
 def test_controls_that_cannot_fail_or_were_not_run_leave_nothing_open():
     for one in (control("open", gravest=State.WARN), control("not run", obstacle=Obstacle.NO_IVAR)):
         found = rule(verdict(within=True), (one,))
-        assert (found.kind, found.open) == (RulingKind.EQUIVALENT, ())
+        assert (found.kind, found.unbounded) == (RulingKind.EQUIVALENT, ())
 
 
 def test_the_classifier_of_quantities_has_a_level_of_its_own():
@@ -184,9 +185,9 @@ def test_easy_differences_back_no_equivalence():
     assert rule(easy, PASS).needs == (Need.PLANTED,)
 
 
-def test_what_real_galaxies_do_not_have_cannot_be_held_equal():
+def test_what_was_not_held_equal_explains_nothing():
     found = rule(verdict(1e-4), (control("fail", "D2", "fit minus truth, x", 0.5),))
-    assert (found.kind, found.equal) == (RulingKind.EXPLAINED, None)
+    assert (found.kind, found.equal) == (RulingKind.MORE, None)
 
 
 def test_bricks_are_those_of_what_decides():
@@ -353,16 +354,19 @@ def test_what_is_held_equal_is_what_real_galaxies_have(rng):
     result = MetadataResult(("width",), width, ABOVE.auc, {}, "bricks", 5, ABOVE.p)
     baseline = Baseline(result, ABOVE.auc, len(width), width, ())
 
-    def held(controls: tuple, quantities: Baseline | None) -> tuple | None:
-        given = replace(evidence, controls=controls)
+    def held(controls: tuple, quantities: Baseline | None, **fits: np.ndarray) -> tuple:
+        noise = {"light_dx": rng.normal(size=len(width))}
+        given = replace(evidence, controls=controls, fits=noise | fits)
         found = ruling_of(scored, verdict(1e-4), given, quantities, ())
-        assert found.kind == RulingKind.EXPLAINED
-        return None if found.equal is None else found.equal.titles
+        return found.kind, found.equal.titles
 
-    assert held((off,), None) is None
-    assert held((off, failing), None) == (("width", "r"),)
-    assert held((off,), baseline) == (QUANTITIES,)
-    assert held((failing,), baseline) == (("width", "r"), QUANTITIES)
+    assert held((off, failing), None) == (RulingKind.EXPLAINED, (("width", "r"),))
+    assert held((off,), baseline) == (RulingKind.EXPLAINED, (QUANTITIES,))
+    assert held((failing,), baseline) == (RulingKind.EXPLAINED, (("width", "r"), QUANTITIES))
+    # An offset that fits follow is in no stamp: it explains what the panel sees if the fits show that place.
+    assert held((off,), None) == (RulingKind.MORE, (PLACE,))
+    assert held((off,), None, u_ln_size=width) == (RulingKind.MORE, (PLACE,))
+    assert held((off,), None, u_x=width) == (RulingKind.EXPLAINED, (PLACE,))
 
 
 def test_a_ruling_says_what_it_rests_on():

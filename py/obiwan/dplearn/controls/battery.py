@@ -36,6 +36,9 @@ NUMBERS = 0.8  #: part of the level of a family that its numbers have; associati
 REALISM_LEVEL = 0.008  #: rate at which any control of the galaxies may be significant where nothing differs
 VALIDITY_LEVEL = 0.01  #: the same of controls of how the set was made
 POWER = 0.8  #: of what is called detectable
+#: Sums of a brick below this part of the error of a difference are none: where what examples add cancels, the
+#: rest has one sign in all bricks, and a test by signs would find it.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,8 @@ def _decide(runs: Sequence[_Run], units: Array, level: float) -> list[Control]:
     contrasts = [(one, run.kept) for run in runs for one in run.contrasts]
     contributions = np.zeros((int(units.max()) + 1, len(contrasts)))
     for column, (one, kept) in enumerate(contrasts):
-        contributions[:, column] = np.bincount(units[kept], one.pulls, len(contributions))
+        sums = np.bincount(units[kept], one.pulls, len(contributions))
+        contributions[:, column] = np.where(np.abs(sums) > ROUNDING * one.difference.error, sums, 0.0)
     tested = (run.control for run in runs if run.control.obstacle is None)
     associations = sum(one.statistic == Statistic.ASSOCIATION for one in tested)
     share = (NUMBERS if associations else 1.0) if contrasts else 0.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from obiwan.dplearn.controls.records import Statistic
 from obiwan.dplearn.evaluation.analysis import Baseline, answer, baseline, verdict_of
 from obiwan.dplearn.evaluation.ensemble import Scored
 from obiwan.dplearn.evaluation.equal import Evidence, held_equal
@@ -89,8 +88,7 @@ def ruling_of(
     levels, failing = Levels(), failing_controls(evidence.controls, validity=False)
     quantities = None if baseline is None else Quantities(baseline.result.auc, baseline.result.p)
     fails, equal = quantities_fail(quantities, levels), None
-    both = [one for one in failing if one.statistic != Statistic.RECOVERY]  # real galaxies have no truth
-    if panel_differs(verdict, levels) and (both or fails):
+    if panel_differs(verdict, levels) and (failing or fails):
         score = baseline.result.scores if fails and baseline is not None else None
-        equal = held_equal(evidence.of_tests(scored), both, evidence, score)
+        equal = held_equal(evidence.of_tests(scored), failing, evidence, score)
     return rule(verdict, evidence.controls, quantities, equal, missing, levels)

@@ -57,6 +57,7 @@ RELATED = {
     "signal to noise": ("u_flux_",),
 }
 QUANTITIES = ("measured quantities", "")  #: title of the score of the classifier of measured quantities
+PLACE = ("place of the light", "")  #: title of what stamps show where only the truth shows an offset
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,8 @@ def held_equal(
     scored : Scored
         The test examples, those that the controls were run on.
     failing : sequence of Control
-        The largest effects first.
+        The largest effects first.  Of those that need the truth, which real galaxies do not have, only what
+        the fit says of the same thing is held equal.
     evidence : Evidence
     quantities : ndarray, shape (n,), optional
         Score of the classifier of measured quantities, where that fails.
@@ -160,7 +162,8 @@ def held_equal(
     """
     values = {(one.name, one.band): given for one, given in evidence.asked}
     columns = {}
-    for one in failing[:MOST_HELD]:
+    of_both = [one for one in failing if one.statistic != Statistic.RECOVERY]
+    for one in of_both[:MOST_HELD]:
         given = values[one.name, one.band]
         composed = one.statistic == Statistic.COMPOSITION
         chosen = np.char.strip(given.astype(str)) == one.component if composed else given
@@ -170,7 +173,7 @@ def held_equal(
     related = tuple({name for one in failing for name in related_to(one)})
     fits = [given for name, given in evidence.fits.items() if related and name.startswith(related)]
     numbers = np.column_stack([*columns.values(), evidence.signal, *fits]).astype(np.float64)
-    titles, tests, labels = tuple(columns), len(scored.labels), scored.labels
+    titles, tests, labels = tuple(columns) or (PLACE,), len(scored.labels), scored.labels
     odds = cross_fitted_odds(numbers, evidence.rows["label"], evidence.clusters)[:tests]
     strata = propensity_strata(odds)
     overlap = float(usable_strata(labels == 1, strata).mean())

@@ -157,8 +157,8 @@ class Ruling:
         five, that of controls in fewer than eight.
     bricks : int or None
         Bricks of the class that is found in fewer: of the test examples, or of the controls that decide.
-    open : tuple of Control
-        Controls of the galaxies whose interval does not exclude their limit.
+    unbounded : tuple of Control
+        Controls of the galaxies whose interval does not lie within their limit, whatever their state.
     needs : tuple of Need
         What would decide; empty where nothing is missing.
     missing : tuple of str
@@ -174,7 +174,7 @@ class Ruling:
     levels: Levels
     in_these_bricks: bool
     bricks: int | None
-    open: tuple[Control, ...]
+    unbounded: tuple[Control, ...]
     needs: tuple[Need, ...]
     missing: tuple[str, ...]
 
@@ -234,9 +234,9 @@ def rule(
     invalid = failing_controls(controls, validity=True)
     failing = failing_controls(controls, validity=False)
     own = (one for one in controls if not one.validity and one.gravest == State.FAIL)
-    open_ = tuple(one for one in own if not (one.bounded or one.obstacle))
+    unbounded = tuple(one for one in own if not (one.bounded or one.obstacle))
     differs, fails = panel_differs(verdict, levels), quantities_fail(quantities, levels)
-    needs = _needs(verdict, open_, missing)
+    needs = _needs(verdict, unbounded, missing)
     kind = _kind(verdict, invalid, bool(failing) or fails, differs, equal, needs)
     decisive = invalid or failing
     few = verdict.numbers.bricks is not None and verdict.numbers.bricks < LEAST_CLUSTERS
@@ -251,19 +251,19 @@ def rule(
         levels=levels,
         in_these_bricks=few if not by_control else not any(one.rests_on_bricks for one in decisive),
         bricks=max(one.bricks for one in decisive) if by_control else verdict.numbers.bricks,
-        open=open_,
+        unbounded=unbounded,
         needs=needs if kind in (RulingKind.INCONCLUSIVE, RulingKind.UNEXPLAINED) else (),
         missing=tuple(missing),
     )
 
 
-def _needs(verdict: Verdict, open_: Sequence[Control], missing: Sequence[str]) -> tuple[Need, ...]:
+def _needs(verdict: Verdict, unbounded: Sequence[Control], missing: Sequence[str]) -> tuple[Need, ...]:
     """What is missing for equivalence."""
     holds = {
         Need.EXAMPLES: Reason.WITHIN_MARGIN not in verdict.reasons,
         Need.BRICKS: Reason.FEW_BRICKS in verdict.reasons,
         Need.PLANTED: bool(missing) or Reason.POSITIVE_CONTROL_EASY in verdict.reasons,
-        Need.CONTROLS: bool(open_),
+        Need.CONTROLS: bool(unbounded),
     }
     return tuple(need for need in Need if holds[need])
 
@@ -277,7 +277,7 @@ def _kind(
     needs: Sequence[Need],
 ) -> RulingKind:
     """Kind of ruling; the first that holds."""
-    gone = equal is None or equal.outcome != Outcome.STAYS  # None: real galaxies have no such quantity
+    gone = equal is not None and equal.outcome != Outcome.STAYS
     holds = {
         RulingKind.INVALID: bool(invalid),
         RulingKind.EXPLAINED: differs and fails and gone,

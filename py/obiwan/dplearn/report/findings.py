@@ -59,6 +59,8 @@ def difference(control: Control) -> str:
 def differences(controls: Sequence[Control], most: int = NAMED) -> list[str]:
     """Differences of controls, those of one quantity in several bands as one phrase with the largest.
 
+    Bands in which it has the opposite sign are named as such.
+
     Parameters
     ----------
     controls : sequence of Control
@@ -71,10 +73,19 @@ def differences(controls: Sequence[Control], most: int = NAMED) -> list[str]:
         of_name.setdefault(one.name, []).append(one)
     phrases = []
     for first, *others in of_name.values():
-        bands = ", ".join(one.band for one in others if one.band)
-        phrases.append(difference(first) + (f" (also {bands})" if bands else ""))
+        phrases.append(difference(first) + _other_bands(first, others))
     rest = len(phrases) - most
     return [*phrases[:most], *([say("finding", "others", count=rest)] if rest > 0 else [])]
+
+
+def _other_bands(first: Control, others: Sequence[Control]) -> str:
+    """Bands in which the same quantity differs, by the sign of the difference, in brackets."""
+    bands: dict[str, list[str]] = {"also": [], "opposite": []}
+    for one in others:
+        against = one.component == first.component and one.effect * first.effect < 0
+        bands["opposite" if against else "also"] += [one.band] if one.band else []
+    parts = [say("finding", key, bands=", ".join(found)) for key, found in bands.items() if found]
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 @dataclass(frozen=True)

@@ -116,10 +116,32 @@ def counted(count: int, noun: str) -> str:
 UNITS = {Statistic.DISTRIBUTION: "AUC", Statistic.COMPOSITION: "", Statistic.ASSOCIATION: ""}
 
 
+def _in_unit(value: float, control: Control) -> str:
+    """A number in the unit of a control's effect."""
+    unit = UNITS.get(control.statistic, control.unit)
+    return number(value) + (f"\N{NO-BREAK SPACE}{unit}" if unit else "")
+
+
 def limit(control: Control) -> str:
     """Limit of a control, in the unit of its effect."""
-    unit = UNITS.get(control.statistic, control.unit)
-    return number(control.threshold) + (f"\N{NO-BREAK SPACE}{unit}" if unit else "")
+    return _in_unit(control.threshold, control)
+
+
+def least_detectable(control: Control) -> str:
+    """Effect that a control finds with a power of 80 %, in its unit; ``none`` where the set finds nothing.
+
+    Examples
+    --------
+    >>> least_detectable(Control("type", "D10", statistic=Statistic.COMPOSITION, detectable=0.0123))
+    '0.012'
+    >>> least_detectable(Control("width", "D5", "r", detectable=math.inf))
+    'none'
+    """
+    if math.isnan(control.detectable):
+        return DASH
+    if math.isinf(control.detectable):
+        return "none"
+    return _in_unit(float(f"{control.detectable:.2g}"), control)
 
 
 def effect(control: Control) -> str:

@@ -110,7 +110,7 @@ def _texts(evaluation: Evaluation) -> dict[str, Any]:
             "explanation": list(answer.explanation),
             "remedies": opening.advice(evaluation.controls),
             "failing": [formatting.control_title(one.name, one.band) for one in ruling.failing],
-            "open": [formatting.control_title(one.name, one.band) for one in ruling.open],
+            "unbounded": [formatting.control_title(one.name, one.band) for one in ruling.unbounded],
         },
         "verdict": {
             "kind": verdict.kind.value,

@@ -36,7 +36,7 @@ def by_state(controls: Sequence[Control]) -> dict[State, list[Control]]:
 def control_summary(controls: Sequence[Control]) -> str:
     """The controls in one line."""
     states = by_state(controls)
-    text = f"Controls: {', '.join(f'{len(found)} {state.value}' for state, found in states.items())}."
+    text = f"All controls: {', '.join(f'{len(found)} {state.value}' for state, found in states.items())}."
     failing = states[State.FAIL]
     return f"{text} Fail: {listed(failing)}." if failing else text
 
@@ -142,7 +142,7 @@ def _needs(evaluation: Evaluation) -> Iterator[str]:
                 key = "planted" if ruling.missing else "weaker"
                 yield say("ruling_need", key, kinds=", ".join(map(kind_words, ruling.missing)))
             case Need.CONTROLS:
-                yield say("ruling_need", "controls", controls=counted(len(ruling.open), "control"))
+                yield say("ruling_need", "controls", controls=counted(len(ruling.unbounded), "control"))
 
 
 def _margin_lines(evaluation: Evaluation) -> Iterator[str]:

@@ -291,7 +291,8 @@ def summary(evaluation: Evaluation) -> list[str]:
         lines.append(say("summary", "mean", count=len(a.singles), each=each))
     lines.append(control_summary(evaluation.controls))
     if baseline is not None:
-        lines.append(say("summary", "baseline", auc=with_interval(baseline.result.auc)))
+        auc = with_interval(baseline.result.auc)
+        lines.append(say("summary", "baseline", auc=auc, examples=baseline.examples))
     return [*lines, *(say("summary", "caution", text=notice(fact)) for fact in evaluation.cautions)]
 
 
