@@ -212,7 +212,7 @@ def test_the_file_is_an_npz(shard, tmp_path):
         about = json.loads(file["about"].tobytes())
         write_npz(tmp_path / "again.npz", tmp_path, {name: file[name] for name in file.files})
     assert about["shape"] == [70, 16, 16, 6]
-    assert (about["format"], about["version"]) == ("obiwan.dplearn packed shard", 1)
+    assert (about["format"], about["version"]) == ("obiwan.dplearn packed shard", 2)
     assert (tmp_path / "again.npz").read_bytes() == path.read_bytes()
     x, y = read_shard(tmp_path, StampSpec(size=16), shard)
     assert npy_crc32(x) == shard.x_crc32

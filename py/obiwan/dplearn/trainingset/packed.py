@@ -33,7 +33,7 @@ from obiwan.dplearn.stampspec import IMAGE, IVAR, Array, StampSpec
 from obiwan.dplearn.trainingset.patches import Patches, check_patches, patch_dtype
 
 FORMAT = "obiwan.dplearn packed shard"
-VERSION = 1
+VERSION = 2
 CODEC = "pcodec"
 BLOCK = 16  # stamps: their integers nearly fit the fast cache of a processor
 #: Differences of neighbours that are coded; pcodec's own search takes a third more time for 1 % of the bytes.
