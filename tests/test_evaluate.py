@@ -96,7 +96,7 @@ def test_the_verdict_is_the_first_thing_said(evaluated):
     assert any(line.startswith("  AUC 0.") for line in lines)
     assert lines[-1] == f"Report: {place / 'report' / 'report.html'}"
     assert "mean of 2 networks" in said
-    assert "Controls:" in said
+    assert "All controls:" in said
 
 
 def test_what_a_run_leaves(evaluated):

@@ -96,7 +96,10 @@ def in_pixels(galaxy: Galaxy, model: str) -> tuple[np.ndarray, ...]:
     [(1.0, 1.1, 0.0, "EXP"), (1.7, 1.0, 0.0, "EXP"), (1.0, 1.0, 0.8, "EXP"), (1.6, 1.05, 0.0, "SER")],
 )
 def test_a_fit_to_pixels_finds_the_same(sersic: float, psf: float, dx: float, model: str) -> None:
-    """What the models cannot follow moves every parameter as in a real fit, and leaves the same chi^2."""
+    """What the models cannot follow moves every parameter as in a real fit, and leaves the same chi^2.
+
+    Where the drawn profile ends, as those of the fit do not, fluxes differ by 2 % if the model has another index.
+    """
     one = light(sersic=sersic, psf=psf)
     one.dx[:, 0] = dx * PIXEL_SCALE
     galaxy = Galaxy(tuple(FLUX[0]), tuple(psf * FWHM), 40.0, 40.0, 0.6, sersic, 0.2, -0.15, (dx, 0.0, 0.0))
@@ -104,7 +107,7 @@ def test_a_fit_to_pixels_finds_the_same(sersic: float, psf: float, dx: float, mo
     family = {"EXP": EXP, "SER": SER}[model]
     found = fitted(one, family)
     (values,) = found.values
-    assert values[:3] == pytest.approx(expected[:3], rel=0.01)
+    assert values[:3] == pytest.approx(expected[:3], rel=0.01 if sersic == 1 else 0.02)
     assert values[3:5] == pytest.approx(expected[3:5], abs=2e-3)
     shape = [float(value[0]) for value in radius_of(found.values[:, 5:8])]
     assert shape == pytest.approx(expected[5:8], rel=0.03, abs=0.01)
