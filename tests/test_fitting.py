@@ -98,7 +98,7 @@ def in_pixels(galaxy: Galaxy, model: str) -> tuple[np.ndarray, ...]:
 def test_a_fit_to_pixels_finds_the_same(sersic: float, psf: float, dx: float, model: str) -> None:
     """What the models cannot follow moves every parameter as in a real fit, and leaves the same chi^2.
 
-    Where the drawn profile ends, as those of the fit do not, fluxes differ by 2 % if the model has another index.
+    The drawn profile ends and those of the fit do not: fluxes differ by 2 % if the model has another index.
     """
     one = light(sersic=sersic, psf=psf)
     one.dx[:, 0] = dx * PIXEL_SCALE

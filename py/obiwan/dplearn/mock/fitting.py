@@ -4,8 +4,8 @@ Light and models are compared in Fourier space, where a convolution is a product
 white: by Parseval's theorem the chi^2 of an image is the integral of ``|difference|^2`` over frequencies.
 The PSF of the model is that of the brick's catalogue, whatever the light was drawn with, so that light which
 the models cannot follow moves all parameters, as in a real fit.  Nothing here knows of classes.
-Profiles have no end here, neither of the light nor of the models, as drawn ones do: fluxes agree where light and
-model have the same index, else to 2 %.
+Drawn profiles end, and those here do not, neither of the light nor of the models: fluxes agree where both
+have one index, else to 2 %.
 
 A model has one flux a band, and one position, shape and Sersic index for all bands.  The shape is the matrix
 of ``q^2 = sxx kx^2 + syy ky^2 + 2 sxy kx ky``, in which round, unresolved and elongated galaxies are regular
