@@ -17,7 +17,7 @@ _free: defaultdict[int, list[NDArray[np.uint8]]] = defaultdict(list)
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any] | type) -> NDArray[Any]:
-    """Array with undefined values, as `numpy.empty` makes it, in memory that an earlier one has left.
+    """Array with undefined values, as ``numpy.empty`` makes it, in memory that an earlier one has left.
 
     The memory is free again when the array and all views of it are gone.
 
