@@ -118,11 +118,12 @@ def _read_stamp(path: Path) -> tuple[Array, float]:
 
 
 def _path(word: bytes | str) -> Path:
+    """Path of a stamp, from a cell of a table."""
     return Path((word.decode() if isinstance(word, bytes) else str(word)).strip())
 
 
 def stamp_files(columns: Mapping[str, Array]) -> list[Path]:
-    """The files that the columns ``stamp``, ``stamp_g``, ... of a table name, those that there are."""
+    """Files that the columns ``stamp``, ``stamp_g``, ... of a table name, those that there are."""
     named = (values for name, values in columns.items() if name.partition("_")[0] == "stamp")
     paths = {_path(word) for values in named for word in np.unique(values)}
     return [path for path in sorted(paths) if path.is_file()]

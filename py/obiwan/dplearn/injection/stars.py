@@ -21,6 +21,13 @@ _CORE = 21  # pixels on a side that must be observed
 _CLIP, _RING = 5.0, 3.0  # standard deviations: of a pixel of a star; of the mean light at a radius
 
 
+def moffat(scaling: float, index: float) -> Array:
+    """Moffat profile of unit sum on the grid of a PSF image: (1 + r^2 scaling)^-index at r pixels."""
+    v, u = np.mgrid[-(SIZE // 2) : SIZE // 2 + 1, -(SIZE // 2) : SIZE // 2 + 1]
+    image = (1 + (u**2 + v**2) * scaling) ** -index
+    return np.asarray(image / image.sum())
+
+
 def moffat_image(fwhm: float) -> Array:
     """Moffat profile whose noise area is that of a Gaussian of a FWHM in pixels, as ``psfsize`` is defined.
 
@@ -29,9 +36,7 @@ def moffat_image(fwhm: float) -> Array:
     """
     sigma, index = fwhm / FWHM, MOFFAT_INDEX
     scale2 = 4 * sigma**2 * (index - 1) ** 2 / (2 * index - 1)
-    v, u = np.mgrid[-(SIZE // 2) : SIZE // 2 + 1, -(SIZE // 2) : SIZE // 2 + 1]
-    image = (1 + (u**2 + v**2) / scale2) ** -index
-    return np.asarray(image / image.sum())
+    return moffat(1 / scale2, index)
 
 
 def good_stars(sources: Sources, band: str, x: Array, y: Array, pixel_scale: float) -> Array:

@@ -14,6 +14,7 @@ import numpy as np
 from obiwan.dplearn.injection.models import sersic
 from obiwan.dplearn.injection.painting import SATURATION_FILL, Band, paint
 from obiwan.dplearn.injection.psf import BandPsf
+from obiwan.dplearn.injection.stars import moffat
 from obiwan.dplearn.mock.bricks import SATUR, Brick, Conditions, Exposure
 from obiwan.dplearn.mock.config import PIXEL_SCALE
 from obiwan.dplearn.mock.profiles import moffat_scale
@@ -22,7 +23,6 @@ from obiwan.dplearn.survey.coadds import Frame
 from obiwan.dplearn.survey.cutouts import overlap
 from obiwan.dplearn.survey.rendering import FWHM, MOFFAT_BETA
 
-PSF_SIZE = 63  #: pixels on a side of the image of the PSF
 REACH = 64  #: pixels beyond a coadd's edge from which objects are drawn
 SATURATION_RADIUS = 7.0
 
@@ -92,9 +92,7 @@ def empty_sky(rng: np.random.Generator, exposure: Exposure) -> tuple[Array, Arra
 @lru_cache(maxsize=16)
 def psf_image(fwhm: float) -> Array:
     """Image of the PSF: a Moffat profile of index `MOFFAT_BETA` and a width in arcsec, pixel included."""
-    v, u = np.mgrid[-(PSF_SIZE // 2) : PSF_SIZE // 2 + 1, -(PSF_SIZE // 2) : PSF_SIZE // 2 + 1]
-    image = (1 + (u**2 + v**2) * (PIXEL_SCALE / moffat_scale(fwhm)) ** 2) ** -MOFFAT_BETA
-    return np.asarray(image / image.sum())
+    return moffat((PIXEL_SCALE / moffat_scale(fwhm)) ** 2, MOFFAT_BETA)
 
 
 def _sources(objects: Array, at: Observed) -> Array:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from obiwan.dplearn.errors import LayoutError
+from obiwan.dplearn.files.atomic import file_crc32
 from obiwan.dplearn.planning.blobs import Fitting, refusal, what_was_fitted
 from obiwan.dplearn.planning.config import TrainingConfig
 from obiwan.dplearn.planning.injected import (
@@ -171,7 +171,7 @@ def resolve_inputs(
 def _description(wanted: set[str] | None, **tables: Path | None) -> dict[str, Any]:
     """Inputs beside the roots: the list of bricks, and users' tables by their names and what is in them."""
     named = {
-        option: None if path is None else f"{path.name}:{zlib.crc32(path.read_bytes()):08x}"
+        option: None if path is None else f"{path.name}:{file_crc32(path):08x}"
         for option, path in tables.items()
     }
     return {"bricks": None if wanted is None else sorted(wanted), **named}

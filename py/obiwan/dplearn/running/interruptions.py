@@ -23,7 +23,7 @@ GRACE = 20.0  #: seconds that a deferred end may take; SLURM kills 30 s after it
 
 
 def exit_at_once(status: int, text: str, stream: int = 2) -> Callable[..., None]:
-    """A handler, of a signal or a timer, that ends the process at once; a text is written first.
+    """Handler, of a signal or a timer, that ends the process at once; a text is written first.
 
     Not through a buffered stream: the signal may have come in the middle of one's own write.
 

@@ -164,9 +164,7 @@ def unpack(arrays: Mapping[str, Array], spec: StampSpec, rows: int) -> NDArray[n
     check_patches(patches, spec, rows)
     tiles = Patches(patches, spec.size)
     stamps = memory.empty((rows, *spec.shape), np.dtype("<f4"))
-    space = memory.empty(
-        (stamps[:block].size,), np.int32
-    )  # used again: fresh memory costs as much as the copying
+    space = memory.empty((stamps[:block].size,), np.int32)  # of the integers of one block after another
     with np.errstate(all="ignore"):
         for number, start in enumerate(range(0, rows, block)):
             some = stamps[start : start + block]

@@ -97,7 +97,7 @@ class Fold:
 
 
 def folds_of(stamp_set: StampSet, count: int, seed: int) -> tuple[Fold, ...]:
-    """The folds of a training set, or its own splits if one is asked for.
+    """Folds of a training set, or its own splits if one is asked for.
 
     Parameters
     ----------
