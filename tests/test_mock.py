@@ -29,6 +29,7 @@ from obiwan.dplearn.mock import bricks as mock_bricks
 from obiwan.dplearn.mock import catalog as mock_catalog
 from obiwan.dplearn.mock import drawing
 from obiwan.dplearn.mock import sky as mock_sky
+from obiwan.dplearn.mock import survey as mock_survey
 from obiwan.dplearn.mock import writers as mock_files
 from obiwan.dplearn.mock.config import PIXEL_SCALE, MockConfig, Plant
 from obiwan.dplearn.mock.survey import conditions_of, make_survey
@@ -285,6 +286,32 @@ def test_light_at_the_edge_is_cut_and_light_beyond_ignored() -> None:
     expected = row["light_flux"][:2, 1].sum() / 2
     assert canvas.sum() == pytest.approx(expected, rel=0.2)
     assert canvas[20, 0] > canvas[20, 5]
+
+
+def test_objects_of_one_number_have_photons_of_their_own() -> None:
+    """Objects of neighbouring bricks have equal numbers: the same light twice, and noise that differs."""
+    at = band(200)
+    rows = np.repeat(mock_sky.draw_population(np.random.default_rng(1), 1, BANDS, np.ones(3)), 2)
+    rows["light_flux"], rows["x"], rows["y"] = 500.0, [50.0, 150.0], 100.0
+    light = light_of(rows, at)
+    dark = np.zeros((200, 200), np.float32)
+    noise = drawing.add_objects(dark, dark + 1, rows, at, "release")[0] - light
+    one, other = (noise[80:121, x - 20 : x + 21] for x in (50, 150))
+    assert one.std() > 0
+    assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.1
+
+
+def test_neighbours_reach_into_a_brick() -> None:
+    """Objects of other bricks are drawn where their light falls on the coadd."""
+    here, there = mock_bricks.Brick(0, 1, 200, 20), mock_bricks.Brick(0, 0, 200, 20)
+    rows = mock_sky.draw_population(np.random.default_rng(1), 3, BANDS, np.ones(3))
+    place = np.array([-3.0, -40.0, -150.0])  # pixels from the eastern edge of the coadd
+    rows["ra"], rows["dec"] = here.to_sky(199.5 - place, np.full(3, 90.0))
+    rows["x"], rows["y"] = there.to_pixels(rows["ra"], rows["dec"])
+    near = mock_survey._intruders(here, [rows])
+    assert near["x"] == pytest.approx(199.5 - place[:2], abs=1e-3)
+    image = light_of(near, band(200))
+    assert image[85:96, 190:].max() > 3e-3 * near["light_flux"][0, 1]
 
 
 def test_collisions_are_greedy_in_row_order() -> None:
