@@ -749,10 +749,13 @@ def test_the_status_of_an_interrupted_rank_of_jax():
 
 
 def test_a_rank_that_waits_for_another_says_that_its_time_is_up():
-    """The signal comes while the main thread is in a function of C, as an average with a dead rank is."""
+    """The signal comes while the main thread is in a function of C, as an average with a dead rank is.
+
+    One function of C sends and waits: between two, the main thread may act on it, and so does `os.kill`.
+    """
     done = in_a_world(
-        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); os.kill(os.getpid(), signal.SIGTERM); "
-        "ctypes.CDLL(None).sleep(2)"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); "
+        "ctypes.CDLL(None).system(b'kill -TERM $PPID; sleep 4')"
     )
     assert done.returncode == 143
     assert done.stderr.startswith(
