@@ -40,12 +40,19 @@ def test_peers_find_what_is_large_and_hold_their_level(test, rng):
 
 def test_the_learned_width_is_that_of_the_difference(rng):
     """Classes of equal mean whose pixels have different small scatter: a wide kernel hardly sees it."""
-    labels = np.arange(400) % 2
+    labels = np.repeat([0, 1], 200)
     pixels = rng.normal(size=(400, 2)) * np.where(labels, 1.0, 0.7)[:, None]
     square = power.distances(pixels)
-    scores = [power.mmd_power(np.exp(-square / (w**2 * np.median(square))), labels) for w in power.WIDTHS]
+    scores = [power.mmd_power(power.gaussian(square, w**2 * np.median(square))) for w in power.WIDTHS]
     assert np.argmax(scores) < len(scores) - 2
-    assert power.mmd_test(np.exp(-square / np.median(square)), labels, rng) <= power.LEVEL
+    assert power.mmd_test(power.gaussian(square, np.median(square)), labels, rng) <= power.LEVEL
+
+
+def test_distances_are_those_of_the_stamps_that_were_taken(rng):
+    pool = pixels_of(rng, 30, 0.0)
+    few = pool.take(np.array([4, 9, 20, 3])).take(np.array([3, 1]))
+    own = pool.pixels[[3, 9]]
+    assert few.square == pytest.approx(((own[:, None] - own) ** 2).sum(2), abs=1e-4)
 
 
 def test_parts_hold_as_many_of_either_class(rng):

@@ -85,15 +85,27 @@ class Pool:
     pixels : ndarray of float32, shape (n, pixels)
         Central pixels in units of their noise.
     labels : ndarray of int, shape (n,)
+    drawn : tuple of Pool and ndarray of int, optional
+        The stamps that these were taken from, and their rows there.
     """
 
     measured: Measured
     pixels: Array
     labels: Array
+    drawn: tuple[Pool, Array] | None = None
 
     def take(self, rows: Array) -> Pool:
         """Some of the stamps."""
-        return Pool(self.measured.take(rows), self.pixels[rows], self.labels[rows])
+        of, own = self.drawn or (self, np.arange(len(self.labels)))
+        return Pool(self.measured.take(rows), self.pixels[rows], self.labels[rows], (of, own[rows]))
+
+    @cached_property
+    def square(self) -> Array:
+        """Squared distances of the pixels of all pairs, taken from those of all drawn."""
+        if self.drawn:
+            of, rows = self.drawn
+            return np.asarray(of.square[np.ix_(rows, rows)])
+        return distances(self.pixels)
 
     @cached_property
     def components(self) -> Array:
@@ -184,7 +196,17 @@ def c2st(pool: Pool, rng: Any) -> dict[str, float]:
 def distances(pixels: Array) -> Array:
     """Squared distances of all pairs."""
     squares = np.einsum("np,np->n", pixels, pixels)
-    return np.maximum(squares[:, None] + squares - 2 * (pixels @ pixels.T), 0)
+    out = pixels @ pixels.T
+    out *= -2
+    out += squares[:, None]
+    out += squares
+    return np.maximum(out, 0, out=out)
+
+
+def gaussian(square: Array, width: float) -> Array:
+    """Kernel of this squared width at these squared distances."""
+    out = square * np.float32(-1 / width)
+    return np.exp(out, out=out)
 
 
 def mmd_test(kernel: Array, labels: Array, rng: Any) -> float:
@@ -194,11 +216,12 @@ def mmd_test(kernel: Array, labels: Array, rng: Any) -> float:
     return float((1 + (found[1:] >= found[0]).sum()) / (1 + DRAWS))
 
 
-def mmd_power(kernel: Array, labels: Array) -> float:
-    """The discrepancy over its standard deviation where classes differ, which the power follows."""
-    order = np.argsort(labels, kind="stable")
-    half = len(labels) // 2
-    kernel = kernel[np.ix_(order, order)]
+def mmd_power(kernel: Array) -> float:
+    """The discrepancy over its standard deviation where classes differ, which the power follows.
+
+    The first half of the kernel's rows is one class.
+    """
+    half = len(kernel) // 2
     cross = kernel[:half, half:]
     pairs = kernel[:half, :half] + kernel[half:, half:] - cross - cross.T
     np.fill_diagonal(pairs, 0)
@@ -209,15 +232,15 @@ def mmd_power(kernel: Array, labels: Array) -> float:
 
 def mmd(pool: Pool, rng: Any) -> dict[str, float]:
     """P-values of the maximum mean discrepancy with the median and with a learned width."""
-    square = distances(pool.pixels)
-    median = np.median(square[np.triu_indices(min(len(square), 500), 1)])
+    few = min(len(pool.labels), 500)
+    median = np.median(pool.square[np.triu_indices(few, 1)])
     train, test = split(pool, (0.5,), rng)
-    inner = np.ix_(train, train)
-    scores = [mmd_power(np.exp(-square[inner] / (width**2 * median)), pool.labels[train]) for width in WIDTHS]
+    inner = pool.square[np.ix_(*2 * [train[np.argsort(pool.labels[train], kind="stable")]])]
+    scores = [mmd_power(gaussian(inner, width**2 * median)) for width in WIDTHS]
     best = WIDTHS[int(np.argmax(scores))]
-    kernel = np.exp(-square[np.ix_(test, test)] / (best**2 * median))
+    kernel = gaussian(pool.square[np.ix_(test, test)], best**2 * median)
     return {
-        "mmd": mmd_test(np.exp(-square / median), pool.labels, rng),
+        "mmd": mmd_test(gaussian(pool.square, median), pool.labels, rng),
         "mmd_learned": mmd_test(kernel, pool.labels[test], rng),
     }
 
