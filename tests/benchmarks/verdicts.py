@@ -40,7 +40,13 @@ PLANTED = {
     "dip": ["--plant-ivar-dip", "0.1"],
     "size": ["--plant-size", "1.2"],
     "offset-g": ["--plant-offset-g", "0.3"],
+    "flux": ["--plant-flux", "1.15"],
+    "colour": ["--plant-colour", "100"],
+    "sersic": ["--plant-sersic", "1"],
+    "offset": ["--plant-offset", "0.2"],
 }
+#: Of ``create_training``: fits follow light that is off in all bands, the true places do not
+CENTRES = {"offset": ("--centers", "truth")}
 #: Rulings that cannot be: without a sensitivity test no set is equivalent
 UNREACHED = (RulingKind.EQUIVALENT, RulingKind.NOT_LEARNT)
 REFEREES = ("scores", "trees", "residual")
@@ -77,7 +83,7 @@ class Run:
     def training_set(self) -> Path:
         """Its training set, made if need be; the coadds are removed."""
         words = [*BRICKS, "--seed", str(self.seed), *PLANTED[self.kind]]
-        made = training_set(self.surveys, words, SPLITS)
+        made = training_set(self.surveys, words, (*SPLITS, *CENTRES.get(self.kind, ())))
         shutil.rmtree(self.surveys / key(words), ignore_errors=True)
         return made
 
@@ -113,7 +119,7 @@ def row(kind: str, found: list[dict[str, Any]]) -> dict[str, object]:
     rate = score_interval(counts[Kind.DISTINGUISHABLE] / len(found), len(found))
     examples = [verdict["real"] + verdict["fake"] for verdict in found]
     return {
-        "planted": " ".join(PLANTED[kind]).replace("--plant-", "") or "nothing",
+        "planted": " ".join([*PLANTED[kind], *CENTRES.get(kind, ())]).replace("--plant-", "") or "nothing",
         "seeds": len(found),
         **{str(name): counts[name] for name in (Kind.DISTINGUISHABLE, Kind.INCONCLUSIVE, Kind.NOT_LEARNT)},
         **{f"ruling: {name}": rulings[name] for name in RulingKind if name not in UNREACHED},
