@@ -159,7 +159,7 @@ def test_the_documented_table_is_of_these_culprits(root: Path):
         fail = {re.sub(r" \([grz]+\)$", "", said) for said in table[kind]["fail"].split("; ") if said}
         assert culprit.must <= fail <= culprit.must | culprit.may
         warn = {re.sub(r" \([grz]+\)$", "", said) for said in table[kind]["warn"].split("; ") if said}
-        assert warn <= culprit.must | culprit.may | {"distance to the edge of the coadd"}  # D15
+        assert warn <= culprit.must | culprit.may
         assert table[kind]["amplitude"] == ("" if culprit.amplitude is None else str(culprit.amplitude))
 
 

@@ -49,7 +49,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(name.strip() for name in text.split(";") if name.strip())
 
 
-BRIGHTER = "magnitude; pixel flux; signal to noise; ivar dip"
+BRIGHTER = "magnitude; pixel flux; signal to noise; ivar dip; flux of fit over truth"
 # Whatever changes the signal to noise changes how far everything scatters that is measured or fitted.
 EASIER = (
     "no centroid; centroid scatter; half-light radius; ellipticity; ellipticity 1; ellipticity 2; "
@@ -58,9 +58,13 @@ EASIER = (
 WIDER = "width; concentration; half-light radius"
 CULPRITS = {
     "none": Culprit(None),
-    "offset": Culprit(0.2, _names("centroid x"), _names("centroid scatter"), centres="truth"),
+    "offset": Culprit(
+        0.2, _names("centroid x"), _names("centroid scatter; fit minus truth, x"), centres="truth"
+    ),
     "offset-g": Culprit(0.3, _names("centroid x"), _names("centroid scatter; fit minus truth, x")),
-    "psf": Culprit(1.1, _names("width; concentration"), _names(f"{WIDER}; {BRIGHTER}; {EASIER}")),
+    "psf": Culprit(
+        1.1, _names("width; concentration"), _names(f"width of stars; {WIDER}; {BRIGHTER}; {EASIER}")
+    ),
     "size": Culprit(1.2, _names(WIDER), _names(f"{BRIGHTER}; {EASIER}")),
     "flux": Culprit(1.3, _names("magnitude; pixel flux; signal to noise"), _names(f"{BRIGHTER}; {EASIER}")),
     "colour": Culprit(
