@@ -131,6 +131,34 @@ def test_two_windows_are_in_memory_at_most(small):
     assert alive() == 0
 
 
+@pytest.mark.parametrize("start", [0, 3, 10])
+@pytest.mark.parametrize("augment", [False, True])
+def test_epochs_follow_each_other(small, start, augment):
+    batches = Batches(small, "train", FeedConfig(batch_size=4, seed=1, window=2, augment=augment))
+    alone = [*batches.epoch(1, start), *batches.epoch(2), *batches.epoch(3)]
+    together = list(batches.epochs(1, 4, start))
+    assert len(together) == 3 * batches.steps - start
+    for (x, y), (other_x, other_y) in zip(alone, together, strict=True):
+        assert np.array_equal(x, other_x)
+        assert np.array_equal(y, other_y)
+
+
+def test_the_next_epoch_is_read_while_the_last_batches_are_used(small):
+    read = threading.Semaphore(0)
+
+    def counted(shard):
+        read.release()
+        return small.read(shard)
+
+    batches = Batches(replace(small, read=counted), "train", FeedConfig(batch_size=4, seed=1, window=2))
+    stream = batches.epochs(0, 2)
+    for _ in range(batches.steps):
+        next(stream)
+    assert all(read.acquire(timeout=20) for _ in range(5 + 2))  # shards of one epoch, and a window
+    assert not read.acquire(timeout=0.1)
+    stream.close()
+
+
 def test_epochs_side_by_side_do_not_overwrite_each_other(small):
     batches = Batches(small, "train", FeedConfig(batch_size=4, seed=1, window=2))
     alone = [numbers(batches, epoch) for epoch in (0, 1)]

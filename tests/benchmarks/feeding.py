@@ -3,8 +3,8 @@
     bin/benchmark feeding -- [--examples 8192] [--epochs 5] [--block 32] [--arch lenet5] [--batch-size 16]
                              [--shards npy packed] [--data DIR...]
 
-Whole epochs are run as a training does: read, checked, shuffled, copied, fed, logged; the first window of
-an epoch, which nothing can hide, included.  Every block of steps of each set stands beside an equal block on
+Whole epochs are run as a training does: read, checked, shuffled, copied, fed, logged; the first window,
+which nothing can hide, included.  Every block of steps of each set stands beside an equal block on
 a batch that stays in memory, in an order that rotates, so that a busy machine slows all alike.
 Each epoch gives two ratios a set, of all its blocks: by the clock, and of processor time (all threads).  On a
 quiet machine the clock says what a user sees; on a busy one it flatters the loop, whose reading thread gets
@@ -83,10 +83,10 @@ def take_steps(trainer: Trainer, step: Step, batches: Iterator[Any], count: int)
 
 
 def one_epoch(
-    trainer: Trainer, step: Step, resident: Batch, feeds: dict[str, Batches], epoch: int, block: int
+    trainer: Trainer, step: Step, resident: Batch, feeds: dict[str, Iterator[Batch]], block: int
 ) -> Epoch:
     """One epoch of each set and as many steps on a resident batch, block by block in turn."""
-    sources = {MEMORY: repeat(resident)} | {name: feed.epoch(epoch) for name, feed in feeds.items()}
+    sources: dict[str, Iterator[Batch]] = {MEMORY: repeat(resident), **feeds}
     spent, names = {name: Spent() for name in sources}, deque(sources)
     for start in range(0, trainer.batches.steps, block):
         count = min(block, trainer.batches.steps - start)
@@ -101,7 +101,10 @@ def measure(sets: dict[str, Path], outdir: Path, options: argparse.Namespace) ->
     """Images in an epoch, and what each epoch took."""
     feed = FeedConfig(batch_size=options.batch_size)
     config = RunConfig(network_config(options.arch), feed, epochs=options.epochs + 1)
-    feeds = {name: Batches(open_training_set(path), "train", feed) for name, path in sets.items()}
+    feeds = {
+        name: Batches(open_training_set(path), "train", feed).epochs(0, options.epochs)
+        for name, path in sets.items()
+    }
     first = next(iter(sets.values()))
     trainer = Trainer(config, open_training_set(first), outdir, logs=RunLogs(outdir, quiet=True))
     trainer.begin()
@@ -111,7 +114,7 @@ def measure(sets: dict[str, Path], outdir: Path, options: argparse.Namespace) ->
     take_steps(trainer, step, trainer.batches.epoch(0), 16)  # compile, and let the allocators settle
     epochs = []
     for number in range(options.epochs):
-        epochs.append(one_epoch(trainer, step, resident, feeds, number, options.block))
+        epochs.append(one_epoch(trainer, step, resident, feeds, options.block))
         words = (f"{name}, {kind} {epochs[-1].ratio(name, kind):.3f}" for name in sets for kind in KINDS)
         print(f"   epoch {number + 1} of {options.epochs}: {'; '.join(words)}", flush=True)
     return trainer.batches.steps * options.batch_size, epochs

@@ -29,6 +29,7 @@ from obiwan.dplearn.trainingset.stampset import StampSet
 
 Batch = tuple[NDArray[np.float32], NDArray[np.uint8]]
 Piece = tuple[Shard, NDArray[np.int64]]  # rows of one shard that a rank uses, in the order of the epoch
+Part = tuple[int, int, list[Piece], int]  # epoch, number of the window, its pieces, examples to leave out
 Window = tuple[list[Batch], list[tuple[int, int]]]  # shards, and an index and a row in them for each example
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
@@ -87,14 +88,19 @@ class Batches:
         return pieces
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step `start` on.
+        """The batches of an epoch from step `start` on; parameters and yields as of `epochs`."""
+        return self.epochs(epoch, epoch + 1, start)
+
+    def epochs(self, first: int, end: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of epochs, ``steps`` of each; the next one is being read while the last ones are used.
 
         Parameters
         ----------
-        epoch : int
-            From 0; with the seed it determines the order.
+        first, end : int
+            Numbers of the first epoch and of that after the last, from 0; with the seed they determine the
+            order.
         start : int
-            Steps to leave out, without reading them.
+            Steps of the first epoch to leave out, without reading them.
 
         Yields
         ------
@@ -104,36 +110,36 @@ class Batches:
             Labels, shape (batch_size,).
         """
         size, spec = self.config.batch_size, self.stamp_set.spec
-        filled, step = 0, start
-        for shards, places in self._windows(epoch, start * size):
+        filled, done = 0, first * self.steps + start
+        for shards, places in ahead(self._load, self._windows(first, end, start * size)):
             for index, row in places:
                 if not filled:
                     x, y = memory.empty((size, *spec.shape), X_DTYPE), np.empty(size, Y_DTYPE)
                 x[filled], y[filled] = shards[index][0][row], shards[index][1][row]
                 filled += 1
                 if filled == size:
-                    yield self._turned(x, epoch, step), y
-                    filled, step = 0, step + 1
+                    yield self._turned(x, *divmod(done, self.steps)), y
+                    filled, done = 0, done + 1
             del shards  # its memory is free for the window after the next
 
-    def _windows(self, epoch: int, skip: int) -> Iterator[Window]:
-        """Windows from example number `skip` on: shards, and where its examples are in them, mixed."""
-        pieces, width = self.pieces(epoch), self.config.window
-        todo = []
-        for number, begin in enumerate(range(0, len(pieces), width)):
-            part = pieces[begin : begin + width]
-            count = sum(len(rows) for _, rows in part)
-            if skip < count:
-                todo.append((number, part, skip))
-            skip = max(skip - count, 0)
+    def _windows(self, first: int, end: int, skip: int) -> Iterator[Part]:
+        """Windows of epochs, from example number `skip` of the first one on."""
+        width = self.config.window
+        for epoch in range(first, end):
+            pieces = self.pieces(epoch)
+            for number, begin in enumerate(range(0, len(pieces), width)):
+                part = pieces[begin : begin + width]
+                count = sum(len(rows) for _, rows in part)
+                if skip < count:
+                    yield epoch, number, part, skip
+                skip = max(skip - count, 0)
 
-        def load(item: tuple[int, list[Piece], int]) -> Window:
-            number, part, seen = item
-            places = [(i, row) for i, (_, rows) in enumerate(part) for row in rows.tolist()]
-            mixed = self._stream(_WINDOW, epoch, number, self.world.rank).permutation(len(places))[seen:]
-            return [self.stamp_set.read(shard) for shard, _ in part], [places[i] for i in mixed]
-
-        return ahead(load, todo)
+    def _load(self, window: Part) -> Window:
+        """The shards of a window, and where its examples are in them, mixed."""
+        epoch, number, part, seen = window
+        places = [(i, row) for i, (_, rows) in enumerate(part) for row in rows.tolist()]
+        mixed = self._stream(_WINDOW, epoch, number, self.world.rank).permutation(len(places))[seen:]
+        return [self.stamp_set.read(shard) for shard, _ in part], [places[i] for i in mixed]
 
     def _turned(self, x: NDArray[np.float32], epoch: int, step: int) -> NDArray[np.float32]:
         """The batch, each stamp in one of its eight positions if that is asked for."""

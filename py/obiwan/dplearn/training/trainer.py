@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile, ZipInfo
@@ -25,7 +26,7 @@ from obiwan.dplearn.files.outdir import holding_lease
 from obiwan.dplearn.running.interruptions import deferred
 from obiwan.dplearn.running.quiet import without_notes
 from obiwan.dplearn.training import checkpoints
-from obiwan.dplearn.training.batches import Batches, sample
+from obiwan.dplearn.training.batches import Batch, Batches, sample
 from obiwan.dplearn.training.distributed import SERIAL, World
 from obiwan.dplearn.training.model import build_network
 from obiwan.dplearn.training.rundir import BEST, CHECKPOINTS, LAST, Logs
@@ -212,16 +213,17 @@ class Trainer:
         """Train to the end; returns the model with its best weights."""
         self.begin()
         step = make_step(self.model, self.optimizer, self.world)
+        batches = self.batches.epochs(self.progress.epoch, self.config.epochs, self.progress.step)
         while self.progress.epoch < self.config.epochs:
-            self._epoch(step)
+            self._epoch(step, batches)
             self._finish_epoch()
         checkpoints.assign(self.model.weights, self.best)
         self._save_model(BEST)
         counts = {split: self.stamp_set.count(split) for split in ("train", "val")}
         return Fitted(self.model, self.progress, has_learnt(self.progress.history, counts))
 
-    def _epoch(self, step: Step) -> None:
-        """The rest of the current epoch.
+    def _epoch(self, step: Step, batches: Iterator[Batch]) -> None:
+        """The rest of the current epoch, whose batches come next.
 
         SIGTERM ends it between two steps, with a checkpoint of its own, or in the validation, which has one.
         """
@@ -229,7 +231,7 @@ class Trainer:
         batch = self.config.feed.batch_size * self.world.size
         self.logs.begin_epoch(progress.epoch, self.config.epochs, steps, batch)
         with deferred() as asked_to_end:
-            for x, y in self.batches.epoch(progress.epoch, progress.step):
+            for x, y in islice(batches, steps - progress.step):
                 loss, accuracy = step(x, y)
                 self._check_finite(loss)
                 progress.step += 1
