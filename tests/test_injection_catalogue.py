@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 
@@ -355,6 +356,11 @@ def draw_stars(n, brick, rng):
     return {f"flux_{band}": rng.uniform(3, 6, n) for band in brick.bands}
 
 
+def draw_few(n, brick, rng):
+    """A user's function that forgets some."""
+    return {name: values[1:] for name, values in draw_stars(n, brick, rng).items()}
+
+
 DRAWN = ("--model", "star", "--psf", "moffat", "--noise", "none")
 
 
@@ -367,6 +373,17 @@ def injected(survey, tmp_path_factory):
     words = ("--release", str(tmp / "release"), "--sources", "test_injection_catalogue:draw_stars", *many)
     assert inject.main([*words, *DRAWN, "--outdir", str(out)]) == 0
     return out
+
+
+def test_a_function_gives_as_many_objects_as_it_is_asked_for(survey, tmp_path, capsys):
+    words = ("--release", str(survey[0] / "release"), "--sources", "test_injection_catalogue:draw_few")
+    given = (*words, "--density", "50000", *DRAWN, "--outdir", str(tmp_path / "tree"))
+    assert inject.main(given) == 1
+    said = capsys.readouterr().err
+    assert re.search(
+        r"draw_few: brick \S+ \(release\): the function gave \d+ objects where \d+ were asked", said
+    )
+    assert not (tmp_path / "tree" / "injection.json").exists()
 
 
 def test_what_inject_writes_becomes_examples(injected):

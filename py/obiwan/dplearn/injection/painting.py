@@ -24,7 +24,7 @@ from obiwan.dplearn.survey.coadds import Frame
 from obiwan.dplearn.survey.cutouts import overlap
 
 SATURATION_FILL = 10.0  #: nanomaggies that the pipeline puts where every exposure is saturated
-_MOST = 1e30  # nanomaggies in a pixel, far within what single precision holds
+_MOST = 1e10  # nanomaggies in a pixel: magnitude -2.5, brighter than any star
 _SKY = 64  # pixels on a side of the area whose sky noise a source has; more where none of it was observed
 
 
@@ -232,6 +232,9 @@ def _add(image: Array, invvar: Array, stamp: _Stamp, psf: BandPsf, rng: np.rando
         sky, lowered = 1 / invvar[ys, xs].astype(np.float64), np.zeros_like(added)
     seen = stamp.seen
     for i, light in enumerate(stamp.images(psf)):
+        if not np.abs(light).max() < _MOST:
+            msg = f"it gives more than {_MOST:g} nanomaggies in a pixel"
+            raise ValueError(msg)
         added += seen.fractions[i] * light[from_y, from_x]
         if rng is not None:
             noise = (
@@ -242,9 +245,6 @@ def _add(image: Array, invvar: Array, stamp: _Stamp, psf: BandPsf, rng: np.rando
             added += seen.fractions[i] * noise[from_y, from_x]
             variance = seen.scalings[i] / seen.electrons[i]
             lowered += invvar_of(sky, light[from_y, from_x], seen.fractions[i], variance)
-    if not np.abs(added).max() < _MOST:
-        msg = f"it gives more than {_MOST:g} nanomaggies in a pixel"
-        raise ValueError(msg)
     seen_well, before = invvar[ys, xs] > 0, image[ys, xs]
     # Where all exposures are masked the pipeline patches the pixel from those around it, unless saturated.
     patched = ~seen_well & (before != 0) & (np.abs(before - SATURATION_FILL) > 1e-3)

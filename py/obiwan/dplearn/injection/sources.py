@@ -236,6 +236,10 @@ class FunctionSources:
             msg = f"{origin}: {scene.run.label}: the function gave no columns; return a table of n objects"
             raise CatalogError(msg)
         objects = objects_of(origin, table, scene.run.label)
+        if len(objects) != n and not objects.placed:
+            gave = f"the function gave {len(objects)} objects where {n} were asked for"
+            msg = f"{origin}: {scene.run.label}: {gave}; return as many, or positions of their own (ra, dec)"
+            raise CatalogError(msg)
         if objects.placed:
             outside = ~_in_box(objects.columns["ra"], objects.columns["dec"], scene.box)
             refuse(objects, outside, "its position is outside the brick", scene.run.label)

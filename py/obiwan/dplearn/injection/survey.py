@@ -32,6 +32,7 @@ PROGRAM = "obiwan.dplearn.inject"
 RECORD, WORK = "injection.json", ".work"
 _RECEIPTS = f"{WORK}/bricks"
 _REQUEST = ("program", "package_version", "release", "bricks", "sources", "calib", "config", "functions")
+_AFTER = " (with --overwrite, where the table, a stamp or a function is another one now)"
 _SOFTWARE = ("numpy", "scipy", "astropy", "fitsio", "galsim", "sep")
 
 
@@ -237,7 +238,7 @@ def inject(
         entries, errors = run_tasks(function, tasks(scratch), executor, bar)
     if errors:
         msg = f"{outdir}: {len(errors)} of {len(parts)} bricks failed, the others are done and kept: "
-        raise DplearnError(msg + in_one_line(errors) + "; put that right and start again")
+        raise DplearnError(msg + in_one_line(errors) + f"; put that right and start again{_AFTER}")
     content = {**request, "software": _software(), **_entries([run.brick for run, _ in parts], entries)}
     with holding_lease(scratch, outdir):
         write_json(outdir / RECORD, content, scratch)
