@@ -30,16 +30,15 @@ from benchmarks.surveys import version
 from obiwan.dplearn import create_training, evaluate, inject
 from obiwan.dplearn.injection.scene import Scene
 from obiwan.dplearn.mock.__main__ import main as make_mock
+from obiwan.dplearn.mock.drawing import psf_image
 from obiwan.dplearn.mock.sky import draw_population
-from obiwan.dplearn.survey.rendering import Galaxy, render
 from tables import write_csv
 
 MOCK = "INJECTION_CONTROLS_MOCK"  # variable that names the mock's directory, for worker processes
 LARGER = 1.5
 BRICKS = ("--bricks", "60", "--brick-size", "400", "--runs", "0")
-STARS, GALAXIES = "mag_r<20.4,size<1.4", "mag_r>20.5,snr>15,g-r<1.1"
+STARS, GALAXIES = "mag_r<20.4,size<1.4", "mag_r>20.5,snr>15"
 RIGHT = "injection_controls:psf"
-# Red galaxies are left out: the mock draws all of a de Vaucouleurs profile, inject as far as tractor does.
 #: Function that draws, model, PSF and cuts of each control
 CONTROLS = {
     "stars": ("stars", "star", RIGHT, STARS),
@@ -72,8 +71,7 @@ def larger(n: int, brick: Scene, rng: np.random.Generator) -> dict[str, np.ndarr
 def psf(brick: str, band: str, *_: float) -> np.ndarray:
     """PSF that the mock draws with."""
     header = fitsio.read_header(Path(os.environ[MOCK]) / "truth" / brick[:3] / f"real-{brick}.fits")
-    galaxy = Galaxy(flux=(1.0,), fwhm=(float(header[f"FWHM_{band.upper()}"]),), x=31.0, y=31.0)
-    return render(galaxy, 63, 0.262)[..., 0]
+    return psf_image(float(header[f"FWHM_{band.upper()}"]))
 
 
 def run(program: Callable[[Sequence[str]], int], *words: object) -> None:
