@@ -31,6 +31,10 @@ TITLES = {
     "dip": "Inverse variance 10 % too low at the centre",
     "size": "Half-light radii 20 % too large",
     "offset-g": "An offset of 0.3 pixels in g",
+    "flux": "Fluxes 15 % too high",
+    "colour": "Colours g - z 0.1 mag too blue",
+    "sersic": "Sersic indices higher by one",
+    "offset": "An offset of 0.2 pixels in all bands, stamps centred on true positions",
 }
 COLOURS = 32  #: of a picture in the documentation
 
