@@ -3,7 +3,8 @@
     bin/benchmark power -- --workdir DIR [--sizes 500 2000] [--repetitions 200] [--networks 20] [--tests ...]
 
 The stamps of each difference are drawn and measured once; every repetition takes n of them, half of each
-class, for all tests alike.  Tests that learn train on half of these (the panel combines its members on an
+class, for all tests alike; with nothing planted their labels are exchanged.  Intervals are those of the
+repetitions, and not of another draw of stamps.  Tests that learn train on half of these (the panel combines its members on an
 eighth) and test on the others.  Each rejects at 5 % of the permutations of labels; for an AUC that is the
 test of Mann and Whitney.  The amplitudes are half of those of the benchmark ``panel``, at which all is found.
 
@@ -295,6 +296,8 @@ def repetitions(
     for examples, number, group in left:
         rng = np.random.default_rng([SEED, examples, number])
         own = pool.take(split(pool, (examples / len(pool.labels),), rng)[0])
+        if kind == "none":  # what the stamps of the pool differ by chance in would be in every repetition
+            own = replace(own, labels=rng.permutation(own.labels))
         one = {"planted": kind, "examples": examples, "number": number, "group": group}
         yield [{**one, "test": test, "p": p} for test, p in TESTS[group](own, rng).items()]
 
