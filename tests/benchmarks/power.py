@@ -5,8 +5,9 @@
 The stamps of each difference are drawn and measured once; every repetition takes n of them, half of each
 class, for all tests alike; with nothing planted their labels are exchanged.  Intervals are those of the
 repetitions, and not of another draw of stamps.  Tests that learn train on half of these (the panel combines
-its members on an eighth) and test on the others.  Each rejects at 5 % of the permutations of labels; for an AUC that is the
-test of Mann and Whitney.  The amplitudes are half of those of the benchmark ``panel``, at which all is found.
+its members on an eighth) and test on the others.  Each rejects at 5 % of the permutations of labels; for an
+AUC that is the test of Mann and Whitney.  The amplitudes are half of those of the benchmark ``panel``, at
+which all is found.
 
 The peers see the central pixels in units of their noise:
 
