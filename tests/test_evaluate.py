@@ -351,7 +351,7 @@ def test_one_network_twice_is_refused(place, capsys):
         (["--margin", "small"], "could not convert string to float: 'small'"),
         (["--margin", "0.02", "0.03"], "give one number, or differences KIND=AMOUNT"),
         (["--margin", "0.02", "psf=1.03"], "give one number, or differences KIND=AMOUNT"),
-        (["--margin", "offset=0.1"], "the panel does not plant offset; kinds are band_offset, psf"),
+        (["--margin", "offset=0.1"], "offset cannot be planted; kinds are band_offset, psf"),
         (["--margin", "psf=wide"], "'psf=wide' is not KIND=AMPLITUDE"),
         (["--margin", "psf=1.03"], "--margin psf=AMOUNT needs a panel"),
         (["--margin", "nan"], "--margin must be between 0.001 and 0.5"),

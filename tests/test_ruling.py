@@ -125,6 +125,9 @@ def test_few_bricks_are_the_scope():
     assert not rule(verdict(1e-4, bricks=5), PASS).in_these_bricks
     assert rule(verdict(bricks=20), here).in_these_bricks
     assert not rule(verdict(bricks=4), FAILS).in_these_bricks
+    there = (replace(PASS[0], rests_on_bricks=False), PASS[1])
+    assert rule(verdict(within=True), there).in_these_bricks
+    assert not rule(verdict(within=True), PASS).in_these_bricks
 
 
 def test_a_warning_is_no_failure():

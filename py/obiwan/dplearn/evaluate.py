@@ -155,7 +155,7 @@ def _check_margin(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     kinds = [one.kind for one in options.declared]
     unknown = [kind for kind in kinds if kind not in AMPLITUDES]
     if unknown:
-        parser.error(f"--margin: the panel does not plant {unknown[0]}; kinds are {', '.join(AMPLITUDES)}")
+        parser.error(f"--margin: {unknown[0]} cannot be planted; kinds are {', '.join(AMPLITUDES)}")
     left = (
         [] if options.detect is None else [o.kind for o in options.declared if o.kind not in options.detect]
     )

@@ -233,7 +233,7 @@ def rule(
     levels = levels or Levels()
     invalid = failing_controls(controls, validity=True)
     failing = failing_controls(controls, validity=False)
-    own = (one for one in controls if not one.validity and one.gravest == State.FAIL)
+    own = [one for one in controls if not one.validity and one.gravest == State.FAIL]
     unbounded = tuple(one for one in own if not (one.bounded or one.obstacle))
     differs, fails = panel_differs(verdict, levels), quantities_fail(quantities, levels)
     needs = _needs(verdict, unbounded, missing)
@@ -241,6 +241,8 @@ def rule(
     decisive = invalid or failing
     few = verdict.numbers.bricks is not None and verdict.numbers.bricks < LEAST_CLUSTERS
     by_control = decisive and kind in (RulingKind.INVALID, RulingKind.UNSEEN)
+    if kind == RulingKind.EQUIVALENT:  # every control bears it
+        few = few or not all(one.rests_on_bricks for one in own if not one.obstacle)
     return Ruling(
         kind=kind,
         failing=decisive,
