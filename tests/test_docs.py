@@ -237,6 +237,14 @@ def test_the_comparison_of_outputs_can_fail():
     assert not agrees("one line", "one line\nand another")
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_outputs_on_pages_are_of_this_version(page):
+    """Headlines of verdicts are not compared with what is printed, as they depend on the network."""
+    for block in blocks(DOC / f"{page}.rst"):
+        if block.language == "text":
+            assert not re.search(r"AUC \d\.\d{4}|differ from real ones: [a-z ]+ \(", block.text), block.line
+
+
 def test_only_what_needs_another_machine_is_not_run():
     skipped = [b for page in PAGES for b in blocks(DOC / f"{page}.rst") if "elsewhere" in b.classes]
     needs = (
