@@ -182,6 +182,9 @@ def test_places_of_others(made, tmp_path, capsys):
     assert run(made, tmp_path / "set", "hats", "--overwrite") == 1
     assert "mine.txt" in capsys.readouterr().err
     assert (tmp_path / "set" / "mine.txt").read_text() == "mine"
+    assert run(made, made.directory / "export", "webdataset") == 1
+    assert "lies in the training set that is read; choose another --outdir" in capsys.readouterr().err
+    assert not (made.directory / "export").exists()
 
 
 def test_an_interrupted_export_is_finished(made, tmp_path, monkeypatch):

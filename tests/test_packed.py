@@ -16,6 +16,7 @@ from obiwan.dplearn import create_training
 from obiwan.dplearn import shards as conversion
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.files.npy import npy_crc32, write_npz
+from obiwan.dplearn.referees.testlog import LOOKS, record_report
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
 from obiwan.dplearn.survey import quantisation
 from obiwan.dplearn.survey.quantisation import RANDOMS, dither_of, read_grid
@@ -431,6 +432,48 @@ def test_conversion_without_coadds(made, sets, tmp_path, capsys):
     coadds = ("--coadds", str(made.fake), str(made.real))
     assert convert(tmp_path / "set", tmp_path / "integers", "packed", *coadds) == 0  # packed again
     assert content_of(tmp_path / "integers") == content_of(sets["packed"])
+
+
+def test_conversion_with_the_coadds_of_others(made, sets, tmp_path, capsys):
+    """No example is of the release: the log says which tree is lacking."""
+    release = ("--coadds", str(made.real))
+    assert convert(sets["npy"], tmp_path / "set", "packed", *release) == 0
+    total = sum(shard.rows for shard in open_training_set(sets["npy"]).shards)
+    said = capsys.readouterr().err
+    assert f"warning: {total} of {total} stamps are packed as floats" in said
+    assert "with --coadds for these too: injected (legacysim)" in said
+    assert convert(sets["npy"], tmp_path / "set", "packed", "--coadds", str(made.fake)) == 0
+    said = capsys.readouterr()
+    assert "packed as floats before; for --coadds to tell, convert it again (--overwrite)" in said.err
+    assert "nothing to do" in said.out
+    assert convert(sets["npy"], tmp_path / "set", "packed", "--coadds", str(made.fake), "--overwrite") == 0
+    assert "warning" not in capsys.readouterr().err
+    assert content_of(tmp_path / "set") == content_of(sets["packed"])
+
+
+def test_the_log_of_the_test_set_goes_along(sets, tmp_path):
+    """Scores are valid for either form, and earlier evaluations count; none is counted twice."""
+    source = tmp_path / "source"
+    shutil.copytree(sets["npy"], source)
+    whole = open_training_set(source)
+    record_report(whole, ["one"], 0.02)
+    (source / LOOKS).write_text(
+        (source / LOOKS).read_text() + json.dumps({"data": "other", "model": "x"}) + "\n"
+    )
+    assert convert(source, tmp_path / "set", "packed") == 0
+    record_report(whole, ["two"], 0.02)
+    for _ in range(2):  # there is nothing else to do
+        assert convert(source, tmp_path / "set", "packed") == 0
+    made_here = open_training_set(tmp_path / "set")
+    assert len((tmp_path / "set" / LOOKS).read_text().splitlines()) == 2
+    assert len(record_report(made_here, ["two"], 0.02).openings) == 2
+
+
+def test_a_converted_set_that_lacks_a_shard(sets, tmp_path, capsys):
+    assert convert(sets["npy"], tmp_path / "set", "packed") == 0
+    min((tmp_path / "set").glob("x*.npz")).unlink()
+    assert convert(sets["npy"], tmp_path / "set", "packed") == 1
+    assert "is not there; make the set again (--overwrite)" in capsys.readouterr().err
 
 
 def bytes_of_stamps(directory: Path) -> int:

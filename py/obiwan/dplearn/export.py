@@ -72,6 +72,9 @@ def export(stamps: StampSet, outdir: Path, form: str, rows: int, *, overwrite: b
     DplearnError
         If the set is damaged, a package is missing, or `outdir` holds something else.
     """
+    if outdir.resolve().is_relative_to(stamps.directory.resolve()):
+        msg = f"{outdir}: lies in the training set that is read; choose another --outdir"
+        raise TrainingSetError(msg)
     request = {"format": form, "checksum": stamps.checksum, "rows": rows if form == HATS else None}
     output = OutputDirectory(
         outdir,

@@ -20,8 +20,10 @@ from obiwan.dplearn.cutting.conversion import (
     convert_shard,
     finish_conversion,
     known_runs,
+    without_patches,
 )
 from obiwan.dplearn.errors import DplearnError
+from obiwan.dplearn.referees.testlog import copy_log
 from obiwan.dplearn.running import cli
 from obiwan.dplearn.running.executors import in_one_line, progress_bar, run_tasks
 from obiwan.dplearn.running.workers import add_worker_options, run_with_workers
@@ -87,9 +89,16 @@ def convert(
     runs = known_runs(source.manifest, coadds) if form == PACKED else {}
     scratch = begin_conversion(source, outdir, form, overwrite=overwrite)
     if scratch is None:
+        made_before = open_training_set(outdir)  # its files are there
+        if coadds and form == PACKED and without_patches(made_before):
+            log.warning(
+                "warning: packed as floats before; for --coadds to tell, convert it again (--overwrite)"
+            )
+        copy_log(source, made_before)
         return False
+    roots = {one["index"]: f"{one['name']} ({one['layout']})" for one in source.manifest.get("roots", ())}
     if form == PACKED and not runs and not all(shard.packed for shard in source.shards):
-        named = " ".join(f"{one['name']} ({one['layout']})" for one in source.manifest.get("roots", ()))
+        named = " ".join(roots.values())
         log.warning(
             "warning: no coadds of this set are known: pixels are packed as floats, 2 to 3 times larger; "
             "for integers convert it again (--overwrite) with --coadds: %s",
@@ -103,7 +112,17 @@ def convert(
         failed = f"{len(errors)} of {len(tasks)} shards failed, the others are done and kept"
         msg = f"{failed}: {in_one_line(errors)}; put that right and start again"
         raise DplearnError(msg)
+    count, lacking = tasks.unknown()
+    if count:
+        log.warning(
+            "warning: %d of %d stamps are packed as floats, 2 to 3 times larger: their coadds are not known; "
+            "for integers convert the set again (--overwrite), with --coadds for these too: %s",
+            count,
+            total,
+            " ".join(roots[one] for one in sorted(lacking)),
+        )
     finish_conversion(source, outdir, scratch, form, made)
+    copy_log(source, open_training_set(outdir))
     return True
 
 

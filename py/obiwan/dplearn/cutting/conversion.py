@@ -59,6 +59,7 @@ class Conversion(Sequence[ConversionTask]):
     def __init__(self, source: StampSet, directory: Path, scratch: Path, form: str, runs: Runs) -> None:
         self._place = (source.directory, directory, scratch, source.spec)
         self._source, self._packed, self._runs = source, form == PACKED, runs
+        self._unknown: dict[int, tuple[int, frozenset[int]]] = {}
 
     def __len__(self) -> int:
         return len(self._source.shards)
@@ -69,12 +70,20 @@ class Conversion(Sequence[ConversionTask]):
         rows, runs = None, {}
         if self._packed and self._runs:
             rows = self._source.shard_rows(shard)
-            runs = {key: self._runs[key] for key in set(row_keys(rows)) if key in self._runs}
+            keys = row_keys(rows)
+            runs = {key: self._runs[key] for key in set(keys) if key in self._runs}
+            others = [key[0] for key in keys if key not in runs]
+            self._unknown[number] = len(others), frozenset(others)
         return ConversionTask(*self._place, shard, self._packed, rows, runs)
 
     def size(self, number: int) -> int:
         """Number of examples of a task."""
         return self._source.shards[number].rows
+
+    def unknown(self) -> tuple[int, set[int]]:
+        """Number of stamps whose coadds are not known, of the tasks so far, and their roots."""
+        found = self._unknown.values()
+        return sum(count for count, _ in found), {root for _, roots in found for root in roots}
 
 
 def known_runs(manifest: Mapping[str, Any], trees: Sequence[Path]) -> dict[Key, BrickRun]:
@@ -100,6 +109,13 @@ def known_runs(manifest: Mapping[str, Any], trees: Sequence[Path]) -> dict[Key, 
                 if (root.name, layout.name) == (one["name"], one["layout"]):
                     found |= {(root.index, run.brick, run.run): run for run in find_runs(root)}
     return found
+
+
+def without_patches(stamps: StampSet) -> bool:
+    """Whether the first packed shard of a set has no stamp whose coadd is known."""
+    packed = ((stamps.directory / one.x_name, one.packed_crc32) for one in stamps.shards)
+    first = next((load_npz(path, crc32) for path, crc32 in packed if crc32 is not None), None)
+    return first is not None and not len(first["patches"])
 
 
 def convert_shard(task: ConversionTask) -> Shard:

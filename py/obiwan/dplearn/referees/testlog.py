@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from obiwan.dplearn import __version__
-from obiwan.dplearn.errors import ModelError
+from obiwan.dplearn.errors import ModelError, explained
 from obiwan.dplearn.files.atomic import atomic_write
 from obiwan.dplearn.referees.scoring import Scores
 from obiwan.dplearn.trainingset.stampset import StampSet
@@ -101,7 +101,7 @@ def _ledger(entries: Sequence[dict[str, Any]]) -> Ledger:
 def _count(stamp_set: StampSet, entry: dict[str, Any]) -> Ledger | None:
     """Add a line to the ledger, unless it says what is known; None where that cannot be written."""
     path = stamp_set.directory / LOOKS
-    entry = {**entry, "data": stamp_set.checksum, "version": __version__}
+    entry = {"version": __version__, **entry, "data": stamp_set.checksum}
     try:
         content = path.read_bytes() if path.is_file() else b""
         whole = _whole(content)
@@ -123,6 +123,24 @@ def _count(stamp_set: StampSet, entry: dict[str, Any]) -> Ledger | None:
         msg = f"{path}: not a readable test-set log; repair or remove it"
         raise ModelError(msg) from None
     return after
+
+
+def copy_log(source: StampSet, made: StampSet) -> None:
+    """Copy the log of a test set to the same set in another form; a line that is there is not written again.
+
+    Raises
+    ------
+    ModelError
+        If the log cannot be read.
+    """
+    path = source.directory / LOOKS
+    if not path.is_file():
+        return
+    with explained(f"{path}: not a readable test-set log", "repair or remove it", ModelError):
+        lines = [json.loads(line) for line in _whole(path.read_bytes()).decode("utf-8").split("\n")[:-1]]
+        own = [line for line in lines if line["data"] == made.checksum]
+    for line in own:
+        _count(made, line)
 
 
 def record_evaluation(stamp_set: StampSet, scores: Scores) -> int | None:

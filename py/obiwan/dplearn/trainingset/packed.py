@@ -156,6 +156,7 @@ def unpack(arrays: Mapping[str, Array], spec: StampSpec, rows: int) -> NDArray[n
     """
     about = json.loads(arrays["about"].tobytes())
     expected = {"format": FORMAT, "version": VERSION, "codec": CODEC, "shape": [rows, *spec.shape]}
+    expected["channels"] = list(spec.channels)
     for key, value in expected.items():
         if about[key] != value:
             msg = f"{key} is {about[key]!r}, expected {value!r}"

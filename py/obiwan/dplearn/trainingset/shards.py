@@ -190,7 +190,7 @@ def read_shard(
         x = load_npy(path, shard.x_crc32, X_DTYPE, (shard.rows, *spec.shape))
     else:
         arrays = load_npz(path, shard.packed_crc32)
-        remedy = "make it again with this version (python -m obiwan.dplearn.shards)"
+        remedy = "make the set again (create_training --overwrite), or pack its npy form again"
         with explained(f"{path}: not a packed shard of {shard.rows} stamps", remedy, TrainingSetError):
             x = unpack(arrays, spec, shard.rows)
         if npy_crc32(x) != shard.x_crc32:
@@ -212,7 +212,8 @@ def check_files(directory: Path, spec: StampSpec, shard: Shard) -> None:
         try:
             size = (directory / name).stat().st_size
         except OSError:
-            msg = f"{directory / name}: the manifest names this shard but it is not there; make the set again"
+            lacks = "the manifest names this shard but it is not there"
+            msg = f"{directory / name}: {lacks}; make the set again (--overwrite)"
             raise TrainingSetError(msg) from None
         if size < least:
             msg = f"{directory / name}: truncated, {size} bytes; make the training set again (--overwrite)"
