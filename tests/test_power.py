@@ -76,5 +76,5 @@ def test_the_table_counts_what_is_finished(tmp_path: Path):
     lines = [json.dumps({**one, "p": p}) for p in (0.01, 0.05, 0.2, 0.9)]
     record.write_text("\n".join(lines) + "\n" + lines[0][:20])
     (row,) = power.rows_of(read_record(record))
-    assert (row["repetitions"], row["rate"], row["amplitude"]) == (4, "0.50", "1.05")
-    assert float(row["low"]) < 0.5 < float(row["high"])
+    assert (row["stamps"], row["repetitions"], row["amplitude"], row["network"]) == (500, 4, "1.05", "")
+    assert row["panel"] == "0.50 (0.15 to 0.85)"

@@ -312,28 +312,37 @@ def networks(kind: str, count: int, done: set[tuple[int, int, str]]) -> Iterator
 
 
 def rows_of(found: list[dict[str, Any]]) -> list[dict[str, object]]:
-    """Rows of the table: rate of detection by difference, number of stamps and test."""
+    """Rows of the table: the rate of detection by each test, by difference and number of stamps."""
     groups = defaultdict(list)
     for one in found:
-        groups[FLAWS.index(one["planted"]), one["examples"], one["test"]].append(one)
-    out: list[dict[str, object]] = []
-    for (kind, examples, test), each in sorted(groups.items()):
-        rate = float(np.mean([one["p"] <= LEVEL for one in each]))
-        interval = score_interval(rate, len(each))
-        out.append(
-            {
-                "planted": FLAWS[kind],
-                "amplitude": f"{amplitude(FLAWS[kind]).amplitude:.3g}",
-                "examples": examples,
-                "test": test,
-                "repetitions": len(each),
-                "rate": f"{rate:.2f}",
-                "low": f"{interval.low:.2f}",
-                "high": f"{interval.high:.2f}",
-                "version": " ".join(sorted({one["version"] for one in each})),
-            }
-        )
-    return out
+        groups[FLAWS.index(one["planted"]), one["examples"]].append(one)
+    return [_row(FLAWS[kind], examples, each) for (kind, examples), each in sorted(groups.items())]
+
+
+def _row(kind: str, examples: int, found: list[dict[str, Any]]) -> dict[str, object]:
+    """One row; of the panel and of the network, which has fewer repetitions, with the 95 % interval."""
+    detected = defaultdict(list)
+    for one in found:
+        detected[one["test"]].append(one["p"] <= LEVEL)
+
+    def rate(test: str, *, interval: bool = False) -> str:
+        if test not in detected:
+            return ""
+        mean, many = float(np.mean(detected[test])), len(detected[test])
+        bounds = score_interval(mean, many)
+        return f"{mean:.2f}" + (f" ({bounds.low:.2f} to {bounds.high:.2f})" if interval else "")
+
+    return {
+        "planted": kind,
+        "amplitude": f"{amplitude(kind).amplitude:.3g}",
+        "stamps": examples,
+        "repetitions": max((len(each) for test, each in detected.items() if test != "network"), default=0),
+        "panel": rate("panel", interval=True),
+        **{test: rate(test) for test in ("scores", "trees", "c2st", "mmd", "mmd_learned", "frechet")},
+        "network": rate("network", interval=True),
+        "of the network": len(detected.get("network", ())) or "",
+        "version": " ".join(sorted({one["version"] for one in found})),
+    }
 
 
 def main() -> int:
