@@ -48,7 +48,7 @@ from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.survey.differences import KINDS
 from obiwan.dplearn.trainingset.clusters import ClusteredBy
 from obiwan.dplearn.twosample.ranking import Estimate
-from obiwan.dplearn.twosample.verdict import decide
+from obiwan.dplearn.twosample.verdict import Reason, decide
 from planted import Planted
 from synthetic import content_of
 
@@ -752,6 +752,23 @@ def test_what_cannot_be_told_apart_from_what_fails_is_left_open(looked):
     words = " ".join(ruling_statement(dataclasses.replace(looked, ruling=ruling)).explanation)
     assert "0.735 (0.672 to 0.799) among the 50 % of test examples" in words
     assert "cannot tell which" in words
+
+
+def test_scores_in_the_wrong_direction_are_no_difference_of_the_galaxies(looked):
+    """A classifier cannot have learnt what it contradicts; that two classes differ is another statement."""
+    ruling = dataclasses.replace(looked.ruling, kind=RulingKind.UNEXPLAINED, in_these_bricks=False)
+    reasons = (Reason.DIFFERS, Reason.WRONG_WAY)
+    verdict = dataclasses.replace(looked.verdict, reasons=reasons)
+    found = dataclasses.replace(looked, ruling=ruling, verdict=verdict)
+    assert ruling_statement(found).headline.startswith("Test and training galaxies differ: ")
+    other = dataclasses.replace(verdict, reasons=(Reason.DIFFERS,))
+    assert "Injected galaxies differ" in ruling_statement(dataclasses.replace(found, verdict=other)).headline
+
+
+def test_equivalence_in_few_bricks_says_so(looked):
+    ruling = dataclasses.replace(looked.ruling, kind=RulingKind.EQUIVALENT, in_these_bricks=True, bricks=6)
+    headline = ruling_statement(dataclasses.replace(looked, ruling=ruling)).headline
+    assert headline.startswith("Injected galaxies look real in these 6 bricks: ")
 
 
 def test_the_page_on_the_report_names_its_parts():

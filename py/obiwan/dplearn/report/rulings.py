@@ -23,7 +23,7 @@ from obiwan.dplearn.report.formatting import (
 )
 from obiwan.dplearn.twosample.ranking import GUESS
 from obiwan.dplearn.twosample.summary import LEAST_CLUSTERS
-from obiwan.dplearn.twosample.verdict import Kind
+from obiwan.dplearn.twosample.verdict import Kind, Reason
 
 MANY = 8  #: failing controls, of which each is named with its size; more are named by quantity
 
@@ -61,7 +61,9 @@ def ruling_statement(evaluation: Evaluation) -> Statement:
         "classifier": _classifier(evaluation),
         "margin": evaluation.verdict.numbers.margin,
     }
-    headline = say("ruling", ruling.kind.name, **values)
+    wrong_way = ruling.kind == RulingKind.UNEXPLAINED and Reason.WRONG_WAY in evaluation.verdict.reasons
+    key = ("ruling_part", "wrong_way") if wrong_way else ("ruling", ruling.kind.name)
+    headline = say(*key, **values)
     return Statement(headline, tuple(_points(evaluation)))
 
 
