@@ -52,11 +52,12 @@ def test_controls_of_inject_are_told_in_a_row():
         "ruling": {"kind": "differ, explained", "failing": ["width g", "concentration g"]},
         "verdict": {"auc": {"value": 0.8, "low": 0.71, "high": 0.9}, "real": 30, "fake": 31},
     }
-    row = injection_controls.row_of("stars, moffat", metrics)
-    assert (row["auc"], row["auc_low"], row["test_examples"]) == ("0.800", "0.710", 61)
-    assert row["fail"] == "width g; concentration g"
-    clean = injection_controls.row_of("stars", {**metrics, "ruling": {"kind": "inconclusive", "failing": []}})
-    assert clean["fail"] == "none"
+    clean = {**metrics, "ruling": {"kind": "inconclusive", "failing": []}}
+    row = injection_controls.row_of("stars, moffat", [metrics, metrics, clean])
+    assert (row["seeds"], row["auc_median"], row["test_examples"]) == (3, "0.800", 61)
+    assert row["rulings"] == "differ, explained 2; inconclusive 1"
+    assert row["fail"] == "width g 2; concentration g 2"
+    assert injection_controls.row_of("stars", [clean])["fail"] == "none"
 
 
 def test_a_table_names_package_and_mock():

@@ -1,4 +1,4 @@
-"""Controls of inject on a mock release: right models pass, wrong ones are found, with the reason; an hour.
+"""Controls of inject on a mock release: right models pass, wrong ones are found, with the reason; two hours.
 
     bin/benchmark injection_controls -- --workdir DIR [--jobs 2] [--only stars] [--table FILE.csv]
 
@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from tables import write_csv
 
 MOCK = "INJECTION_CONTROLS_MOCK"  # variable that names the mock's directory, for worker processes
 LARGER = 1.5
+SEEDS = (2018, 11, 12, 13)
 BRICKS = ("--bricks", "60", "--brick-size", "400", "--runs", "0")
 STARS, GALAXIES = "mag_r<20.4,size<1.4", "mag_r>20.5,snr>15"
 RIGHT = "injection_controls:psf"
@@ -80,34 +82,38 @@ def run(program: Callable[[Sequence[str]], int], *words: object) -> None:
         sys.exit(status)
 
 
-def control(name: str, workdir: Path, bricks: int, jobs: int) -> dict[str, Any]:
-    """What `evaluate` says of one control, in so many bricks."""
+def control(name: str, seed: int, workdir: Path, bricks: int, jobs: int) -> dict[str, Any]:
+    """What `evaluate` says of one control, in so many bricks, as its metrics have it."""
     sources, model, psf_name, cuts = CONTROLS[name]
-    place = workdir / "_".join(name.replace("%", "percent").replace(",", "").split())
+    place = workdir / f"{'_'.join(name.replace('%', 'percent').replace(',', '').split())}_{seed}"
     tree, data, out = (place / part for part in ("tree", "training", "evaluation"))
     if not (out / "metrics.json").is_file():
         drawn = ("--sources", f"injection_controls:{sources}", "--model", model, "--psf", psf_name)
         names = (workdir / "mock" / "bricks.txt").read_text().split()[:bricks]
-        where = ("--release", workdir / "mock" / "release", "--density", 60_000, "--runs", 2, "--jobs", jobs)
-        run(inject.main, *where, *drawn, "--bricks", *names, "--outdir", tree)
-        split = ("--test-fraction", 0.4, "--jobs", jobs)
-        run(create_training.main, "--fake", tree, "--select", cuts, *split, "--outdir", data)
+        where = ("--release", workdir / "mock" / "release", "--density", 60_000, "--runs", 2)
+        same = ("--seed", seed, "--jobs", jobs)
+        run(inject.main, *where, *drawn, *same, "--bricks", *names, "--outdir", tree)
+        split = ("--test-fraction", 0.4)
+        run(create_training.main, "--fake", tree, "--select", cuts, *split, *same, "--outdir", data)
         panel = ("--referees", "scores", "trees", "--sensitivity", "none")
         run(evaluate.main, "--data", data, *panel, "--outdir", out)
-    return row_of(name, json.loads((out / "metrics.json").read_text()))
+    return dict(json.loads((out / "metrics.json").read_text()))
 
 
-def row_of(name: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the table."""
-    verdict, auc = metrics["verdict"], metrics["verdict"]["auc"]
+def row_of(name: str, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A row of the table, of several seeds."""
+    aucs = np.array([one["verdict"]["auc"]["value"] for one in found])
+    rulings = Counter(one["ruling"]["kind"] for one in found)
+    failing = Counter(quantity for one in found for quantity in one["ruling"]["failing"])
     return {
         "control": name,
-        "ruling": metrics["ruling"]["kind"],
-        "auc": f"{auc['value']:.3f}",
-        "auc_low": f"{auc['low']:.3f}",
-        "auc_high": f"{auc['high']:.3f}",
-        "fail": "; ".join(metrics["ruling"]["failing"]) or "none",
-        "test_examples": verdict["real"] + verdict["fake"],
+        "seeds": len(found),
+        "rulings": "; ".join(f"{kind} {count}" for kind, count in rulings.most_common()),
+        "auc_median": f"{np.median(aucs):.3f}",
+        "auc_least": f"{aucs.min():.3f}",
+        "auc_most": f"{aucs.max():.3f}",
+        "fail": "; ".join(f"{quantity} {count}" for quantity, count in failing.most_common(8)) or "none",
+        "test_examples": int(np.median([one["verdict"]["real"] + one["verdict"]["fake"] for one in found])),
         "version": version(),
     }
 
@@ -119,17 +125,19 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=CONTROLS, default=list(CONTROLS))
     parser.add_argument("--table", type=Path)
     parser.add_argument("--bricks", type=int, default=60, help="of the mock's 60")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="of injections and splits")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     mock = options.workdir / "mock"
     os.environ[MOCK] = str(mock.resolve())
     if not (mock / "mock.json").is_file():
         run(make_mock, "--outdir", mock, *BRICKS, "--jobs", options.jobs)
-    rows = [control(name, options.workdir, options.bricks, options.jobs) for name in options.only]
-    for row in rows:
-        print(", ".join(f"{key} {value}" for key, value in row.items()))
-    if options.table:
-        write_csv(options.table, rows)
+    words, rows = (options.workdir, options.bricks, options.jobs), []
+    for name in options.only:
+        rows.append(row_of(name, [control(name, seed, *words) for seed in options.seeds]))
+        print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+        if options.table:
+            write_csv(options.table, rows)
 
 
 if __name__ == "__main__":
