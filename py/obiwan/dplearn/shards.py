@@ -89,12 +89,12 @@ def convert(
     runs = known_runs(source.manifest, coadds) if form == PACKED else {}
     scratch = begin_conversion(source, outdir, form, overwrite=overwrite)
     if scratch is None:
-        made_before = open_training_set(outdir)  # its files are there
-        if coadds and form == PACKED and without_patches(made_before):
+        finished = open_training_set(outdir)  # its files are there
+        if coadds and form == PACKED and without_patches(finished):
             log.warning(
                 "warning: packed as floats before; for --coadds to tell, convert it again (--overwrite)"
             )
-        copy_log(source, made_before)
+        copy_log(source, finished)
         return False
     roots = {one["index"]: f"{one['name']} ({one['layout']})" for one in source.manifest.get("roots", ())}
     if form == PACKED and not runs and not all(shard.packed for shard in source.shards):
@@ -119,7 +119,7 @@ def convert(
             "for integers convert the set again (--overwrite), with --coadds for these too: %s",
             count,
             total,
-            " ".join(roots[one] for one in sorted(lacking)),
+            " ".join(roots[one] for one in sorted(lacking) if one in roots),
         )
     finish_conversion(source, outdir, scratch, form, made)
     copy_log(source, open_training_set(outdir))
