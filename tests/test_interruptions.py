@@ -134,3 +134,29 @@ def test_it_stays_ignored_under_nohup(tmp_path):
     command = [sys.executable, "-c", STARTED.format("SIG_IGN"), sys.executable, "prog.py"]
     done = subprocess.run(command, cwd=tmp_path, env=ENV, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+FAILED = """
+import os, signal, sys
+from obiwan.dplearn.errors import DplearnError
+from obiwan.dplearn.running import cli
+
+class Reader:  # something that the error's frames hold, and that takes its time to close
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+def program():
+    reader = Reader()
+    raise DplearnError("another rank ended; start the job again")
+
+sys.exit(cli.run(program, "cnn"))
+"""
+
+
+def test_a_program_that_has_said_why_it_ends_says_nothing_more():
+    """A launcher that sees one rank end sends SIGTERM to the others, which may have failed by then too."""
+    done = subprocess.run(
+        [sys.executable, "-c", FAILED], env=ENV, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == "cnn: error: another rank ended; start the job again\n"
+    assert done.returncode == 1

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from obiwan.dplearn import __version__
 from obiwan.dplearn.errors import DplearnError
-from obiwan.dplearn.running.interruptions import INTERRUPTED, ending
+from obiwan.dplearn.running.interruptions import INTERRUPTED, ending, ending_silently
 
 log = logging.getLogger(__name__)
 
@@ -330,6 +330,7 @@ def run(
             if verbose:
                 log.exception("%s failed", name)
             log.error("%s: error: %s", name, " ".join(_text_of(error).split()))
+            ending_silently(1)
             return 1
 
 

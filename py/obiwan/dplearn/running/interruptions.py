@@ -44,6 +44,20 @@ def exit_at_once(status: int, text: str, stream: int = 2) -> Callable[..., None]
     return end
 
 
+def ending_silently(status: int) -> None:
+    """From here to the end of the block of `ending`, SIGTERM ends the process without a line.
+
+    Its own has said why it ends, and launchers end the others of a job at once.
+
+    Parameters
+    ----------
+    status : int
+        Exit status.
+    """
+    if current_thread() is main_thread():
+        signal.signal(signal.SIGTERM, exit_at_once(status, ""))
+
+
 def _alarm(end: Callable[..., None]) -> Timer:
     """A timer that runs and calls a function after `GRACE`."""
     timer = Timer(GRACE, end)
