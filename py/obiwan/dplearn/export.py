@@ -20,7 +20,7 @@ from obiwan.dplearn.files.outdir import Others, OutputDirectory, State, holding_
 from obiwan.dplearn.running import cli
 from obiwan.dplearn.running.executors import progress_bar
 from obiwan.dplearn.stampspec import SPLITS
-from obiwan.dplearn.trainingset.stampset import StampSet, open_training_set
+from obiwan.dplearn.trainingset.stampset import StampSet, check_outside, open_training_set
 
 NAME = "export"
 MODULE = f"obiwan.dplearn.{NAME}"
@@ -72,9 +72,7 @@ def export(stamps: StampSet, outdir: Path, form: str, rows: int, *, overwrite: b
     DplearnError
         If the set is damaged, a package is missing, or `outdir` holds something else.
     """
-    if outdir.resolve().is_relative_to(stamps.directory.resolve()):
-        msg = f"{outdir}: lies in the training set that is read; choose another --outdir"
-        raise TrainingSetError(msg)
+    check_outside(outdir, stamps)
     request = {"format": form, "checksum": stamps.checksum, "rows": rows if form == HATS else None}
     output = OutputDirectory(
         outdir,

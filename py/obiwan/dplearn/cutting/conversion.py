@@ -19,7 +19,7 @@ from obiwan.dplearn.trainingset.exposures import EXPOSURES
 from obiwan.dplearn.trainingset.manifest import SOURCES, format_version
 from obiwan.dplearn.trainingset.packed import no_patches
 from obiwan.dplearn.trainingset.shards import NPY, PACKED, Shard, read_shard, write_shard
-from obiwan.dplearn.trainingset.stampset import StampSet
+from obiwan.dplearn.trainingset.stampset import StampSet, check_outside
 
 Runs = Mapping[Key, BrickRun]
 
@@ -181,9 +181,7 @@ def begin_conversion(source: StampSet, directory: Path, form: str, *, overwrite:
     TrainingSetError
         If it holds something else, lies in the set that is read, or cannot be written.
     """
-    if directory.resolve().is_relative_to(source.directory.resolve()):
-        msg = f"{directory}: lies in the training set that is read; choose another --outdir"
-        raise TrainingSetError(msg)
+    check_outside(directory, source)
     request = _request(source.manifest, form)
     output = training_directory(directory, "rows_crc32")
     finished = output.check(request, overwrite=overwrite) is State.FINISHED and not overwrite

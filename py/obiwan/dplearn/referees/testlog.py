@@ -80,6 +80,12 @@ def _whole(content: bytes) -> bytes:
     return content + b"\n"  # somebody's editor ends no last line
 
 
+def _entries(whole: bytes, checksum: str) -> list[dict[str, Any]]:
+    """Entries of a log that are of the training set with this checksum."""
+    lines = map(json.loads, whole.decode("utf-8").split("\n")[:-1])
+    return [line for line in lines if line["data"] == checksum]
+
+
 def _ledger(entries: Sequence[dict[str, Any]]) -> Ledger:
     """Log that these lines make, each entry once."""
     networks: dict[str, None] = {}
@@ -107,8 +113,7 @@ def _count(stamp_set: StampSet, entry: dict[str, Any]) -> Ledger | None:
         whole = _whole(content)
         if len(whole) < len(content):
             log.warning("%s: its last line is half-written and left out: an evaluation may be missing", path)
-        lines = map(json.loads, whole.decode("utf-8").split("\n")[:-1])
-        entries = [line for line in lines if line["data"] == stamp_set.checksum]
+        entries = _entries(whole, stamp_set.checksum)
         before, after = _ledger(entries), _ledger([*entries, entry])
         if after != before:
             if whole != content:
@@ -137,10 +142,9 @@ def copy_log(source: StampSet, made: StampSet) -> None:
     if not path.is_file():
         return
     with explained(f"{path}: not a readable test-set log", "repair or remove it", ModelError):
-        lines = [json.loads(line) for line in _whole(path.read_bytes()).decode("utf-8").split("\n")[:-1]]
-        own = [line for line in lines if line["data"] == made.checksum]
-    for line in own:
-        _count(made, line)
+        entries = _entries(_whole(path.read_bytes()), made.checksum)
+    for entry in entries:
+        _count(made, entry)
 
 
 def record_evaluation(stamp_set: StampSet, scores: Scores) -> int | None:

@@ -60,6 +60,7 @@ def ruling_statement(evaluation: Evaluation) -> Statement:
         "where": _where(evaluation),
         "classifier": _classifier(evaluation),
         "margin": evaluation.verdict.numbers.margin,
+        "percent": 100 * ruling.levels.panel / 2,  # its test is two-sided
     }
     wrong_way = ruling.kind == RulingKind.UNEXPLAINED and Reason.WRONG_WAY in evaluation.verdict.reasons
     key = ("ruling_part", "wrong_way") if wrong_way else ("ruling", ruling.kind.name)

@@ -45,9 +45,9 @@ def exit_at_once(status: int, text: str, stream: int = 2) -> Callable[..., None]
 
 
 def ending_silently(status: int) -> None:
-    """From here to the end of the block of `ending`, SIGTERM ends the process without a line.
+    """SIGTERM ends the process without a line, from here to the end of the block of `ending`.
 
-    Its own has said why it ends, and launchers end the others of a job at once.
+    For a process that has said why it ends: launchers end all that are left of a job at once.
 
     Parameters
     ----------

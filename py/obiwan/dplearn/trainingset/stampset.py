@@ -247,6 +247,19 @@ def _some_rows(
     return rows
 
 
+def check_outside(directory: Path, stamps: StampSet) -> None:
+    """Refuse an output directory in a training set that is read.
+
+    Raises
+    ------
+    TrainingSetError
+        If it lies there.
+    """
+    if directory.resolve().is_relative_to(stamps.directory.resolve()):
+        msg = f"{directory}: lies in the training set that is read; choose another --outdir"
+        raise TrainingSetError(msg)
+
+
 def open_training_set(directory: Path, *, files: bool = True) -> StampSet:
     """Open a training set; its manifest is checked now, shards and example table when they are read.
 
