@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ from benchmarks import cross_fitting, injection_controls, null_sets, ranks, ruli
 from benchmarks.scaling_model import Machine, Rates, table_of_surveys
 from obiwan.dplearn import __version__
 from obiwan.dplearn.controls.records import Control, Statistic
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_verdicts_are_counted_with_the_interval_of_their_rate():
@@ -58,6 +62,30 @@ def test_controls_of_inject_are_told_in_a_row():
     assert row["rulings"] == "differ, explained 2; inconclusive 1"
     assert row["fail"] == "width g 2; concentration g 2"
     assert injection_controls.row_of("stars", [clean])["fail"] == "none"
+
+
+def test_every_program_is_found_by_its_name(tmp_path: Path):
+    """Without the environment, of which the last line would make one."""
+    for name in ("bin", "tests"):
+        (tmp_path / name).mkdir()
+    for name in ("benchmark", "environment.sh"):
+        shutil.copy(ROOT / "bin" / name, tmp_path / "bin")
+    (tmp_path / "tests" / "benchmarks").symlink_to(ROOT / "tests" / "benchmarks")
+    with (tmp_path / "bin" / "environment.sh").open("a") as stream:
+        stream.write('\nmake_environment() { echo "made for: ${names[*]}"; exit 0; }\n')
+    files = sorted((ROOT / "tests" / "benchmarks").glob("*.py"))
+    programs = [path.stem for path in files if "\nif __name__ == " in path.read_text()]
+    assert len(programs) > 20
+
+    def start(*words: str) -> subprocess.CompletedProcess[str]:
+        command = ["bash", str(tmp_path / "bin" / "benchmark"), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = start(*programs)
+    assert (done.returncode, done.stdout.split("made for: ")[-1].split()) == (0, programs), done.stderr
+    wrong = start("nonsense")
+    assert wrong.returncode != 0
+    assert f"no benchmark nonsense; there are: {' '.join(programs)}" in wrong.stderr
 
 
 def test_a_table_names_package_and_mock():

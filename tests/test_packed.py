@@ -220,6 +220,19 @@ def test_the_file_is_an_npz(shard, tmp_path):
     assert y.tolist() == [0, 1] * 35
 
 
+def test_channels_of_another_set_are_refused(shard, tmp_path):
+    """As many channels in another order are other stamps."""
+    path = tmp_path / "xval_3.npz"
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    about = json.loads(arrays["about"].tobytes())
+    about["channels"].reverse()
+    arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    sealed = Shard("val", 3, 70, 35, 35, shard.x_crc32, shard.y_crc32, write_npz(path, tmp_path, arrays))
+    with pytest.raises(TrainingSetError, match=r"xval_3.npz: not a packed shard .*channels is"):
+        read_shard(tmp_path, StampSpec(size=16), sealed)
+
+
 def test_damage_is_named(shard, tmp_path):
     path, spec = tmp_path / "xval_3.npz", StampSpec(size=16)
     content = path.read_bytes()
@@ -461,6 +474,7 @@ def test_the_log_of_the_test_set_goes_along(sets, tmp_path):
         (source / LOOKS).read_text() + json.dumps({"data": "other", "model": "x"}) + "\n"
     )
     assert convert(source, tmp_path / "set", "packed") == 0
+    assert len((tmp_path / "set" / LOOKS).read_text().splitlines()) == 1
     record_report(whole, ["two"], 0.02)
     for _ in range(2):  # there is nothing else to do
         assert convert(source, tmp_path / "set", "packed") == 0
