@@ -106,6 +106,9 @@ def test_a_corrupted_shard_is_named(name, tmp_path, stamps):
         training.read(shard)
     with pytest.raises(TrainingSetError, match=rf"{name}: .*not there"):
         open_training_set(tmp_path)
+    path.mkdir()
+    with pytest.raises(TrainingSetError, match=rf"{name}: not a file; .*--overwrite"):
+        open_training_set(tmp_path)
 
 
 def test_one_of_many_ranks_looks_at_the_files(tmp_path, stamps):

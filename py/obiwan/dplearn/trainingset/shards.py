@@ -209,12 +209,12 @@ def check_files(directory: Path, spec: StampSpec, shard: Shard) -> None:
     """
     stamps = 1 if shard.packed else spec.stamp_bytes  # a packed one may be nearly nothing
     for name, least in ((shard.x_name, shard.rows * stamps), (shard.y_name, shard.rows)):
-        try:
-            size = (directory / name).stat().st_size
-        except OSError:
-            lacks = "the manifest names this shard but it is not there"
-            msg = f"{directory / name}: {lacks}; make the set again (--overwrite)"
-            raise TrainingSetError(msg) from None
+        path = directory / name
+        if not path.is_file():
+            lacks = "not a file" if path.exists() else "the manifest names this shard but it is not there"
+            msg = f"{path}: {lacks}; make the set again (--overwrite)"
+            raise TrainingSetError(msg)
+        size = path.stat().st_size
         if size < least:
-            msg = f"{directory / name}: truncated, {size} bytes; make the training set again (--overwrite)"
+            msg = f"{path}: truncated, {size} bytes; make the training set again (--overwrite)"
             raise TrainingSetError(msg)
