@@ -43,7 +43,7 @@ def result(data, network):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "MOSAIC_ROWS", 2)
         patch.setattr(study, "OCCLUSION_EXAMPLES", 40)
-        return dp.run_evaluation(str(data.directory), network, referees="network", margin=0.03)
+        return dp.run_evaluation(str(data.directory), network, referees=("network", "scores"), margin=0.03)
 
 
 def test_importing_the_package_loads_nothing(run_python):
@@ -111,6 +111,8 @@ def test_a_result_shows_the_verdict(result):
     assert result.statement.headline in result.summary
     shown = result._repr_html_()
     assert result.statement.headline in shown.replace("&#x27;", "'")
+    assert "The network alone: AUC" in shown
+    assert "The network alone: AUC" in repr(result)
     assert result.report.as_uri() in shown
 
 

@@ -12,10 +12,12 @@ import pytest
 from scipy.special import expit
 
 from evaluation_set import make_set
+from obiwan.dplearn import __version__
 from obiwan.dplearn.errors import ModelError, TrainingSetError
 from obiwan.dplearn.evaluation import ensemble
 from obiwan.dplearn.referees import jury as juries
 from obiwan.dplearn.referees import measured as measurements
+from obiwan.dplearn.referees import stored
 from obiwan.dplearn.referees.features import Scaling
 from obiwan.dplearn.referees.jury import Jury, check_members, judge, samples_of, train_member
 from obiwan.dplearn.referees.measured import check_measurable, measure, measure_set
@@ -80,6 +82,10 @@ def test_a_member_is_what_its_file_says(kind, members, samples, tmp_path):
     assert samples["test"].scored_by(again) == pytest.approx(
         samples["test"].scored_by(members[kind]), abs=1e-6
     )
+    assert replace(again, prior=("psfsize_g",)).checksum != again.checksum
+    own = header["versions"]
+    assert (own["obiwan.dplearn"], own["numpy"]) == (__version__, np.__version__)
+    assert {"lightgbm", "keras", "scikit-learn"} < set(own)
     with np.load(path, allow_pickle=False) as file:  # nothing pickled
         assert all(file[name].dtype != object for name in file.files)
 
@@ -87,6 +93,21 @@ def test_a_member_is_what_its_file_says(kind, members, samples, tmp_path):
 def test_equal_trainings_give_equal_referees(members, samples):
     for kind in ("scores", "trees"):
         assert train_member(kind, samples["train"], 1).checksum == members[kind].checksum
+
+
+@pytest.mark.parametrize(
+    ("changed", "value"), [("METHOD", 99), ("__version__", "99"), ("FORMAT_VERSION", 99), (None, None)]
+)
+def test_a_kept_referee_of_another_version_is_trained_again(
+    changed, value, samples, tmp_path, monkeypatch, caplog
+):
+    jury = Jury(("scores",))
+    judge(jury, samples, outdir=tmp_path)
+    if changed:
+        monkeypatch.setattr(stored, changed, value)
+    with caplog.at_level("INFO"):
+        judge(jury, samples, outdir=tmp_path)
+    assert ("training referee scores" in caplog.text) == (changed is not None)
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "strange", "newer"])
@@ -387,6 +408,14 @@ def test_ablations_of_the_quick_members(stamp_set):
     assert (null.train, null.test) == (stamp_set.count("train")[0], stamp_set.count("test")[0])
     assert null.auc.value == pytest.approx(0.5, abs=0.15)  # 3 standard errors
     assert null.by == "panel"
+
+
+def test_ablations_train_no_member_that_the_panel_has_not(stamp_set, monkeypatch):
+    monkeypatch.delattr(KINDS["trees"], "train")
+    assert run_quick_ablation("outskirts masked", stamp_set, Jury(("scores", "residual"))).auc.low > 0.8
+    assert Jury(("network", "trees", "scores")).quick == ("scores", "trees")
+    assert Jury(("trees", "residual")).quick == ("trees",)
+    assert Jury(("residual",)).quick == ("scores",)
 
 
 @pytest.mark.parametrize(

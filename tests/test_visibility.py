@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from evaluation_set import make_set
+from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.referees.jury import Jury, judge, samples_of, train_member
 from obiwan.dplearn.referees.measured import measure_set
 from obiwan.dplearn.referees.scoring import score_split
@@ -175,6 +176,12 @@ def test_a_kept_referee_of_another_prior_is_trained_again(tmp_path):
     assert read_referee(tmp_path / "out" / "referee_scores.npz")[0].prior == ()
 
 
+def test_a_referee_refuses_stamps_without_what_it_was_trained_with(one_class, both_classes):
+    referee = train_member("scores", samples_of(both_classes, Jury(("scores",)))["train"], 1)
+    with pytest.raises(ModelError, match=r"referee scores: it was trained with psfsize_g, which .* lack"):
+        score_split(referee, one_class, "test")
+
+
 class Curious:
     """A referee of the user's that reports what it sees."""
 
@@ -190,6 +197,14 @@ class Curious:
 def test_a_referee_of_the_user_sees_what_both_classes_have(one_class, monkeypatch):
     monkeypatch.setitem(sys.modules, "mine", sys.modules[__name__])
     assert judge(Jury(("mine:Curious",)), samples_of(one_class, Jury(("mine:Curious",)))).scores.std() == 0
+
+
+def test_a_referee_of_the_user_says_how_many_examples_it_was_given(one_class, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mine", sys.modules[__name__])
+    jury = Jury(("mine:Curious", "scores"))
+    monkeypatch.setattr("obiwan.dplearn.referees.jury._STAMPS", 20 * one_class.spec.stamp_bytes)
+    found = judge(jury, samples_of(one_class, jury))
+    assert [one.examples for one in found.members] == [20, COUNTS["train"]]
 
 
 def test_sets_without_examples_of_a_class_hide_no_more():

@@ -129,13 +129,19 @@ class Result:
 
         return rulings.ruling_statement(self.evaluation)
 
+    @property
+    def _lines(self) -> tuple[str, ...]:
+        """What explains the headline, and the network's own answer."""
+        from obiwan.dplearn.report import wording
+
+        return (*self.statement.explanation, *wording.network_lines(self.evaluation))
+
     def __repr__(self) -> str:
-        said = self.statement
-        return "\n".join((said.headline, *(f"  {line}" for line in said.explanation)))
+        return "\n".join((self.statement.headline, *(f"  {line}" for line in self._lines)))
 
     def _repr_html_(self) -> str:
         said, page = self.statement, escape(self.report.absolute().as_uri(), quote=True)
-        lines = "".join(f"<li>{escape(line)}</li>" for line in said.explanation)
+        lines = "".join(f"<li>{escape(line)}</li>" for line in self._lines)
         link = f'<p><a href="{page}">Report</a></p>'
         return f"<p><strong>{escape(said.headline)}</strong></p><ul>{lines}</ul>{link}"
 

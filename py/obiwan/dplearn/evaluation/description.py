@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import sys
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from obiwan.dplearn import __version__
+from obiwan.dplearn.running.software import versions
 from obiwan.dplearn.stampspec import SPLITS, Array
 from obiwan.dplearn.trainingset.clusters import factorised, sharing_exposures
 from obiwan.dplearn.trainingset.stampset import StampSet
@@ -23,10 +22,7 @@ SOFTWARE = (
 
 def software() -> dict[str, str]:
     """Versions of what the numbers rest on."""
-    found = {"obiwan.dplearn": __version__, "python": platform.python_version()}
-    for name in SOFTWARE:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
+    found = {"obiwan.dplearn": __version__, "python": platform.python_version(), **versions(SOFTWARE)}
     if "keras" in sys.modules:
         found["keras backend"] = str(sys.modules["keras"].config.backend())
     return found

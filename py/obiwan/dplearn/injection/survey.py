@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from obiwan.dplearn.injection.inputs import primary_area
 from obiwan.dplearn.injection.sources import SourceList, TableSources
 from obiwan.dplearn.running.executors import in_one_line, progress_bar, run_tasks
 from obiwan.dplearn.running.functions import function_checksum
+from obiwan.dplearn.running.software import versions
 from obiwan.dplearn.survey.coadds import BandNotObservedError
 from obiwan.dplearn.survey.layouts import BrickRun, Root, available_bands, identify, layout_named
 from obiwan.dplearn.survey.templates import expand
@@ -33,7 +33,7 @@ RECORD, WORK = "injection.json", ".work"
 _RECEIPTS = f"{WORK}/bricks"
 _REQUEST = ("program", "package_version", "release", "bricks", "sources", "calib", "config", "functions")
 _AFTER = " (with --overwrite, where the table, a stamp or a function is another one now)"
-_SOFTWARE = ("numpy", "scipy", "astropy", "fitsio", "galsim", "sep")
+_SOFTWARE = ("numpy", "scipy", "astropy", "fitsio", "galsim", "sep")  #: that decides what is written
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,8 @@ def inject(
     if errors:
         msg = f"{outdir}: {len(errors)} of {len(parts)} bricks failed, the others are done and kept: "
         raise DplearnError(msg + in_one_line(errors) + f"; put that right and start again{_AFTER}")
-    content = {**request, "software": _software(), **_entries([run.brick for run, _ in parts], entries)}
+    done = _entries([run.brick for run, _ in parts], entries)
+    content = {**request, "software": versions(_SOFTWARE), **done}
     with holding_lease(scratch, outdir):
         write_json(outdir / RECORD, content, scratch)
     shutil.rmtree(outdir / WORK, ignore_errors=True)
@@ -272,14 +273,3 @@ def _entries(names: list[str], entries: list[dict[str, Any]]) -> dict[str, Any]:
     if len(left_out) == len(pairs):
         raise CoaddError(next(iter(left_out.values())))
     return {"injected": {name: entry for name, entry in pairs if name not in left_out}, "left_out": left_out}
-
-
-def _software() -> dict[str, str]:
-    """Versions of the packages that decide what is written."""
-    found = {}
-    for name in _SOFTWARE:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -20,7 +20,7 @@ from obiwan.dplearn.referees.panel import Panel, fit_panel
 from obiwan.dplearn.referees.plugins import UserReferee, load_plugin
 from obiwan.dplearn.referees.protocol import Referee
 from obiwan.dplearn.referees.scoring import score_split
-from obiwan.dplearn.referees.stored import KINDS, file_name, read_referee, write_referee
+from obiwan.dplearn.referees.stored import KINDS, file_name, is_of, read_referee, write_referee
 from obiwan.dplearn.stampspec import SPLITS, Array
 from obiwan.dplearn.trainingset.stampset import StampSet
 from obiwan.dplearn.trainingset.views import sampled
@@ -28,7 +28,7 @@ from obiwan.dplearn.trainingset.visibility import psf_columns
 
 NETWORK = "network"  #: name of the member that is the trained networks
 MEMBERS = (NETWORK, *KINDS)  #: of the panel that is declared unless another one is asked for
-QUICK = ("scores", "trees")  #: members that take seconds to train again
+QUICK = ("scores", "trees")  #: members that take seconds to train again; the first is always there
 EXAMPLES = 50_000  #: of each split that are measured, at most
 _STAMPS = 4 << 30  #: bytes of stamps that a referee of the user's is given to train on, at most
 
@@ -52,6 +52,11 @@ class Jury:
     members: tuple[str, ...] = MEMBERS
     examples: int = EXAMPLES
     seed: int = 1
+
+    @property
+    def quick(self) -> tuple[str, ...]:
+        """Members that take seconds to train again; ``scores`` where none does."""
+        return tuple(name for name in QUICK if name in self.members) or QUICK[:1]
 
     @property
     def alone(self) -> bool:
@@ -111,6 +116,11 @@ class Sample:
     def labels(self) -> Array:
         """Real = 0, fake = 1, shape (n,)."""
         return np.asarray(self.stamp_set.rows(self.split)["label"])
+
+    def trained_on(self, name: str) -> int:
+        """The number of examples that a member is trained on: fewer for the user's own, which gets pixels."""
+        most = max(2, _STAMPS // self.stamp_set.spec.stamp_bytes)
+        return len(self.positions) if name in KINDS else min(most, len(self.positions))
 
     def scored_by(self, referee: Referee) -> Array:
         """Scores of a referee, shape (n,), in the order of the rows.
@@ -243,8 +253,7 @@ def train_member(name: str, sample: Sample, seed: int) -> Referee:
             raise TrainingSetError(msg) from None
     user: UserReferee = load_plugin(name)
     rows = sample.stamp_set.visible(sample.split)
-    most = max(2, _STAMPS // sample.stamp_set.spec.stamp_bytes)
-    chosen = np.sort(np.random.default_rng([seed, 29]).permutation(len(rows))[:most])
+    chosen = np.sort(np.random.default_rng([seed, 29]).permutation(len(rows))[: sample.trained_on(name)])
     log.info("training referee %s on %d examples", name, len(chosen))
     stamps = sample.stamp_set.stamps(sample.split, chosen)
     return user.fit(stamps, rows[chosen], sample.labels[chosen])
@@ -255,11 +264,9 @@ def _trained(name: str, sample: Sample, jury: Jury, outdir: Path | None) -> Refe
     path = None if outdir is None or name not in KINDS else outdir / file_name(name)
     settings = {"data": sample.stamp_set.checksum, "seed": jury.seed, "examples": len(sample.positions)}
     settings["prior"] = list(psf_columns(sample.stamp_set.read_columns(), sample.stamp_set.spec))
-    if path is not None and path.is_file():
-        stored, header = read_referee(path)
-        if header["settings"] == settings:
-            log.info("referee %s: from %s", name, path)
-            return stored
+    if path is not None and path.is_file() and is_of(path, settings):
+        log.info("referee %s: from %s", name, path)
+        return read_referee(path)[0]
     referee = train_member(name, sample, jury.seed)
     if path is not None and isinstance(referee, MeasuredReferee):
         write_referee(path, referee, settings)
@@ -313,5 +320,6 @@ def judge(
         if referee is None:
             members.append(Member(name, " ".join(checksums), learnt, weight, 0))
         else:
-            members.append(Member(name, referee.checksum, referee.learnt, weight, len(train.positions)))
+            examples = train.trained_on(name)
+            members.append(Member(name, referee.checksum, referee.learnt, weight, examples))
     return Judgement(tuple(members), panel, test.positions, singles, val.positions, val_singles)

@@ -27,7 +27,7 @@ from obiwan.dplearn.trainingset.stampset import Stamps, StampSet
 from obiwan.dplearn.trainingset.visibility import psf_columns, psf_widths
 
 MOST = 1000.0  #: of a residual image, either way
-METHOD = 1  #: of measurement: kept measurements of another one are made again
+METHOD = 1  #: of measurement and of the numbers made of it: kept files of another one are made again
 _NAMES = ("names", "statistic_names")
 LEAST_SIZE = 16  #: pixels on a side
 

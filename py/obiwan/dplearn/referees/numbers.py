@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from obiwan.dplearn.errors import ModelError
 from obiwan.dplearn.referees.measured import Measured, measure
 from obiwan.dplearn.referees.population import Population
 from obiwan.dplearn.stampspec import Array, StampSpec
@@ -85,8 +86,8 @@ class MeasuredReferee(ABC):
 
     @cached_property
     def checksum(self) -> str:
-        """Name of what it computes: SHA-256 over its arrays, sixteen hex digits."""
-        digest = hashlib.sha256(self.kind.encode())
+        """Name of what it computes: SHA-256 over arrays, kind, stamps and priors, sixteen hex digits."""
+        digest = hashlib.sha256(repr((self.kind, self.spec.to_manifest(), self.prior)).encode())
         for name, array in sorted(self.content.items()):
             whole = np.ascontiguousarray(array)
             digest.update(f"{name}{whole.dtype.str}{whole.shape}".encode())
@@ -98,7 +99,18 @@ class MeasuredReferee(ABC):
         return np.asarray(expit(self.logits(measured)), np.float32)
 
     def predict(self, stamps: NDArray[np.float32], rows: Array) -> NDArray[np.float32]:
-        """Measure stamps and score them; see `obiwan.dplearn.referees.protocol.Referee`."""
+        """Measure stamps and score them; see `obiwan.dplearn.referees.protocol.Referee`.
+
+        Raises
+        ------
+        ModelError
+            If the rows lack a column of PSF widths that the measurements of the training set rested on.
+        """
+        lacking = sorted(set(self.prior) - set(rows.dtype.names or ()))
+        if lacking:
+            msg = f"referee {self.name}: it was trained with {lacking[0]}, which these stamps lack; train it "
+            msg += "on a set like theirs (evaluate)"
+            raise ModelError(msg)
         measured = measure(stamps, rows, self.spec, prior=self.prior, residuals=self.residuals)
         return self.score(measured)
 

@@ -7,7 +7,7 @@ For small differences of means, variances and noise it is near the ideal observe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -37,7 +37,7 @@ class ScoresReferee(MeasuredReferee):
     population : Population
         Of the training set.
     scaling, leftovers : Scaling
-        Of the scores, and of what the fit leaves.
+        Of the scores, and of what the fit leaves, to a variance of `LEFTOVER_SCALE` squared.
     weights : ndarray, shape (k,)
         Coefficients of the scaled numbers.
     intercept : float
@@ -67,6 +67,7 @@ class ScoresReferee(MeasuredReferee):
         population = population or measured.population
         scaling = Scaling.of(score_numbers(measured, population))
         leftovers = Scaling.of(leftover_numbers(measured))
+        leftovers = replace(leftovers, deviation=leftovers.deviation / LEFTOVER_SCALE)
         numbers = _numbers(measured, population, scaling, leftovers)
         weights, intercept = logistic(numbers, labels, STRENGTH)
         learnt = fitted(labels, numbers @ weights + intercept)
@@ -100,7 +101,7 @@ class ScoresReferee(MeasuredReferee):
 def _numbers(measured: Measured, population: Population, scaling: Scaling, leftovers: Scaling) -> Array:
     """Scaled numbers of stamps, shape (n, k)."""
     scores = scaling.apply(score_numbers(measured, population))
-    return np.hstack([scores, LEFTOVER_SCALE * leftovers.apply(leftover_numbers(measured))])
+    return np.hstack([scores, leftovers.apply(leftover_numbers(measured))])
 
 
 def logistic(numbers: Array, labels: Array, strength: float) -> tuple[Array, float]:

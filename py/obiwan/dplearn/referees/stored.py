@@ -12,15 +12,19 @@ import numpy as np
 from obiwan.dplearn import __version__
 from obiwan.dplearn.errors import ModelError, explained
 from obiwan.dplearn.files.atomic import atomic_write
+from obiwan.dplearn.referees.measured import METHOD
 from obiwan.dplearn.referees.numbers import MeasuredReferee
 from obiwan.dplearn.referees.residual import ResidualReferee
 from obiwan.dplearn.referees.scores import ScoresReferee
 from obiwan.dplearn.referees.trees import TreesReferee
-from obiwan.dplearn.stampspec import StampSpec
+from obiwan.dplearn.running.software import versions
+from obiwan.dplearn.stampspec import Array, StampSpec
 
 FORMAT = "obiwan.dplearn referee"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HEADER = "header"  #: name of the array of JSON
+SOFTWARE = ("numpy", "scipy", "scikit-learn", "lightgbm", "keras")
+_AGAIN = "remove it and start evaluate again"
 KINDS: dict[str, type[MeasuredReferee]] = {
     kind.kind: kind for kind in (ScoresReferee, TreesReferee, ResidualReferee)
 }
@@ -50,12 +54,27 @@ def write_referee(path: Path, referee: MeasuredReferee, settings: Mapping[str, A
         "prior": list(referee.prior),
         "spec": referee.spec.to_manifest(),
         "settings": dict(settings),
-        "version": __version__,
+        "method": METHOD,
+        "versions": {"obiwan.dplearn": __version__, **versions(SOFTWARE)},
     }
     arrays: dict[str, Any] = {HEADER: np.frombuffer(json.dumps(header).encode(), np.uint8), **referee.content}
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as beside:
         np.savez(beside, **arrays)
+
+
+def is_of(path: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether a file's referee was trained with these settings, by this version and its way of measuring.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read.
+    """
+    header, _ = _read(path)
+    current = FORMAT_VERSION, METHOD, __version__
+    made_by = header["format_version"], header.get("method"), header.get("versions", {}).get("obiwan.dplearn")
+    return (header["settings"], made_by) == (dict(settings), current)
 
 
 def read_referee(path: Path) -> tuple[MeasuredReferee, dict[str, Any]]:
@@ -64,23 +83,33 @@ def read_referee(path: Path) -> tuple[MeasuredReferee, dict[str, Any]]:
     Raises
     ------
     ModelError
-        If there is no such file, it cannot be read, is of another format, or is not what its checksum says.
+        If there is no such file, it cannot be read, is of another format or way of measuring, or is not what
+        its checksum says.
     """
+    header, content = _read(path)
+    for name, own in (("format_version", FORMAT_VERSION), ("method", METHOD)):
+        if header.get(name) != own:
+            msg = f"{path}: {name} {header.get(name)}, this version of the package has {own}; {_AGAIN}"
+            raise ModelError(msg)
+    with explained(f"{path}: not a readable referee", _AGAIN, ModelError):
+        spec, prior = StampSpec.from_manifest(header["spec"]), tuple(header["prior"])
+        referee = KINDS[header["kind"]].of(spec, content, prior=prior, learnt=bool(header["learnt"]))
+    if referee.checksum != header["checksum"]:
+        msg = f"{path}: the file is damaged (its checksum differs); {_AGAIN}"
+        raise ModelError(msg)
+    return referee, header
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    """The header of a file, of whatever version, and its arrays."""
     if not path.is_file():
         msg = f"{path}: no such file; a referee is written by evaluate"
         raise ModelError(msg)
-    again = "remove it and start evaluate again"
-    with explained(f"{path}: not a readable referee", again, ModelError):
+    with explained(f"{path}: not a readable referee", _AGAIN, ModelError):
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
         header: dict[str, Any] = json.loads(content.pop(HEADER).tobytes())
-        if (header["format"], header["format_version"]) != (FORMAT, FORMAT_VERSION):
-            msg = f"format {header['format']!r} {header['format_version']}, not {FORMAT!r} {FORMAT_VERSION}"
+        if header["format"] != FORMAT:
+            msg = f"format {header['format']!r}, not {FORMAT!r}"
             raise ValueError(msg)
-        spec = StampSpec.from_manifest(header["spec"])
-        prior = tuple(header.get("prior", spec.columns("psfsize")))  # all, before it was written
-        referee = KINDS[header["kind"]].of(spec, content, prior=prior, learnt=bool(header["learnt"]))
-    if referee.checksum != header["checksum"]:
-        msg = f"{path}: the file is damaged (its checksum differs); {again}"
-        raise ModelError(msg)
-    return referee, header
+    return header, content

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from obiwan.dplearn.errors import TrainingSetError
-from obiwan.dplearn.referees.jury import QUICK, Jury
+from obiwan.dplearn.referees.jury import Jury
 from obiwan.dplearn.retraining.runs import Retrained, directory_name, retrain, retrain_members
 from obiwan.dplearn.stampspec import StampSpec
 from obiwan.dplearn.trainingset.stampset import Stamps, StampSet
@@ -160,7 +160,7 @@ def run_quick_ablation(
         One of `names`.
     training_set : StampSet
     jury : Jury
-        The panel; members that are not quick are left out.
+        The panel; members that are not `obiwan.dplearn.referees.jury.Jury.quick` are left out.
     executor : Executor, optional
         Workers that measure.
 
@@ -169,9 +169,9 @@ def run_quick_ablation(
     TrainingSetError
         As for `ablated` and `retraining.runs.retrain_members`.
     """
-    log.info("%s: training %s again", name, " and ".join(QUICK))
+    log.info("%s: training %s again", name, " and ".join(jury.quick))
     edited = ablated(name, training_set, jury.seed)
-    found = retrain_members(edited, replace(jury, members=QUICK), executor)
+    found = retrain_members(edited, replace(jury, members=jury.quick), executor)
     return AblationResult(**vars(found), name=name, by="panel")
 
 
