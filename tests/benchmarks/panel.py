@@ -6,8 +6,8 @@
 
 Each kind of difference is a case: its fakes are drawn and measured, the members are trained on 2,048 and on
 8,192 stamps and combined on 2,048 others, and the 16,384 test stamps are scored once.  The reals are the
-same in all cases but one, and the fakes are the same galaxies with the same noise.  It takes an hour of one
-core.  What is finished is kept in DIR; the table is written anew after each case.
+same in all cases but one, and the fakes are the same galaxies with the same noise.  It takes half an hour of
+one core.  What is finished is kept in DIR; the table is written anew after each case.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ OTHERS = {
 PLANTED = USUAL | OTHERS
 EXAMPLES = (2048, 8192)
 COUNTS = {"train": max(EXAMPLES), "val": 2048, "test": 16384}
-SEED = 1616  # of new draws, of which that of psf was used once; some rows of the table are of 1515
+SEED = 1616  # of new draws, of which that of psf was used once
 TRAINING = 1  # seed of what is random in the members' training
 AT_ONCE = 512  # stamps drawn at a time
 COSTED = 2048  # stamps that are drawn to time each stage
