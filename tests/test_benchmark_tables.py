@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -13,12 +14,29 @@ import pytest
 
 pytest.importorskip("galsim")
 
-from benchmarks import cross_fitting, injection_controls, null_sets, ranks, rulings, surveys, verdicts
+from benchmarks import (
+    cross_fitting,
+    injection_controls,
+    linearity,
+    null_sets,
+    ranks,
+    rulings,
+    surveys,
+    verdicts,
+)
 from benchmarks.scaling_model import Machine, Rates, table_of_surveys
 from obiwan.dplearn import __version__
 from obiwan.dplearn.controls.records import Control, Statistic
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_table_of_margins_follows_from_that_of_linearity():
+    with (ROOT / "doc/_static/linearity.csv").open() as stream:
+        wanted = linearity.margins(csv.DictReader(stream))
+    with (ROOT / "doc/_static/margins.csv").open() as stream:
+        assert list(csv.DictReader(stream)) == wanted
+    assert linearity.needed(linearity.DETECTED, 0.0282) == 1800  # of 2.895 sigma, sigma^2 = 1 / 6n, 1,757
 
 
 def test_verdicts_are_counted_with_the_interval_of_their_rate():

@@ -90,6 +90,13 @@ def test_a_member_is_what_its_file_says(kind, members, samples, tmp_path):
         assert all(file[name].dtype != object for name in file.files)
 
 
+def test_a_logistic_regression_has_learnt_where_there_is_nothing_to_learn(samples):
+    rng = np.random.default_rng(3)
+    many = rng.integers(0, len(samples["train"].measured), 50_000)
+    measured = samples["train"].measured.without_residuals().take(many)
+    assert KINDS["scores"].train(measured, rng.integers(0, 2, len(many)), 1).learnt
+
+
 def test_equal_trainings_give_equal_referees(members, samples):
     for kind in ("scores", "trees"):
         assert train_member(kind, samples["train"], 1).checksum == members[kind].checksum

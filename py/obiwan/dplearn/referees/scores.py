@@ -14,7 +14,7 @@ import numpy as np
 
 from obiwan.dplearn.referees.features import Scaling, leftover_numbers, score_numbers
 from obiwan.dplearn.referees.measured import Measured
-from obiwan.dplearn.referees.numbers import MeasuredReferee, arrays_of, fields_of, fitted
+from obiwan.dplearn.referees.numbers import MeasuredReferee, arrays_of, fields_of
 from obiwan.dplearn.referees.population import Population, population_from
 from obiwan.dplearn.stampspec import Array, StampSpec
 
@@ -70,7 +70,8 @@ class ScoresReferee(MeasuredReferee):
         leftovers = replace(leftovers, deviation=leftovers.deviation / LEFTOVER_SCALE)
         numbers = _numbers(measured, population, scaling, leftovers)
         weights, intercept = logistic(numbers, labels, STRENGTH)
-        learnt = fitted(labels, numbers @ weights + intercept)
+        # It is the optimum of a convex loss; on large sets of equal classes that gains next to nothing.
+        learnt = bool(np.ptp(numbers @ weights + intercept) > 0)
         return cls(
             measured.fits.spec, measured.prior, population, scaling, leftovers, weights, intercept, learnt
         )
