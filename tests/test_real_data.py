@@ -267,10 +267,13 @@ def ruled(outdir: Path, *words: str) -> tuple[dict[str, Any], dict[tuple[str, st
 
 
 @pytest.mark.slow
-def test_a_verdict_on_the_injector_of_2018(shared_data, tmp_path):
+@pytest.mark.parametrize(
+    ("option", "other"), [("--real", "release_dr9"), ("--real-injected", "injected_legacysim_tractor")]
+)
+def test_a_verdict_on_the_injector_of_2018(option, other, shared_data, tmp_path):
     """Its light is 1.3 to 1.6 px off; catalogues of two releases have other PSF widths."""
-    fake, real = shared_data / "injected_obiwan" / "decals_grz", shared_data / "release_dr9" / "decals_grz"
-    found, controls = ruled(tmp_path / "set", "--fake", str(fake), "--real", str(real))
+    fake, real = shared_data / "injected_obiwan" / "decals_grz", shared_data / other / "decals_grz"
+    found, controls = ruled(tmp_path / "set", "--fake", str(fake), option, str(real))
     assert found["ruling"]["kind"] == "invalid set"
     for axis in ("x", "y"):
         one = controls[f"fit minus truth, {axis}", ""]
@@ -285,7 +288,7 @@ def test_a_verdict_on_two_kinds_of_stamps(shared_data, tmp_path):
     """GalSim stamps of legacysim against tractor's: far too few to tell, and nothing fails by the way."""
     fake, real = (shared_data / f"injected_legacysim{kind}" / "decals_grz" for kind in ("", "_tractor"))
     found, controls = ruled(tmp_path / "set", "--fake", str(fake), "--real-injected", str(real))
-    assert found["ruling"]["kind"] in ("inconclusive", "not learnt")
+    assert found["ruling"]["kind"] == "inconclusive"
     assert controls["run", ""]["obstacle"] == "TWO_INJECTORS"
     assert {one["state"] for one in controls.values()} <= {"OPEN", "PASS", "NOT_RUN"}
     assert controls["centroid x", "r"]["low"] < 0 < controls["centroid x", "r"]["high"]
