@@ -72,9 +72,9 @@ def is_of(path: Path, settings: Mapping[str, Any]) -> bool:
         If it cannot be read.
     """
     header, _ = _read(path)
-    current = FORMAT_VERSION, METHOD, __version__
-    made_by = header["format_version"], header.get("method"), header.get("versions", {}).get("obiwan.dplearn")
-    return (header["settings"], made_by) == (dict(settings), current)
+    wanted = {"settings": dict(settings), "format_version": FORMAT_VERSION, "method": METHOD}
+    version = header.get("versions", {}).get("obiwan.dplearn")
+    return version == __version__ and all(header.get(name) == value for name, value in wanted.items())
 
 
 def read_referee(path: Path) -> tuple[MeasuredReferee, dict[str, Any]]:
