@@ -12,7 +12,7 @@ from obiwan.dplearn.controls.covariates import Covariates
 from obiwan.dplearn.controls.measure import measure_split
 from obiwan.dplearn.evaluation import analysis
 from obiwan.dplearn.evaluation.decision import ruling_of
-from obiwan.dplearn.evaluation.description import data_summary, software
+from obiwan.dplearn.evaluation.description import data_summary
 from obiwan.dplearn.evaluation.ensemble import ModelInfo, Scored
 from obiwan.dplearn.evaluation.equal import Evidence
 from obiwan.dplearn.evaluation.exhibits import exhibits_of
@@ -20,6 +20,7 @@ from obiwan.dplearn.evaluation.measuring import ControlSample
 from obiwan.dplearn.evaluation.notices import Fact, Notice
 from obiwan.dplearn.referees.testlog import Ledger, Opening
 from obiwan.dplearn.retraining.margins import missing_kinds
+from obiwan.dplearn.running.software import software
 from obiwan.dplearn.stampspec import SPLITS, StampSpec
 from obiwan.dplearn.trainingset.examples import blank_examples
 from obiwan.dplearn.trainingset.manifest import MANIFEST, manifest_checksum

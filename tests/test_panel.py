@@ -97,20 +97,34 @@ def test_a_logistic_regression_has_learnt_where_there_is_nothing_to_learn(sample
     assert KINDS["scores"].train(measured, rng.integers(0, 2, len(many)), 1).learnt
 
 
+def test_a_referee_refuses_stamps_of_another_shape(members, stamp_set):
+    rows, stamps = stamp_set.visible("test")[:2], np.ones((2, 48, 48, 6), np.float32)
+    with pytest.raises(ModelError, match=r"referee scores: it was trained on stamps of shape .*64.*48"):
+        members["scores"].predict(stamps, rows)
+
+
 def test_equal_trainings_give_equal_referees(members, samples):
     for kind in ("scores", "trees"):
         assert train_member(kind, samples["train"], 1).checksum == members[kind].checksum
 
 
 @pytest.mark.parametrize(
-    ("changed", "value"), [("METHOD", 99), ("__version__", "99"), ("FORMAT_VERSION", 99), (None, None)]
+    ("changed", "value"),
+    [("METHOD", 99), ("__version__", "99"), ("FORMAT_VERSION", 99), ("header", None), (None, None)],
 )
 def test_a_kept_referee_of_another_version_is_trained_again(
     changed, value, samples, tmp_path, monkeypatch, caplog
 ):
     jury = Jury(("scores",))
     judge(jury, samples, outdir=tmp_path)
-    if changed:
+    if changed == "header":  # of the first format
+        with np.load(path := tmp_path / file_name("scores")) as file:
+            content = dict(file)
+        header = json.loads(content["header"].tobytes())
+        first = {name: header[name] for name in ("format", "kind", "checksum", "learnt", "spec", "settings")}
+        first |= {"format_version": 1, "version": __version__}
+        np.savez(path, **{**content, "header": np.frombuffer(json.dumps(first).encode(), np.uint8)})
+    elif changed:
         monkeypatch.setattr(stored, changed, value)
     with caplog.at_level("INFO"):
         judge(jury, samples, outdir=tmp_path)
@@ -136,7 +150,7 @@ def test_a_damaged_file_is_refused_in_one_line(damage, members, tmp_path):
         header = json.loads(content["header"].tobytes()) | {"format_version": 99}
         content["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
         np.savez(path, **content)
-    with pytest.raises(ModelError, match=r"referee_scores\.npz: .*remove it") as caught:
+    with pytest.raises(ModelError, match=r"referee_scores\.npz: .*start evaluate again") as caught:
         read_referee(path)
     assert "\n" not in str(caught.value)
 
@@ -414,7 +428,7 @@ def test_ablations_of_the_quick_members(stamp_set):
     null = found["A/A real"]
     assert (null.train, null.test) == (stamp_set.count("train")[0], stamp_set.count("test")[0])
     assert null.auc.value == pytest.approx(0.5, abs=0.15)  # 3 standard errors
-    assert null.by == "panel"
+    assert null.by == "scores and trees"
 
 
 def test_ablations_train_no_member_that_the_panel_has_not(stamp_set, monkeypatch):

@@ -119,6 +119,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(AMPLITUDES), default=list(AMPLITUDES))
     parser.add_argument("--table", type=Path)
     options = parser.parse_args()
+    if (options.measured is None) != (options.margins is None):
+        parser.error("--from and --margins belong together")
     if options.measured is not None:
         with options.measured.open(encoding="utf-8") as stream:
             write_csv(options.margins, margins(csv.DictReader(stream)))

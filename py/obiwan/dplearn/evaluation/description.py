@@ -1,31 +1,14 @@
-"""Description of what an evaluation rests on: its training set and the software."""
+"""Description of the training set that an evaluation rests on."""
 
 from __future__ import annotations
 
-import platform
-import sys
 from typing import Any
 
 import numpy as np
 
-from obiwan.dplearn import __version__
-from obiwan.dplearn.running.software import versions
 from obiwan.dplearn.stampspec import SPLITS, Array
 from obiwan.dplearn.trainingset.clusters import factorised, sharing_exposures
 from obiwan.dplearn.trainingset.stampset import StampSet
-
-SOFTWARE = (
-    *("numpy", "scipy", "astropy", "fitsio", "scikit-learn", "keras", "tensorflow", "tensorflow-cpu"),
-    *("torch", "jax", "matplotlib", "jinja2", "galsim"),
-)
-
-
-def software() -> dict[str, str]:
-    """Versions of what the numbers rest on."""
-    found = {"obiwan.dplearn": __version__, "python": platform.python_version(), **versions(SOFTWARE)}
-    if "keras" in sys.modules:
-        found["keras backend"] = str(sys.modules["keras"].config.backend())
-    return found
 
 
 def data_summary(stamp_set: StampSet) -> dict[str, Any]:

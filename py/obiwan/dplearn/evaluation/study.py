@@ -17,7 +17,7 @@ import numpy as np
 from obiwan.dplearn.errors import TrainingSetError
 from obiwan.dplearn.evaluation import analysis, notices
 from obiwan.dplearn.evaluation.decision import decided, of_networks
-from obiwan.dplearn.evaluation.description import data_summary, software
+from obiwan.dplearn.evaluation.description import data_summary
 from obiwan.dplearn.evaluation.ensemble import Scored
 from obiwan.dplearn.evaluation.equal import Evidence
 from obiwan.dplearn.evaluation.exhibits import exhibits_of
@@ -33,6 +33,7 @@ from obiwan.dplearn.retraining.ablations import A_A, AblationResult, run_ablatio
 from obiwan.dplearn.retraining.margins import margin_of, missing_kinds
 from obiwan.dplearn.retraining.runs import run_config_of
 from obiwan.dplearn.retraining.sensitivity import SensitivityResult, run_sensitivity, summarise
+from obiwan.dplearn.running.software import software
 from obiwan.dplearn.stampspec import Array
 from obiwan.dplearn.survey.differences import Difference
 from obiwan.dplearn.training.batches import check_splits

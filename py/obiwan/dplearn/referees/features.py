@@ -71,6 +71,8 @@ def _combined(measured: Measured) -> list[Array]:
 class Scaling:
     """Robust scaling of numbers: centred, divided by their scatter, clipped, and of unit variance.
 
+    A referee may divide by other deviations.
+
     Attributes
     ----------
     keep : ndarray of int, shape (k,)

@@ -20,7 +20,7 @@ from obiwan.dplearn.referees.panel import Panel, fit_panel
 from obiwan.dplearn.referees.plugins import UserReferee, load_plugin
 from obiwan.dplearn.referees.protocol import Referee
 from obiwan.dplearn.referees.scoring import score_split
-from obiwan.dplearn.referees.stored import KINDS, file_name, is_of, read_referee, write_referee
+from obiwan.dplearn.referees.stored import KINDS, file_name, kept_referee, write_referee
 from obiwan.dplearn.stampspec import SPLITS, Array
 from obiwan.dplearn.trainingset.stampset import StampSet
 from obiwan.dplearn.trainingset.views import sampled
@@ -28,7 +28,10 @@ from obiwan.dplearn.trainingset.visibility import psf_columns
 
 NETWORK = "network"  #: name of the member that is the trained networks
 MEMBERS = (NETWORK, *KINDS)  #: of the panel that is declared unless another one is asked for
-QUICK = ("scores", "trees")  #: members that take seconds to train again; the first is always there
+QUICK = (
+    "scores",
+    "trees",
+)  #: members that are trained in seconds; the first if a panel has neither
 EXAMPLES = 50_000  #: of each split that are measured, at most
 _STAMPS = 4 << 30  #: bytes of stamps that a referee of the user's is given to train on, at most
 
@@ -118,7 +121,7 @@ class Sample:
         return np.asarray(self.stamp_set.rows(self.split)["label"])
 
     def trained_on(self, name: str) -> int:
-        """The number of examples that a member is trained on: fewer for the user's own, which gets pixels."""
+        """Number of examples that a member is trained on: limited for the user's own, which gets pixels."""
         most = max(2, _STAMPS // self.stamp_set.spec.stamp_bytes)
         return len(self.positions) if name in KINDS else min(most, len(self.positions))
 
@@ -264,9 +267,9 @@ def _trained(name: str, sample: Sample, jury: Jury, outdir: Path | None) -> Refe
     path = None if outdir is None or name not in KINDS else outdir / file_name(name)
     settings = {"data": sample.stamp_set.checksum, "seed": jury.seed, "examples": len(sample.positions)}
     settings["prior"] = list(psf_columns(sample.stamp_set.read_columns(), sample.stamp_set.spec))
-    if path is not None and path.is_file() and is_of(path, settings):
+    if path is not None and (kept := kept_referee(path, settings)) is not None:
         log.info("referee %s: from %s", name, path)
-        return read_referee(path)[0]
+        return kept
     referee = train_member(name, sample, jury.seed)
     if path is not None and isinstance(referee, MeasuredReferee):
         write_referee(path, referee, settings)

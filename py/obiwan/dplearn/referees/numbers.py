@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields
@@ -87,7 +88,8 @@ class MeasuredReferee(ABC):
     @cached_property
     def checksum(self) -> str:
         """Name of what it computes: SHA-256 over arrays, kind, stamps and priors, sixteen hex digits."""
-        digest = hashlib.sha256(repr((self.kind, self.spec.to_manifest(), self.prior)).encode())
+        own = [self.kind, self.spec.to_manifest(), list(self.prior)]
+        digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
         for name, array in sorted(self.content.items()):
             whole = np.ascontiguousarray(array)
             digest.update(f"{name}{whole.dtype.str}{whole.shape}".encode())
@@ -104,8 +106,13 @@ class MeasuredReferee(ABC):
         Raises
         ------
         ModelError
-            If the rows lack a column of PSF widths that the measurements of the training set rested on.
+            If the stamps are of another shape, or the rows lack a column of PSF widths that the measurements
+            of the training set rested on.
         """
+        if stamps.shape[1:] != self.spec.shape:
+            msg = f"referee {self.name}: it was trained on stamps of shape {self.spec.shape}, these have "
+            msg += f"{stamps.shape[1:]}; train it on a set like theirs (evaluate)"
+            raise ModelError(msg)
         lacking = sorted(set(self.prior) - set(rows.dtype.names or ()))
         if lacking:
             msg = f"referee {self.name}: it was trained with {lacking[0]}, which these stamps lack; train it "

@@ -37,7 +37,7 @@ class ScoresReferee(MeasuredReferee):
     population : Population
         Of the training set.
     scaling, leftovers : Scaling
-        Of the scores, and of what the fit leaves, to a variance of `LEFTOVER_SCALE` squared.
+        Of the scores, and of what the fit leaves, the latter with a variance of `LEFTOVER_SCALE` squared.
     weights : ndarray, shape (k,)
         Coefficients of the scaled numbers.
     intercept : float

@@ -17,13 +17,12 @@ from obiwan.dplearn.referees.numbers import MeasuredReferee
 from obiwan.dplearn.referees.residual import ResidualReferee
 from obiwan.dplearn.referees.scores import ScoresReferee
 from obiwan.dplearn.referees.trees import TreesReferee
-from obiwan.dplearn.running.software import versions
+from obiwan.dplearn.running.software import software
 from obiwan.dplearn.stampspec import Array, StampSpec
 
 FORMAT = "obiwan.dplearn referee"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 2  #: to be raised, as `METHOD`, when a change makes kept referees others
 HEADER = "header"  #: name of the array of JSON
-SOFTWARE = ("numpy", "scipy", "scikit-learn", "lightgbm", "keras")
 _AGAIN = "remove it and start evaluate again"
 KINDS: dict[str, type[MeasuredReferee]] = {
     kind.kind: kind for kind in (ScoresReferee, TreesReferee, ResidualReferee)
@@ -47,15 +46,14 @@ def write_referee(path: Path, referee: MeasuredReferee, settings: Mapping[str, A
     """
     header = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        **_made_by(),
         "kind": referee.kind,
         "checksum": referee.checksum,
         "learnt": referee.learnt,
         "prior": list(referee.prior),
         "spec": referee.spec.to_manifest(),
         "settings": dict(settings),
-        "method": METHOD,
-        "versions": {"obiwan.dplearn": __version__, **versions(SOFTWARE)},
+        "versions": software(),
     }
     arrays: dict[str, Any] = {HEADER: np.frombuffer(json.dumps(header).encode(), np.uint8), **referee.content}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,18 +61,23 @@ def write_referee(path: Path, referee: MeasuredReferee, settings: Mapping[str, A
         np.savez(beside, **arrays)
 
 
-def is_of(path: Path, settings: Mapping[str, Any]) -> bool:
-    """Whether a file's referee was trained with these settings, by this version and its way of measuring.
+def kept_referee(path: Path, settings: Mapping[str, Any]) -> MeasuredReferee | None:
+    """The referee of a file; None if that is not there, or is of other settings or another version.
+
+    Versions are those of this package, of the file's format and of the way of measuring.
 
     Raises
     ------
     ModelError
-        If it cannot be read.
+        If the file is damaged.
     """
-    header, _ = _read(path)
-    wanted = {"settings": dict(settings), "format_version": FORMAT_VERSION, "method": METHOD}
-    version = header.get("versions", {}).get("obiwan.dplearn")
-    return version == __version__ and all(header.get(name) == value for name, value in wanted.items())
+    if not path.is_file():
+        return None
+    header, content = _read(path)
+    wanted = {**_made_by(), "settings": dict(settings)}
+    if any(header.get(name) != value for name, value in wanted.items()):
+        return None
+    return _referee(path, header, content)
 
 
 def read_referee(path: Path) -> tuple[MeasuredReferee, dict[str, Any]]:
@@ -86,25 +89,24 @@ def read_referee(path: Path) -> tuple[MeasuredReferee, dict[str, Any]]:
         If there is no such file, it cannot be read, is of another format or way of measuring, or is not what
         its checksum says.
     """
-    header, content = _read(path)
-    for name, own in (("format_version", FORMAT_VERSION), ("method", METHOD)):
-        if header.get(name) != own:
-            msg = f"{path}: {name} {header.get(name)}, this version of the package has {own}; {_AGAIN}"
-            raise ModelError(msg)
-    with explained(f"{path}: not a readable referee", _AGAIN, ModelError):
-        spec, prior = StampSpec.from_manifest(header["spec"]), tuple(header["prior"])
-        referee = KINDS[header["kind"]].of(spec, content, prior=prior, learnt=bool(header["learnt"]))
-    if referee.checksum != header["checksum"]:
-        msg = f"{path}: the file is damaged (its checksum differs); {_AGAIN}"
+    if not path.is_file():
+        msg = f"{path}: no such file; a referee is written by evaluate"
         raise ModelError(msg)
-    return referee, header
+    header, content = _read(path)
+    for name in ("format_version", "method"):
+        if header.get(name) != (own := _made_by()[name]):
+            msg = f"{path}: {name} {header.get(name)}, this version of the package has {own}; "
+            raise ModelError(msg + "start evaluate again, which trains it anew")
+    return _referee(path, header, content), header
+
+
+def _made_by() -> dict[str, Any]:
+    """What of a header tells whether this version of the package would train the same referee."""
+    return {"format_version": FORMAT_VERSION, "method": METHOD, "package_version": __version__}
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
     """The header of a file, of whatever version, and its arrays."""
-    if not path.is_file():
-        msg = f"{path}: no such file; a referee is written by evaluate"
-        raise ModelError(msg)
     with explained(f"{path}: not a readable referee", _AGAIN, ModelError):
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
@@ -113,3 +115,14 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
             msg = f"format {header['format']!r}, not {FORMAT!r}"
             raise ValueError(msg)
     return header, content
+
+
+def _referee(path: Path, header: Mapping[str, Any], content: Mapping[str, Array]) -> MeasuredReferee:
+    """The referee of a header and arrays."""
+    with explained(f"{path}: not a readable referee", _AGAIN, ModelError):
+        spec, prior = StampSpec.from_manifest(header["spec"]), tuple(header["prior"])
+        referee = KINDS[header["kind"]].of(spec, content, prior=prior, learnt=bool(header["learnt"]))
+    if referee.checksum != header["checksum"]:
+        msg = f"{path}: the file is damaged (its checksum differs); {_AGAIN}"
+        raise ModelError(msg)
+    return referee

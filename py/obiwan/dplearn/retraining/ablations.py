@@ -40,7 +40,7 @@ class AblationResult(Retrained):
     name : str
         One of `names`.
     by : str
-        What was trained again: ``network``, or ``panel`` for its quick members.
+        What was trained: ``network``, or the names of quick members of a panel.
     """
 
     name: str
@@ -169,10 +169,10 @@ def run_quick_ablation(
     TrainingSetError
         As for `ablated` and `retraining.runs.retrain_members`.
     """
-    log.info("%s: training %s again", name, " and ".join(jury.quick))
+    log.info("%s: training %s", name, " and ".join(jury.quick))
     edited = ablated(name, training_set, jury.seed)
     found = retrain_members(edited, replace(jury, members=jury.quick), executor)
-    return AblationResult(**vars(found), name=name, by="panel")
+    return AblationResult(**vars(found), name=name, by=" and ".join(jury.quick))
 
 
 def run_ablation(

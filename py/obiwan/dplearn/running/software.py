@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
+import platform
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
+
+from obiwan.dplearn import __version__
+
+PACKAGES = (
+    *("numpy", "scipy", "astropy", "fitsio", "scikit-learn", "lightgbm", "keras", "tensorflow"),
+    *("tensorflow-cpu", "torch", "jax", "matplotlib", "jinja2", "galsim"),
+)
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
@@ -13,4 +22,12 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
     for name in packages:
         with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
+    return found
+
+
+def software() -> dict[str, str]:
+    """Versions of this package, of Python and of what numbers may rest on, and the backend of Keras."""
+    found = {"obiwan.dplearn": __version__, "python": platform.python_version(), **versions(PACKAGES)}
+    if "keras" in sys.modules:
+        found["keras backend"] = str(sys.modules["keras"].config.backend())
     return found

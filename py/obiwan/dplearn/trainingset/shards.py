@@ -11,6 +11,7 @@ A file is written under ``.work/`` and renamed into place, so it exists complete
 
 from __future__ import annotations
 
+import stat
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -210,11 +211,15 @@ def check_files(directory: Path, spec: StampSpec, shard: Shard) -> None:
     stamps = 1 if shard.packed else spec.stamp_bytes  # a packed one may be nearly nothing
     for name, least in ((shard.x_name, shard.rows * stamps), (shard.y_name, shard.rows)):
         path = directory / name
-        if not path.is_file():
-            lacks = "not a file" if path.exists() else "the manifest names this shard but it is not there"
+        try:
+            found = path.stat()
+        except OSError:
+            lacks = "the manifest names this shard but it is not there"
             msg = f"{path}: {lacks}; make the set again (--overwrite)"
+            raise TrainingSetError(msg) from None
+        if not stat.S_ISREG(found.st_mode):
+            msg = f"{path}: not a file; make the set again (--overwrite)"
             raise TrainingSetError(msg)
-        size = path.stat().st_size
-        if size < least:
-            msg = f"{path}: truncated, {size} bytes; make the training set again (--overwrite)"
+        if found.st_size < least:
+            msg = f"{path}: truncated, {found.st_size} bytes; make the training set again (--overwrite)"
             raise TrainingSetError(msg)
