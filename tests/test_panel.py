@@ -126,6 +126,7 @@ def test_a_kept_referee_of_another_version_is_trained_again(
         np.savez(path, **{**content, "header": np.frombuffer(json.dumps(first).encode(), np.uint8)})
     elif changed:
         monkeypatch.setattr(stored, changed, value)
+    caplog.clear()
     with caplog.at_level("INFO"):
         judge(jury, samples, outdir=tmp_path)
     assert ("training referee scores" in caplog.text) == (changed is not None)

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from scipy.stats import norm
-from sensitivity import make_set
 
 from benchmarks.panel import version
+from benchmarks.sensitivity import make_set
 from obiwan.dplearn.referees.jury import Jury, Sample, samples_of
 from obiwan.dplearn.report.wording import kind_words
 from obiwan.dplearn.retraining.detectable import AMPLITUDES, Detection, base_of, d_prime, detect
