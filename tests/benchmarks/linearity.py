@@ -41,9 +41,9 @@ MARGINS = {
     "photon_noise": {2e-5: "0.00002"},
 }
 LEVEL, POWER = 0.05, 0.8
+COUNTED = ("detected with 80 % power", "excluded with 80 % power if absent")  #: columns
 #: Sums of quantiles: of the panel's two-sided test with this power, and of two one-sided tests (TOST) which
 #: both reject so often where the AUC is 0.5.
-COUNTED = ("detected with 80 % power", "excluded with 80 % power if absent")
 DETECTED = float(norm.ppf(1 - TESTED_AT / 2) + norm.ppf(POWER))
 EXCLUDED = float(norm.ppf(1 - LEVEL) + norm.ppf((1 + POWER) / 2))
 

@@ -33,7 +33,7 @@ RECORD, WORK = "injection.json", ".work"
 _RECEIPTS = f"{WORK}/bricks"
 _REQUEST = ("program", "package_version", "release", "bricks", "sources", "calib", "config", "functions")
 _AFTER = " (with --overwrite, where the table, a stamp or a function is another one now)"
-_SOFTWARE = ("numpy", "scipy", "astropy", "fitsio", "galsim", "sep")  #: that decide what is written
+_SOFTWARE = ("numpy", "scipy", "astropy", "fitsio", "galsim", "sep")  #: packages that decide what is written
 
 
 @dataclass(frozen=True)

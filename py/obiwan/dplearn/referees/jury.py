@@ -28,10 +28,7 @@ from obiwan.dplearn.trainingset.visibility import psf_columns
 
 NETWORK = "network"  #: name of the member that is the trained networks
 MEMBERS = (NETWORK, *KINDS)  #: of the panel that is declared unless another one is asked for
-QUICK = (
-    "scores",
-    "trees",
-)  #: members that are trained in seconds; the first if a panel has neither
+QUICK = ("scores", "trees")  #: members that are trained in seconds
 EXAMPLES = 50_000  #: of each split that are measured, at most
 _STAMPS = 4 << 30  #: bytes of stamps that a referee of the user's is given to train on, at most
 
@@ -58,7 +55,7 @@ class Jury:
 
     @property
     def quick(self) -> tuple[str, ...]:
-        """Members that take seconds to train again; ``scores`` where none does."""
+        """Members that are trained in seconds; ``scores`` if the panel has none of these."""
         return tuple(name for name in QUICK if name in self.members) or QUICK[:1]
 
     @property
